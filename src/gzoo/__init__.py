@@ -1,0 +1,76 @@
+"""gzoo: crowd-labelled galaxy pictures as datasets, models and catalogues that scientists can trust.
+
+Every verb is a function here and a command of the same name: see `gzoo --help` and GUIDE.md. Importing gzoo is quick;
+what a verb needs is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gzoo.builder import build
+    from gzoo.campaign import campaigns, tree
+    from gzoo.dataset import load, open_dataset
+    from gzoo.demonstration import demo
+    from gzoo.errors import GZooError
+    from gzoo.learn.prediction import predict
+    from gzoo.learn.training import train
+    from gzoo.scoring.metrics import score
+    from gzoo.simulator import simulate
+    from gzoo.trees import Question, Tree
+    from gzoo.votes import Votes, audit, read_votes
+
+__all__ = [
+    "GZooError",
+    "Question",
+    "Tree",
+    "Votes",
+    "audit",
+    "build",
+    "campaigns",
+    "demo",
+    "load",
+    "open_dataset",
+    "predict",
+    "read_votes",
+    "score",
+    "simulate",
+    "train",
+    "tree",
+]
+__version__ = "0.1.0"
+
+_HOME = {
+    "GZooError": "errors",
+    "Question": "trees",
+    "Tree": "trees",
+    "Votes": "votes",
+    "audit": "votes",
+    "build": "builder",
+    "campaigns": "campaign",
+    "demo": "demonstration",
+    "load": "dataset",
+    "open_dataset": "dataset",
+    "predict": "learn.prediction",
+    "read_votes": "votes",
+    "score": "scoring.metrics",
+    "simulate": "simulator",
+    "train": "learn.training",
+    "tree": "campaign",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(import_module(f"gzoo.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in {"scoring", "learn", "simulator"}:
+        return import_module(f"gzoo.{name}")
+    raise AttributeError(f"module 'gzoo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

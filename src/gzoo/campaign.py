@@ -1,0 +1,294 @@
+"""Campaigns as facts: what each Galaxy Zoo campaign asked, of which pictures, and where its dataset is shared.
+
+Every fact stands, with its source, in one TOML file per campaign under `campaign_facts/`. A new campaign is a new
+file; no Python changes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import cast
+
+from gzoo.errors import MissingError
+from gzoo.trees import Question, Tree, union
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The telescope's part: what the pictures were made from.
+
+    Attributes:
+        name: The survey.
+        telescope: The telescope.
+        bands: Filters in the volunteers' colour picture.
+        arcsec_per_pixel: Pixel of the survey's pictures, before any zoom for the volunteers.
+        psf_fwhm_arcsec: Typical full width at half maximum of a star.
+        picture: How the volunteers' picture was cut and scaled.
+        grade: Evidence grade of these facts.
+        source: Where they are written.
+    """
+
+    name: str
+    telescope: str
+    bands: tuple[str, ...]
+    arcsec_per_pixel: float
+    psf_fwhm_arcsec: float
+    picture: str
+    grade: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A paper to cite."""
+
+    key: str
+    role: str
+    authors: tuple[str, ...]
+    title: str
+    journal: str
+    volume: str
+    pages: str
+    year: int
+    doi: str
+    arxiv: str
+
+    @property
+    def reference(self) -> str:
+        """One line for a reader.
+
+        >>> campaign("gz2").papers[0].reference.startswith("Willett")
+        True
+        """
+        where = " ".join(part for part in (self.journal, self.volume, self.pages.replace("--", "-")) if part)
+        link = f"doi:{self.doi}" if self.doi else f"arXiv:{self.arxiv}" if self.arxiv else ""
+        return ". ".join(part for part in (f"{', '.join(self.authors)} ({self.year})", self.title, where, link) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Where the campaign's dataset is shared.
+
+    Attributes:
+        repository: `owner/name` on the Hugging Face Hub, or "".
+        gated: "yes", "no" or "unknown": whether one must ask for access.
+        gate: Why, in a sentence.
+        licence: SPDX-like licence name of the data, or "unknown".
+        layout: "full" (counts, fractions, totals) or "counts" (the older layout).
+        image_size_pixels: Width and height of a picture.
+        n_galaxies: About how many rows, 0 if not known.
+        grade: Evidence grade of these facts.
+        source: Where they are written.
+    """
+
+    repository: str
+    gated: str
+    gate: str
+    licence: str
+    layout: str
+    image_size_pixels: int
+    n_galaxies: int
+    grade: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What gzoo does where sources disagree, and why."""
+
+    question: str
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSource:
+    """How well a tree is known."""
+
+    name: str
+    grade: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign: tree, survey, Hub repository, licence, papers.
+
+    >>> campaign("gz2").hub.repository
+    'mwalmsley/gz2'
+    """
+
+    name: str
+    title: str
+    description: str
+    tree: Tree
+    surveys: tuple[Survey, ...]
+    hub: Hub
+    papers: tuple[Paper, ...]
+    tree_sources: tuple[TreeSource, ...]
+    decisions: tuple[Decision, ...]
+    members: tuple[str, ...] = ()
+
+    @property
+    def carried(self) -> Tree:
+        """The tree of the questions that the published dataset has columns for."""
+        return self.tree.carried()
+
+
+Block = dict[str, object]
+
+
+def campaigns() -> tuple[Campaign, ...]:
+    """All campaigns gzoo knows, by name.
+
+    >>> import gzoo
+    >>> "gz_candels" in [campaign.name for campaign in gzoo.campaigns()]
+    True
+    """
+    return tuple(campaign(name) for name in names())
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of all campaigns, sorted."""
+    folder = resources.files("gzoo") / "campaign_facts"
+    return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+@cache
+def campaign(name: str) -> Campaign:
+    """The campaign of that name.
+
+    Raises:
+        MissingError: There is none.
+    """
+    if name not in names():
+        raise MissingError(
+            f"There is no campaign '{name}'.", f"Known campaigns: {', '.join(names())}.", "See `gzoo campaigns`."
+        )
+    text = (resources.files("gzoo") / "campaign_facts" / f"{name}.toml").read_text("utf-8")
+    facts: Block = tomllib.loads(text)
+    members = _texts(facts, "union")
+    trees = [_tree(block) for block in _blocks(facts, "trees")]
+    surveys = [_survey(block) for block in _blocks(facts, "surveys")]
+    papers = [_paper(block) for block in _blocks(facts, "papers")]
+    sources = [
+        TreeSource(_text(block, "name"), _text(block, "grade"), _text(block, "source"))
+        for block in _blocks(facts, "trees")
+    ]
+    decisions = [
+        Decision(_text(block, "question"), _text(block, "decision"))
+        for owner in (facts, *_blocks(facts, "trees"))
+        for block in _blocks(owner, "decisions")
+    ]
+    for member in map(campaign, members):
+        trees.append(member.tree)
+        surveys += member.surveys
+        papers += [paper for paper in member.papers if paper not in papers]
+        sources += member.tree_sources
+        decisions += member.decisions
+    tree = trees[0] if len(trees) == 1 else union(name, trees)
+    not_carried = _texts(facts, "not_carried")
+    if not_carried:
+        questions = [replace(one, carried=one.carried and one.name not in not_carried) for one in tree.questions]
+        tree = Tree(tree.name, tuple(questions), tree.absent)
+    hub = cast(Block, facts["hub"])
+    return Campaign(
+        name=name,
+        title=_text(facts, "title"),
+        description=_text(facts, "description"),
+        tree=tree,
+        surveys=tuple(surveys),
+        hub=Hub(
+            repository=_text(hub, "repository"),
+            gated=_text(hub, "gated"),
+            gate=_text(hub, "gate"),
+            licence=_text(hub, "licence"),
+            layout=_text(hub, "layout"),
+            image_size_pixels=int(cast(int, hub["image_size_pixels"])),
+            n_galaxies=int(cast(int, hub["n_galaxies"])),
+            grade=_text(hub, "grade"),
+            source=_text(hub, "source"),
+        ),
+        papers=tuple(papers),
+        tree_sources=tuple(sources),
+        decisions=tuple(decisions),
+        members=members,
+    )
+
+
+def tree(name: str) -> Tree:
+    """The decision tree of a campaign.
+
+    >>> import gzoo
+    >>> len(gzoo.tree("gz_candels").questions)
+    17
+    """
+    return campaign(name).tree
+
+
+def _tree(block: Block) -> Tree:
+    suffix = _text(block, "suffix")
+    ending = f"-{suffix}" if suffix else ""
+
+    def column(answer: str) -> str:
+        question, _, label = answer.partition("_")
+        return f"{question}{ending}_{label}"
+
+    questions: list[Question] = []
+    for facts in _blocks(block, "questions"):
+        question, answers = _text(facts, "name"), _texts(facts, "answers")
+        questions.append(
+            Question(
+                name=f"{question}{ending}",
+                answers=answers,
+                columns=tuple(column(f"{question}_{answer}") for answer in answers),
+                parents=tuple(column(parent) for parent in _texts(facts, "parents")),
+                multiple=bool(facts.get("multiple", False)),
+                carried=bool(facts["carried"]),
+                grade=_text(facts, "grade") if "grade" in facts else _text(block, "grade"),
+            )
+        )
+    return Tree(_text(block, "name"), tuple(questions))
+
+
+def _survey(block: Block) -> Survey:
+    return Survey(
+        name=_text(block, "name"),
+        telescope=_text(block, "telescope"),
+        bands=_texts(block, "bands"),
+        arcsec_per_pixel=float(cast(float, block["arcsec_per_pixel"])),
+        psf_fwhm_arcsec=float(cast(float, block["psf_fwhm_arcsec"])),
+        picture=_text(block, "picture"),
+        grade=_text(block, "grade"),
+        source=_text(block, "source"),
+    )
+
+
+def _paper(block: Block) -> Paper:
+    return Paper(
+        key=_text(block, "key"),
+        role=_text(block, "role"),
+        authors=_texts(block, "authors"),
+        title=_text(block, "title"),
+        journal=_text(block, "journal"),
+        volume=_text(block, "volume"),
+        pages=_text(block, "pages"),
+        year=int(cast(int, block["year"])),
+        doi=_text(block, "doi"),
+        arxiv=_text(block, "arxiv"),
+    )
+
+
+def _blocks(owner: Block, key: str) -> list[Block]:
+    return cast(list[Block], owner.get(key, []))
+
+
+def _text(owner: Block, key: str) -> str:
+    return str(owner[key])
+
+
+def _texts(owner: Block, key: str) -> tuple[str, ...]:
+    return tuple(str(item) for item in cast(list[object], owner.get(key, [])))

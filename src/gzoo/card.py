@@ -1,0 +1,177 @@
+"""The dataset card: `README.md` with the YAML that the Hub and `datasets` read, written from facts and data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from gzoo import store
+from gzoo.campaign import Campaign
+from gzoo.schema import record
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> str:
+    """The card of a dataset folder.
+
+    Args:
+        campaign: Whose dataset it is.
+        manifest: Its manifest, the list of files not needed.
+        folder: Where its shards lie.
+    """
+    header = yaml.safe_dump(_header(campaign, manifest, folder), sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{header}---\n\n{_body(campaign, manifest)}"
+
+
+def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> dict[str, object]:
+    counts = cast("dict[str, dict[str, int]]", manifest["splits"])
+    picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
+    features = record(campaign).card_features()
+    row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in features)
+    infos: list[dict[str, object]] = []
+    for config, splits in counts.items():
+        files = [path for split in splits for path in store.shards(folder, split, config)]
+        listed = [
+            {"name": split, "num_bytes": picture_bytes[config][split] + n * row_bytes, "num_examples": n}
+            for split, n in splits.items()
+        ]
+        infos.append(
+            {
+                "config_name": config,
+                "features": features,
+                "splits": listed,
+                "download_size": sum(path.stat().st_size for path in files),
+                "dataset_size": sum(cast(int, one["num_bytes"]) for one in listed),
+            }
+        )
+    simulated = bool(manifest["is_simulated"])
+    n = sum(counts["default"].values())
+    licence = "cc0-1.0" if simulated else campaign.hub.licence
+    return {
+        "license": "other" if licence == "unknown" else licence,
+        "pretty_name": f"{campaign.title}{' (simulated)' if simulated else ''}",
+        "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
+        "task_categories": ["image-classification", "image-feature-extraction"],
+        "tags": ["galaxy zoo", "astronomy", "galaxies", "physics", *(["simulated"] if simulated else ["citizen science"])],
+        "size_categories": [next((name for limit, name in SIZES if n < limit), "n>10M")],
+        "configs": [
+            {
+                "config_name": config,
+                "data_files": [
+                    {"split": split, "path": f"{'data' if config == 'default' else config}/{split}-*"} for split in splits
+                ],
+            }
+            for config, splits in counts.items()
+        ],
+        "dataset_info": infos,
+    }
+
+
+def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
+    counts = cast("dict[str, dict[str, int]]", manifest["splits"])
+    questions = cast("dict[str, dict[str, int]]", manifest["questions"])
+    not_collected = cast("list[str]", manifest["not_collected"])
+    unknown = cast("list[str]", manifest["reach_not_known"])
+    dropped = cast("dict[str, int]", manifest["n_dropped"])
+    sizes = cast("list[list[int]]", manifest["picture_sizes"])
+    simulated = bool(manifest["is_simulated"])
+    lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
+    if simulated:
+        lines += [
+            "> **Simulated.** No telescope took these pictures and no person gave these votes: gzoo drew both, for "
+            "tests and demonstrations.",
+            "",
+        ]
+    lines += [
+        campaign.description,
+        "",
+        "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: the picture, and for "
+        "every answer the *number of volunteers* who gave it. Which questions a volunteer is asked depends on earlier "
+        "answers, so each galaxy and question has its own number of votes.",
+        "",
+        "## Load",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'dataset = load_dataset("path/to/this/folder", split="train")  # or name="tiny"',
+        'dataset.set_format("torch")',
+        "```",
+        "",
+        "## Splits",
+        "",
+        "| config | " + " | ".join(counts["default"]) + " |",
+        "|---" * (1 + len(counts["default"])) + "|",
+    ]
+    for config, splits in counts.items():
+        lines.append(f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |")
+    lines += [
+        "",
+        f"A galaxy's split follows from a hash of `id_str` alone (scheme `{manifest['split_scheme']}`: 70 % train, 10 % "
+        "validation, 20 % test): adding galaxies moves none. Rows stand in the order of that hash.",
+        "",
+        f"The source table has {manifest['n_rows_in_table']:,} rows. "
+        + (
+            "Left out, each with its reason in `dropped.parquet`: "
+            + "; ".join(f"{reason} ({n:,})" for reason, n in dropped.items())
+            + "."
+            if dropped
+            else "None was left out."
+        ),
+        "Pictures: " + ", ".join(f"{w} x {h} pixels" for w, h in sizes) + ", bytes as in their source files.",
+        "",
+        "## Questions and votes",
+        "",
+        "| question | galaxies asked | votes | rows with more votes than the tree allows |",
+        "|---|---|---|---|",
+    ]
+    for name, facts in questions.items():
+        galaxies = "not collected" if name in not_collected else f"{facts['n_galaxies']:,}"
+        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
+    if not_collected:
+        lines += [
+            "",
+            "**Not collected:** the source table has no counts for "
+            + ", ".join(f"`{name}`" for name in not_collected)
+            + ". Zeros in their columns mean that nothing is known, not that nobody was asked.",
+        ]
+    if unknown:
+        lines += [
+            "",
+            "**Chance of being asked not known:** some answers that lead to "
+            + ", ".join(f"`{name}`" for name in unknown)
+            + " are no columns of this dataset.",
+        ]
+    lines += [
+        "",
+        "```mermaid",
+        campaign.tree.to_mermaid(),
+        "```",
+        "",
+        "## Columns",
+        "",
+        "| column | type | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{field.name}` | {field.dtype} | {field.meaning} |" for field in record(campaign).fields]
+    lines += ["", "Missing values: counts and totals 0, fractions and positions NaN, texts ''; never null.", ""]
+    lines += ["## Limits", ""]
+    lines += [
+        "Votes are finite: a fraction from N people carries a standard error of about sqrt(p(1-p)/N). Volunteers see a "
+        "picture, not a galaxy: faint, small or distant galaxies look smoother than they are. Deep questions are "
+        "answered for few galaxies, and not for a fair sample of them.",
+        "",
+        "## Licence and citation",
+        "",
+    ]
+    if simulated:
+        lines.append("Simulated by gzoo; cc0-1.0. Nothing here may be cited as an observation.")
+    else:
+        lines.append(f"Data: {campaign.hub.licence}. Please cite:")
+        lines += ["", *(f"- {paper.reference}" for paper in campaign.papers)]
+    lines += ["", "Made with gzoo. `manifest.json` lists every file and every input with its sha256.", ""]
+    return "\n".join(lines)

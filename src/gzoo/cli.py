@@ -1,0 +1,335 @@
+"""The commands: each a thin skin over the function of the same name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gzoo import __version__
+from gzoo.errors import GZooError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Crowd-labelled galaxy pictures as datasets, models and catalogues that scientists can trust.",
+    epilog="Start with: gzoo demo",
+)
+console = Console(stderr=True)  # stdout is for what another program may read
+
+Campaign = Annotated[str, typer.Argument(help="Name of a campaign; see `gzoo campaigns`.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="A dataset folder, made by `gzoo build`.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="What to make; it must not be there yet.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Columns = Annotated[
+    Path | None, typer.Option("--columns", help="Mapping file (TOML), for a table with column names of its own.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Report = Callable[[str, int, int], None]
+
+
+def main() -> None:
+    """Run a command; a deliberate error becomes one message and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except GZooError as error:
+        console.print("[bold red]Error:[/] ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on where this one was.")
+        sys.exit(130)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        console.print("[bold red]Error:[/] ", end="")
+        console.print(f"{error.strerror or error}:{where}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar for each stage that reports."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def say(stage: str, done: int, total: int) -> None:
+            name = stage.partition(" (")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(stage, total=total)
+            bars.update(tasks[name], description=stage, completed=done, total=total)
+
+        yield say
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def campaigns() -> None:
+    """List the campaigns that gzoo knows."""
+    from gzoo.campaign import campaigns as all_campaigns
+
+    rows = [("name", "campaign", "questions", "published", "on the Hub", "gated")]
+    for one in all_campaigns():
+        n, n_carried = len(one.tree.questions), len(one.carried.questions)
+        rows.append((one.name, one.title, str(n), str(n_carried), one.hub.repository or "-", one.hub.gated))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    print("\nOne campaign's questions: gzoo tree NAME")
+
+
+@app.command()
+def tree(
+    name: Campaign,
+    format: Annotated[str, typer.Option("--format", help="text, mermaid or json.")] = "text",
+) -> None:
+    """Show a campaign's decision tree."""
+    from gzoo.campaign import campaign
+    from gzoo.errors import InputError
+
+    facts = campaign(name)
+    if format == "text":
+        print(facts.tree.to_text())
+        print()
+        for source in facts.tree_sources:
+            print(f"Source of {source.name} [{source.grade}]: {source.source}")
+        for decision in facts.decisions:
+            print(f"Decision{' on ' + decision.question if decision.question else ''}: {decision.decision}")
+    elif format == "mermaid":
+        print(facts.tree.to_mermaid())
+    elif format == "json":
+        print(facts.tree.to_json())
+    else:
+        raise InputError(f"There is no format '{format}'.", "text, mermaid or json.", "Choose one.")
+
+
+@app.command()
+def simulate(
+    out: Out,
+    campaign: Annotated[str, typer.Argument(help="Whose questions are asked; only gz2 for now.")] = "gz2",
+    n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw galaxies and the votes of volunteers, with the truth known."""
+    from gzoo.simulator import simulate as run
+
+    with _progress() as say:
+        made = run(
+            campaign,
+            n=n,
+            seed=seed,
+            workers=workers,
+            out=out,
+            overwrite=overwrite,
+            progress=lambda done, total: say("drawing", done, total),
+        )
+    _say(f"Made {made.n_galaxies:,} simulated galaxies in {made.folder}: images/, votes.parquet, truth.parquet.")
+    _say(
+        f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {made.folder.with_name('dataset')}"
+    )
+
+
+@app.command()
+def audit(table: Annotated[Path, typer.Argument()], campaign: Campaign, columns: Columns = None) -> None:
+    """Say how well a vote table fits a campaign's tree."""
+    from gzoo.votes import audit as run
+
+    found = run(table, campaign, columns=columns)
+    _say(f"{table}: {found.n_rows:,} rows, {found.n_used:,} used.")
+    for reason, n in found.n_dropped.items():
+        _say(f"  {n:,} not used: {reason}")
+    _say(
+        f"{found.n_breaks:,} of {found.n_used:,} rows break the tree's rule: more votes on a question than on the "
+        "answers that lead to it."
+    )
+    rows = Table("question", "rows with votes", "rows breaking the rule", box=None, header_style="bold")
+    for name, n in found.n_breaks_of.items():
+        rows.add_row(name, f"{found.n_asked_of[name]:,}", f"{n:,}")
+    Console().print(rows)
+
+
+@app.command()
+def build(
+    campaign: Campaign,
+    votes: Annotated[Path, typer.Option("--votes", help="Vote table, CSV or Parquet.", show_default=False)],
+    images: Annotated[Path, typer.Option("--images", help="Folder of JPEG or PNG pictures.", show_default=False)],
+    out: Out,
+    columns: Columns = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a dataset folder from a vote table and pictures."""
+    from gzoo.builder import build as run
+
+    with _progress() as say:
+        made = run(campaign, votes=votes, images=images, out=out, columns=columns, overwrite=overwrite, progress=say)
+    parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
+    _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} galaxies ({parts}).")
+    if made.n_dropped:
+        lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
+        _say(f"Left out, each with its reason in {made.folder / 'dropped.parquet'}: {lost}.")
+    if made.n_breaks:
+        _say(f"{made.n_breaks:,} rows have more votes on some question than on the answers that lead to it (kept).")
+    if made.left_out:
+        _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
+    _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+
+
+@app.command()
+def train(
+    folder: Folder,
+    out: Out,
+    encoder: Annotated[str, typer.Option("--encoder", help="Name of a timm model.")] = "resnet18",
+    size: Annotated[int, typer.Option("--size", help="Pixels a side that the model sees.")] = 128,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
+    epochs: Annotated[int, typer.Option("--epochs", help="At most this many.")] = 100,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Galaxies in a step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of AdamW.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model on a dataset's votes."""
+    _say("Loading torch ...")
+    from gzoo.learn.training import train as run
+
+    with _progress() as say:
+        made = run(
+            folder,
+            out=out,
+            encoder=encoder,
+            size=size,
+            pretrained=pretrained,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            overwrite=overwrite,
+            progress=say,
+        )
+    _say(
+        f"Made {made.run}: trained on {made.n_train:,} galaxies for {made.n_epochs} epochs, best {made.best_epoch}. "
+        f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; knowing only the "
+        f"training votes gives {made.baseline_loss:.3f}."
+    )
+    _say(f"Next: gzoo predict {made.run} {folder} --split test --out {made.run.with_name('predictions.parquet')}")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, made by `gzoo train`.", show_default=False)],
+    folder: Folder,
+    out: Out,
+    split: Annotated[str, typer.Option("--split", help="Which split of the dataset.")] = "test",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures at once.")] = 64,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict what volunteers would say of each galaxy."""
+    _say("Loading torch ...")
+    from gzoo.learn.prediction import predict as go
+
+    with _progress() as say:
+        made = go(run, folder, split=split, out=out, batch_size=batch_size, overwrite=overwrite, progress=say)
+    _say(f"Made {made.path}: predictions for {made.n_galaxies:,} galaxies.")
+    if made.n_trained_on:
+        _say(f"{made.n_trained_on:,} of them were seen in training; `gzoo score` refuses them.")
+    _say(f"Next: gzoo score {made.path} {folder}")
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Parquet file, made by `gzoo predict`.", show_default=False)],
+    folder: Folder,
+    as_json: AsJson = False,
+    include_trained_on: Annotated[
+        bool, typer.Option("--include-trained-on", help="Score galaxies seen in training too, and count them.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score predictions against votes, with intervals."""
+    from gzoo.scoring.metrics import Value
+    from gzoo.scoring.metrics import score as run
+
+    found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+
+    def text(value: Value) -> str:
+        if value["value"] is None or value["low"] is None or value["high"] is None:
+            return "no votes"
+        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+    rows = Table("question", "asked", "log score", "baseline", "skill", "error", "noise-corrected", box=None)
+    for name, one in found["questions"].items():
+        numbers = (one["log_score"], one["baseline_log_score"], one["skill"], one["rmse"], one["rmse_corrected"])
+        rows.add_row(name, f"{one['n_asked']:,}", *map(text, numbers))
+    whole = found["overall"]
+    numbers = (whole["log_score"], whole["baseline_log_score"], whole["skill"], whole["rmse"], whole["rmse_corrected"])
+    rows.add_row("overall", f"{found['n_galaxies']:,}", *map(text, numbers), style="bold")
+    Console().print(rows)
+    _say(
+        "Log scores in nats per galaxy, higher is better; skill = model - baseline that knows only the training votes; "
+        "error: root mean square of fractions. In brackets: 95 % intervals."
+    )
+    if found["n_trained_on"]:
+        _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
+    if report:
+        _say(f"Made {report}. Open it in a browser.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("gzoo-demo"),
+    n: Annotated[int, typer.Option("--n", help="Galaxies to simulate.")] = 1500,
+    epochs: Annotated[int, typer.Option("--epochs", help="Of training.")] = 16,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the main job on simulated galaxies, in a few minutes."""
+    from gzoo.demonstration import demo as run
+
+    with _progress() as say:
+        made = run(out=out, n=n, epochs=epochs, seed=seed, overwrite=overwrite, progress=say)
+    value, low, high = made.skill
+    _say(f"Made {made.folder}, all of it from simulated galaxies:")
+    for name, what in (
+        ("simulation", f"pictures, votes and truth of {made.n_galaxies:,} galaxies"),
+        ("dataset", "what `gzoo build` makes of them; datasets.load_dataset opens it"),
+        ("run", "the trained model"),
+        ("predictions.parquet", f"what it expects volunteers to say of {made.n_test:,} unseen galaxies"),
+        ("scores.json", f"skill {value:.2f} nats per galaxy, 95 % interval [{low:.2f}, {high:.2f}]"),
+        ("report.html", "a page that shows it all: open it in a browser"),
+    ):
+        _say(f"  {made.folder / name}  {what}")
+    _say("Next: `gzoo campaigns`, then `gzoo build` with a vote table and pictures of your own (README.md).")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Datasets: a folder of Parquet shards, or a name on the Hub, opened for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import polars as pl
+
+from gzoo import campaign as campaigns_of
+from gzoo import hub, store
+from gzoo.campaign import Campaign
+from gzoo.errors import DatasetError, MissingError
+from gzoo.trees import Tree
+from gzoo.votes import Votes
+
+if TYPE_CHECKING:
+    import datasets
+
+    Loaded = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict
+
+KEY = ("dataset_name", "id_str")
+
+
+def load(
+    path: Path | str, name: str | None = None, *, split: str | None = None, streaming: bool = False
+) -> Loaded:
+    """What `datasets.load_dataset` returns, for a dataset folder, a campaign or a name on the Hub.
+
+    Args:
+        path: A folder made by `gzoo build`, a campaign's name (`gz2`), or `owner/name` on the Hub.
+        name: Configuration, `default` or `tiny`.
+        split: `train`, `validation` or `test`; all of them when None.
+        streaming: Read as you go rather than first copying all into the cache.
+
+    Raises:
+        MissingError: There is no such folder, campaign, configuration or split.
+        DatasetError: The folder is not a dataset.
+        HubError: The Hub does not have it, does not give it, or cannot be reached.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        facts = open_dataset(folder)
+        config = name or "default"
+        if config not in facts.splits_of:
+            raise MissingError(f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one.")
+        for part in (split or "").split("+"):
+            wanted = part.partition("[")[0].strip()
+            if wanted and wanted not in facts.splits_of[config] and wanted != "all":
+                raise MissingError(
+                    f"{folder} has no split '{wanted}'.", f"One of {', '.join(facts.splits_of[config])}.", "Choose one."
+                )
+        import datasets
+
+        return datasets.load_dataset(str(folder), name, split=split, streaming=streaming)
+    text = str(path)
+    if text in campaigns_of.names():
+        repository = campaigns_of.campaign(text).hub.repository
+        if not repository:
+            raise MissingError(
+                f"Campaign '{text}' has no dataset on the Hub that gzoo knows of.", "A published campaign.", "Build one."
+            )
+        return hub.load_dataset(repository, name, split, streaming)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/"):
+        return hub.load_dataset(text, name, split, streaming)
+    raise MissingError(
+        f"There is no folder or campaign '{text}'.",
+        f"A dataset folder, owner/name, or one of {', '.join(campaigns_of.names())}.",
+        "Check the path.",
+    )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder on this machine.
+
+    Attributes:
+        folder: Where it is.
+        campaign: Whose tree its columns follow.
+        splits_of: Config -> its splits.
+        digest: sha256 of the manifest, or of the list of files where a published folder has none.
+        is_simulated: Whether any of it was made by gzoo's simulator.
+        not_collected: Questions of the record for which nobody's votes are known.
+    """
+
+    folder: Path
+    campaign: Campaign
+    splits_of: Mapping[str, tuple[str, ...]]
+    digest: str
+    is_simulated: bool
+    not_collected: tuple[str, ...]
+
+    @property
+    def tree(self) -> Tree:
+        """Questions that the dataset carries."""
+        return self.campaign.carried
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits of the default config."""
+        return self.splits_of["default"]
+
+    def require(self, split: str) -> None:
+        """Check that there is such a split.
+
+        Raises:
+            MissingError: There is not.
+        """
+        if split not in self.splits:
+            raise MissingError(f"{self.folder} has no split '{split}'.", f"One of {', '.join(self.splits)}.", "Choose one.")
+
+    def galaxies(self, split: str) -> tuple[pl.DataFrame, Votes]:
+        """Keys and votes of a split, pictures untouched.
+
+        Returns:
+            A row a galaxy with `dataset_name` and `id_str`, and its votes in the same order.
+        """
+        self.require(split)
+        frames = [pl.scan_parquet(path) for path in store.shards(self.folder, split)]
+        names = frames[0].collect_schema().names()
+        tree = self.tree
+        totals = {question.name: question.total_column for question in tree.questions if question.multiple}
+        wanted = ["id_str", *(["dataset_name"] if "dataset_name" in names else []), *tree.columns, *totals.values()]
+        table = pl.concat([frame.select(wanted) for frame in frames]).collect()
+        if "dataset_name" not in names:  # older layouts
+            table = table.with_columns(dataset_name=pl.lit(self.campaign.name))
+        counts = table.select(tree.columns).to_numpy().astype(np.int64)
+        people = tree.totals(counts)
+        for i, question in enumerate(tree.questions):
+            if question.multiple:
+                people[:, i] = table[question.total_column].to_numpy()
+        return table.select(KEY), Votes(tree, counts, people)
+
+
+def open_dataset(folder: Path | str) -> Dataset:
+    """A dataset folder: one that gzoo built, or a copy of a published one, recognised by its columns.
+
+    Raises:
+        MissingError: There is no such folder.
+        DatasetError: It is not a dataset.
+    """
+    folder = Path(folder)
+    splits_of = {
+        config: tuple(split for split in store.SPLITS if store.shards(folder, split, config))
+        for config in ("default", "tiny")
+    }
+    splits_of = {config: splits for config, splits in splits_of.items() if splits}
+    if not (folder / store.MANIFEST).is_file() and "default" in splits_of:
+        campaign = _recognised(folder, store.shards(folder, splits_of["default"][0])[0])
+        files = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
+        return Dataset(folder, campaign, splits_of, store.digest(files), False, ())
+    manifest = store.open_folder(folder)
+    if "default" not in splits_of:
+        raise DatasetError(f"{folder} has a manifest but no shards.", "data/*.parquet.", "Build it again.")
+    return Dataset(
+        folder=folder,
+        campaign=campaigns_of.campaign(str(manifest["campaign"])),
+        splits_of=splits_of,
+        digest=store.sha256(folder / store.MANIFEST),
+        is_simulated=bool(manifest["is_simulated"]),
+        not_collected=tuple(cast("list[str]", manifest["not_collected"])),
+    )
+
+
+def _recognised(folder: Path, shard: Path) -> Campaign:
+    columns = set(pl.scan_parquet(shard).collect_schema().names())
+    fitting = [one for one in campaigns_of.campaigns() if columns.issuperset(one.carried.columns)]
+    if "id_str" not in columns or not fitting:
+        raise DatasetError(
+            f"{folder} has no manifest, and its columns are no campaign's.",
+            "A folder made by `gzoo build`, or a copy of a published dataset with id_str.",
+            "Build it with `gzoo build`.",
+        )
+    return max(fitting, key=lambda one: len(one.carried.columns))

@@ -1,0 +1,323 @@
+"""Train: a dataset folder becomes a run folder with a model in it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+import lightning as L
+import numpy as np
+import polars as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import load_file, save_file
+
+from gzoo import hub, splits, store
+from gzoo.dataset import Dataset, open_dataset
+from gzoo.errors import InputError, MissingError, NonFiniteLossError
+from gzoo.learn.batches import Batch, Loader, augment
+from gzoo.learn.losses import dirichlet_multinomial_nll
+from gzoo.learn.model import Design, Model, design_to
+from gzoo.scoring.likelihood import fit_baseline
+from gzoo.trees import FloatArray, Tree
+
+DEFAULT_ENCODER = "resnet18"
+PATIENCE = 10  # epochs without a better validation loss
+PACKAGES = ("gzoo", "torch", "timm", "lightning", "numpy", "pyarrow", "polars", "pillow", "safetensors")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training made.
+
+    Attributes:
+        run: The run folder.
+        n_train: Galaxies trained on.
+        n_validation: Galaxies held out to decide when to stop.
+        n_epochs: Epochs trained; the best one's weights are kept.
+        best_epoch: The epoch with the lowest validation loss, the first is 1.
+        best_loss: That loss, nats per galaxy summed over questions.
+        baseline_loss: The same for a model that knows only the training votes.
+    """
+
+    run: Path
+    n_train: int
+    n_validation: int
+    n_epochs: int
+    best_epoch: int
+    best_loss: float
+    baseline_loss: float
+
+
+def train(
+    folder: Path | str,
+    *,
+    out: Path | str,
+    encoder: str = DEFAULT_ENCODER,
+    size: int = 128,
+    pretrained: bool = False,
+    epochs: int = 100,
+    batch_size: int = 32,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """A model of a dataset's votes.
+
+    A timm encoder with one head for all questions, trained with the Dirichlet-multinomial loss on the train split.
+    Stops when the validation loss has not improved for 10 epochs, and keeps the best epoch. Where the dataset has no
+    validation split, an eighth of train is held out by hash of id. Stopped half way, the same command goes on from
+    the last whole epoch.
+
+    Args:
+        folder: The dataset.
+        out: The run folder to make.
+        encoder: Name of a timm model.
+        size: Width and height of the pictures it sees, in pixels.
+        pretrained: Start from the encoder's published weights (from the Hub, safetensors only).
+        epochs: At most this many.
+        batch_size: Galaxies in a step.
+        learning_rate: Of AdamW; by default 1e-3 for a fresh encoder, 1e-4 for a pretrained one. It is cut to a
+            third when 4 epochs bring no better validation loss.
+        seed: Of weights, order and augmentation.
+        overwrite: Replace an earlier run.
+        progress: Called as (stage, epochs done, epochs).
+
+    Raises:
+        MissingError: The folder or its train split is not there.
+        InputError: An argument cannot be used, or there is nothing to validate on.
+        NonFiniteLossError: The loss is not a number; the message names the galaxies.
+        OccupiedError: `out` is taken.
+        HubError: The pretrained weights cannot be had.
+    """
+    for name, value in (("size", size), ("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} is {value}.", "At least 1.", f"Give a larger --{name.replace('_', '-')}.")
+    out = Path(out)
+    store.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
+    dataset = open_dataset(folder)
+    settings: dict[str, object] = {
+        "encoder": encoder,
+        "size": size,
+        "pretrained": pretrained,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate or (1e-4 if pretrained else 1e-3),
+        "patience": PATIENCE,
+        "seed": seed,
+    }
+    begun = {"command": "train", "data": dataset.digest, **settings}
+    L.seed_everything(seed, verbose=False)
+    train_loader, validation_loader, held_out = _loaders(dataset, size, batch_size, seed)
+    tree = dataset.tree
+    baseline = fit_baseline(train_loader.votes)
+    mean, std = _colours(train_loader)
+    model = Model(Design(encoder, size, tree.columns, mean, std), baseline)
+    origin: dict[str, str] | None = None
+    if pretrained:
+        origin = _start_from_published(model, encoder)
+    with store.work(out, kind="run", begun=begun, overwrite=overwrite) as partial:
+        task = _Task(model, tree, cast(float, settings["learning_rate"]), seed, train_loader, validation_loader)
+        best, stopped, losses = _fit(task, partial, epochs, progress)
+        state = torch.load(best, weights_only=True, map_location="cpu")["state_dict"]
+        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        best_epoch = int(np.argmin(losses)) + 1
+        baseline_loss = _baseline_loss(validation_loader, baseline, tree)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+        _write_galaxies(partial / "galaxies.parquet", train_loader, validation_loader)
+        facts = {
+            "format": "gzoo-run-1",
+            "design": design_to(model.design),
+            "settings": settings,
+            "data": {
+                "campaign": dataset.campaign.name,
+                "manifest_sha256": dataset.digest,
+                "is_simulated": dataset.is_simulated,
+                "dataset_names": sorted(train_loader.keys["dataset_name"].unique().to_list()),
+                "licence": "cc0-1.0" if dataset.is_simulated else dataset.campaign.hub.licence,
+                "not_collected": list(dataset.not_collected),
+                "validation": held_out,
+            },
+            "pretrained": origin,
+            "n_train": len(train_loader.rows),
+            "n_validation": len(validation_loader.rows),
+            "n_epochs": stopped,
+            "best_epoch": best_epoch,
+            "validation_loss": losses[best_epoch - 1],
+            "baseline_validation_loss": baseline_loss,
+            "weights_sha256": store.sha256(partial / "model.safetensors"),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+        store.write_json(partial / "run.json", facts)
+        shutil.move(partial / "log" / "metrics.csv", partial / "metrics.csv")
+        shutil.rmtree(partial / "log")
+        shutil.rmtree(partial / "checkpoints")
+    return Trained(
+        out, len(train_loader.rows), len(validation_loader.rows), stopped, best_epoch, min(losses), baseline_loss
+    )
+
+
+def _loaders(dataset: Dataset, size: int, batch_size: int, seed: int) -> tuple[Loader, Loader, str]:
+    """Loaders of training and validation galaxies, and where the latter are from."""
+    if "train" not in dataset.splits:
+        raise MissingError(f"{dataset.folder} has no train split.", "One to train on.", "Build a larger dataset.")
+    keys, votes = dataset.galaxies("train")
+    if "validation" in dataset.splits:
+        train = Loader(dataset, "train", size=size, batch_size=batch_size, seed=seed)
+        validation = Loader(dataset, "validation", size=size, batch_size=batch_size)
+        where = "validation split"
+    else:
+        held_out = np.array([splits.is_held_out(one) for one in keys["id_str"]])
+        if held_out.all() or not held_out.any():
+            raise InputError(
+                f"{dataset.folder} has {len(votes)} galaxies to train on, too few to hold some out for validation.",
+                "A dozen or more.",
+                "Build a larger dataset.",
+            )
+        train = Loader(dataset, "train", size=size, batch_size=batch_size, rows=np.flatnonzero(~held_out), seed=seed)
+        validation = Loader(dataset, "train", size=size, batch_size=batch_size, rows=np.flatnonzero(held_out))
+        where = f"{splits.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
+    for name, loader in (("train", train), ("validation", validation)):
+        if not (loader.votes.totals > 0).any():
+            raise InputError(
+                f"No galaxy of {dataset.folder} has votes in {name}.", "Votes to learn from.", "Build with other votes."
+            )
+    return train, validation, where
+
+
+def _colours(loader: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of each colour over some training pictures, 0 to 1."""
+    pictures = loader.take(np.arange(min(256, len(loader.rows))))["image"].double() / 255
+    mean, std = pictures.mean(dim=(0, 2, 3)).tolist(), pictures.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _start_from_published(model: Model, encoder: str) -> dict[str, str]:
+    path, origin = hub.pretrained_weights(encoder)
+    weights = load_file(path)
+    missing, _ = model.encoder.load_state_dict(weights, strict=False)  # their classifier head has no place here
+    if missing:
+        raise InputError(
+            f"The published weights of '{encoder}' lack {missing[0]}.", "Weights of this encoder.", "Choose another."
+        )
+    return {**origin, "sha256": store.sha256(Path(path))}
+
+
+class _Task(L.LightningModule):
+    """What happens in a step."""
+
+    def __init__(
+        self, model: Model, tree: Tree, learning_rate: float, seed: int, train: Loader, validation: Loader
+    ) -> None:
+        super().__init__()
+        self.model, self.tree, self.learning_rate, self.seed = model, tree, learning_rate, seed
+        self.loaders = {"train": train, "validation": validation}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        chance = torch.Generator().manual_seed(hash((self.seed, self.current_epoch, batch_idx)) % 2**63)
+        return self._loss("train", batch, augment(batch["image"], chance))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        return self._loss("validation", batch, batch["image"])
+
+    def _loss(self, name: str, batch: Batch, image: torch.Tensor) -> torch.Tensor:
+        nll = dirichlet_multinomial_nll(batch["votes"], self.model(image), self.tree, batch["totals"])
+        per_galaxy = nll.sum(dim=1)
+        if not bool(torch.isfinite(per_galaxy).all()):
+            rows = batch["row"][~torch.isfinite(per_galaxy)].tolist()
+            ids = self.loaders[name].keys["id_str"][rows].to_list()
+            raise NonFiniteLossError(
+                f"The loss is not a number for {len(ids)} galaxies of {name}: {', '.join(ids[:10])}.",
+                "A finite loss.",
+                "Lower --learning-rate, or look at these galaxies' pictures and votes.",
+            )
+        loss = per_galaxy.mean()
+        self.log(f"{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        return loss
+
+    def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=1 / 3, patience=4)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "validation_loss"}}
+
+    def on_train_epoch_start(self) -> None:
+        self.loaders["train"].epoch = self.current_epoch  # so that a resumed run has the same order
+
+
+class _Watch(Callback):
+    """Tells the caller of `train` how far it is, and remembers the losses, also of a run that is resumed."""
+
+    def __init__(self, progress: Progress | None, epochs: int) -> None:
+        self.progress, self.epochs = progress, epochs
+        self.losses: list[float] = []
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["validation_loss"])
+        self.losses.append(loss)
+        if self.progress:
+            self.progress(f"training (validation loss {loss:.3f})", len(self.losses), self.epochs)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        self.losses = list(cast("list[float]", state_dict["losses"]))
+
+
+def _fit(task: _Task, partial: Path, epochs: int, progress: Progress | None) -> tuple[Path, int, list[float]]:
+    """Train, from the last checkpoint if there is one. Returns the best checkpoint, epochs done and their losses."""
+    checkpoints = partial / "checkpoints"
+    keep = ModelCheckpoint(checkpoints, filename="best", monitor="validation_loss", save_last=True)
+    watch = _Watch(progress, epochs)
+    # the watch stands before the checkpoint, so that the checkpoint holds the epoch's own loss
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator="auto",
+        devices=1,
+        logger=CSVLogger(partial, name="", version="log"),
+        callbacks=[watch, EarlyStopping("validation_loss", patience=PATIENCE, check_finite=False), keep],
+        gradient_clip_val=5.0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,
+    )
+    last = checkpoints / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(num_workers|DataLoader|log.* directory|Checkpoint directory).*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        trainer.fit(
+            task,
+            train_dataloaders=task.loaders["train"],
+            val_dataloaders=task.loaders["validation"],
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return checkpoints / "best.ckpt", len(watch.losses), watch.losses
+
+
+def _baseline_loss(loader: Loader, baseline: FloatArray, tree: Tree) -> float:
+    from gzoo.scoring.likelihood import dirichlet_multinomial_nll as nll
+
+    counts = loader.votes.counts
+    return float(nll(counts, np.broadcast_to(baseline, counts.shape), tree, loader.votes.totals).sum(axis=1).mean())
+
+
+def _write_galaxies(path: Path, train: Loader, validation: Loader) -> None:
+    """Which galaxies the run has seen, and what for."""
+    parts = [(train, "train"), (validation, "validation")]
+    table = pl.concat([loader.keys.with_columns(role=pl.lit(role)) for loader, role in parts])
+    table.sort("dataset_name", "id_str").write_parquet(path)

@@ -1,0 +1,98 @@
+"""The one record of a dataset: column names, their order, Arrow types, units and meaning.
+
+`gzoo.schema.record(campaign)` is the only place that says what a row of a published dataset looks like.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from gzoo.campaign import Campaign
+
+IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "image": IMAGE_TYPE,
+    "string": pa.string(),
+    "int32": pa.int32(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column.
+
+    Attributes:
+        name: The column's name.
+        dtype: "image", "string", "int32", "float32" or "float64", as the Hub spells them.
+        meaning: What it holds, with units and how missing values stand.
+    """
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The columns of one row, in order."""
+
+    fields: tuple[Field, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(field.name for field in self.fields)
+
+    def arrow(self) -> pa.Schema:
+        """Arrow schema, with the features that `datasets` reads from its metadata."""
+        columns = [pa.field(field.name, ARROW_TYPES[field.dtype]) for field in self.fields]
+        return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": self.features()}})})
+
+    def features(self) -> dict[str, dict[str, str]]:
+        """The features as `datasets` writes them into Parquet files."""
+        return {
+            field.name: {"_type": "Image"} if field.dtype == "image" else {"dtype": field.dtype, "_type": "Value"}
+            for field in self.fields
+        }
+
+    def card_features(self) -> list[dict[str, str]]:
+        """The features as a dataset card lists them."""
+        return [{"name": field.name, "dtype": field.dtype} for field in self.fields]
+
+
+def record(campaign: Campaign) -> Record:
+    """The record of a campaign's published dataset.
+
+    >>> from gzoo.campaign import campaign
+    >>> record(campaign("gz2")).names[:6]
+    ('image', 'id_str', 'dataset_name', 'ra', 'dec', 'smooth-or-featured-gz2_smooth')
+    """
+    is_full = campaign.hub.layout == "full"
+    fields = [
+        Field("image", "image", "The picture that volunteers saw, encoded as in its source file."),
+        Field("id_str", "string", "Identifier of the galaxy, unique within its dataset_name."),
+    ]
+    if is_full:
+        fields.append(Field("dataset_name", "string", "The campaign that the row comes from."))
+    fields += [
+        Field("ra", "float64", "Right ascension in degrees, J2000; NaN where not known."),
+        Field("dec", "float64", "Declination in degrees, J2000; NaN where not known."),
+    ]
+    for question in campaign.carried.questions:
+        for i, (answer, column) in enumerate(zip(question.answers, question.columns, strict=True)):
+            fields.append(Field(column, "int32", f"Volunteers who answered '{answer}' to {question.name}."))
+            if not is_full:
+                continue
+            fields.append(
+                Field(f"{column}_fraction", "float32", f"'{answer}' as a share of those asked; NaN where nobody was.")
+            )
+            if i == 0:
+                fields.append(Field(question.total_column, "int32", f"Volunteers who answered {question.name}."))
+    if is_full:
+        fields.append(Field("summary", "string", "One-word class; '' where there is none."))
+    return Record(tuple(fields))

@@ -1,0 +1,562 @@
+"""One self-contained HTML page that shows a scored model to an astronomer.
+
+The page is read by people who did not run the model, perhaps by mail: it loads nothing, runs nothing (its
+Content-Security-Policy forbids both), and treats every name and identifier in the data as hostile text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+from PIL import Image
+from scipy.special import betaincinv
+
+from gzoo import store
+from gzoo.dataset import KEY, Dataset, open_dataset
+from gzoo.errors import OccupiedError, PictureError, TableError
+from gzoo.images import check_picture
+from gzoo.scoring.figures import (
+    AnswerBars,
+    Estimate,
+    ForestRow,
+    Interval,
+    QuestionBars,
+    ReliabilityPoint,
+    bars_svg,
+    forest_svg,
+    label,
+    palette_css,
+    reliability_svg,
+    tree_svg,
+    words,
+)
+from gzoo.scoring.likelihood import expected_fractions
+from gzoo.scoring.metrics import Scores, read_predictions
+from gzoo.trees import FloatArray, IntArray, Question, Tree
+from gzoo.votes import Votes
+
+PICTURE_PIXELS = 200
+QUESTIONS_PER_GALAXY = 4
+N_SPREAD, N_EXTREME = 4, 2
+LEAST_GALAXIES = 30  # asked a question, before its reliability is drawn
+GALAXIES_PER_POINT = 15
+N_POINTS = 10
+Z_68, Z_95 = 1.0, 1.96
+P_68, P_95 = (0.1587, 0.8413), (0.025, 0.975)
+
+
+def write_report(
+    path: Path,
+    *,
+    folder: Path,
+    predictions: Path,
+    scores: Scores,
+    title: str,
+    facts: Mapping[str, str],
+    overwrite: bool = False,
+) -> None:
+    """Write the page about a scored model; the same inputs give the same bytes.
+
+    Args:
+        path: The HTML file to write.
+        folder: The dataset folder that was predicted.
+        predictions: What `gzoo predict` wrote: Parquet with a row per galaxy and concentrations per answer.
+        scores: What `gzoo score` found for these predictions.
+        title: Heading of the page.
+        facts: Label and value of each line at the head of the page, in order.
+        overwrite: Replace an earlier page.
+
+    Raises:
+        OccupiedError: There is a file at `path` already.
+        MissingError: The folder or the prediction file is not there.
+        DatasetError: The folder is not a dataset.
+        TableError: The predictions lack columns, or none is for a galaxy of the folder.
+    """
+    if path.exists() and not overwrite:
+        raise OccupiedError(
+            f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it."
+        )
+    dataset = open_dataset(folder)
+    tree, sample = dataset.campaign.tree, _read(dataset, predictions, scores["n_trained_on"] > 0)
+    asked = [question for question in tree.ordered if question.name in scores["questions"]]
+    reach = sample.mean_reach()
+    groups, left_out = _reliability(sample, asked)
+    page = _template().render(
+        title=title,
+        facts=facts,
+        campaign=dataset.campaign.title,
+        is_simulated=dataset.is_simulated,
+        n_galaxies=scores["n_galaxies"],
+        n_trained_on=scores["n_trained_on"],
+        palette=Markup(palette_css()),  # made from constants
+        galaxies=_cards(sample, dataset),
+        tree=Markup(tree_svg(tree, reach)),
+        has_reach=bool(reach),
+        has_uncarried=any(not question.carried for question in tree.questions),
+        forest=_forest(scores, asked, tree),
+        rows=_table(scores, asked, tree),
+        reliability=groups,
+        left_out=left_out,
+        no_skill=_without_skill(scores, asked, tree),
+        least_galaxies=LEAST_GALAXIES,
+    )
+    # a name that is no valid text (a lone surrogate from a file name) becomes a reference, not an error
+    store.write_bytes(path, page.encode("utf-8", "xmlcharrefreplace"))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The galaxies that were predicted and are shown, sorted by dataset and identifier.
+
+    Attributes:
+        keys: `dataset_name` and `id_str` of each galaxy.
+        votes: What volunteers said.
+        concentrations: The model's belief, shape (galaxy, answer).
+        fractions: Share of those asked that it expects, shape (galaxy, answer).
+        reach: Share of volunteers it expects to be asked, NaN where not known; shape (galaxy, question).
+    """
+
+    keys: tuple[tuple[str, str], ...]
+    votes: Votes
+    concentrations: FloatArray
+    fractions: FloatArray
+    reach: FloatArray
+
+    @property
+    def tree(self) -> Tree:
+        """The questions that the dataset carries."""
+        return self.votes.tree
+
+    def mean_reach(self) -> dict[str, float]:
+        """Mean reach of each question for which it is known."""
+        known = np.isfinite(self.reach)
+        sums, n_known = np.where(known, self.reach, 0).sum(axis=0), known.sum(axis=0)
+        return {
+            question.name: float(sums[i] / n_known[i])
+            for i, question in enumerate(self.tree.questions)
+            if n_known[i]
+        }
+
+
+def _read(dataset: Dataset, predictions: Path, include_trained_on: bool) -> _Sample:
+    tree = dataset.tree
+    predicted = read_predictions(predictions, tree)
+    parts = [dataset.galaxies(split) for split in dataset.splits]
+    held = pl.concat([keys for keys, _ in parts]).with_row_index("place")
+    joined = held.join(predicted, on=KEY, how="inner").sort(KEY)
+    if joined.is_empty():
+        raise TableError(
+            f"None of the {len(predicted)} galaxies in {predictions} is in {dataset.folder}.",
+            "Predictions for galaxies of this dataset.",
+            "Check that the two belong together.",
+        )
+    if "is_trained_on" in joined.columns and not include_trained_on:
+        joined = joined.filter(~pl.col("is_trained_on").cast(pl.Boolean).fill_null(False))
+    place = joined["place"].to_numpy()
+    votes = Votes(
+        tree,
+        np.concatenate([votes.counts for _, votes in parts])[place],
+        np.concatenate([votes.totals for _, votes in parts])[place],
+    )
+    columns = [f"{column}_concentration" for column in tree.columns]
+    concentrations = joined.select(columns).to_numpy().astype(np.float64)
+    fractions = expected_fractions(concentrations, tree)
+    keys = tuple(zip(joined["dataset_name"].to_list(), joined["id_str"].to_list(), strict=True))
+    return _Sample(keys, votes, concentrations, fractions, tree.reach(fractions))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Intervals
+
+
+def wilson_interval(votes: int, asked: int, z: float) -> Interval:
+    """Interval of a share of which `votes` of `asked` people were counted (Wilson 1927).
+
+    It stays within 0..1 and has a width even where nobody, or everybody, gave the answer.
+
+    Args:
+        votes: People who gave the answer.
+        asked: People asked, at least 1.
+        z: Half-width in standard deviations: 1 for 68 %, 1.96 for 95 %.
+
+    >>> low, high = wilson_interval(0, 40, 1.96)
+    >>> low, round(high, 3)
+    (0.0, 0.088)
+    """
+    share, stretch = votes / asked, 1 + z * z / asked
+    centre = (share + z * z / (2 * asked)) / stretch
+    half = z / stretch * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def beta_interval(first: float, second: float, probabilities: Interval) -> Interval:
+    """Two quantiles of a Beta distribution.
+
+    Args:
+        first: Concentration of the answer, > 0.
+        second: Concentration of all other answers, > 0.
+        probabilities: Which quantiles, for example (0.025, 0.975).
+
+    >>> low, high = beta_interval(1.0, 1.0, (0.025, 0.975))
+    >>> round(low, 3), round(high, 3)
+    (0.025, 0.975)
+    """
+    low, high = (float(betaincinv(first, second, probability)) for probability in probabilities)
+    return low, high
+
+
+# ----------------------------------------------------------------------------------------------------
+# Example galaxies
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """One example galaxy, as the template shows it. `picture` is a data URI, "" where it cannot be read."""
+
+    heading: str
+    reason: str
+    dataset: str
+    position: str
+    picture: str
+    figure: Markup
+
+
+def _cards(sample: _Sample, dataset: Dataset) -> list[_Card]:
+    chosen = _choose(sample)
+    keys = [sample.keys[row] for row, _ in chosen]
+    records = _records(dataset, keys)
+    cards: list[_Card] = []
+    for (row, reason), key in zip(chosen, keys, strict=True):
+        record = records.get(key, _Record("", ""))
+        figure = bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")
+        cards.append(_Card(key[1], reason, key[0], record.position, record.picture, Markup(figure)))
+    return cards
+
+
+def _choose(sample: _Sample) -> list[tuple[int, str]]:
+    """Rows of the examples, each with the reason: a spread of predictions, then the extremes of surprise."""
+    root = next((question for question in sample.tree.ordered if not question.parents), None)
+    if root is None or not sample.keys:
+        return []
+    predicted = sample.fractions[:, sample.tree.slice(root.name).start]
+    chosen: dict[int, str] = {}
+    for target in np.linspace(predicted.min(), predicted.max(), N_SPREAD).tolist():
+        for row in np.argsort(np.abs(predicted - target), kind="stable").tolist():
+            if row not in chosen:
+                chosen[row] = f"Model expects {predicted[row]:.0%} “{words(root.answers[0])}”"
+                break
+    surprise = _surprise(sample)
+    total = sample.votes.totals[:, sample.tree.questions.index(root)]
+    # with few votes anything fits: only galaxies with a usual number of them can be called surprising or not
+    ranked = np.argsort(surprise, kind="stable")
+    ranked = ranked[np.isfinite(surprise[ranked]) & (total[ranked] >= max(1.0, float(np.median(total))))]
+    for kind, rows in (("Most", ranked[::-1].tolist()), ("Least", ranked.tolist())):
+        for row in [row for row in rows if row not in chosen][:N_EXTREME]:
+            chosen[row] = (
+                f"{kind} surprising: votes typically {surprise[row]:.1f} standard deviations from the prediction"
+            )
+    return list(chosen.items())
+
+
+def _surprise(sample: _Sample) -> FloatArray:
+    """How far votes lie from predictions, in standard deviations that the model itself expected.
+
+    Root mean square over the answers of all questions asked; NaN for a galaxy without votes; shape (galaxy,).
+    The expected variance of a count is that of a beta-binomial: the noise of N votes and the model's own doubt.
+    Where several answers are allowed at once it is that of a plain binomial.
+    """
+    of = list(sample.tree.question_of_answer)
+    asked = sample.votes.totals[:, of]
+    share = np.clip(sample.fractions, 1e-6, 1 - 1e-6)
+    doubt = sample.concentrations / share  # sum of the concentrations of the answer's question
+    extra = np.where([sample.tree.questions[i].multiple for i in of], 1.0, (doubt + asked) / (doubt + 1))
+    variance = asked * share * (1 - share) * extra
+    is_asked = asked > 0
+    squares = np.where(
+        is_asked, (sample.votes.counts - asked * share) ** 2 / np.where(is_asked, variance, 1), 0.0
+    )
+    n_asked = is_asked.sum(axis=1)
+    mean = squares.sum(axis=1) / np.maximum(n_asked, 1)
+    return np.where(n_asked > 0, np.sqrt(mean), np.nan)
+
+
+def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
+    """The questions most people were asked (or, without votes, would be), in the order of the tree."""
+    tree, totals = sample.tree, sample.votes.totals[row]
+    likely = np.nan_to_num(sample.reach[row], nan=0.0)
+    by_reach = sorted(range(len(tree.questions)), key=lambda i: (-totals[i], -likely[i]))[
+        :QUESTIONS_PER_GALAXY
+    ]
+    shown = {tree.questions[i].name for i in by_reach if totals[i] or not totals.any()}
+    bars: list[QuestionBars] = []
+    for question in tree.ordered:
+        if question.name not in shown:
+            continue
+        own, asked = tree.slice(question.name), int(totals[tree.questions.index(question)])
+        answers = [
+            AnswerBars(
+                words(answer), _voted(int(votes), asked), _predicted(sample, row, question, own.start + i)
+            )
+            for i, (answer, votes) in enumerate(
+                zip(question.answers, sample.votes.counts[row, own], strict=True)
+            )
+        ]
+        note = f"{asked} asked" if asked else "no votes"
+        bars.append(QuestionBars(label(question.name, tree), note, tuple(answers)))
+    return bars
+
+
+def _voted(votes: int, asked: int) -> Estimate | None:
+    if asked == 0:
+        return None
+    return Estimate(votes / asked, wilson_interval(votes, asked, Z_68), wilson_interval(votes, asked, Z_95))
+
+
+def _predicted(sample: _Sample, row: int, question: Question, answer: int) -> Estimate:
+    share = float(sample.fractions[row, answer])
+    if question.multiple:  # a plain binomial: the model states a share, and no doubt about it
+        return Estimate(share, (share, share), (share, share))
+    own = sample.concentrations[row, sample.tree.slice(question.name)]
+    first = float(sample.concentrations[row, answer])
+    others = max(float(own.sum()) - first, 1e-9)
+    return Estimate(share, beta_interval(first, others, P_68), beta_interval(first, others, P_95))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is read for examples only, as the template shows it; "" where it is not known or not sound."""
+
+    picture: str
+    position: str
+
+
+def _records(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Record]:
+    """Pictures and positions of a few galaxies: no other picture is read into memory at once."""
+    records: dict[tuple[str, str], _Record] = {}
+    wanted = pl.col("id_str").is_in([identifier for _, identifier in keys])
+    columns = [pl.col("^dataset_name$"), "id_str", "ra", "dec", pl.col("image").struct.field("bytes")]
+    for shard in [shard for split in dataset.splits for shard in store.shards(dataset.folder, split)]:
+        for row in pl.scan_parquet(shard, glob=False).filter(wanted).select(columns).collect().to_dicts():
+            key = (str(row.get("dataset_name", dataset.campaign.name)), str(row["id_str"]))
+            if key in keys:
+                records[key] = _Record(_thumbnail(row["bytes"]), _position(row["ra"], row["dec"]))
+    return records
+
+
+def _position(ra: object, dec: object) -> str:
+    if not (isinstance(ra, float) and isinstance(dec, float) and math.isfinite(ra) and math.isfinite(dec)):
+        return ""
+    return f"RA {ra:.4f}°, Dec {dec:+.4f}°".replace("-", "\N{MINUS SIGN}")
+
+
+def _thumbnail(data: object) -> str:
+    """A picture, drawn anew at no more than 200 pixels a side, as a data URI; "" if it is not sound."""
+    if not isinstance(data, bytes):
+        return ""
+    try:
+        check_picture(data)
+    except PictureError:
+        return ""
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A number of the table and, under it, its 95 % interval ("" if there is none)."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of the table of scores."""
+
+    label: str
+    n_asked: int
+    cells: tuple[_Cell, ...]
+    remark: str
+
+
+def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
+    blocks = [("All questions", scores["n_galaxies"], scores["overall"])]
+    for question in asked:
+        found = scores["questions"][question.name]
+        blocks.append((label(question.name, tree), found["n_asked"], found))
+    rows: list[_Row] = []
+    for name, n_asked, block in blocks:
+        error = block["mse_corrected"]
+        is_small = error["value"] is not None and error["low"] is not None and error["low"] <= 0
+        measures = (
+            (block["log_score"], 2),
+            (block["baseline_log_score"], 2),
+            (block["skill"], 2),
+            (block["rmse"], 3),
+            (error, 4),
+            (block["rmse_corrected"], 3),
+        )
+        cells = tuple(
+            _cell(found["value"], found["low"], found["high"], places) for found, places in measures
+        )
+        has_votes = any(found["value"] is not None for found, _ in measures)
+        remark = "" if has_votes else "no votes"
+        rows.append(_Row(name, n_asked, cells, "not distinguishable from 0" if is_small else remark))
+    return rows
+
+
+def _cell(value: float | None, low: float | None, high: float | None, places: int) -> _Cell:
+    if value is None or not math.isfinite(value):
+        return _Cell("\N{EN DASH}")
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return _Cell(_fixed(value, places))
+    return _Cell(_fixed(value, places), f"{_fixed(low, places)} to {_fixed(high, places)}")
+
+
+def _fixed(value: float, places: int) -> str:
+    text = f"{value:.{places}f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text.removeprefix("-")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _forest(scores: Scores, asked: Sequence[Question], tree: Tree) -> Markup:
+    blocks = [("All questions", scores["overall"], True)]
+    blocks += [(label(question.name, tree), scores["questions"][question.name], False) for question in asked]
+    rows = [
+        ForestRow(
+            name,
+            _finite(block["skill"]["value"]),
+            _finite(block["skill"]["low"]),
+            _finite(block["skill"]["high"]),
+            is_summary,
+        )
+        for name, block, is_summary in blocks
+    ]
+    axis = "skill: log score of the model \N{MINUS SIGN} log score of the baseline  [nats per galaxy asked]"
+    return Markup(forest_svg(rows, axis=axis, description="Skill of each question with 95 % interval"))
+
+
+def _without_skill(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
+    """Questions on which the model is not shown to beat the baseline."""
+    lows = {question: scores["questions"][question.name]["skill"]["low"] for question in asked}
+    return [label(question.name, tree) for question, low in lows.items() if low is not None and low <= 0]
+
+
+# ----------------------------------------------------------------------------------------------------
+# Reliability
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The reliability panels of one question."""
+
+    label: str
+    n_asked: int
+    panels: tuple[Markup, ...]
+
+
+def _reliability(sample: _Sample, asked: Sequence[Question]) -> tuple[list[_Group], list[str]]:
+    """Panels of each question with enough votes, and the names of the others."""
+    groups: list[_Group] = []
+    left_out: list[str] = []
+    carried = {question.name: i for i, question in enumerate(sample.tree.questions)}
+    for question in asked:
+        if question.name not in carried:
+            continue
+        total = sample.votes.totals[:, carried[question.name]]
+        rows = np.flatnonzero(total > 0)
+        name = label(question.name, sample.tree)
+        if len(rows) < LEAST_GALAXIES:
+            left_out.append(name)
+            continue
+        panels: list[Markup] = []
+        start = sample.tree.slice(question.name).start
+        for i, answer in enumerate(question.answers):
+            predicted = sample.fractions[rows, start + i]
+            points = reliability_points(predicted, sample.votes.counts[rows, start + i], total[rows])
+            spread = np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist()
+            description = f"Voted against predicted share of {words(answer)} for {name}"
+            panels.append(
+                Markup(reliability_svg(points, spread, answer=words(answer), description=description))
+            )
+        groups.append(_Group(name, len(rows), tuple(panels)))
+    return groups, left_out
+
+
+def reliability_points(predicted: FloatArray, votes: IntArray, asked: IntArray) -> list[ReliabilityPoint]:
+    """Voted against predicted share of one answer, in groups of galaxies with similar predictions.
+
+    Each point pools all votes of its galaxies. Its error bar is 95 %, from how much galaxies differ from
+    their predictions (which holds the noise of their votes), and never below the vote noise alone.
+
+    Args:
+        predicted: Expected share, shape (galaxy,).
+        votes: People who gave the answer, shape (galaxy,).
+        asked: People asked, each at least 1, shape (galaxy,).
+    """
+    n_points = max(1, min(N_POINTS, len(predicted) // GALAXIES_PER_POINT))
+    points: list[ReliabilityPoint] = []
+    for rows in np.array_split(np.argsort(predicted, kind="stable"), n_points):
+        if not len(rows):
+            continue
+        n_asked, n_votes = int(asked[rows].sum()), int(votes[rows].sum())
+        voted = n_votes / n_asked
+        expected = float((asked[rows] * predicted[rows]).sum()) / n_asked
+        residuals = votes[rows] - asked[rows] * (predicted[rows] + voted - expected)
+        correction = len(rows) / max(len(rows) - 1, 1)
+        error = math.sqrt(correction * float((residuals**2).sum())) / n_asked
+        low, high = wilson_interval(n_votes, n_asked, Z_95)
+        points.append(
+            ReliabilityPoint(
+                predicted=expected,
+                voted=voted,
+                low=max(0.0, min(low, voted - Z_95 * error)),
+                high=min(1.0, max(high, voted + Z_95 * error)),
+                n_galaxies=len(rows),
+            )
+        )
+    return points
+
+
+# ----------------------------------------------------------------------------------------------------
+# Page
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["csp_hash"] = _csp_hash
+    source = resources.files("gzoo.scoring").joinpath("report.html.jinja").read_text("utf-8")
+    return environment.from_string(source)
+
+
+def _csp_hash(content: str) -> str:
+    """The name by which a Content-Security-Policy allows one inline style sheet and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode("ascii")

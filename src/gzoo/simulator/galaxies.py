@@ -1,0 +1,186 @@
+"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles GZ2.
+
+A galaxy has no kind. A bulge, a disk, a bar, arms and disturbances are present in degrees, and what a
+volunteer would call "smooth" or "spiral" is left to `gzoo.simulator.volunteers`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Galaxy:
+    """The physical parameters of one galaxy, all that the camera and the volunteers know of it.
+
+    Lengths are shares of `radius_arcsec`, angles are in degrees, strengths run from 0 (absent) to 1.
+
+    Attributes:
+        ra: Right ascension, degrees.
+        dec: Declination, degrees.
+        radius_arcsec: Radius that holds about 90 % of the light, arcsec.
+        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter).
+        seeing_arcsec: Full width at half maximum of the blur by the air, arcsec.
+        is_artifact: Whether the object is a bright star and no galaxy.
+        bulge_fraction: Share of the light in the bulge; near 1 for an elliptical.
+        bulge_radius: Half-light radius of the bulge.
+        bulge_sersic: Sersic index of the bulge: 1 shallow, 4 cuspy.
+        bulge_axis_ratio: Apparent short axis over long axis of the bulge.
+        bulge_boxiness: 0 for elliptical outlines, 1 for a box (or peanut).
+        bulge_colour: g - r of the bulge, mag.
+        disk_scale: Exponential scale length of the disk.
+        disk_thickness: Height over scale length of the disk.
+        disk_colour: g - r of the disk between the arms, mag.
+        inclination: Tilt of the disk: 0 face-on, 90 edge-on.
+        position_angle: Direction of the long axis on the sky, 0 to 180.
+        n_arms: Number of spiral arms; 0 for none.
+        arm_strength: Contrast of the arms.
+        arm_pitch: Pitch angle: 5 tightly wound, 35 open.
+        arm_winds_left: Whether the arms wind counter-clockwise.
+        arm_patchiness: 0 for smooth arms, 1 for flocculent ones.
+        bar_strength: Share and contrast of the bar.
+        bar_length: Half length of the bar.
+        bar_angle: Direction of the bar in the plane of the disk.
+        ring_strength: A ring of young stars.
+        ring_radius: Radius of that ring.
+        dust_strength: A lane of dust before the bulge.
+        disturbance: Lopsidedness and tails.
+        irregularity: Clumps that follow no pattern.
+        companion_strength: A second nucleus or merging galaxy: its light over this galaxy's light.
+        companion_distance: Distance of the companion.
+        companion_angle: Direction of the companion on the sky.
+        arc_strength: A gravitational arc or lens around the centre.
+    """
+
+    ra: float
+    dec: float
+    radius_arcsec: float
+    surface_brightness: float
+    seeing_arcsec: float
+    is_artifact: bool
+    bulge_fraction: float
+    bulge_radius: float
+    bulge_sersic: float
+    bulge_axis_ratio: float
+    bulge_boxiness: float
+    bulge_colour: float
+    disk_scale: float
+    disk_thickness: float
+    disk_colour: float
+    inclination: float
+    position_angle: float
+    n_arms: int
+    arm_strength: float
+    arm_pitch: float
+    arm_winds_left: bool
+    arm_patchiness: float
+    bar_strength: float
+    bar_length: float
+    bar_angle: float
+    ring_strength: float
+    ring_radius: float
+    dust_strength: float
+    disturbance: float
+    irregularity: float
+    companion_strength: float
+    companion_distance: float
+    companion_angle: float
+    arc_strength: float
+
+    @property
+    def disk_fraction(self) -> float:
+        """Share of the light in the disk."""
+        return 1.0 - self.bulge_fraction
+
+    @property
+    def half_light_radius_arcsec(self) -> float:
+        """Radius that holds half of the light, arcsec: a cuspy bulge holds it far inside `radius_arcsec`."""
+        return self.radius_arcsec / (2.3 + 0.6 * self.bulge_fraction)
+
+    @property
+    def magnitude(self) -> float:
+        """Apparent r magnitude."""
+        area = 2.0 * np.pi * self.half_light_radius_arcsec**2
+        return float(self.surface_brightness - 2.5 * np.log10(area))
+
+
+# Two arms are by far the most common in GZ2; 5 and 6 are what volunteers call "more than 4".
+_ARM_COUNTS = (1, 2, 3, 4, 5, 6)
+_ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
+
+
+def draw_galaxy(rng: np.random.Generator) -> Galaxy:
+    """Draw one galaxy.
+
+    About half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
+    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms
+    get rarer and wind up as the bulge grows, and irregular galaxies are faint and blue.
+
+    Args:
+        rng: The only source of chance.
+
+    Returns:
+        The galaxy.
+    """
+    has_disk = rng.random() < 0.66
+    bulge_fraction = rng.beta(1.2, 3.2) * 0.9 if has_disk else rng.beta(9.0, 0.9)
+    lateness = 1.0 - bulge_fraction  # 1 for a pure disk
+
+    # Passive disks (S0) have no arms; the more bulge, the more of them.
+    is_star_forming = has_disk and rng.random() < 0.35 + 0.6 * lateness
+    arm_strength = rng.beta(2.6, 1.7) if is_star_forming else rng.beta(1.0, 12.0)
+    bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.35 else rng.beta(1.0, 12.0)
+    is_irregular = is_star_forming and rng.random() < 0.06
+    is_merging = rng.random() < 0.06
+
+    bulge_colour = rng.normal(0.84, 0.06)
+    disk_colour = rng.normal(0.84 - 0.34 * lateness if is_star_forming else 0.78, 0.09) - 0.12 * is_irregular
+    if not has_disk and rng.random() < 0.06:
+        bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
+
+    surface_brightness = rng.normal(20.2 + 0.75 * lateness + 0.5 * is_irregular, 0.5)
+    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if is_star_forming else 0
+    return Galaxy(
+        ra=float(rng.uniform(110.0, 260.0)),
+        # uniform on the sphere, not in declination
+        dec=math.degrees(math.asin(rng.uniform(math.sin(math.radians(-2.0)), math.sin(math.radians(65.0))))),
+        radius_arcsec=float(np.clip(rng.lognormal(math.log(8.5), 0.42), 3.5, 20.0)),
+        surface_brightness=float(np.clip(surface_brightness, 18.8, 22.6)),
+        seeing_arcsec=float(np.clip(rng.lognormal(math.log(1.25), 0.12), 0.9, 2.0)),
+        is_artifact=bool(rng.random() < 0.025),
+        bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
+        bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.28, 0.40)),
+        bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),
+        bulge_axis_ratio=float(
+            np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)
+        ),
+        bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk else rng.beta(1.0, 8.0)),
+        bulge_colour=float(bulge_colour),
+        disk_scale=float(rng.uniform(0.24, 0.34)),
+        disk_thickness=float(rng.uniform(0.10, 0.22)),
+        disk_colour=float(np.clip(disk_colour, 0.15, 1.0)),
+        inclination=float(np.degrees(np.arccos(rng.random()))),
+        position_angle=float(rng.uniform(0.0, 180.0)),
+        n_arms=n_arms,
+        arm_strength=float(arm_strength * (0.35 if is_irregular else 1.0)),
+        arm_pitch=float(np.clip(rng.normal(10.0 + 13.0 * lateness, 5.0), 5.0, 38.0)),
+        arm_winds_left=bool(rng.random() < 0.5),
+        arm_patchiness=float(rng.beta(4.0, 2.0) if n_arms >= 5 else rng.beta(1.5, 3.0)),
+        bar_strength=float(bar_strength),
+        bar_length=float(rng.uniform(0.22, 0.48)),
+        bar_angle=float(rng.uniform(0.0, 180.0)),
+        ring_strength=float(rng.beta(4.0, 2.0) if has_disk and rng.random() < 0.07 else rng.beta(1.0, 25.0)),
+        ring_radius=float(rng.uniform(0.45, 0.75)),
+        dust_strength=float(
+            rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)
+        ),
+        disturbance=float(rng.beta(3.0, 2.0) if is_merging or rng.random() < 0.04 else rng.beta(1.0, 15.0)),
+        irregularity=float(rng.beta(5.0, 2.0) if is_irregular else rng.beta(1.0, 20.0)),
+        companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),
+        companion_distance=float(rng.uniform(0.35, 1.3)),
+        companion_angle=float(rng.uniform(0.0, 360.0)),
+        arc_strength=float(rng.uniform(0.4, 1.0) if rng.random() < 0.004 else 0.0),
+    )

@@ -1,0 +1,209 @@
+"""Files and folders that are whole or not there; the layout of a dataset folder.
+
+Work in progress lives beside its final name, as `.NAME.gzoo-partial`, and is renamed into place when it is done. It
+remembers which command began it, so that the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gzoo.errors import DatasetError, MissingError, OccupiedError
+
+BEGUN = "begun.json"
+MANIFEST = "manifest.json"
+SPLITS = ("train", "validation", "test")
+ROWS_IN_GROUP = 100
+MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: object) -> str:
+    """Hexadecimal sha256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is whole or not there."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file that is whole or not there; the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a JSON file.
+
+    Raises:
+        DatasetError: The file is not there or holds no JSON object.
+    """
+    try:
+        value: object = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}.", "A JSON file that gzoo wrote.", "Make it again.") from error
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path} holds no JSON object.", "A JSON file that gzoo wrote.", "Make it again.")
+    return cast("dict[str, object]", value)
+
+
+@contextlib.contextmanager
+def write_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with pq.ParquetWriter(temporary, schema, write_page_checksum=True, compression="zstd") as writer:
+        yield writer
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Iterator[Path]:
+    """A folder to make a result in, which becomes `out` when the block ends well.
+
+    When the block ends badly the folder stays, and the same work begun again goes on in it.
+
+    Args:
+        out: Where the result shall be.
+        kind: What it is: a key of `MARKS`.
+        begun: What determines the result (command, settings, digests of inputs). Work begun with other values is
+            not resumed.
+        overwrite: Replace a finished result, or unfinished work of another command.
+
+    Yields:
+        The folder of the work in progress.
+
+    Raises:
+        OccupiedError: `out` holds a finished result and `overwrite` is False, or something gzoo did not make; or
+            unfinished work of another command stands beside it.
+    """
+    out = out.absolute()
+    if (out / MARKS[kind]).is_file():
+        (out / BEGUN).unlink(missing_ok=True)  # killed between the renaming and this
+    refuse_occupied(out, kind=kind, overwrite=overwrite)
+    partial = partial_name(out)
+    marker = {"kind": kind, "digest": digest(begun), "begun": dict(begun)}
+    if partial.exists():
+        if not (partial / BEGUN).is_file():
+            raise OccupiedError(f"{partial} is in the way.", "No such file or folder.", "Move it away.")
+        if read_json(partial / BEGUN).get("digest") != marker["digest"]:
+            if not overwrite:
+                raise OccupiedError(
+                    f"{partial} holds unfinished work of another command.",
+                    "Work begun by the same command with the same inputs, which would be resumed.",
+                    "Finish that command, remove the folder, or pass --overwrite.",
+                )
+            shutil.rmtree(partial)
+    if not partial.exists():
+        fresh = partial.with_name(partial.name + ".new")  # so that a folder without its marker is never left
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write_json(fresh / BEGUN, marker)
+        os.replace(fresh, partial)
+    for left_over in partial.rglob(".*.writing"):
+        left_over.unlink()
+    yield partial
+    old = out.with_name(f".{out.name}.gzoo-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    (out / BEGUN).unlink()
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def partial_name(out: Path) -> Path:
+    """Where work in progress for `out` lives."""
+    return out.with_name(f".{out.name}.gzoo-partial")
+
+
+def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
+    """See `work`.
+
+    Raises:
+        OccupiedError: As there.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out.is_dir() and (out / MARKS[kind]).is_file()):
+        raise OccupiedError(
+            f"{out} holds something that gzoo did not make as a {kind}.",
+            "A new name, an empty folder, or an earlier result.",
+            "Choose another --out.",
+        )
+    if not overwrite:
+        raise OccupiedError(
+            f"{out} holds a finished {kind}.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
+        )
+
+
+def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
+    """Parquet files of one split of a dataset folder, in order."""
+    return sorted((folder / {"default": "data"}.get(config, config)).glob(f"{split}-*.parquet"))
+
+
+def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
+    """Name of a shard inside a dataset folder."""
+    return f"{ {'default': 'data'}.get(config, config) }/{split}-{i:05d}-of-{n:05d}.parquet"
+
+
+def open_folder(folder: Path) -> dict[str, object]:
+    """The manifest of a dataset folder.
+
+    Raises:
+        MissingError: There is no such folder.
+        DatasetError: It is not one that gzoo finished.
+    """
+    if not folder.exists():
+        if partial_name(folder.absolute()).exists():
+            raise MissingError(
+                f"{folder} is not finished.", "A finished dataset.", "Run the command that began it again to resume."
+            )
+        raise MissingError(f"There is no folder {folder}.", "A dataset folder.", "Make one with `gzoo build`.")
+    if not (folder / MANIFEST).is_file():
+        raise DatasetError(
+            f"{folder} is not a dataset folder: it has no {MANIFEST}.",
+            "A folder made by `gzoo build`.",
+            "Check the path, or make one with `gzoo build`.",
+        )
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("format") != "gzoo-dataset-1":
+        raise DatasetError(
+            f"{folder / MANIFEST} says format {manifest.get('format')!r}.",
+            "gzoo-dataset-1.",
+            "Build it again, or use the version of gzoo that made it.",
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in {BEGUN, MANIFEST}
+    )
+    listed = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
+    }
+    write_json(folder / MANIFEST, {"format": "gzoo-dataset-1", **facts, "files": listed})
