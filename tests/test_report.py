@@ -168,7 +168,8 @@ def test_page_shows_every_part(written: Path) -> None:
     assert "SIMULATED DATA" in page
     assert "convnext_atto" in page
     assert "smooth or featured" in page
-    assert page.count("<svg") == 8 + 1 + 1 + len(gz2().columns)
+    n_panels = sum(1 if len(question.answers) == 2 else len(question.answers) for question in gz2().questions)
+    assert page.count("<svg") == 8 + 1 + 1 + n_panels
     assert len(page) < 3_000_000
 
 
@@ -193,12 +194,15 @@ def test_page_loads_and_runs_nothing(written: Path) -> None:
     policy = next(
         m["content"] for m in elements.named("meta") if m.get("http-equiv") == "Content-Security-Policy"
     )
-    assert policy is not None and policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     for _, attributes in elements.tags:
         for name, value in attributes.items():
-            assert not name.startswith("on") and name != "style"
+            assert not name.startswith("on")
+            assert name != "style"
             if name in ("src", "href"):
-                assert value is not None and value.startswith(("data:image/jpeg;base64,", "#"))
+                assert value is not None
+                assert value.startswith(("data:image/jpeg;base64,", "#"))
 
 
 def test_real_data_has_no_banner(tmp_path: Path) -> None:
@@ -254,6 +258,19 @@ def test_missing_votes_and_scores_render(tmp_path: Path) -> None:
     assert "nan" not in Elements(page).text.lower().split()
     assert "None" not in page
     assert '"nan' not in page.lower()
+
+
+def test_small_errors_and_missing_skill_are_named(tmp_path: Path) -> None:
+    counts, concentrations = draw(gz2(), 12, seed=2)
+    folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
+    scores = scores_of(gz2(), counts, concentrations)
+    bar = scores["questions"]["bar-gz2"]
+    bar["mse_corrected"] = Value(value=0.002, low=-0.001, high=0.004)
+    bar["skill"] = Value(value=-0.2, low=-0.4, high=0.1)
+    page = page_of(tmp_path, folder, predictions, scores)
+    assert "not distinguishable from 0</small>" in page
+    assert "\N{MINUS SIGN}0.0010 to 0.0040" in page
+    assert "Not shown to beat the baseline:" in page
 
 
 def test_nothing_unseen_renders(tmp_path: Path) -> None:
@@ -314,7 +331,10 @@ def test_every_tree_is_drawn_whole_and_without_overlap(name: str) -> None:
     boxes = [[float(frame.get(side, "")) for side in ("x", "y", "width", "height")] for frame in frames]
     width, height = float(figure.get("width", "")), float(figure.get("height", ""))
     for i, (x, y, wide, high) in enumerate(boxes):
-        assert x >= 0 and y >= 0 and x + wide <= width and y + high <= height
+        assert x >= 0
+        assert y >= 0
+        assert x + wide <= width
+        assert y + high <= height
         for other_x, other_y, other_wide, other_high in boxes[:i]:
             is_beside = x >= other_x + other_wide or other_x >= x + wide
             assert is_beside or y >= other_y + other_high or other_y >= y + high
@@ -362,11 +382,13 @@ def test_browser_renders_without_complaint(written: Path, tmp_path: Path) -> Non
     shot = tmp_path / "page.png"
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,2000", f"--screenshot={shot}", written.as_uri(),
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,2000",
+        f"--screenshot={shot}", written.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not complaints
     with Image.open(shot) as image:
         colours = image.convert("RGB").getcolors(1 << 24)
-    assert colours is not None and len(colours) > 1000  # pictures and styled figures, not a blank page
+    assert colours is not None
+    assert len(colours) > 1000

@@ -30,8 +30,8 @@ def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> st
 def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> dict[str, object]:
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
     picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
-    features = record(campaign).card_features()
-    row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in features)
+    fields = record(campaign).card_features()
+    row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in fields)
     infos: list[dict[str, object]] = []
     for config, splits in counts.items():
         files = [path for split in splits for path in store.shards(folder, split, config)]
@@ -42,7 +42,7 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
         infos.append(
             {
                 "config_name": config,
-                "features": features,
+                "features": record(campaign).card_features(),  # made anew, so that YAML writes no alias
                 "splits": listed,
                 "download_size": sum(path.stat().st_size for path in files),
                 "dataset_size": sum(cast(int, one["num_bytes"]) for one in listed),

@@ -63,8 +63,7 @@ class Loader:
         self.votes: Votes = votes.take(self.rows)
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.epoch = 0
-        pictures = cast("datasets.Dataset", load(dataset.folder, split=split)).select_columns(["image"])
-        self._pictures = pictures.with_format("arrow")  # bytes straight from the memory map
+        self._pictures = _pictures(dataset, split)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -96,6 +95,20 @@ class Loader:
             totals=torch.from_numpy(self.votes.totals[rows]),
             row=torch.from_numpy(rows),
         )
+
+
+def _pictures(dataset: Dataset, split: str) -> datasets.Dataset:
+    """The pictures of a split, whose encoded bytes are read straight from a memory map."""
+    import datasets
+
+    was_quiet = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        opened = cast(datasets.Dataset, load(dataset.folder, split=split))
+    finally:
+        if not was_quiet:
+            datasets.enable_progress_bars()
+    return opened.select_columns(["image"]).with_format("arrow")
 
 
 def decode(data: bytes, size: int) -> np.ndarray:

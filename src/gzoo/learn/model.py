@@ -67,6 +67,7 @@ class Model(nn.Module):
         self.encoder = timm.create_model(design.encoder, pretrained=False, num_classes=0, in_chans=3)
         with torch.no_grad():
             features = self.encoder.eval()(torch.zeros(1, 3, design.size, design.size)).shape[1]
+        self.encoder.train()
         self.head = nn.Linear(int(features), len(design.columns))
         nn.init.normal_(self.head.weight, std=0.01)
         start = np.zeros(len(design.columns)) if baseline is None else np.log(baseline)

@@ -280,6 +280,9 @@ def _fit(task: _Task, partial: Path, epochs: int, progress: Progress | None) -> 
     checkpoints = partial / "checkpoints"
     keep = ModelCheckpoint(checkpoints, filename="best", monitor="validation_loss", save_last=True)
     watch = _Watch(progress, epochs)
+    # Lightning talks of matters that gzoo has settled; its warnings about data loaders do not fit ours
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # the watch stands before the checkpoint, so that the checkpoint holds the epoch's own loss
     trainer = L.Trainer(
         max_epochs=epochs,
@@ -295,8 +298,7 @@ def _fit(task: _Task, partial: Path, epochs: int, progress: Progress | None) -> 
     )
     last = checkpoints / "last.ckpt"
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(num_workers|DataLoader|log.* directory|Checkpoint directory).*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning.*")
         trainer.fit(
             task,
             train_dataloaders=task.loaders["train"],

@@ -40,8 +40,8 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        inner: Its 68 % interval.
-        outer: Its 95 % interval.
+        inner: Its 68% interval.
+        outer: Its 95% interval.
     """
 
     value: float
@@ -80,16 +80,14 @@ class ForestRow:
     Attributes:
         label: What was measured.
         value: The estimate, or None where there is none.
-        low: Lower end of its 95 % interval, or None.
-        high: Upper end of its 95 % interval, or None.
-        is_summary: Whether it stands for all the others.
+        low: Lower end of its 95% interval, or None.
+        high: Upper end of its 95% interval, or None.
     """
 
     label: str
     value: float | None
     low: float | None
     high: float | None
-    is_summary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,8 @@ class ReliabilityPoint:
     Attributes:
         predicted: Their mean predicted share, 0..1.
         voted: Their voted share, 0..1.
-        low: Lower end of its 95 % interval.
-        high: Upper end of its 95 % interval.
+        low: Lower end of its 95% interval.
+        high: Upper end of its 95% interval.
         n_galaxies: How many they are.
     """
 
@@ -124,7 +122,7 @@ def palette_css() -> str:
 def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
     """Paired bars, volunteers above model, for each answer of some questions of one galaxy.
 
-    A thick whisker is a 68 % interval, a thin one a 95 % interval.
+    A thick whisker is a 68% interval, a thin one a 95% interval.
 
     Args:
         questions: What to draw, top to bottom.
@@ -150,7 +148,7 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
             ):
                 if estimate is not None:
                     low, high = map(_percent, estimate.outer)
-                    tip = f"{answer.label}, {role}: {_percent(estimate.value)} (95 %: {low} to {high})"
+                    tip = f"{answer.label}, {role}: {_percent(estimate.value)} (95%: {low} to {high})"
                     drawing.box(left, top, max(estimate.value * span, 1), 9, fill=role, opacity=0.55, tip=tip)
                     drawing.whisker(left, span, estimate, top + 4.5, role)
             y += row
@@ -164,10 +162,10 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
 
 
 def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str:
-    """A forest plot: one estimate and its 95 % interval per line, around a line at 0.
+    """A forest plot: one estimate and its 95% interval per line, around a line at 0.
 
     Args:
-        rows: Lines, top to bottom. A row without a value says "no votes".
+        rows: Lines, top to bottom. A hollow point's interval holds 0. A row without a value says "no votes".
         axis: Label of the horizontal axis, with its unit.
         description: For those who cannot see the figure.
     """
@@ -187,12 +185,27 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
     drawing = _Drawing(width, bottom + 44, description)
     for tick in _ticks(low, high):
         drawing.line(place(tick), top, place(tick), bottom, role="grid")
-        drawing.text(place(tick), bottom + 16, _signed(tick), role="muted", size=11, anchor="middle")
+        drawing.text(
+            place(tick),
+            bottom + 16,
+            f"{tick:g}".replace("-", "\N{MINUS SIGN}"),
+            role="muted",
+            size=11,
+            anchor="middle",
+        )
     drawing.line(place(0), top, place(0), bottom, role="muted", thickness=1.5)
-    drawing.text((left + width - right) / 2, bottom + 36, axis, role="muted", size=12, anchor="middle")
+    drawing.text(
+        (left + width - right) / 2,
+        bottom + 36,
+        axis,
+        role="muted",
+        size=12,
+        anchor="middle",
+        longest=len(axis),
+    )
     for i, each in enumerate(rows):
         y = top + row * (i + 0.5)
-        drawing.text(left - 12, y + 4, each.label, size=12, anchor="end", is_bold=each.is_summary)
+        drawing.text(left - 12, y + 4, each.label, size=12, anchor="end")
         if each.value is None:
             drawing.text(width - right + 14, y + 4, "no votes", role="muted", size=11)
             continue
@@ -202,13 +215,8 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
         if each.low is not None and each.high is not None:
             drawing.line(place(each.low), y, place(each.high), y, role=role, thickness=2)
             numbers += f"  [{_signed(each.low)}, {_signed(each.high)}]"
-        if each.is_summary:
-            x, size = place(each.value), 6.5
-            diamond = f"M{x - size:.2f},{y:.2f}l{size},{-size}l{size},{size}l{-size},{size}z"
-            drawing.path(diamond, fill=role)
-        else:
-            drawing.circle(place(each.value), y, 4.5, fill=role if is_clear else "page", role=role)
-        drawing.text(width - right + 14, y + 4, numbers, role="muted", size=11, is_bold=each.is_summary)
+        drawing.circle(place(each.value), y, 4.5, fill=role if is_clear else "page", role=role)
+        drawing.text(width - right + 14, y + 4, numbers, role="muted", size=11)
     return drawing.render()
 
 
@@ -218,7 +226,7 @@ def reliability_svg(
     """One small panel: the share of volunteers who gave an answer, against the share that was predicted.
 
     Args:
-        points: Pooled galaxies, drawn with 95 % error bars.
+        points: Pooled galaxies, drawn with 95% error bars.
         spread: Number of galaxies in equal bins of the predicted share, 0 to 1: a faint histogram.
         answer: Heading of the panel.
         description: For those who cannot see the figure.
@@ -289,7 +297,7 @@ def label(name: str, tree: Tree) -> str:
 def _suffix(tree: Tree) -> str:
     """The campaign suffix that all question names share, if they do."""
     endings = {question.name.rpartition("-")[2] for question in tree.questions}
-    return endings.pop() if len(endings) == 1 else ""
+    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
 
 
 def words(answer: str) -> str:
@@ -588,7 +596,7 @@ class _Drawing:
         self._add("line", place, line=role, thickness=thickness, dashes=dashes)
 
     def whisker(self, left: float, span: float, estimate: Estimate, y: float, role: str) -> None:
-        """A 95 % interval as a thin line, the 68 % interval as a thick one, on an axis from 0 to 1."""
+        """A 95% interval as a thin line, the 68% interval as a thick one, on an axis from 0 to 1."""
         for (low, high), thickness in ((estimate.outer, 1.2), (estimate.inner, 3.2)):
             self.line(left + low * span, y, left + high * span, y, role=role, thickness=thickness)
 
@@ -673,4 +681,4 @@ def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -15,16 +15,14 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import polars as pl
-from markupsafe import Markup
 from PIL import Image
 from scipy.special import betaincinv
 
 from gzoo import store
 from gzoo.dataset import KEY, Dataset, open_dataset
-from gzoo.errors import OccupiedError, PictureError, TableError
+from gzoo.errors import MissingExtraError, OccupiedError, PictureError, TableError
 from gzoo.images import check_picture
 from gzoo.scoring.figures import (
     AnswerBars,
@@ -45,6 +43,14 @@ from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.metrics import Scores, read_predictions
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
+
+try:
+    import jinja2
+    from markupsafe import Markup
+except ImportError as error:
+    raise MissingExtraError(
+        f"{error.name} is not installed.", "The `report` extra.", "Type: pip install 'gzoo[report]'"
+    ) from error
 
 PICTURE_PIXELS = 200
 QUESTIONS_PER_GALAXY = 4
@@ -104,6 +110,7 @@ def write_report(
         tree=Markup(tree_svg(tree, reach)),
         has_reach=bool(reach),
         has_uncarried=any(not question.carried for question in tree.questions),
+        skill=_cell(*(scores["overall"]["skill"][end] for end in ("value", "low", "high")), places=2),
         forest=_forest(scores, asked, tree),
         rows=_table(scores, asked, tree),
         reliability=groups,
@@ -192,7 +199,7 @@ def wilson_interval(votes: int, asked: int, z: float) -> Interval:
     Args:
         votes: People who gave the answer.
         asked: People asked, at least 1.
-        z: Half-width in standard deviations: 1 for 68 %, 1.96 for 95 %.
+        z: Half-width in standard deviations: 1 for 68%, 1.96 for 95%.
 
     >>> low, high = wilson_interval(0, 40, 1.96)
     >>> low, round(high, 3)
@@ -230,6 +237,7 @@ class _Card:
 
     heading: str
     reason: str
+    detail: str
     dataset: str
     position: str
     picture: str
@@ -238,27 +246,27 @@ class _Card:
 
 def _cards(sample: _Sample, dataset: Dataset) -> list[_Card]:
     chosen = _choose(sample)
-    keys = [sample.keys[row] for row, _ in chosen]
+    keys = [sample.keys[row] for row, _, _ in chosen]
     records = _records(dataset, keys)
     cards: list[_Card] = []
-    for (row, reason), key in zip(chosen, keys, strict=True):
+    for (row, reason, detail), key in zip(chosen, keys, strict=True):
         record = records.get(key, _Record("", ""))
         figure = bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")
-        cards.append(_Card(key[1], reason, key[0], record.position, record.picture, Markup(figure)))
+        cards.append(_Card(key[1], reason, detail, key[0], record.position, record.picture, Markup(figure)))
     return cards
 
 
-def _choose(sample: _Sample) -> list[tuple[int, str]]:
-    """Rows of the examples, each with the reason: a spread of predictions, then the extremes of surprise."""
+def _choose(sample: _Sample) -> list[tuple[int, str, str]]:
+    """Rows of the examples with reason and detail: a spread of predictions, then the extremes of surprise."""
     root = next((question for question in sample.tree.ordered if not question.parents), None)
     if root is None or not sample.keys:
         return []
     predicted = sample.fractions[:, sample.tree.slice(root.name).start]
-    chosen: dict[int, str] = {}
+    chosen: dict[int, tuple[str, str]] = {}
     for target in np.linspace(predicted.min(), predicted.max(), N_SPREAD).tolist():
         for row in np.argsort(np.abs(predicted - target), kind="stable").tolist():
             if row not in chosen:
-                chosen[row] = f"Model expects {predicted[row]:.0%} “{words(root.answers[0])}”"
+                chosen[row] = f"“{words(root.answers[0])}”: {predicted[row]:.0%} expected", ""
                 break
     surprise = _surprise(sample)
     total = sample.votes.totals[:, sample.tree.questions.index(root)]
@@ -267,17 +275,16 @@ def _choose(sample: _Sample) -> list[tuple[int, str]]:
     ranked = ranked[np.isfinite(surprise[ranked]) & (total[ranked] >= max(1.0, float(np.median(total))))]
     for kind, rows in (("Most", ranked[::-1].tolist()), ("Least", ranked.tolist())):
         for row in [row for row in rows if row not in chosen][:N_EXTREME]:
-            chosen[row] = (
-                f"{kind} surprising: votes typically {surprise[row]:.1f} standard deviations from the prediction"
-            )
-    return list(chosen.items())
+            detail = f"Votes lie about {surprise[row]:.1f} \N{GREEK SMALL LETTER SIGMA} from the prediction"
+            chosen[row] = f"{kind} surprising", detail
+    return [(row, reason, detail) for row, (reason, detail) in chosen.items()]
 
 
 def _surprise(sample: _Sample) -> FloatArray:
     """How far votes lie from predictions, in standard deviations that the model itself expected.
 
     Root mean square over the answers of all questions asked; NaN for a galaxy without votes; shape (galaxy,).
-    The expected variance of a count is that of a beta-binomial: the noise of N votes and the model's own doubt.
+    The expected variance of a count is that of a beta-binomial: noise of N votes and the model's own doubt.
     Where several answers are allowed at once it is that of a plain binomial.
     """
     of = list(sample.tree.question_of_answer)
@@ -386,7 +393,7 @@ def _thumbnail(data: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A number of the table and, under it, its 95 % interval ("" if there is none)."""
+    """A number of the table and, under it, its 95% interval ("" if there is none)."""
 
     value: str
     interval: str = ""
@@ -394,12 +401,12 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of the table of scores."""
+    """One line of the table of scores; `is_small`: the corrected error is not distinguishable from 0."""
 
     label: str
     n_asked: int
     cells: tuple[_Cell, ...]
-    remark: str
+    is_small: bool
 
 
 def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
@@ -422,9 +429,7 @@ def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
         cells = tuple(
             _cell(found["value"], found["low"], found["high"], places) for found, places in measures
         )
-        has_votes = any(found["value"] is not None for found, _ in measures)
-        remark = "" if has_votes else "no votes"
-        rows.append(_Row(name, n_asked, cells, "not distinguishable from 0" if is_small else remark))
+        rows.append(_Row(name, n_asked, cells, is_small))
     return rows
 
 
@@ -446,20 +451,13 @@ def _finite(value: float | None) -> float | None:
 
 
 def _forest(scores: Scores, asked: Sequence[Question], tree: Tree) -> Markup:
-    blocks = [("All questions", scores["overall"], True)]
-    blocks += [(label(question.name, tree), scores["questions"][question.name], False) for question in asked]
-    rows = [
-        ForestRow(
-            name,
-            _finite(block["skill"]["value"]),
-            _finite(block["skill"]["low"]),
-            _finite(block["skill"]["high"]),
-            is_summary,
-        )
-        for name, block, is_summary in blocks
-    ]
+    rows: list[ForestRow] = []
+    for question in asked:
+        skill = scores["questions"][question.name]["skill"]
+        ends = (_finite(skill["value"]), _finite(skill["low"]), _finite(skill["high"]))
+        rows.append(ForestRow(label(question.name, tree), *ends))
     axis = "skill: log score of the model \N{MINUS SIGN} log score of the baseline  [nats per galaxy asked]"
-    return Markup(forest_svg(rows, axis=axis, description="Skill of each question with 95 % interval"))
+    return Markup(forest_svg(rows, axis=axis, description="Skill on each question with 95% interval"))
 
 
 def _without_skill(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
@@ -497,7 +495,10 @@ def _reliability(sample: _Sample, asked: Sequence[Question]) -> tuple[list[_Grou
             continue
         panels: list[Markup] = []
         start = sample.tree.slice(question.name).start
-        for i, answer in enumerate(question.answers):
+        is_mirrored = (
+            len(question.answers) == 2 and not question.multiple
+        )  # the second panel would say the same
+        for i, answer in enumerate(question.answers[:1] if is_mirrored else question.answers):
             predicted = sample.fractions[rows, start + i]
             points = reliability_points(predicted, sample.votes.counts[rows, start + i], total[rows])
             spread = np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist()
@@ -512,7 +513,7 @@ def _reliability(sample: _Sample, asked: Sequence[Question]) -> tuple[list[_Grou
 def reliability_points(predicted: FloatArray, votes: IntArray, asked: IntArray) -> list[ReliabilityPoint]:
     """Voted against predicted share of one answer, in groups of galaxies with similar predictions.
 
-    Each point pools all votes of its galaxies. Its error bar is 95 %, from how much galaxies differ from
+    Each point pools all votes of its galaxies. Its error bar is 95%, from how much galaxies differ from
     their predictions (which holds the noise of their votes), and never below the vote noise alone.
 
     Args:
