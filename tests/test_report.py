@@ -191,9 +191,7 @@ def test_page_is_the_same_each_time(written: Path) -> None:
 def test_page_loads_and_runs_nothing(written: Path) -> None:
     elements = Elements(written.read_text("utf-8"))
     assert not {"script", "link", "iframe", "object", "embed", "form"} & {tag for tag, _ in elements.tags}
-    policy = next(
-        m["content"] for m in elements.named("meta") if m.get("http-equiv") == "Content-Security-Policy"
-    )
+    policy = next(m["content"] for m in elements.named("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     for _, attributes in elements.tags:
@@ -238,9 +236,7 @@ def test_hostile_names_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file_name = f"../{HOSTILE}.jpg"
     folder, predictions = write_world(tmp_path, tree, counts, concentrations, ids=ids, file_name=file_name)
     scores = scores_of(tree, counts, concentrations)
-    page = page_of(
-        tmp_path, folder, predictions, scores, {f"k{HOSTILE}": f"v{HOSTILE} \udcff"}, f"T{HOSTILE}"
-    )
+    page = page_of(tmp_path, folder, predictions, scores, {f"k{HOSTILE}": f"v{HOSTILE} \udcff"}, f"T{HOSTILE}")
     assert "<script" not in page.lower()
     assert "<img src=x" not in page
     elements = Elements(page)
@@ -309,9 +305,7 @@ def test_strangers_and_occupied_places_are_refused(tmp_path: Path) -> None:
     page_of(tmp_path, folder, predictions, scores)
     with pytest.raises(OccupiedError):
         page_of(tmp_path, folder, predictions, scores)
-    pl.read_parquet(predictions).with_columns(pl.lit("elsewhere").alias("dataset_name")).write_parquet(
-        predictions
-    )
+    pl.read_parquet(predictions).with_columns(pl.lit("elsewhere").alias("dataset_name")).write_parquet(predictions)
     (tmp_path / "report.html").unlink()
     with pytest.raises(TableError, match="None of the 5 galaxies"):
         page_of(tmp_path, folder, predictions, scores)

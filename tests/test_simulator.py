@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import gzoo.simulator as simulator
+from gzoo import simulator
 from gzoo.campaign import tree
 from gzoo.errors import InputError, OccupiedError
 from gzoo.simulator import simulate
@@ -27,9 +27,7 @@ def galaxies(n: int) -> list[Galaxy]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_same_seed_gives_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
@@ -130,9 +128,7 @@ def test_mean_votes_agree_with_probability_and_reach() -> None:
 
 
 def test_the_sky_holds_smooth_featured_and_a_few_stars() -> None:
-    chances = np.array(
-        [answer_probabilities(galaxy, GZ2)["smooth-or-featured-gz2"] for galaxy in galaxies(1500)]
-    )
+    chances = np.array([answer_probabilities(galaxy, GZ2)["smooth-or-featured-gz2"] for galaxy in galaxies(1500)])
     winners = np.bincount(chances.argmax(axis=1), minlength=3) / len(chances)
     assert 0.35 < winners[0] < 0.60
     assert 0.35 < winners[1] < 0.60

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
@@ -144,9 +145,9 @@ def _match(table: VoteTable, listing: Mapping[str, int]) -> tuple[pl.DataFrame, 
     """Each row with its picture; and everything that has no partner, with the reason."""
     by_stem: dict[str, list[str]] = {}
     for name in sorted(listing):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in SUFFIXES:
-            by_stem.setdefault(stem, []).append(name)
+        path = PurePosixPath(name)
+        if path.suffix.lower() in SUFFIXES:
+            by_stem.setdefault(path.with_suffix("").as_posix(), []).append(name)
     names: list[str | None] = []
     lost: list[dict[str, object]] = []
     for row, id_str, image in table.rows.select("row", "id_str", "image").iter_rows():
@@ -191,7 +192,7 @@ def _checked(partial: Path, images: Path, names: Sequence[str], say: Progress) -
     checked = pl.DataFrame(found, schema=CHECKED_SCHEMA, orient="row")
     temporary = partial / ".checked.parquet.writing"
     checked.write_parquet(temporary)
-    os.replace(temporary, kept)
+    temporary.replace(kept)
     return checked
 
 
@@ -247,7 +248,7 @@ def _pieces(sizes: Sequence[int]) -> list[tuple[int, int]]:
     n = max(1, -(-sum(sizes) // SHARD_BYTES))
     ends = np.searchsorted(np.cumsum(sizes), np.linspace(0, sum(sizes), n + 1)[1:-1]) + 1
     borders = [0, *sorted({int(end) for end in ends} - {len(sizes)}), len(sizes)]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(itertools.pairwise(borders))
 
 
 def _groups(
@@ -354,7 +355,12 @@ def _facts(
         "not_collected": [q.name for q in carried.questions if q.name not in table.collected],
         "reach_not_known": list(carried.unreachable),
         "columns_left_out": list(table.left_out)
-        + [column for q in campaign.tree.questions if not q.carried and q.name in table.collected for column in q.columns],
+        + [
+            column
+            for q in campaign.tree.questions
+            if not q.carried and q.name in table.collected
+            for column in q.columns
+        ],
         "columns": list(schema.record(campaign).names),
         "pyarrow": pa.__version__,
         "inputs": inputs,

@@ -56,13 +56,20 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
         "pretty_name": f"{campaign.title}{' (simulated)' if simulated else ''}",
         "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
         "task_categories": ["image-classification", "image-feature-extraction"],
-        "tags": ["galaxy zoo", "astronomy", "galaxies", "physics", *(["simulated"] if simulated else ["citizen science"])],
+        "tags": [
+            "galaxy zoo",
+            "astronomy",
+            "galaxies",
+            "physics",
+            *(["simulated"] if simulated else ["citizen science"]),
+        ],
         "size_categories": [next((name for limit, name in SIZES if n < limit), "n>10M")],
         "configs": [
             {
                 "config_name": config,
                 "data_files": [
-                    {"split": split, "path": f"{'data' if config == 'default' else config}/{split}-*"} for split in splits
+                    {"split": split, "path": f"{'data' if config == 'default' else config}/{split}-*"}
+                    for split in splits
                 ],
             }
             for config, splits in counts.items()
@@ -111,8 +118,8 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         lines.append(f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |")
     lines += [
         "",
-        f"A galaxy's split follows from a hash of `id_str` alone (scheme `{manifest['split_scheme']}`: 70 % train, 10 % "
-        "validation, 20 % test): adding galaxies moves none. Rows stand in the order of that hash.",
+        f"A galaxy's split follows from a hash of `id_str` alone (scheme `{manifest['split_scheme']}`: 70 % train, "
+        "10 % validation, 20 % test): adding galaxies moves none. Rows stand in the order of that hash.",
         "",
         f"The source table has {manifest['n_rows_in_table']:,} rows. "
         + (

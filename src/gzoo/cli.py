@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +69,7 @@ def _root(  # pyright: ignore[reportUnusedFunction]
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def _progress() -> Generator[Report]:
     """A bar for each stage that reports."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
@@ -151,9 +151,8 @@ def simulate(
             progress=lambda done, total: say("drawing", done, total),
         )
     _say(f"Made {made.n_galaxies:,} simulated galaxies in {made.folder}: images/, votes.parquet, truth.parquet.")
-    _say(
-        f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {made.folder.with_name('dataset')}"
-    )
+    dataset = made.folder.with_name("dataset")
+    _say(f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {dataset}")
 
 
 @app.command()
@@ -208,9 +207,9 @@ def train(
     encoder: Annotated[str, typer.Option("--encoder", help="Name of a timm model.")] = "resnet18",
     size: Annotated[int, typer.Option("--size", help="Pixels a side that the model sees.")] = 128,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", help="At most this many.")] = 100,
+    epochs: Annotated[int, typer.Option("--epochs", help="At most this many.")] = 30,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Galaxies in a step.")] = 32,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of AdamW.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The largest.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -282,18 +281,22 @@ def score(
         return
 
     def text(value: Value) -> str:
-        if value["value"] is None or value["low"] is None or value["high"] is None:
-            return "no votes"
         return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
-    rows = Table("question", "asked", "log score", "baseline", "skill", "error", "noise-corrected", box=None)
-    for name, one in found["questions"].items():
+    rows: list[tuple[str, ...]] = [
+        ("question", "asked", "log score", "baseline", "skill", "error", "noise-corrected error")
+    ]
+    entries = [(name, one["n_asked"], one) for name, one in found["questions"].items() if one["n_asked"]]
+    for name, n, one in [*entries, ("overall", found["n_galaxies"], found["overall"])]:
         numbers = (one["log_score"], one["baseline_log_score"], one["skill"], one["rmse"], one["rmse_corrected"])
-        rows.add_row(name, f"{one['n_asked']:,}", *map(text, numbers))
-    whole = found["overall"]
-    numbers = (whole["log_score"], whole["baseline_log_score"], whole["skill"], whole["rmse"], whole["rmse_corrected"])
-    rows.add_row("overall", f"{found['n_galaxies']:,}", *map(text, numbers), style="bold")
-    Console().print(rows)
+        known = ("-" if number["value"] is None else text(number) for number in numbers)
+        rows.append((name, f"{n:,}", *known))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    silent = [name for name, one in found["questions"].items() if not one["n_asked"]]
+    if silent:
+        print(f"no votes: {', '.join(silent)}")
     _say(
         "Log scores in nats per galaxy, higher is better; skill = model - baseline that knows only the training votes; "
         "error: root mean square of fractions. In brackets: 95 % intervals."

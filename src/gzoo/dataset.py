@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 KEY = ("dataset_name", "id_str")
 
 
-def load(
-    path: Path | str, name: str | None = None, *, split: str | None = None, streaming: bool = False
-) -> Loaded:
+def load(path: Path | str, name: str | None = None, *, split: str | None = None, streaming: bool = False) -> Loaded:
     """What `datasets.load_dataset` returns, for a dataset folder, a campaign or a name on the Hub.
 
     Args:
@@ -46,7 +44,9 @@ def load(
         facts = open_dataset(folder)
         config = name or "default"
         if config not in facts.splits_of:
-            raise MissingError(f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one.")
+            raise MissingError(
+                f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one."
+            )
         for part in (split or "").split("+"):
             wanted = part.partition("[")[0].strip()
             if wanted and wanted not in facts.splits_of[config] and wanted != "all":
@@ -61,7 +61,9 @@ def load(
         repository = campaigns_of.campaign(text).hub.repository
         if not repository:
             raise MissingError(
-                f"Campaign '{text}' has no dataset on the Hub that gzoo knows of.", "A published campaign.", "Build one."
+                f"Campaign '{text}' has no dataset on the Hub that gzoo knows of.",
+                "A published campaign.",
+                "Build one.",
             )
         return hub.load_dataset(repository, name, split, streaming)
     if text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/"):
@@ -110,7 +112,9 @@ class Dataset:
             MissingError: There is not.
         """
         if split not in self.splits:
-            raise MissingError(f"{self.folder} has no split '{split}'.", f"One of {', '.join(self.splits)}.", "Choose one.")
+            raise MissingError(
+                f"{self.folder} has no split '{split}'.", f"One of {', '.join(self.splits)}.", "Choose one."
+            )
 
     def galaxies(self, split: str) -> tuple[pl.DataFrame, Votes]:
         """Keys and votes of a split, pictures untouched.

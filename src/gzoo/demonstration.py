@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from gzoo import store
 from gzoo.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,11 +91,16 @@ def demo(
         predictions, page = partial / "predictions.parquet", partial / "report.html"
         if not sky.exists():
             simulate(
-                "gz2", n=n, seed=seed, workers=workers, out=sky, progress=lambda done, total: say("drawing", done, total)
+                "gz2",
+                n=n,
+                seed=seed,
+                workers=workers,
+                out=sky,
+                progress=lambda done, total: say("drawing", done, total),
             )
         if not folder.exists():
             build("gz2", votes=sky / "votes.parquet", images=sky / "images", out=folder, progress=say)
-        loaded = load(folder, split="test")
+        n_test = len(cast("datasets.Dataset", load(folder, split="test")))
         if not run.exists():
             train(folder, out=run, encoder=encoder, size=size, epochs=epochs, seed=seed, progress=say)
         if not predictions.exists():
@@ -107,7 +116,7 @@ def demo(
             scores=scores,
             title="Galaxy Zoo 2, simulated: what volunteers say and what a model expects",
             facts={
-                "Galaxies": f"{n:,} simulated; {loaded.num_rows:,} scored, unseen in training",
+                "Galaxies": f"{n:,} simulated; {n_test:,} scored, unseen in training",
                 "Encoder": f"{encoder}, {size} x {size} pixels, from random weights",
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),
@@ -121,7 +130,7 @@ def demo(
         out,
         out / "report.html",
         n,
-        loaded.num_rows,
+        n_test,
         (skill["value"] or 0.0, skill["low"] or 0.0, skill["high"] or 0.0),
     )
 

@@ -21,10 +21,11 @@ def load_dataset(
         HubError: It is not there, may not be read, or the Hub cannot be reached.
     """
     import datasets
+    from datasets.exceptions import DatasetNotFoundError
 
     try:
         return datasets.load_dataset(repository, name, split=split, streaming=streaming)
-    except (datasets.exceptions.DatasetNotFoundError, ConnectionError, OSError, ValueError) as error:
+    except (DatasetNotFoundError, ConnectionError, OSError, ValueError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise HubError(
             f"'{repository}' could not be loaded from the Hugging Face Hub: {said}",

@@ -65,4 +65,6 @@ def check_picture(data: bytes) -> PictureFacts:
     except Image.UnidentifiedImageError as error:
         raise PictureError("The file is not a picture.", "Expected JPEG or PNG.", "Fetch it again.") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # Pillow's words for damage
-        raise PictureError(f"The picture is damaged: {error}.", "Expected a whole JPEG or PNG.", "Fetch it again.") from error
+        raise PictureError(
+            f"The picture is damaged: {error}.", "Expected a whole JPEG or PNG.", "Fetch it again."
+        ) from error

@@ -24,7 +24,7 @@ def place(id_str: str, scheme: str = SCHEME) -> float:
 
 
 def split_of(id_str: str) -> str:
-    """"train", "validation" or "test".
+    """The split of a galaxy: "train", "validation" or "test".
 
     >>> split_of("57314")
     'train'

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -45,7 +45,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -62,25 +62,27 @@ def read_json(path: Path) -> dict[str, object]:
     try:
         value: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}.", "A JSON file that gzoo wrote.", "Make it again.") from error
+        raise DatasetError(
+            f"{path} cannot be read: {error}.", "A JSON file that gzoo wrote.", "Make it again."
+        ) from error
     if not isinstance(value, dict):
         raise DatasetError(f"{path} holds no JSON object.", "A JSON file that gzoo wrote.", "Make it again.")
     return cast("dict[str, object]", value)
 
 
 @contextlib.contextmanager
-def write_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
     """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes."""
     temporary = path.with_name(f".{path.name}.writing")
     with pq.ParquetWriter(temporary, schema, write_page_checksum=True, compression="zstd") as writer:
         yield writer
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 @contextlib.contextmanager
-def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Iterator[Path]:
+def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Generator[Path]:
     """A folder to make a result in, which becomes `out` when the block ends well.
 
     When the block ends badly the folder stays, and the same work begun again goes on in it.
@@ -121,15 +123,15 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         write_json(fresh / BEGUN, marker)
-        os.replace(fresh, partial)
+        fresh.replace(partial)
     for left_over in partial.rglob(".*.writing"):
         left_over.unlink()
     yield partial
     old = out.with_name(f".{out.name}.gzoo-old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
+        out.replace(old)
+    partial.replace(out)
     (out / BEGUN).unlink()
     shutil.rmtree(old, ignore_errors=True)
 
@@ -200,9 +202,7 @@ def open_folder(folder: Path) -> dict[str, object]:
 
 def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
     """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name not in {BEGUN, MANIFEST}
-    )
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in {BEGUN, MANIFEST})
     listed = {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
     }

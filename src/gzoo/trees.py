@@ -73,7 +73,7 @@ class Tree:
 
     name: str
     questions: tuple[Question, ...]
-    absent: frozenset[str] = field(default_factory=lambda: frozenset[str]())
+    absent: frozenset[str] = field(default_factory=frozenset[str])
 
     def __post_init__(self) -> None:
         names = [question.name for question in self.questions]
@@ -302,7 +302,9 @@ class Tree:
             for answer, column in zip(question.answers, question.columns, strict=True):
                 next_ones = [q for q in self.ordered if column in q.parents]
                 where = ", ".join(f"{number[q.name]} {self._short(q)}" for q in next_ones)
-                lines.append(f"       {'[]' if question.multiple else '()'} {answer:<{width}}  -> {where or '(nothing more)'}")
+                lines.append(
+                    f"       {'[]' if question.multiple else '()'} {answer:<{width}}  -> {where or '(nothing more)'}"
+                )
         return "\n".join(lines)
 
     def _short(self, question: Question) -> str:

@@ -7,7 +7,7 @@ dataset, with the reason.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -132,8 +132,8 @@ class Columns:
     ra: str = ""
     dec: str = ""
     dataset_name: str = ""
-    answers: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
-    totals: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    answers: Mapping[str, str] = field(default_factory=dict[str, str])
+    totals: Mapping[str, str] = field(default_factory=dict[str, str])
     ignore: tuple[str, ...] = ()
     source: str = ""
 
@@ -282,9 +282,7 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
         {
             "row": row,
             "id_str": ids,
-            "dataset_name": _text(frame, mapping.dataset_name)
-            if mapping.dataset_name
-            else _words(n, campaign.name),
+            "dataset_name": _text(frame, mapping.dataset_name) if mapping.dataset_name else _words(n, campaign.name),
             "image": _text(frame, mapping.image) if mapping.image else _words(n, ""),
             "ra": ra,
             "dec": dec,
@@ -346,15 +344,16 @@ def audit(table: Path | str, campaign: str, *, columns: Path | str | None = None
     read = read_votes(table, campaign_of(campaign), columns)
     reasons = read.dropped["reason"].value_counts().sort("reason")
     breaks = read.votes.breaks
+    is_breaking = pl.Series(np.asarray(breaks.any(axis=1)))
     is_collected = [(i, q.name) for i, q in enumerate(read.votes.tree.questions) if q.name in read.collected]
     return Audit(
         n_rows=read.n_rows,
         n_used=len(read.votes),
         n_dropped=dict(reasons.iter_rows()),
-        n_breaks=int(breaks.any(axis=1).sum()),
+        n_breaks=int(is_breaking.sum()),
         n_breaks_of={name: int(breaks[:, i].sum()) for i, name in is_collected},
         n_asked_of={name: int((read.votes.totals[:, i] > 0).sum()) for i, name in is_collected},
-        rows_breaking=tuple(read.rows["row"].filter(pl.Series(breaks.any(axis=1))).to_list()),
+        rows_breaking=tuple(read.rows["row"].filter(is_breaking).to_list()),
     )
 
 
@@ -427,10 +426,8 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
     return tuple(left_out)
 
 
-class _Report:
-    """Type of the function that takes rows out: (which rows, reason, detail of each row)."""
-
-    def __call__(self, bad: pl.Series, reason: str, detail: pl.Series) -> None: ...
+_Report = Callable[[pl.Series, str, pl.Series], None]
+"""Takes rows out of a table: which rows, the reason, and the detail of each row."""
 
 
 def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray, pl.Series]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -26,13 +27,13 @@ class Batch(TypedDict):
     image: uint8, shape (galaxy, 3, height, width).
     votes: int64, shape (galaxy, answer).
     totals: People asked, int64, shape (galaxy, question).
-    row: Place of each galaxy among the loader's galaxies, shape (galaxy,).
+    id_str: Identifier of each galaxy.
     """
 
     image: torch.Tensor
     votes: torch.Tensor
     totals: torch.Tensor
-    row: torch.Tensor
+    id_str: list[str]
 
 
 class Loader:
@@ -66,7 +67,7 @@ class Loader:
         self._pictures = _pictures(dataset, split)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.arange(len(self.rows))
@@ -93,7 +94,7 @@ class Loader:
             image=torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
             votes=torch.from_numpy(self.votes.counts[rows]),
             totals=torch.from_numpy(self.votes.totals[rows]),
-            row=torch.from_numpy(rows),
+            id_str=self.keys["id_str"][rows].to_list(),
         )
 
 

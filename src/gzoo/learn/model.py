@@ -111,7 +111,9 @@ def open_run(run: Path) -> tuple[Model, dict[str, object]]:
         model.load_state_dict(load_file(run / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         said = str(error).splitlines()[0]
-        raise DatasetError(f"The model in {run} cannot be opened: {said}", "Files as gzoo wrote them.", "Train again.") from error
+        raise DatasetError(
+            f"The model in {run} cannot be opened: {said}", "Files as gzoo wrote them.", "Train again."
+        ) from error
     return model.eval(), facts
 
 

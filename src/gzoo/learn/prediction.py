@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -80,7 +79,7 @@ def predict(
     if model.design.columns != tree.columns:
         campaign = cast("dict[str, object]", facts["data"])["campaign"]
         raise DatasetError(
-            f"The model in {run} answers the questions of {campaign}, and {folder} has those of {dataset.campaign.name}.",
+            f"The model in {run} answers the questions of {campaign}; {folder} has those of {dataset.campaign.name}.",
             "A model and a dataset with the same questions.",
             "Train on a dataset of this campaign.",
         )
@@ -130,7 +129,7 @@ def prediction_table(keys: pl.DataFrame, concentration: FloatArray, tree: Tree) 
     return keys.select(KEY).with_columns(**columns)
 
 
-def write_predictions(out: Path, table: pl.DataFrame, about: dict[str, object]) -> None:
+def write_predictions(out: Path, table: pl.DataFrame, about: Mapping[str, object]) -> None:
     """Write a prediction file that is whole or not there, with what it is in its metadata."""
     arrow = table.to_arrow()
     arrow = arrow.cast(
@@ -140,7 +139,7 @@ def write_predictions(out: Path, table: pl.DataFrame, about: dict[str, object]) 
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.gzoo-partial")
     pq.write_table(arrow, temporary, write_page_checksum=True)
-    os.replace(temporary, out)
+    temporary.replace(out)
 
 
 def _refuse_occupied(out: Path, overwrite: bool) -> None:
@@ -153,4 +152,6 @@ def _refuse_occupied(out: Path, overwrite: bool) -> None:
     if not ours:
         raise OccupiedError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
     if not overwrite:
-        raise OccupiedError(f"{out} holds finished predictions.", "A new name.", "Choose another --out, or --overwrite.")
+        raise OccupiedError(
+            f"{out} holds finished predictions.", "A new name.", "Choose another --out, or --overwrite."
+        )

@@ -113,9 +113,7 @@ def palette_css() -> str:
     """Style rules: each colour role in light and dark, for HTML (`var(--role)`) and for these figures."""
     light = "".join(f"--{role}:{colours[0]};" for role, colours in PALETTE.items())
     dark = "".join(f"--{role}:{colours[1]};" for role, colours in PALETTE.items())
-    roles = "".join(
-        f".fill-{role}{{fill:var(--{role})}}.line-{role}{{stroke:var(--{role})}}" for role in PALETTE
-    )
+    roles = "".join(f".fill-{role}{{fill:var(--{role})}}.line-{role}{{stroke:var(--{role})}}" for role in PALETTE)
     return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{roles}"
 
 
@@ -155,9 +153,7 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
         y += 2
     for share in (0.0, 0.5, 1.0):
         drawing.text(left + share * span, y + 12, f"{share:.0%}", role="muted", size=10, anchor="middle")
-    drawing.text(
-        left + span / 2, y + 27, "share of the volunteers asked", role="muted", size=10, anchor="middle"
-    )
+    drawing.text(left + span / 2, y + 27, "share of the volunteers asked", role="muted", size=10, anchor="middle")
     return drawing.render()
 
 
@@ -220,9 +216,7 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
     return drawing.render()
 
 
-def reliability_svg(
-    points: Sequence[ReliabilityPoint], spread: Sequence[int], *, answer: str, description: str
-) -> str:
+def reliability_svg(points: Sequence[ReliabilityPoint], spread: Sequence[int], *, answer: str, description: str) -> str:
     """One small panel: the share of volunteers who gave an answer, against the share that was predicted.
 
     Args:
@@ -271,9 +265,7 @@ def tree_svg(tree: Tree, reach: Mapping[str, float] | None = None) -> str:
         An `<svg>` element. It stands alone too: without the page's style it has the light palette.
     """
     shares = reach or {}
-    boxes = [
-        _Box.of(question, label(question.name, tree), shares.get(question.name)) for question in tree.ordered
-    ]
+    boxes = [_Box.of(question, label(question.name, tree), shares.get(question.name)) for question in tree.ordered]
     layout = _Layout.of(boxes)
     drawing = _Drawing(layout.width, layout.height, f"Decision tree of {tree.name}")
     for link in layout.links:
@@ -396,9 +388,7 @@ class _Layout:
         start_x = link.source.x + link.source.width
         middle = (start_x + link.target.x) / 2
         path = f"M{start_x:.1f},{link.start:.1f}"
-        path += (
-            f"C{middle:.1f},{link.start:.1f} {middle:.1f},{link.end:.1f} {link.target.x:.1f},{link.end:.1f}"
-        )
+        path += f"C{middle:.1f},{link.start:.1f} {middle:.1f},{link.end:.1f} {link.target.x:.1f},{link.end:.1f}"
         if link.target.question is None:
             path += f"h{link.target.width:.1f}"
         return path

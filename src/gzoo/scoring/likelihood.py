@@ -89,7 +89,9 @@ def expected_fractions(concentration: npt.ArrayLike, tree: Tree) -> FloatArray:
     fractions = np.empty_like(alpha)
     for question in tree.questions:
         own = alpha[:, tree.slice(question.name)]
-        fractions[:, tree.slice(question.name)] = own / (1 + own if question.multiple else own.sum(axis=1, keepdims=True))
+        fractions[:, tree.slice(question.name)] = own / (
+            1 + own if question.multiple else own.sum(axis=1, keepdims=True)
+        )
     return fractions
 
 

@@ -100,7 +100,9 @@ def score(
             "Predict the test split, or pass --include-trained-on to score them all the same.",
         )
     if "train" not in dataset.splits:
-        raise MissingError(f"{folder} has no train split.", "One to fit the baseline on.", "Score against the whole dataset.")
+        raise MissingError(
+            f"{folder} has no train split.", "One to fit the baseline on.", "Score against the whole dataset."
+        )
     concentration = table.select(f"{column}_concentration" for column in tree.columns).to_numpy().astype(np.float64)
     _, train = dataset.galaxies("train")
     baseline = np.broadcast_to(fit_baseline(train), concentration.shape)
@@ -156,7 +158,8 @@ def compute(votes: Votes, concentration: FloatArray, baseline: FloatArray, *, se
         )
 
     questions = {
-        question.name: QuestionScore(**of(i), n_asked=int(asked[:, i].sum())) for i, question in enumerate(tree.questions)
+        question.name: QuestionScore(**of(i), n_asked=int(asked[:, i].sum()))
+        for i, question in enumerate(tree.questions)
     }
     return Scores(n_galaxies=len(votes), n_trained_on=0, overall=of(len(tree.questions)), questions=questions)
 
@@ -237,7 +240,9 @@ def read_predictions(path: Path, tree: Tree) -> pl.DataFrame:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         said = (str(error).splitlines() or ["damaged"])[0]
-        raise TableError(f"{path} cannot be read: {said}", "A Parquet file of predictions.", "Predict again.") from error
+        raise TableError(
+            f"{path} cannot be read: {said}", "A Parquet file of predictions.", "Predict again."
+        ) from error
     columns = [f"{column}_concentration" for column in tree.columns]
     missing = [name for name in [*KEY, *columns] if name not in table.columns]
     if missing:

@@ -90,9 +90,7 @@ def write_report(
         TableError: The predictions lack columns, or none is for a galaxy of the folder.
     """
     if path.exists() and not overwrite:
-        raise OccupiedError(
-            f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it."
-        )
+        raise OccupiedError(f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
     dataset = open_dataset(folder)
     tree, sample = dataset.campaign.tree, _read(dataset, predictions, scores["n_trained_on"] > 0)
     asked = [question for question in tree.ordered if question.name in scores["questions"]]
@@ -154,9 +152,7 @@ class _Sample:
         known = np.isfinite(self.reach)
         sums, n_known = np.where(known, self.reach, 0).sum(axis=0), known.sum(axis=0)
         return {
-            question.name: float(sums[i] / n_known[i])
-            for i, question in enumerate(self.tree.questions)
-            if n_known[i]
+            question.name: float(sums[i] / n_known[i]) for i, question in enumerate(self.tree.questions) if n_known[i]
         }
 
 
@@ -294,9 +290,7 @@ def _surprise(sample: _Sample) -> FloatArray:
     extra = np.where([sample.tree.questions[i].multiple for i in of], 1.0, (doubt + asked) / (doubt + 1))
     variance = asked * share * (1 - share) * extra
     is_asked = asked > 0
-    squares = np.where(
-        is_asked, (sample.votes.counts - asked * share) ** 2 / np.where(is_asked, variance, 1), 0.0
-    )
+    squares = np.where(is_asked, (sample.votes.counts - asked * share) ** 2 / np.where(is_asked, variance, 1), 0.0)
     n_asked = is_asked.sum(axis=1)
     mean = squares.sum(axis=1) / np.maximum(n_asked, 1)
     return np.where(n_asked > 0, np.sqrt(mean), np.nan)
@@ -306,9 +300,7 @@ def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
     """The questions most people were asked (or, without votes, would be), in the order of the tree."""
     tree, totals = sample.tree, sample.votes.totals[row]
     likely = np.nan_to_num(sample.reach[row], nan=0.0)
-    by_reach = sorted(range(len(tree.questions)), key=lambda i: (-totals[i], -likely[i]))[
-        :QUESTIONS_PER_GALAXY
-    ]
+    by_reach = sorted(range(len(tree.questions)), key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
     shown = {tree.questions[i].name for i in by_reach if totals[i] or not totals.any()}
     bars: list[QuestionBars] = []
     for question in tree.ordered:
@@ -316,12 +308,8 @@ def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
             continue
         own, asked = tree.slice(question.name), int(totals[tree.questions.index(question)])
         answers = [
-            AnswerBars(
-                words(answer), _voted(int(votes), asked), _predicted(sample, row, question, own.start + i)
-            )
-            for i, (answer, votes) in enumerate(
-                zip(question.answers, sample.votes.counts[row, own], strict=True)
-            )
+            AnswerBars(words(answer), _voted(int(votes), asked), _predicted(sample, row, question, own.start + i))
+            for i, (answer, votes) in enumerate(zip(question.answers, sample.votes.counts[row, own], strict=True))
         ]
         note = f"{asked} asked" if asked else "no votes"
         bars.append(QuestionBars(label(question.name, tree), note, tuple(answers)))
@@ -426,9 +414,7 @@ def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
             (error, 4),
             (block["rmse_corrected"], 3),
         )
-        cells = tuple(
-            _cell(found["value"], found["low"], found["high"], places) for found, places in measures
-        )
+        cells = tuple(_cell(found["value"], found["low"], found["high"], places) for found, places in measures)
         rows.append(_Row(name, n_asked, cells, is_small))
     return rows
 
@@ -495,17 +481,13 @@ def _reliability(sample: _Sample, asked: Sequence[Question]) -> tuple[list[_Grou
             continue
         panels: list[Markup] = []
         start = sample.tree.slice(question.name).start
-        is_mirrored = (
-            len(question.answers) == 2 and not question.multiple
-        )  # the second panel would say the same
+        is_mirrored = len(question.answers) == 2 and not question.multiple  # the second panel would say the same
         for i, answer in enumerate(question.answers[:1] if is_mirrored else question.answers):
             predicted = sample.fractions[rows, start + i]
             points = reliability_points(predicted, sample.votes.counts[rows, start + i], total[rows])
             spread = np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist()
             description = f"Voted against predicted share of {words(answer)} for {name}"
-            panels.append(
-                Markup(reliability_svg(points, spread, answer=words(answer), description=description))
-            )
+            panels.append(Markup(reliability_svg(points, spread, answer=words(answer), description=description)))
         groups.append(_Group(name, len(rows), tuple(panels)))
     return groups, left_out
 

@@ -222,6 +222,4 @@ def _write_table(path: Path, table: pa.Table, facts: dict[str, object]) -> None:
 
 def _require(value: int, name: str, least: int) -> None:
     if value < least:
-        raise InputError(
-            f"{name} is {value}.", f"A whole number of at least {least}.", f"Pass a larger {name}."
-        )
+        raise InputError(f"{name} is {value}.", f"A whole number of at least {least}.", f"Pass a larger {name}.")

@@ -267,18 +267,14 @@ def _dust_veil(x: Plane, y: Plane, galaxy: Galaxy) -> Plane:
 def _tail(x: Plane, y: Plane, galaxy: Galaxy) -> Plane:
     """A tidal tail that leaves along a wide spiral and fades."""
     radius = np.hypot(x, y) + np.float32(1e-3)
-    turn = (
-        np.arctan2(y, x) - np.float32(np.radians(galaxy.companion_angle)) - np.float32(0.9) * np.log(radius)
-    )
+    turn = np.arctan2(y, x) - np.float32(np.radians(galaxy.companion_angle)) - np.float32(0.9) * np.log(radius)
     crest = np.exp(np.float32(9.0) * (np.cos(turn) - 1))
     return crest * np.exp(-(((radius - np.float32(1.05)) / np.float32(0.42)) ** 2))
 
 
 def _lens_arc(x: Plane, y: Plane) -> Plane:
     radius = np.hypot(x, y)
-    return np.exp(
-        -(((radius - np.float32(0.8)) / np.float32(0.05)) ** 2) + 3 * (np.cos(np.arctan2(y, x)) - 1)
-    )
+    return np.exp(-(((radius - np.float32(0.8)) / np.float32(0.05)) ** 2) + 3 * (np.cos(np.arctan2(y, x)) - 1))
 
 
 def _add_companion(light: Plane, galaxy: Galaxy, radius_pixels: float, flux: float) -> None:
@@ -288,9 +284,7 @@ def _add_companion(light: Plane, galaxy: Galaxy, radius_pixels: float, flux: flo
     colour = 0.5 * (galaxy.bulge_colour + galaxy.disk_colour)
     size = 0.16 * radius_pixels * (0.6 + galaxy.companion_strength)
     place = centre + distance * np.cos(angle), centre + distance * np.sin(angle)
-    _add_blob(
-        light, *place, size, 0.75, galaxy.companion_angle + 60, galaxy.companion_strength * flux, colour
-    )
+    _add_blob(light, *place, size, 0.75, galaxy.companion_angle + 60, galaxy.companion_strength * flux, colour)
 
 
 def _clouds(n_pixels: int, size_pixels: float, rng: np.random.Generator) -> Plane:

@@ -154,9 +154,7 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
         bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.28, 0.40)),
         bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),
-        bulge_axis_ratio=float(
-            np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)
-        ),
+        bulge_axis_ratio=float(np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)),
         bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk else rng.beta(1.0, 8.0)),
         bulge_colour=float(bulge_colour),
         disk_scale=float(rng.uniform(0.24, 0.34)),
@@ -174,9 +172,7 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         bar_angle=float(rng.uniform(0.0, 180.0)),
         ring_strength=float(rng.beta(4.0, 2.0) if has_disk and rng.random() < 0.07 else rng.beta(1.0, 25.0)),
         ring_radius=float(rng.uniform(0.45, 0.75)),
-        dust_strength=float(
-            rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)
-        ),
+        dust_strength=float(rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)),
         disturbance=float(rng.beta(3.0, 2.0) if is_merging or rng.random() < 0.04 else rng.beta(1.0, 15.0)),
         irregularity=float(rng.beta(5.0, 2.0) if is_irregular else rng.beta(1.0, 20.0)),
         companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),

@@ -124,15 +124,11 @@ def _leanings(galaxy: Galaxy) -> _Leanings:
     ring = seen * disk * _step(tilt, 0.25, 0.06) * galaxy.ring_strength
     dust = seen * disk * galaxy.dust_strength * max(0.15, side_on)
     tails = (0.3 + 0.7 * seen) * galaxy.disturbance
-    merger = (
-        (0.35 + 0.65 * seen) * galaxy.companion_strength**0.5 * _step(-galaxy.companion_distance, -1.35, 0.2)
-    )
+    merger = (0.35 + 0.65 * seen) * galaxy.companion_strength**0.5 * _step(-galaxy.companion_distance, -1.35, 0.2)
     arc = seen * galaxy.arc_strength
 
     # the strongest feature settles whether any is seen; the others help a little
-    signs = sorted(
-        (1.7 * arms, 1.1 * bar, 1.1 * disk * side_on, clumps, ring, 0.8 * dust, 0.5 * tails, 0.5 * arc)
-    )
+    signs = sorted((1.7 * arms, 1.1 * bar, 1.1 * disk * side_on, clumps, ring, 0.8 * dust, 0.5 * tails, 0.5 * arc))
     featured = -1.9 + 5.2 * signs[-1] + 1.5 * signs[-2] + 0.9 * seen * disk * face_on
     oddest = max(1.1 * ring, clumps, dust, tails, merger, arc)
 
