@@ -1,0 +1,35 @@
+# Needs Python 3.11 or newer, git and make. Everything else goes into .venv, made with uv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint lock clean
+
+demo: .venv/ready  ## Run the main job on simulated galaxies; open gzoo-demo/report.html
+	$(BIN)/gzoo demo --out gzoo-demo --overwrite
+
+test: lint  ## ruff, pyright, pytest
+	$(BIN)/pytest
+
+test-slow: .venv/ready  ## The tests that take minutes
+	$(BIN)/pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lock: .venv/ready  ## Resolve requirements.lock anew
+	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --upgrade -o requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 11) and sys.exit( \
+		"gzoo needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
+	test -x .uv/bin/uv || ($(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv)
+	.uv/bin/uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	.uv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+	.uv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+	touch .venv/ready
+
+clean:
+	rm -rf .venv .uv gzoo-demo .gzoo-demo.gzoo-partial
