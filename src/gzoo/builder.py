@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from PIL import Image
 
 from gzoo import card, schema, splits, store
 from gzoo.campaign import Campaign
@@ -23,7 +26,6 @@ from gzoo.votes import DROPPED_SCHEMA, VoteTable, read_votes
 
 SHARD_BYTES = 450_000_000
 TINY_SHARE, TINY_LEAST = 0.01, 16
-SIMULATED = "_simulated"
 CHECKED_SCHEMA = {"sha256": pl.String, "bytes": pl.Int64, "width": pl.Int64, "height": pl.Int64, "problem": pl.String}
 
 Progress = Callable[[str, int, int], None]
@@ -123,7 +125,7 @@ def build(
         store.write_manifest(partial, manifest)
     n_dropped = {str(reason): int(n) for reason, n in _counted(dropped["reason"]).items()}
     n_galaxies = {split: part.height for (config, split), part in parts.items() if config == "default"}
-    return Built(out, n_galaxies, n_dropped, int(table.votes.breaks.any(axis=1).sum()), table.left_out)
+    return Built(out, n_galaxies, n_dropped, cast(int, manifest["n_rows_breaking_tree"]), table.left_out)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -137,7 +139,9 @@ def _listing(images: Path) -> dict[str, int]:
         for name in names:
             path = Path(folder) / name
             if path.is_file():
-                found[path.relative_to(images).as_posix()] = path.stat().st_size
+                # a name that is no text can be told in dropped.parquet, but no table can name it
+                text = os.fsencode(path.relative_to(images).as_posix()).decode("utf-8", "replace")
+                found[text] = path.stat().st_size
     return found
 
 
@@ -171,7 +175,7 @@ def _checked(partial: Path, images: Path, names: Sequence[str], say: Progress) -
     """What each picture is, shape (picture,) with columns `CHECKED_SCHEMA`; kept for a resumed build."""
     kept = partial / "checked.parquet"
     if kept.is_file():
-        return pl.read_parquet(kept)
+        return pl.read_parquet(kept, glob=False)
 
     def check(name: str) -> tuple[str, int, int, int, str]:
         try:
@@ -185,7 +189,9 @@ def _checked(partial: Path, images: Path, names: Sequence[str], say: Progress) -
         return hashlib.sha256(data).hexdigest(), len(data), facts.width, facts.height, ""
 
     found: list[tuple[str, int, int, int, str]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i in range(0, len(names), 1000):
             found += pool.map(check, names[i : i + 1000])
             say("checking pictures", len(found), len(names))
@@ -337,7 +343,7 @@ def _facts(
     return {
         "campaign": campaign.name,
         "dataset_names": dataset_names,
-        "is_simulated": any(name.endswith(SIMULATED) for name in dataset_names),
+        "is_simulated": any(name.endswith(store.SIMULATED) for name in dataset_names),
         "split_scheme": splits.SCHEME,
         "n_rows_in_table": table.n_rows,
         "n_dropped": _counted(dropped["reason"]),

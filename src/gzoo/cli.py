@@ -45,9 +45,10 @@ def main() -> None:
         console.print("[bold red]Error:[/] ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on where this one was.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            console.print("Stopped. The same command goes on where this one was.")
+        raise
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         console.print("[bold red]Error:[/] ", end="")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -40,6 +41,8 @@ def load(path: Path | str, name: str | None = None, *, split: str | None = None,
         HubError: The Hub does not have it, does not give it, or cannot be reached.
     """
     folder = Path(path)
+    if store.partial_name(folder.absolute()).exists() and not folder.exists():
+        store.open_folder(folder)  # says that it is not finished
     if folder.is_dir():
         facts = open_dataset(folder)
         config = name or "default"
@@ -53,6 +56,12 @@ def load(path: Path | str, name: str | None = None, *, split: str | None = None,
                 raise MissingError(
                     f"{folder} has no split '{wanted}'.", f"One of {', '.join(facts.splits_of[config])}.", "Choose one."
                 )
+        if not set(str(folder.resolve())).isdisjoint("*?["):
+            raise DatasetError(
+                f"The path of {folder} holds *, ? or [, which datasets takes for a pattern.",
+                "A path without them.",
+                "Move or rename the folder.",
+            )
         import datasets
 
         return datasets.load_dataset(str(folder), name, split=split, streaming=streaming)
@@ -123,12 +132,12 @@ class Dataset:
             A row a galaxy with `dataset_name` and `id_str`, and its votes in the same order.
         """
         self.require(split)
-        frames = [pl.scan_parquet(path) for path in store.shards(self.folder, split)]
-        names = frames[0].collect_schema().names()
+        paths = store.shards(self.folder, split)
+        names = _columns(paths[0])
         tree = self.tree
         totals = {question.name: question.total_column for question in tree.questions if question.multiple}
         wanted = ["id_str", *(["dataset_name"] if "dataset_name" in names else []), *tree.columns, *totals.values()]
-        table = pl.concat([frame.select(wanted) for frame in frames]).collect()
+        table = _read(paths, wanted).with_columns(pl.col(*tree.columns, *totals.values()).fill_null(0))
         if "dataset_name" not in names:  # older layouts
             table = table.with_columns(dataset_name=pl.lit(self.campaign.name))
         counts = table.select(tree.columns).to_numpy().astype(np.int64)
@@ -155,22 +164,30 @@ def open_dataset(folder: Path | str) -> Dataset:
     if not (folder / store.MANIFEST).is_file() and "default" in splits_of:
         campaign = _recognised(folder, store.shards(folder, splits_of["default"][0])[0])
         files = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
-        return Dataset(folder, campaign, splits_of, store.digest(files), False, ())
+        paths = [path for split in splits_of["default"] for path in store.shards(folder, split)]
+        named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in _columns(paths[0]) else pl.Series()
+        is_simulated = any(str(name).endswith(store.SIMULATED) for name in named.unique())
+        return Dataset(folder, campaign, splits_of, store.digest(files), is_simulated, ())
     manifest = store.open_folder(folder)
     if "default" not in splits_of:
         raise DatasetError(f"{folder} has a manifest but no shards.", "data/*.parquet.", "Build it again.")
-    return Dataset(
-        folder=folder,
-        campaign=campaigns_of.campaign(str(manifest["campaign"])),
-        splits_of=splits_of,
-        digest=store.sha256(folder / store.MANIFEST),
-        is_simulated=bool(manifest["is_simulated"]),
-        not_collected=tuple(cast("list[str]", manifest["not_collected"])),
-    )
+    try:
+        return Dataset(
+            folder=folder,
+            campaign=campaigns_of.campaign(str(manifest["campaign"])),
+            splits_of=splits_of,
+            digest=store.sha256(folder / store.MANIFEST),
+            is_simulated=bool(manifest["is_simulated"]),
+            not_collected=tuple(cast("list[str]", manifest["not_collected"])),
+        )
+    except KeyError as error:
+        raise DatasetError(
+            f"{folder / store.MANIFEST} has no {error}.", "A manifest as gzoo wrote it.", "Build it again."
+        ) from error
 
 
 def _recognised(folder: Path, shard: Path) -> Campaign:
-    columns = set(pl.scan_parquet(shard).collect_schema().names())
+    columns = _columns(shard)
     fitting = [one for one in campaigns_of.campaigns() if columns.issuperset(one.carried.columns)]
     if "id_str" not in columns or not fitting:
         raise DatasetError(
@@ -179,3 +196,27 @@ def _recognised(folder: Path, shard: Path) -> Campaign:
             "Build it with `gzoo build`.",
         )
     return max(fitting, key=lambda one: len(one.carried.columns))
+
+
+def _columns(shard: Path) -> set[str]:
+    with _readable(shard):
+        return set(pl.scan_parquet(shard, glob=False).collect_schema().names())
+
+
+def _read(shards: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
+    parts: list[pl.DataFrame] = []
+    for shard in shards:
+        with _readable(shard):
+            parts.append(pl.read_parquet(shard, columns=list(columns), glob=False))
+    return pl.concat(parts)
+
+
+@contextlib.contextmanager
+def _readable(shard: Path) -> Generator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        said = (str(error).splitlines() or ["damaged"])[0]
+        raise DatasetError(
+            f"{shard} cannot be read: {said}", "A Parquet shard with the dataset's columns.", "Build or copy it again."
+        ) from error

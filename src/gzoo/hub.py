@@ -22,6 +22,7 @@ def load_dataset(
         HubError: It is not there, may not be read, or the Hub cannot be reached.
     """
     import datasets
+
     try:
         return datasets.load_dataset(repository, name, split=split, streaming=streaming)
     except Exception as error:  # the client's HTTP library has errors of its own, of no public family

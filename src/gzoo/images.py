@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 
 from PIL import Image
@@ -40,22 +39,20 @@ def check_picture(data: bytes) -> PictureFacts:
     if not data:
         raise PictureError("The file is empty.", "Expected a JPEG or PNG picture.", "Fetch it again.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-                width, height = picture.size
-                if max(width, height) > LARGEST_SIDE_PIXELS:
-                    raise PictureError(
-                        f"The picture has {width} x {height} pixels.",
-                        f"At most {LARGEST_SIDE_PIXELS} a side.",
-                        "Cut out the galaxy.",
-                    )
-                if picture.mode != "RGB":
-                    raise PictureError(
-                        f"The picture is of mode {picture.mode}.", "Expected RGB, 8 bits a colour.", "Convert it."
-                    )
-                picture.load()
-                return PictureFacts(str(picture.format), width, height)
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            width, height = picture.size
+            if max(width, height) > LARGEST_SIDE_PIXELS:
+                raise PictureError(
+                    f"The picture has {width} x {height} pixels.",
+                    f"At most {LARGEST_SIDE_PIXELS} a side.",
+                    "Cut out the galaxy.",
+                )
+            if picture.mode != "RGB":
+                raise PictureError(
+                    f"The picture is of mode {picture.mode}.", "Expected RGB, 8 bits a colour.", "Convert it."
+                )
+            picture.load()
+            return PictureFacts(str(picture.format), width, height)
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

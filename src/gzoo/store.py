@@ -18,13 +18,21 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.errors import DatasetError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
 ROWS_IN_GROUP = 100
+SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
+# what a mark holds, for others use such file names too
+SIGNS = {
+    "dataset": ("format", "gzoo-dataset-1"),
+    "run": ("format", "gzoo-run-1"),
+    "simulation": ("kind", "simulation"),
+    "demo": ("command", "demo"),
+}
 
 
 def sha256(path: Path) -> str:
@@ -85,7 +93,8 @@ def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
 def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Generator[Path]:
     """A folder to make a result in, which becomes `out` when the block ends well.
 
-    When the block ends badly the folder stays, and the same work begun again goes on in it.
+    When the block ends badly the folder stays, and the same work begun again goes on in it; but not when it ends
+    with an `InputError`, for then the same inputs would never do.
 
     Args:
         out: Where the result shall be.
@@ -102,8 +111,6 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
             unfinished work of another command stands beside it.
     """
     out = out.absolute()
-    if (out / MARKS[kind]).is_file():
-        (out / BEGUN).unlink(missing_ok=True)  # killed between the renaming and this
     refuse_occupied(out, kind=kind, overwrite=overwrite)
     partial = partial_name(out)
     marker = {"kind": kind, "digest": digest(begun), "begun": dict(begun)}
@@ -126,7 +133,11 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         fresh.replace(partial)
     for left_over in partial.rglob(".*.writing"):
         left_over.unlink()
-    yield partial
+    try:
+        yield partial
+    except InputError:
+        shutil.rmtree(partial)
+        raise
     old = out.with_name(f".{out.name}.gzoo-old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -149,16 +160,26 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out.is_dir() and (out / MARKS[kind]).is_file()):
+    if not _is_finished(out, kind):
         raise OccupiedError(
             f"{out} holds something that gzoo did not make as a {kind}.",
             "A new name, an empty folder, or an earlier result.",
             "Choose another --out.",
         )
+    (out / BEGUN).unlink(missing_ok=True)  # whoever made it was killed between renaming and this
     if not overwrite:
         raise OccupiedError(
             f"{out} holds a finished {kind}.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
         )
+
+
+def _is_finished(out: Path, kind: str) -> bool:
+    """Whether a folder is a result of gzoo, of this kind."""
+    key, value = SIGNS[kind]
+    try:
+        return read_json(out / MARKS[kind]).get(key) == value
+    except DatasetError:
+        return False
 
 
 def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
@@ -191,10 +212,11 @@ def open_folder(folder: Path) -> dict[str, object]:
             "Check the path, or make one with `gzoo build`.",
         )
     manifest = read_json(folder / MANIFEST)
-    if manifest.get("format") != "gzoo-dataset-1":
+    key, value = SIGNS["dataset"]
+    if manifest.get(key) != value:
         raise DatasetError(
-            f"{folder / MANIFEST} says format {manifest.get('format')!r}.",
-            "gzoo-dataset-1.",
+            f"{folder / MANIFEST} says {key} {manifest.get(key)!r}.",
+            f"{value}.",
             "Build it again, or use the version of gzoo that made it.",
         )
     return manifest
@@ -206,4 +228,5 @@ def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
     listed = {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
     }
-    write_json(folder / MANIFEST, {"format": "gzoo-dataset-1", **facts, "files": listed})
+    key, value = SIGNS["dataset"]
+    write_json(folder / MANIFEST, {key: value, **facts, "files": listed})

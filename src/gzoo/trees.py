@@ -102,7 +102,8 @@ class Tree:
                     )
         _ = self.ordered  # finds cycles
         for question in self.questions:
-            self._refuse_compatible_parents(question)
+            if question.name not in self.unreachable:  # there a missing step of the walk may keep its parents apart
+                self._refuse_compatible_parents(question)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -253,9 +254,8 @@ class Tree:
         return reach
 
     def _refuse_compatible_parents(self, question: Question) -> None:
-        parents = [parent for parent in question.parents if parent in self._place]
-        for i, first in enumerate(parents):
-            for second in parents[:i]:
+        for i, first in enumerate(question.parents):
+            for second in question.parents[:i]:
                 if self._possible({first, second}):
                     raise TreeError(
                         f"Question '{question.name}' of tree '{self.name}' follows both '{second}' and '{first}', "
@@ -274,16 +274,15 @@ class Tree:
         for question in reversed(self.ordered):
             if question.name not in chosen or not question.parents:
                 continue
-            present = [parent for parent in question.parents if parent in self._place]
-            if not present or not answers.isdisjoint(present):
-                continue  # asked already, or along a way that this tree does not show
-            return any(self._possible(answers | {parent}) for parent in present)
+            if not answers.isdisjoint(question.parents):
+                continue  # asked already
+            return any(self._possible(answers | {parent}) for parent in question.parents)
         return True
 
     def to_text(self) -> str:
         """The tree for reading in a terminal."""
         number = {question.name: i for i, question in enumerate(self.ordered, 1)}
-        width = max(len(answer) for question in self.questions for answer in question.answers)
+        width = max((len(answer) for question in self.questions for answer in question.answers), default=0)
         lines = [
             f"{self.name}: {len(self.questions)} questions, {len(self.columns)} answers",
             "Behind each answer: the questions that are asked because of it. () one answer, [] several allowed.",
@@ -313,9 +312,12 @@ class Tree:
     def _gate(self, question: Question) -> str:
         by_question: dict[str, list[str]] = {}
         for parent in question.parents:
-            owner = self._question_of(parent)
-            by_question.setdefault(owner.name, []).append(owner.answers[owner.columns.index(parent)])
-        return " or ".join(f"{name} = {' / '.join(answers)}" for name, answers in by_question.items())
+            if parent in self._place:
+                owner = self._question_of(parent)
+                by_question.setdefault(owner.name, []).append(owner.answers[owner.columns.index(parent)])
+        gates = [f"{name} = {' / '.join(answers)}" for name, answers in by_question.items()]
+        gates += [f"{parent} (unpublished)" for parent in question.parents if parent not in self._place]
+        return " or ".join(gates)
 
     def to_mermaid(self) -> str:
         """The tree as a Mermaid flowchart, which GitHub and the Hub draw."""
@@ -326,9 +328,10 @@ class Tree:
             lines.append(f"  {place[question.name]}{shape % _mermaid(question.name)}")
         for question in self.ordered:
             for parent in question.parents:
-                owner = self._question_of(parent)
-                answer = owner.answers[owner.columns.index(parent)]
-                lines.append(f'  {place[owner.name]} -->|"{_mermaid(answer)}"| {place[question.name]}')
+                if parent in self._place:
+                    owner = self._question_of(parent)
+                    answer = owner.answers[owner.columns.index(parent)]
+                    lines.append(f'  {place[owner.name]} -->|"{_mermaid(answer)}"| {place[question.name]}')
         hidden = [place[question.name] for question in self.questions if not question.carried]
         if hidden:
             lines += ["  classDef unpublished stroke-dasharray: 5 5", f"  class {','.join(hidden)} unpublished"]
@@ -358,4 +361,6 @@ def union(name: str, trees: Sequence[Tree]) -> Tree:
 
 
 def _mermaid(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text that a quoted Mermaid label shows as it is: no markup, no entity, no Markdown, no end of the line."""
+    safe = " ".join(text.split()).replace("&", "&amp;").replace("#", "&num;").replace("`", "&#96;")
+    return safe.replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

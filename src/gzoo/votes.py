@@ -35,9 +35,11 @@ class Votes:
         tree: The questions, which give the columns their meaning.
         counts: Shape (galaxy, answer), columns as `tree.columns`.
         totals: People asked, shape (galaxy, question); by default `tree.totals(counts)`.
+        collected: Questions whose votes are known; by default all.
 
     Raises:
-        InputError: Shapes that do not fit the tree, negative counts, or a total below the votes it must hold.
+        InputError: Shapes that do not fit the tree, counts that are negative or not whole, or totals that are not
+            the sum of the votes (where several answers are allowed: below the votes of one answer).
 
     >>> import gzoo, numpy as np
     >>> votes = gzoo.Votes(gzoo.tree("gz_rings"), np.array([[3, 1], [0, 0]]))
@@ -49,6 +51,7 @@ class Votes:
     tree: Tree
     counts: IntArray
     totals: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    collected: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts)
@@ -64,24 +67,29 @@ class Votes:
                 "Votes are whole counts of people, 0 or more.",
                 "Use the unweighted counts.",
             )
-        least = self.tree.totals(counts)
-        totals = np.asarray(self.totals) if self.totals.size else least
-        if totals.shape != least.shape or (totals < self._floor(counts)).any():
+        counted = self.tree.totals(counts)
+        totals = np.asarray(self.totals) if np.size(self.totals) else counted
+        if (
+            totals.shape != counted.shape
+            or not np.issubdtype(totals.dtype, np.integer)
+            or not self._fit(totals, counts, counted)
+        ):
             raise InputError(
                 "Totals do not fit the votes.",
-                "One per galaxy and question, none below the people it must hold.",
+                "One whole number per galaxy and question: the sum of its votes or, where several answers are "
+                "allowed, at least the votes of each answer.",
                 "Leave totals out to have them counted.",
             )
         object.__setattr__(self, "counts", counts.astype(np.int64, copy=False))
         object.__setattr__(self, "totals", totals.astype(np.int64, copy=False))
 
-    def _floor(self, counts: IntArray) -> IntArray:
-        reduce = [np.maximum.reduce if question.multiple else np.add.reduce for question in self.tree.questions]
-        columns = [
-            how(counts[:, self.tree.slice(question.name)], axis=1)
-            for how, question in zip(reduce, self.tree.questions, strict=True)
-        ]
-        return np.stack(columns, axis=1) if columns else np.empty((len(counts), 0), np.int64)
+    def _fit(self, totals: IntArray, counts: IntArray, counted: IntArray) -> bool:
+        return all(
+            bool((totals[:, i, None] >= counts[:, self.tree.slice(question.name)]).all())
+            if question.multiple
+            else bool((totals[:, i] == counted[:, i]).all())
+            for i, question in enumerate(self.tree.questions)
+        )
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -96,19 +104,22 @@ class Votes:
     def breaks(self) -> npt.NDArray[np.bool_]:
         """Where more people answered a question than gave the answers that lead to it, shape (galaxy, question).
 
-        Raw counts break this rule in a few rows (lost clicks, changed trees); a table in which many rows break it
-        has misnamed columns or another tree.
+        Never where an answer that leads to it was not collected. Raw counts break this rule in a few rows (lost
+        clicks, changed trees); a table in which many rows break it has misnamed columns or another tree.
         """
         breaks = np.zeros(self.totals.shape, bool)
-        for i, question in enumerate(self.tree.questions):
+        questions = self.tree.questions
+        for i, question in enumerate(questions):
             parents = self.tree.parents_of_question[i]
-            if parents and len(parents) == len(question.parents):
+            owners = {questions[self.tree.question_of_answer[parent]].name for parent in parents}
+            is_known = self.collected is None or owners.issubset(self.collected)
+            if parents and len(parents) == len(question.parents) and is_known:
                 breaks[:, i] = self.totals[:, i] > self.counts[:, list(parents)].sum(axis=1)
         return breaks
 
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Votes:
         """The votes of some galaxies."""
-        return Votes(self.tree, self.counts[rows], self.totals[rows])
+        return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,12 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
             wrong, rule = given != totals[:, i], "not the sum of the answers"
         said = [f"{column} = {one}, {rule} ({two})" for one, two in zip(given, totals[:, i], strict=True)]
         report(pl.Series(wrong), "total does not fit", pl.Series(said))
+    too_many = (totals > LARGEST_COUNT).any(axis=1)
+    report(
+        pl.Series(np.asarray(too_many)),
+        "count too large",
+        _words(n, f"votes of one question add up to over {LARGEST_COUNT}"),
+    )
     ra, dec = _degrees(frame, mapping.ra, 0.0, 360.0, report), _degrees(frame, mapping.dec, -90.0, 90.0, report)
     rows = pl.DataFrame(
         {
@@ -288,18 +305,19 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
             "dec": dec,
         }
     )
-    _report_duplicates(rows, counts, report)
+    is_bad = row.is_in(pl.concat(part["row"] for part in problems).implode()) if problems else row < 0
+    _report_duplicates(rows, counts, is_bad, report)
 
     dropped = (
         pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
         .group_by("row", maintain_order=True)
-        .agg(pl.col("id_str", "picture", "reason").first(), pl.col("detail").str.join("; "))
+        .agg(pl.col("id_str", "picture", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
         .select(DROPPED_SCHEMA.keys())
         .sort("row")
     )
     used = ~row.is_in(dropped["row"].implode())
-    votes = Votes(tree, counts[used.to_numpy()], totals[used.to_numpy()])
     collected = tuple(question.name for question in tree.questions if question.columns[0] in mapping.answers)
+    votes = Votes(tree, counts[used.to_numpy()], totals[used.to_numpy()], collected)
     return VoteTable(votes, rows.filter(used), dropped, n, collected, left_out)
 
 
@@ -365,12 +383,12 @@ def _read_frame(path: Path) -> pl.DataFrame:
         raise TableError(f"{path} is a '{kind}' file.", "A .csv or .parquet file.", "Convert the table first.")
     try:
         if kind == ".parquet":
-            return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema=False, truncate_ragged_lines=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+            return pl.read_parquet(path, glob=False)
+        return pl.read_csv(path, glob=False, infer_schema=False, truncate_ragged_lines=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, pl.exceptions.NoDataError):
             raise TableError(f"{path} is empty.", "A header and one row a galaxy.", "Check the file.") from error
-        said = str(error).splitlines()[0]
+        said = (str(error).splitlines() or ["damaged"])[0]
         raise TableError(f"{path} cannot be read: {said}", f"A sound {kind} table.", "Mend the file.") from error
 
 
@@ -414,6 +432,18 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
                 "All answers of a question or none: without one, every fraction of it is wrong.",
                 "Map the missing answer, or leave the question out.",
             )
+        if absent and question.name in mapping.totals:
+            raise TableError(
+                f"{path}: {where} gives the total of {question.name}, but not its answers.",
+                "A total only with its answers.",
+                "Map the answers, or list the total in a mapping file's `ignore`.",
+            )
+    for name in named:
+        kind = frame.schema[name] if name else pl.String()
+        if not kind.is_numeric() and kind.base_type() not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+            raise TableError(
+                f"{path}: column '{name}' holds {kind}.", "Numbers or texts.", "Convert the column to one of these."
+            )
     rest = [name for name in frame.columns if name not in named]
     left_out = [name for name in rest if any(fnmatchcase(name, pattern) for pattern in mapping.ignore)]
     strangers = [name for name in rest if name not in left_out]
@@ -434,12 +464,12 @@ def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray
     """Whole counts of one column (0 where they are not), and where they are fractional."""
     raw = frame[column]
     text = raw.cast(pl.String, strict=False).fill_null("").str.strip_chars()
-    number = text.cast(pl.Float64, strict=False) if raw.dtype == pl.String else raw.cast(pl.Float64, strict=False)
+    number = raw.cast(pl.Float64, strict=False) if raw.dtype.is_numeric() else text.cast(pl.Float64, strict=False)
     is_missing = (text == "") | (text.str.to_lowercase() == "nan") | number.is_nan().fill_null(False)
     is_text = number.is_null() & ~is_missing
     number = number.fill_nan(None).fill_null(0.0)
     is_negative = number < 0
-    is_large = (number > LARGEST_COUNT) | number.is_infinite()
+    is_large = number > LARGEST_COUNT
     is_fractional = ~is_large & (number != number.round())
     said = pl.Series([f"{column} = "]).extend_constant(f"{column} = ", len(text) - 1) + text
     for bad, reason in (
@@ -460,7 +490,7 @@ def _degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: 
         return pl.repeat(float("nan"), frame.height, dtype=pl.Float64, eager=True)
     raw = frame[column]
     text = raw.cast(pl.String, strict=False).fill_null("").str.strip_chars()
-    value = text.cast(pl.Float64, strict=False) if raw.dtype == pl.String else raw.cast(pl.Float64, strict=False)
+    value = raw.cast(pl.Float64, strict=False) if raw.dtype.is_numeric() else text.cast(pl.Float64, strict=False)
     is_given = (text != "") & (text.str.to_lowercase() != "nan")
     bad = is_given & (value.is_null() | ~value.is_between(low, high))
     said = pl.Series([f"{column} = "]).extend_constant(f"{column} = ", len(text) - 1) + text
@@ -468,14 +498,16 @@ def _degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: 
     return value.fill_null(float("nan"))
 
 
-def _report_duplicates(rows: pl.DataFrame, counts: IntArray, report: _Report) -> None:
-    """The first of several equal rows stays; rows that contradict each other all go."""
+def _report_duplicates(rows: pl.DataFrame, counts: IntArray, is_bad: pl.Series, report: _Report) -> None:
+    """The first of several equal rows stays; rows that contradict each other, or of which some are bad, all go."""
     keyed = rows.with_columns(
-        key=pl.struct("dataset_name", "id_str").rank("dense"), votes=pl.Series([one.tobytes() for one in counts])
+        is_bad=is_bad,
+        key=pl.struct("dataset_name", "id_str").rank("dense"),
+        votes=pl.Series([one.tobytes() for one in counts]),
     ).with_columns(
         first=pl.col("row").min().over("key"),
         n=pl.len().over("key"),
-        n_kinds=pl.struct("votes", "image").n_unique().over("key"),
+        n_kinds=pl.struct("votes", "image", "is_bad").n_unique().over("key"),
         all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
     )
     is_named = keyed["id_str"] != ""
@@ -487,6 +519,14 @@ def _report_duplicates(rows: pl.DataFrame, counts: IntArray, report: _Report) ->
 def _text(frame: pl.DataFrame, column: str) -> pl.Series:
     series = frame[column]
     if series.dtype.is_float():  # identifiers that a spreadsheet turned into 57314.0
+        numbers = series.filter(series.is_finite()).to_numpy()
+        largest = float(np.abs(numbers).max(initial=0.0))
+        if largest >= 2.0 ** (np.finfo(numbers.dtype).nmant + 1):  # from here on this type skips whole numbers
+            raise TableError(
+                f"Column '{column}' holds {series.dtype} numbers up to {largest:.0f}: digits were lost.",
+                "Identifiers as text or whole numbers.",
+                "Write the table again from its source with that column as text.",
+            )
         whole = series.cast(pl.Int64, strict=False)
         if (whole.cast(pl.Float64) == series).all():
             series = whole

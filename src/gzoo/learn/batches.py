@@ -43,7 +43,8 @@ class Loader:
         dataset: The dataset folder.
         split: Which split.
         size: Width and height of the pictures in pixels.
-        batch_size: Galaxies in a batch; the last may have fewer.
+        batch_size: Galaxies in a batch, at most: they are dealt out evenly, for a last batch of one galaxy would
+            have no variance to normalise by.
         rows: Which galaxies of the split; all when None.
         seed: Of the order, which is new each epoch; in the order of the split when None.
     """
@@ -74,8 +75,8 @@ class Loader:
         if self.seed is not None:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
         self.epoch += 1
-        for start in range(0, len(order), self.batch_size):
-            yield self.take(order[start : start + self.batch_size])
+        for rows in np.array_split(order, max(1, len(self))):
+            yield self.take(rows)
 
     def take(self, rows: IntArray) -> Batch:
         """The batch of some of the loader's galaxies, in that order."""

@@ -64,9 +64,17 @@ class Model(nn.Module):
                 f"One of its models{', such as ' + close if close else ''}.",
                 "See timm.list_models().",
             )
-        self.encoder = timm.create_model(design.encoder, pretrained=False, num_classes=0, in_chans=3)
-        with torch.no_grad():
-            features = self.encoder.eval()(torch.zeros(1, 3, design.size, design.size)).shape[1]
+        try:
+            self.encoder = timm.create_model(design.encoder, pretrained=False, num_classes=0, in_chans=3)
+            with torch.no_grad():
+                features = self.encoder.eval()(torch.zeros(1, 3, design.size, design.size)).shape[1]
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # each encoder has its own
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"Encoder '{design.encoder}' cannot look at pictures of {design.size} x {design.size} pixels: {said}",
+                "An encoder and a size that go together; some take one size only.",
+                "Give another --size or --encoder.",
+            ) from error
         self.encoder.train()
         self.head = nn.Linear(int(features), len(design.columns))
         nn.init.normal_(self.head.weight, std=0.01)

@@ -94,7 +94,7 @@ def predict(
             done += len(parts[-1])
             if progress:
                 progress("predicting", done, len(loader.rows))
-    seen = pl.read_parquet(run / "galaxies.parquet").select(*KEY, is_trained_on=pl.lit(True))
+    seen = pl.read_parquet(run / "galaxies.parquet", glob=False).select(*KEY, is_trained_on=pl.lit(True))
     table = prediction_table(loader.keys, np.concatenate(parts), tree).join(
         seen, on=KEY, how="left", maintain_order="left"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
-import shutil
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,8 @@ import lightning as L
 import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from safetensors.torch import load_file, save_file
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from safetensors.torch import load_file, save
 
 from gzoo import hub, splits, store
 from gzoo.dataset import Dataset, open_dataset
@@ -30,6 +30,7 @@ from gzoo.scoring.likelihood import fit_baseline
 from gzoo.trees import FloatArray, Tree
 
 DEFAULT_ENCODER = "resnet18"
+LAST = "last.ckpt"
 PATIENCE = 10  # epochs without a better validation loss
 PACKAGES = ("gzoo", "torch", "timm", "lightning", "numpy", "pyarrow", "polars", "pillow", "safetensors")
 
@@ -105,6 +106,12 @@ def train(
     for name, value in (("size", size), ("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise InputError(f"{name} is {value}.", "At least 1.", f"Give a larger --{name.replace('_', '-')}.")
+    if learning_rate is None:
+        learning_rate = 1e-4 if pretrained else 1e-3
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning_rate is {learning_rate}.", "A positive number.", "Give another --learning-rate.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}.", "A whole number from 0 to 2**63 - 1.", "Give another --seed.")
     out = Path(out)
     store.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
     dataset = open_dataset(folder)
@@ -114,12 +121,12 @@ def train(
         "pretrained": pretrained,
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate or (1e-4 if pretrained else 1e-3),
+        "learning_rate": learning_rate,
         "patience": PATIENCE,
         "seed": seed,
     }
     begun = {"command": "train", "data": dataset.digest, **settings}
-    L.seed_everything(seed, verbose=False)
+    torch.manual_seed(seed)
     train_loader, validation_loader, held_out = _loaders(dataset, size, batch_size, seed)
     tree = dataset.tree
     baseline = fit_baseline(train_loader.votes)
@@ -129,13 +136,14 @@ def train(
     if pretrained:
         origin = _start_from_published(model, encoder)
     with store.work(out, kind="run", begun=begun, overwrite=overwrite) as partial:
-        task = _Task(model, tree, cast(float, settings["learning_rate"]), seed)
-        best, losses = _fit(task, train_loader, validation_loader, partial, epochs, progress)
-        state = torch.load(best, weights_only=True, map_location="cpu")["state_dict"]
-        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        metrics, weights = partial / "metrics.csv", partial / "model.safetensors"
+        if not metrics.exists():  # it is written when training is over
+            task = _Task(model, tree, learning_rate, seed)
+            history = _fit(task, train_loader, validation_loader, partial, epochs, progress)
+            store.write_bytes(metrics, history.write_csv().encode())
+        losses = cast("list[float]", pl.read_csv(metrics, glob=False)["validation_loss"].to_list())
         best_epoch = int(np.argmin(losses)) + 1
         baseline_loss = _baseline_loss(validation_loader, baseline, tree)
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
         _write_galaxies(partial / "galaxies.parquet", train_loader, validation_loader)
         facts = {
             "format": "gzoo-run-1",
@@ -157,13 +165,11 @@ def train(
             "best_epoch": best_epoch,
             "validation_loss": losses[best_epoch - 1],
             "baseline_validation_loss": baseline_loss,
-            "weights_sha256": store.sha256(partial / "model.safetensors"),
+            "weights_sha256": store.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         store.write_json(partial / "run.json", facts)
-        shutil.move(partial / "log" / "metrics.csv", partial / "metrics.csv")
-        shutil.rmtree(partial / "log")
-        shutil.rmtree(partial / "checkpoints")
+        (partial / LAST).unlink(missing_ok=True)
     return Trained(
         out, len(train_loader.rows), len(validation_loader.rows), len(losses), best_epoch, min(losses), baseline_loss
     )
@@ -253,65 +259,88 @@ class _Task(L.LightningModule):
 
 
 class _Watch(Callback):
-    """Tells the caller of `train` how far it is, and keeps order and losses right in a run that is resumed."""
+    """Keeps the best weights, each epoch's losses and a checkpoint, and tells the caller of `train` how far it is.
 
-    def __init__(self, loader: Loader, progress: Progress | None, epochs: int) -> None:
-        self.loader, self.progress, self.epochs = loader, progress, epochs
-        self.losses: list[float] = []
+    Lightning's own checkpoints change their names where a folder was used before or was moved: a resumed run could
+    then not tell which one is the best.
+    """
+
+    def __init__(self, task: _Task, loader: Loader, partial: Path, progress: Progress | None, epochs: int) -> None:
+        self.task, self.loader, self.partial, self.progress, self.epochs = task, loader, partial, progress, epochs
+        self.losses: list[tuple[float, float]] = []  # of train and validation
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.loader.epoch = trainer.current_epoch
+        torch.manual_seed(hash((self.task.seed, trainer.current_epoch)) % 2**63)  # of dropout, the same when resumed
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["validation_loss"])
-        self.losses.append(loss)
+        if loss < min((validation for _, validation in self.losses), default=math.inf):
+            weights = {name: value.cpu().contiguous() for name, value in self.task.model.state_dict().items()}
+            store.write_bytes(self.partial / "model.safetensors", save(weights))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        train, validation = (float(trainer.callback_metrics[f"{name}_loss"]) for name in ("train", "validation"))
+        self.losses.append((train, validation))
+        trainer.save_checkpoint(self.partial / LAST, weights_only=False)
         if self.progress:
-            self.progress(f"training (validation loss {loss:.3f})", len(self.losses), self.epochs)
+            self.progress(f"training (validation loss {validation:.3f})", len(self.losses), self.epochs)
 
     def state_dict(self) -> dict[str, object]:
-        return {"losses": self.losses}
+        return {"losses": [list(one) for one in self.losses]}
 
-    def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        self.losses = list(cast("list[float]", state_dict["losses"]))
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+        self.losses = [(one[0], one[1]) for one in cast("list[list[float]]", state_dict["losses"])]
 
 
 def _fit(
     task: _Task, train: Loader, validation: Loader, partial: Path, epochs: int, progress: Progress | None
-) -> tuple[Path, list[float]]:
-    """Train, from the last checkpoint if there is one. Returns the best checkpoint and each epoch's validation loss."""
-    checkpoints = partial / "checkpoints"
-    keep = ModelCheckpoint(checkpoints, filename="best", monitor="validation_loss", save_last=True)
-    watch = _Watch(train, progress, epochs)
+) -> pl.DataFrame:
+    """Train, from the last checkpoint if there is one, and leave the best weights in `model.safetensors`.
+
+    Returns:
+        The losses of each epoch.
+    """
+    watch = _Watch(task, train, partial, progress, epochs)
     average = EMAWeightAveraging(decay=1 - 1 / max(10, min(len(train), 1000)))
     # Lightning talks of matters that gzoo has settled; its warnings about data loaders do not fit ours
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # the watch stands before the checkpoint, so that the checkpoint holds the epoch's own loss
+    # the watch stands behind the stopping, whose state its checkpoint holds, and before the averaging, which puts the
+    # averaged weights back in their place after validation
+    stop = EarlyStopping("validation_loss", patience=PATIENCE, check_finite=False, check_on_train_epoch_end=True)
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="auto",
         devices=1,
-        logger=CSVLogger(partial, name="", version="log"),
-        callbacks=[watch, average, EarlyStopping("validation_loss", patience=PATIENCE, check_finite=False), keep],
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[stop, watch, average],
         gradient_clip_val=5.0,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1_000_000,
     )
-    last = checkpoints / "last.ckpt"
+    last, on_interrupt = partial / LAST, signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
-        trainer.fit(
-            task,
-            train_dataloaders=train,
-            val_dataloaders=validation,
-            ckpt_path=last if last.exists() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return checkpoints / "best.ckpt", watch.losses
+        try:
+            trainer.fit(
+                task,
+                train_dataloaders=train,
+                val_dataloaders=validation,
+                ckpt_path=last if last.exists() else None,
+                weights_only=True,
+            )
+        except SystemExit as end:  # Lightning's answer to Ctrl-C, to which it is deaf from then on
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from end
+    return pl.DataFrame(
+        [(i, *losses) for i, losses in enumerate(watch.losses, 1)],
+        schema={"epoch": pl.Int64, "train_loss": pl.Float64, "validation_loss": pl.Float64},
+        orient="row",
+    )
 
 
 def _baseline_loss(loader: Loader, baseline: FloatArray, tree: Tree) -> float:

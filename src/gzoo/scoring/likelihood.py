@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
-from scipy.special import gammaln, psi
+from scipy.special import betaln, gammaln, psi
 
 from gzoo.errors import InputError
 from gzoo.trees import FloatArray, Tree
@@ -38,13 +38,14 @@ def dirichlet_multinomial_nll(
         Shape (galaxy, question).
 
     Raises:
-        InputError: Shapes that do not fit, or concentrations that are not positive numbers.
+        InputError: Shapes that do not fit, votes that are no whole counts, totals that do not fit them, or
+            concentrations that are not positive numbers.
 
     >>> import gzoo, numpy as np
     >>> dirichlet_multinomial_nll([[1, 0]], [[1.0, 1.0]], gzoo.tree("gz_rings")).round(6)
     array([[0.693147]])
     """
-    counts = np.asarray(votes, dtype=np.int64)
+    counts = _whole(votes, "Votes")
     alpha = np.asarray(concentration, dtype=np.float64)
     if counts.ndim != 2 or counts.shape != alpha.shape or counts.shape[1] != len(tree.columns):
         raise InputError(
@@ -59,7 +60,7 @@ def dirichlet_multinomial_nll(
             "A positive, finite number.",
             "Check the predictions.",
         )
-    people = tree.totals(counts) if totals is None else np.asarray(totals, dtype=np.int64)
+    people = tree.totals(counts) if totals is None else Votes(tree, counts, _whole(totals, "Totals")).totals
     nll = np.zeros(people.shape)
     for i, question in enumerate(tree.questions):
         where = tree.slice(question.name)
@@ -72,9 +73,8 @@ def dirichlet_multinomial_nll(
             )
             nll[rows, i] = cost.sum(axis=1)
         else:
-            each = _log_factorial(k) - (gammaln(a + k) - gammaln(a))
-            a0 = a.sum(axis=1)
-            nll[rows, i] = each.sum(axis=1) - _log_factorial(n) + (gammaln(a0 + n) - gammaln(a0))
+            each = _log_factorial(k) - _log_rising(a, k)
+            nll[rows, i] = each.sum(axis=1) - _log_factorial(n) + _log_rising(a.sum(axis=1), n)
     return nll
 
 
@@ -137,6 +137,19 @@ def _fit_dirichlet(counts: npt.NDArray[np.int64]) -> FloatArray:
     bounds: Sequence[tuple[float, float]] = [(float(LOG_SMALLEST), float(LOG_LARGEST))] * rows.shape[1]
     found = optimize.minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.exp(found.x)
+
+
+def _whole(numbers: npt.ArrayLike, what: str) -> npt.NDArray[np.int64]:
+    given = np.asarray(numbers)
+    if not np.isfinite(given).all() or (given < 0).any() or (given != np.floor(given)).any():
+        raise InputError(f"{what} hold numbers that no count of people can be.", "0, 1, 2, ...", "Use whole counts.")
+    return given.astype(np.int64)
+
+
+def _log_rising(a: FloatArray, k: npt.NDArray[np.int64]) -> FloatArray:
+    """Log of a (a + 1) ... (a + k - 1); a difference of two gammaln would lose its digits where a is large."""
+    some = np.maximum(k, 1)
+    return np.where(k > 0, gammaln(some) - betaln(a, some), 0.0)
 
 
 def _log_factorial(n: npt.NDArray[np.int64]) -> FloatArray:

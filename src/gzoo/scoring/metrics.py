@@ -237,8 +237,8 @@ def read_predictions(path: Path, tree: Tree) -> pl.DataFrame:
     if not path.is_file():
         raise MissingError(f"There is no prediction file {path}.", "A Parquet file.", "Make one with `gzoo predict`.")
     try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        table = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         said = (str(error).splitlines() or ["damaged"])[0]
         raise TableError(
             f"{path} cannot be read: {said}", "A Parquet file of predictions.", "Predict again."
@@ -253,6 +253,12 @@ def read_predictions(path: Path, tree: Tree) -> pl.DataFrame:
         )
     if table.height == 0:
         raise TableError(f"{path} has no rows.", "At least one galaxy.", "Predict again.")
+    kinds = {name: table.schema[name] for name in [*KEY, *columns]}
+    for name, kind in kinds.items():
+        if kind != pl.String if name in KEY else not kind.is_numeric():
+            raise TableError(
+                f"{path}: column '{name}' holds {kind}.", "Texts in the key, numbers elsewhere.", "Predict again."
+            )
     twice = table.filter(pl.struct(KEY).is_duplicated())
     if twice.height:
         raise TableError(f"{path} has galaxy '{twice['id_str'][0]}' more than once.", "Once each.", "Mend the file.")

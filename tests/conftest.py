@@ -1,0 +1,64 @@
+"""Galaxies to test with: simulated ones, made once a session, and the real ones where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports datasets: a test that needs a network is no test
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import polars as pl
+import pytest
+
+from gzoo.builder import build
+from gzoo.simulator import Simulated, simulate
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`datasets` keeps what it opens in a folder that goes away."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")  # pyright: ignore[reportAttributeAccessIssue]
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Facts and real data that are not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with facts and real data is not beside this repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Path:
+    return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """60 simulated galaxies; look, do not touch."""
+    return simulate(n=60, seed=1, workers=1, out=tmp_path_factory.mktemp("sky") / "sky")
+
+
+@pytest.fixture(scope="session")
+def dataset(sky: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset folder of `sky`; look, do not touch."""
+    folder = tmp_path_factory.mktemp("built") / "dataset"
+    build("gz2", votes=sky.votes, images=sky.images, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as others publish them: shards of train and test, with no manifest and no validation split."""
+    folder = tmp_path_factory.mktemp("published") / "gz2"
+    (folder / "data").mkdir(parents=True)
+    for split, sources in {"train": ("train", "validation"), "test": ("test",)}.items():
+        parts = [pl.read_parquet(dataset / "data" / f"{source}-00000-of-00001.parquet") for source in sources]
+        pl.concat(parts).write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder

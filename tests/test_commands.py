@@ -1,0 +1,265 @@
+"""Commands: exit codes, one message and no traceback, and what another program may read on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from gzoo import __version__, cli, store
+from gzoo.dataset import open_dataset
+from gzoo.learn import prediction, training
+from gzoo.simulator import Simulated
+
+SMALL = ["--encoder", "mobilenetv3_small_050", "--size", "32", "--epochs", "1"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs a command as the shell would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        monkeypatch.setenv("COLUMNS", "300")
+
+    def __call__(self, *words: str | Path) -> Said:
+        self.monkeypatch.setattr(sys, "argv", ["gzoo", *map(str, words)])
+        self.capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        out, err = self.capsys.readouterr()
+        return Said(code, out, err)
+
+    def fails(self, *words: str | Path) -> str:
+        """The one message of a command that must fail."""
+        said = self(*words)
+        assert said.code == 1, said
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        assert said.err.count("Error:") == 1
+        message = said.err.partition("Error:")[2].strip()
+        assert len(message.splitlines()) == 1
+        return message
+
+
+@pytest.fixture
+def gzoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.train(
+        dataset, out=tmp_path_factory.mktemp("trained") / "run", encoder=SMALL[1], size=32, epochs=1
+    ).run
+
+
+def test_version_and_help(gzoo: Command) -> None:
+    assert gzoo("--version") == Said(0, f"gzoo {__version__}\n", "")
+    said = gzoo("--help")
+    assert said.code == 0
+    for verb in ("simulate", "build", "train", "predict", "score", "demo", "audit", "tree", "campaigns"):
+        assert verb in said.out
+
+
+def test_campaigns_and_trees(gzoo: Command) -> None:
+    said = gzoo("campaigns")
+    assert said.code == 0
+    assert "gz_candels" in said.out
+    assert "smooth-or-featured-gz2" in gzoo("tree", "gz2").out
+    assert gzoo("tree", "gz2", "--format", "mermaid").out.startswith("flowchart")
+    assert json.loads(gzoo("tree", "gz2", "--format", "json").out)["name"] == "gz2"
+    assert "no format 'yaml'" in gzoo.fails("tree", "gz2", "--format", "yaml")
+    assert "Known campaigns: gz2" in gzoo.fails("tree", "gz9")
+
+
+def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command's advice on what comes next is true."""
+    monkeypatch.chdir(tmp_path)
+    said = gzoo("simulate", "gz2", "--n", "30", "--out", "sky")
+    steps = ["build gz2 --votes sky/votes.parquet --images sky/images --out dataset", "train dataset --out run"]
+    assert f"Next: gzoo {steps[0]}" in said.err
+    assert "sky/votes.parquet: 30 rows, 30 used." in gzoo("audit", "sky/votes.parquet", "gz2").err
+    said = gzoo(*steps[0].split())
+    assert said.code == 0, said.err
+    assert "30 galaxies" in said.err
+    assert f"Next: gzoo {steps[1]}" in said.err
+    said = gzoo(*steps[1].split(), *SMALL)
+    assert said.code == 0, said.err
+    assert "Next: gzoo predict run dataset --split test --out predictions.parquet" in said.err
+    said = gzoo("predict", "run", "dataset", "--split", "test", "--out", "predictions.parquet")
+    assert said.code == 0, said.err
+    assert "Next: gzoo score predictions.parquet dataset" in said.err
+    said = gzoo("score", "predictions.parquet", "dataset", "--json", "--report", "report.html")
+    assert said.code == 0, said.err
+    scores = json.loads(said.out)
+    assert scores["n_galaxies"] == pl.read_parquet("predictions.parquet").height
+    assert "imulated" in Path("report.html").read_text("utf-8")
+    table = gzoo("score", "predictions.parquet", "dataset").out
+    assert "overall" in table
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "sky", "dataset", "run", "predictions.parquet", "report.html",
+    }  # fmt: skip
+
+
+def test_build_says_what_it_left_out(gzoo: Command, sky: Simulated, tmp_path: Path) -> None:
+    shutil.copytree(sky.images, tmp_path / "images")
+    first, second = sorted((tmp_path / "images").iterdir())[:2]
+    first.unlink()
+    second.write_bytes(b"")
+    said = gzoo("build", "gz2", "--votes", sky.votes, "--images", tmp_path / "images", "--out", tmp_path / "d")
+    assert said.code == 0
+    assert "58 galaxies" in said.err
+    assert "picture missing (1); picture unusable (1)" in said.err
+
+
+@pytest.mark.parametrize("spoil", ["no rows", "strange column", "no pictures", "no table", "text", "no folder"])
+def test_build_fails_with_one_message_and_leaves_nothing(
+    gzoo: Command, sky: Simulated, tmp_path: Path, spoil: str
+) -> None:
+    votes, images = tmp_path / "votes.parquet", sky.images
+    table = pl.read_parquet(sky.votes)
+    if spoil == "no rows":
+        table = table.head(0)
+    if spoil == "strange column":
+        table = table.with_columns(colour=pl.lit("blue"))
+    if spoil == "no pictures":
+        images = tmp_path / "empty"
+        images.mkdir()
+    if spoil == "no folder":
+        images = tmp_path / "nowhere"
+    if spoil != "no table":
+        table.write_parquet(votes)
+    if spoil == "text":
+        votes.write_text("not Parquet")
+    before = set(tmp_path.iterdir())
+    words = {"no pictures": "60 x picture missing", "strange column": "colour", "text": "cannot be read"}
+    message = gzoo.fails("build", "gz2", "--votes", votes, "--images", images, "--out", tmp_path / "d")
+    assert words.get(spoil, spoil.partition(" ")[2]) in message
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("what", ["empty folder", "file", "nothing", "unfinished", "damaged"])
+def test_a_folder_that_is_no_dataset_is_refused_by_every_command(
+    gzoo: Command, run: Path, dataset: Path, tmp_path: Path, what: str
+) -> None:
+    folder, predictions = tmp_path / "folder", tmp_path / "predictions.parquet"
+    prediction.predict(run, dataset, out=predictions)
+    if what == "empty folder":
+        folder.mkdir()
+    elif what == "file":
+        folder.write_text("a file")
+    elif what == "unfinished":
+        (tmp_path / ".folder.gzoo-partial").mkdir()
+    elif what == "damaged":
+        shutil.copytree(dataset, folder)
+        for shard in folder.glob("*/*.parquet"):
+            shard.write_bytes(shard.read_bytes()[:100])
+    before = set(tmp_path.iterdir())
+    messages = {
+        gzoo.fails("train", folder, "--out", tmp_path / "run", *SMALL),
+        gzoo.fails("predict", run, folder, "--out", tmp_path / "other.parquet"),
+        gzoo.fails("score", predictions, folder),
+    }
+    wanted = {"nothing": "no folder", "unfinished": "not finished", "damaged": "cannot be read"}
+    lacking = wanted.get(what, "not a dataset folder")
+    assert [message for message in messages if lacking not in message] == []
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_is_no_run_is_refused(gzoo: Command, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.parquet"
+    assert "no run folder" in gzoo.fails("predict", tmp_path / "run", dataset, "--out", out)
+    assert "not a run folder" in gzoo.fails("predict", dataset, dataset, "--out", out)
+    (tmp_path / ".run.gzoo-partial").mkdir()
+    assert "not finished" in gzoo.fails("predict", tmp_path / "run", dataset, "--out", out)
+
+
+def test_an_unknown_split_is_refused(gzoo: Command, run: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.parquet"
+    assert "no split 'dev'" in gzoo.fails("predict", run, dataset, "--split", "dev", "--out", out)
+    assert not out.exists()
+
+
+def test_scores_of_seen_and_of_other_galaxies(gzoo: Command, run: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.parquet"
+    n = len(open_dataset(dataset).galaxies("train")[0])
+    assert f"{n} of them were seen in training" in gzoo("predict", run, dataset, "--split", "train", "--out", out).err
+    assert "--include-trained-on" in gzoo.fails("score", out, dataset)
+    said = gzoo("score", out, dataset, "--include-trained-on")
+    assert said.code == 0
+    assert f"trained on {n} of these" in said.err
+    pl.read_parquet(out).with_columns(id_str=pl.lit("?") + pl.col("id_str")).write_parquet(out)
+    assert "galaxies that" in gzoo.fails("score", out, dataset)
+
+
+def test_results_are_kept_unless_told(gzoo: Command, sky: Simulated, run: Path, dataset: Path, tmp_path: Path) -> None:
+    commands: dict[str, list[str | Path]] = {
+        "simulate": ["simulate", "gz2", "--n", "3"],
+        "build": ["build", "gz2", "--votes", sky.votes, "--images", sky.images],
+        "train": ["train", dataset, *SMALL],
+        "predict": ["predict", run, dataset],
+    }
+    for name, words in commands.items():
+        out = tmp_path / name
+        assert gzoo(*words, "--out", out).code == 0
+        assert "finished" in gzoo.fails(*words, "--out", out)
+        assert gzoo(*words, "--out", out, "--overwrite").code == 0
+        foreign = tmp_path / f"foreign {name}"
+        foreign.mkdir()
+        (foreign / "notes.txt").write_text("mine")
+        assert "did not make" in gzoo.fails(*words, "--out", foreign, "--overwrite")
+        assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
+
+
+def test_a_loss_that_is_no_number_ends_the_command(
+    gzoo: Command, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.dirichlet_multinomial_nll
+    monkeypatch.setattr(training, "dirichlet_multinomial_nll", lambda *given: real(*given) * float("nan"))
+    message = gzoo.fails("train", dataset, "--out", tmp_path / "run", *SMALL)
+    assert "simulated-1-" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_brackets_in_a_message_are_shown(gzoo: Command, tmp_path: Path) -> None:
+    """Rich would take them for markup."""
+    assert "[red]x" in gzoo.fails("train", tmp_path / "[red]x", "--out", tmp_path / "run")
+
+
+def test_ctrl_c_says_how_to_go_on(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    # a shell that runs tests in the background may have made them deaf to Ctrl-C
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import gzoo.cli; gzoo.cli.main()"
+    words = [sys.executable, "-c", start, "train", dataset, "--out", out, *SMALL[:4], "--epochs", "5000"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=dict(os.environ))
+    partial = store.partial_name(out)
+    until = time.monotonic() + 120
+    while not (partial / "last.ckpt").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopped. The same command goes on where this one was." in err
+    assert "Traceback" not in err
+    assert not out.exists()

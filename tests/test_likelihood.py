@@ -1,0 +1,313 @@
+"""Likelihoods in NumPy and torch: equal to scipy's, to each other, and harmless where nobody was asked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import gammaln
+
+import gzoo
+from gzoo.errors import InputError
+from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
+from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions, fit_baseline
+from gzoo.trees import FloatArray, IntArray, Question, Tree
+from gzoo.votes import Votes
+
+GZ2 = gzoo.tree("gz2")
+ONE = Tree("one", (Question("q", ("a", "b", "c"), ("q_a", "q_b", "q_c")),))
+SMALL = Tree(
+    "small",
+    (
+        Question("q", ("a", "b", "c"), ("q_a", "q_b", "q_c")),
+        Question("m", ("x", "y"), ("m_x", "m_y"), ("q_a", "q_b"), multiple=True),
+        Question("r", ("s", "t"), ("r_s", "r_t"), ("q_a",)),
+    ),
+)
+ROOT_OF_BOXES = Tree("boxes", (Question("m", ("x", "y"), ("m_x", "m_y"), multiple=True),))
+
+seeds = st.integers(0, 10**6)
+
+
+def random_case(tree: Tree, seed: int, n: int = 8, largest: int = 100) -> tuple[IntArray, FloatArray]:
+    """Votes from 0 to `largest`, with empty questions among them, that need fit no walk; concentrations 1e-3..100."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, largest + 1, (n, len(tree.columns))) * rng.integers(0, 2, (n, len(tree.columns)))
+    for question in tree.questions:
+        counts[rng.random(n) < 0.3, tree.slice(question.name)] = 0
+    return counts, np.exp(rng.uniform(math.log(1e-3), math.log(100), counts.shape))
+
+
+def log_rising(a: float, k: int) -> float:
+    """log a (a + 1) ... (a + k - 1), one factor after the other."""
+    return math.fsum(math.log(a + i) for i in range(k))
+
+
+def in_torch(counts: IntArray, alpha: FloatArray, tree: Tree, dtype: torch.dtype = torch.float64) -> FloatArray:
+    return torch_nll(torch.tensor(counts), torch.tensor(alpha, dtype=dtype), tree).double().numpy()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_single_answers_equal_scipy(seed: int) -> None:
+    counts, alpha = random_case(SMALL, seed)
+    nll = dirichlet_multinomial_nll(counts, alpha, SMALL)
+    for i, where in ((0, SMALL.slice("q")), (2, SMALL.slice("r"))):
+        k, a = counts[:, where], alpha[:, where]
+        expected = [
+            -stats.dirichlet_multinomial.logpmf(votes, own, votes.sum()) if votes.sum() else 0.0
+            for votes, own in zip(k, a, strict=True)
+        ]
+        np.testing.assert_allclose(nll[:, i], expected, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_several_answers_equal_a_binomial_each(seed: int) -> None:
+    counts, alpha = random_case(SMALL, seed)
+    where = SMALL.slice("m")
+    k, a = counts[:, where], alpha[:, where]
+    asked = np.maximum(counts[:, [0, 1]].sum(axis=1), k.max(axis=1))
+    for people in (asked, asked + 7):
+        totals = SMALL.totals(counts)
+        totals[:, 1] = people
+        expected = -stats.binom.logpmf(k, people[:, None], a / (1 + a)).sum(axis=1)
+        given_totals = dirichlet_multinomial_nll(counts, alpha, SMALL, totals)
+        np.testing.assert_allclose(given_totals[:, 1], expected, rtol=0, atol=1e-9)
+        same = torch_nll(torch.tensor(counts), torch.tensor(alpha), SMALL, torch.tensor(totals))
+        np.testing.assert_allclose(same.numpy(), given_totals, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(
+        dirichlet_multinomial_nll(counts, alpha, SMALL),
+        dirichlet_multinomial_nll(counts, alpha, SMALL, SMALL.totals(counts)),
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, 1e9, 1e12, 1e15])
+def test_large_and_small_concentrations_keep_their_digits(scale: float) -> None:
+    """At large concentrations the votes are multinomial; a difference of two gammaln would be noise there."""
+    counts, alpha = np.array([[20, 0, 30]]), np.array([[1.0, 2.0, 3.0]]) * scale
+    expected = log_rising(alpha.sum(), 50) - math.lgamma(51)
+    expected += sum(math.lgamma(k + 1) - log_rising(a, k) for k, a in zip(counts[0], alpha[0], strict=True))
+    assert dirichlet_multinomial_nll(counts, alpha, ONE)[0, 0] == pytest.approx(expected, rel=1e-9)
+    if scale >= 1e9:
+        multinomial = -stats.multinomial.logpmf(counts[0], 50, alpha[0] / alpha.sum())
+        assert expected == pytest.approx(multinomial, abs=1e-5)
+
+
+def test_probabilities_of_all_outcomes_add_up_to_one() -> None:
+    alpha = [0.3, 2.0, 7.0]
+    outcomes = np.array([[a, b, 6 - a - b] for a in range(7) for b in range(7 - a)])
+    nll = dirichlet_multinomial_nll(outcomes, np.broadcast_to(alpha, outcomes.shape), ONE)
+    assert np.exp(-nll).sum() == pytest.approx(1.0, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_torch_equals_numpy(seed: int) -> None:
+    for tree in (SMALL, GZ2, ROOT_OF_BOXES):
+        counts, alpha = random_case(tree, seed)
+        np.testing.assert_allclose(
+            in_torch(counts, alpha, tree), dirichlet_multinomial_nll(counts, alpha, tree), rtol=0, atol=1e-9
+        )
+        narrow = alpha.astype(np.float32)
+        np.testing.assert_allclose(
+            in_torch(counts, narrow, tree, torch.float32),
+            dirichlet_multinomial_nll(counts, narrow, tree),
+            rtol=0,
+            atol=1e-3,
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_inconsistent_votes_on_a_whole_tree_give_numbers(seed: int) -> None:
+    """More votes on a question than on the answers that lead to it, and the reverse."""
+    counts, alpha = random_case(GZ2, seed)
+    nll = dirichlet_multinomial_nll(counts, alpha, GZ2)
+    assert np.isfinite(nll).all()
+    assert (nll >= -1e-12).all()
+    assert ((nll == 0) | (GZ2.totals(counts) > 0)).all()
+    concentration = torch.tensor(alpha, requires_grad=True)
+    torch_nll(torch.tensor(counts), concentration, GZ2).sum().backward()
+    assert concentration.grad is not None
+    assert torch.isfinite(concentration.grad).all()
+
+
+@pytest.mark.parametrize("tree", [SMALL, ROOT_OF_BOXES, GZ2], ids=lambda tree: tree.name)
+def test_gradients_equal_finite_differences(tree: Tree) -> None:
+    counts, alpha = random_case(tree, 3, n=3, largest=20)
+    votes, at = torch.tensor(counts), torch.tensor(np.clip(alpha, 0.05, None), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: torch_nll(votes, a, tree), (at,), eps=1e-6, atol=1e-6, rtol=1e-5)
+
+
+def test_autocast_changes_neither_loss_nor_gradient() -> None:
+    counts, alpha = random_case(GZ2, 5)
+    votes = torch.tensor(counts)
+
+    def loss_and_gradient(is_cast: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = torch.tensor(np.log(alpha), dtype=torch.float32, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_cast):
+            loss = torch_nll(votes, logits.exp(), GZ2)
+        loss.sum().backward()
+        assert logits.grad is not None
+        return loss, logits.grad
+
+    (plain, plain_grad), (cast, cast_grad) = loss_and_gradient(False), loss_and_gradient(True)
+    assert plain.dtype == cast.dtype == torch.float32
+    assert torch.equal(plain, cast)
+    assert torch.equal(plain_grad, cast_grad)
+
+
+def test_bfloat16_concentrations_give_a_float32_loss() -> None:
+    counts, alpha = random_case(GZ2, 6)
+    narrow = torch.tensor(alpha, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = torch_nll(torch.tensor(counts), narrow, GZ2)
+    assert loss.dtype == torch.float32
+    expected = dirichlet_multinomial_nll(counts, narrow.double().numpy(), GZ2)
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=0, atol=1e-3)
+
+
+EXTREMES = [1e-30, 1e30, 0.0, -1.0, math.inf, -math.inf, math.nan]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("value", EXTREMES)
+def test_questions_nobody_was_asked_cost_exactly_nothing(value: float, dtype: torch.dtype) -> None:
+    counts, alpha = random_case(GZ2, 7)
+    asked = GZ2.totals(counts) > 0
+    cell_asked = asked[:, list(GZ2.question_of_answer)]
+    assert not asked.all()
+    extreme = torch.tensor(np.where(cell_asked, alpha, value), dtype=dtype, requires_grad=True)
+    plain = torch.tensor(alpha, dtype=dtype, requires_grad=True)
+    loss, same = (torch_nll(torch.tensor(counts), each, GZ2) for each in (extreme, plain))
+    assert torch.equal(loss, same)
+    assert (loss.detach().numpy()[~asked] == 0).all()
+    loss.sum().backward()
+    same.sum().backward()
+    assert extreme.grad is not None
+    assert plain.grad is not None
+    assert (extreme.grad.numpy()[~cell_asked] == 0).all()
+    assert (extreme.grad.numpy()[cell_asked] != 0).any()
+    assert torch.equal(extreme.grad, plain.grad)
+
+
+def test_no_votes_at_all() -> None:
+    nothing = np.zeros((2, len(GZ2.columns)), np.int64)
+    alpha = torch.full(nothing.shape, 1e-30, requires_grad=True)
+    loss = torch_nll(torch.tensor(nothing), alpha, GZ2)
+    loss.sum().backward()
+    assert (loss == 0).all()
+    assert alpha.grad is not None
+    assert (alpha.grad == 0).all()
+    assert (dirichlet_multinomial_nll(nothing, np.full(nothing.shape, 1e-30), GZ2) == 0).all()
+    empty = torch_nll(torch.zeros(0, 2), torch.zeros(0, 2), gzoo.tree("gz_rings"))
+    assert empty.shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("votes", "alpha", "totals"),
+    [
+        ([[1, 2]], [[1.0, 1.0]], None),
+        ([1, 2, 3], [1.0, 1.0, 1.0], None),
+        ([[1, 2, 3]], [[1.0, 1.0]], None),
+        ([[1, 2, 3]], [[1.0, 0.0, 1.0]], None),
+        ([[1, 2, 3]], [[1.0, -1.0, 1.0]], None),
+        ([[1, 2, 3]], [[1.0, math.nan, 1.0]], None),
+        ([[1, 2, 3]], [[1.0, math.inf, 1.0]], None),
+        ([[0.5, 0.5, 0.0]], [[1.0, 1.0, 1.0]], None),
+        ([[-1, 2, 3]], [[1.0, 1.0, 1.0]], None),
+        ([[math.nan, 2, 3]], [[1.0, 1.0, 1.0]], None),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[7]]),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[6, 6]]),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    votes: list[object], alpha: list[object], totals: list[object] | None
+) -> None:
+    with pytest.raises(InputError):
+        dirichlet_multinomial_nll(votes, alpha, ONE, totals)
+
+
+def test_torch_refuses_shapes_that_do_not_fit() -> None:
+    for votes, alpha in ((torch.zeros(1, 2), torch.ones(1, 2)), (torch.zeros(2, 3), torch.ones(1, 3))):
+        with pytest.raises(InputError):
+            torch_nll(votes, alpha, ONE)
+
+
+def test_expected_fractions_are_the_mean_of_the_likelihood() -> None:
+    alpha = np.array([[1.0, 2.0, 5.0, 3.0, 0.25, 4.0, 4.0]])
+    np.testing.assert_allclose(expected_fractions(alpha, SMALL), [[1 / 8, 2 / 8, 5 / 8, 3 / 4, 1 / 5, 1 / 2, 1 / 2]])
+
+
+# --- the baseline -------------------------------------------------------------------------------------------------
+
+
+def simulated(alpha: FloatArray, n: int, people: int, seed: int = 0) -> Votes:
+    rng = np.random.default_rng(seed)
+    return Votes(ONE, np.array([rng.multinomial(people, p) for p in rng.dirichlet(alpha, n)]))
+
+
+@pytest.mark.parametrize("alpha", [[0.5, 1.0, 2.0], [8.0, 3.0, 0.3], [20.0, 40.0, 10.0]])
+def test_the_baseline_finds_known_concentrations(alpha: list[float]) -> None:
+    fitted = fit_baseline(simulated(np.array(alpha), 6000, 40))
+    np.testing.assert_allclose(fitted, alpha, rtol=0.12)
+    np.testing.assert_allclose(fitted / fitted.sum(), np.array(alpha) / sum(alpha), atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_baseline_is_an_optimum(seed: int) -> None:
+    votes = simulated(np.array([0.7, 2.0, 4.0]), 300, 25, seed)
+    fitted = fit_baseline(votes)
+
+    def cost(alpha: FloatArray) -> float:
+        return float(dirichlet_multinomial_nll(votes.counts, np.broadcast_to(alpha, votes.counts.shape), ONE).sum())
+
+    best = cost(fitted)
+    rng = np.random.default_rng(seed)
+    for size in (0.01, 0.05, 0.3):
+        for _ in range(20):
+            assert cost(fitted * np.exp(rng.normal(0, size, 3))) >= best - 1e-4
+
+
+def test_the_baseline_where_several_answers_are_allowed() -> None:
+    rng = np.random.default_rng(0)
+    people = rng.integers(1, 40, 4000)
+    ticks = rng.binomial(people[:, None], [0.2, 0.7])
+    fitted = fit_baseline(Votes(ROOT_OF_BOXES, ticks, people[:, None]))
+    np.testing.assert_allclose(fitted / (1 + fitted), [0.2, 0.7], atol=0.01)
+
+
+ODD_VOTES = {
+    "always the same answer": np.tile([[30, 0, 0]], (50, 1)),
+    "one vote each": np.eye(3, dtype=np.int64)[[0, 0, 0, 1, 2, 0, 1, 0]],
+    "one galaxy": np.array([[3, 2, 1]]),
+    "one vote": np.array([[0, 1, 0]]),
+    "always the same shares": np.tile([[10, 20, 30]], (50, 1)),
+    "unanimous but divided": np.array([[40, 0, 0], [0, 40, 0], [0, 0, 40]] * 20),
+}
+
+
+@pytest.mark.parametrize("counts", ODD_VOTES.values(), ids=ODD_VOTES)
+def test_the_baseline_of_odd_votes_is_usable(counts: IntArray) -> None:
+    fitted = fit_baseline(Votes(ONE, counts))
+    assert np.isfinite(fitted).all()
+    assert ((fitted >= 1e-3 * (1 - 1e-9)) & (fitted <= 1e5 * (1 + 1e-9))).all()
+    assert np.isfinite(dirichlet_multinomial_nll(counts, np.broadcast_to(fitted, counts.shape), ONE)).all()
+    shares = counts.sum(axis=0) / counts.sum()
+    np.testing.assert_allclose(fitted / fitted.sum(), shares, atol=0.2 if counts.sum() < 10 else 0.02)
+
+
+def test_the_baseline_of_nothing_is_even() -> None:
+    for n in (0, 3):
+        assert fit_baseline(Votes(GZ2, np.zeros((n, len(GZ2.columns)), np.int64))).tolist() == [1.0] * len(GZ2.columns)
+
+
+def test_gammaln_of_scipy_is_what_the_exact_product_says() -> None:
+    """The yardstick above is itself right."""
+    assert log_rising(2.5, 7) == pytest.approx(gammaln(9.5) - gammaln(2.5), abs=1e-12)
