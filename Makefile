@@ -1,6 +1,9 @@
 # Needs Python 3.11 or newer, git and make. Everything else goes into .venv, made with uv.
 PYTHON ?= python3
 BIN := .venv/bin
+# trust what the machine trusts, so that set-up works behind an institute's proxy too
+export UV_SYSTEM_CERTS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .PHONY: demo test test-slow lint lock clean
 

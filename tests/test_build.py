@@ -538,7 +538,7 @@ def test_killed_at_any_moment_the_next_build_gives_the_same_bytes(
     script = [sys.executable, "-c", KILLED_AT, str(sky.votes), str(sky.images), str(tmp_path), str(stride)]
     done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=200)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) > 50 // stride
+    assert len(rows) > 30 // stride
     assert [row[1] for row in rows] == [-9] * (len(rows) - 1) + [0]
     expected = contents(dataset)
     for kill_at, _, was_there, second in rows:
