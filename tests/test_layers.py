@@ -190,9 +190,6 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-ONLY_IN_PYTHON = {
-    "demo": {"encoder", "size", "workers"},  # the demonstration is one thing; a test makes it smaller
-}
 VERBS = ("audit", "build", "demo", "predict", "score", "simulate", "train")
 
 
@@ -201,7 +198,7 @@ def test_a_command_has_the_parameters_of_its_function(verb: str) -> None:
     function = set(inspect.signature(getattr(gzoo, verb)).parameters)
     command = set(inspect.signature(getattr(cli, verb)).parameters)
     assert command - function <= {"as_json"}
-    assert function - command - {"progress"} == ONLY_IN_PYTHON.get(verb, set())
+    assert function - command - {"progress"} == set()
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -313,14 +313,27 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("gzoo-demo"),
     n: Annotated[int, typer.Option("--n", help="Galaxies to simulate.")] = 1500,
     epochs: Annotated[int, typer.Option("--epochs", help="Of training.")] = 16,
+    encoder: Annotated[str, typer.Option("--encoder", help="Name of a timm model.")] = "resnet18",
+    size: Annotated[int, typer.Option("--size", help="Pixels a side that the model sees.")] = 64,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that draw pictures.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the main job on simulated galaxies, in a few minutes."""
     from gzoo.demonstration import demo as run
 
     with _progress() as say:
-        made = run(out=out, n=n, epochs=epochs, seed=seed, overwrite=overwrite, progress=say)
+        made = run(
+            out=out,
+            n=n,
+            epochs=epochs,
+            encoder=encoder,
+            size=size,
+            seed=seed,
+            workers=workers,
+            overwrite=overwrite,
+            progress=say,
+        )
     value, low, high = made.skill
     _say(f"Made {made.folder}, all of it from simulated galaxies:")
     for name, what in (

@@ -212,6 +212,20 @@ def _read(shards: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
 
 
 @contextlib.contextmanager
+def quietly() -> Generator[None]:
+    """Without the progress bars of `datasets`, where gzoo shows its own."""
+    import datasets
+
+    was_quiet = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_quiet:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
 def _readable(shard: Path) -> Generator[None]:
     try:
         yield

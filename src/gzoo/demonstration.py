@@ -67,7 +67,7 @@ def demo(
         OccupiedError: `out` is taken.
     """
     from gzoo.builder import build
-    from gzoo.dataset import load
+    from gzoo.dataset import load, quietly
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.scoring.metrics import score
@@ -100,7 +100,8 @@ def demo(
             )
         if not folder.exists():
             build("gz2", votes=sky / "votes.parquet", images=sky / "images", out=folder, progress=say)
-        n_test = len(cast("datasets.Dataset", load(folder, split="test")))
+        with quietly():
+            n_test = len(cast("datasets.Dataset", load(folder, split="test")))
         if not run.exists():
             train(folder, out=run, encoder=encoder, size=size, epochs=epochs, seed=seed, progress=say)
         if not predictions.exists():

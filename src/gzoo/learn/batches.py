@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from PIL import Image
 
-from gzoo.dataset import Dataset, load
+from gzoo.dataset import Dataset, load, quietly
 from gzoo.errors import PictureError
 from gzoo.trees import IntArray
 from gzoo.votes import Votes
@@ -101,15 +101,8 @@ class Loader:
 
 def _pictures(dataset: Dataset, split: str) -> datasets.Dataset:
     """The pictures of a split, whose encoded bytes are read straight from a memory map."""
-    import datasets
-
-    was_quiet = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        opened = cast(datasets.Dataset, load(dataset.folder, split=split))
-    finally:
-        if not was_quiet:
-            datasets.enable_progress_bars()
+    with quietly():
+        opened = cast("datasets.Dataset", load(dataset.folder, split=split))
     return opened.select_columns(["image"]).with_format("arrow")
 
 
