@@ -71,6 +71,7 @@ def demo(
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.scoring.metrics import score
+    from gzoo.scoring.referee import true_rmse
     from gzoo.scoring.report import write_report
     from gzoo.simulator import simulate
 
@@ -122,6 +123,7 @@ def demo(
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),
             },
+            referee=true_rmse(predictions, folder, sky / "truth.parquet"),
             overwrite=True,
         )
         say("scoring", 1, 1)

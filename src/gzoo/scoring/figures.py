@@ -91,6 +91,27 @@ class ForestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RefereeRow:
+    """One question's error, as measured against votes and against the truth.
+
+    Attributes:
+        label: The question.
+        raw: Root mean square error against voted fractions.
+        corrected: The same with the votes' own noise removed.
+        low: Lower end of its 95% interval.
+        high: Upper end of its 95% interval.
+        true: Root mean square error against the true probabilities.
+    """
+
+    label: str
+    raw: float
+    corrected: float
+    low: float
+    high: float
+    true: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReliabilityPoint:
     """Galaxies with similar predictions, pooled.
 
@@ -213,6 +234,39 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
             numbers += f"  [{_signed(each.low)}, {_signed(each.high)}]"
         drawing.circle(place(each.value), y, 4.5, fill=role if is_clear else "page", role=role)
         drawing.text(width - right + 14, y + 4, numbers, role="muted", size=11)
+    return drawing.render()
+
+
+def referee_svg(rows: Sequence[RefereeRow], *, description: str) -> str:
+    """A line per question: error against votes, the same with noise removed and its interval, and the true error.
+
+    Args:
+        rows: Lines, top to bottom.
+        description: For those who cannot see the figure.
+    """
+    width, row, top = 760.0, 25.0, 8.0
+    left = min(240.0, max((_text_width(_shown(each.label), 12) for each in rows), default=0.0) + 16)
+    right = 30.0
+    high = 1.04 * max((max(each.raw, each.high, each.true) for each in rows), default=1.0)
+
+    def place(value: float) -> float:
+        return left + value / high * (width - left - right)
+
+    bottom = top + row * len(rows)
+    drawing = _Drawing(width, bottom + 44, description)
+    for tick in _ticks(0.0, high):
+        drawing.line(place(tick), top, place(tick), bottom, role="grid")
+        drawing.text(place(tick), bottom + 16, f"{tick:g}", role="muted", size=11, anchor="middle")
+    axis = "root mean square error of the fractions  [share of those asked]"
+    middle = (left + width - right) / 2
+    drawing.text(middle, bottom + 36, axis, role="muted", size=12, anchor="middle", longest=len(axis))
+    for i, each in enumerate(rows):
+        y = top + row * (i + 0.5)
+        drawing.text(left - 12, y + 4, each.label, size=12, anchor="end")
+        drawing.circle(place(each.raw), y, 4, fill="page", role="muted")
+        drawing.line(place(each.low), y, place(each.high), y, role="model", thickness=2)
+        drawing.circle(place(each.corrected), y, 4.5, fill="model", role="model")
+        drawing.line(place(each.true), y - 9, place(each.true), y + 9, role="volunteers", thickness=3)
     return drawing.render()
 
 

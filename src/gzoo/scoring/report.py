@@ -30,11 +30,13 @@ from gzoo.scoring.figures import (
     ForestRow,
     Interval,
     QuestionBars,
+    RefereeRow,
     ReliabilityPoint,
     bars_svg,
     forest_svg,
     label,
     palette_css,
+    referee_svg,
     reliability_svg,
     tree_svg,
     words,
@@ -70,6 +72,7 @@ def write_report(
     scores: Scores,
     title: str,
     facts: Mapping[str, str],
+    referee: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the page about a scored model; the same inputs give the same bytes.
@@ -81,6 +84,7 @@ def write_report(
         scores: What `gzoo score` found for these predictions.
         title: Heading of the page.
         facts: Label and value of each line at the head of the page, in order.
+        referee: Of simulated galaxies, the true error of each question (see `gzoo.scoring.referee`).
         overwrite: Replace an earlier page.
 
     Raises:
@@ -111,6 +115,7 @@ def write_report(
         skill=_cell(*(scores["overall"]["skill"][end] for end in ("value", "low", "high")), places=2),
         forest=_forest(scores, asked, tree),
         rows=_table(scores, asked, tree),
+        referee=_referee(scores, asked, tree, referee or {}),
         reliability=groups,
         left_out=left_out,
         no_skill=_without_skill(scores, asked, tree),
@@ -444,6 +449,19 @@ def _forest(scores: Scores, asked: Sequence[Question], tree: Tree) -> Markup:
         rows.append(ForestRow(label(question.name, tree), *ends))
     axis = "skill: log score of the model \N{MINUS SIGN} log score of the baseline  [nats per galaxy asked]"
     return Markup(forest_svg(rows, axis=axis, description="Skill on each question with 95% interval"))
+
+
+def _referee(scores: Scores, asked: Sequence[Question], tree: Tree, truth: Mapping[str, float]) -> Markup | None:
+    """The errors that votes give beside the true ones; None where the truth is not known."""
+    rows: list[RefereeRow] = []
+    for question in asked:
+        score = scores["questions"][question.name]
+        raw, corrected = score["rmse"]["value"], score["rmse_corrected"]
+        numbers = (raw, corrected["value"], corrected["low"], corrected["high"], truth.get(question.name))
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers):
+            rows.append(RefereeRow(label(question.name, tree), *known))
+    return Markup(referee_svg(rows, description="Measured and true error on each question")) if rows else None
 
 
 def _without_skill(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
