@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gzoo.simulator.galaxies import Galaxy
+from gzoo.simulator.survey import SurveyView
 
 Picture = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
@@ -42,11 +43,12 @@ _STRETCH_BLACK = 0.002
 _MARGIN_PIXELS = 12
 
 
-def picture(galaxy: Galaxy, rng: np.random.Generator) -> Picture:
+def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Picture:
     """Take a picture of a galaxy, with its neighbours on the sky.
 
     Args:
         galaxy: What to look at.
+        survey: The survey that takes the picture.
         rng: The source of noise, neighbours and of the clumps that no parameter of the galaxy describes.
 
     Returns:
@@ -59,6 +61,60 @@ def picture(galaxy: Galaxy, rng: np.random.Generator) -> Picture:
     # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
+
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """How well each part of a galaxy stands out of blur and noise in one survey's pictures.
+
+    All are at least 0. For the parts, 1 is barely seen and 3 or more is clear: a signal over noise, lessened
+    where the part is no larger than the blur. A part that the galaxy does not have has 0.
+
+    Attributes:
+        resolution: Half-light radius over the sigma of the point spread function.
+        signal_to_noise: The galaxy's light within its half-light radius over the noise there.
+        bar: The bar against the disk.
+        arms: The spiral arms against the disk between them.
+        ring: The ring against the disk.
+        bulge: The bulge as a thing apart from the disk.
+        clumps: The bright clumps against what they lie in.
+        tails: Tidal tails and debris, disturbance included, against the sky.
+        companion: A second nucleus or merging galaxy.
+        dust: The lane of dust.
+    """
+
+    resolution: float
+    signal_to_noise: float
+    bar: float
+    arms: float
+    ring: float
+    bulge: float
+    clumps: float
+    tails: float
+    companion: float
+    dust: float
+
+
+def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
+    """How well each part of the galaxy can be seen in this survey, by a simple estimate.
+
+    Args:
+        galaxy: What is looked at.
+        survey: The survey that takes the picture.
+    """
+    resolution = 2.355 * galaxy.half_light_radius_arcsec / galaxy.seeing_arcsec
+    return Visibility(
+        resolution=resolution,
+        signal_to_noise=10.0 * resolution,
+        bar=6 * galaxy.bar_strength,
+        arms=6 * galaxy.arm_strength if galaxy.n_arms else 0.0,
+        ring=6 * galaxy.ring_strength,
+        bulge=6 * galaxy.bulge_fraction,
+        clumps=6 * galaxy.clump_strength,
+        tails=6 * max(galaxy.tail_strength, 0.6 * galaxy.disturbance),
+        companion=6 * max(galaxy.companion_strength, galaxy.merger_strength),
+        dust=6 * galaxy.dust_strength,
+    )
 
 
 def jpeg_bytes(picture: Picture) -> bytes:

@@ -11,6 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gzoo.simulator.survey import SurveyView
+
+
+ARTIFACTS = ("", "star", "trail", "saturation", "spikes", "scattered", "ghost", "ray", "bad-zoom", "other")
+"""What can stand in a picture instead of a galaxy, or spoil it."""
+
+CLUMP_ARRANGEMENTS = ("", "line", "chain", "cluster", "spiral")
+"""How clumps can lie."""
+
 
 @dataclass(frozen=True, slots=True)
 class Galaxy:
@@ -22,9 +31,11 @@ class Galaxy:
         ra: Right ascension, degrees.
         dec: Declination, degrees.
         radius_arcsec: Radius that holds about 90 % of the light, arcsec.
-        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter).
-        seeing_arcsec: Full width at half maximum of the blur by the air, arcsec.
-        is_artifact: Whether the object is a bright star and no galaxy.
+        redshift: How far away, as a shift of the light to the red.
+        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter),
+            as it would be seen from close by: the camera dims it with redshift.
+        seeing_arcsec: Full width at half maximum of the blur by air and telescope, arcsec.
+        artifact: What stands in the picture instead of a galaxy, or spoils it: one of `ARTIFACTS`; "" for nothing.
         bulge_fraction: Share of the light in the bulge; near 1 for an elliptical.
         bulge_radius: Half-light radius of the bulge.
         bulge_sersic: Sersic index of the bulge: 1 shallow, 4 cuspy.
@@ -49,6 +60,16 @@ class Galaxy:
         dust_strength: A lane of dust before the bulge.
         disturbance: Lopsidedness and tails.
         irregularity: Clumps that follow no pattern.
+        n_clumps: Number of bright clumps; 0 for none, at most 8.
+        clump_strength: Share of the light in the clumps.
+        clump_arrangement: How they lie: one of `CLUMP_ARRANGEMENTS`; "" where there are none.
+        clump_lead: 0 where all are equally bright, 1 where one clearly outshines the others.
+        clump_lead_is_central: Whether the brightest clump is the middle one.
+        clump_symmetry: 0 for clumps all on one side, 1 where each has a counterpart.
+        clump_embedding: 0 for bare clumps, 1 for clumps within the light of a larger galaxy.
+        merger_strength: Contact with the companion: two nuclei and a bridge of light between them.
+        tail_strength: Tidal tails and debris.
+        overlap_strength: A galaxy that lies by chance in front of or behind this one: its light over this galaxy's.
         companion_strength: A second nucleus or merging galaxy: its light over this galaxy's light.
         companion_distance: Distance of the companion.
         companion_angle: Direction of the companion on the sky.
@@ -58,9 +79,10 @@ class Galaxy:
     ra: float
     dec: float
     radius_arcsec: float
+    redshift: float
     surface_brightness: float
     seeing_arcsec: float
-    is_artifact: bool
+    artifact: str
     bulge_fraction: float
     bulge_radius: float
     bulge_sersic: float
@@ -85,10 +107,25 @@ class Galaxy:
     dust_strength: float
     disturbance: float
     irregularity: float
+    n_clumps: int
+    clump_strength: float
+    clump_arrangement: str
+    clump_lead: float
+    clump_lead_is_central: bool
+    clump_symmetry: float
+    clump_embedding: float
+    merger_strength: float
+    tail_strength: float
+    overlap_strength: float
     companion_strength: float
     companion_distance: float
     companion_angle: float
     arc_strength: float
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether something other than a galaxy fills or spoils the picture."""
+        return self.artifact != ""
 
     @property
     def disk_fraction(self) -> float:
@@ -112,7 +149,7 @@ _ARM_COUNTS = (1, 2, 3, 4, 5, 6)
 _ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 
 
-def draw_galaxy(rng: np.random.Generator) -> Galaxy:
+def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     """Draw one galaxy.
 
     About half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
@@ -121,6 +158,7 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
 
     Args:
         rng: The only source of chance.
+        survey: Through which camera it will be seen: surveys find galaxies of other sizes at other distances.
 
     Returns:
         The galaxy.
@@ -142,6 +180,9 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
 
     surface_brightness = rng.normal(20.2 + 0.75 * lateness + 0.5 * is_irregular, 0.5)
+    is_clumpy = rng.random() < survey.clumpy_share
+    n_clumps = int(rng.integers(1, 9)) if is_clumpy else 0
+    arrangement = str(rng.choice(CLUMP_ARRANGEMENTS[1:])) if is_clumpy else ""
     n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if is_star_forming else 0
     return Galaxy(
         ra=float(rng.uniform(110.0, 260.0)),
@@ -149,8 +190,9 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         dec=math.degrees(math.asin(rng.uniform(math.sin(math.radians(-2.0)), math.sin(math.radians(65.0))))),
         radius_arcsec=float(np.clip(rng.lognormal(math.log(8.5), 0.42), 3.5, 20.0)),
         surface_brightness=float(np.clip(surface_brightness, 18.8, 22.6)),
+        redshift=float(rng.uniform(*survey.redshifts)),
         seeing_arcsec=float(np.clip(rng.lognormal(math.log(1.25), 0.12), 0.9, 2.0)),
-        is_artifact=bool(rng.random() < 0.025),
+        artifact=str(rng.choice(ARTIFACTS[1:])) if rng.random() < 0.025 else "",
         bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
         bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.28, 0.40)),
         bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),
@@ -175,6 +217,16 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         dust_strength=float(rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)),
         disturbance=float(rng.beta(3.0, 2.0) if is_merging or rng.random() < 0.04 else rng.beta(1.0, 15.0)),
         irregularity=float(rng.beta(5.0, 2.0) if is_irregular else rng.beta(1.0, 20.0)),
+        n_clumps=n_clumps,
+        clump_strength=float(rng.uniform(0.2, 0.9)) if is_clumpy else 0.0,
+        clump_arrangement=arrangement,
+        clump_lead=float(rng.random()) if is_clumpy else 0.0,
+        clump_lead_is_central=bool(is_clumpy and rng.random() < 0.4),
+        clump_symmetry=float(rng.random()) if is_clumpy else 0.0,
+        clump_embedding=float(rng.random()) if is_clumpy else 0.0,
+        merger_strength=float(rng.uniform(0.2, 1.0) if is_merging else 0.0),
+        tail_strength=float(rng.beta(2.0, 2.0) if is_merging else rng.beta(1.0, 20.0)),
+        overlap_strength=float(rng.uniform(0.1, 0.6) if rng.random() < 0.03 else 0.0),
         companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),
         companion_distance=float(rng.uniform(0.35, 1.3)),
         companion_angle=float(rng.uniform(0.0, 360.0)),
