@@ -54,7 +54,8 @@ class View:
         radii_per_pixel: A pixel of the 424 pixel picture, in radii that hold 90 % of the galaxy's light.
         smallest_pixel_arcsec: But no smaller than that, arcsec.
         grey_of_noise: How bright one sigma of noise in a pixel of the survey is shown, of 255.
-        softening: How far the asinh stretch is from linear.
+        lupton_softening: Q of the asinh stretch: how far it is from linear.
+        black_noises: The sky's mean stands this many sigmas above black.
         redshifts: Lowest and highest redshift of most galaxies.
         radius_arcsec: Median radius that holds 90 % of the light, and its scatter as a factor.
         clumpy_share: About what share of the galaxies is made of bright clumps.
@@ -68,7 +69,8 @@ class View:
     radii_per_pixel: float
     smallest_pixel_arcsec: float
     grey_of_noise: float
-    softening: float
+    lupton_softening: float
+    black_noises: float
     redshifts: tuple[float, float]
     radius_arcsec: tuple[float, float]
     clumpy_share: float
@@ -311,7 +313,8 @@ def _view(block: Block) -> View:
         radii_per_pixel=_number(block, "radii_per_pixel"),
         smallest_pixel_arcsec=_number(block, "smallest_pixel_arcsec"),
         grey_of_noise=_number(block, "grey_of_noise"),
-        softening=_number(block, "softening"),
+        lupton_softening=_number(block, "lupton_softening"),
+        black_noises=_number(block, "black_noises"),
         redshifts=_pair(block, "redshifts"),
         radius_arcsec=_pair(block, "radius_arcsec"),
         clumpy_share=_number(block, "clumpy_share"),

@@ -13,7 +13,6 @@ import numpy as np
 
 from gzoo.simulator.survey import SurveyView
 
-
 ARTIFACTS = ("", "star", "trail", "saturation", "spikes", "scattered", "ghost", "ray", "bad-zoom", "other")
 """What can stand in a picture instead of a galaxy, or spoil it."""
 

@@ -26,7 +26,8 @@ class SurveyView:
         radii_per_pixel: A pixel of the picture, in radii that hold 90 % of the galaxy's light.
         smallest_pixel_arcsec: But no smaller than that, arcsec.
         grey_of_noise: How bright one sigma of noise in a sensor pixel is shown, of 255.
-        softening: How far the asinh stretch is from linear.
+        lupton_softening: Q of the asinh stretch: how far it is from linear.
+        black_noises: The sky's mean stands this many sigmas above black.
         redshifts: Lowest and highest redshift of most galaxies.
         radius_arcsec: Median radius that holds 90 % of the light, arcsec, and its scatter as a factor.
         clumpy_share: About what share of the galaxies is made of bright clumps.
@@ -42,7 +43,8 @@ class SurveyView:
     radii_per_pixel: float
     smallest_pixel_arcsec: float
     grey_of_noise: float
-    softening: float
+    lupton_softening: float
+    black_noises: float
     redshifts: tuple[float, float]
     radius_arcsec: tuple[float, float]
     clumpy_share: float
@@ -51,6 +53,11 @@ class SurveyView:
     def is_grey(self) -> bool:
         """Whether the pictures have no colour."""
         return len(set(self.shown_nm)) == 1
+
+    @property
+    def is_above_air(self) -> bool:
+        """Whether the pictures are sharper than air lets any telescope on the ground be."""
+        return self.psf_fwhm_arcsec < 0.3
 
     def picture_pixel_arcsec(self, radius_arcsec: float) -> float:
         """Pixel of the picture of a galaxy of that radius, arcsec: most surveys frame larger galaxies wider."""
@@ -95,7 +102,8 @@ def survey_view(name: str) -> SurveyView:
         radii_per_pixel=view.radii_per_pixel,
         smallest_pixel_arcsec=view.smallest_pixel_arcsec,
         grey_of_noise=view.grey_of_noise,
-        softening=view.softening,
+        lupton_softening=view.lupton_softening,
+        black_noises=view.black_noises,
         redshifts=view.redshifts,
         radius_arcsec=view.radius_arcsec,
         clumpy_share=view.clumpy_share,
