@@ -39,7 +39,6 @@ from gzoo.simulator.survey import SurveyView, survey_view
 from gzoo.simulator.volunteers import (
     KINDS,
     N_VOLUNTEERS,
-    Clicks,
     Sights,
     careful_chances,
     careful_log_odds,
@@ -334,17 +333,16 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     careful = careful_chances(tree, log_odds)
     population, reach = population_chances(tree, chances, people.shares)
     places: dict[str, object] = {"ra": ra, "dec": dec}
-    truth = (
-        {"id_str": ids}
-        | ({"source_id_str": source_ids} if source is not None else {})
-        | sights.galaxy
-        | places
-        | {"asked_in": [parts(tree)[i].name for i in part]}
-        | _named([f"{column}_probability_careful" for column in tree.columns], careful)
-        | _named([f"{column}_probability" for column in tree.columns], population)
-        | _named([f"{question.name}_reach_careful" for question in tree.questions], tree.reach(careful))
-        | _named([f"{question.name}_reach" for question in tree.questions], reach)
-    )
+    truth: dict[str, object] = {"id_str": ids}
+    if source is not None:
+        truth["source_id_str"] = source_ids
+    truth |= sights.galaxy
+    truth |= places
+    truth["asked_in"] = [parts(tree)[i].name for i in part]
+    truth |= _named([f"{column}_probability_careful" for column in tree.columns], careful)
+    truth |= _named([f"{column}_probability" for column in tree.columns], population)
+    truth |= _named([f"{question.name}_reach_careful" for question in tree.questions], tree.reach(careful))
+    truth |= _named([f"{question.name}_reach" for question in tree.questions], reach)
     return _Observed(
         votes=_votes(job, ids, places, clicks.counts(size)),
         truth=pa.RecordBatch.from_pydict(truth),

@@ -18,7 +18,17 @@ import numpy as np
 
 from gzoo.campaign import campaign as campaign_of
 from gzoo.campaign import names
-from gzoo.simulator.volunteers import KINDS, MOST_REPEATS, N_SHIFTS, N_VOLUNTEERS, Clicks, Part, Pool, parts
+from gzoo.simulator.volunteers import (
+    KINDS,
+    MOST_REPEATS,
+    N_SHIFTS,
+    N_VOLUNTEERS,
+    BoolArray,
+    Clicks,
+    Part,
+    Pool,
+    parts,
+)
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 
 CLASSIFICATION_COLUMNS = (
@@ -37,6 +47,7 @@ _VERSION = ("2", "10")  # as text: version 2.10 is not 2.1
 _FIRST_WORKFLOW, _FIRST_SUBJECT, _FIRST_USER, _FIRST_CLASSIFICATION = 900_000, 1_000_000, 500_000, 10_000_000
 _START = np.datetime64("2010-01-01T00:00:00", "ms")
 _SECONDS_PER_GALAXY = 60
+_MOST_WALKS = 100_000  # that an exporter remembers, about 50 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +310,9 @@ class Exporter:
         }
         return f"{_quoted({str(number): facts})},{number}"
 
-    def _remember(self, part: int, key: bytes, given: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    def _remember(self, part: int, key: bytes, given: BoolArray) -> str:
+        if len(self._walks) > _MOST_WALKS:
+            self._walks.clear()
         workflow, suffix = self._workflows[part], self._parts[part].name
         place = {column: i for i, column in enumerate(self._tree.columns)}
         gave = {column for column, i in place.items() if given[i]}

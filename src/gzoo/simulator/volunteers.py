@@ -107,9 +107,8 @@ def pool(seed: int) -> Pool:
     activity = rng.lognormal(0.0, _SPREAD_OF_ACTIVITY, N_VOLUNTEERS) * np.where(is_robot, _ROBOT_ZEAL, 1.0)
     by_shift = activity.reshape(N_SHIFTS, -1)
     activity = (by_shift / by_shift.sum(axis=1, keepdims=True) / N_SHIFTS).ravel()
-    return Pool(
-        kind.astype(np.int64), is_anonymous, activity, np.bincount(kind, weights=activity, minlength=len(KINDS))
-    )
+    shares = np.bincount(kind, weights=activity, minlength=len(KINDS)).astype(np.float64)
+    return Pool(kind.astype(np.int64), is_anonymous, activity, shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +315,7 @@ def kind_chances(tree: Tree, log_odds: FloatArray) -> FloatArray:
     leanings = np.array([leaning for leaning, _ in _LEANING])
     leaned = log_odds[:, None, :] - leanings[:, None] * tilt
     of_people = [_chances(tree, leaned, np.full(len(leanings), care * (1.0 - _SLIP))) for care, _ in _CARE]
-    of_robots = np.stack([_robot_chances(tree, robot) for robot in _ROBOTS])
+    of_robots = _robot_chances(tree)
     same = np.broadcast_to(of_robots, (len(log_odds), *of_robots.shape))
     return np.concatenate([*of_people, same], axis=1)
 
@@ -361,15 +360,16 @@ def _chances(tree: Tree, log_odds: FloatArray, care: FloatArray) -> FloatArray:
     return chances
 
 
-def _robot_chances(tree: Tree, robot: str) -> FloatArray:
-    chances = np.zeros(len(tree.columns))
+@cache
+def _robot_chances(tree: Tree) -> FloatArray:
+    """Of each kind of robot, shape (robot, answer)."""
+    n = len(tree.columns)
+    of_random = _chances(tree, np.zeros((1, 1, n)), np.zeros(1))[0, 0]
+    first, last = np.zeros((2, n))
     for question in tree.questions:
         own = tree.slice(question.name)
-        if robot == "random":
-            chances[own] = _chances(tree, np.zeros((1, 1, len(tree.columns))), np.zeros(1))[0, 0, own]
-        else:
-            chances[own.start if robot == "first" else own.stop - 1] = 1.0
-    return chances
+        first[own.start] = last[own.stop - 1] = 1.0
+    return np.stack([{"random": of_random, "first": first, "last": last}[robot] for robot in _ROBOTS])
 
 
 # ---- what a careful person sees --------------------------------------------------------------------------------------
@@ -390,7 +390,8 @@ class Sights:
     @classmethod
     def of(cls, galaxies: Sequence[Galaxy], visibilities: Sequence[Visibility]) -> Sights:
         """Gather single galaxies."""
-        return cls(_gather(Galaxy, galaxies), _gather(Visibility, visibilities))
+        seen = {name: values.astype(np.float64) for name, values in _gather(Visibility, visibilities).items()}
+        return cls(_gather(Galaxy, galaxies), seen)
 
     def __getitem__(self, name: str) -> FloatArray:
         return self.galaxy[name].astype(np.float64)
