@@ -56,6 +56,7 @@ class View:
         grey_of_noise: How bright one sigma of noise in a pixel of the survey is shown, of 255.
         lupton_softening: Q of the asinh stretch: how far it is from linear.
         black_noises: The sky's mean stands this many sigmas above black.
+        is_zoomed_from_jpeg: Whether it was a JPEG of the survey's own pixels that was enlarged, and not its data.
         redshifts: Lowest and highest redshift of most galaxies.
         radius_arcsec: Median radius that holds 90 % of the light, and its scatter as a factor.
         clumpy_share: About what share of the galaxies is made of bright clumps.
@@ -71,6 +72,7 @@ class View:
     grey_of_noise: float
     lupton_softening: float
     black_noises: float
+    is_zoomed_from_jpeg: bool
     redshifts: tuple[float, float]
     radius_arcsec: tuple[float, float]
     clumpy_share: float
@@ -315,6 +317,7 @@ def _view(block: Block) -> View:
         grey_of_noise=_number(block, "grey_of_noise"),
         lupton_softening=_number(block, "lupton_softening"),
         black_noises=_number(block, "black_noises"),
+        is_zoomed_from_jpeg=bool(block["is_zoomed_from_jpeg"]),
         redshifts=_pair(block, "redshifts"),
         radius_arcsec=_pair(block, "radius_arcsec"),
         clumpy_share=_number(block, "clumpy_share"),

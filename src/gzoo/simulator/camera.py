@@ -37,11 +37,11 @@ except ImportError as error:
 Picture = npt.NDArray[np.uint8]
 """Red, green and blue, shape (424, 424, 3)."""
 
-JPEG_QUALITY = 90
+JPEG_QUALITY = 75
 
 # Room for light from beyond the edge, and for the blur that wraps around in the Fourier transform.
 _MARGIN_PIXELS = 12
-_REFERENCE_COLOUR = 0.48  # g - r of what is shown as grey, at the survey's median redshift
+_REFERENCE_COLOUR = 0.40  # g - r of what is shown as grey, at the survey's median redshift
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Pic
     n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MOST_SENSOR_PIXELS)
     clean = _clean_image(galaxy, survey, n_inner, rng)
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
+    if survey.is_zoomed_from_jpeg:
+        colour = np.asarray(Image.open(io.BytesIO(jpeg_bytes(colour))))
     # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)

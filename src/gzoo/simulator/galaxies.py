@@ -1,4 +1,4 @@
-"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles GZ2.
+"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles each survey's.
 
 A galaxy has no kind. A bulge, a disk, a bar, arms and disturbances are present in degrees, and what a
 volunteer would call "smooth" or "spiral" is left to `gzoo.simulator.volunteers`.
@@ -147,13 +147,25 @@ class Galaxy:
 _ARM_COUNTS = (1, 2, 3, 4, 5, 6)
 _ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 
+# Most pictures without a galaxy show a star; the rest is what the campaigns' talk pages are full of.
+_ARTIFACT_SHARES = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
+_ARTIFACT_SHARE = 0.025
+
+_BRIGHTNESS = 19.9
+"""Median surface brightness of a nearby elliptical, mag per square arcsec."""
+
+_YOUNG_UNIVERSE = 0.2
+"""Redshift from which on galaxies are visibly younger: bluer, smaller, rougher."""
+
 
 def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     """Draw one galaxy.
 
-    About half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
-    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms
-    get rarer and wind up as the bulge grows, and irregular galaxies are faint and blue.
+    Nearby, about half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
+    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms get
+    rarer and wind up as the bulge grows, bars belong to disks, and irregular galaxies are faint and blue. Far away,
+    where surveys look deep, galaxies are smaller and brighter for their size, more of them are disturbed or made of
+    clumps, and fewer have bars and arms.
 
     Args:
         rng: The only source of chance.
@@ -162,45 +174,60 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     Returns:
         The galaxy.
     """
-    has_disk = rng.random() < 0.66
-    bulge_fraction = rng.beta(1.2, 3.2) * 0.9 if has_disk else rng.beta(9.0, 0.9)
+    median_radius, scatter = survey.radius_arcsec
+    size = float(np.clip(rng.normal(), -2.2, 2.2))
+    radius_arcsec = median_radius * scatter**size
+    nearest, farthest = survey.redshifts
+    # Small ones are mostly the far ones.
+    redshift = nearest + (farthest - nearest) * rng.beta(2.0, 2.0 * math.exp(0.35 * size))
+    youth = min(max((redshift - _YOUNG_UNIVERSE) / 1.3, 0.0), 1.0)
+
+    has_disk = rng.random() < 0.62 + 0.1 * youth
+    bulge_fraction = rng.beta(1.3 - 0.4 * youth, 2.8) * 0.9 if has_disk else rng.beta(9.0, 0.9)
     lateness = 1.0 - bulge_fraction  # 1 for a pure disk
 
     # Passive disks (S0) have no arms; the more bulge, the more of them.
-    is_star_forming = has_disk and rng.random() < 0.35 + 0.6 * lateness
-    arm_strength = rng.beta(2.6, 1.7) if is_star_forming else rng.beta(1.0, 12.0)
-    bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.35 else rng.beta(1.0, 12.0)
-    is_irregular = is_star_forming and rng.random() < 0.06
-    is_merging = rng.random() < 0.06
+    is_star_forming = has_disk and rng.random() < 0.30 + 0.6 * lateness
+    has_arms = is_star_forming and rng.random() < 1.0 - 0.5 * youth
+    arm_strength = rng.beta(2.6, 1.7) if has_arms else rng.beta(1.0, 12.0)
+    bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.38 - 0.25 * youth else rng.beta(1.0, 12.0)
+    is_clumpy = (has_disk or rng.random() < 0.2) and rng.random() < 1.4 * survey.clumpy_share
+    is_irregular = is_star_forming and not is_clumpy and rng.random() < 0.06
+    encounter = rng.random()
+    is_merging = encounter < 0.07 + 0.05 * youth
+    is_touching = is_merging and rng.random() < 0.6
+    is_disturbed = encounter < 0.12 + 0.1 * youth
 
-    bulge_colour = rng.normal(0.84, 0.06)
-    disk_colour = rng.normal(0.84 - 0.34 * lateness if is_star_forming else 0.78, 0.09) - 0.12 * is_irregular
+    bulge_colour = rng.normal(0.84 - 0.2 * youth, 0.06)
+    disk_colour = 0.84 - 0.30 * lateness if is_star_forming else 0.78
+    disk_colour = rng.normal(disk_colour - 0.1 * youth, 0.08) - 0.12 * is_irregular - 0.1 * is_clumpy
     if not has_disk and rng.random() < 0.06:
         bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
 
-    surface_brightness = rng.normal(20.2 + 0.75 * lateness + 0.5 * is_irregular, 0.5)
-    is_clumpy = rng.random() < survey.clumpy_share
-    n_clumps = int(rng.integers(1, 9)) if is_clumpy else 0
-    arrangement = str(rng.choice(CLUMP_ARRANGEMENTS[1:])) if is_clumpy else ""
-    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if is_star_forming else 0
+    # Galaxies were brighter for their size when they were young, which makes up for part of the dimming.
+    surface_brightness = rng.normal(_BRIGHTNESS + 0.65 * lateness + 0.5 * is_irregular - 2.2 * youth, 0.45)
+    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if has_arms else 0
+    n_clumps = int(1 + rng.binomial(7, 0.35)) if is_clumpy else 0
+    arrangement = str(rng.choice(CLUMP_ARRANGEMENTS[1:], p=(0.2, 0.2, 0.4, 0.2))) if n_clumps else ""
+    blur = float(np.clip(rng.lognormal(0.0, 0.02 if survey.is_above_air else 0.12), 0.7, 1.5))
     return Galaxy(
         ra=float(rng.uniform(110.0, 260.0)),
         # uniform on the sphere, not in declination
         dec=math.degrees(math.asin(rng.uniform(math.sin(math.radians(-2.0)), math.sin(math.radians(65.0))))),
-        radius_arcsec=float(np.clip(rng.lognormal(math.log(8.5), 0.42), 3.5, 20.0)),
-        surface_brightness=float(np.clip(surface_brightness, 18.8, 22.6)),
-        redshift=float(rng.uniform(*survey.redshifts)),
-        seeing_arcsec=float(np.clip(rng.lognormal(math.log(1.25), 0.12), 0.9, 2.0)),
-        artifact=str(rng.choice(ARTIFACTS[1:])) if rng.random() < 0.025 else "",
+        radius_arcsec=float(radius_arcsec),
+        redshift=float(redshift),
+        surface_brightness=float(np.clip(surface_brightness, _BRIGHTNESS - 4.0, _BRIGHTNESS + 2.6)),
+        seeing_arcsec=survey.psf_fwhm_arcsec * blur,
+        artifact=str(rng.choice(ARTIFACTS[1:], p=_ARTIFACT_SHARES)) if rng.random() < _ARTIFACT_SHARE else "",
         bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
         bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.28, 0.40)),
         bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),
         bulge_axis_ratio=float(np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)),
-        bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk else rng.beta(1.0, 8.0)),
+        bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk and rng.random() < 0.5 else rng.beta(1.0, 12.0)),
         bulge_colour=float(bulge_colour),
         disk_scale=float(rng.uniform(0.24, 0.34)),
-        disk_thickness=float(rng.uniform(0.10, 0.22)),
-        disk_colour=float(np.clip(disk_colour, 0.15, 1.0)),
+        disk_thickness=float(rng.uniform(0.10, 0.22) * (1.0 + 0.6 * youth)),
+        disk_colour=float(np.clip(disk_colour, 0.1, 1.0)),
         inclination=float(np.degrees(np.arccos(rng.random()))),
         position_angle=float(rng.uniform(0.0, 180.0)),
         n_arms=n_arms,
@@ -214,20 +241,23 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         ring_strength=float(rng.beta(4.0, 2.0) if has_disk and rng.random() < 0.07 else rng.beta(1.0, 25.0)),
         ring_radius=float(rng.uniform(0.45, 0.75)),
         dust_strength=float(rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)),
-        disturbance=float(rng.beta(3.0, 2.0) if is_merging or rng.random() < 0.04 else rng.beta(1.0, 15.0)),
+        # Minor disturbance lies about 0.3, major above 0.6.
+        disturbance=float(
+            rng.beta(3.0, 2.0) if is_touching else rng.uniform(0.15, 0.7) if is_disturbed else rng.beta(1.0, 15.0)
+        ),
         irregularity=float(rng.beta(5.0, 2.0) if is_irregular else rng.beta(1.0, 20.0)),
         n_clumps=n_clumps,
-        clump_strength=float(rng.uniform(0.2, 0.9)) if is_clumpy else 0.0,
+        clump_strength=float(rng.beta(3.0, 2.5)) if n_clumps else 0.0,
         clump_arrangement=arrangement,
-        clump_lead=float(rng.random()) if is_clumpy else 0.0,
-        clump_lead_is_central=bool(is_clumpy and rng.random() < 0.4),
-        clump_symmetry=float(rng.random()) if is_clumpy else 0.0,
-        clump_embedding=float(rng.random()) if is_clumpy else 0.0,
-        merger_strength=float(rng.uniform(0.2, 1.0) if is_merging else 0.0),
-        tail_strength=float(rng.beta(2.0, 2.0) if is_merging else rng.beta(1.0, 20.0)),
+        clump_lead=float(rng.beta(0.8, 0.8)) if n_clumps > 1 else float(n_clumps),
+        clump_lead_is_central=bool(n_clumps == 1 or (n_clumps > 1 and rng.random() < 0.45)),
+        clump_symmetry=float(rng.beta(0.9, 0.9)) if n_clumps else 0.0,
+        clump_embedding=float(rng.beta(1.2, 0.8)) if n_clumps else 0.0,
+        merger_strength=float(rng.uniform(0.35, 1.0) if is_touching else 0.0),
+        tail_strength=float(rng.beta(2.0, 1.6) if is_touching else rng.beta(1.0, 6.0) * is_disturbed),
         overlap_strength=float(rng.uniform(0.1, 0.6) if rng.random() < 0.03 else 0.0),
         companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),
-        companion_distance=float(rng.uniform(0.35, 1.3)),
+        companion_distance=float(rng.uniform(0.25, 0.75) if is_touching else rng.uniform(0.6, 1.3)),
         companion_angle=float(rng.uniform(0.0, 360.0)),
         arc_strength=float(rng.uniform(0.4, 1.0) if rng.random() < 0.004 else 0.0),
     )

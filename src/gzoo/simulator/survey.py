@@ -28,6 +28,7 @@ class SurveyView:
         grey_of_noise: How bright one sigma of noise in a sensor pixel is shown, of 255.
         lupton_softening: Q of the asinh stretch: how far it is from linear.
         black_noises: The sky's mean stands this many sigmas above black.
+        is_zoomed_from_jpeg: Whether it was a JPEG of the survey's own pixels that was enlarged, and not its data.
         redshifts: Lowest and highest redshift of most galaxies.
         radius_arcsec: Median radius that holds 90 % of the light, arcsec, and its scatter as a factor.
         clumpy_share: About what share of the galaxies is made of bright clumps.
@@ -45,6 +46,7 @@ class SurveyView:
     grey_of_noise: float
     lupton_softening: float
     black_noises: float
+    is_zoomed_from_jpeg: bool
     redshifts: tuple[float, float]
     radius_arcsec: tuple[float, float]
     clumpy_share: float
@@ -104,6 +106,7 @@ def survey_view(name: str) -> SurveyView:
         grey_of_noise=view.grey_of_noise,
         lupton_softening=view.lupton_softening,
         black_noises=view.black_noises,
+        is_zoomed_from_jpeg=view.is_zoomed_from_jpeg,
         redshifts=view.redshifts,
         radius_arcsec=view.radius_arcsec,
         clumpy_share=view.clumpy_share,
