@@ -331,7 +331,7 @@ def test_what_cannot_be_seen_is_not_reported() -> None:
     clear = Sights(s.galaxy, {name: np.maximum(values, 12.0) for name, values in s.visibility.items()})
     yes = GZ2.columns.index("bar-gz2_yes")
     assert careful_chances(GZ2, careful_log_odds(GZ2, blind))[barred, yes].max() < 0.08
-    assert careful_chances(GZ2, careful_log_odds(GZ2, clear))[barred, yes].min() > 0.9
+    assert careful_chances(GZ2, careful_log_odds(GZ2, clear))[barred, yes].min() > 0.85
 
 
 def test_care_and_leaning_do_what_they_say() -> None:

@@ -490,9 +490,14 @@ def _step(value: FloatArray, middle: float, width: float) -> FloatArray:
     return 1.0 / (1.0 + np.exp(-np.clip((value - middle) / width, -60.0, 60.0)))
 
 
-def _noticed(visibility: FloatArray) -> FloatArray:
-    """Log-odds that a part is reported: 5 % where there is nothing, 31 % at visibility 1, 80 % at 3, 96 % at 6."""
-    return -3.0 + 3.2 * np.log1p(visibility)
+def _noticed(evidence: FloatArray) -> FloatArray:
+    """Log-odds that a part is reported: 4 % where there is nothing, 29 % at evidence 1, 82 % at 3, 96 % at 6."""
+    return -3.2 + 3.4 * np.log1p(evidence)
+
+
+def _seen(strength: FloatArray, visibility: FloatArray) -> FloatArray:
+    """Evidence of a part: how strong it is, so far as it stands out of blur and noise."""
+    return 8.0 * strength * visibility / (visibility + 2.0)
 
 
 def _nearest(value: FloatArray, rungs: Mapping[str, float], width: float | FloatArray) -> dict[str, FloatArray]:
@@ -502,7 +507,10 @@ def _nearest(value: FloatArray, rungs: Mapping[str, float], width: float | Float
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What a careful person has to go by, arrays of shape (galaxy,); parts on the scale of `Visibility`."""
+    """What a careful person has to go by, arrays of shape (galaxy,).
+
+    Parts of the galaxy are on a scale on which 1 is barely worth a word and 3 is plain.
+    """
 
     clarity: FloatArray  # 0 to 1: how much of the structure, whatever it is, can be made out
     disk: FloatArray  # 0 to 1: whether most of the light is in a disk
@@ -540,9 +548,12 @@ def _evidence(s: Sights) -> _Evidence:
     blur = (1.06 / np.maximum(v["resolution"], 0.1)) ** 2
     axis_ratio = np.where(is_star > 0, 1.0, np.sqrt((ratio**2 + blur) / (1.0 + blur)))
 
-    arms, bar, ring = flat * v["arms"], flat * v["bar"], there * v["ring"]
-    clumps, tails, companion, dust = (there * v[name] for name in ("clumps", "tails", "companion", "dust"))
-    arc, overlap = 5.0 * clarity * s["arc_strength"], 5.0 * clarity * s["overlap_strength"]
+    arms, bar = flat * _seen(s["arm_strength"], v["arms"]), flat * _seen(s["bar_strength"], v["bar"])
+    ring, dust = there * _seen(s["ring_strength"], v["ring"]), there * _seen(s["dust_strength"], v["dust"])
+    clumps = there * _seen(s["clump_strength"], v["clumps"])
+    tails = there * _seen(np.maximum(s["disturbance"], s["tail_strength"]), v["tails"])
+    companion = there * _seen(np.maximum(s["merger_strength"], 0.7 * s["companion_strength"]), v["companion"])
+    arc, overlap = 5.0 * clarity * s["arc_strength"], 8.0 * clarity * s["overlap_strength"]
     return _Evidence(
         clarity=clarity,
         disk=there * disk,
@@ -584,7 +595,7 @@ def _smooth_or_featured(e: _Evidence, s: Sights) -> _Answers:
     edge = 4.5 * e.disk * e.side_on * e.clarity
     signs = [e.arms, 0.75 * e.bar, edge, e.clumps, 0.8 * e.ring, 0.6 * e.dust, 0.45 * e.tails, 0.35 * e.companion]
     ordered = np.sort(np.stack([*signs, 0.5 * e.arc]), axis=0)
-    featured = -2.6 + 2.7 * np.log1p(ordered[-1]) + 0.7 * np.log1p(ordered[-2]) + 0.9 * e.clarity * e.disk * e.face_on
+    featured = -3.0 + 2.7 * np.log1p(ordered[-1]) + 0.7 * np.log1p(ordered[-2]) + 0.6 * e.clarity * e.disk * e.face_on
     artifact = -3.4 + 0.9 * (1.0 - e.clarity)
     for kind, odds in _ARTIFACT_ODDS.items():
         artifact = np.where(s.is_one_of("artifact", kind) > 0, odds, artifact)
@@ -596,7 +607,7 @@ def _smooth_or_featured(e: _Evidence, s: Sights) -> _Answers:
 
 
 def _how_rounded(e: _Evidence, _: Sights) -> _Answers:
-    return _nearest(e.axis_ratio, {"round": 0.93, "in-between": 0.64, "cigar": 0.27}, 0.13)
+    return _nearest(e.axis_ratio, {"round": 0.93, "in-between": 0.62, "cigar": 0.25}, 0.105)
 
 
 def _disk_edge_on(e: _Evidence, _: Sights) -> _Answers:
@@ -627,7 +638,7 @@ def _sure(visibility: FloatArray) -> FloatArray:
 
 
 def _winding(e: _Evidence, s: Sights) -> _Answers:
-    return _nearest(s["arm_pitch"], {"tight": 10.0, "medium": 18.0, "loose": 28.0}, 6.0 / np.sqrt(_sure(e.arms)))
+    return _nearest(s["arm_pitch"], {"tight": 13.0, "medium": 21.0, "loose": 31.0}, 5.0 / np.sqrt(_sure(e.arms)))
 
 
 def _count(shown: FloatArray, sharpness: FloatArray) -> _Answers:
@@ -639,14 +650,14 @@ def _count(shown: FloatArray, sharpness: FloatArray) -> _Answers:
 
 def _arm_count(e: _Evidence, s: Sights) -> _Answers:
     sure, patchiness = _sure(e.arms), s["arm_patchiness"]
-    answers = _count(s["n_arms"], (0.6 + 2.4 * sure) * (1.25 - 0.6 * patchiness))
+    answers = _count(s["n_arms"], (0.6 + 3.2 * sure) * (1.25 - 0.6 * patchiness))
     answers["2"] = answers["2"] + 0.7  # the picture of a spiral that everyone has in mind
     return answers | {"cant-tell": 0.8 - 2.4 * sure + 1.2 * patchiness}
 
 
 def _bulge_size(e: _Evidence, _: Sights) -> _Answers:
-    rungs = {"dominant": 1.3, "large": 0.3, "obvious": -0.2, "moderate": -0.7, "just-noticeable": -1.5, "small": -1.7}
-    answers = _nearest(e.bulge, rungs | {"none": -3.1}, 0.8)
+    rungs = {"dominant": 2.2, "large": 0.8, "obvious": 0.1, "moderate": -0.5, "just-noticeable": -1.6, "small": -1.9}
+    answers = _nearest(e.bulge, rungs | {"none": -4.0}, 1.0)
     return answers | {"no": answers["none"]}
 
 
@@ -656,13 +667,13 @@ def _something_odd(e: _Evidence, _: Sights) -> _Answers:
 
 def _odd_features(e: _Evidence, s: Sights) -> _Answers:
     return {
-        "ring": _noticed(1.1 * e.ring),
+        "ring": _noticed(1.3 * e.ring),
         "lens-or-arc": _noticed(e.arc) - 0.8,
-        "disturbed": _noticed(0.8 * e.tails),
+        "disturbed": _noticed(0.8 * e.tails) - 1.8,
         "irregular": _noticed(np.maximum(e.clumps, 5.0 * e.clarity * s["irregularity"])),
-        "other": -0.2 - 1.2 * np.log1p(e.oddest),
+        "other": -0.1 - 1.0 * np.log1p(e.oddest),
         "merger": _noticed(e.companion),
-        "dust-lane": _noticed(e.dust),
+        "dust-lane": _noticed(e.dust) - 0.8,
         "overlapping": _noticed(e.overlap),
     }
 
