@@ -40,7 +40,14 @@ def main() -> None:
             print(f"  votes counted from the export equal votes.parquet: {is_equal(made, given)}")
             found = residuals(made, given)
         every.append(found)
-        with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, float_precision=4):
+        with pl.Config(
+            tbl_rows=-1,
+            tbl_hide_dataframe_shape=True,
+            tbl_hide_column_data_types=True,
+            float_precision=4,
+            tbl_width_chars=130,
+            fmt_str_lengths=50,
+        ):
             print(
                 found.group_by("question", maintain_order=True).agg(
                     pl.col("galaxies").first(),

@@ -38,6 +38,7 @@ Picture = npt.NDArray[np.uint8]
 """Red, green and blue, shape (424, 424, 3)."""
 
 JPEG_QUALITY = 75
+_SURVEY_JPEG_QUALITY = 83
 
 # Room for light from beyond the edge, and for the blur that wraps around in the Fourier transform.
 _MARGIN_PIXELS = 12
@@ -87,27 +88,28 @@ def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Pic
     Returns:
         Red, green and blue, shape (424, 424, 3).
     """
-    pixel_arcsec = survey.picture_pixel_arcsec(galaxy.radius_arcsec)
+    pixel_arcsec = survey.picture_pixel_arcsec(galaxy.aperture_radius_arcsec)
     if galaxy.artifact == "bad-zoom":
         pixel_arcsec *= float(rng.choice((0.12, 0.2, 6.0)))
     n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MOST_SENSOR_PIXELS)
     clean = _clean_image(galaxy, survey, n_inner, rng)
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
     if survey.is_zoomed_from_jpeg:
-        colour = np.asarray(Image.open(io.BytesIO(jpeg_bytes(colour))))
+        colour = np.asarray(Image.open(io.BytesIO(jpeg_bytes(colour, _SURVEY_JPEG_QUALITY))))
     # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
 
 
-def jpeg_bytes(picture: Picture) -> bytes:
+def jpeg_bytes(picture: Picture, quality: int = JPEG_QUALITY) -> bytes:
     """The picture as a JPEG file; the same picture gives the same bytes.
 
     Args:
         picture: Red, green and blue, shape (y, x, 3).
+        quality: Of the JPEG, 1 to 95.
     """
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -309,14 +311,14 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
     area_square_arcmin = (n_pixels * survey.sensor_pixel_arcsec / 60) ** 2
     faintest = survey.depth_mag[1]
     # Counts per magnitude rise by 10^0.2 for stars and by 10^0.38 for galaxies.
-    n_stars = rng.poisson(min(2.2 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
+    n_stars = rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
     for _ in range(n_stars):
         x, y = rng.uniform(0, n_pixels, 2)
         # Stars are blue dwarfs or red dwarfs; few lie between.
         colour = rng.normal(0.35, 0.15) if rng.random() < 0.45 else rng.normal(1.3, 0.15)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.uniform(0.3, 2.75))
         lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
-    n_galaxies = rng.poisson(min(4.0 * 10 ** (0.38 * (faintest - 22.9)) * area_square_arcmin, 60.0))
+    n_galaxies = rng.poisson(min(6.0 * 10 ** (0.38 * (faintest - 22.9)) * area_square_arcmin, 60.0))
     for _ in range(n_galaxies):
         x, y = rng.uniform(0, n_pixels, 2)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.normal(0.9, 0.4))
@@ -324,7 +326,7 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
         light = band_fluxes(flux, rng.normal(0.55, 0.2), rng.uniform(0.1, 0.5), survey.shown_nm)
         shape = rng.uniform(0.35, 1.0), rng.uniform(0, 180)
         lights.add_blob(drawn, x, y, max(radius / survey.sensor_pixel_arcsec, 0.8), *shape, light)
-    if rng.random() < 0.06 * area_square_arcmin:
+    if rng.random() < 0.09 * area_square_arcmin:
         # near the border, for in the middle it would have kept the galaxy out of the catalogue
         x, y = rng.uniform(0, n_pixels), rng.choice((0.04, 0.96)) * n_pixels
         x, y = (x, y) if rng.random() < 0.5 else (y, x)
@@ -428,7 +430,7 @@ def _expose(light: Plane, survey: SurveyView, rng: np.random.Generator) -> Plane
     """
     noise = np.array(survey.noise_nanomaggies(), np.float32)[:, None, None]
     sky = np.array(survey.sky_nanomaggies(), np.float32)[:, None, None]
-    noise = noise * np.float32(rng.lognormal(0.0, 0.12))
+    noise = noise * np.float32(rng.lognormal(0.0, 0.15))
     standard = rng.standard_normal(light.shape, np.float32)
     line = np.linspace(-0.5, 0.5, light.shape[-1], dtype=np.float32)
     slope = (0.25 * rng.standard_normal((2, 3), np.float32))[:, :, None, None]
@@ -491,7 +493,7 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
     radius = galaxy.radius_arcsec
     half_light = galaxy.half_light_radius_arcsec
     sigma = galaxy.seeing_arcsec / 2.3548
-    tilt = disk_tilt = lights.disk_axis_ratio(galaxy)
+    tilt = disk_tilt = galaxy.disk_axis_ratio
     face_on = 1.0 - 0.9 * lights.edge_on_share(galaxy)
     parts = _shares(galaxy)
     flux = float(band_fluxes(observed_flux(galaxy), galaxy.disk_colour, galaxy.redshift, survey.shown_nm)[1])

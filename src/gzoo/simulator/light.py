@@ -57,7 +57,7 @@ def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
         far = 1 + x * x
         y = y + bend * (x * np.abs(x) + np.float32(0.8) * x * x) / far
         x = x + bend * np.float32(0.8) * y
-    across = y / np.float32(disk_axis_ratio(galaxy))
+    across = y / np.float32(galaxy.disk_axis_ratio)
     if not galaxy.arm_winds_left:
         across = -across
     return Sensor(n_pixels, radius_pixels, x, y, x, across, np.hypot(x, across) + np.float32(1e-4))
@@ -66,11 +66,6 @@ def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
 def is_bent(galaxy: Galaxy) -> bool:
     """Whether a galaxy is so disturbed that no symmetric profile describes it."""
     return galaxy.disturbance > 0.12
-
-
-def disk_axis_ratio(galaxy: Galaxy) -> float:
-    """Apparent short over long axis of a disk that is as thick as it is, seen at that inclination."""
-    return math.hypot(math.cos(math.radians(galaxy.inclination)), 0.7 * galaxy.disk_thickness)
 
 
 def edge_on_share(galaxy: Galaxy) -> float:
@@ -114,7 +109,7 @@ def disk(place: Sensor, galaxy: Galaxy) -> Plane:
     if share < 0.02:
         return tilted
     along = np.abs(place.x) / scale
-    height = np.abs(place.y) / np.float32(galaxy.disk_scale * max(disk_axis_ratio(galaxy), 0.06))
+    height = np.abs(place.y) / np.float32(galaxy.disk_scale * max(galaxy.disk_axis_ratio, 0.06))
     # The integral through an exponential disk is r K1(r); this closed form is within 3 % of it.
     column = np.sqrt(1 + np.float32(math.pi / 2) * along) * np.exp(-along)
     side = column / np.cosh(np.minimum(height, 40.0)) ** 2
