@@ -309,7 +309,7 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
     """Stars and small galaxies, as many as the area of sky holds down to the survey's depth."""
     n_pixels = drawn.shape[-1]
     area_square_arcmin = (n_pixels * survey.sensor_pixel_arcsec / 60) ** 2
-    faintest = survey.depth_mag[1]
+    faintest, farthest = survey.depth_mag[1], max(0.5, survey.redshifts[1])
     # Counts per magnitude rise by 10^0.2 for stars and by 10^0.38 for galaxies.
     n_stars = rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
     for _ in range(n_stars):
@@ -323,7 +323,7 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
         x, y = rng.uniform(0, n_pixels, 2)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.normal(0.9, 0.4))
         radius = rng.lognormal(math.log(0.9 * 10 ** (-0.07 * (faintest - 22.9))), 0.3)
-        light = band_fluxes(flux, rng.normal(0.55, 0.2), rng.uniform(0.1, 0.5), survey.shown_nm)
+        light = band_fluxes(flux, rng.normal(0.55, 0.2), rng.uniform(0.1, farthest), survey.shown_nm)
         shape = rng.uniform(0.35, 1.0), rng.uniform(0, 180)
         lights.add_blob(drawn, x, y, max(radius / survey.sensor_pixel_arcsec, 0.8), *shape, light)
     if rng.random() < 0.09 * area_square_arcmin:
@@ -376,7 +376,7 @@ def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.rand
             tint = np.zeros(3, np.float32)
             tint[int(rng.integers(3))] = 1.0
             x, y = middle + rng.uniform(-0.12, 0.12, 2) * n_pixels
-            brightness = (tint + np.float32(0.05)) * noise * np.float32(rng.uniform(60, 200))
+            brightness = (tint + np.float32(0.05)) * noise * np.float32(rng.uniform(15, 80))
             lights.add_line(drawn, x, y, rng.uniform(0, 180), rng.uniform(0.8, 2.0), brightness)
         case _:
             pass

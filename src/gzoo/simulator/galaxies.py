@@ -48,7 +48,7 @@ class Galaxy:
         position_angle: Direction of the long axis on the sky, 0 to 180.
         n_arms: Number of spiral arms; 0 for none.
         arm_strength: Contrast of the arms.
-        arm_pitch: Pitch angle: 5 tightly wound, 35 open.
+        arm_pitch: Pitch angle: 7 tightly wound, 35 open.
         arm_winds_left: Whether the arms wind counter-clockwise.
         arm_patchiness: 0 for smooth arms, 1 for flocculent ones.
         bar_strength: Share and contrast of the bar.
@@ -169,7 +169,7 @@ _ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 _ARTIFACT_SHARES = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
 _ARTIFACT_SHARE = 0.025
 
-_BRIGHTNESS = 19.9
+_BRIGHTNESS = 19.65
 """Median surface brightness of a nearby elliptical, mag per square arcsec."""
 
 _YOUNG_UNIVERSE = 0.2
@@ -223,7 +223,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
 
     # Galaxies were brighter for their size when they were young, which makes up for part of the dimming.
-    surface_brightness = rng.normal(_BRIGHTNESS + 0.65 * lateness + 0.5 * is_irregular - 2.2 * youth, 0.45)
+    surface_brightness = rng.normal(_BRIGHTNESS + 0.85 * lateness + 0.5 * is_irregular - 3.0 * youth, 0.45)
     inclination = math.degrees(math.acos(rng.random()))
     # The dust in a star-forming disk seen from its side takes a third of the light and more.
     surface_brightness += 0.6 * lateness * (1.0 - math.cos(math.radians(inclination))) ** 2
@@ -253,7 +253,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         position_angle=float(rng.uniform(0.0, 180.0)),
         n_arms=n_arms,
         arm_strength=float(arm_strength * (0.35 if is_irregular else 1.0)),
-        arm_pitch=float(np.clip(rng.normal(10.0 + 13.0 * lateness, 5.0), 5.0, 38.0)),
+        arm_pitch=float(np.clip(rng.normal(11.0 + 13.0 * lateness, 5.0), 7.0, 38.0)),
         arm_winds_left=bool(rng.random() < 0.5),
         arm_patchiness=float(rng.beta(4.0, 2.0) if n_arms >= 5 else rng.beta(1.5, 3.0)),
         bar_strength=float(bar_strength),
@@ -277,8 +277,8 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         merger_strength=float(rng.uniform(0.35, 1.0) if is_touching else 0.0),
         tail_strength=float(rng.beta(2.0, 1.6) if is_touching else rng.beta(1.0, 6.0) * is_disturbed),
         overlap_strength=float(rng.uniform(0.1, 0.6) if rng.random() < 0.03 else 0.0),
-        companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),
-        companion_distance=float(rng.uniform(0.25, 0.75) if is_touching else rng.uniform(0.6, 1.3)),
+        companion_strength=float(rng.uniform(0.06, 1.0) if is_merging else 0.0),
+        companion_distance=float(rng.uniform(0.1, 0.85) if is_touching else rng.uniform(0.4, 1.8)),
         companion_angle=float(rng.uniform(0.0, 360.0)),
         arc_strength=float(rng.uniform(0.4, 1.0) if rng.random() < 0.004 else 0.0),
     )
