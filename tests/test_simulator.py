@@ -314,6 +314,11 @@ def test_clicks_come_as_the_population_chance_says(campaign: str) -> None:
         expected = population[i] * reach[i][list(questions.question_of_answer)]
         error = np.sqrt(expected * (1 - expected) / len(first))
         assert np.abs((first.mean(axis=0) - expected) / error).max() < 4.5
+        # nearly independent votes: what a noise correction by f (1 - f) / (n - 1) takes for granted
+        root = clicks.counts(1000)[:, questions.slice(questions.questions[0].name)]
+        total, chance = root.sum(axis=1), population[i, 0]
+        excess = (root[:, 0] / total - chance) ** 2 / (chance * (1 - chance) / total)
+        assert excess.mean() == pytest.approx(1.0, abs=4.5 * excess.std() / np.sqrt(1000))
         for galaxy in range(50):
             own = clicks.galaxy == galaxy
             met, repeat = clicks.volunteer[own], clicks.is_repeat[own]

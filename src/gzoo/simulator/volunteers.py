@@ -80,7 +80,9 @@ class Pool:
         kind: Index into `KINDS`.
         is_anonymous: Whether the volunteer does not log in.
         activity: Share of all clicks, repeated clicks apart. Each shift (volunteers of equal `index // shift size`)
-            has the same.
+            has the same, and so has each leaning in each shift: shifts judge alike, so that the votes of a galaxy are
+            nearly independent draws from the whole population (the variance of a fraction of 40 votes lacks 0.3 % of
+            the binomial one, at most 2 % for answers that only robots like).
         shares: Share of all clicks of each kind, shape (kind,).
     """
 
@@ -98,17 +100,26 @@ def pool(seed: int) -> Pool:
     True
     """
     rng = np.random.default_rng([0x706F6F6C, seed])
-    people = np.outer([share for _, share in _CARE], [share for _, share in _LEANING]).ravel()
-    robots = np.full(len(_ROBOTS), _ROBOT_SHARE / len(_ROBOTS))
-    chances = np.concatenate([people * (1 - _ROBOT_SHARE), robots])
-    kind = np.searchsorted(np.cumsum(chances)[:-1], rng.random(N_VOLUNTEERS), side="right")
-    is_robot = kind >= len(people)
+    size = N_VOLUNTEERS // N_SHIFTS
+    leanings = _in_shares(np.array([share for _, share in _LEANING]), size)
+    leaning = rng.permuted(np.tile(leanings, (N_SHIFTS, 1)), axis=1)
+    care = np.searchsorted(np.cumsum([share for _, share in _CARE])[:-1], rng.random(leaning.shape), side="right")
+    is_robot = rng.random(leaning.shape) < _ROBOT_SHARE
+    robot = len(_CARE) * len(_LEANING) + rng.integers(len(_ROBOTS), size=leaning.shape)
+    kind = np.where(is_robot, robot, care * len(_LEANING) + leaning).ravel()
     is_anonymous = rng.random(N_VOLUNTEERS) < _ANONYMOUS_SHARE
-    activity = rng.lognormal(0.0, _SPREAD_OF_ACTIVITY, N_VOLUNTEERS) * np.where(is_robot, _ROBOT_ZEAL, 1.0)
-    by_shift = activity.reshape(N_SHIFTS, -1)
-    activity = (by_shift / by_shift.sum(axis=1, keepdims=True) / N_SHIFTS).ravel()
-    shares = np.bincount(kind, weights=activity, minlength=len(KINDS)).astype(np.float64)
-    return Pool(kind.astype(np.int64), is_anonymous, activity, shares)
+
+    activity = rng.lognormal(0.0, _SPREAD_OF_ACTIVITY, leaning.shape) * np.where(is_robot, _ROBOT_ZEAL, 1.0)
+    for i, (_, share) in enumerate(_LEANING):
+        group = np.where(leaning == i, activity, 0.0).sum(axis=1, keepdims=True)
+        activity = np.where(leaning == i, activity * share / group / N_SHIFTS, activity)
+    shares = np.bincount(kind, weights=activity.ravel(), minlength=len(KINDS)).astype(np.float64)
+    return Pool(kind.astype(np.int64), is_anonymous, activity.ravel(), shares)
+
+
+def _in_shares(shares: FloatArray, n: int) -> IntArray:
+    """Indices 0, 1, ... repeated so that `n` of them have about these shares."""
+    return np.searchsorted(np.cumsum(shares)[:-1], (np.arange(n) + 0.5) / n, side="right")
 
 
 @dataclass(frozen=True, slots=True)
