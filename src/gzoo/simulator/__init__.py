@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -281,7 +282,7 @@ def _observed(job: _Job, source: Path | None, workers: int) -> Generator[Iterato
         return
 
     # Spawned workers start clean: forked ones would inherit the locks of whatever threads the caller runs.
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_quietly)
 
     def results() -> Iterator[_Observed]:
         waiting: deque[Future[_Observed]] = deque()
@@ -295,6 +296,11 @@ def _observed(job: _Job, source: Path | None, workers: int) -> Generator[Iterato
         yield results()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_quietly() -> None:
+    """Let a worker die of Ctrl-C without a word; whoever started it has heard it too, and says so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
