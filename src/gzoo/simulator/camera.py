@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy import fft
 
 from gzoo.errors import MissingExtraError
@@ -39,10 +40,12 @@ Picture = npt.NDArray[np.uint8]
 
 JPEG_QUALITY = 75
 _SURVEY_JPEG_QUALITY = 83
+_COMMENT = "A simulated galaxy, by gzoo"
 
 # Room for light from beyond the edge, and for the blur that wraps around in the Fourier transform.
 _MARGIN_PIXELS = 12
-_REFERENCE_COLOUR = 0.40  # g - r of what is shown as grey, at the survey's median redshift
+# What is shown as grey: a galaxy of that g - r, at that part of the survey's range of redshifts.
+_REFERENCE_COLOUR, _REFERENCE_DISTANCE = 0.40, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +98,43 @@ def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Pic
     clean = _clean_image(galaxy, survey, n_inner, rng)
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
     if survey.is_zoomed_from_jpeg:
-        colour = np.asarray(Image.open(io.BytesIO(jpeg_bytes(colour, _SURVEY_JPEG_QUALITY))))
+        colour = _through_jpeg(colour)
     # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
 
 
-def jpeg_bytes(picture: Picture, quality: int = JPEG_QUALITY) -> bytes:
-    """The picture as a JPEG file; the same picture gives the same bytes.
+def jpeg_bytes(picture: Picture) -> bytes:
+    """The picture as a JPEG file that says that it is simulated; the same picture gives the same bytes.
 
     Args:
         picture: Red, green and blue, shape (y, x, 3).
-        quality: Of the JPEG, 1 to 95.
+    """
+    return picture_file(picture, ".jpg")
+
+
+def picture_file(picture: Picture, suffix: str) -> bytes:
+    """The picture as a file that says that it is simulated.
+
+    Args:
+        picture: Red, green and blue, shape (y, x, 3).
+        suffix: ".png" or else JPEG.
     """
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    if suffix == ".png":
+        said = PngInfo()
+        said.add_text("Comment", _COMMENT)
+        Image.fromarray(picture).save(buffer, "PNG", pnginfo=said, optimize=True)
+    else:
+        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
     return buffer.getvalue()
+
+
+def _through_jpeg(picture: Picture) -> Picture:
+    """What a survey's own JPEG of its pixels leaves of a picture: little of the noise's colour."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=_SURVEY_JPEG_QUALITY)
+    return np.asarray(Image.open(buffer))
 
 
 # A bad zoom far out would else ask for thousands of pixels.
@@ -352,7 +376,7 @@ def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.rand
     noise = np.array(survey.noise_nanomaggies(), np.float32)
     match galaxy.artifact:
         case "star":
-            _add_bright_star(drawn, middle, middle, 10 ** rng.uniform(2.6, 3.8), rng.normal(0.6, 0.3), survey, rng)
+            _add_bright_star(drawn, middle, middle, 10 ** rng.uniform(2.4, 3.5), rng.normal(0.6, 0.3), survey, rng)
         case "saturation":
             _add_bright_star(drawn, middle, middle, 10 ** rng.uniform(3.8, 4.4), rng.normal(0.6, 0.3), survey, rng)
             strength = np.array([0.9, 1.0, 0.8], np.float32) * 900 * noise
@@ -462,14 +486,17 @@ def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Gene
 
 def _stretch(light: Plane, survey: SurveyView) -> Picture:
     """Red, green and blue, shape (y, x, 3); the asinh stretch compresses light and keeps its colour."""
-    reference = band_fluxes(1.0, _REFERENCE_COLOUR, sum(survey.redshifts) / 2, survey.shown_nm)
+    nearest, farthest = survey.redshifts
+    redshift = nearest + _REFERENCE_DISTANCE * (farthest - nearest)
+    reference = band_fluxes(1.0, _REFERENCE_COLOUR, redshift, survey.shown_nm)
     noise = survey.noise_nanomaggies()[1]
     scaled = light * (reference[1] / reference / np.float32(noise))[:, None, None]
     softening = survey.lupton_softening
     # At the dark end the curve rises by 255 x 0.1 Q / (stretch x asinh(0.1 Q)).
     stretch = 255 * 0.1 * softening / math.asinh(0.1 * softening) / survey.grey_of_noise
     minimum = -survey.black_noises
-    shown: Picture = make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
+    with np.errstate(invalid="ignore"):  # where there is no light at all it divides 0 by 0, and puts 0 there
+        shown: Picture = make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
     return shown
 
 
@@ -518,11 +545,18 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
         spread_width, spread_length = math.hypot(width, 2.0 * sigma), math.hypot(length, 2.0 * sigma)
         area = max(spread_width * spread_length, survey.sensor_pixel_arcsec**2)
         own = light / area
-        graininess = noise_per_arcsec / math.sqrt(area) * math.sqrt(1 + (around + own) / sky_per_square_arcsec)
+        # An eye averages over patches of a few blurs, not over a whole arm.
+        patch = min(area, (6.0 * sigma) ** 2)
+        graininess = noise_per_arcsec / math.sqrt(patch) * math.sqrt(1 + (around + own) / sky_per_square_arcsec)
         return own / math.hypot(graininess, _FAINTEST_CONTRAST * (around + 0.5 * own))
 
     bar_length = galaxy.bar_length * radius
-    arm_width = radius * min(1.4 * math.sin(math.radians(galaxy.arm_pitch)) + 0.12, 2.0 / max(galaxy.n_arms, 1)) * 0.5
+    # Turns of a logarithmic spiral lie this far apart at half the radius.
+    pitch = math.radians(galaxy.arm_pitch)
+    turns = 0.5 * (math.exp(2 * math.pi * math.tan(pitch) / max(galaxy.n_arms, 1)) - 1) * math.cos(pitch)
+    arm_spacing = radius * min(turns, 1.0)
+    # Blur takes a wave of light and dark by the transfer function of its length.
+    arm_modulation = math.exp(-2.0 * (math.pi * sigma / (arm_spacing * max(disk_tilt, 0.3))) ** 2)
     arm_light = disk_light * parts.arms * face_on / max(galaxy.n_arms, 1)
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
     clump_width = 0.2 * radius
@@ -542,7 +576,7 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
             2 * bar_length,
             surface(galaxy.bar_length / 2),
         ),
-        arms=stands_out(arm_light, arm_width * disk_tilt, 0.9 * radius, surface(0.5)),
+        arms=stands_out(arm_light, 0.4 * arm_spacing * disk_tilt, 0.9 * radius, surface(0.5)) * arm_modulation,
         ring=stands_out(
             disk_light * parts.ring * face_on,
             0.2 * radius * disk_tilt,

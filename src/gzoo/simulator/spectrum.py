@@ -40,7 +40,7 @@ def band_fluxes(flux: float, colour: float, redshift: float, shown_nm: Sequence[
     Returns:
         One value for each band, in the unit of `flux`.
 
-    >>> band_fluxes(1.0, 0.8, 0.0, (617.0, 469.0)).round(2).tolist()
+    >>> band_fluxes(1.0, 0.8, 0.0, (617.0, 469.0)).astype(float).round(2).tolist()
     [1.0, 0.48]
     """
     left_nm = np.log(np.asarray(shown_nm, float) / (1.0 + redshift))

@@ -89,7 +89,7 @@ def survey_view(name: str) -> SurveyView:
         MissingError: There is no such campaign.
 
     >>> survey_view("gz2").picture_pixel_arcsec(10.0)
-    0.2
+    0.185
     """
     survey = campaign(name).surveys[0]
     view = survey.view
