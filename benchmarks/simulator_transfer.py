@@ -1,6 +1,6 @@
 """Does a model that has only seen simulated galaxies know smooth from featured in real ones?
 
-    python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 3000] [--epochs 12]
+    python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 3000] [--epochs 8]
 
 Simulates Galaxy Zoo 2, trains a model on nothing else (once in colour, once in grey; each within ten minutes on two
 cores) and lets it rank the real pictures of `../shared/data`: those whose fraction of "featured or disk" is above
@@ -71,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--n", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, help="keep what is made on the way here")
@@ -122,11 +122,12 @@ def main() -> None:
         )
         rank = expected_fraction(run, [cropped(data, name == "grey") for data in pictures])
         record[name] = interval(is_featured, rank) | {"training_seconds": time.perf_counter() - started}
+        print(f"{name:12s} {record[name]}", flush=True)
         # The least featured of the featured and the most featured of the smooth are worth a look.
         names = votes["filename"].to_numpy()[clear]
         order = np.argsort(np.where(is_featured, rank, 1 - rank))
         record[f"{name}_worst"] = [f"{names[i]} {fraction[clear][i]:.2f} {rank[i]:.2f}" for i in order[:16]]
-    for name in ("mean_colour", "size", "grey", "colour"):
+    for name in ("mean_colour", "size"):
         print(f"{name:12s} {record[name]}")
     arguments.out.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -23,6 +23,10 @@ from gzoo.simulator.survey import SurveyView, survey_view
 GZ2 = survey_view("gz2")
 
 
+STRENGTHS = tuple(field.name for field in fields(Galaxy) if field.name.endswith("_strength"))
+WITHOUT_A_STRENGTH = {"disturbance": 0.0, "irregularity": 0.0}
+
+
 def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
@@ -55,13 +59,8 @@ def galaxy(**changes: object) -> Galaxy:
         n_clumps=0,
         clump_arrangement="",
         companion_distance=0.6,
-        **dict.fromkeys(
-            (
-                "arm_strength bar_strength ring_strength dust_strength disturbance irregularity clump_strength"
-                " merger_strength tail_strength overlap_strength companion_strength arc_strength"
-            ).split(),
-            0.0,
-        ),
+        **dict.fromkeys(STRENGTHS, 0.0),
+        **WITHOUT_A_STRENGTH,
     )
     return replace(plain, **changes)  # pyright: ignore[reportArgumentType]
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from gzoo.simulator.survey import SIZE_PIXELS, SurveyView
 
 try:
     import galsim
-    from astropy.visualization import make_lupton_rgb
+    from astropy.visualization import make_lupton_rgb as _make_lupton_rgb
 except ImportError as error:
     raise MissingExtraError(
         f"{error.name} is not installed.", "The `simulate` extra.", "Type: pip install 'gzoo[simulate]'"
@@ -37,6 +38,12 @@ except ImportError as error:
 
 Picture = npt.NDArray[np.uint8]
 """Red, green and blue, shape (424, 424, 3)."""
+
+# Its own annotations say whole numbers where it takes any.
+make_lupton_rgb = cast(Callable[..., npt.NDArray[np.uint8]], _make_lupton_rgb)
+
+Waves = npt.NDArray[np.complex64]
+"""Fourier transform of planes, the last axis halved."""
 
 JPEG_QUALITY = 75
 _SURVEY_JPEG_QUALITY = 83
@@ -422,10 +429,9 @@ def blur(seeing_arcsec: float, survey: SurveyView) -> _Profile:
 def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
     """Blur a scene, shape (3, y, x)."""
     n_pixels = scene.drawn.shape[-1]
-    n_fast = fft.next_fast_len(n_pixels, real=True)
-    n_fast += n_fast % 2
+    n_fast = 2 * cast(int, fft.next_fast_len((n_pixels + 1) // 2, real=True))
     transfer = _waves(galsim.Convolve(blur(galaxy.seeing_arcsec, survey), galsim.Pixel(1.0)), n_fast)
-    waves = fft.rfft2(scene.drawn, (n_fast, n_fast))
+    waves = cast(Waves, fft.rfft2(scene.drawn, (n_fast, n_fast)))
     if scene.profiles:
         # GalSim's profiles lie about the corner of the first pixel; move them to the middle of the sensor.
         line = fft.fftfreq(n_fast), fft.rfftfreq(n_fast)
@@ -435,11 +441,11 @@ def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
         for profile, fluxes in scene.profiles:
             centred += fluxes[:, None, None] * _waves(profile, n_fast)
         waves += centred * (down[:, None] * across[None, :])
-    seen = fft.irfft2(waves * transfer, (n_fast, n_fast))[:, :n_pixels, :n_pixels]
-    return np.maximum(seen, np.float32(0.0)).astype(np.float32, copy=False)
+    seen = cast(Plane, fft.irfft2(waves * transfer, (n_fast, n_fast)))[:, :n_pixels, :n_pixels]
+    return np.maximum(seen, np.float32(0.0))
 
 
-def _waves(profile: _Profile, n_pixels: int) -> npt.NDArray[np.complex64]:
+def _waves(profile: _Profile, n_pixels: int) -> Waves:
     """Fourier transform of a GalSim profile, in the order of `scipy.fft.rfft2`."""
     half = n_pixels // 2
     image = galsim.ImageCF(galsim.BoundsI(0, half, -half, half - 1), scale=2 * math.pi / n_pixels)
@@ -496,8 +502,7 @@ def _stretch(light: Plane, survey: SurveyView) -> Picture:
     stretch = 255 * 0.1 * softening / math.asinh(0.1 * softening) / survey.grey_of_noise
     minimum = -survey.black_noises
     with np.errstate(invalid="ignore"):  # where there is no light at all it divides 0 by 0, and puts 0 there
-        shown: Picture = make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
-    return shown
+        return make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
 
 
 # What can be seen ------------------------------------------------------------------------------------------

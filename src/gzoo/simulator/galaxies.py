@@ -216,7 +216,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     is_touching = is_merging and rng.random() < 0.6
     is_disturbed = encounter < 0.12 + 0.1 * youth
 
-    bulge_colour = rng.normal(0.81 - 0.2 * youth, 0.07)
+    bulge_colour = rng.normal(0.785 - 0.2 * youth, 0.075)
     disk_colour = 0.84 - 0.30 * lateness if is_star_forming else 0.78
     disk_colour = rng.normal(disk_colour - 0.1 * youth, 0.08) - 0.12 * is_irregular - 0.1 * is_clumpy
     if not has_disk and rng.random() < 0.06:
@@ -246,7 +246,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         bulge_axis_ratio=float(np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)),
         bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk and rng.random() < 0.5 else rng.beta(1.0, 12.0)),
         bulge_colour=float(bulge_colour),
-        disk_scale=float(rng.uniform(0.25, 0.38)),
+        disk_scale=float(rng.uniform(0.245, 0.365)),
         disk_thickness=float(rng.uniform(0.13, 0.27) * (1.0 + 0.6 * youth)),
         disk_colour=float(np.clip(disk_colour, 0.1, 1.0)),
         inclination=inclination,

@@ -57,10 +57,12 @@ def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
         far = 1 + x * x
         y = y + bend * (x * np.abs(x) + np.float32(0.8) * x * x) / far
         x = x + bend * np.float32(0.8) * y
+    x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
     across = y / np.float32(galaxy.disk_axis_ratio)
     if not galaxy.arm_winds_left:
         across = -across
-    return Sensor(n_pixels, radius_pixels, x, y, x, across, np.hypot(x, across) + np.float32(1e-4))
+    radius = (np.hypot(x, across) + 1e-4).astype(np.float32, copy=False)
+    return Sensor(n_pixels, radius_pixels, x, y, x, across.astype(np.float32, copy=False), radius)
 
 
 def is_bent(galaxy: Galaxy) -> bool:
