@@ -29,6 +29,7 @@ class Survey:
         picture: How the volunteers' picture was cut and scaled.
         grade: Evidence grade of these facts.
         source: Where they are written.
+        view: What the simulator's camera needs besides.
     """
 
     name: str
@@ -37,6 +38,44 @@ class Survey:
     arcsec_per_pixel: float
     psf_fwhm_arcsec: float
     picture: str
+    grade: str
+    source: str
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Depth and framing of a survey's pictures, as the simulator's camera imitates them.
+
+    Attributes:
+        shown_nm: Mean wavelength shown as red, green and blue, nm; one and the same three times for grey pictures.
+        depth_mag: AB magnitude of a point source at 5 times the noise, for each of `shown_nm`.
+        sky_mag_arcsec2: Brightness of the sky, AB mag per square arcsec, for each of `shown_nm`.
+        radii_per_pixel: A pixel of the 424 pixel picture, in radii that hold 90 % of the galaxy's light.
+        smallest_pixel_arcsec: But no smaller than that, arcsec.
+        grey_of_noise: How bright one sigma of noise in a pixel of the survey is shown, of 255.
+        lupton_softening: Q of the asinh stretch: how far it is from linear.
+        black_noises: The sky's mean stands this many sigmas above black.
+        is_zoomed_from_jpeg: Whether it was a JPEG of the survey's own pixels that was enlarged, and not its data.
+        redshifts: Lowest and highest redshift of most galaxies.
+        radius_arcsec: Median radius that holds 90 % of the light, and its scatter as a factor.
+        clumpy_share: About what share of the galaxies is made of bright clumps.
+        grade: Evidence grade of these facts.
+        source: Where they are written.
+    """
+
+    shown_nm: tuple[float, float, float]
+    depth_mag: tuple[float, float, float]
+    sky_mag_arcsec2: tuple[float, float, float]
+    radii_per_pixel: float
+    smallest_pixel_arcsec: float
+    grey_of_noise: float
+    lupton_softening: float
+    black_noises: float
+    is_zoomed_from_jpeg: bool
+    redshifts: tuple[float, float]
+    radius_arcsec: tuple[float, float]
+    clumpy_share: float
     grade: str
     source: str
 
@@ -259,9 +298,29 @@ def _survey(block: Block) -> Survey:
         name=_text(block, "name"),
         telescope=_text(block, "telescope"),
         bands=_texts(block, "bands"),
-        arcsec_per_pixel=float(cast(float, block["arcsec_per_pixel"])),
-        psf_fwhm_arcsec=float(cast(float, block["psf_fwhm_arcsec"])),
+        arcsec_per_pixel=_number(block, "arcsec_per_pixel"),
+        psf_fwhm_arcsec=_number(block, "psf_fwhm_arcsec"),
         picture=_text(block, "picture"),
+        grade=_text(block, "grade"),
+        source=_text(block, "source"),
+        view=_view(cast(Block, block["view"])),
+    )
+
+
+def _view(block: Block) -> View:
+    return View(
+        shown_nm=_red_green_blue(block, "shown_nm"),
+        depth_mag=_red_green_blue(block, "depth_mag"),
+        sky_mag_arcsec2=_red_green_blue(block, "sky_mag_arcsec2"),
+        radii_per_pixel=_number(block, "radii_per_pixel"),
+        smallest_pixel_arcsec=_number(block, "smallest_pixel_arcsec"),
+        grey_of_noise=_number(block, "grey_of_noise"),
+        lupton_softening=_number(block, "lupton_softening"),
+        black_noises=_number(block, "black_noises"),
+        is_zoomed_from_jpeg=bool(block["is_zoomed_from_jpeg"]),
+        redshifts=_pair(block, "redshifts"),
+        radius_arcsec=_pair(block, "radius_arcsec"),
+        clumpy_share=_number(block, "clumpy_share"),
         grade=_text(block, "grade"),
         source=_text(block, "source"),
     )
@@ -292,3 +351,17 @@ def _text(owner: Block, key: str) -> str:
 
 def _texts(owner: Block, key: str) -> tuple[str, ...]:
     return tuple(str(item) for item in cast(list[object], owner.get(key, [])))
+
+
+def _number(owner: Block, key: str) -> float:
+    return float(cast(float, owner[key]))
+
+
+def _pair(owner: Block, key: str) -> tuple[float, float]:
+    first, second = (float(item) for item in cast(list[float], owner[key]))
+    return first, second
+
+
+def _red_green_blue(owner: Block, key: str) -> tuple[float, float, float]:
+    red, green, blue = (float(item) for item in cast(list[float], owner[key]))
+    return red, green, blue

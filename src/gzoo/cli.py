@@ -131,14 +131,19 @@ def tree(
 
 @app.command()
 def simulate(
+    campaign: Campaign,
     out: Out,
-    campaign: Annotated[str, typer.Argument(help="Whose questions are asked; only gz2 for now.")] = "gz2",
     n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The same one gives the same files.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Take no pictures.")] = False,
+    no_export: Annotated[bool, typer.Option("--no-export", help="Write no classifications.csv.")] = False,
+    galaxies_from: Annotated[
+        Path | None, typer.Option("--galaxies-from", help="Show the galaxies of that simulation again.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw galaxies and the votes of volunteers, with the truth known."""
+    """Draw galaxies, their pictures and the clicks of volunteers, with the truth known."""
     from gzoo.simulator import simulate as run
 
     with _progress() as say:
@@ -148,12 +153,25 @@ def simulate(
             seed=seed,
             workers=workers,
             out=out,
+            images=not no_images,
+            export=not no_export,
+            galaxies_from=galaxies_from,
             overwrite=overwrite,
-            progress=lambda done, total: say("drawing", done, total),
+            progress=lambda done, total: say("simulating", done, total),
         )
-    _say(f"Made {made.n_galaxies:,} simulated galaxies in {made.folder}: images/, votes.parquet, truth.parquet.")
-    dataset = made.folder.with_name("dataset")
-    _say(f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {dataset}")
+    _say(f"Made {made.folder}: {made.n_galaxies:,} simulated galaxies, {made.n_classifications:,} classifications.")
+    for path, what in (
+        (made.images, "what volunteers saw"),
+        (made.classifications, "every click, as Zooniverse exports them; workflows.csv says what was asked"),
+        (made.votes, "counts per galaxy and answer"),
+        (made.truth, "the galaxies' parameters and the true chance of each answer"),
+        (made.volunteers, "who clicked, how carefully, and which of them are robots"),
+    ):
+        if path.exists():
+            _say(f"  {path.name:<20}{what}")
+    if not no_images:
+        dataset = made.folder.with_name("dataset")
+        _say(f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {dataset}")
 
 
 @app.command()

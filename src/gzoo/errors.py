@@ -8,6 +8,7 @@
     │   └── DatasetError                            a folder is not a dataset, or not the one that was meant
     ├── MissingError          (FileNotFoundError)   a file, folder, campaign or galaxy is not there
     ├── OccupiedError         (FileExistsError)     the place of a result is taken
+    ├── WriteError            (OSError)             a result cannot be written: a full disk, no permission
     ├── HubError              (ConnectionError)     the Hugging Face Hub refused or could not be reached
     ├── MissingExtraError     (ImportError)         a part of gzoo that was not installed
     └── NonFiniteLossError    (FloatingPointError)  training met a loss that is not a number
@@ -59,6 +60,10 @@ class MissingError(GZooError, FileNotFoundError):
 
 class OccupiedError(GZooError, FileExistsError):
     """The place of a result is taken."""
+
+
+class WriteError(GZooError, OSError):
+    """A result cannot be written: a full disk, no permission."""
 
 
 class HubError(GZooError, ConnectionError):

@@ -1,39 +1,66 @@
 """A survey of galaxies that never were, whose true answers are known: the referee of everything else in gzoo.
 
-Three parts: `galaxies` draws physical parameters, `camera` takes pictures of them, `volunteers` answers
-questions about them. Camera and volunteers know a galaxy's parameters, and nothing of each other.
+`galaxies` draws physical parameters and `sky_positions` puts them on the sky, `survey` and `camera` take pictures of
+them and say what can be seen, `volunteers` answers questions about that, and `export` writes the answers as Zooniverse
+would. Nothing here knows what a model is.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import errno
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+import os
+import shutil
+import signal
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gzoo import store
-from gzoo.campaign import tree as tree_of
-from gzoo.errors import InputError
-from gzoo.simulator.camera import jpeg_bytes, picture
+from gzoo.campaign import campaign as campaign_of
+from gzoo.errors import GZooError, InputError, MissingError, WriteError
+from gzoo.simulator import sky_positions
+from gzoo.simulator.camera import jpeg_bytes, picture, visible
+from gzoo.simulator.export import Exporter, Subjects, classification_header, volunteer_name, workflow_export
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
-from gzoo.simulator.volunteers import answer_probabilities, cast_votes
-from gzoo.trees import Tree
+from gzoo.simulator.survey import SurveyView, survey_view
+from gzoo.simulator.volunteers import (
+    KINDS,
+    N_VOLUNTEERS,
+    Sights,
+    careful_chances,
+    careful_log_odds,
+    click,
+    kind_chances,
+    parts,
+    pool,
+    population_chances,
+)
+from gzoo.trees import FloatArray, IntArray, Tree
 
 __all__ = ["Galaxy", "Simulated", "simulate"]
 
-SIMULATOR = "gz2-1"
-"""Name of this simulated sky; it changes whenever the same seed would give other files."""
+SIMULATOR = "2"
+"""Version of this simulated sky; it changes whenever the same seed would give other files."""
 
-_CAMPAIGN = "gz2"
-_FEWEST_VOLUNTEERS, _MOST_VOLUNTEERS = 30, 50
+_BLOCK = 64
+"""Galaxies whose votes are drawn together. A block is always drawn whole, so that no galaxy depends on `n`."""
+_ROWS_IN_GROUP = 128 * _BLOCK
+# A stream of chance each, so that a change of the camera leaves galaxies and votes as they were.
+_GALAXY, _SKY, _VOLUNTEER, _CAMERA, _SCATTER, _HASTE = range(6)
 
 Progress = Callable[[int, int], None]
 
@@ -46,17 +73,19 @@ class Simulated:
         folder: The folder that holds everything.
         campaign: The campaign whose questions were asked.
         n_galaxies: Number of galaxies.
+        n_classifications: Number of classifications, repeated ones included.
         seed: What the chance came from.
     """
 
     folder: Path
     campaign: str
     n_galaxies: int
+    n_classifications: int
     seed: int
 
     @property
     def images(self) -> Path:
-        """The folder of JPEG pictures, one `{id_str}.jpg` a galaxy."""
+        """The folder of JPEG pictures, one `{id_str}.jpg` a galaxy; not there without pictures."""
         return self.folder / "images"
 
     @property
@@ -69,129 +98,288 @@ class Simulated:
         """The Parquet file of what no real campaign knows: parameters, probabilities and reach."""
         return self.folder / "truth.parquet"
 
+    @property
+    def volunteers(self) -> Path:
+        """The Parquet file of the volunteers who classified anything."""
+        return self.folder / "volunteers.parquet"
+
+    @property
+    def classifications(self) -> Path:
+        """The classification export, CSV as from Zooniverse; not there without export."""
+        return self.folder / "classifications.csv"
+
+    @property
+    def workflows(self) -> Path:
+        """The workflow export that goes with it."""
+        return self.folder / "workflows.csv"
+
 
 def simulate(
-    campaign: str = _CAMPAIGN,
+    campaign: str = "gz2",
     *,
     n: int,
     seed: int = 0,
     workers: int = 1,
     out: Path | str,
+    images: bool = True,
+    export: bool = True,
+    galaxies_from: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Simulated:
-    """Simulate a campaign: pictures, votes and the truth behind them.
+    """Simulate a campaign: pictures, classifications, votes and the truth behind them.
 
-    Galaxy `i` of a seed is the same whatever `n` and `workers` are, and so are its picture's bytes. A
+    Galaxy `i` of a seed is the same whatever `n` and `workers` are, and so are its votes and its picture's bytes. A
     simulation that was interrupted goes on where it stopped when it is called again with the same arguments.
 
-    The folder holds `images/{id_str}.jpg` (424 pixels), `votes.parquet` (identifiers and a count per answer),
-    `truth.parquet` (physical parameters, `{answer column}_probability` given that the question is asked, and
-    `{question}_reach`, the chance of being asked) and `simulation.json`. All say that they are a simulation.
+    The folder holds
+
+    - `images/{id_str}.jpg`, 424 pixels wide and high;
+    - `classifications.csv` and `workflows.csv`: every click, as Zooniverse exports them;
+    - `votes.parquet`: identifiers, position (degrees) and a count per answer. The second click of one volunteer on one
+      galaxy is left out; robots count as the people they pass for;
+    - `truth.parquet`: the physical parameters (`Galaxy`), the part of the campaign that asked (`asked_in`), and for
+      each answer, given that its question is asked, `{column}_probability_careful` for a careful volunteer and
+      `{column}_probability` for a click of the whole population, robots included; `{question}_reach_careful` and
+      `{question}_reach`, the chance of being asked where the galaxy is shown with those questions;
+    - `volunteers.parquet`: care, leaning, whether a robot, whether not logged in, number of classifications;
+    - `simulation.json`. All say that they are a simulation.
 
     Args:
-        campaign: The campaign whose questions are asked; only "gz2" can be simulated.
+        campaign: The campaign whose pictures are taken and whose questions are asked.
         n: Number of galaxies.
         seed: What all chance comes from, at least 0.
         workers: Number of processes. With more than one, a script must guard its own start with
             `if __name__ == "__main__":`, for each worker imports it.
         out: The folder to make.
+        images: Whether to take pictures, by far the longest part.
+        export: Whether to write the classification and workflow exports, by far the largest files without pictures.
+        galaxies_from: A finished simulation whose first `n` galaxies are observed again by this campaign, at positions
+            as another survey would measure them, with identifiers of its own (`source_id_str` in the truth names the
+            source's).
         overwrite: Replace an earlier simulation at `out`.
-        progress: Called with (galaxies done, galaxies in all) after each galaxy.
+        progress: Called with (galaxies done, galaxies in all) after each block of galaxies.
 
     Returns:
         Where the files are.
 
     Raises:
-        InputError: An argument is out of range, or the campaign cannot be simulated.
+        MissingError: There is no such campaign, or no folder `galaxies_from`.
+        InputError: An argument is out of range, or `galaxies_from` is no simulation of at least `n` galaxies.
         OccupiedError: `out` holds something already.
+        WriteError: `out` cannot be written. What was begun is removed.
     """
-    if campaign != _CAMPAIGN:
+    members = campaign_of(campaign).members
+    if members:
         raise InputError(
-            f"Campaign {campaign!r} cannot be simulated.",
-            f"A campaign with a simulator: {_CAMPAIGN}.",
-            "Use that one.",
+            f"Campaign {campaign!r} is a union of others and has no volunteers of its own.",
+            f"One of its members: {', '.join(members)}.",
+            "Simulate its members, one by one.",
         )
     _require(n, "n", 1)
     _require(seed, "seed", 0)
     _require(workers, "workers", 1)
-
-    folder = Path(out)
     facts: dict[str, object] = {
         "kind": "simulation",
         "simulator": SIMULATOR,
         "campaign": campaign,
         "n": n,
         "seed": seed,
+        "images": images,
+        "export": export,
     }
-    tree = tree_of(campaign)
-    with store.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as unfinished:
-        images = unfinished / "images"
-        images.mkdir(exist_ok=True)
-        observed: list[_Observed] = []
-        for one in _observe_all(tree, seed, n, workers, images):
-            observed.append(one)
-            if progress is not None:
-                progress(len(observed), n)
-        identifiers = [galaxy_id(seed, index) for index in range(n)]
-        _write_table(unfinished / "votes.parquet", _votes(tree, campaign, identifiers, observed), facts)
-        _write_table(unfinished / "truth.parquet", _truth(tree, identifiers, observed), facts)
-        store.write_json(unfinished / store.MARKS["simulation"], facts)
-    return Simulated(folder, campaign, n, seed)
+    source = Path(galaxies_from) if galaxies_from is not None else None
+    if source is not None:
+        facts["galaxies_from"] = _source_facts(source, n)
+
+    folder = Path(out)
+    with (
+        _written_or_removed(folder),
+        store.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as partial,
+    ):
+        job = _Job(campaign, seed, n, partial / "images" if images else None, export, source is not None)
+        if job.images is not None:
+            job.images.mkdir(exist_ok=True)
+        clicks_of, clicks_in = np.zeros(N_VOLUNTEERS, np.int64), np.zeros(len(parts(job.tree)), np.int64)
+        n_done = 0
+        with contextlib.ExitStack() as files:
+            votes = _Rows(partial / "votes.parquet", facts, files)
+            truth = _Rows(partial / "truth.parquet", facts, files)
+            csv: BinaryIO | None = None
+            if export:
+                csv = files.enter_context(_whole_file(partial / "classifications.csv"))
+                csv.write(classification_header())
+            for one in files.enter_context(_observed(job, source, workers)):
+                votes.add(one.votes)
+                truth.add(one.truth)
+                if csv is not None:
+                    csv.write(one.classifications)
+                clicks_of += one.clicks_of
+                clicks_in += one.clicks_in
+                n_done += len(one.votes)
+                if progress is not None:
+                    progress(n_done, n)
+            votes.flush()
+            truth.flush()
+        if export:
+            store.write_bytes(partial / "workflows.csv", workflow_export(campaign, n, clicks_in))
+        _write_volunteers(partial / "volunteers.parquet", seed, clicks_of, facts)
+        n_clicks = int(clicks_of.sum())
+        store.write_json(partial / store.MARKS["simulation"], facts | {"n_classifications": n_clicks})
+    return Simulated(folder, campaign, n, n_clicks, seed)
 
 
-def galaxy_id(seed: int, index: int) -> str:
+def galaxy_id(campaign: str, seed: int, index: int) -> str:
     """The `id_str` of a simulated galaxy.
 
-    >>> galaxy_id(0, 123)
-    'simulated-0-000123'
+    >>> galaxy_id("gz2", 0, 123)
+    'simulated-gz2-0-000123'
     """
-    return f"simulated-{seed}-{index:06d}"
+    return f"simulated-{campaign}-{seed}-{index:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker must know to observe any block of galaxies."""
+
+    campaign: str
+    seed: int
+    n: int
+    images: Path | None
+    export: bool
+    is_seen_before: bool
+
+    @property
+    def tree(self) -> Tree:
+        return campaign_of(self.campaign).tree
+
+    def chance(self, stream: int, number: int) -> np.random.Generator:
+        """The chance of one galaxy or block; `number` is its index."""
+        return np.random.default_rng([*self.key(stream), number])
+
+    def key(self, stream: int) -> list[int]:
+        return [stream, zlib.crc32(self.campaign.encode()), self.seed]
 
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """What is kept of one galaxy besides its picture; arrays of shape (answer,)."""
+    """What is kept of a block of galaxies besides its pictures."""
 
-    galaxy: Galaxy
-    probabilities: npt.NDArray[np.float64]
-    votes: npt.NDArray[np.int64]
+    votes: pa.RecordBatch
+    truth: pa.RecordBatch
+    classifications: bytes
+    clicks_of: IntArray  # shape (volunteer,)
+    clicks_in: IntArray  # shape (part,)
 
 
-def _observe_all(tree: Tree, seed: int, n: int, workers: int, images: Path) -> Iterator[_Observed]:
-    observe = partial(_observe, tree, seed, images)
+@contextlib.contextmanager
+def _observed(job: _Job, source: Path | None, workers: int) -> Generator[Iterator[_Observed]]:
+    """All blocks in order; only a few wait in memory."""
+    blocks = range(-(-job.n // _BLOCK))
+    tasks = ((job, block, rows) for block, rows in zip(blocks, _source_rows(source), strict=False))
     if workers == 1:
-        yield from map(observe, range(n))
+        yield (_observe(*task) for task in tasks)
         return
+
     # Spawned workers start clean: forked ones would inherit the locks of whatever threads the caller runs.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(observe, range(n), chunksize=max(1, min(50, n // (4 * workers))))
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_quietly)
+
+    def results() -> Iterator[_Observed]:
+        waiting: deque[Future[_Observed]] = deque()
+        waiting.extend(executor.submit(_observe, *task) for task in islice(tasks, 2 * workers + 2))
+        while waiting:
+            one = waiting.popleft().result()
+            waiting.extend(executor.submit(_observe, *task) for task in islice(tasks, 1))
+            yield one
+
+    try:
+        yield results()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _observe(tree: Tree, seed: int, images: Path, index: int) -> _Observed:
-    """Draw one galaxy, ask the volunteers, and take its picture unless an interrupted call has done so."""
-    # A stream each, so that a change of the camera leaves galaxies and votes as they were.
-    galaxy_chance, camera_chance, volunteer_chance = np.random.default_rng([seed, index]).spawn(3)
-    galaxy = draw_galaxy(galaxy_chance)
-    probabilities = answer_probabilities(galaxy, tree)
-    n_volunteers = int(volunteer_chance.integers(_FEWEST_VOLUNTEERS, _MOST_VOLUNTEERS, endpoint=True))
-    votes = cast_votes(tree, probabilities, n_volunteers, volunteer_chance)
-    path = images / f"{galaxy_id(seed, index)}.jpg"
-    if not path.exists():
-        store.write_bytes(path, jpeg_bytes(picture(galaxy, camera_chance)))
-    in_order = np.concatenate([probabilities[question.name] for question in tree.questions])
-    return _Observed(galaxy, in_order, votes)
+def _end_quietly() -> None:
+    """Let a worker die of Ctrl-C without a word; whoever started it has heard it too, and says so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _votes(tree: Tree, campaign: str, identifiers: list[str], observed: Sequence[_Observed]) -> pa.Table:
-    counts = np.stack([one.votes for one in observed])
+def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
+    """Draw a block of galaxies, ask the volunteers, and take the pictures an interrupted call has not taken."""
+    tree, view, people = job.tree, survey_view(job.campaign), pool(job.seed)
+    first = block * _BLOCK
+    size = min(_BLOCK, job.n - first)
+    ids = [galaxy_id(job.campaign, job.seed, first + i) for i in range(size)]
+    source_ids: list[str] = []
+    if source is None:
+        galaxies = [draw_galaxy(job.chance(_GALAXY, first + i), view) for i in range(size)]
+        ra, dec = sky_positions.places(job.campaign, job.key(_SKY), block, _BLOCK)
+        ra, dec = ra[:size], dec[:size]
+    else:
+        rows = source.slice(0, size).to_pylist()
+        source_ids = [str(row.pop("id_str")) for row in rows]
+        galaxies = [_seen_again(Galaxy(**row), view) for row in rows]
+        place = np.array([(galaxy.ra, galaxy.dec) for galaxy in galaxies] + [(0.0, 0.0)] * (_BLOCK - size)).T
+        ra, dec = sky_positions.scattered(place[0], place[1], job.chance(_SCATTER, block))
+        ra, dec = ra[:size], dec[:size]
+
+    sights = Sights.of(galaxies, [visible(galaxy, view) for galaxy in galaxies])
+    log_odds = careful_log_odds(tree, sights)
+    chances = kind_chances(tree, log_odds)
+    unused = np.zeros((_BLOCK - size, *chances.shape[1:]))
+    part, clicks = click(tree, np.concatenate([chances, unused]), people, size, job.chance(_VOLUNTEER, block))
+    if job.images is not None:
+        for i, galaxy in enumerate(galaxies):
+            path = job.images / f"{ids[i]}.jpg"
+            if not path.exists():
+                store.write_bytes(path, jpeg_bytes(picture(galaxy, view, job.chance(_CAMERA, first + i))))
+    classifications = b""
+    if job.export:
+        subjects = Subjects(first, ids, ra, dec, part)
+        classifications = _exporter(job.campaign, job.seed).rows(clicks, subjects, job.chance(_HASTE, block), _BLOCK)
+    careful = careful_chances(tree, log_odds)
+    population, reach = population_chances(tree, chances, people.shares)
+    places: dict[str, object] = {"ra": ra, "dec": dec}
+    truth: dict[str, object] = {"id_str": ids}
+    if source is not None:
+        truth["source_id_str"] = source_ids
+    truth |= sights.galaxy
+    truth |= places
+    truth["asked_in"] = [parts(tree)[i].name for i in part]
+    truth |= _named([f"{column}_probability_careful" for column in tree.columns], careful)
+    truth |= _named([f"{column}_probability" for column in tree.columns], population)
+    truth |= _named([f"{question.name}_reach_careful" for question in tree.questions], tree.reach(careful))
+    truth |= _named([f"{question.name}_reach" for question in tree.questions], reach)
+    return _Observed(
+        votes=_votes(job, ids, places, clicks.counts(size)),
+        truth=pa.RecordBatch.from_pydict(truth),
+        classifications=classifications,
+        clicks_of=np.bincount(clicks.volunteer, minlength=N_VOLUNTEERS),
+        clicks_in=np.bincount(part[clicks.galaxy], minlength=len(parts(tree))),
+    )
+
+
+@cache
+def _exporter(campaign: str, seed: int) -> Exporter:
+    return Exporter(campaign, seed, pool(seed))
+
+
+def _seen_again(galaxy: Galaxy, view: SurveyView) -> Galaxy:
+    """A galaxy as another survey meets it: its own blur, and not the satellites of that night."""
+    return replace(
+        galaxy,
+        seeing_arcsec=view.psf_fwhm_arcsec,
+        artifact=galaxy.artifact if galaxy.artifact in {"star", "saturation", "spikes"} else "",
+    )
+
+
+def _votes(job: _Job, ids: list[str], places: dict[str, object], counts: IntArray) -> pa.RecordBatch:
+    tree = job.tree
     totals = tree.totals(counts)
     columns: dict[str, object] = {
-        "id_str": identifiers,
-        "dataset_name": [f"{campaign}_simulated"] * len(identifiers),
-        "ra": np.array([one.galaxy.ra for one in observed]),
-        "dec": np.array([one.galaxy.dec for one in observed]),
-        "filename": [f"{identifier}.jpg" for identifier in identifiers],
+        "id_str": ids,
+        "dataset_name": [f"{job.campaign}_simulated"] * len(ids),
+        **places,
+        "filename": [f"{one}.jpg" for one in ids],
     }
     columns |= {column: counts[:, i].astype(np.int32) for i, column in enumerate(tree.columns)}
     # Elsewhere the total is the sum of the counts; here some people gave several answers and some none.
@@ -200,24 +388,146 @@ def _votes(tree: Tree, campaign: str, identifiers: list[str], observed: Sequence
         for i, question in enumerate(tree.questions)
         if question.multiple
     }
-    return pa.table(columns)
+    return pa.RecordBatch.from_pydict(columns)
 
 
-def _truth(tree: Tree, identifiers: list[str], observed: Sequence[_Observed]) -> pa.Table:
-    probabilities = np.stack([one.probabilities for one in observed])
-    reach = tree.reach(probabilities)
-    columns: dict[str, object] = {"id_str": identifiers}
-    for field in dataclasses.fields(Galaxy):
-        columns[field.name] = np.array([getattr(one.galaxy, field.name) for one in observed])
-    columns |= {f"{column}_probability": probabilities[:, i] for i, column in enumerate(tree.columns)}
-    columns |= {f"{question.name}_reach": reach[:, i] for i, question in enumerate(tree.questions)}
-    return pa.table(columns)
+def _named(names: list[str], values: FloatArray) -> dict[str, object]:
+    return {name: values[:, i].astype(np.float32) for i, name in enumerate(names)}
 
 
-def _write_table(path: Path, table: pa.Table, facts: dict[str, object]) -> None:
-    marked = table.replace_schema_metadata({b"gzoo": json.dumps(facts, sort_keys=True).encode()})
-    with store.write_parquet(path, marked.schema) as writer:
-        writer.write_table(marked)
+def _write_volunteers(path: Path, seed: int, clicks_of: IntArray, facts: dict[str, object]) -> None:
+    """The volunteers who classified anything, with their traits."""
+    people = pool(seed)
+    met = np.flatnonzero(clicks_of)
+    kinds = [KINDS[kind] for kind in people.kind[met]]
+    columns: dict[str, object] = {
+        "name": [volunteer_name(int(j), bool(people.is_anonymous[j])) for j in met],
+        "care": np.array([kind.care for kind in kinds], np.float64),
+        "leaning": np.array([kind.leaning for kind in kinds], np.float64),
+        "is_robot": [kind.robot != "" for kind in kinds],
+        "robot": [kind.robot for kind in kinds],
+        "is_anonymous": people.is_anonymous[met],
+        "n_classifications": clicks_of[met],
+    }
+    with contextlib.ExitStack() as files:
+        rows = _Rows(path, facts, files)
+        rows.add(pa.RecordBatch.from_pydict(columns))
+        rows.flush()
+
+
+# ---- the galaxies of another simulation ------------------------------------------------------------------------------
+
+
+def _source_facts(folder: Path, n: int) -> dict[str, object]:
+    """What an earlier simulation is; refuses what is none, or too small."""
+    if not folder.is_dir():
+        raise MissingError(f"There is no folder {folder}.", "A folder made by `gzoo simulate`.", "Check the path.")
+    mark = folder / store.MARKS["simulation"]
+    if not mark.is_file() or not (folder / "truth.parquet").is_file():
+        raise InputError(
+            f"{folder} is not a finished simulation: it lacks {mark.name} or truth.parquet.",
+            "A folder made by `gzoo simulate`.",
+            "Check --galaxies-from.",
+        )
+    facts = store.read_json(mark)
+    try:
+        table = pq.ParquetFile(folder / "truth.parquet")
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{folder / 'truth.parquet'} cannot be read: {error}.", "The truth of a simulation.", "Simulate it again."
+        ) from error
+    with table:
+        missing = [name for name in _SOURCE_COLUMNS if name not in table.schema_arrow.names]
+        n_rows = table.metadata.num_rows
+    if missing:
+        raise InputError(
+            f"{folder / 'truth.parquet'} has no column '{missing[0]}'.",
+            f"The truth of a simulation by this version of gzoo (simulator {SIMULATOR}).",
+            "Simulate it again.",
+        )
+    if n_rows < n:
+        raise InputError(f"{folder} has {n_rows} galaxies.", f"At least n, which is {n}.", "Pass a smaller n.")
+    return facts
+
+
+_SOURCE_COLUMNS = ("id_str", *(field.name for field in fields(Galaxy)))
+
+
+def _source_rows(folder: Path | None) -> Iterator[pa.RecordBatch | None]:
+    """The galaxies of another simulation, a block at a time; without one, None for ever."""
+    if folder is None:
+        while True:
+            yield None
+    with pq.ParquetFile(folder / "truth.parquet") as table:
+        yield from table.iter_batches(_BLOCK, columns=list(_SOURCE_COLUMNS))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """A Parquet file that grows by blocks and keeps few of them in memory."""
+
+    def __init__(self, path: Path, facts: dict[str, object], files: contextlib.ExitStack) -> None:
+        self._path, self._files = path, files
+        self._metadata = {b"gzoo": json.dumps(facts, sort_keys=True).encode()}
+        self._waiting: list[pa.RecordBatch] = []
+        self._n_waiting = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        if self._writer is None:
+            schema = batch.schema.with_metadata(self._metadata)
+            self._writer = self._files.enter_context(store.write_parquet(self._path, schema))
+        self._waiting.append(batch.replace_schema_metadata(self._metadata))
+        self._n_waiting += len(batch)
+        if self._n_waiting >= _ROWS_IN_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._writer is not None and self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+        self._waiting, self._n_waiting = [], 0
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Generator[BinaryIO]:
+    """A file to stream into that is whole or not there."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _written_or_removed(folder: Path) -> Generator[None]:
+    """Turn what the disk refuses into a clear error, and leave nothing of the work begun behind."""
+    partial = store.partial_name(folder.absolute())
+    was_begun = partial.exists()
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise GZooError(
+            "A worker process was killed, most likely for want of memory.",
+            "Workers that live until the end.",
+            "Run the same command again with fewer workers: it goes on where this one was.",
+        ) from error
+    except OSError as error:
+        if isinstance(error, GZooError):
+            raise
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if is_full or not was_begun:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial.with_name(partial.name + ".new"), ignore_errors=True)
+        raise WriteError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "Room on the disk: about 0.1 MB a galaxy, half of it for the pictures." if is_full else "A place to write.",
+            "What was begun is removed. Free some space, or choose another --out."
+            if is_full
+            else "Choose another --out.",
+        ) from error
 
 
 def _require(value: int, name: str, least: int) -> None:

@@ -1,423 +1,608 @@
-"""The camera: a picture of a galaxy as the Sloan Digital Sky Survey (SDSS) would have taken it.
+"""The camera: a picture of a galaxy as a survey would have taken it.
 
-Light is summed in nanomaggies per SDSS pixel in the bands i, r and g, blurred by the air, given the noise of
-the sky and shown as red, green and blue with the asinh stretch of Lupton et al. (2004, PASP 116, 133). As in
-GZ2, the cutout scales with the galaxy: 424 pixels of 0.02 radii each. A small galaxy is therefore an
-enlarged, blurred and blotchy one.
+Light is in nanomaggies per sensor pixel, in the three bands that the survey shows as red, green and blue. GalSim
+draws plain bulges, disks and companions in Fourier space, where blur is a product; bars, arms and whatever else
+no library knows (`gzoo.simulator.light`) join them there. Then come the noise of the sky and the asinh stretch of
+Lupton et al. (2004, PASP 116, 133) from astropy. As in the real campaigns, the cutout scales with the galaxy
+and the finished colour picture is enlarged to 424 pixels: a small galaxy is blurred and its noise blotchy.
 """
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from scipy import fft
 
+from gzoo.errors import MissingExtraError
+from gzoo.simulator import light as lights
 from gzoo.simulator.galaxies import Galaxy
+from gzoo.simulator.light import Plane, Sensor
+from gzoo.simulator.spectrum import band_fluxes, dimming
+from gzoo.simulator.survey import SIZE_PIXELS, SurveyView
+
+try:
+    import galsim
+    from astropy.visualization import make_lupton_rgb as _make_lupton_rgb
+except ImportError as error:
+    raise MissingExtraError(
+        f"{error.name} is not installed.", "The `simulate` extra.", "Type: pip install 'gzoo[simulate]'"
+    ) from error
 
 Picture = npt.NDArray[np.uint8]
-Plane = npt.NDArray[np.float32]
-"""One value per sensor pixel, shape (y, x)."""
+"""Red, green and blue, shape (424, 424, 3)."""
 
-SIZE_PIXELS = 424
-RADII_PER_PIXEL = 0.02  # of the Petrosian R90, see campaign_facts/gz2.toml
-SENSOR_PIXEL_ARCSEC = 0.396
-JPEG_QUALITY = 90
+# Its own annotations say whole numbers where it takes any.
+make_lupton_rgb = cast(Callable[..., npt.NDArray[np.uint8]], _make_lupton_rgb)
 
-# One value for each of i, r, g: the order of red, green, blue.
-# The sky is 20.3, 21.0 and 22.0 mag per square arcsec bright; here per sensor pixel.
-_SKY_NANOMAGGIES = np.array([1.20, 0.62, 0.25], np.float32)
-_ELECTRONS_PER_NANOMAGGY = np.array([690.0, 940.0, 870.0], np.float32)
-_READ_NOISE_ELECTRONS = np.array([9.0, 6.0, 6.0], np.float32)
-_STRETCH_SCALES = np.array([0.71, 0.88, 1.38], np.float32)
-_STRETCH_SOFTENING = 7.0
-_STRETCH_GAIN = 1.22
-# The sky is nearly black, so that half of its noise is lost as in the survey's own JPEGs.
-_STRETCH_BLACK = 0.002
+Waves = npt.NDArray[np.complex64]
+"""Fourier transform of planes, the last axis halved."""
+
+JPEG_QUALITY = 75
+_SURVEY_JPEG_QUALITY = 83
+_COMMENT = "A simulated galaxy, by gzoo"
 
 # Room for light from beyond the edge, and for the blur that wraps around in the Fourier transform.
 _MARGIN_PIXELS = 12
+# What is shown as grey: a galaxy of that g - r, at that part of the survey's range of redshifts.
+_REFERENCE_COLOUR, _REFERENCE_DISTANCE = 0.40, 0.3
 
 
-def picture(galaxy: Galaxy, rng: np.random.Generator) -> Picture:
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """How well each part of a galaxy stands out of blur and noise in one survey's pictures.
+
+    All are at least 0. For the parts, 1 is barely seen and 3 or more is clear: a signal over noise, lessened
+    where the part is no larger than the blur. A part that the galaxy does not have has 0.
+
+    Attributes:
+        resolution: Half-light radius over the sigma of the point spread function.
+        signal_to_noise: The galaxy's light within its half-light radius over the noise there.
+        bar: The bar against the disk.
+        arms: The spiral arms against the disk between them.
+        ring: The ring against the disk.
+        bulge: The bulge as a thing apart from the disk.
+        clumps: The bright clumps against what they lie in.
+        tails: Tidal tails and debris, disturbance included, against the sky.
+        companion: A second nucleus or merging galaxy.
+        dust: The lane of dust.
+    """
+
+    resolution: float
+    signal_to_noise: float
+    bar: float
+    arms: float
+    ring: float
+    bulge: float
+    clumps: float
+    tails: float
+    companion: float
+    dust: float
+
+
+def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Picture:
     """Take a picture of a galaxy, with its neighbours on the sky.
 
     Args:
         galaxy: What to look at.
-        rng: The source of noise, neighbours and of the clumps that no parameter of the galaxy describes.
+        survey: The survey that takes the picture.
+        rng: The source of noise, neighbours and of the scatter that no parameter of the galaxy describes.
 
     Returns:
         Red, green and blue, shape (424, 424, 3).
     """
-    light = scene(galaxy, rng)
-    seen = _blur(light, galaxy.seeing_arcsec / SENSOR_PIXEL_ARCSEC)
-    inner = seen[:, _MARGIN_PIXELS:-_MARGIN_PIXELS, _MARGIN_PIXELS:-_MARGIN_PIXELS]
-    colour = _stretch(inner + _noise(inner, rng))
+    pixel_arcsec = survey.picture_pixel_arcsec(galaxy.aperture_radius_arcsec)
+    if galaxy.artifact == "bad-zoom":
+        pixel_arcsec *= float(rng.choice((0.12, 0.2, 6.0)))
+    n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MOST_SENSOR_PIXELS)
+    clean = _clean_image(galaxy, survey, n_inner, rng)
+    colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
+    if survey.is_zoomed_from_jpeg:
+        colour = _through_jpeg(colour)
     # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
 
 
 def jpeg_bytes(picture: Picture) -> bytes:
-    """The picture as a JPEG file; the same picture gives the same bytes.
+    """The picture as a JPEG file that says that it is simulated; the same picture gives the same bytes.
 
     Args:
         picture: Red, green and blue, shape (y, x, 3).
     """
+    return picture_file(picture, ".jpg")
+
+
+def picture_file(picture: Picture, suffix: str) -> bytes:
+    """The picture as a file that says that it is simulated.
+
+    Args:
+        picture: Red, green and blue, shape (y, x, 3).
+        suffix: ".png" or else JPEG.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    if suffix == ".png":
+        said = PngInfo()
+        said.add_text("Comment", _COMMENT)
+        Image.fromarray(picture).save(buffer, "PNG", pnginfo=said, optimize=True)
+    else:
+        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
     return buffer.getvalue()
 
 
-def scene(galaxy: Galaxy, rng: np.random.Generator) -> Plane:
-    """The light above the air, before blur and noise.
+def _through_jpeg(picture: Picture) -> Picture:
+    """What a survey's own JPEG of its pixels leaves of a picture: little of the noise's colour."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=_SURVEY_JPEG_QUALITY)
+    return np.asarray(Image.open(buffer))
+
+
+# A bad zoom far out would else ask for thousands of pixels.
+_MOST_SENSOR_PIXELS = 900
+
+
+def clean_image(galaxy: Galaxy, survey: SurveyView, n_pixels: int) -> Plane:
+    """A galaxy alone, blurred but without noise, neighbours or artifacts: what a test can compare and integrate.
+
+    Args:
+        galaxy: What to look at.
+        survey: The survey that takes the picture.
+        n_pixels: Width and height, sensor pixels.
 
     Returns:
-        Nanomaggies per sensor pixel in i, r, g, shape (3, y, x), with a margin of 12 pixels on each side.
+        Nanomaggies per sensor pixel, shape (3, y, x).
     """
-    n_inner = round(SIZE_PIXELS * RADII_PER_PIXEL * galaxy.radius_arcsec / SENSOR_PIXEL_ARCSEC)
+    return _develop(_galaxy(galaxy, survey, n_pixels, np.random.default_rng(0)), galaxy, survey)
+
+
+def _clean_image(galaxy: Galaxy, survey: SurveyView, n_inner: int, rng: np.random.Generator) -> Plane:
     n_pixels = n_inner + 2 * _MARGIN_PIXELS
-    radius_pixels = galaxy.radius_arcsec / SENSOR_PIXEL_ARCSEC
-    light = np.zeros((3, n_pixels, n_pixels), np.float32)
-    if galaxy.is_artifact:
-        _add_bright_star(light, n_pixels / 2, n_pixels / 2, 10 ** rng.uniform(3.6, 4.6), rng.normal(0.6, 0.3))
+    if galaxy.artifact in {"star", "saturation"}:
+        scene = _Scene(np.zeros((3, n_pixels, n_pixels), np.float32), [])
     else:
-        _add_galaxy(light, galaxy, radius_pixels, rng)
-    _add_neighbours(light, n_pixels, rng)
-    return light
+        scene = _galaxy(galaxy, survey, n_pixels, rng)
+    _add_neighbours(scene.drawn, survey, rng)
+    _add_artifact(scene.drawn, galaxy, survey, rng)
+    seen = _develop(scene, galaxy, survey)
+    return seen[:, _MARGIN_PIXELS:-_MARGIN_PIXELS, _MARGIN_PIXELS:-_MARGIN_PIXELS]
 
 
-# Light ------------------------------------------------------------------------------------------------------
+# The galaxy ------------------------------------------------------------------------------------------------
 
-
-def _band_fluxes(flux: float, colour: float) -> Plane:
-    """Nanomaggies in i, r, g of a source with that flux in r and that g - r.
-
-    r - i follows g - r along a line, as it nearly does for galaxies.
-    """
-    r_minus_i = 0.42 * colour + 0.05
-    return np.array([flux * 10 ** (0.4 * r_minus_i), flux, flux * 10 ** (-0.4 * colour)], np.float32)
-
-
-def _add(light: Plane, shape: Plane, flux: float, colour: float) -> None:
-    total = float(shape.sum())
-    if total > 0.0 and flux > 0.0:
-        light += _band_fluxes(flux / total, colour)[:, None, None] * shape
+# GalSim's classes come without types.
+_Profile = Any
 
 
 @dataclass(frozen=True, slots=True)
-class _DiskFrame:
-    """Positions in the plane of the disk: lengths in radii, the angle in radians, each of shape (y, x)."""
+class _Scene:
+    """Light above the air.
 
-    along: Plane
-    across: Plane
-    radius: Plane
-    angle: Plane
+    Attributes:
+        drawn: Light drawn by us, nanomaggies per sensor pixel, shape (3, y, x).
+        profiles: GalSim profiles of unit flux, in sensor pixels about the middle, with their light in each band.
+    """
+
+    drawn: Plane
+    profiles: list[tuple[_Profile, Plane]]
 
 
-def _add_galaxy(light: Plane, galaxy: Galaxy, radius_pixels: float, rng: np.random.Generator) -> None:
-    """Add bulge, disk, bar, arms and whatever is odd."""
-    x, y = _sky_axes(light.shape[-1], radius_pixels, galaxy)
-    flux = 10 ** (0.4 * (22.5 - galaxy.magnitude))
-    disk = _disk_frame(x, y, galaxy)
-    clumps = _clouds(light.shape[-1], radius_pixels * 0.22, rng)
-    veil = _dust_veil(x, y, galaxy)
-    before = light.copy() if galaxy.dust_strength > 0.1 else None
+def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Generator) -> _Scene:
+    """Bulge, disk, bar, arms and whatever is odd."""
+    radius_pixels = galaxy.radius_arcsec / survey.sensor_pixel_arcsec
+    place = lights.sensor(n_pixels, radius_pixels, galaxy)
+    scene = _Scene(np.zeros((3, n_pixels, n_pixels), np.float32), [])
+    drawn = scene.drawn
+    flux = observed_flux(galaxy)
 
-    _add(light, _bulge(x, y, galaxy), flux * galaxy.bulge_fraction, galaxy.bulge_colour)
-    bar_share = 0.42 * galaxy.bar_strength**1.5
-    ring_share = 0.30 * galaxy.ring_strength**1.5
-    arm_share = 0.55 * galaxy.arm_strength if galaxy.n_arms else 0.0
-    clump_share = 0.75 * galaxy.irregularity**1.5
-    disk_flux = flux * galaxy.disk_fraction
-    smooth = _smooth_disk(x, y, disk, galaxy)
+    def fluxes(share: float, colour: float) -> Plane:
+        return band_fluxes(flux * share, colour, galaxy.redshift, survey.shown_nm)
+
+    def add(shape: Plane, share: float, colour: float) -> None:
+        total = float(shape.sum())
+        if total > 0.0:
+            drawn[:] += (fluxes(share, colour) / np.float32(total))[:, None, None] * shape
+
+    bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
+    body = 1.0 - bare
+    parts = _shares(galaxy)
     young_colour = galaxy.disk_colour - 0.18
-    for shape, share, colour in (
-        (smooth * _bar(disk, galaxy), bar_share, 0.5 * (galaxy.bulge_colour + galaxy.disk_colour)),
-        (_ring(disk, galaxy), ring_share * (1 - bar_share), young_colour),
-        (smooth * np.maximum(clumps - 0.4, 0.0) ** 2, clump_share * (1 - bar_share), young_colour - 0.1),
-    ):
-        if share > 0.003:
-            _add(light, shape.astype(np.float32), disk_flux * share, colour)
-    rest = disk_flux * (1 - bar_share) * (1 - ring_share) * (1 - clump_share)
-    # from the side arms overlap into one even band
-    arm_share *= 1.0 - 0.9 * _edge_on_share(galaxy)
-    if arm_share > 0.01:
-        _add(light, smooth * _arms(disk, clumps, galaxy), rest * arm_share, young_colour)
-    _add(light, smooth, rest * (1 - arm_share), galaxy.disk_colour)
+    turn = galaxy.position_angle * galsim.degrees
 
-    if before is not None:
-        # dust takes more of the blue light
-        for band, opacity in enumerate((0.7, 0.9, 1.15)):
-            light[band] = before[band] + (light[band] - before[band]) * np.exp(-opacity * veil)
-    if galaxy.disturbance > 0.15:
-        _add(light, _tail(x, y, galaxy), 0.16 * flux * galaxy.disturbance, galaxy.disk_colour)
+    in_disk = body * galaxy.disk_fraction
+    needs_shape = max(parts.arms, parts.bar, parts.clouds, galaxy.dust_strength - 0.1) > 0.01 or lights.is_bent(galaxy)
+    smooth = lights.disk(place, galaxy) if needs_shape else None
+    if galaxy.bulge_boxiness > 0.15:
+        add(lights.bulge(place, galaxy), body * galaxy.bulge_fraction, galaxy.bulge_colour)
+    elif galaxy.bulge_fraction > 0.003:
+        profile = galsim.Sersic(_table_index(galaxy.bulge_sersic), galaxy.bulge_radius * radius_pixels)
+        # GalSim keeps the area of the ellipse; here the half-light radius is along the long axis.
+        profile = profile.shear(q=galaxy.bulge_axis_ratio, beta=turn).dilate(galaxy.bulge_axis_ratio**0.5)
+        scene.profiles.append((profile, fluxes(body * galaxy.bulge_fraction, galaxy.bulge_colour)))
+    if smooth is None or not lights.is_bent(galaxy):
+        profile = galsim.InclinedExponential(
+            galaxy.inclination * galsim.degrees,
+            scale_radius=galaxy.disk_scale * radius_pixels,
+            scale_h_over_r=galaxy.disk_thickness,
+        ).rotate(turn)
+        scene.profiles.append((profile, fluxes(in_disk * parts.plain, galaxy.disk_colour)))
+    else:
+        add(smooth, in_disk * parts.plain, galaxy.disk_colour)
+
+    if smooth is not None:
+        clumpiness = lights.clouds(n_pixels, radius_pixels * 0.22, rng)
+        if parts.bar > 0.003:
+            mixed = 0.5 * (galaxy.bulge_colour + galaxy.disk_colour)
+            add(smooth * lights.bar(place, galaxy), in_disk * parts.bar, mixed)
+        if parts.clouds > 0.003:
+            patchy = smooth * np.maximum(clumpiness - np.float32(0.4), 0) ** 2
+            add(patchy, in_disk * parts.clouds, young_colour - 0.1)
+        if parts.arms > 0.003:
+            add(smooth * lights.arms(place, clumpiness, galaxy), in_disk * parts.arms, young_colour)
+    if parts.ring > 0.003:
+        add(lights.ring(place, galaxy), in_disk * parts.ring, young_colour)
+    for clump in lights.clumps(galaxy, rng):
+        x, y = _on_sensor(clump.x, clump.y, place, galaxy.position_angle)
+        light = fluxes(bare * clump.share, galaxy.disk_colour - 0.15)
+        lights.add_blob(drawn, x, y, clump.radius * radius_pixels, 0.9, 0.0, light)
+    if galaxy.dust_strength > 0.1 and smooth is not None:
+        _take_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
+
+    tails = 0.10 * galaxy.disturbance * (galaxy.disturbance > 0.15) + 0.26 * galaxy.tail_strength
+    if tails > 0.02:
+        add(lights.tail(place, galaxy), tails, galaxy.disk_colour)
     if galaxy.companion_strength > 0.0:
-        _add_companion(light, galaxy, radius_pixels, flux)
+        if galaxy.merger_strength > 0.05:
+            add(lights.bridge(place, galaxy), 0.16 * galaxy.merger_strength * galaxy.companion_strength, young_colour)
+        light = fluxes(galaxy.companion_strength, 0.5 * (galaxy.bulge_colour + galaxy.disk_colour))
+        size = 0.24 * radius_pixels * (0.55 + 0.45 * galaxy.companion_strength)
+        where = galaxy.companion_distance, galaxy.companion_angle
+        turn = galaxy.companion_angle + 60
+        scene.profiles.extend(_companion(place, where, size, turn, light, galaxy.position_angle))
+    if galaxy.overlap_strength > 0.0:
+        light = fluxes(galaxy.overlap_strength, galaxy.bulge_colour)
+        where = rng.uniform(0.45, 0.95), rng.uniform(0.0, 360.0)
+        scene.profiles.extend(_companion(place, where, 0.2 * radius_pixels, rng.uniform(0.0, 180.0), light, 0.0))
     if galaxy.arc_strength > 0.0:
-        _add(light, _lens_arc(x, y), 0.10 * flux * galaxy.arc_strength, 0.15)
+        add(lights.lens_arc(place), 0.10 * galaxy.arc_strength, 0.15)
+    return scene
 
 
-def _sky_axes(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> tuple[Plane, Plane]:
-    """Positions along the galaxy's long and short axis, in radii; disturbed galaxies get a bent frame."""
-    line = ((np.arange(n_pixels) + 0.5 - n_pixels / 2) / radius_pixels).astype(np.float32)
-    angle = np.radians(galaxy.position_angle)
-    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    x = line[None, :] * cosine + line[:, None] * sine
-    y = line[:, None] * cosine - line[None, :] * sine
-    if galaxy.disturbance > 0.1:
-        bend = np.float32(0.2 * galaxy.disturbance)
-        y = y + bend * (x * np.abs(x) / (1 + x * x) + 0.8 * x * x / (1 + x * x))
-        x = x + bend * 0.6 * y
-    return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+def observed_flux(galaxy: Galaxy) -> float:
+    """Nanomaggies of a galaxy in the band to which its own r light is shifted: dimmed by its redshift."""
+    return 10 ** (0.4 * (22.5 - galaxy.magnitude - dimming(galaxy.redshift)))
 
 
-def _disk_frame(x: Plane, y: Plane, galaxy: Galaxy) -> _DiskFrame:
-    across = y / np.float32(_disk_axis_ratio(galaxy))
-    if not galaxy.arm_winds_left:
-        across = -across
-    return _DiskFrame(x, across, np.hypot(x, across) + np.float32(1e-4), np.arctan2(across, x))
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """How the disk's light divides; the parts sum to 1."""
+
+    bar: float
+    ring: float
+    clouds: float
+    arms: float
+    plain: float
 
 
-def _disk_axis_ratio(galaxy: Galaxy) -> float:
-    """Apparent short over long axis of a disk that is as thick as it is, seen at that inclination."""
-    return float(np.hypot(np.cos(np.radians(galaxy.inclination)), 0.7 * galaxy.disk_thickness))
+def _shares(galaxy: Galaxy) -> _Shares:
+    bar = 0.42 * galaxy.bar_strength**1.5
+    ring = 0.30 * galaxy.ring_strength**1.5 * (1 - bar)
+    clouds = 0.75 * galaxy.irregularity**1.5 * (1 - bar)
+    rest = 1 - bar - ring - clouds
+    # from the side arms overlap into one even band
+    arms = 0.55 * galaxy.arm_strength * (1.0 - 0.9 * lights.edge_on_share(galaxy)) if galaxy.n_arms else 0.0
+    return _Shares(bar, ring, clouds, rest * arms, rest * (1 - arms))
 
 
-def _bulge(x: Plane, y: Plane, galaxy: Galaxy) -> Plane:
-    """A Sersic profile; its outline goes from an ellipse to a box."""
-    power = 2.0 + 1.6 * galaxy.bulge_boxiness
-    outline = np.abs(x) ** power + np.abs(y / np.float32(galaxy.bulge_axis_ratio)) ** power
-    # Half a pixel of softening, so that a steep cusp does not depend on where pixel centres happen to fall.
-    softening = 0.5 * SENSOR_PIXEL_ARCSEC / galaxy.radius_arcsec
-    radius = (outline ** np.float32(2.0 / power) + np.float32(softening**2)) ** np.float32(0.5)
-    in_half_light_radii = radius.astype(np.float32, copy=False) / np.float32(galaxy.bulge_radius)
-    return _sersic(in_half_light_radii, galaxy.bulge_sersic)
+def _table_index(sersic_index: float) -> float:
+    """The nearest index of which GalSim keeps a table from picture to picture: each new one costs milliseconds."""
+    return round(sersic_index * 5) / 5
 
 
-def _sersic(radius: Plane, index: float) -> Plane:
-    """Sersic profile against radius in half-light radii (approximation of Ciotti & Bertin 1999)."""
-    steepness = 2.0 * index - 1.0 / 3.0 + 0.009876 / index
-    return np.exp(-np.float32(steepness) * (radius ** np.float32(1.0 / index)))
+def _on_sensor(x: float, y: float, place: Sensor, position_angle: float) -> tuple[float, float]:
+    """Pixel of a place given along the galaxy's axes, in radii."""
+    angle = math.radians(position_angle)
+    right, down = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
+    middle = place.n_pixels / 2
+    return middle + right * place.radius_pixels, middle + down * place.radius_pixels
 
 
-def _smooth_disk(x: Plane, y: Plane, disk: _DiskFrame, galaxy: Galaxy) -> Plane:
-    """An exponential disk; near edge-on it turns into the profile of a thick one seen through its side."""
-    scale = np.float32(galaxy.disk_scale)
-    tilted = np.exp(-disk.radius / scale)
-    edge_on_share = _edge_on_share(galaxy)
-    if edge_on_share < 0.02:
-        return tilted
-    along = np.abs(x) / scale
-    height = np.abs(y) / np.float32(galaxy.disk_scale * max(_disk_axis_ratio(galaxy), 0.06))
-    # The integral through an exponential disk is r K1(r); this closed form is within 3 % of it.
-    column = np.sqrt(1 + np.float32(np.pi / 2) * along) * np.exp(-along)
-    side = column / np.cosh(np.minimum(height, 40.0)) ** 2
-    return ((1 - edge_on_share) * tilted + edge_on_share * side).astype(np.float32)
+def _companion(
+    place: Sensor, where: tuple[float, float], radius: float, turn: float, fluxes: Plane, position_angle: float
+) -> list[tuple[_Profile, Plane]]:
+    """Another galaxy, of that half-light radius in pixels, at a (distance, angle) in radii and degrees."""
+    distance, angle = where[0] * place.radius_pixels, math.radians(where[1] + position_angle)
+    shift = distance * math.cos(angle), distance * math.sin(angle)
+    disk = galsim.Exponential(half_light_radius=1.25 * radius).shear(q=0.6, beta=turn * galsim.degrees)
+    bulge = galsim.DeVaucouleurs(half_light_radius=0.45 * radius)
+    half = np.float32(0.5)
+    return [(disk.shift(*shift), half * fluxes), (bulge.shift(*shift), half * fluxes)]
 
 
-def _edge_on_share(galaxy: Galaxy) -> float:
-    """How much of the side view a disk shows: 1 edge-on, 0.5 at 78 degrees, 0 face-on."""
-    return float(1.0 / (1.0 + np.exp((np.cos(np.radians(galaxy.inclination)) - 0.2) / 0.04)))
+def _take_by_dust(drawn: Plane, smooth: Plane, place: Sensor, galaxy: Galaxy, fluxes: Plane) -> None:
+    """Take from the picture what a lane of dust takes from the disk behind it; it takes more of the blue light."""
+    veil = lights.dust_veil(place, galaxy)
+    behind = smooth / np.float32(smooth.sum())
+    for band, opacity in enumerate((0.7, 0.9, 1.15)):
+        drawn[band] -= fluxes[band] * behind * (1 - np.exp(-np.float32(opacity) * veil))
 
 
-def _bar(disk: _DiskFrame, galaxy: Galaxy) -> Plane:
-    """Contrast of a bar against the disk: a long box with soft ends."""
-    angle = np.radians(galaxy.bar_angle)
-    along = disk.along * np.float32(np.cos(angle)) + disk.across * np.float32(np.sin(angle))
-    across = disk.across * np.float32(np.cos(angle)) - disk.along * np.float32(np.sin(angle))
-    length = np.float32(galaxy.bar_length)
-    outline = (along / length) ** 4 + (across / (np.float32(0.24) * length)) ** 2
-    # undo part of the disk's fall, for bars are flat along their length
-    return np.exp(-outline + np.minimum(disk.radius / np.float32(galaxy.disk_scale), 2.0) * np.float32(0.7))
+# The sky around --------------------------------------------------------------------------------------------
 
 
-def _arms(disk: _DiskFrame, clumps: Plane, galaxy: Galaxy) -> Plane:
-    """Contrast of logarithmic spiral arms against the disk; they leave from the ends of a bar."""
-    start = galaxy.bar_length * (0.9 if galaxy.bar_strength > 0.25 else 0.5)
-    winding = np.float32(1.0 / np.tan(np.radians(galaxy.arm_pitch)))
-    unwound = winding * np.log(disk.radius / np.float32(start))
-    turn = disk.angle - np.float32(np.radians(galaxy.bar_angle)) - unwound
-    wobble = np.float32(1.2 + 2.6 * galaxy.arm_patchiness) * (clumps - np.float32(0.5))
-    phase = np.float32(galaxy.n_arms) * turn + wobble
-    # A crest narrower than a cosine; with more arms there is less room, so they get broader in phase.
-    crest = np.exp(np.float32(4.0 / max(1.0, galaxy.n_arms / 2) ** 0.5) * (np.cos(phase) - 1))
-    begin = 1 / (1 + np.exp(-(disk.radius - np.float32(start)) / np.float32(0.05)))
-    rise = np.exp(np.minimum(disk.radius, 1.1) / np.float32(galaxy.disk_scale * 2.6))
-    patches = 1 + np.float32(galaxy.arm_patchiness) * (2.4 * clumps**2 - np.float32(0.7))
-    return (crest * begin * rise * np.maximum(patches, 0.05)).astype(np.float32)
-
-
-def _ring(disk: _DiskFrame, galaxy: Galaxy) -> Plane:
-    return np.exp(-(((disk.radius - np.float32(galaxy.ring_radius)) / np.float32(0.085)) ** 2))
-
-
-def _dust_veil(x: Plane, y: Plane, galaxy: Galaxy) -> Plane:
-    """Optical depth of a lane of dust along the long axis; it shows where the disk is seen from its side."""
-    slant = np.cos(np.radians(galaxy.inclination))
-    width = np.float32(0.055 + 0.05 * slant)
-    depth = np.float32(3.2 * galaxy.dust_strength * max(0.25, 1.0 - slant))
-    lane = np.exp(-(((y - np.float32(0.25 * slant * galaxy.disk_scale)) / width) ** 2))
-    return depth * lane * np.exp(-((x / np.float32(0.9)) ** 4))
-
-
-def _tail(x: Plane, y: Plane, galaxy: Galaxy) -> Plane:
-    """A tidal tail that leaves along a wide spiral and fades."""
-    radius = np.hypot(x, y) + np.float32(1e-3)
-    turn = np.arctan2(y, x) - np.float32(np.radians(galaxy.companion_angle)) - np.float32(0.9) * np.log(radius)
-    crest = np.exp(np.float32(9.0) * (np.cos(turn) - 1))
-    return crest * np.exp(-(((radius - np.float32(1.05)) / np.float32(0.42)) ** 2))
-
-
-def _lens_arc(x: Plane, y: Plane) -> Plane:
-    radius = np.hypot(x, y)
-    return np.exp(-(((radius - np.float32(0.8)) / np.float32(0.05)) ** 2) + 3 * (np.cos(np.arctan2(y, x)) - 1))
-
-
-def _add_companion(light: Plane, galaxy: Galaxy, radius_pixels: float, flux: float) -> None:
-    angle = np.radians(galaxy.companion_angle)
-    centre = light.shape[-1] / 2
-    distance = galaxy.companion_distance * radius_pixels
-    colour = 0.5 * (galaxy.bulge_colour + galaxy.disk_colour)
-    size = 0.16 * radius_pixels * (0.6 + galaxy.companion_strength)
-    place = centre + distance * np.cos(angle), centre + distance * np.sin(angle)
-    _add_blob(light, *place, size, 0.75, galaxy.companion_angle + 60, galaxy.companion_strength * flux, colour)
-
-
-def _clouds(n_pixels: int, size_pixels: float, rng: np.random.Generator) -> Plane:
-    """Smooth random structure between 0 and 1 at about that size, shape (y, x)."""
-    n_cells = max(6, round(n_pixels / size_pixels))
-    coarse = Image.fromarray(rng.random((n_cells, n_cells), np.float32))
-    fine = Image.fromarray(rng.random((2 * n_cells, 2 * n_cells), np.float32))
-    bicubic, shape = Image.Resampling.BICUBIC, (n_pixels, n_pixels)
-    mixed = 0.6 * np.asarray(coarse.resize(shape, bicubic)) + 0.4 * np.asarray(fine.resize(shape, bicubic))
-    return np.clip(mixed, 0.0, 1.0).astype(np.float32)
-
-
-# The sky around ---------------------------------------------------------------------------------------------
-
-
-def _add_neighbours(light: Plane, n_pixels: int, rng: np.random.Generator) -> None:
-    """Stars and small galaxies, as many as the area of sky holds."""
-    area_square_arcmin = (n_pixels * SENSOR_PIXEL_ARCSEC / 60) ** 2
-    for _ in range(rng.poisson(2.2 * area_square_arcmin)):
+def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) -> None:
+    """Stars and small galaxies, as many as the area of sky holds down to the survey's depth."""
+    n_pixels = drawn.shape[-1]
+    area_square_arcmin = (n_pixels * survey.sensor_pixel_arcsec / 60) ** 2
+    faintest, farthest = survey.depth_mag[1], max(0.5, survey.redshifts[1])
+    # Counts per magnitude rise by 10^0.2 for stars and by 10^0.38 for galaxies.
+    n_stars = rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
+    for _ in range(n_stars):
         x, y = rng.uniform(0, n_pixels, 2)
         # Stars are blue dwarfs or red dwarfs; few lie between.
         colour = rng.normal(0.35, 0.15) if rng.random() < 0.45 else rng.normal(1.3, 0.15)
-        _add_point(light, x, y, 10 ** rng.uniform(0.2, 2.6), colour)
-    for _ in range(rng.poisson(4.0 * area_square_arcmin)):
+        flux = 10 ** (0.4 * (22.5 - faintest) + rng.uniform(0.3, 2.75))
+        lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
+    n_galaxies = rng.poisson(min(6.0 * 10 ** (0.38 * (faintest - 22.9)) * area_square_arcmin, 60.0))
+    for _ in range(n_galaxies):
         x, y = rng.uniform(0, n_pixels, 2)
-        size, ratio, angle = (
-            float(rng.lognormal(math.log(2.2), 0.3)),
-            rng.uniform(0.35, 1.0),
-            rng.uniform(0, 180),
-        )
-        _add_blob(light, x, y, size, ratio, angle, 10 ** rng.normal(0.75, 0.4), rng.normal(0.75, 0.3))
-    if rng.random() < 0.06 * area_square_arcmin:
+        flux = 10 ** (0.4 * (22.5 - faintest) + rng.normal(0.9, 0.4))
+        radius = rng.lognormal(math.log(0.9 * 10 ** (-0.07 * (faintest - 22.9))), 0.3)
+        light = band_fluxes(flux, rng.normal(0.55, 0.2), rng.uniform(0.1, farthest), survey.shown_nm)
+        shape = rng.uniform(0.35, 1.0), rng.uniform(0, 180)
+        lights.add_blob(drawn, x, y, max(radius / survey.sensor_pixel_arcsec, 0.8), *shape, light)
+    if rng.random() < 0.09 * area_square_arcmin:
         # near the border, for in the middle it would have kept the galaxy out of the catalogue
-        x, y = rng.uniform(0, n_pixels), rng.choice((0.06, 0.94)) * n_pixels
+        x, y = rng.uniform(0, n_pixels), rng.choice((0.04, 0.96)) * n_pixels
         x, y = (x, y) if rng.random() < 0.5 else (y, x)
-        _add_bright_star(light, x, y, 10 ** rng.uniform(3.2, 4.2), rng.normal(0.7, 0.4))
+        _add_bright_star(drawn, x, y, 10 ** rng.uniform(3.0, 4.0), rng.normal(0.7, 0.4), survey, rng)
 
 
-def _add_point(light: Plane, x: float, y: float, flux: float, colour: float) -> None:
-    """Share a point source among the four nearest pixels, so that stars do not sit on a grid."""
-    column, row = int(x - 0.5), int(y - 0.5)
-    if not (0 <= column < light.shape[2] - 1 and 0 <= row < light.shape[1] - 1):
-        return
-    right, below = x - 0.5 - column, y - 0.5 - row
-    weights = np.outer([1 - below, below], [1 - right, right]).astype(np.float32)
-    light[:, row : row + 2, column : column + 2] += _band_fluxes(flux, colour)[:, None, None] * weights
-
-
-def _offsets(light: Plane, x: float, y: float) -> tuple[Plane, Plane]:
-    """Distances of pixel centres from a place, across of shape (1, x) and down of shape (y, 1), pixels."""
-    _, height, width = light.shape
-    across = np.arange(width, dtype=np.float32) + np.float32(0.5 - x)
-    down = np.arange(height, dtype=np.float32) + np.float32(0.5 - y)
-    return across[None, :], down[:, None]
-
-
-def _add_blob(
-    light: Plane, x: float, y: float, size: float, axis_ratio: float, angle: float, flux: float, colour: float
+def _add_bright_star(
+    drawn: Plane, x: float, y: float, noises: float, colour: float, survey: SurveyView, rng: np.random.Generator
 ) -> None:
-    """Add a small exponential galaxy of that half-light radius in pixels, in a window around it."""
-    reach = int(5 * size) + 2
-    left, top = max(0, int(x) - reach), max(0, int(y) - reach)
-    window = light[:, top : int(y) + reach, left : int(x) + reach]
-    across, down = _offsets(window, x - left, y - top)
-    cosine, sine = np.float32(np.cos(np.radians(angle))), np.float32(np.sin(np.radians(angle)))
-    long, short = across * cosine + down * sine, (down * cosine - across * sine) / np.float32(axis_ratio)
-    profile = _sersic(np.hypot(long, short).astype(np.float32, copy=False) / np.float32(size), 1.3)
-    # the flux belongs to the whole profile, even where the frame cuts it
-    whole = 2 * np.pi * size**2 * axis_ratio * 0.22
-    window += _band_fluxes(flux / whole, colour)[:, None, None] * profile
+    """Add a star with the halo and the diffraction spikes of the telescope, its flux in units of the sky's noise."""
+    flux = 30.0 * noises * survey.noise_nanomaggies()[1]
+    lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
+    lights.add_halo(drawn, x, y, 5.0, band_fluxes(0.04 * flux, colour + 0.3, 0.0, survey.shown_nm))
+    reach = 4 + 0.10 * noises**0.6
+    turn = 45.0 + rng.normal(0.0, 3.0)
+    lights.add_spikes(drawn, x, y, reach, turn, band_fluxes(0.02 * flux, colour, 0.0, survey.shown_nm))
 
 
-def _add_bright_star(light: Plane, x: float, y: float, flux: float, colour: float) -> None:
-    """Add a star with the halo and the diffraction spikes of the telescope's four-armed spider."""
-    _add_point(light, x, y, flux, colour)
-    across, down = _offsets(light, x, y)
-    distance = np.hypot(across, down)
-    halo = (1 + (distance / 5) ** 2) ** np.float32(-1.5)
-    reach = np.float32(6 + 0.12 * flux**0.6)
-    turned = np.stack((across + down, across - down)) * np.float32(np.sqrt(0.5))
-    spikes = np.exp(-((turned / np.float32(0.8)) ** 2)).sum(axis=0) * np.exp(-distance / reach)
-    # Both are scaled by their integral over the whole plane, for the star may stand at the border.
-    light += _band_fluxes(0.04 * flux / (50 * np.pi), colour + 0.3)[:, None, None] * halo
-    light += _band_fluxes(0.02 * flux / (5.7 * float(reach)), colour)[:, None, None] * spikes
+def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> None:
+    """Add what spoils the picture before air and telescope blur it."""
+    n_pixels = drawn.shape[-1]
+    middle = n_pixels / 2
+    noise = np.array(survey.noise_nanomaggies(), np.float32)
+    match galaxy.artifact:
+        case "star":
+            _add_bright_star(drawn, middle, middle, 10 ** rng.uniform(2.4, 3.5), rng.normal(0.6, 0.3), survey, rng)
+        case "saturation":
+            _add_bright_star(drawn, middle, middle, 10 ** rng.uniform(3.8, 4.4), rng.normal(0.6, 0.3), survey, rng)
+            strength = np.array([0.9, 1.0, 0.8], np.float32) * 900 * noise
+            lights.add_bleed(drawn, middle, middle, rng.uniform(0.2, 0.6) * n_pixels, strength)
+        case "spikes":
+            x, y = middle + rng.uniform(0.15, 0.4, 2) * n_pixels * rng.choice((-1, 1), 2)
+            _add_bright_star(drawn, x, y, 10 ** rng.uniform(4.3, 4.8), rng.normal(0.6, 0.3), survey, rng)
+            light = band_fluxes(3e3 * n_pixels * float(noise[1]), 0.5, 0.0, survey.shown_nm)
+            lights.add_spikes(drawn, x, y, 0.3 * n_pixels, 45.0 + rng.normal(0.0, 8.0), light)
+        case "scattered":
+            x, y = middle + rng.uniform(0.5, 0.8, 2) * n_pixels * rng.choice((-1, 1), 2)
+            area = 2 * math.pi * (0.25 * n_pixels) ** 2
+            tint = np.exp(rng.normal(0.0, 0.4, 3)).astype(np.float32)
+            lights.add_halo(drawn, x, y, 0.25 * n_pixels, tint * noise * np.float32(rng.uniform(40, 160) * area))
+        case "ghost":
+            x, y = middle + rng.uniform(-0.2, 0.2, 2) * n_pixels
+            tint = np.exp(rng.normal(0.0, 0.7, 3)).astype(np.float32)
+            lights.add_ghost(drawn, x, y, rng.uniform(0.15, 0.3) * n_pixels, tint * noise * np.float32(8.0))
+        case "trail":
+            # A survey looks through its filters one after another: what moves is caught in one of them.
+            tint = np.zeros(3, np.float32)
+            tint[int(rng.integers(3))] = 1.0
+            x, y = middle + rng.uniform(-0.12, 0.12, 2) * n_pixels
+            brightness = (tint + np.float32(0.05)) * noise * np.float32(rng.uniform(15, 80))
+            lights.add_line(drawn, x, y, rng.uniform(0, 180), rng.uniform(0.8, 2.0), brightness)
+        case _:
+            pass
 
 
-# Air, sensor, print -----------------------------------------------------------------------------------------
+# Air, sensor, print ----------------------------------------------------------------------------------------
 
 
-def _blur(light: Plane, fwhm_pixels: float) -> Plane:
-    """Convolve with a Moffat profile (beta 3, the wings of a real point source), shape (3, y, x)."""
-    n_pixels = light.shape[-1]
-    n_fast = _fast_size(n_pixels)
-    line = np.fft.fftfreq(n_fast, 1 / n_fast).astype(np.float32)
-    beta = 3.0
-    core = fwhm_pixels / (2 * np.sqrt(2 ** (1 / beta) - 1))
-    spread = (1 + (line[None, :] ** 2 + line[:, None] ** 2) / np.float32(core**2)) ** np.float32(-beta)
-    transfer = np.fft.rfft2(spread / spread.sum())
-    blurred = np.fft.irfft2(np.fft.rfft2(light, (n_fast, n_fast)) * transfer, (n_fast, n_fast))
-    return np.maximum(blurred[:, :n_pixels, :n_pixels], 0.0).astype(np.float32)
+def blur(seeing_arcsec: float, survey: SurveyView) -> _Profile:
+    """The point spread function in sensor pixels: air and sensor on the ground, a mirror's diffraction above it."""
+    fwhm_pixels = seeing_arcsec / survey.sensor_pixel_arcsec
+    if survey.is_above_air:
+        # A mirror with the shadow of a secondary one, and the jitter and charge diffusion that soften its rings.
+        airy = galsim.Airy(lam_over_diam=0.85 * fwhm_pixels / 1.03, obscuration=0.3)
+        return galsim.Convolve(airy, galsim.Gaussian(fwhm=0.5 * fwhm_pixels))
+    return galsim.Kolmogorov(fwhm=fwhm_pixels)
 
 
-def _fast_size(n_pixels: int) -> int:
-    """The next size without prime factors above 5, where the Fourier transform is fast."""
-    size = n_pixels
-    while True:
-        rest = size
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 1
+def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
+    """Blur a scene, shape (3, y, x)."""
+    n_pixels = scene.drawn.shape[-1]
+    n_fast = 2 * cast(int, fft.next_fast_len((n_pixels + 1) // 2, real=True))
+    transfer = _waves(galsim.Convolve(blur(galaxy.seeing_arcsec, survey), galsim.Pixel(1.0)), n_fast)
+    waves = cast(Waves, fft.rfft2(scene.drawn, (n_fast, n_fast)))
+    if scene.profiles:
+        # GalSim's profiles lie about the corner of the first pixel; move them to the middle of the sensor.
+        line = fft.fftfreq(n_fast), fft.rfftfreq(n_fast)
+        shift = (n_pixels - 1) / 2
+        down, across = (np.exp(-2j * np.pi * shift * one).astype(np.complex64) for one in line)
+        centred = np.zeros_like(waves)
+        for profile, fluxes in scene.profiles:
+            centred += fluxes[:, None, None] * _waves(profile, n_fast)
+        waves += centred * (down[:, None] * across[None, :])
+    seen = cast(Plane, fft.irfft2(waves * transfer, (n_fast, n_fast)))[:, :n_pixels, :n_pixels]
+    return np.maximum(seen, np.float32(0.0))
 
 
-def _noise(light: Plane, rng: np.random.Generator) -> Plane:
-    """Noise of the photons and of the read-out, nanomaggies, shape (3, y, x).
+def _waves(profile: _Profile, n_pixels: int) -> Waves:
+    """Fourier transform of a GalSim profile, in the order of `scipy.fft.rfft2`."""
+    half = n_pixels // 2
+    image = galsim.ImageCF(galsim.BoundsI(0, half, -half, half - 1), scale=2 * math.pi / n_pixels)
+    profile.drawKImage(image=image, recenter=False)
+    return fft.ifftshift(image.array, axes=0)
 
-    The sky alone gives over 200 electrons in every pixel, where Poisson counts are Gaussian to a percent.
+
+def _expose(light: Plane, survey: SurveyView, rng: np.random.Generator) -> Plane:
+    """Add what the sky leaves when its mean is taken away, and the noise of its photons and the galaxy's.
+
+    Even a sensor pixel of dark sky gathers hundreds of electrons, where Poisson counts are Gaussian to a percent.
     """
-    electrons = (light + _SKY_NANOMAGGIES[:, None, None]) * _ELECTRONS_PER_NANOMAGGY[:, None, None]
-    deviation = np.sqrt(electrons + _READ_NOISE_ELECTRONS[:, None, None] ** 2)
+    noise = np.array(survey.noise_nanomaggies(), np.float32)[:, None, None]
+    sky = np.array(survey.sky_nanomaggies(), np.float32)[:, None, None]
+    noise = noise * np.float32(rng.lognormal(0.0, 0.15))
     standard = rng.standard_normal(light.shape, np.float32)
-    return standard * deviation / _ELECTRONS_PER_NANOMAGGY[:, None, None]
+    line = np.linspace(-0.5, 0.5, light.shape[-1], dtype=np.float32)
+    slope = (0.25 * rng.standard_normal((2, 3), np.float32))[:, :, None, None]
+    left = (0.25 * rng.standard_normal(3, np.float32))[:, None, None]
+    uneven = left + slope[0] * line[None, None, :] + slope[1] * line[None, :, None]
+    return light + noise * (standard * np.sqrt(1 + np.maximum(light, 0) / sky) + uneven)
 
 
-def _stretch(light: Plane) -> Picture:
+def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Plane:
+    """Add what happens in the sensor and after it, and is never blurred."""
+    n_pixels = image.shape[-1]
+    if galaxy.artifact == "ray":
+        noise = survey.noise_nanomaggies()
+        for _ in range(int(rng.integers(3, 9))):
+            x, y = rng.uniform(0.25, 0.75, 2) * n_pixels
+            angle, length, band = rng.uniform(0, 2 * math.pi), rng.uniform(3, 0.25 * n_pixels), int(rng.integers(3))
+            steps = np.arange(0.0, length, 0.5)
+            columns = np.clip(x + steps * math.cos(angle), 0, n_pixels - 1).astype(int)
+            rows = np.clip(y + steps * math.sin(angle), 0, n_pixels - 1).astype(int)
+            image[band, rows, columns] += rng.uniform(50, 300) * noise[band]
+    elif galaxy.artifact == "other":
+        # One band is missing in part of the picture, and another does not lie over the rest.
+        cut = int(rng.uniform(0.35, 0.65) * n_pixels)
+        image[int(rng.integers(3)), :, :cut] = 0.0
+        band, shift = int(rng.integers(3)), max(2, round(0.03 * n_pixels))
+        image[band] = np.roll(image[band], (shift, -shift), (0, 1))
+    return image
+
+
+def _stretch(light: Plane, survey: SurveyView) -> Picture:
     """Red, green and blue, shape (y, x, 3); the asinh stretch compresses light and keeps its colour."""
-    scaled = light * _STRETCH_SCALES[:, None, None] + np.float32(_STRETCH_BLACK)
-    intensity = np.maximum(scaled.mean(axis=0), np.float32(1e-6))
-    softened = np.float32(_STRETCH_SOFTENING) * intensity
-    shown = scaled * (np.float32(_STRETCH_GAIN) * np.arcsinh(softened) / softened)
-    # A saturated pixel whitens the more light it got: cores of stars are white, their rims coloured.
-    peak = np.maximum(shown.max(axis=0), 1.0)
-    shown = 1 - (1 - shown / peak) / peak ** np.float32(1.5)
-    return (np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8).transpose(1, 2, 0)
+    nearest, farthest = survey.redshifts
+    redshift = nearest + _REFERENCE_DISTANCE * (farthest - nearest)
+    reference = band_fluxes(1.0, _REFERENCE_COLOUR, redshift, survey.shown_nm)
+    noise = survey.noise_nanomaggies()[1]
+    scaled = light * (reference[1] / reference / np.float32(noise))[:, None, None]
+    softening = survey.lupton_softening
+    # At the dark end the curve rises by 255 x 0.1 Q / (stretch x asinh(0.1 Q)).
+    stretch = 255 * 0.1 * softening / math.asinh(0.1 * softening) / survey.grey_of_noise
+    minimum = -survey.black_noises
+    with np.errstate(invalid="ignore"):  # where there is no light at all it divides 0 by 0, and puts 0 there
+        return make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
+
+
+# What can be seen ------------------------------------------------------------------------------------------
+
+# Contrast below which an eye sees nothing, however much light there is.
+_FAINTEST_CONTRAST = 0.07
+
+
+def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
+    """How well each part of the galaxy can be seen in this survey, by a simple estimate.
+
+    A part stands out by its contrast: its own brightness over that of what lies around it, lessened where it is
+    narrower than the blur. It is weighed against the noise averaged over its area, and against the least contrast
+    that eyes notice.
+
+    Args:
+        galaxy: What is looked at.
+        survey: The survey that takes the picture.
+    """
+    radius = galaxy.radius_arcsec
+    half_light = galaxy.half_light_radius_arcsec
+    sigma = galaxy.seeing_arcsec / 2.3548
+    tilt = disk_tilt = galaxy.disk_axis_ratio
+    face_on = 1.0 - 0.9 * lights.edge_on_share(galaxy)
+    parts = _shares(galaxy)
+    flux = float(band_fluxes(observed_flux(galaxy), galaxy.disk_colour, galaxy.redshift, survey.shown_nm)[1])
+    noise_per_arcsec = survey.noise_nanomaggies()[1] / survey.sensor_pixel_arcsec
+    sky_per_square_arcsec = survey.sky_nanomaggies()[1] / survey.sensor_pixel_arcsec**2
+
+    disk_light = flux * galaxy.disk_fraction
+    scale = galaxy.disk_scale * radius
+    bulge_area = 2 * math.pi * (galaxy.bulge_radius * radius) ** 2 * galaxy.bulge_axis_ratio
+
+    def surface(distance: float) -> float:
+        """Brightness at a distance in radii, nanomaggies per square arcsec."""
+        of_disk = disk_light / (2 * math.pi * scale**2 * max(tilt, 0.05)) * math.exp(-distance / galaxy.disk_scale)
+        steepness = lights.sersic_steepness(galaxy.bulge_sersic)
+        fall = math.exp(-steepness * ((distance / galaxy.bulge_radius) ** (1 / galaxy.bulge_sersic) - 1))
+        return of_disk + flux * galaxy.bulge_fraction / bulge_area * fall
+
+    def stands_out(light: float, width: float, length: float, around: float) -> float:
+        """How well light spread over width x length (arcsec) stands out of that surface brightness."""
+        if light <= 0.0:
+            return 0.0
+        spread_width, spread_length = math.hypot(width, 2.0 * sigma), math.hypot(length, 2.0 * sigma)
+        area = max(spread_width * spread_length, survey.sensor_pixel_arcsec**2)
+        own = light / area
+        # An eye averages over patches of a few blurs, not over a whole arm.
+        patch = min(area, (6.0 * sigma) ** 2)
+        graininess = noise_per_arcsec / math.sqrt(patch) * math.sqrt(1 + (around + own) / sky_per_square_arcsec)
+        return own / math.hypot(graininess, _FAINTEST_CONTRAST * (around + 0.5 * own))
+
+    bar_length = galaxy.bar_length * radius
+    # Turns of a logarithmic spiral lie this far apart at half the radius.
+    pitch = math.radians(galaxy.arm_pitch)
+    turns = 0.5 * (math.exp(2 * math.pi * math.tan(pitch) / max(galaxy.n_arms, 1)) - 1) * math.cos(pitch)
+    arm_spacing = radius * min(turns, 1.0)
+    # Blur takes a wave of light and dark by the transfer function of its length.
+    arm_modulation = math.exp(-2.0 * (math.pi * sigma / (arm_spacing * max(disk_tilt, 0.3))) ** 2)
+    arm_light = disk_light * parts.arms * face_on / max(galaxy.n_arms, 1)
+    bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
+    clump_width = 0.2 * radius
+    tails = 0.10 * galaxy.disturbance + 0.26 * galaxy.tail_strength
+    companion_width = 0.5 * radius * (0.55 + 0.45 * galaxy.companion_strength)
+    veil = 1.0 - math.exp(-2.9 * galaxy.dust_strength * max(0.25, 1.0 - math.cos(math.radians(galaxy.inclination))))
+    lane = 0.12 * radius
+    return Visibility(
+        resolution=half_light / sigma,
+        signal_to_noise=0.5
+        * flux
+        / (noise_per_arcsec * math.sqrt(math.pi) * half_light)
+        / math.sqrt(1 + 0.5 * flux / (math.pi * half_light**2) / sky_per_square_arcsec),
+        bar=stands_out(
+            disk_light * parts.bar * face_on,
+            0.48 * bar_length * disk_tilt,
+            2 * bar_length,
+            surface(galaxy.bar_length / 2),
+        ),
+        arms=stands_out(arm_light, 0.4 * arm_spacing * disk_tilt, 0.9 * radius, surface(0.5)) * arm_modulation,
+        ring=stands_out(
+            disk_light * parts.ring * face_on,
+            0.2 * radius * disk_tilt,
+            2 * math.pi * galaxy.ring_radius * radius,
+            surface(galaxy.ring_radius),
+        ),
+        bulge=stands_out(
+            flux * galaxy.bulge_fraction * 0.5,
+            2 * galaxy.bulge_radius * radius,
+            2 * galaxy.bulge_radius * radius,
+            disk_light / (2 * math.pi * scale**2 * max(tilt, 0.05)),
+        ),
+        clumps=stands_out(flux * bare / max(galaxy.n_clumps, 1), clump_width, clump_width, (1 - bare) * surface(0.4)),
+        tails=stands_out(flux * tails, 0.3 * radius, 1.6 * radius, surface(1.0)),
+        companion=stands_out(
+            flux * galaxy.companion_strength * (0.4 + 0.6 * min(1.0, 2 * galaxy.companion_distance)),
+            companion_width,
+            companion_width,
+            surface(galaxy.companion_distance),
+        ),
+        dust=stands_out(
+            veil * 0.5 * surface(0.2) * lane * radius * lights.edge_on_share(galaxy) ** 0.5, lane, radius, surface(0.2)
+        ),
+    )

@@ -1,4 +1,4 @@
-"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles GZ2.
+"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles each survey's.
 
 A galaxy has no kind. A bulge, a disk, a bar, arms and disturbances are present in degrees, and what a
 volunteer would call "smooth" or "spiral" is left to `gzoo.simulator.volunteers`.
@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gzoo.simulator.survey import SurveyView
+
+ARTIFACTS = ("", "star", "trail", "saturation", "spikes", "scattered", "ghost", "ray", "bad-zoom", "other")
+"""What can stand in a picture instead of a galaxy, or spoil it."""
+
+CLUMP_ARRANGEMENTS = ("", "line", "chain", "cluster", "spiral")
+"""How clumps can lie."""
+
 
 @dataclass(frozen=True, slots=True)
 class Galaxy:
@@ -21,10 +29,12 @@ class Galaxy:
     Attributes:
         ra: Right ascension, degrees.
         dec: Declination, degrees.
-        radius_arcsec: Radius that holds about 90 % of the light, arcsec.
-        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter).
-        seeing_arcsec: Full width at half maximum of the blur by the air, arcsec.
-        is_artifact: Whether the object is a bright star and no galaxy.
+        radius_arcsec: Half of the long axis of the outline that holds about 90 % of the light, arcsec.
+        redshift: How far away, as a shift of the light to the red.
+        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter),
+            as it would be seen from close by: the camera dims it with redshift.
+        seeing_arcsec: Full width at half maximum of the blur by air and telescope, arcsec.
+        artifact: What stands in the picture instead of a galaxy, or spoils it: one of `ARTIFACTS`; "" for nothing.
         bulge_fraction: Share of the light in the bulge; near 1 for an elliptical.
         bulge_radius: Half-light radius of the bulge.
         bulge_sersic: Sersic index of the bulge: 1 shallow, 4 cuspy.
@@ -38,7 +48,7 @@ class Galaxy:
         position_angle: Direction of the long axis on the sky, 0 to 180.
         n_arms: Number of spiral arms; 0 for none.
         arm_strength: Contrast of the arms.
-        arm_pitch: Pitch angle: 5 tightly wound, 35 open.
+        arm_pitch: Pitch angle: 7 tightly wound, 35 open.
         arm_winds_left: Whether the arms wind counter-clockwise.
         arm_patchiness: 0 for smooth arms, 1 for flocculent ones.
         bar_strength: Share and contrast of the bar.
@@ -49,6 +59,16 @@ class Galaxy:
         dust_strength: A lane of dust before the bulge.
         disturbance: Lopsidedness and tails.
         irregularity: Clumps that follow no pattern.
+        n_clumps: Number of bright clumps; 0 for none, at most 8.
+        clump_strength: Share of the light in the clumps.
+        clump_arrangement: How they lie: one of `CLUMP_ARRANGEMENTS`; "" where there are none.
+        clump_lead: 0 where all are equally bright, 1 where one clearly outshines the others.
+        clump_lead_is_central: Whether the brightest clump is the middle one.
+        clump_symmetry: 0 for clumps all on one side, 1 where each has a counterpart.
+        clump_embedding: 0 for bare clumps, 1 for clumps within the light of a larger galaxy.
+        merger_strength: Contact with the companion: two nuclei and a bridge of light between them.
+        tail_strength: Tidal tails and debris.
+        overlap_strength: A galaxy that lies by chance in front of or behind this one: its light over this galaxy's.
         companion_strength: A second nucleus or merging galaxy: its light over this galaxy's light.
         companion_distance: Distance of the companion.
         companion_angle: Direction of the companion on the sky.
@@ -58,9 +78,10 @@ class Galaxy:
     ra: float
     dec: float
     radius_arcsec: float
+    redshift: float
     surface_brightness: float
     seeing_arcsec: float
-    is_artifact: bool
+    artifact: str
     bulge_fraction: float
     bulge_radius: float
     bulge_sersic: float
@@ -85,10 +106,25 @@ class Galaxy:
     dust_strength: float
     disturbance: float
     irregularity: float
+    n_clumps: int
+    clump_strength: float
+    clump_arrangement: str
+    clump_lead: float
+    clump_lead_is_central: bool
+    clump_symmetry: float
+    clump_embedding: float
+    merger_strength: float
+    tail_strength: float
+    overlap_strength: float
     companion_strength: float
     companion_distance: float
     companion_angle: float
     arc_strength: float
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether something other than a galaxy fills or spoils the picture."""
+        return self.artifact != ""
 
     @property
     def disk_fraction(self) -> float:
@@ -98,7 +134,25 @@ class Galaxy:
     @property
     def half_light_radius_arcsec(self) -> float:
         """Radius that holds half of the light, arcsec: a cuspy bulge holds it far inside `radius_arcsec`."""
-        return self.radius_arcsec / (2.3 + 0.6 * self.bulge_fraction)
+        return self.radius_arcsec / (1.85 + 0.65 * self.bulge_fraction)
+
+    @property
+    def disk_axis_ratio(self) -> float:
+        """Apparent short over long axis of the disk, which is as thick as it is and seen at its inclination."""
+        return math.hypot(math.cos(math.radians(self.inclination)), 0.7 * self.disk_thickness)
+
+    @property
+    def axis_ratio(self) -> float:
+        """Short over long axis of the outline, before any blur."""
+        return self.bulge_fraction * self.bulge_axis_ratio + self.disk_fraction * self.disk_axis_ratio
+
+    @property
+    def aperture_radius_arcsec(self) -> float:
+        """Radius of the circle that holds about 90 % of the light, arcsec: smaller than the long axis of a thin galaxy.
+
+        Catalogues measure in circles, so it is this one that frames a picture.
+        """
+        return self.radius_arcsec * (0.72 + 0.28 * self.axis_ratio)
 
     @property
     def magnitude(self) -> float:
@@ -111,60 +165,95 @@ class Galaxy:
 _ARM_COUNTS = (1, 2, 3, 4, 5, 6)
 _ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 
+# Most pictures without a galaxy show a star; the rest is what the campaigns' talk pages are full of.
+_ARTIFACT_SHARES = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
+_ARTIFACT_SHARE = 0.025
 
-def draw_galaxy(rng: np.random.Generator) -> Galaxy:
+_BRIGHTNESS = 19.65
+"""Median surface brightness of a nearby elliptical, mag per square arcsec."""
+
+_YOUNG_UNIVERSE = 0.2
+"""Redshift from which on galaxies are visibly younger: bluer, smaller, rougher."""
+
+
+def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     """Draw one galaxy.
 
-    About half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
-    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms
-    get rarer and wind up as the bulge grows, and irregular galaxies are faint and blue.
+    Nearby, about half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
+    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms get
+    rarer and wind up as the bulge grows, bars belong to disks, and irregular galaxies are faint and blue. Far away,
+    where surveys look deep, galaxies are smaller and brighter for their size, more of them are disturbed or made of
+    clumps, and fewer have bars and arms.
 
     Args:
         rng: The only source of chance.
+        survey: Through which camera it will be seen: surveys find galaxies of other sizes at other distances.
 
     Returns:
         The galaxy.
     """
-    has_disk = rng.random() < 0.66
-    bulge_fraction = rng.beta(1.2, 3.2) * 0.9 if has_disk else rng.beta(9.0, 0.9)
+    median_radius, scatter = survey.radius_arcsec
+    size = float(np.clip(rng.normal(), -2.2, 2.2))
+    radius_arcsec = median_radius * scatter**size
+    nearest, farthest = survey.redshifts
+    # Small ones are mostly the far ones.
+    redshift = nearest + (farthest - nearest) * rng.beta(2.0, 2.0 * math.exp(0.35 * size))
+    youth = min(max((redshift - _YOUNG_UNIVERSE) / 1.3, 0.0), 1.0)
+
+    has_disk = rng.random() < 0.62 + 0.1 * youth
+    bulge_fraction = rng.beta(1.3 - 0.4 * youth, 2.8) * 0.9 if has_disk else rng.beta(9.0, 0.9)
     lateness = 1.0 - bulge_fraction  # 1 for a pure disk
 
     # Passive disks (S0) have no arms; the more bulge, the more of them.
-    is_star_forming = has_disk and rng.random() < 0.35 + 0.6 * lateness
-    arm_strength = rng.beta(2.6, 1.7) if is_star_forming else rng.beta(1.0, 12.0)
-    bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.35 else rng.beta(1.0, 12.0)
-    is_irregular = is_star_forming and rng.random() < 0.06
-    is_merging = rng.random() < 0.06
+    is_star_forming = has_disk and rng.random() < 0.30 + 0.6 * lateness
+    has_arms = is_star_forming and rng.random() < 1.0 - 0.5 * youth
+    arm_strength = rng.beta(2.6, 1.7) if has_arms else rng.beta(1.0, 12.0)
+    bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.38 - 0.25 * youth else rng.beta(1.0, 12.0)
+    is_clumpy = (has_disk or rng.random() < 0.2) and rng.random() < 1.4 * survey.clumpy_share
+    is_irregular = is_star_forming and not is_clumpy and rng.random() < 0.06
+    encounter = rng.random()
+    is_merging = encounter < 0.07 + 0.05 * youth
+    is_touching = is_merging and rng.random() < 0.6
+    is_disturbed = encounter < 0.12 + 0.1 * youth
 
-    bulge_colour = rng.normal(0.84, 0.06)
-    disk_colour = rng.normal(0.84 - 0.34 * lateness if is_star_forming else 0.78, 0.09) - 0.12 * is_irregular
+    bulge_colour = rng.normal(0.785 - 0.2 * youth, 0.075)
+    disk_colour = 0.84 - 0.30 * lateness if is_star_forming else 0.78
+    disk_colour = rng.normal(disk_colour - 0.1 * youth, 0.08) - 0.12 * is_irregular - 0.1 * is_clumpy
     if not has_disk and rng.random() < 0.06:
         bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
 
-    surface_brightness = rng.normal(20.2 + 0.75 * lateness + 0.5 * is_irregular, 0.5)
-    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if is_star_forming else 0
+    # Galaxies were brighter for their size when they were young, which makes up for part of the dimming.
+    surface_brightness = rng.normal(_BRIGHTNESS + 0.85 * lateness + 0.5 * is_irregular - 3.0 * youth, 0.45)
+    inclination = math.degrees(math.acos(rng.random()))
+    # The dust in a star-forming disk seen from its side takes a third of the light and more.
+    surface_brightness += 0.6 * lateness * (1.0 - math.cos(math.radians(inclination))) ** 2
+    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if has_arms else 0
+    n_clumps = int(1 + rng.binomial(7, 0.35)) if is_clumpy else 0
+    arrangement = str(rng.choice(CLUMP_ARRANGEMENTS[1:], p=(0.2, 0.2, 0.4, 0.2))) if n_clumps else ""
+    blur = float(np.clip(rng.lognormal(0.0, 0.02 if survey.is_above_air else 0.12), 0.7, 1.5))
     return Galaxy(
         ra=float(rng.uniform(110.0, 260.0)),
         # uniform on the sphere, not in declination
         dec=math.degrees(math.asin(rng.uniform(math.sin(math.radians(-2.0)), math.sin(math.radians(65.0))))),
-        radius_arcsec=float(np.clip(rng.lognormal(math.log(8.5), 0.42), 3.5, 20.0)),
-        surface_brightness=float(np.clip(surface_brightness, 18.8, 22.6)),
-        seeing_arcsec=float(np.clip(rng.lognormal(math.log(1.25), 0.12), 0.9, 2.0)),
-        is_artifact=bool(rng.random() < 0.025),
+        radius_arcsec=float(radius_arcsec),
+        redshift=float(redshift),
+        surface_brightness=float(np.clip(surface_brightness, _BRIGHTNESS - 4.0, _BRIGHTNESS + 2.6)),
+        seeing_arcsec=survey.psf_fwhm_arcsec * blur,
+        artifact=str(rng.choice(ARTIFACTS[1:], p=_ARTIFACT_SHARES)) if rng.random() < _ARTIFACT_SHARE else "",
         bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
-        bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.28, 0.40)),
+        bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.35, 0.52)),
         bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),
         bulge_axis_ratio=float(np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)),
-        bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk else rng.beta(1.0, 8.0)),
+        bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk and rng.random() < 0.5 else rng.beta(1.0, 12.0)),
         bulge_colour=float(bulge_colour),
-        disk_scale=float(rng.uniform(0.24, 0.34)),
-        disk_thickness=float(rng.uniform(0.10, 0.22)),
-        disk_colour=float(np.clip(disk_colour, 0.15, 1.0)),
-        inclination=float(np.degrees(np.arccos(rng.random()))),
+        disk_scale=float(rng.uniform(0.245, 0.365)),
+        disk_thickness=float(rng.uniform(0.13, 0.27) * (1.0 + 0.6 * youth)),
+        disk_colour=float(np.clip(disk_colour, 0.1, 1.0)),
+        inclination=inclination,
         position_angle=float(rng.uniform(0.0, 180.0)),
         n_arms=n_arms,
         arm_strength=float(arm_strength * (0.35 if is_irregular else 1.0)),
-        arm_pitch=float(np.clip(rng.normal(10.0 + 13.0 * lateness, 5.0), 5.0, 38.0)),
+        arm_pitch=float(np.clip(rng.normal(11.0 + 13.0 * lateness, 5.0), 7.0, 38.0)),
         arm_winds_left=bool(rng.random() < 0.5),
         arm_patchiness=float(rng.beta(4.0, 2.0) if n_arms >= 5 else rng.beta(1.5, 3.0)),
         bar_strength=float(bar_strength),
@@ -173,10 +262,23 @@ def draw_galaxy(rng: np.random.Generator) -> Galaxy:
         ring_strength=float(rng.beta(4.0, 2.0) if has_disk and rng.random() < 0.07 else rng.beta(1.0, 25.0)),
         ring_radius=float(rng.uniform(0.45, 0.75)),
         dust_strength=float(rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)),
-        disturbance=float(rng.beta(3.0, 2.0) if is_merging or rng.random() < 0.04 else rng.beta(1.0, 15.0)),
+        # Minor disturbance lies about 0.3, major above 0.6.
+        disturbance=float(
+            rng.beta(3.0, 2.0) if is_touching else rng.uniform(0.15, 0.7) if is_disturbed else rng.beta(1.0, 15.0)
+        ),
         irregularity=float(rng.beta(5.0, 2.0) if is_irregular else rng.beta(1.0, 20.0)),
-        companion_strength=float(rng.uniform(0.15, 0.9) if is_merging else 0.0),
-        companion_distance=float(rng.uniform(0.35, 1.3)),
+        n_clumps=n_clumps,
+        clump_strength=float(rng.beta(3.0, 2.5)) if n_clumps else 0.0,
+        clump_arrangement=arrangement,
+        clump_lead=float(rng.beta(0.8, 0.8)) if n_clumps > 1 else float(n_clumps),
+        clump_lead_is_central=bool(n_clumps == 1 or (n_clumps > 1 and rng.random() < 0.45)),
+        clump_symmetry=float(rng.beta(0.9, 0.9)) if n_clumps else 0.0,
+        clump_embedding=float(rng.beta(1.2, 0.8)) if n_clumps else 0.0,
+        merger_strength=float(rng.uniform(0.35, 1.0) if is_touching else 0.0),
+        tail_strength=float(rng.beta(2.0, 1.6) if is_touching else rng.beta(1.0, 6.0) * is_disturbed),
+        overlap_strength=float(rng.uniform(0.1, 0.6) if rng.random() < 0.03 else 0.0),
+        companion_strength=float(rng.uniform(0.06, 1.0) if is_merging else 0.0),
+        companion_distance=float(rng.uniform(0.1, 0.85) if is_touching else rng.uniform(0.4, 1.8)),
         companion_angle=float(rng.uniform(0.0, 360.0)),
         arc_strength=float(rng.uniform(0.4, 1.0) if rng.random() < 0.004 else 0.0),
     )

@@ -1,0 +1,144 @@
+"""How much simulated Galaxy Zoo 2 pictures differ from real ones, kind by kind and number by number.
+
+    python benchmarks/simulator_realism.py [--data ../shared/data] [--n 250]
+
+Real pictures are the GZ2 sample of `../shared/data`. Simulated ones are drawn until each kind has as many, chosen
+by what volunteers would say of them, as the real ones were. For each kind and number the two-sample distance of
+Kolmogorov and Smirnov is printed (0 the same, 1 apart), and at the end how well a forest of decision trees
+tells real from simulated. Writes benchmarks/results/simulator_realism.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from PIL import Image
+from scipy.stats import ks_2samp
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+
+from gzoo.campaign import tree
+from gzoo.simulator.camera import jpeg_bytes, picture, visible
+from gzoo.simulator.galaxies import Galaxy, draw_galaxy
+from gzoo.simulator.survey import survey_view
+from gzoo.simulator.volunteers import Sights, careful_chances, careful_log_odds
+
+NUMBERS = ("background_mean", "background_rms", "central_brightness", "colour", "half_light_pixels", "jpeg_bytes")
+KINDS = ("spiral", "elliptical", "edge-on", "merger")
+CALIBRATION_SEED, BENCHMARK_SEED = 11, 12
+
+
+def numbers_of(data: bytes) -> list[float]:
+    """What is compared of a picture, in the order of `NUMBERS`; grey levels of 255."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.float32)
+    grey = pixels.mean(axis=2)
+    border = np.ones(grey.shape, bool)
+    border[60:-60, 60:-60] = False
+    sky = grey[border]
+    # Neighbours stand on the border too: leave out the brightest tenth.
+    sky = sky[sky <= np.quantile(sky, 0.9)]
+    background = float(sky.mean())
+    rms = float(sky.std())
+    distance = np.hypot(*(np.indices(grey.shape) - 211.5))
+    centre = distance < 6
+    inside = distance < 130
+    light = np.clip(grey - np.median(sky), 0, None)
+    ordered = np.argsort(distance[inside])
+    growth = np.cumsum(light[inside][ordered])
+    half = float(distance[inside][ordered][np.searchsorted(growth, 0.5 * growth[-1])])
+    bright = (distance < 40) & (grey > background + 15)
+    bright = bright if bright.sum() > 20 else centre
+    mean = pixels[bright].mean(axis=0)
+    colour = float((mean[0] - mean[2]) / mean.sum())
+    return [background, rms, float(grey[centre].mean()), colour, half, float(len(data))]
+
+
+def real(folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Numbers of the real pictures, one row a galaxy, for each kind."""
+    votes = pl.read_csv(folder / "votes.csv")
+    return {
+        kind: np.array(
+            [
+                numbers_of((folder / "images" / name).read_bytes())
+                for name in votes.filter(pl.col("derived_label") == kind)["filename"]
+            ]
+        )
+        for kind in KINDS
+    }
+
+
+def kinds_of(galaxies: Sequence[Galaxy]) -> list[str]:
+    """The kind that volunteers see in each galaxy, or "", by thresholds like those of the real sample."""
+    questions, survey = tree("gz2"), survey_view("gz2")
+    sights = Sights.of(galaxies, [visible(galaxy, survey) for galaxy in galaxies])
+    chances = careful_chances(questions, careful_log_odds(questions, sights))
+
+    def chance(column: str) -> npt.NDArray[np.float64]:
+        return chances[:, questions.columns.index(column)]
+
+    smooth, featured = (chance(f"smooth-or-featured-gz2_{answer}") for answer in ("smooth", "featured-or-disk"))
+    kinds = np.where(smooth > 0.75, "elliptical", "")
+    kinds[(chance("has-spiral-arms-gz2_yes") > 0.6) & (featured > 0.1)] = "spiral"
+    kinds[(chance("disk-edge-on-gz2_yes") > 0.6) & (featured > 0.2)] = "edge-on"
+    kinds[(chance("odd-features-gz2_merger") > 0.5) & (chance("something-odd-gz2_yes") > 0.25)] = "merger"
+    kinds[chance("smooth-or-featured-gz2_artifact") > 0.4] = ""
+    return kinds.tolist()
+
+
+def simulated(n: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Numbers of the simulated pictures, n rows for each kind."""
+    survey, block = survey_view("gz2"), 200
+    found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+    for first in range(0, 200 * n, block):
+        streams = [np.random.default_rng([seed, first + i]).spawn(2) for i in range(block)]
+        galaxies = [draw_galaxy(galaxy_chance, survey) for galaxy_chance, _ in streams]
+        for galaxy, (_, camera_chance), kind in zip(galaxies, streams, kinds_of(galaxies), strict=True):
+            if kind and len(found[kind]) < n:
+                found[kind].append(numbers_of(jpeg_bytes(picture(galaxy, survey, camera_chance))))
+        if min(len(rows) for rows in found.values()) == n:
+            break
+    return {kind: np.array(rows) for kind, rows in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--n", type=int, default=180)
+    parser.add_argument("--seed", type=int, default=BENCHMARK_SEED)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "simulator_realism.json")
+    arguments = parser.parse_args()
+    truth, model = real(arguments.data / "gz2_sample"), simulated(arguments.n, arguments.seed)
+
+    distances: dict[str, dict[str, float]] = {}
+    print(f"{'kind':12s}{'n':>5s}" + "".join(f"{name:>20s}" for name in NUMBERS))
+    for kind in KINDS:
+        pairs = [(truth[kind][:, i], model[kind][:, i]) for i in range(len(NUMBERS))]
+        distances[kind] = {name: float(ks_2samp(*pair).statistic) for name, pair in zip(NUMBERS, pairs, strict=True)}
+        print(f"{kind:12s}{len(model[kind]):5d}" + "".join(f"{value:20.2f}" for value in distances[kind].values()))
+        for words, which in (("  real", 0), ("  simulated", 1)):
+            medians = (np.percentile(pair[which], (16, 50, 84)) for pair in pairs)
+            print(f"{words:17s}" + "".join(f"{'/'.join(f'{value:.3g}' for value in one):>20s}" for one in medians))
+
+    rows = np.concatenate([*truth.values(), *model.values()])
+    is_real = np.repeat((True, False), (sum(map(len, truth.values())), sum(map(len, model.values()))))
+    forest = RandomForestClassifier(300, min_samples_leaf=3, random_state=0, n_jobs=1)
+    chance = cross_val_predict(forest, rows, is_real, cv=5, method="predict_proba")[:, 1]
+    auc = float(roc_auc_score(is_real, chance))
+    largest = max(max(one.values()) for one in distances.values())
+    print(f"largest distance {largest:.2f}; a forest tells real from simulated with ROC AUC {auc:.3f} (0.5 is chance)")
+    facts = {"seed": arguments.seed, "n_each": arguments.n, "python": platform.python_version()}
+    record = {"distances": distances, "largest": largest, "real_or_simulated_auc": auc} | facts
+    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
