@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_ends_the_command(
     real = training.dirichlet_multinomial_nll
     monkeypatch.setattr(training, "dirichlet_multinomial_nll", lambda *given: real(*given) * float("nan"))
     message = gzoo.fails("train", dataset, "--out", tmp_path / "run", *SMALL)
-    assert "simulated-1-" in message
+    assert "simulated-gz2-1-" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -136,8 +136,8 @@ def simulate(
     n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same one gives the same files.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Take no pictures.")] = False,
-    no_export: Annotated[bool, typer.Option("--no-export", help="Write no classifications.csv.")] = False,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Take pictures.")] = True,
+    export: Annotated[bool, typer.Option("--export/--no-export", help="Write classifications.csv.")] = True,
     galaxies_from: Annotated[
         Path | None, typer.Option("--galaxies-from", help="Show the galaxies of that simulation again.")
     ] = None,
@@ -153,8 +153,8 @@ def simulate(
             seed=seed,
             workers=workers,
             out=out,
-            images=not no_images,
-            export=not no_export,
+            images=images,
+            export=export,
             galaxies_from=galaxies_from,
             overwrite=overwrite,
             progress=lambda done, total: say("simulating", done, total),
@@ -169,7 +169,7 @@ def simulate(
     ):
         if path.exists():
             _say(f"  {path.name:<20}{what}")
-    if not no_images:
+    if images:
         dataset = made.folder.with_name("dataset")
         _say(f"Next: gzoo build {campaign} --votes {made.votes} --images {made.images} --out {dataset}")
 

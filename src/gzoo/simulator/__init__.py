@@ -115,7 +115,7 @@ class Simulated:
 
 
 def simulate(
-    campaign: str = "gz2",
+    campaign: str,
     *,
     n: int,
     seed: int = 0,
