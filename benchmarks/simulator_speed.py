@@ -105,7 +105,8 @@ def by_galsim(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator, *, w
         return planes
     for band, noise in enumerate(survey.noise_nanomaggies()):
         planes[band] = planes[band] + np.float32(noise) * rng.standard_normal(planes[band].shape, np.float32)
-    colour = make_lupton_rgb(*reversed(planes), stretch=0.5, Q=8)
+    with np.errstate(invalid="ignore"):
+        colour = make_lupton_rgb(*planes, stretch=0.5, Q=8)
     shown = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     shown.save(buffer, "JPEG", quality=75)

@@ -254,14 +254,14 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
     if galaxy.dust_strength > 0.1 and smooth is not None:
         _take_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
 
-    tails = 0.10 * galaxy.disturbance * (galaxy.disturbance > 0.15) + 0.26 * galaxy.tail_strength
+    tails = 0.10 * galaxy.disturbance * (galaxy.disturbance > 0.15) + 0.20 * galaxy.tail_strength
     if tails > 0.02:
         add(lights.tail(place, galaxy), tails, galaxy.disk_colour)
     if galaxy.companion_strength > 0.0:
         if galaxy.merger_strength > 0.05:
             add(lights.bridge(place, galaxy), 0.16 * galaxy.merger_strength * galaxy.companion_strength, young_colour)
         light = fluxes(galaxy.companion_strength, 0.5 * (galaxy.bulge_colour + galaxy.disk_colour))
-        size = 0.24 * radius_pixels * (0.55 + 0.45 * galaxy.companion_strength)
+        size = 0.19 * radius_pixels * (0.55 + 0.45 * galaxy.companion_strength)
         where = galaxy.companion_distance, galaxy.companion_angle
         turn = galaxy.companion_angle + 60
         scene.profiles.extend(_companion(place, where, size, turn, light, galaxy.position_angle))
@@ -565,7 +565,7 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
     arm_light = disk_light * parts.arms * face_on / max(galaxy.n_arms, 1)
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
     clump_width = 0.2 * radius
-    tails = 0.10 * galaxy.disturbance + 0.26 * galaxy.tail_strength
+    tails = 0.10 * galaxy.disturbance + 0.20 * galaxy.tail_strength
     companion_width = 0.5 * radius * (0.55 + 0.45 * galaxy.companion_strength)
     veil = 1.0 - math.exp(-2.9 * galaxy.dust_strength * max(0.25, 1.0 - math.cos(math.radians(galaxy.inclination))))
     lane = 0.12 * radius

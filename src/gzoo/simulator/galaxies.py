@@ -152,7 +152,7 @@ class Galaxy:
 
         Catalogues measure in circles, so it is this one that frames a picture.
         """
-        return self.radius_arcsec * (0.72 + 0.28 * self.axis_ratio)
+        return self.radius_arcsec * (0.67 + 0.33 * self.axis_ratio)
 
     @property
     def magnitude(self) -> float:
@@ -246,7 +246,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         bulge_axis_ratio=float(np.clip(rng.normal(0.85, 0.08) if has_disk else 1 - rng.beta(1.7, 3.6), 0.3, 1)),
         bulge_boxiness=float(rng.beta(1.0, 2.0) if has_disk and rng.random() < 0.5 else rng.beta(1.0, 12.0)),
         bulge_colour=float(bulge_colour),
-        disk_scale=float(rng.uniform(0.245, 0.365)),
+        disk_scale=float(rng.uniform(0.235, 0.35)),
         disk_thickness=float(rng.uniform(0.13, 0.27) * (1.0 + 0.6 * youth)),
         disk_colour=float(np.clip(disk_colour, 0.1, 1.0)),
         inclination=inclination,
@@ -278,7 +278,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         tail_strength=float(rng.beta(2.0, 1.6) if is_touching else rng.beta(1.0, 6.0) * is_disturbed),
         overlap_strength=float(rng.uniform(0.1, 0.6) if rng.random() < 0.03 else 0.0),
         companion_strength=float(rng.uniform(0.06, 1.0) if is_merging else 0.0),
-        companion_distance=float(rng.uniform(0.1, 0.85) if is_touching else rng.uniform(0.4, 1.8)),
+        companion_distance=float(rng.uniform(0.08, 0.7) if is_touching else rng.uniform(0.35, 1.8)),
         companion_angle=float(rng.uniform(0.0, 360.0)),
         arc_strength=float(rng.uniform(0.4, 1.0) if rng.random() < 0.004 else 0.0),
     )

@@ -21,9 +21,10 @@ _TREES = ("gz2", "gz_candels")
 _THUMBNAIL_PIXELS = 72
 _SHOWN_SHARE = 0.6  # the middle of each picture
 _LEFT_PIXELS, _TOP_PIXELS, _GAP_PIXELS = 120, 190, 16
+_N_DRAWN = 700
 _BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
-# Beside these two nobody would learn anything new: one is the union of others, one shares another's pictures.
+# The union of other campaigns: its pictures are theirs.
 _LEFT_OUT = ("gz_evo",)
 
 
@@ -69,9 +70,6 @@ def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.j
                 sheet.paste(thumbnail, (_LEFT_PIXELS + column * _THUMBNAIL_PIXELS, top))
     store.write_bytes(out, picture_file(np.asarray(sheet), out.suffix))
     return out
-
-
-_N_DRAWN = 700
 
 
 def _oddness(galaxy: Galaxy) -> float:

@@ -153,7 +153,7 @@ def arms(place: Sensor, clumpiness: Plane, galaxy: Galaxy) -> Plane:
     # A crest narrower than a cosine; with more arms there is less room, so they get broader in phase.
     crest = np.exp(np.float32(4.0 / max(1.0, galaxy.n_arms / 2) ** 0.5) * (np.cos(phase) - 1))
     begin = 1 / (1 + np.exp(-(place.radius - np.float32(start)) / np.float32(0.05)))
-    rise = np.exp(np.minimum(place.radius, np.float32(1.1)) / np.float32(galaxy.disk_scale * 2.6))
+    rise = np.exp(np.minimum(place.radius, np.float32(1.1)) / np.float32(galaxy.disk_scale * 3.3))
     patches = 1 + np.float32(galaxy.arm_patchiness) * (2.4 * clumpiness**2 - np.float32(0.7))
     return (crest * begin * rise * np.maximum(patches, np.float32(0.05))).astype(np.float32, copy=False)
 

@@ -44,7 +44,8 @@ def band_fluxes(flux: float, colour: float, redshift: float, shown_nm: Sequence[
     [1.0, 0.48]
     """
     left_nm = np.log(np.asarray(shown_nm, float) / (1.0 + redshift))
-    age = (colour - _YOUNG_COLOUR) / (_OLD_COLOUR - _YOUNG_COLOUR)
+    # No starlight is much bluer than the youngest, whatever the colour between two optical bands says.
+    age = max((colour - _YOUNG_COLOUR) / (_OLD_COLOUR - _YOUNG_COLOUR), -0.25)
     young, old = np.interp(left_nm, np.log(_NM), _YOUNG), np.interp(left_nm, np.log(_NM), _OLD)
     # Far off the line, as cool stars are, the ultraviolet of the extrapolation is beyond belief.
     magnitude = np.clip(young + age * (old - young), -3.0, 9.0)
