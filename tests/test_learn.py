@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,15 +219,17 @@ def test_a_run_stopped_after_training_does_not_train_again(
 
 
 def test_ctrl_c_stays_ctrl_c(dataset: Path, tmp_path: Path) -> None:
-    import signal
-
     def interrupt(stage: str, done: int, total: int) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        quick(dataset, tmp_path / "run", progress=interrupt)
-    assert signal.getsignal(signal.SIGINT) is before
+    # a shell that runs tests in the background may have made them deaf to Ctrl-C
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            quick(dataset, tmp_path / "run", progress=interrupt)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, deaf)
 
 
 def test_other_settings_do_not_resume(dataset: Path, tmp_path: Path) -> None:
