@@ -46,13 +46,21 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is whole or not there."""
+def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
+    """Write a file that is whole or not there.
+
+    Args:
+        path: The file.
+        data: Its content.
+        is_flushed: Wait until the disk has it, so that this holds through a loss of power too. Without, whoever
+            writes many files flushes them all at the end.
+    """
     temporary = path.with_name(f".{path.name}.writing")
     with temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if is_flushed:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 

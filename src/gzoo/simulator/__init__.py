@@ -225,6 +225,8 @@ def simulate(
             store.write_bytes(partial / "workflows.csv", workflow_export(campaign, n, clicks_in))
         _write_volunteers(partial / "volunteers.parquet", seed, clicks_of, facts)
         n_clicks = int(clicks_of.sum())
+        if hasattr(os, "sync"):  # Windows has none
+            os.sync()  # pictures reach the disk before the mark that says all is done
         store.write_json(partial / store.MARKS["simulation"], facts | {"n_classifications": n_clicks})
     return Simulated(folder, campaign, n, n_clicks, seed)
 
@@ -298,6 +300,16 @@ def _observed(job: _Job, source: Path | None, workers: int) -> Generator[Iterato
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+def _is_whole(picture: Path) -> bool:
+    """Whether a picture was taken before, and survived a loss of power: its last bytes are a JPEG's end."""
+    try:
+        with picture.open("rb") as file:
+            file.seek(-2, os.SEEK_END)
+            return file.read() == b"\xff\xd9"
+    except OSError:
+        return False
+
+
 def _end_quietly() -> None:
     """Let a worker die of Ctrl-C without a word; whoever started it has heard it too, and says so."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -330,8 +342,9 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     if job.images is not None:
         for i, galaxy in enumerate(galaxies):
             path = job.images / f"{ids[i]}.jpg"
-            if not path.exists():
-                store.write_bytes(path, jpeg_bytes(picture(galaxy, view, job.chance(_CAMERA, first + i))))
+            if not _is_whole(path):
+                taken = jpeg_bytes(picture(galaxy, view, job.chance(_CAMERA, first + i)))
+                store.write_bytes(path, taken, is_flushed=False)  # all are flushed at the end
     classifications = b""
     if job.export:
         subjects = Subjects(first, ids, ra, dec, part)
