@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from gzoo.campaign import campaign
+from gzoo.campaign import View, campaign
 
 SIZE_PIXELS = 424
 """Width and height of every picture, pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class SurveyView:
-    """What the camera must know of a survey; triples belong to red, green and blue.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyView(View):
+    """What the camera must know of a survey: the facts of its view, and its pixels and blur.
 
     Attributes:
         campaign: The campaign whose pictures these are.
         name: The survey.
         sensor_pixel_arcsec: Pixel of the survey's images, arcsec.
         psf_fwhm_arcsec: Typical full width at half maximum of a star, arcsec.
-        shown_nm: Mean wavelength of what is shown, nm.
-        depth_mag: AB magnitude of a point source at 5 times the noise.
-        sky_mag_arcsec2: Brightness of the sky, AB mag per square arcsec.
-        radii_per_pixel: A pixel of the picture, in radii that hold 90 % of the galaxy's light.
-        smallest_pixel_arcsec: But no smaller than that, arcsec.
-        grey_of_noise: How bright one sigma of noise in a sensor pixel is shown, of 255.
-        lupton_softening: Q of the asinh stretch: how far it is from linear.
-        black_noises: The sky's mean stands this many sigmas above black.
-        is_zoomed_from_jpeg: Whether it was a JPEG of the survey's own pixels that was enlarged, and not its data.
-        redshifts: Lowest and highest redshift of most galaxies.
-        radius_arcsec: Median radius that holds 90 % of the light, arcsec, and its scatter as a factor.
-        clumpy_share: About what share of the galaxies is made of bright clumps.
     """
 
     campaign: str
     name: str
     sensor_pixel_arcsec: float
     psf_fwhm_arcsec: float
-    shown_nm: tuple[float, float, float]
-    depth_mag: tuple[float, float, float]
-    sky_mag_arcsec2: tuple[float, float, float]
-    radii_per_pixel: float
-    smallest_pixel_arcsec: float
-    grey_of_noise: float
-    lupton_softening: float
-    black_noises: float
-    is_zoomed_from_jpeg: bool
-    redshifts: tuple[float, float]
-    radius_arcsec: tuple[float, float]
-    clumpy_share: float
 
     @property
     def is_grey(self) -> bool:
@@ -92,22 +68,10 @@ def survey_view(name: str) -> SurveyView:
     0.185
     """
     survey = campaign(name).surveys[0]
-    view = survey.view
     return SurveyView(
         campaign=name,
         name=survey.name,
         sensor_pixel_arcsec=survey.arcsec_per_pixel,
         psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
-        shown_nm=view.shown_nm,
-        depth_mag=view.depth_mag,
-        sky_mag_arcsec2=view.sky_mag_arcsec2,
-        radii_per_pixel=view.radii_per_pixel,
-        smallest_pixel_arcsec=view.smallest_pixel_arcsec,
-        grey_of_noise=view.grey_of_noise,
-        lupton_softening=view.lupton_softening,
-        black_noises=view.black_noises,
-        is_zoomed_from_jpeg=view.is_zoomed_from_jpeg,
-        redshifts=view.redshifts,
-        radius_arcsec=view.radius_arcsec,
-        clumpy_share=view.clumpy_share,
+        **{field.name: getattr(survey.view, field.name) for field in fields(View)},
     )
