@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
-    ("schema", "votes", "images", "splits", "store", "hub"),
+    ("schema", "votes", "images", "pages", "splits", "store", "hub"),
     ("card", "dataset"),
     ("builder", "simulator", "scoring"),
     ("learn",),

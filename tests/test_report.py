@@ -19,7 +19,7 @@ from PIL import Image
 
 import gzoo.campaign
 from gzoo.errors import OccupiedError, TableError
-from gzoo.scoring.figures import ForestRow, forest_svg, tree_svg
+from gzoo.pages.figures import ForestRow, forest_svg, tree_svg
 from gzoo.scoring.metrics import QuestionScore, Score, Scores, Value, compute
 from gzoo.scoring.report import beta_interval, reliability_points, wilson_interval, write_report
 from gzoo.trees import FloatArray, IntArray, Question, Tree

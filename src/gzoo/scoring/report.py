@@ -7,12 +7,10 @@ Content-Security-Policy forbids both), and treats every name and identifier in t
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +18,12 @@ import polars as pl
 from PIL import Image
 from scipy.special import betaincinv
 
-from gzoo import store
+from gzoo import pages, store
 from gzoo.dataset import KEY, Dataset, open_dataset
-from gzoo.errors import MissingExtraError, OccupiedError, PictureError, TableError
+from gzoo.errors import OccupiedError, PictureError, TableError
 from gzoo.images import check_picture
-from gzoo.scoring.figures import (
+from gzoo.pages import Markup
+from gzoo.pages.figures import (
     AnswerBars,
     Estimate,
     ForestRow,
@@ -35,7 +34,6 @@ from gzoo.scoring.figures import (
     bars_svg,
     forest_svg,
     label,
-    palette_css,
     referee_svg,
     reliability_svg,
     tree_svg,
@@ -45,14 +43,6 @@ from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.metrics import Scores, read_predictions
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
-
-try:
-    import jinja2
-    from markupsafe import Markup
-except ImportError as error:
-    raise MissingExtraError(
-        f"{error.name} is not installed.", "The `report` extra.", "Type: pip install 'gzoo[report]'"
-    ) from error
 
 PICTURE_PIXELS = 200
 QUESTIONS_PER_GALAXY = 4
@@ -100,14 +90,14 @@ def write_report(
     asked = [question for question in tree.ordered if question.name in scores["questions"]]
     reach = sample.mean_reach()
     groups, left_out = _reliability(sample, asked)
-    page = _template().render(
+    page = pages.render(
+        "score",
         title=title,
         facts=facts,
         campaign=dataset.campaign.title,
         is_simulated=dataset.is_simulated,
         n_galaxies=scores["n_galaxies"],
         n_trained_on=scores["n_trained_on"],
-        palette=Markup(palette_css()),  # made from constants
         galaxies=_cards(sample, dataset),
         tree=Markup(tree_svg(tree, reach)),
         has_reach=bool(reach),
@@ -121,8 +111,7 @@ def write_report(
         no_skill=_without_skill(scores, asked, tree),
         least_galaxies=LEAST_GALAXIES,
     )
-    # a name that is no valid text (a lone surrogate from a file name) becomes a reference, not an error
-    store.write_bytes(path, page.encode("utf-8", "xmlcharrefreplace"))
+    store.write_bytes(path, page)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -543,21 +532,3 @@ def reliability_points(predicted: FloatArray, votes: IntArray, asked: IntArray) 
             )
         )
     return points
-
-
-# ----------------------------------------------------------------------------------------------------
-# Page
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["csp_hash"] = _csp_hash
-    source = resources.files("gzoo.scoring").joinpath("report.html.jinja").read_text("utf-8")
-    return environment.from_string(source)
-
-
-def _csp_hash(content: str) -> str:
-    """The name by which a Content-Security-Policy allows one inline style sheet and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode("ascii")
