@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
+    ("columns", "tables"),
     ("schema", "votes", "images", "pages", "splits", "store", "hub"),
     ("card", "dataset"),
     ("builder", "simulator", "scoring"),

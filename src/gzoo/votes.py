@@ -6,13 +6,12 @@ dataset, with the reason.
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,22 @@ import polars as pl
 
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
-from gzoo.errors import InputError, MissingError, TableError
+from gzoo.columns import Columns
+from gzoo.errors import InputError, TableError
+from gzoo.tables import read_rows
 from gzoo.trees import FloatArray, IntArray, Tree
 
 LARGEST_COUNT = 2**31 - 1
+LONGEST_IDENTIFIER = 256
+SMALL_SHARE = 0.05  # of rows whose fractions give no whole votes; more, and they are no plain fractions
+WEIGHTED = re.compile("weight|debias", re.IGNORECASE)
+KAGGLE = re.compile(r"Class\d{1,2}\.\d{1,2}")
+CUMULATIVE_EXPECTED = (
+    "Whole counts of people. Cumulative fractions are products of fractions along the walk through the tree: they do "
+    "not say how many people answered a question."
+)
+CUMULATIVE_DO = "Get the counts of the same galaxies from the campaign's own published table."
+PROPOSE = "Have a mapping file proposed with `gzoo mapping {path} {campaign}`, and pass it with --columns."
 DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "picture": pl.String, "reason": pl.String, "detail": pl.String}
 
 
@@ -122,92 +133,14 @@ class Votes:
         return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column of a table is which column of the dataset: the content of a mapping file.
-
-    Attributes:
-        id_str: Column of the identifier.
-        image: Column of the picture's file name, or "" to look for `{id_str}.jpg`, `.jpeg` or `.png`.
-        ra: Column of the right ascension in degrees, or "".
-        dec: Column of the declination in degrees, or "".
-        dataset_name: Column of the dataset's name, or "".
-        answers: Dataset column -> table column.
-        totals: Question -> table column with the people asked.
-        ignore: Patterns (`t0*_fraction`) of table columns to leave out on purpose.
-        source: Name of the mapping file, or "".
-    """
-
-    id_str: str = "id_str"
-    image: str = ""
-    ra: str = ""
-    dec: str = ""
-    dataset_name: str = ""
-    answers: Mapping[str, str] = field(default_factory=dict[str, str])
-    totals: Mapping[str, str] = field(default_factory=dict[str, str])
-    ignore: tuple[str, ...] = ()
-    source: str = ""
-
-    @classmethod
-    def read(cls, path: Path) -> Columns:
-        """The mapping in a TOML file.
-
-        Raises:
-            MissingError: There is no such file.
-            TableError: It is not TOML, or holds keys that are no part of a mapping.
-        """
-        if not path.is_file():
-            raise MissingError(f"There is no mapping file {path}.", "A TOML file.", "Check --columns.")
-        try:
-            facts = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TableError(
-                f"{path} is not TOML: {error}.", 'Lines such as `id_str = "objid"`.', "Mend the file."
-            ) from error
-        texts = {"id_str", "image", "ra", "dec", "dataset_name"}
-        for key, value in facts.items():
-            fits = (
-                isinstance(value, str)
-                if key in texts
-                else isinstance(value, list) and all(isinstance(item, str) for item in cast(list[object], value))
-                if key == "ignore"
-                else key in {"answers", "totals"}
-                and isinstance(value, dict)
-                and all(isinstance(item, str) for item in cast(dict[str, object], value).values())
-            )
-            if not fits:
-                raise TableError(
-                    f"{path} has {key} = {value!r}.",
-                    f"Texts for {', '.join(sorted(texts))}; a list of texts for ignore; tables of texts for "
-                    "[answers] and [totals].",
-                    "Mend or remove that line.",
-                )
-        ignore = tuple(cast(list[str], facts.pop("ignore", [])))
-        return cls(**cast("dict[str, str]", facts), ignore=ignore, source=path.name)  # type: ignore[arg-type]
-
-    @classmethod
-    def by_name(cls, columns: list[str], campaign: Campaign) -> Columns:
-        """The mapping of a table whose columns already bear the dataset's names."""
-        questions = campaign.tree.questions
-        return cls(
-            image=next((name for name in ("filename", "file_name") if name in columns), ""),
-            ra="ra" if "ra" in columns else "",
-            dec="dec" if "dec" in columns else "",
-            dataset_name="dataset_name" if "dataset_name" in columns else "",
-            answers={name: name for question in questions for name in question.columns if name in columns},
-            totals={question.name: question.total_column for question in questions if question.total_column in columns},
-            ignore=("image", "summary", *(f"{name}_fraction" for name in campaign.tree.columns)),
-        )
-
-
 @dataclass(frozen=True)
 class VoteTable:
     """A vote table that was read, checked and cleaned.
 
     Attributes:
         votes: Of the rows that are used.
-        rows: One row each: `row` (number in the table, the first is 1), `id_str`, `dataset_name`, `image`, `ra`,
-            `dec` (degrees, NaN where not known).
+        rows: One row each: `row` (number in the table, the first is 1), `id_str`, `source_id` (the survey's own
+            identifier, '' where absent), `dataset_name`, `image`, `ra`, `dec` (degrees, NaN where not known).
         dropped: The rows that are not used: columns `DROPPED_SCHEMA`.
         n_rows: Rows in the table.
         collected: Questions for which the table has votes.
@@ -223,11 +156,12 @@ class VoteTable:
 
 
 def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None = None) -> VoteTable:
-    """Votes from a CSV or Parquet table.
+    """Votes from a CSV, Parquet, FITS, VOTable or ECSV table.
 
     Args:
-        path: The table, one row a galaxy, one column of whole counts an answer.
-        campaign: Whose tree the counts belong to.
+        path: The table, one row a galaxy, one column an answer: whole counts or, where the mapping says so,
+            fractions of a total.
+        campaign: Whose tree the votes belong to.
         columns: Mapping file (see `Columns`), for a table whose columns have names of their own.
 
     Returns:
@@ -235,59 +169,46 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
 
     Raises:
         MissingError: A file is not there.
+        MissingExtraError: FITS, VOTable and ECSV need astropy.
         TableError: The table cannot be read, has no rows, lacks a column, has one that nobody accounts for, or
-            holds fractions where counts are needed.
+            holds fractions from which no whole counts follow.
     """
     path = Path(path)
-    frame = _read_frame(path)
+    given = Columns.read(Path(columns)) if columns else None
+    read = read_rows(path, table=given.table if given else "")
+    frame = read.frame
     if frame.height == 0:
         raise TableError(f"{path} has no rows.", "At least one galaxy.", "Check the file.")
-    mapping = Columns.read(Path(columns)) if columns else Columns.by_name(frame.columns, campaign)
+    mapping = given or Columns.by_name(frame.columns, campaign)
+    _refuse_cumulative_names(path, frame)
     left_out = _check_columns(path, frame, mapping, campaign)
     tree = campaign.tree
 
-    problems: list[pl.DataFrame] = []
     frame = frame.with_row_index("gzoo row", offset=1)
     row = frame["gzoo row"].cast(pl.Int64)
     ids = _text(frame, mapping.id_str)
+    shown = ids.str.slice(0, LONGEST_IDENTIFIER)
     n = frame.height
+    problems = [
+        read.damaged.join(pl.DataFrame({"row": row, "id_str": shown}), on="row", how="left")
+        .with_columns(picture=pl.lit(None, pl.String))
+        .select(DROPPED_SCHEMA.keys())
+    ]
+    is_sound = ~row.is_in(read.damaged["row"].implode())
 
     def report(bad: pl.Series, reason: str, detail: pl.Series) -> None:
-        where = bad.fill_null(False)
+        where = bad.fill_null(False) & is_sound
         if where.any():
             problems.append(
-                pl.DataFrame({"row": row.filter(where), "id_str": ids.filter(where), "detail": detail.filter(where)})
+                pl.DataFrame({"row": row.filter(where), "id_str": shown.filter(where), "detail": detail.filter(where)})
                 .with_columns(reason=pl.lit(reason), picture=pl.lit(None, pl.String))
                 .select(DROPPED_SCHEMA.keys())
             )
 
     report(ids == "", "identifier missing", _words(n, f"column {mapping.id_str} is empty"))
-    counts = np.zeros((n, len(tree.columns)), np.int64)
-    n_fractional = pl.repeat(False, n, eager=True)
-    for i, name in enumerate(tree.columns):
-        if name in mapping.answers:
-            counts[:, i], fractional = _counts(frame, mapping.answers[name], report)
-            n_fractional = n_fractional | fractional
-    if n_fractional.sum() * 2 > n:
-        raise TableError(
-            f"{path} holds fractions, not counts: {n_fractional.sum()} of {n} rows have a vote that is not whole.",
-            "Whole numbers of people.",
-            "Use the unweighted count columns; fractions say nothing of how many people voted.",
-        )
-    totals = tree.totals(counts)
-    for i, question in enumerate(tree.questions):
-        if question.name not in mapping.totals:
-            continue
-        column = mapping.totals[question.name]
-        given, _ = _counts(frame, column, report)
-        own = counts[:, tree.slice(question.name)]
-        if question.multiple:
-            wrong, totals[:, i] = given < own.max(axis=1), np.maximum(given, own.max(axis=1))
-            rule = "below the votes of one answer"
-        else:
-            wrong, rule = given != totals[:, i], "not the sum of the answers"
-        said = [f"{column} = {one}, {rule} ({two})" for one, two in zip(given, totals[:, i], strict=True)]
-        report(pl.Series(wrong), "total does not fit", pl.Series(said))
+    report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", _said(mapping.id_str, ids))
+    take = _from_fractions if mapping.values == "fractions" else _from_counts
+    counts, totals = take(path, frame, mapping, tree, report)
     too_many = (totals > LARGEST_COUNT).any(axis=1)
     report(
         pl.Series(np.asarray(too_many)),
@@ -299,13 +220,14 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
         {
             "row": row,
             "id_str": ids,
+            "source_id": _text(frame, mapping.source_id) if mapping.source_id else _words(n, ""),
             "dataset_name": _text(frame, mapping.dataset_name) if mapping.dataset_name else _words(n, campaign.name),
             "image": _text(frame, mapping.image) if mapping.image else _words(n, ""),
             "ra": ra,
             "dec": dec,
         }
     )
-    is_bad = row.is_in(pl.concat(part["row"] for part in problems).implode()) if problems else row < 0
+    is_bad = row.is_in(pl.concat(part["row"] for part in problems).implode())
     _report_duplicates(rows, counts, is_bad, report)
 
     dropped = (
@@ -375,23 +297,6 @@ def audit(table: Path | str, campaign: str, *, columns: Path | str | None = None
     )
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise MissingError(f"There is no vote table {path}.", "A CSV or Parquet file.", "Check --votes.")
-    kind = path.suffix.lower()
-    if kind not in {".csv", ".parquet"}:
-        raise TableError(f"{path} is a '{kind}' file.", "A .csv or .parquet file.", "Convert the table first.")
-    try:
-        if kind == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        return pl.read_csv(path, glob=False, infer_schema=False, truncate_ragged_lines=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, pl.exceptions.NoDataError):
-            raise TableError(f"{path} is empty.", "A header and one row a galaxy.", "Check the file.") from error
-        said = (str(error).splitlines() or ["damaged"])[0]
-        raise TableError(f"{path} cannot be read: {said}", f"A sound {kind} table.", "Mend the file.") from error
-
-
 def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: Campaign) -> tuple[str, ...]:
     """Every column of the table accounted for, and every column that is named there. Returns those left out."""
     where = mapping.source or "the dataset's own column names"
@@ -404,16 +309,15 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
             f"Answers such as {tree.columns[0]}.",
             f"See `gzoo tree {campaign.name}`.",
         )
-    named = [mapping.id_str, mapping.image, mapping.ra, mapping.dec, mapping.dataset_name]
-    named += [*mapping.answers.values(), *mapping.totals.values()]
-    missing = [name for name in named if name and name not in frame.columns]
+    named = list(mapping.named)
+    missing = [name for name in named if name not in frame.columns]
     if missing:
         raise TableError(
             f"{path} has no column '{missing[0]}', which {where} asks for.",
             f"Its columns: {_some(frame.columns)}.",
-            "Write a mapping file and pass it with --columns." if not mapping.source else f"Mend {where}.",
+            f"Mend {where}." if mapping.source else PROPOSE.format(path=path, campaign=campaign.name),
         )
-    twice = sorted({name for name in named if name and named.count(name) > 1})
+    twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
         raise TableError(
             f"{where} uses column '{twice[0]}' of {path} twice.", "Each column has one meaning.", "Mend the mapping."
@@ -422,8 +326,9 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
         raise TableError(
             f"{path} has no column of votes that {where} knows.",
             f"Columns such as {tree.columns[0]}; it has {_some(frame.columns)}.",
-            "Write a mapping file and pass it with --columns.",
+            PROPOSE.format(path=path, campaign=campaign.name),
         )
+    _refuse_weighted(path, mapping)
     for question in tree.questions:
         absent = [column for column in question.columns if column not in mapping.answers]
         if absent and len(absent) < len(question.columns):
@@ -438,8 +343,14 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
                 "A total only with its answers.",
                 "Map the answers, or list the total in a mapping file's `ignore`.",
             )
+        if not absent and mapping.values == "fractions" and question.name not in mapping.totals:
+            raise TableError(
+                f"{path}: {where} gives fractions of {question.name}, but not how many people answered it.",
+                "A total for each question: only with it do fractions say how many people voted.",
+                "Name the column of its total under [totals], or leave the question out.",
+            )
     for name in named:
-        kind = frame.schema[name] if name else pl.String()
+        kind = frame.schema[name]
         if not kind.is_numeric() and kind.base_type() not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
             raise TableError(
                 f"{path}: column '{name}' holds {kind}.", "Numbers or texts.", "Convert the column to one of these."
@@ -460,18 +371,184 @@ _Report = Callable[[pl.Series, str, pl.Series], None]
 """Takes rows out of a table: which rows, the reason, and the detail of each row."""
 
 
-def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray, pl.Series]:
-    """Whole counts of one column (0 where they are not), and where they are fractional."""
+def _from_counts(
+    path: Path, frame: pl.DataFrame, mapping: Columns, tree: Tree, report: _Report
+) -> tuple[IntArray, IntArray]:
+    """Counts and totals of a table of counts."""
+    n = frame.height
+    counts = np.zeros((n, len(tree.columns)), np.int64)
+    is_any_fractional = pl.repeat(False, n, eager=True)
+    for i, name in enumerate(tree.columns):
+        if name in mapping.answers:
+            counts[:, i], _, is_fractional = _counts(frame, mapping.answers[name], report)
+            is_any_fractional = is_any_fractional | is_fractional
+    if is_any_fractional.sum() * 2 > n:
+        _refuse_cumulative(path, frame, mapping, tree)
+        raise TableError(
+            f"{path} holds fractions, not counts: {is_any_fractional.sum()} of {n} rows have a vote that is not whole.",
+            "Whole numbers of people.",
+            "Use the unweighted count columns; or, if these are plain fractions and the table says how many people "
+            'answered each question, put `values = "fractions"` and [totals] into the mapping file.',
+        )
+    totals = tree.totals(counts)
+    for i, question in enumerate(tree.questions):
+        if question.name not in mapping.totals:
+            continue
+        column = mapping.totals[question.name]
+        given, _, _ = _counts(frame, column, report)
+        own = counts[:, tree.slice(question.name)]
+        if question.multiple:
+            wrong, totals[:, i] = given < own.max(axis=1), np.maximum(given, own.max(axis=1))
+            rule = "below the votes of one answer"
+        else:
+            wrong, rule = given != totals[:, i], "not the sum of the answers"
+        said = [f"{column} = {one}, {rule} ({two})" for one, two in zip(given, totals[:, i], strict=True)]
+        report(pl.Series(wrong), "total does not fit", pl.Series(said))
+    return counts, totals
+
+
+def _from_fractions(
+    path: Path, frame: pl.DataFrame, mapping: Columns, tree: Tree, report: _Report
+) -> tuple[IntArray, IntArray]:
+    """Counts and totals of a table of plain fractions of totals, each count whole and all adding up."""
+    n = frame.height
+    counts = np.zeros((n, len(tree.columns)), np.int64)
+    totals = np.zeros((n, len(tree.questions)), np.int64)
+    for i, question in enumerate(tree.questions):
+        if question.name not in mapping.totals:
+            continue
+        total_column = mapping.totals[question.name]
+        people, is_total, _ = _counts(frame, total_column, report)
+        is_asked = is_total.to_numpy() & (people > 0)
+        places = range(tree.slice(question.name).start, tree.slice(question.name).stop)
+        is_known, is_wrong = is_total.to_numpy().copy(), np.zeros(n, bool)
+        for place, name in zip(places, question.columns, strict=True):
+            column = mapping.answers[name]
+            text, number, is_missing = _numbers(frame, column)
+            said = _said(column, text)
+            is_text = (number.is_null() & ~is_missing).to_numpy()
+            is_gap = is_missing.to_numpy() & is_asked
+            fraction = number.fill_nan(None).fill_null(0.0).to_numpy()
+            is_outside = (fraction < 0) | (fraction > 1 + 1e-6)
+            votes = np.where(is_outside | is_text, 0.0, fraction) * people
+            counts[:, place] = np.round(votes)
+            is_off = ~is_outside & (np.abs(votes - counts[:, place]) > mapping.tolerance)
+            report(pl.Series(is_gap), "fraction missing", said)
+            report(pl.Series(is_text), "fraction is not a number", said)
+            report(pl.Series(is_outside), "fraction not within 0 to 1", said)
+            of = pl.Series([f" of {one} people, {two:.3f} votes" for one, two in zip(people, votes, strict=True)])
+            report(pl.Series(is_off), "fraction x total not whole", said + of)
+            is_nobody = is_total.to_numpy() & (people == 0) & (fraction > 0) & ~is_outside
+            report(pl.Series(is_nobody), "fraction of nobody", said + f", but {total_column} = 0")
+            is_known &= ~(is_gap | is_text)
+            is_wrong |= is_outside | is_off | is_nobody
+        own = counts[:, tree.slice(question.name)]
+        summed = own.sum(axis=1)
+        is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != people)
+        said = [f"{total_column} = {one}, but the answers have {two}" for one, two in zip(people, summed, strict=True)]
+        report(pl.Series(is_short), "fractions do not add up to the total", pl.Series(said))
+        n_asked, n_wrong = int(is_asked.sum()), int((is_wrong | is_short).sum())
+        if n_wrong > max(1, SMALL_SHARE * max(n_asked, n_wrong)):
+            _refuse_cumulative(path, frame, mapping, tree)
+            raise TableError(
+                f"{path}: fraction x total gives no whole votes that add up to the total of {question.name} in "
+                f"{n_wrong:,} of {n_asked:,} rows with votes on it: {_first_fault(is_wrong | is_short, own, people)}.",
+                f"Plain fractions of {total_column}, whole to {mapping.tolerance} votes. Weighted or rounded fractions "
+                "are no counts of people, nor are fractions of another total.",
+                "Use the table of counts, name the right column under [totals], or leave the question out.",
+            )
+        if n_asked > 1 and not own.any():
+            raise TableError(
+                f"{path}: {total_column} counts people in {n_asked:,} rows, but no answer of {question.name} has a "
+                "vote in any row.",
+                "Votes where people were asked.",
+                "The votes of this question are not in the table: leave it out and list its columns in `ignore`.",
+            )
+        totals[:, i] = people
+    return counts, totals
+
+
+def _first_fault(is_wrong: npt.NDArray[np.bool_], own: IntArray, people: IntArray) -> str:
+    row = int(np.argmax(is_wrong))
+    return f"the first is row {row + 1}, with {people[row]} people and about {int(own[row].sum())} votes"
+
+
+def _refuse_weighted(path: Path, mapping: Columns) -> None:
+    """Weighted fractions look like counts when multiplied by a total, and are none."""
+    for name, column in [*mapping.answers.items(), *mapping.totals.items()]:
+        if WEIGHTED.search(column):
+            what = "debiased" if "debias" in column.lower() else "weighted"
+            raise TableError(
+                f"{path}: column '{column}', named for {name}, is {what} by its name.",
+                "Whole counts of people. Weights and corrections for bias change how many people a vote stands for, so "
+                "no number of people follows from such a column, not even with a total.",
+                "Use the columns of plain counts, or of plain fractions together with totals; where there are none, "
+                "leave the question out.",
+            )
+
+
+def _refuse_cumulative_names(path: Path, frame: pl.DataFrame) -> None:
+    """The table of the Galaxy Zoo challenge on Kaggle, known by its names."""
+    names = [name for name in frame.columns if KAGGLE.fullmatch(name)]
+    if len(names) < 3 or not any(_is_between(_numbers(frame, name)[1]) for name in names):
+        return
+    raise TableError(
+        f"{path} is a table of cumulative fractions, as the Galaxy Zoo challenge had them: {_some(names, 3)}.",
+        CUMULATIVE_EXPECTED,
+        CUMULATIVE_DO,
+    )
+
+
+def _is_between(number: pl.Series) -> bool:
+    return bool(((number > 0) & (number < 1)).any())
+
+
+def _refuse_cumulative(path: Path, frame: pl.DataFrame, mapping: Columns, tree: Tree) -> None:
+    """Fractions whose answers add up to the fraction that leads to their question, and not to one."""
+    fractions = {
+        name: _numbers(frame, column)[1].fill_nan(None).fill_null(0.0).to_numpy()
+        for name, column in mapping.answers.items()
+    }
+    for question in tree.questions:
+        if not question.parents or not {*question.columns, *question.parents} <= set(fractions):
+            continue
+        gate = np.sum([fractions[name] for name in question.parents], axis=0)
+        own = np.sum([fractions[name] for name in question.columns], axis=0)
+        tells = (gate > 0.02) & (gate < 0.95)  # elsewhere the two sums agree anyhow
+        if tells.sum() >= 3 and (np.abs(own - gate) < 0.005)[tells].mean() > 0.8:
+            raise TableError(
+                f"{path} holds cumulative fractions: the answers of {question.name} add up to the fraction of the "
+                f"answers that lead to it ({' + '.join(mapping.answers[name] for name in question.parents)}), "
+                "not to 1.",
+                CUMULATIVE_EXPECTED,
+                CUMULATIVE_DO,
+            )
+
+
+def _numbers(frame: pl.DataFrame, column: str) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """The cells of a column as text and as numbers (null where they are none), and which are missing."""
     raw = frame[column]
     text = raw.cast(pl.String, strict=False).fill_null("").str.strip_chars()
     number = raw.cast(pl.Float64, strict=False) if raw.dtype.is_numeric() else text.cast(pl.Float64, strict=False)
     is_missing = (text == "") | (text.str.to_lowercase() == "nan") | number.is_nan().fill_null(False)
+    return text, number, is_missing
+
+
+def _said(column: str, text: pl.Series) -> pl.Series:
+    """`column = text` for each cell, a giant one cut short."""
+    cut = pl.when(pl.col("text").str.len_chars() > 80).then(pl.col("text").str.slice(0, 80) + " ...")
+    return pl.DataFrame({"text": text}).select(pl.lit(f"{column} = ") + cut.otherwise(pl.col("text")))["literal"]
+
+
+def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray, pl.Series, pl.Series]:
+    """Whole counts of one column (0 where they are not), where they are sound, and where fractional."""
+    text, number, is_missing = _numbers(frame, column)
     is_text = number.is_null() & ~is_missing
     number = number.fill_nan(None).fill_null(0.0)
     is_negative = number < 0
     is_large = number > LARGEST_COUNT
     is_fractional = ~is_large & (number != number.round())
-    said = pl.Series([f"{column} = "]).extend_constant(f"{column} = ", len(text) - 1) + text
+    said = _said(column, text)
     for bad, reason in (
         (is_missing, "count missing"),
         (is_text, "count is not a number"),
@@ -481,19 +558,16 @@ def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray
     ):
         report(bad, reason, said)
     good = ~(is_missing | is_text | is_negative | is_fractional | is_large)
-    return (number * good.cast(pl.Float64)).fill_nan(0.0).cast(pl.Int64).to_numpy(), is_fractional
+    return (number * good.cast(pl.Float64)).fill_nan(0.0).cast(pl.Int64).to_numpy(), good, is_fractional
 
 
 def _degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: _Report) -> pl.Series:
     """An angle in degrees, NaN where it is not given."""
     if not column:
         return pl.repeat(float("nan"), frame.height, dtype=pl.Float64, eager=True)
-    raw = frame[column]
-    text = raw.cast(pl.String, strict=False).fill_null("").str.strip_chars()
-    value = raw.cast(pl.Float64, strict=False) if raw.dtype.is_numeric() else text.cast(pl.Float64, strict=False)
-    is_given = (text != "") & (text.str.to_lowercase() != "nan")
-    bad = is_given & (value.is_null() | ~value.is_between(low, high))
-    said = pl.Series([f"{column} = "]).extend_constant(f"{column} = ", len(text) - 1) + text
+    text, value, is_missing = _numbers(frame, column)
+    bad = ~is_missing & (value.is_null() | ~value.is_between(low, high))
+    said = _said(column, text)
     report(bad, f"position not within {low:g} to {high:g} degrees", said)
     return value.fill_null(float("nan"))
 
