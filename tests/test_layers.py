@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("campaign",),
     ("columns", "tables"),
     ("schema", "votes", "images", "pages", "splits", "store", "hub"),
-    ("card", "dataset"),
+    ("card", "dataset", "mappings"),
     ("builder", "simulator", "scoring"),
     ("learn",),
     ("demonstration",),
@@ -191,7 +191,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "demo", "predict", "score", "simulate", "train")
+VERBS = ("audit", "build", "demo", "mapping", "predict", "score", "simulate", "train")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -554,6 +554,96 @@ def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
         read_votes(write(tmp_path, TABLE), RINGS, tmp_path / "map.toml")
 
 
+# --- fractions of totals ------------------------------------------------------------------------------------------
+
+OF_TOTALS = 'values = "fractions"\n[answers]\nring_yes = "yes"\nring_no = "no"\n[totals]\nring = "n"\n'
+
+
+def of_totals(folder: Path, *rows: str, mapping: str = OF_TOTALS, sound: int = 40) -> VoteTable:
+    """The rows given, behind sound ones, so that few of all are at fault."""
+    lines = ["id_str,yes,no,n", *(f"sound {i},0.25,0.75,8" for i in range(sound)), *rows]
+    table = read_votes(write(folder, "\n".join(lines) + "\n"), RINGS, write(folder, mapping, "map.toml"))
+    assert table.votes.counts[:sound].tolist() == [[2, 6]] * sound
+    return table
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=8))
+def test_fractions_and_totals_give_the_counts_back(tmp_path: Path, votes: list[tuple[int, int]]) -> None:
+    rows = [
+        f"g{i},{a / (a + b) if a + b else 'nan'},{b / (a + b) if a + b else ''},{a + b}"
+        for i, (a, b) in enumerate(votes)
+    ]
+    table = of_totals(tmp_path, *rows, sound=3)
+    assert table.votes.counts[3:].tolist() == [list(row) for row in votes]
+    assert table.dropped.height == 0
+
+
+BAD_FRACTIONS = {
+    "0.3,0.7,7": (
+        "fraction x total not whole",
+        "yes = 0.3 of 7 people, 2.100 votes; no = 0.7 of 7 people, 4.900 votes",
+    ),
+    "0.5,0.25,8": ("fractions do not add up to the total", "n = 8, but the answers have 6"),
+    ",0.5,8": ("fraction missing", "yes = "),
+    "nan,0.5,8": ("fraction missing", "yes = nan"),
+    "half,0.5,8": ("fraction is not a number", "yes = half"),
+    "-0.5,1.5,8": ("fraction not within 0 to 1", "yes = -0.5; no = 1.5"),
+    "inf,0,8": ("fraction not within 0 to 1", "yes = inf"),
+    "0.5,0.5,": ("count missing", "n = "),
+    "0.5,0.5,0": ("fraction of nobody", "yes = 0.5, but n = 0; no = 0.5, but n = 0"),
+    "0.5,0.5,2.5": ("count not whole", "n = 2.5"),
+    "0.5,0.5,-2": ("count negative", "n = -2"),
+}
+
+
+@pytest.mark.parametrize(("cells", "said"), BAD_FRACTIONS.items(), ids=BAD_FRACTIONS)
+def test_a_bad_fraction_drops_its_row_with_the_reason(tmp_path: Path, cells: str, said: tuple[str, str]) -> None:
+    table = of_totals(tmp_path, f"bad,{cells}", "good,0,0,0")
+    assert table.dropped.select("id_str", "reason", "detail").rows() == [("bad", *said)]
+    assert table.votes.counts[-1].tolist() == [0, 0]
+
+
+def test_many_rows_that_are_not_whole_are_no_plain_fractions(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"in 3 of 43 rows with votes on it: the first is row 41, with 7 people"):
+        of_totals(tmp_path, *(f"{name},0.3,0.7,7" for name in "abc"))
+
+
+def test_the_tolerance_is_the_mappings(tmp_path: Path) -> None:
+    rounded = "a,0.333,0.667,30"  # 9.99 and 20.01 votes
+    assert of_totals(tmp_path, rounded).votes.counts[-1].tolist() == [10, 20]
+    strict = of_totals(tmp_path, rounded, mapping="tolerance = 0.005\n" + OF_TOTALS)
+    assert reasons(strict) == {41: "fraction x total not whole"}
+    for wrong in ("0", "-1", "0.5", "true", '"0.1"', "nan"):
+        with pytest.raises(TableError, match="tolerance ="):
+            of_totals(tmp_path, mapping=f"tolerance = {wrong}\n" + OF_TOTALS)
+
+
+def test_fractions_need_a_total(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="not how many people answered it") as caught:
+        of_totals(tmp_path, mapping=OF_TOTALS.replace("[totals]\nring", "[totals]\n#") + 'x = "n"\n'.replace("x", "#"))
+    assert "[totals]" in caught.value.do
+
+
+# --- columns that are known and no counts -------------------------------------------------------------------------
+
+
+def test_weighted_columns_of_the_dataset_are_left_in_peace(tmp_path: Path) -> None:
+    header = "id_str,ring_yes,ring_no,ring_yes_weighted_fraction,ring_no_weighted_fraction,ring_effective-votes"
+    table = rings(tmp_path, "a,1,2,0.31,0.69,2.7", header=header)
+    assert table.votes.counts.tolist() == [[1, 2]]
+    assert table.left_out == ("ring_yes_weighted_fraction", "ring_no_weighted_fraction", "ring_effective-votes")
+
+
+def test_the_surveys_own_identifier_is_carried_as_text(tmp_path: Path) -> None:
+    text = 'id_str = "name"\nsource_id = "objid"\n[answers]\nring_yes = "yes"\nring_no = "no"\n'
+    path = write(tmp_path, "name,objid,yes,no\na,0587722981736906813,1,1\nb,,2,2\n")
+    rows = read_votes(path, RINGS, write(tmp_path, text, "map.toml")).rows
+    assert rows["source_id"].to_list() == ["0587722981736906813", ""]
+    assert rings(tmp_path, "a,1,1").rows["source_id"].to_list() == [""]
+    assert rings(tmp_path, "a,1,1,7", header="id_str,ring_yes,ring_no,source_id").rows["source_id"].to_list() == ["7"]
+
+
 # --- any table ----------------------------------------------------------------------------------------------------
 
 cells = st.sampled_from(["0", "1", "7", "7.0", "-1", "2.5", "nan", "", "x", "inf", "1e12"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gzoo.errors import GZooError
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
+    from gzoo.mappings import mapping
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
     from gzoo.trees import Question, Tree
@@ -32,6 +33,7 @@ __all__ = [
     "campaigns",
     "demo",
     "load",
+    "mapping",
     "open_dataset",
     "predict",
     "read_votes",
@@ -52,6 +54,7 @@ _HOME = {
     "campaigns": "campaign",
     "demo": "demonstration",
     "load": "dataset",
+    "mapping": "mappings",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
     "read_votes": "votes",

@@ -175,6 +175,29 @@ def simulate(
 
 
 @app.command()
+def mapping(
+    source: Annotated[
+        Path, typer.Argument(help="A vote table, or a Zooniverse classification export.", show_default=False)
+    ],
+    campaign: Campaign,
+    workflows: Annotated[
+        Path | None, typer.Option("--workflows", help="The workflow export, beside a classification export.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Mapping file to write; by default it is printed.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Propose which column of a table is which answer."""
+    from gzoo.mappings import mapping as run
+
+    made = run(source, campaign, workflows=workflows, out=out, overwrite=overwrite)
+    if not out:
+        print(made.to_toml(), end="")
+        return
+    _say(f"Made {out}. {made.summary}")
+    _say("Read it: each line says why it stands there. Then use it with --columns.")
+
+
+@app.command()
 def audit(table: Annotated[Path, typer.Argument()], campaign: Campaign, columns: Columns = None) -> None:
     """Say how well a vote table fits a campaign's tree."""
     from gzoo.votes import audit as run

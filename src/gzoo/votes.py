@@ -180,7 +180,7 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
     if frame.height == 0:
         raise TableError(f"{path} has no rows.", "At least one galaxy.", "Check the file.")
     mapping = given or Columns.by_name(frame.columns, campaign)
-    _refuse_cumulative_names(path, frame)
+    refuse_cumulative_names(path, frame)
     left_out = _check_columns(path, frame, mapping, campaign)
     tree = campaign.tree
 
@@ -487,7 +487,7 @@ def _refuse_weighted(path: Path, mapping: Columns) -> None:
             )
 
 
-def _refuse_cumulative_names(path: Path, frame: pl.DataFrame) -> None:
+def refuse_cumulative_names(path: Path, frame: pl.DataFrame) -> None:
     """The table of the Galaxy Zoo challenge on Kaggle, known by its names."""
     names = [name for name in frame.columns if KAGGLE.fullmatch(name)]
     if len(names) < 3 or not any(_is_between(_numbers(frame, name)[1]) for name in names):
