@@ -35,7 +35,7 @@ from gzoo.votes import WEIGHTED, refuse_cumulative_names
 FIRST_LINE = "# Mapping file for gzoo"
 GATE_HOLDS = 0.9  # share of rows in which a question's total equals the votes of the answers that lead to it
 GATE_FAILS = 0.75
-WORTH_A_WORD = 0.25  # likeness of names below which a guess is not worth a line
+WORTH_A_WORD = 0.3  # likeness of names below which a guess is not worth a line
 FEW_ROWS = 5  # too few to tell of a gate
 N_SAMPLED = 2_000  # rows that gates are judged on
 NOT_WHOLE = "fractions, and no column of totals makes whole counts of them that add up"
@@ -224,6 +224,7 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 _TASK = re.compile(r"^(?P<question>t(?P<task>\d{1,2})(?:[_\-. ].*?)??)[_\-. ]a\d{1,2}(?:[_\-. ](?P<answer>.+))?$", re.I)
+_BARE = re.compile(r"|[a-z]{0,8}[\W_]*\d+", re.IGNORECASE)  # a group's name that says nothing: none, q3, task_3
 # Task numbers of the Galaxy Zoo 2 lineage of trees (Willett et al. 2013, 2017), without the campaign's suffix
 _TASKS = {
     1: "smooth-or-featured", 2: "disk-edge-on", 3: "bar", 4: "has-spiral-arms", 5: "bulge-size", 6: "something-odd",
@@ -442,9 +443,9 @@ def _question_tokens(question: Question, tree: Tree) -> tuple[str, ...]:
 
 
 def _plain_name(question: Question, tree: Tree) -> str:
-    """`bar` of `bar-gz2`."""
-    del tree
-    return re.sub(r"-(?:gz2|hubble|candels|ukidss|dr12|dr5|dr8|cd|jwst|euclid|ferengi)$", "", question.name)
+    """`bar` of `bar-gz2`: without the ending that many questions of the tree share."""
+    start, _, end = question.name.rpartition("-")
+    return start if start and sum(one.name.endswith(f"-{end}") for one in tree.questions) > 2 else question.name
 
 
 def _with_totals(
@@ -519,14 +520,31 @@ def _name_score(group: _Group, question: Question, tree: Tree, *, is_live: bool 
     live = [i for i in range(n) if group.counts[:, i].any()]
     if n < k or (n > k and is_live and len(live) > k):
         return -1.0
+    _, likeness = _matched(group.labels, question, tree)
+    return 0.5 * _topic(group, question, tree) + 0.5 * float(np.mean(likeness)) - 0.1 * (n - k)
+
+
+def _topic(group: _Group, question: Question, tree: Tree) -> float:
+    """How well the part of a group's names that its answers share fits a question's name, 0 to 1."""
     start = re.sub(r"^t\d{1,2}[_\-. ]", "", group.start, flags=re.IGNORECASE)
     plain = _plain_name(question, tree)
     like = _likeness(_tokens(start), _tokens(plain)) if start else 0.0
-    like = max(like, 1.0 if group.start.lower() == question.name.lower() else 0.0)
-    if group.task and _TASKS.get(group.task) == plain:
-        like = max(like, 0.7)
-    _, likeness = _matched(group.labels, question, tree)
-    return 0.5 * like + 0.5 * float(np.mean(likeness)) - 0.1 * (n - k)
+    if group.start.lower() == question.name.lower():
+        like = 1.0
+    return max(like, 0.7) if group.task and _TASKS.get(group.task) == plain else like
+
+
+def _is_told_by_answers(group: _Group, question: Question, tree: Tree) -> bool:
+    """Whether answers alone say which question it is: nothing else is named, and no other question has such answers."""
+    if not _BARE.fullmatch(group.start):
+        return False
+    fitting = [one for one in tree.questions if min(_matched_all(group, one, tree), default=0.0) >= 0.6]
+    return fitting == [question]
+
+
+def _matched_all(group: _Group, question: Question, tree: Tree) -> list[float]:
+    same_size = len(group.labels) == len(question.columns)
+    return _matched(group.labels, question, tree)[1] if same_size else []
 
 
 class _Search:
@@ -535,6 +553,7 @@ class _Search:
     def __init__(self, groups: Sequence[_Group], tree: Tree) -> None:
         self.tree = tree
         self.groups = list(groups)
+        self.known: dict[tuple[int, tuple[int, ...], str], float] = {}
         self.scores = {(id(group), question.name): _name_score(group, question, tree)
                        for group in groups for question in tree.questions}  # fmt: skip
         n = len(groups[0].counts)
@@ -582,9 +601,13 @@ class _Search:
         return value
 
     def likeness(self, place: _Place, question: Question) -> float:
-        about = _question_tokens(question, self.tree)
-        pairs = zip(place.order, question.answers, strict=True)
-        return float(np.mean([_answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs]))
+        key = (id(place.group), place.order, question.name)
+        if key not in self.known:
+            about = _question_tokens(question, self.tree)
+            pairs = zip(place.order, question.answers, strict=True)
+            alike = [_answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs]
+            self.known[key] = float(np.mean(alike))
+        return self.known[key]
 
     def place(self, group: _Group, question: Question) -> _Place:
         """The group's columns in the order that the names say, a column without votes left over."""
@@ -726,7 +749,8 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
         if share is not None:
             gates[question.name] = share
         confidence, evidence = _judge(search, state, question)
-        if confidence == UNSURE and search.scores[id(place.group), question.name] < WORTH_A_WORD:
+        is_guess = _topic(place.group, question, tree) < WORTH_A_WORD and not _BARE.fullmatch(place.group.start)
+        if confidence == UNSURE and is_guess:
             not_found[question.name] = "no columns of this table fit its answers"
             continue
         if confidence == UNSURE:
@@ -773,7 +797,6 @@ def _best(group: _Group, tree: Tree, *, is_live: bool = True) -> float:
 def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str]:
     """How sure a question's columns are, and why."""
     place, tree = state[question.name], search.tree
-    by_name = search.scores[id(place.group), question.name]
     about = _question_tokens(question, tree)
     pairs = zip(place.order, question.answers, strict=True)
     weakest = min(_answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs)
@@ -784,9 +807,9 @@ def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str
     said = f"{as_many} the answers that lead to it in {own:.1%} of rows" if own is not None else ""
     if not question.parents and own is not None:
         said = f"asked of everyone in {own:.1%} of rows"
-    names = (
-        f"{question.name}: names agree" if weakest >= 0.6 and by_name >= 0.5 else f"{question.name}: names do not tell"
-    )
+    is_told = _topic(place.group, question, tree) >= 0.5 or _is_told_by_answers(place.group, question, tree)
+    is_agreed = weakest >= 0.6 and is_told
+    names = f"{question.name}: names agree" if is_agreed else f"{question.name}: names do not tell"
     is_spare = len(place.group.columns) > len(place.order)
     if is_spare:
         spare = [name for i, name in enumerate(place.group.columns) if i not in place.order]
@@ -794,10 +817,10 @@ def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str
             f"{question.name}: one answer too many in the table ({', '.join(spare)} has no vote in any row), so that "
             "the names may be shifted"
         )
-    elif names.endswith("agree") and (own is None or own >= GATE_FAILS):
+    elif is_agreed and (own is None or own >= GATE_FAILS):
         return SURE, "; ".join(part for part in (names, said) if part)
     swapped = [{**state, question.name: _Place(place.group, order)} for order in search.orders(question.name, place)]
-    is_shift = by_name >= 0.5 and not is_spare and weakest < 0.6
+    is_shift = is_told and not is_spare and weakest < 0.6
     moved = [one for one in search.moves(state) if one.keys() == state.keys()
              and one[question.name].group is not place.group]  # fmt: skip
     holds = bool(shares) and min(shares) >= GATE_HOLDS

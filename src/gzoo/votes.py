@@ -362,7 +362,9 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
         raise TableError(
             f"{path} has {len(strangers)} column(s) that nothing accounts for: {_some(strangers)}.",
             f"Columns of the {campaign.name} record, or of the mapping.",
-            "Name them in the mapping file given with --columns, or list them (patterns allowed) in its `ignore`.",
+            "Name them in the mapping file given with --columns, or list them (patterns allowed) in its `ignore`."
+            if mapping.source
+            else PROPOSE.format(path=path, campaign=campaign.name),
         )
     return tuple(left_out)
 
