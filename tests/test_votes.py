@@ -584,7 +584,7 @@ BAD_FRACTIONS = {
         "fraction x total not whole",
         "yes = 0.3 of 7 people, 2.100 votes; no = 0.7 of 7 people, 4.900 votes",
     ),
-    "0.5,0.25,8": ("fractions do not add up to the total", "n = 8, but the answers have 6"),
+    "0.5,0.25,8": ("fractions do not add up to the total", "n = 8, not what the answers add up to (6)"),
     ",0.5,8": ("fraction missing", "yes = "),
     "nan,0.5,8": ("fraction missing", "yes = nan"),
     "half,0.5,8": ("fraction is not a number", "yes = half"),

@@ -219,7 +219,9 @@ def audit(table: Annotated[Path, typer.Argument()], campaign: Campaign, columns:
 @app.command()
 def build(
     campaign: Campaign,
-    votes: Annotated[Path, typer.Option("--votes", help="Vote table, CSV or Parquet.", show_default=False)],
+    votes: Annotated[
+        Path, typer.Option("--votes", help="Vote table: CSV, Parquet, FITS, VOTable or ECSV.", show_default=False)
+    ],
     images: Annotated[Path, typer.Option("--images", help="Folder of JPEG or PNG pictures.", show_default=False)],
     out: Out,
     columns: Columns = None,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -196,24 +196,25 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
     ]
     is_sound = ~row.is_in(read.damaged["row"].implode())
 
-    def report(bad: pl.Series, reason: str, detail: pl.Series) -> None:
+    def report(bad: pl.Series, reason: str, details: Callable[[], pl.Series]) -> None:
         where = bad.fill_null(False) & is_sound
         if where.any():
+            detail = details()
             problems.append(
                 pl.DataFrame({"row": row.filter(where), "id_str": shown.filter(where), "detail": detail.filter(where)})
                 .with_columns(reason=pl.lit(reason), picture=pl.lit(None, pl.String))
                 .select(DROPPED_SCHEMA.keys())
             )
 
-    report(ids == "", "identifier missing", _words(n, f"column {mapping.id_str} is empty"))
-    report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", _said(mapping.id_str, ids))
+    report(ids == "", "identifier missing", partial(_words, n, f"column {mapping.id_str} is empty"))
+    report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", partial(_said, mapping.id_str, ids))
     take = _from_fractions if mapping.values == "fractions" else _from_counts
     counts, totals = take(path, frame, mapping, tree, report)
     too_many = (totals > LARGEST_COUNT).any(axis=1)
     report(
         pl.Series(np.asarray(too_many)),
         "count too large",
-        _words(n, f"votes of one question add up to over {LARGEST_COUNT}"),
+        partial(_words, n, f"votes of one question add up to over {LARGEST_COUNT}"),
     )
     ra, dec = _degrees(frame, mapping.ra, 0.0, 360.0, report), _degrees(frame, mapping.dec, -90.0, 90.0, report)
     rows = pl.DataFrame(
@@ -369,8 +370,8 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
     return tuple(left_out)
 
 
-_Report = Callable[[pl.Series, str, pl.Series], None]
-"""Takes rows out of a table: which rows, the reason, and the detail of each row."""
+_Report = Callable[[pl.Series, str, Callable[[], pl.Series]], None]
+"""Takes rows out of a table: which rows, the reason, and what tells the detail of each row."""
 
 
 def _from_counts(
@@ -404,8 +405,7 @@ def _from_counts(
             rule = "below the votes of one answer"
         else:
             wrong, rule = given != totals[:, i], "not the sum of the answers"
-        said = [f"{column} = {one}, {rule} ({two})" for one, two in zip(given, totals[:, i], strict=True)]
-        report(pl.Series(wrong), "total does not fit", pl.Series(said))
+        report(pl.Series(wrong), "total does not fit", partial(_compared, f"{column} = ", given, rule, totals[:, i]))
     return counts, totals
 
 
@@ -427,28 +427,29 @@ def _from_fractions(
         for place, name in zip(places, question.columns, strict=True):
             column = mapping.answers[name]
             text, number, is_missing = _numbers(frame, column)
-            said = _said(column, text)
+            said = partial(_said, column, text)
             is_text = (number.is_null() & ~is_missing).to_numpy()
             is_gap = is_missing.to_numpy() & is_asked
             fraction = number.fill_nan(None).fill_null(0.0).to_numpy()
             is_outside = (fraction < 0) | (fraction > 1 + 1e-6)
-            votes = np.where(is_outside | is_text, 0.0, fraction) * people
+            votes: FloatArray = np.where(is_outside | is_text, 0.0, fraction) * people
             counts[:, place] = np.round(votes)
             is_off = ~is_outside & (np.abs(votes - counts[:, place]) > mapping.tolerance)
             report(pl.Series(is_gap), "fraction missing", said)
             report(pl.Series(is_text), "fraction is not a number", said)
             report(pl.Series(is_outside), "fraction not within 0 to 1", said)
-            of = pl.Series([f" of {one} people, {two:.3f} votes" for one, two in zip(people, votes, strict=True)])
-            report(pl.Series(is_off), "fraction x total not whole", said + of)
+            report(pl.Series(is_off), "fraction x total not whole", partial(_not_whole, said, people, votes))
             is_nobody = is_total.to_numpy() & (people == 0) & (fraction > 0) & ~is_outside
-            report(pl.Series(is_nobody), "fraction of nobody", said + f", but {total_column} = 0")
+            report(
+                pl.Series(is_nobody), "fraction of nobody", partial(_said, column, text, f", but {total_column} = 0")
+            )
             is_known &= ~(is_gap | is_text)
             is_wrong |= is_outside | is_off | is_nobody
         own = counts[:, tree.slice(question.name)]
         summed = own.sum(axis=1)
         is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != people)
-        said = [f"{total_column} = {one}, but the answers have {two}" for one, two in zip(people, summed, strict=True)]
-        report(pl.Series(is_short), "fractions do not add up to the total", pl.Series(said))
+        details = partial(_compared, f"{total_column} = ", people, "not what the answers add up to", summed)
+        report(pl.Series(is_short), "fractions do not add up to the total", details)
         n_asked, n_wrong = int(is_asked.sum()), int((is_wrong | is_short).sum())
         if n_wrong > max(1, SMALL_SHARE * max(n_asked, n_wrong)):
             _refuse_cumulative(path, frame, mapping, tree)
@@ -536,10 +537,21 @@ def _numbers(frame: pl.DataFrame, column: str) -> tuple[pl.Series, pl.Series, pl
     return text, number, is_missing
 
 
-def _said(column: str, text: pl.Series) -> pl.Series:
+def _said(column: str, text: pl.Series, end: str = "") -> pl.Series:
     """`column = text` for each cell, a giant one cut short."""
     cut = pl.when(pl.col("text").str.len_chars() > 80).then(pl.col("text").str.slice(0, 80) + " ...")
-    return pl.DataFrame({"text": text}).select(pl.lit(f"{column} = ") + cut.otherwise(pl.col("text")))["literal"]
+    said = pl.lit(f"{column} = ") + cut.otherwise(pl.col("text")) + pl.lit(end)
+    return pl.DataFrame({"text": text}).select(said.alias("said"))["said"]
+
+
+def _compared(start: str, given: IntArray, rule: str, own: IntArray) -> pl.Series:
+    """`column = 5, not the sum of the answers (4)` for each row."""
+    return pl.Series([f"{start}{one}, {rule} ({two})" for one, two in zip(given, own, strict=True)])
+
+
+def _not_whole(said: Callable[[], pl.Series], people: IntArray, votes: FloatArray) -> pl.Series:
+    pairs = zip(people, votes, strict=True)
+    return said() + pl.Series([f" of {one} people, {two:.3f} votes" for one, two in pairs])
 
 
 def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray, pl.Series, pl.Series]:
@@ -550,7 +562,7 @@ def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray
     is_negative = number < 0
     is_large = number > LARGEST_COUNT
     is_fractional = ~is_large & (number != number.round())
-    said = _said(column, text)
+    said = partial(_said, column, text)
     for bad, reason in (
         (is_missing, "count missing"),
         (is_text, "count is not a number"),
@@ -569,7 +581,7 @@ def _degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: 
         return pl.repeat(float("nan"), frame.height, dtype=pl.Float64, eager=True)
     text, value, is_missing = _numbers(frame, column)
     bad = ~is_missing & (value.is_null() | ~value.is_between(low, high))
-    said = _said(column, text)
+    said = partial(_said, column, text)
     report(bad, f"position not within {low:g} to {high:g} degrees", said)
     return value.fill_null(float("nan"))
 
@@ -587,7 +599,10 @@ def _report_duplicates(rows: pl.DataFrame, counts: IntArray, is_bad: pl.Series, 
         all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
     )
     is_named = keyed["id_str"] != ""
-    said = "id_str " + keyed["id_str"] + " stands in rows " + keyed["all_rows"]
+
+    def said() -> pl.Series:
+        return "id_str " + keyed["id_str"] + " stands in rows " + keyed["all_rows"]
+
     report(is_named & (keyed["n_kinds"] > 1), "identifier twice, with different votes or pictures", said)
     report(is_named & (keyed["n_kinds"] == 1) & (keyed["row"] > keyed["first"]), "identifier twice, same votes", said)
 
