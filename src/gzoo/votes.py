@@ -432,7 +432,8 @@ def _from_fractions(
             is_gap = is_missing.to_numpy() & is_asked
             fraction = number.fill_nan(None).fill_null(0.0).to_numpy()
             is_outside = (fraction < 0) | (fraction > 1 + 1e-6)
-            votes: FloatArray = np.where(is_outside | is_text, 0.0, fraction) * people
+            shares = np.asarray(np.where(is_outside | is_text, 0.0, fraction), np.float64)
+            votes = shares * people.astype(np.float64)
             counts[:, place] = np.round(votes)
             is_off = ~is_outside & (np.abs(votes - counts[:, place]) > mapping.tolerance)
             report(pl.Series(is_gap), "fraction missing", said)
