@@ -23,9 +23,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
-    ("columns", "tables"),
+    ("columns", "tables", "wording"),
     ("schema", "votes", "images", "pages", "splits", "store", "hub"),
-    ("card", "dataset", "mappings"),
+    ("card", "dataset", "clicks"),
+    ("volunteers",),
+    ("zooniverse",),
+    ("mappings",),
     ("builder", "simulator", "scoring"),
     ("learn",),
     ("demonstration",),
@@ -191,7 +194,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "demo", "mapping", "predict", "score", "simulate", "train")
+VERBS = ("audit", "build", "count", "demo", "mapping", "predict", "score", "simulate", "train")
 
 
 @pytest.mark.parametrize("verb", VERBS)

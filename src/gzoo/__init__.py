@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gzoo.simulator import simulate
     from gzoo.trees import Question, Tree
     from gzoo.votes import Votes, audit, read_votes
+    from gzoo.zooniverse import count
 
 __all__ = [
     "GZooError",
@@ -31,6 +32,7 @@ __all__ = [
     "audit",
     "build",
     "campaigns",
+    "count",
     "demo",
     "load",
     "mapping",
@@ -52,6 +54,7 @@ _HOME = {
     "audit": "votes",
     "build": "builder",
     "campaigns": "campaign",
+    "count": "zooniverse",
     "demo": "demonstration",
     "load": "dataset",
     "mapping": "mappings",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 
 from gzoo import __version__
 from gzoo.errors import GZooError
+
+if TYPE_CHECKING:
+    from gzoo.clicks import Ingest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -214,6 +217,77 @@ def audit(table: Annotated[Path, typer.Argument()], campaign: Campaign, columns:
     for name, n in found.n_breaks_of.items():
         rows.add_row(name, f"{found.n_asked_of[name]:,}", f"{n:,}")
     Console().print(rows)
+
+
+@app.command()
+def count(
+    campaign: Campaign,
+    classifications: Annotated[
+        Path,
+        typer.Option(
+            "--classifications", help="Zooniverse classification export, CSV or JSON lines.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Table of votes to make (Parquet).", show_default=False)],
+    workflows: Annotated[
+        Path | None, typer.Option("--workflows", help="Zooniverse workflow export, CSV or JSON.")
+    ] = None,
+    tasks: Annotated[Path | None, typer.Option("--tasks", help="Mapping file of tasks; see `gzoo mapping`.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Add weighted fractions (Willett et al. 2013).")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="HTML page to write; it names no person.")] = None,
+    people: Annotated[
+        Path | None, typer.Option("--people", help="CSV to write with one row a volunteer. Never publish it.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the votes in an export of raw classifications, every row accounted for."""
+    from gzoo.zooniverse import count as run
+
+    with _progress() as say:
+        made = run(
+            campaign,
+            classifications=classifications,
+            workflows=workflows,
+            out=out,
+            tasks=tasks,
+            weights=weights,
+            report=report,
+            people=people,
+            overwrite=overwrite,
+            progress=say,
+        )
+    if as_json:
+        print(json.dumps(made.ingest.facts(), indent=2, ensure_ascii=False))
+    _say(f"Made {made.out}: {made.n_galaxies:,} galaxies.")
+    _say_ingest(made.ingest)
+    if report:
+        _say(f"Made {report}, to look at.")
+    if people:
+        _say(f"Made {people}: it holds names. Never publish it.")
+    _say(f"Next: gzoo audit {made.out} {campaign}")
+
+
+def _say_ingest(made: Ingest) -> None:
+    _say(f"Of {made.n_rows:,} rows {made.n_used:,} are counted.")
+    for reason, n in made.reasons.items():
+        row, detail = (*made.examples.get(reason, ()), (0, ""))[0]
+        where = f" (first: row {row:,}{': ' + detail if detail else ''})" if row else ""
+        _say(f"  {n:>9,}  {reason}{where}")
+    _say(f"Of {made.n_annotations:,} annotations {made.n_annotations_used:,} are votes.")
+    for reason, n in made.annotation_reasons.items():
+        _say(f"  {n:>9,}  {reason}")
+    for note, n in made.notes.items():
+        _say(f"Met, at no cost: {note} ({n:,}).")
+    suspicious = made.n_suspicious.get("any", 0)
+    _say(
+        f"{made.n_volunteers:,} volunteers; the busiest tenth did {made.share_of_top:.0%}. "
+        + (
+            f"{suspicious:,} of them click like machines; their votes are counted."
+            if suspicious
+            else "None suspicious."
+        )
+    )
 
 
 @app.command()

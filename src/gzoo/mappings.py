@@ -15,22 +15,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo import store
+from gzoo import store, zooniverse
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.columns import Columns
-from gzoo.errors import InputError, MissingError, OccupiedError, TableError
+from gzoo.errors import MissingError, OccupiedError, TableError
 from gzoo.tables import read_rows
 from gzoo.trees import IntArray, Question, Tree
 from gzoo.votes import WEIGHTED, refuse_cumulative_names
+from gzoo.wording import answer_likeness, likeness, tokens
 
 FIRST_LINE = "# Mapping file for gzoo"
 GATE_HOLDS = 0.9  # share of rows in which a question's total equals the votes of the answers that lead to it
@@ -140,7 +139,7 @@ def mapping(
     workflows: Path | str | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
-) -> Proposal:
+) -> Proposal | zooniverse.Tasks:
     """A mapping file for a vote table, proposed from its column names and its votes.
 
     Names are compared in the field's own terms (task numbers, `features` and `featured`, `more_than_4` and `5-plus`);
@@ -169,7 +168,7 @@ def mapping(
     if target:
         _refuse_occupied(target, overwrite)
     if workflows is not None or _is_export(source):
-        proposal = _of_export(source, Path(workflows) if workflows else None, campaign)
+        proposal = zooniverse.propose(source, Path(workflows) if workflows else None, campaign)
     else:
         read = read_rows(source)
         if read.frame.height == 0:
@@ -197,23 +196,13 @@ def _refuse_occupied(out: Path, overwrite: bool) -> None:
 
 def _is_export(source: Path) -> bool:
     """Whether a file is an export of classifications, by its header."""
+    if source.suffix.lower() in (".jsonl", ".ndjson"):
+        return True
     if source.suffix.lower() != ".csv" or not source.is_file():
         return False
     with source.open("rb") as file:
         header = next(csv.reader([file.readline(1 << 16).decode("utf-8", "replace")]), [])
     return {"annotations", "workflow_id"} <= set(header)
-
-
-def _of_export(source: Path, workflows: Path | None, campaign: str) -> Proposal:
-    try:
-        exports = import_module("gzoo.zooniverse")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{source} is an export of classifications, which this version of gzoo cannot map.",
-            "A table with one row a galaxy.",
-            "Count the votes per galaxy first.",
-        ) from error
-    return cast(Proposal, exports.propose(source, workflows, campaign))
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -232,56 +221,6 @@ _TASKS = {
     14: "clumpy-appearance", 16: "one-clump-brightest", 17: "brightest-clump-central", 18: "clump-configuration",
     19: "clump-count", 20: "galaxy-symmetrical", 21: "clumps-embedded-larger-object",
 }  # fmt: skip
-_SAME = {
-    "features": "featured", "feature": "featured", "disc": "disk", "edgeon": "edge on",
-    "rounded": "round", "cigarshaped": "cigar", "dustlane": "dust lane", "none": "no", "not": "no",
-    "arms": "arm", "number": "count", "prominence": "size", "arrangement": "configuration", "brightest": "bright",
-    "clumps": "clump", "clumpy": "clump", "or": "", "has": "", "how": "", "something": "", "the": "",
-    "a": "", "is": "", "symmetrical": "symmetric", "symmetry": "symmetric", "can": "cant", "t": "", "merging": "merger",
-    "embedded": "embed", "irregulars": "irregular",
-}  # fmt: skip
-
-
-def _tokens(text: str) -> tuple[str, ...]:
-    """The words of a name that tell it from others, in one spelling."""
-    plain = re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower()
-    plain = re.sub(r"more[\W_]*than[\W_]*4|5[\W_]*(?:plus|\+)|4[\W_]*plus", "5plus", plain)
-    plain = plain.replace("can't", "cant")
-    words = [_SAME.get(word.group(), word.group()) for word in re.finditer(r"[^\W_]+", plain)]
-    return tuple(" ".join(words).split())
-
-
-def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
-    """How alike two names are, 0 to 1."""
-    if not one or not other:
-        return float(not one and not other)
-    if "".join(one) == "".join(other):
-        return 1.0
-    mine, theirs = set(one), set(other)
-    if {word for word in mine ^ theirs if any(sign.isdigit() for sign in word)}:
-        return 0.0  # a number is itself or another
-    if ("no" in mine) != ("no" in theirs):
-        return 0.0
-    shared = mine & theirs - {"no"}
-    overlap = 2 * len(shared) / (len(mine) + len(theirs))
-    if shared and shared in (mine, theirs):
-        overlap = max(overlap, 0.8)
-    ratio = SequenceMatcher(None, "".join(one), "".join(other)).ratio()
-    return max(overlap, ratio if ratio > 0.75 else 0.0)
-
-
-def _answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) -> float:
-    """As `_likeness`; `spiral` and `no_spiral` say yes and no to has-spiral-arms."""
-    wanted = _tokens(answer)
-    about = {word for word in label if word != "no"}
-    on_topic = not about or about <= set(question)
-    if wanted == ("yes",):
-        return 1.0 if tuple(label) == ("yes",) else 0.9 * (about != set() and on_topic and "no" not in label)
-    if wanted == ("no",):
-        return 1.0 if tuple(label) == ("no",) else 0.9 * (on_topic and "no" in label)
-    return _likeness(label, wanted)
-
-
 # --- groups of columns --------------------------------------------------------------------------------------------
 
 
@@ -391,7 +330,7 @@ def _groups(frame: pl.DataFrame, columns: Sequence[_Column], tree: Tree) -> list
             continue
 
         def worth(pair: tuple[str, str]) -> tuple[float, int]:
-            like = max(_likeness(_tokens(pair[0]), name) for name in names)
+            like = max(likeness(tokens(pair[0]), name) for name in names)
             return (like if like >= 0.6 else 0.0), len(pair[0])
 
         start, label = max(shared, key=worth)
@@ -408,7 +347,7 @@ def _loose_groups(frame: pl.DataFrame, loose: Sequence[_Column], tree: Tree) -> 
     while i < len(loose):
         for question in questions:
             run = loose[i : i + len(question.columns)]
-            labels = [_tokens(column.stem) for column in run]
+            labels = [tokens(column.stem) for column in run]
             is_run = len(run) == len(question.columns) and run[-1].place - run[0].place == len(run) - 1
             if is_run and min(_matched(labels, question, tree)[1]) >= 0.8:
                 found.append(_group(frame, "", run[0].kind, [(column, column.stem) for column in run]))
@@ -426,7 +365,7 @@ def _group(frame: pl.DataFrame, start: str, kind: str, members: Sequence[tuple[_
     return _Group(
         start=start,
         columns=tuple(column.name for column, _ in members),
-        labels=tuple(_tokens(label) for _, label in members),
+        labels=tuple(tokens(label) for _, label in members),
         kind=kind or "count",
         task=int(task[1]) if task else 0,
         counts=counts.astype(np.int64),
@@ -439,7 +378,7 @@ def _values(frame: pl.DataFrame, name: str) -> npt.NDArray[np.float64]:
 
 
 def _question_tokens(question: Question, tree: Tree) -> tuple[str, ...]:
-    return _tokens(_plain_name(question, tree))
+    return tokens(_plain_name(question, tree))
 
 
 def _plain_name(question: Question, tree: Tree) -> str:
@@ -507,7 +446,7 @@ def _matched(labels: Sequence[Sequence[str]], question: Question, tree: Tree) ->
     from scipy.optimize import linear_sum_assignment
 
     about = _question_tokens(question, tree)
-    likeness = np.array([[_answer_likeness(label, answer, about) for label in labels] for answer in question.answers])
+    likeness = np.array([[answer_likeness(label, answer, about) for label in labels] for answer in question.answers])
     tie = 1e-3 * np.abs(np.subtract.outer(np.arange(len(question.answers)), np.arange(len(labels))))  # keep the order
     _, chosen = linear_sum_assignment(-(likeness - tie))
     order = tuple(int(i) for i in chosen)
@@ -528,7 +467,7 @@ def _topic(group: _Group, question: Question, tree: Tree) -> float:
     """How well the part of a group's names that its answers share fits a question's name, 0 to 1."""
     start = re.sub(r"^t\d{1,2}[_\-. ]", "", group.start, flags=re.IGNORECASE)
     plain = _plain_name(question, tree)
-    like = _likeness(_tokens(start), _tokens(plain)) if start else 0.0
+    like = likeness(tokens(start), tokens(plain)) if start else 0.0
     if group.start.lower() == question.name.lower():
         like = 1.0
     return max(like, 0.7) if group.task and _TASKS.get(group.task) == plain else like
@@ -605,7 +544,7 @@ class _Search:
         if key not in self.known:
             about = _question_tokens(question, self.tree)
             pairs = zip(place.order, question.answers, strict=True)
-            alike = [_answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs]
+            alike = [answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs]
             self.known[key] = float(np.mean(alike))
         return self.known[key]
 
@@ -799,7 +738,7 @@ def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str
     place, tree = state[question.name], search.tree
     about = _question_tokens(question, tree)
     pairs = zip(place.order, question.answers, strict=True)
-    weakest = min(_answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs)
+    weakest = min(answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs)
     own = search.gate(state, question)
     behind = {one.name: search.gate(state, one) for one in search.children(question.name)}
     shares = [share for share in (own, *behind.values()) if share is not None]
