@@ -130,7 +130,7 @@ def _is_fast(clicks: Clicks) -> BoolArray:
 
 
 def _is_same(clicks: Clicks, n_clicks: IntArray) -> BoolArray:
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
     n_walks = len(clicks.walks)
     pair, times = np.unique(clicks.volunteer * n_walks + clicks.walk, return_counts=True)
@@ -143,7 +143,9 @@ def _is_same(clicks: Clicks, n_clicks: IntArray) -> BoolArray:
     others = (of_walk[walk] - times + 1) / np.maximum(len(clicks) - n_clicks[volunteer] + 1, 1)
     share = np.zeros(len(clicks.names))
     np.maximum.at(share, volunteer[is_top], others[is_top])
-    return (most >= SAME_SHARE * n_clicks) & (binom.sf(most - 1, n_clicks, np.minimum(share, 1.0)) < SAME_CHANCE)
+    return (most >= SAME_SHARE * n_clicks) & (
+        bdtrc(np.maximum(most - 1, 0), n_clicks, np.minimum(share, 1.0)) < SAME_CHANCE
+    )
 
 
 def _is_chance(clicks: Clicks) -> BoolArray:

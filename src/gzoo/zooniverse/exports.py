@@ -24,7 +24,7 @@ COLUMNS = (*NEEDED, *OPTIONAL)
 NEEDED_IN_LINES = ("classification_id", "workflow_id", "subject_id", "question", "response")
 
 LONGEST_ROW = 4_000_000
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 24
 MOST_LINES_IN_ROW = 200
 _EXPECTED = (
     "A classification export of Zooniverse as CSV (Lab, 'Data exports'), or one response a line as JSON (.jsonl)."
@@ -87,8 +87,8 @@ def _csv(path: Path) -> Iterator[Block]:
     with path.open("rb") as file:
         header = _header(path, file)
         row = 0
-        for lines, n_bytes in _whole_lines(file):
-            block, row = _rows(lines, n_bytes, header, row)
+        for data, n_bytes in _whole_lines(file):
+            block, row = _rows(data, n_bytes, header, row)
             yield block
 
 
@@ -122,17 +122,7 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Whole lines of a file, without their ends; a line that is too long is None."""
-
-    data: bytes
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    is_long: npt.NDArray[np.bool_]
-
-
-def _whole_lines(file: BinaryIO) -> Iterator[tuple[_Lines, int]]:
+def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Blocks of whole lines. Of a line that is longer than any row only its start is kept."""
     rest, is_skipping = b"", False
     while True:
@@ -148,7 +138,7 @@ def _whole_lines(file: BinaryIO) -> Iterator[tuple[_Lines, int]]:
         data = rest + piece
         if is_last:
             if data:
-                yield _split(data if data.endswith(b"\n") else data + b"\n"), n_bytes
+                yield data if data.endswith(b"\n") else data + b"\n", n_bytes
             return
         end = data.rfind(b"\n") + 1
         if len(data) - end > LONGEST_ROW:
@@ -156,35 +146,20 @@ def _whole_lines(file: BinaryIO) -> Iterator[tuple[_Lines, int]]:
         else:
             rest = data[end:]
         if end:
-            yield _split(data[:end]), n_bytes
+            yield data[:end], n_bytes
 
 
-def _split(data: bytes) -> _Lines:
-    signs = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(signs == 10)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    is_empty = (ends - starts == 0) | ((ends - starts == 1) & (signs[starts] == 13))
-    starts, ends = starts[~is_empty], ends[~is_empty]
-    return _Lines(data, starts, ends, ends - starts > LONGEST_ROW)
+def _rows(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
+    """The rows in some whole lines; `row` counts those before."""
+    frame = _fast(data, header)
+    if frame is None:
+        return _careful(data, n_bytes, header, row)
+    numbered = frame.with_columns(row=pl.int_range(row + 1, row + 1 + frame.height))
+    return Block(numbered, [], n_bytes), row + frame.height
 
 
-def _rows(lines: _Lines, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
-    """The rows in some lines; `row` counts those before."""
-    signs = np.frombuffer(lines.data, np.uint8)
-    if not len(lines.starts):
-        return Block(_empty(), [], n_bytes), row
-    quotes = np.add.reduceat(signs == 34, lines.starts, dtype=np.int64)  # line ends and empty lines hold none
-    is_odd = (quotes % 2 == 1) & ~lines.is_long
-    if not is_odd.any() and not lines.is_long.any():
-        frame = _fast(lines.data, header, len(lines.starts))
-        if frame is not None:
-            numbered = frame.with_columns(row=pl.int_range(row + 1, row + 1 + frame.height))
-            return Block(numbered, [], n_bytes), row + frame.height
-    return _careful(lines, is_odd, n_bytes, header, row)
-
-
-def _fast(data: bytes, header: list[str], n_rows: int) -> pl.DataFrame | None:
-    """All lines at once, if all are sound."""
+def _fast(data: bytes, header: list[str]) -> pl.DataFrame | None:
+    """All lines at once, if each of them is a row: a quote too many would make one row of several lines."""
     try:
         frame = pl.read_csv(
             io.BytesIO(data),
@@ -195,7 +170,9 @@ def _fast(data: bytes, header: list[str], n_rows: int) -> pl.DataFrame | None:
         )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    if frame.height != n_rows or frame.width != len(header) or frame[header[-1]].has_nulls():
+    if frame.height != data.count(b"\n") or frame.width != len(header) or frame[header[-1]].has_nulls():
+        return None
+    if frame.select(pl.sum_horizontal(pl.all().str.len_bytes()).max()).item() > LONGEST_ROW:
         return None
     return _needed(frame)
 
@@ -205,32 +182,51 @@ def _needed(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(absent).select(COLUMNS)
 
 
-def _careful(
-    lines: _Lines, is_odd: npt.NDArray[np.bool_], n_bytes: int, header: list[str], row: int
-) -> tuple[Block, int]:
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Whole lines of a file, without their ends; a line that is too long is None."""
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    is_long: npt.NDArray[np.bool_]
+
+
+def _split(data: bytes) -> _Lines:
+    signs = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(signs == 10)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    is_empty = (ends - starts == 0) | ((ends - starts == 1) & (signs[starts] == 13))
+    starts, ends = starts[~is_empty], ends[~is_empty]
+    return _Lines(starts, ends, ends - starts > LONGEST_ROW)
+
+
+def _careful(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
     """Line by line. A line with an odd number of quotes may go on in the next, if what comes of it is one row."""
+    lines = _split(data)
+    n = len(lines.starts)
+    texts = [data[start:end] for start, end in zip(lines.starts.tolist(), lines.ends.tolist(), strict=True)]
+    is_odd = np.array([text.count(b'"') % 2 == 1 for text in texts], bool) & ~lines.is_long
+    odd = np.flatnonzero(is_odd)
     kept: list[list[str]] = []
     numbers: list[int] = []
     damaged: list[Damage] = []
-    i, n = 0, len(lines.starts)
-    odd = np.flatnonzero(is_odd)
+    i = 0
     while i < n:
         row += 1
         if lines.is_long[i]:
             damaged.append(Damage(row, R_LONG, f"over {LONGEST_ROW:,} bytes"))
             i += 1
             continue
-        last = i
         if is_odd[i]:
-            after = odd[np.searchsorted(odd, i + 1) :][:1]
-            if len(after) and after[0] - i < MOST_LINES_IN_ROW:
-                joined = _cells(lines.data[lines.starts[i] : lines.ends[after[0]]], len(header))
+            after = odd[np.searchsorted(odd, i + 1) :][:1].tolist()
+            if after and after[0] - i < MOST_LINES_IN_ROW:
+                joined = _cells(data[lines.starts[i] : lines.ends[after[0]]], len(header))
                 if isinstance(joined, list):
                     kept.append(joined)
                     numbers.append(row)
-                    i = int(after[0]) + 1
+                    i = after[0] + 1
                     continue
-        cells = _cells(lines.data[lines.starts[i] : lines.ends[last]], len(header))
+        cells = _cells(texts[i], len(header))
         if isinstance(cells, list):
             kept.append(cells)
             numbers.append(row)
@@ -256,10 +252,6 @@ def _cells(line: bytes, n: int) -> list[str] | str:
     return rows[0]
 
 
-def _empty() -> pl.DataFrame:
-    return pl.DataFrame(schema={**dict.fromkeys(COLUMNS, pl.String), "row": pl.Int64})
-
-
 # --- JSON lines ---------------------------------------------------------------------------------------------------
 
 
@@ -268,12 +260,13 @@ def _json_lines(path: Path) -> Iterator[Block]:
     row = 0
     is_first = True
     with path.open("rb") as file:
-        for lines, n_bytes in _whole_lines(file):
+        for data, n_bytes in _whole_lines(file):
+            lines = _split(data)
             cells: dict[str, list[object]] = {name: [] for name in (*COLUMNS, "row")}
             damaged: list[Damage] = []
             for start, end, is_long in zip(lines.starts, lines.ends, lines.is_long, strict=True):
                 row += 1
-                facts = f"over {LONGEST_ROW:,} bytes" if is_long else _facts(lines.data[start:end], is_first)
+                facts = f"over {LONGEST_ROW:,} bytes" if is_long else _facts(data[start:end], is_first)
                 is_first = False
                 if isinstance(facts, str):
                     damaged.append(Damage(row, R_LONG if is_long else R_UNREADABLE, facts))

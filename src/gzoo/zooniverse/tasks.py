@@ -104,7 +104,7 @@ class Tasks:
             f"left_out = [{', '.join(map(_quoted, self.left_out))}]",
         ]
         for one in self.entries:
-            lines += ["", f"# {CONFIRM}: {one.doubt}"] if one.doubt else [""]
+            lines += ["", f"# {CONFIRM}: {_words(one.doubt)}"] if one.doubt else [""]
             lines += [
                 "[[task]]",
                 f"workflow = {_quoted(one.workflow)}",
@@ -120,11 +120,11 @@ class Tasks:
         if self.unmatched:
             lines += ["", "# No question of the tree was found for:"]
             lines += [
-                f"# workflow {workflow}, task {task}: {_words(label)} ({why})"
+                f"# workflow {_words(workflow)}, task {_words(task)}: {_words(label)} ({_words(why)})"
                 for (workflow, task, label), why in self.unmatched.items()
             ]
         if self.not_found:
-            lines += ["", "# No task asks:", *(f"# {name}" for name in self.not_found)]
+            lines += ["", "# No task asks:", *(f"# {_words(name)}" for name in self.not_found)]
         return "\n".join(lines) + "\n"
 
     @classmethod

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -27,6 +28,7 @@ _PICTURE = re.compile(r"!\[[^\]]{0,500}\]\([^)]{0,2000}\)")
 _LINK = re.compile(r"\[([^\]]{0,500})\]\([^)]{0,2000}\)")
 
 
+@lru_cache(maxsize=10_000)
 def plain(label: str) -> str:
     """A label without its markdown pictures, links and emphasis, in one line.
 
