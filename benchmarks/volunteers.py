@@ -1,0 +1,148 @@
+"""Do volunteer weights bring votes nearer to what careful people say, and are robots found?
+
+    python benchmarks/volunteers.py [--n 3000] [--seeds 3] [--coadd ../shared/data/gz2_coadd/counts.csv]
+
+Simulated volunteers have a known care, and simulated galaxies known probabilities of a careful person's answers. For
+each campaign asked for, from the raw export on:
+
+- mean squared error of vote fractions, plain and weighted, against the careful person's probabilities; their
+  difference galaxy by galaxy, with a 95 % interval (normal, galaxies independent); the same with consistency weights
+  alone, without the rules for robots;
+- share of robots flagged, and of honest volunteers flagged, among those with enough classifications to be judged;
+  again when the export holds no durations, and when robots take their time;
+- mean weight of careful volunteers (care of at least 0.9).
+
+On real votes of Galaxy Zoo 2 (Stripe 82, where at hand): the consistency and weight that somebody would have who
+clicks at random. Writes benchmarks/results/volunteers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gzoo import mapping, read_votes, volunteers
+from gzoo.campaign import campaign, tree
+from gzoo.clicks import Clicks
+from gzoo.simulator import Simulated, simulate
+from gzoo.trees import FloatArray
+from gzoo.zooniverse import Source, ingest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("campaigns", nargs="*", default=["gz2", "gz_hubble", "gz_desi"])
+    parser.add_argument("--n", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--coadd", type=Path, default=Path("../shared/data/gz2_coadd/counts.csv"))
+    options = parser.parse_args()
+    result: dict[str, object] = {}
+    for name in options.campaigns:
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                made = simulate(name, n=options.n, seed=seed, images=False, out=Path(folder) / "sky")
+                found = judged(made)
+            result[f"{name}, seed {seed}"] = found
+            print(name, seed, json.dumps(found, indent=2))
+    if options.coadd.is_file():
+        result["a random clicker among real votes of GZ2"] = found = random_clicker(options.coadd)
+        print("random clicker", json.dumps(found, indent=2))
+    result["galaxies"] = options.n
+    result["machine"] = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
+    result["versions"] = {name: version(name) for name in ("polars", "numpy")} | {"python": platform.python_version()}
+    path = Path(__file__).parent / "results" / "volunteers.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def judged(made: Simulated) -> dict[str, object]:
+    clicks = ingest(Source(made.classifications, made.workflows), campaign(made.campaign)).clicks
+    people = pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
+    care, is_robot = people["care"].to_numpy(), people["is_robot"].to_numpy()
+    consistent = volunteers.consistency_weights(clicks)
+    plain = np.ones(len(consistent))
+    weights = np.where(volunteers.robots(clicks).any, 0.0, consistent)
+    truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
+    careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
+    found: dict[str, object] = {
+        "classifications": len(clicks),
+        "mean squared error, plain": errors(clicks, plain, careful)[0].mean().round(6).item(),
+        "gain by weights and rules": gain(clicks, plain, weights, careful),
+        "gain by consistency weights alone": gain(clicks, plain, consistent, careful),
+        "mean weight of careful volunteers": round(float(weights[care >= 0.9].mean()), 4),
+        "mean consistency weight of judged robots": round(float(consistent[is_robot & (busy(clicks))].mean()), 4),
+    }
+    slow = replace(clicks, seconds=np.full(len(clicks), np.nan))
+    for what, one in (("as exported", clicks), ("without durations", slow)):
+        robots = volunteers.robots(one)
+        honest, machines = ~is_robot & robots.is_judged, is_robot & robots.is_judged
+        found[f"flags, {what}"] = {
+            rule: {
+                "robots flagged": f"{int((flag & machines).sum())} of {int(machines.sum())}",
+                "honest flagged": f"{int((flag & honest).sum())} of {int(honest.sum())}",
+                "share of robots": round(float(flag[machines].mean()), 4),
+                "share of honest": round(float(flag[honest].mean()), 4),
+            }
+            for rule, flag in {**robots.flags, "any": robots.any}.items()
+        }
+    return found
+
+
+def busy(clicks: Clicks) -> np.ndarray:
+    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= volunteers.LEAST_CLICKS
+
+
+def errors(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Squared error of each galaxy, the mean over answers of questions with at least five votes; and how many such."""
+    fractions, _ = clicks.weighted(weights)
+    totals = clicks.sums(clicks.asked)[:, list(clicks.tree.question_of_answer)]
+    is_used = (totals >= 5) & np.isfinite(fractions) & np.isfinite(careful)
+    squares = np.where(is_used, (np.nan_to_num(fractions) - np.nan_to_num(careful)) ** 2, 0.0)
+    n = is_used.sum(axis=1)
+    return squares.sum(axis=1)[n > 0] / n[n > 0], n
+
+
+def gain(clicks: Clicks, one: FloatArray, other: FloatArray, careful: FloatArray) -> dict[str, float]:
+    difference = errors(clicks, one, careful)[0] - errors(clicks, other, careful)[0]
+    mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    return {"mean": round(mean, 8), "low": round(mean - 1.96 * error, 8), "high": round(mean + 1.96 * error, 8)}
+
+
+def random_clicker(path: Path) -> dict[str, float]:
+    """What a person's consistency would be who walks down the tree at random, galaxy by galaxy."""
+    asked = tree("gz2")
+    with tempfile.TemporaryDirectory() as folder:
+        mapping(path, "gz2", out=Path(folder) / "columns.toml")
+        votes = read_votes(path, campaign("gz2"), Path(folder) / "columns.toml").votes
+    counts = votes.counts
+    rng = np.random.default_rng(0)
+    given = np.zeros(counts.shape, bool)
+    was_asked = np.zeros((len(counts), len(asked.questions)), bool)
+    for question in asked.ordered:
+        i = asked.questions.index(question)
+        parents = list(asked.parents_of_question[i])
+        meets = given[:, parents].any(axis=1) if parents else np.ones(len(counts), bool)
+        was_asked[:, i] = meets
+        choice = rng.integers(len(question.columns), size=len(counts))
+        given[np.flatnonzero(meets), asked.slice(question.name).start + choice[meets]] = True
+    n = len(counts)
+    zeros = np.zeros(n, np.int64)
+    clicks = Clicks(
+        asked, pl.DataFrame({"id_str": [str(i) for i in range(n)]}), given, was_asked, np.arange(n), np.arange(n),
+        zeros, zeros, np.full(n, np.nan), ("random",), np.array([True]),
+    )  # fmt: skip
+    kappa = float(volunteers.consistency(clicks, votes.fractions)[0])
+    weight = min(1.0, (kappa / volunteers.CONSISTENT) ** volunteers.STEEPNESS)
+    return {"galaxies": n, "consistency": round(kappa, 4), "weight": round(weight, 4)}
+
+
+if __name__ == "__main__":
+    main()
