@@ -616,3 +616,42 @@ def test_the_people_list_holds_no_formula(tmp_path: Path) -> None:
         "gz2", classifications=export, workflows=_saved(versions, tmp_path), out=tmp_path / "v.parquet", people=people
     )
     assert next(csv.DictReader(io.StringIO(people.read_text())))["volunteer"] == "'=cmd()"
+
+
+# --- build --------------------------------------------------------------------------------------------------------
+
+
+def test_build_counts_classifications(tmp_path: Path, sky: Simulated, dataset: Path, mapped: Path) -> None:
+    """The same dataset as from the table of votes, and an account of every row, without a person in it."""
+    source = {"classifications": sky.classifications, "workflows": sky.workflows}
+    out = tmp_path / "dataset"
+    built = gzoo.build("gz2", **source, images=sky.images, out=out, weights=True, report=tmp_path / "page.html")
+    made = built.ingest
+    assert made is not None
+    assert_whole(made)
+    for shard in (dataset / "data").iterdir():
+        assert (out / "data" / shard.name).read_bytes() == shard.read_bytes()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["ingest"]["n_rows"] == sky.n_classifications
+    assert "SIMULATED" in (tmp_path / "page.html").read_text()
+    weighted = pl.read_parquet(out / "weighted.parquet")
+    assert weighted.height == sum(built.n_galaxies.values())
+    names = {row["user_name"] for row in rows_of(sky.classifications)}
+    for path in [*out.rglob("*.json"), *out.rglob("*.md"), tmp_path / "page.html"]:
+        text = path.read_text()
+        assert not [name for name in names if name in text], path
+    assert not list(out.glob("counted*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "nothing to take votes from"),
+        ({"votes": "v", "classifications": "c"}, "Both"),
+        ({"votes": "v", "weights": True}, "--weights"),
+        ({"classifications": "c", "columns": "m"}, "--columns"),
+    ],
+)
+def test_build_takes_votes_from_one_place(tmp_path: Path, given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        gzoo.build("gz2", images=tmp_path, out=tmp_path / "out", **given)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Build: a vote table and a folder of pictures become a dataset folder, and nothing is lost without a reason."""
+"""Build: votes (or raw classifications) and pictures become a dataset folder; nothing is lost without a reason."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import polars as pl
 import pyarrow as pa
 from PIL import Image
 
-from gzoo import card, schema, splits, store
+from gzoo import card, schema, splits, store, zooniverse
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
-from gzoo.errors import MissingError, PictureError, TableError
+from gzoo.clicks import Ingest
+from gzoo.errors import InputError, MissingError, PictureError, TableError
 from gzoo.images import SUFFIXES, check_picture
 from gzoo.votes import DROPPED_SCHEMA, VoteTable, read_votes
 
@@ -42,6 +43,7 @@ class Built:
         n_dropped: Rows and pictures left out, by reason.
         n_breaks: Rows in which some question has more votes than the answers that lead to it.
         left_out: Columns of the table that play no part in the dataset.
+        ingest: What became of every classification, where votes were counted from an export.
     """
 
     folder: Path
@@ -49,56 +51,80 @@ class Built:
     n_dropped: Mapping[str, int]
     n_breaks: int
     left_out: tuple[str, ...]
+    ingest: Ingest | None = None
 
 
 def build(
     campaign: str,
     *,
-    votes: Path | str,
+    votes: Path | str | None = None,
     images: Path | str,
     out: Path | str,
     columns: Path | str | None = None,
+    classifications: Path | str | None = None,
+    workflows: Path | str | None = None,
+    tasks: Path | str | None = None,
+    weights: bool = False,
+    report: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Built:
-    """A dataset folder from a vote table and a folder of pictures.
+    """A dataset folder from votes, or from raw classifications, and a folder of pictures.
 
     Rows stand in the order of a hash of their identifier, which also decides their split (`gzoo.splits`). The same
     inputs give the same bytes. Picture bytes are those of the source files.
 
     Args:
         campaign: Name of the campaign, whose tree and record the dataset follows.
-        votes: CSV or Parquet table of whole counts.
+        votes: Table of whole counts: CSV, Parquet, FITS, VOTable or ECSV.
         images: Folder of JPEG or PNG pictures.
         out: The folder to make.
         columns: Mapping file, for a table with column names of its own (see GUIDE.md).
+        classifications: Zooniverse classification export to count, in place of `votes` (see `gzoo.count`).
+        workflows: The workflow export that goes with it.
+        tasks: Mapping file of its tasks and answers.
+        weights: Whether to write weighted fractions beside the counts, as `weighted.parquet`.
+        report: HTML page of what became of every classification, to write.
         overwrite: Replace an earlier dataset at `out`.
         progress: Called as the work goes on.
 
     Raises:
         MissingError: The campaign, table or folder is not there.
         TableError: The table cannot be used, or no row is left.
+        InputError: Neither votes nor classifications are given, or both.
         OccupiedError: `out` is taken.
     """
     facts = campaign_of(campaign)
-    votes, images, out = Path(votes), Path(images), Path(out)
-    columns = Path(columns) if columns else None
+    images, out = Path(images), Path(out)
+    columns, page = (Path(one) if one else None for one in (columns, report))
+    source = _source(votes, columns, classifications, workflows, tasks, weights, page)
     say = progress or _silent
+    if page:
+        zooniverse.refuse_occupied(page, overwrite=overwrite)
     store.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     if not images.is_dir():
         raise MissingError(f"There is no folder {images}.", "A folder of pictures.", "Check --images.")
-    say("reading votes", 0, 1)
-    table = read_votes(votes, facts, columns)
-    say("reading votes", 1, 1)
+    table = None
+    if isinstance(source, Path):
+        say("reading votes", 0, 1)
+        table = read_votes(source, facts, columns)
+        say("reading votes", 1, 1)
     listing = _listing(images)
+    inputs = _inputs(source, columns)
     begun = {
         "command": "build",
         "campaign": campaign,
-        "votes": store.sha256(votes),
-        "columns": store.sha256(columns) if columns else None,
+        **{role: one["sha256"] if one else None for role, one in inputs.items()},
+        "weights": weights,
         "images": store.digest([[name, size] for name, size in sorted(listing.items())]),
     }
     with store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
+        read = None
+        if table is None:
+            assert not isinstance(source, Path)
+            read = zooniverse.ingest(source, facts, progress=say)
+            zooniverse.write_votes(partial / "counted.parquet", read)
+            table = read_votes(partial / "counted.parquet", facts)
         rows, dropped = _match(table, listing)
         checked = _checked(partial, images, rows["image"].to_list(), say)
         rows = rows.with_columns(checked).with_row_index("place")
@@ -106,7 +132,7 @@ def build(
         rows = rows.filter(pl.col("problem") == "")
         if rows.height == 0:
             raise TableError(
-                f"No row of {votes} is left: {_reasons(dropped)}.",
+                f"No row of {votes or classifications} is left: {_reasons(dropped)}.",
                 "At least one row with whole counts and a sound picture.",
                 "Check that --images is the right folder and that picture names fit the table.",
             )
@@ -119,13 +145,70 @@ def build(
         dropped = dropped.sort("row", "picture", nulls_last=True)
         with store.write_parquet(partial / "dropped.parquet", _dropped_arrow()) as writer:
             writer.write_table(dropped.to_arrow().cast(_dropped_arrow()))
-        manifest = _facts(facts, table, rows, parts, dropped, votes, columns)
+        manifest = _facts(facts, table, rows, parts, dropped, inputs)
+        if read:
+            manifest["ingest"] = read.ingest.facts()
+            if weights:
+                zooniverse.write_weighted(partial / "weighted.parquet", read, rows.select("id_str", "dataset_name"))
+            (partial / "counted.parquet").unlink()
         store.write_bytes(partial / "README.md", card.text(facts, manifest, partial).encode())
         (partial / "checked.parquet").unlink()
         store.write_manifest(partial, manifest)
+    if read and page:
+        store.write_bytes(page, zooniverse.page(read))
     n_dropped = {str(reason): int(n) for reason, n in _counted(dropped["reason"]).items()}
     n_galaxies = {split: part.height for (config, split), part in parts.items() if config == "default"}
-    return Built(out, n_galaxies, n_dropped, cast(int, manifest["n_rows_breaking_tree"]), table.left_out)
+    n_breaks = cast(int, manifest["n_rows_breaking_tree"])
+    return Built(out, n_galaxies, n_dropped, n_breaks, table.left_out, read.ingest if read else None)
+
+
+def _source(
+    votes: Path | str | None,
+    columns: Path | None,
+    classifications: Path | str | None,
+    workflows: Path | str | None,
+    tasks: Path | str | None,
+    weights: bool,
+    report: Path | None,
+) -> Path | zooniverse.Source:
+    """Where votes come from: a table of them, or an export of classifications."""
+    if (votes is None) == (classifications is None):
+        raise InputError(
+            "Both --votes and --classifications are given." if votes else "There is nothing to take votes from.",
+            "One of --votes TABLE and --classifications EXPORT.",
+            "Leave one of them out." if votes else "Give one of them.",
+        )
+    if votes is not None:
+        for name, value in (("workflows", workflows), ("tasks", tasks), ("weights", weights), ("report", report)):
+            if value:
+                raise InputError(
+                    f"--{name} says something of classifications, and votes come from {votes}.",
+                    f"--{name} only beside --classifications.",
+                    "Leave it out.",
+                )
+        return Path(votes)
+    if columns is not None:
+        raise InputError(
+            "--columns says something of a table of votes, and votes are counted from classifications.",
+            "--tasks beside --classifications.",
+            "Leave it out.",
+        )
+    assert classifications is not None
+    return zooniverse.Source(
+        Path(classifications), Path(workflows) if workflows else None, Path(tasks) if tasks else None, weights
+    )
+
+
+def _inputs(source: Path | zooniverse.Source, columns: Path | None) -> dict[str, dict[str, str] | None]:
+    """Role -> name and digest of each file that votes come from."""
+    if isinstance(source, Path):
+        files = {"votes": source, "columns": columns}
+    else:
+        files = {"classifications": source.classifications, "workflows": source.workflows, "tasks": source.tasks}
+    for path in files.values():
+        if path is not None and not path.is_file():
+            raise MissingError(f"There is no file {path}.", "A file.", "Check the path.")
+    return {role: {"name": path.name, "sha256": store.sha256(path)} if path else None for role, path in files.items()}
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -317,8 +400,7 @@ def _facts(
     rows: pl.DataFrame,
     parts: Mapping[tuple[str, str], pl.DataFrame],
     dropped: pl.DataFrame,
-    votes: Path,
-    columns: Path | None,
+    inputs: Mapping[str, dict[str, str] | None],
 ) -> dict[str, object]:
     """The manifest, but for the list of files."""
     carried = campaign.carried
@@ -335,11 +417,6 @@ def _facts(
         if question.name in carried_names
     }
     dataset_names = sorted(rows["dataset_name"].unique().to_list())
-    inputs = {
-        "votes": {"name": votes.name, "sha256": store.sha256(votes)},
-        "columns": {"name": columns.name, "sha256": store.sha256(columns)} if columns else None,
-        "images": dict(rows.select("image", "sha256").sort("image").iter_rows()),
-    }
     return {
         "campaign": campaign.name,
         "dataset_names": dataset_names,
@@ -369,5 +446,5 @@ def _facts(
         ],
         "columns": list(schema.record(campaign).names),
         "pyarrow": pa.__version__,
-        "inputs": inputs,
+        "inputs": {**inputs, "images": dict(rows.select("image", "sha256").sort("image").iter_rows())},
     }

@@ -36,6 +36,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Columns = Annotated[
     Path | None, typer.Option("--columns", help="Mapping file (TOML), for a table with column names of its own.")
 ]
+Workflows = Annotated[
+    Path | None, typer.Option("--workflows", help="Zooniverse workflow export, CSV or JSON, beside --classifications.")
+]
+Tasks = Annotated[Path | None, typer.Option("--tasks", help="Mapping file of an export; see `gzoo mapping`.")]
+Weights = Annotated[bool, typer.Option("--weights", help="Add weighted fractions (Willett et al. 2013).")]
+IngestReport = Annotated[
+    Path | None, typer.Option("--report", help="HTML page of every row's fate to write; it names no person.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Report = Callable[[str, int, int], None]
 
@@ -229,12 +237,10 @@ def count(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Table of votes to make (Parquet).", show_default=False)],
-    workflows: Annotated[
-        Path | None, typer.Option("--workflows", help="Zooniverse workflow export, CSV or JSON.")
-    ] = None,
-    tasks: Annotated[Path | None, typer.Option("--tasks", help="Mapping file of tasks; see `gzoo mapping`.")] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Add weighted fractions (Willett et al. 2013).")] = False,
-    report: Annotated[Path | None, typer.Option("--report", help="HTML page to write; it names no person.")] = None,
+    workflows: Workflows = None,
+    tasks: Tasks = None,
+    weights: Weights = False,
+    report: IngestReport = None,
     people: Annotated[
         Path | None, typer.Option("--people", help="CSV to write with one row a volunteer. Never publish it.")
     ] = None,
@@ -293,19 +299,43 @@ def _say_ingest(made: Ingest) -> None:
 @app.command()
 def build(
     campaign: Campaign,
-    votes: Annotated[
-        Path, typer.Option("--votes", help="Vote table: CSV, Parquet, FITS, VOTable or ECSV.", show_default=False)
-    ],
     images: Annotated[Path, typer.Option("--images", help="Folder of JPEG or PNG pictures.", show_default=False)],
     out: Out,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="Vote table: CSV, Parquet, FITS, VOTable or ECSV.")
+    ] = None,
     columns: Columns = None,
+    classifications: Annotated[
+        Path | None, typer.Option("--classifications", help="Zooniverse classification export, in place of --votes.")
+    ] = None,
+    workflows: Workflows = None,
+    tasks: Tasks = None,
+    weights: Weights = False,
+    report: IngestReport = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a dataset folder from a vote table and pictures."""
+    """Make a dataset folder from votes or raw classifications, and pictures."""
     from gzoo.builder import build as run
 
     with _progress() as say:
-        made = run(campaign, votes=votes, images=images, out=out, columns=columns, overwrite=overwrite, progress=say)
+        made = run(
+            campaign,
+            votes=votes,
+            images=images,
+            out=out,
+            columns=columns,
+            classifications=classifications,
+            workflows=workflows,
+            tasks=tasks,
+            weights=weights,
+            report=report,
+            overwrite=overwrite,
+            progress=say,
+        )
+    if made.ingest:
+        _say_ingest(made.ingest)
+    if report:
+        _say(f"Made {report}, to look at.")
     parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
     _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} galaxies ({parts}).")
     if made.n_dropped:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from gzoo.zooniverse.counting import Counted, Source, count, ingest
+from gzoo.zooniverse.counting import Counted, Source, count, ingest, page, refuse_occupied, write_votes, write_weighted
 from gzoo.zooniverse.proposing import propose
 from gzoo.zooniverse.tasks import Tasks
 
-__all__ = ["Counted", "Source", "Tasks", "count", "ingest", "propose"]
+__all__ = [
+    "Counted",
+    "Source",
+    "Tasks",
+    "count",
+    "ingest",
+    "page",
+    "propose",
+    "refuse_occupied",
+    "write_votes",
+    "write_weighted",
+]

@@ -131,7 +131,7 @@ def count(
     read = ingest(source, facts, progress=progress)
     write_votes(target, read)
     if report is not None:
-        store.write_bytes(Path(report), page(read.ingest, is_simulated=read.is_simulated))
+        store.write_bytes(Path(report), page(read))
     if people is not None:
         store.write_bytes(Path(people), people_list(read).encode())
     return Counted(target, len(read.votes), read.ingest)
@@ -261,13 +261,17 @@ def votes_table(read: Read) -> pa.Table:
     for i, question in enumerate(tree.questions):
         if question.multiple:
             columns[question.total_column] = pa.array(read.votes.totals[:, i], pa.int32())
-    if read.weights is not None:
-        fractions, effective = clicks.weighted(read.weights)
-        for i, column in enumerate(tree.columns):
-            columns[f"{column}_weighted_fraction"] = pa.array(fractions[:, i], pa.float32())
-        for i, question in enumerate(tree.questions):
-            columns[f"{question.name}_effective-votes"] = pa.array(effective[:, i], pa.float32())
-    return pa.table(columns)
+    return pa.table(columns | _weighted(read))
+
+
+def _weighted(read: Read) -> dict[str, pa.Array]:
+    if read.weights is None:
+        return {}
+    fractions, effective = read.clicks.weighted(read.weights)
+    names = [f"{column}_weighted_fraction" for column in read.clicks.tree.columns]
+    names += [f"{question.name}_effective-votes" for question in read.clicks.tree.questions]
+    values = np.concatenate([fractions, effective], axis=1)
+    return {name: pa.array(values[:, i], pa.float32()) for i, name in enumerate(names)}
 
 
 def write_votes(path: Path, read: Read) -> None:
@@ -277,16 +281,26 @@ def write_votes(path: Path, read: Read) -> None:
         writer.write_table(table)
 
 
-def page(made: Ingest, *, is_simulated: bool) -> bytes:
+def write_weighted(path: Path, read: Read, galaxies: pl.DataFrame) -> None:
+    """Weighted fractions alone, of some galaxies in their order: columns `id_str` and `dataset_name` say which."""
+    names = ["id_str", "dataset_name"]
+    known = {name: pa.array(read.clicks.galaxies[name].to_list(), pa.string()) for name in names}
+    table = galaxies.join(pl.DataFrame(pa.table(known | _weighted(read))), on=names, how="left", maintain_order="left")
+    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    with store.write_parquet(path, arrow.schema) as writer:
+        writer.write_table(arrow.combine_chunks())
+
+
+def page(read: Read) -> bytes:
     """The report of an ingest as an HTML page, without a word about any single person."""
     from gzoo import pages
 
     return pages.render(
         "ingest",
-        title=f"From clicks to votes: {made.campaign}",
-        ingest=made,
-        is_simulated=is_simulated,
-        most_votes=max(made.n_votes_of.values(), default=0),
+        title=f"From clicks to votes: {read.ingest.campaign}",
+        ingest=read.ingest,
+        is_simulated=read.is_simulated,
+        most_votes=max(read.ingest.n_votes_of.values(), default=0),
         rules=RULES,
         annotation_rules=ANNOTATION_RULES,
         robot_rules=volunteers.RULES,

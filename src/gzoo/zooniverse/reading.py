@@ -431,7 +431,7 @@ class _Table:
             return "classification_id is no number"
         if name == walks.UNFINISHED:
             return "metadata has no finished_at"
-        return f"classification {int(of['number'][at])}" if name in (TWICE, AGAIN) else ""
+        return ""
 
     def _account_annotations(self, account: Account, parsed: IntArray, is_used: BoolArray) -> None:
         n_used = np.bincount(parsed[is_used], minlength=len(self.walks))
