@@ -99,7 +99,7 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     said = gzoo("simulate", "gz2", "--n", "30", "--out", "sky")
     steps = ["build gz2 --votes sky/votes.parquet --images sky/images --out dataset", "train dataset --out run"]
     assert f"Next: gzoo {steps[0]}" in said.err
-    assert "sky/votes.parquet: 30 rows, 30 used." in gzoo("audit", "sky/votes.parquet", "gz2").err
+    assert "sky/votes.parquet: 30 rows, 30 used, judged as gz2." in gzoo("audit", "sky/votes.parquet", "gz2").err
     said = gzoo(*steps[0].split())
     assert said.code == 0, said.err
     assert "30 galaxies" in said.err

@@ -331,7 +331,7 @@ def test_each_rule_takes_its_row_and_no_other(tmp_path: Path, small: Simulated, 
 
 
 def test_annotations_have_rules_of_their_own(tmp_path: Path, small: Simulated, mapped: Path) -> None:
-    def changed(edit: Callable[[list[dict[str, object]]], None]) -> Ingest:
+    def changed(edit: Callable[[list[dict[str, object]]], object]) -> Ingest:
         rows = rows_of(small.classifications)
         walk = cast("list[dict[str, object]]", json.loads(rows[100]["annotations"]))
         edit(walk)
@@ -344,7 +344,7 @@ def test_annotations_have_rules_of_their_own(tmp_path: Path, small: Simulated, m
     assert changed(lambda walk: walk.append({"task": "T77", "value": "x"})).annotation_reasons[walks.A_OTHER_TASK] == 1
     # without its label a task is still known by its key and version
     assert (
-        changed(lambda walk: walk[0].pop("task_label") and None).annotation_reasons
+        changed(lambda walk: walk[0].pop("task_label")).annotation_reasons
         == account(small.classifications, small, mapped).annotation_reasons
     )
     twice = changed(lambda walk: walk.append(dict(walk[0])))
@@ -623,9 +623,16 @@ def test_the_people_list_holds_no_formula(tmp_path: Path) -> None:
 
 def test_build_counts_classifications(tmp_path: Path, sky: Simulated, dataset: Path, mapped: Path) -> None:
     """The same dataset as from the table of votes, and an account of every row, without a person in it."""
-    source = {"classifications": sky.classifications, "workflows": sky.workflows}
     out = tmp_path / "dataset"
-    built = gzoo.build("gz2", **source, images=sky.images, out=out, weights=True, report=tmp_path / "page.html")
+    built = gzoo.build(
+        "gz2",
+        classifications=sky.classifications,
+        workflows=sky.workflows,
+        images=sky.images,
+        out=out,
+        weights=True,
+        report=tmp_path / "page.html",
+    )
     made = built.ingest
     assert made is not None
     assert_whole(made)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gzoo.auditing import audit
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
     from gzoo.dataset import load, open_dataset
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
     from gzoo.trees import Question, Tree
-    from gzoo.votes import Votes, audit, read_votes
+    from gzoo.votes import Votes, read_votes
     from gzoo.zooniverse import count
 
 __all__ = [
@@ -51,7 +52,7 @@ _HOME = {
     "Question": "trees",
     "Tree": "trees",
     "Votes": "votes",
-    "audit": "votes",
+    "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
     "count": "zooniverse",

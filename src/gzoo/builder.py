@@ -18,6 +18,7 @@ import pyarrow as pa
 from PIL import Image
 
 from gzoo import card, schema, splits, store, zooniverse
+from gzoo.auditing import audit_votes
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.clicks import Ingest
@@ -42,6 +43,7 @@ class Built:
         n_galaxies: Rows by split.
         n_dropped: Rows and pictures left out, by reason.
         n_breaks: Rows in which some question has more votes than the answers that lead to it.
+        doubts: What the votes say against the tree or the names of columns (see `gzoo.audit`), by question.
         left_out: Columns of the table that play no part in the dataset.
         ingest: What became of every classification, where votes were counted from an export.
     """
@@ -50,6 +52,7 @@ class Built:
     n_galaxies: Mapping[str, int]
     n_dropped: Mapping[str, int]
     n_breaks: int
+    doubts: Mapping[str, str]
     left_out: tuple[str, ...]
     ingest: Ingest | None = None
 
@@ -146,6 +149,11 @@ def build(
         with store.write_parquet(partial / "dropped.parquet", _dropped_arrow()) as writer:
             writer.write_table(dropped.to_arrow().cast(_dropped_arrow()))
         manifest = _facts(facts, table, rows, parts, dropped, inputs)
+        say("auditing", 0, 1)
+        used = rows["place_in_votes"].sort().to_numpy()
+        judgements, _ = audit_votes(table.votes.take(used), table.rows["id_str"].gather(used))
+        manifest["audit"] = {one.question: one.facts() for one in judgements}
+        say("auditing", 1, 1)
         if read:
             manifest["ingest"] = read.ingest.facts()
             if weights:
@@ -159,7 +167,8 @@ def build(
     n_dropped = {str(reason): int(n) for reason, n in _counted(dropped["reason"]).items()}
     n_galaxies = {split: part.height for (config, split), part in parts.items() if config == "default"}
     n_breaks = cast(int, manifest["n_rows_breaking_tree"])
-    return Built(out, n_galaxies, n_dropped, n_breaks, table.left_out, read.ingest if read else None)
+    doubts = {one.question: one.says for one in judgements if one.is_doubtful}
+    return Built(out, n_galaxies, n_dropped, n_breaks, doubts, table.left_out, read.ingest if read else None)
 
 
 def _source(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from gzoo import __version__
 from gzoo.errors import GZooError
@@ -100,6 +99,12 @@ def _say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
 @app.command()
 def campaigns() -> None:
     """List the campaigns that gzoo knows."""
@@ -109,9 +114,7 @@ def campaigns() -> None:
     for one in all_campaigns():
         n, n_carried = len(one.tree.questions), len(one.carried.questions)
         rows.append((one.name, one.title, str(n), str(n_carried), one.hub.repository or "-", one.hub.gated))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    _print_columns(rows)
     print("\nOne campaign's questions: gzoo tree NAME")
 
 
@@ -209,22 +212,38 @@ def mapping(
 
 
 @app.command()
-def audit(table: Annotated[Path, typer.Argument()], campaign: Campaign, columns: Columns = None) -> None:
-    """Say how well a vote table fits a campaign's tree."""
-    from gzoo.votes import audit as run
+def audit(
+    table: Annotated[Path, typer.Argument(help="A vote table, or a dataset folder.", show_default=False)],
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of the campaign; by default told from the columns.", show_default=False)
+    ] = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether votes obey the tree, and which columns look misnamed. Exit code 1: something speaks against them."""
+    from gzoo.auditing import audit as run
 
     found = run(table, campaign, columns=columns)
-    _say(f"{table}: {found.n_rows:,} rows, {found.n_used:,} used.")
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False))
+        raise typer.Exit(0 if found.is_sound else 1)
+    _say(f"{table}: {found.n_rows:,} rows, {found.n_used:,} used, judged as {found.tree}.")
     for reason, n in found.n_dropped.items():
         _say(f"  {n:,} not used: {reason}")
-    _say(
-        f"{found.n_breaks:,} of {found.n_used:,} rows break the tree's rule: more votes on a question than on the "
-        "answers that lead to it."
-    )
-    rows = Table("question", "rows with votes", "rows breaking the rule", box=None, header_style="bold")
-    for name, n in found.n_breaks_of.items():
-        rows.add_row(name, f"{found.n_asked_of[name]:,}", f"{n:,}")
-    Console().print(rows)
+    marks = {"holds": "ok", "unknown": "?", "poor": "!", "contradicted": "!!"}
+    rows = [("", "question", "rows judged", "gate holds", "rows breaking it", "such as")]
+    for one in found.judgements:
+        share = f"{one.share:.4f}" if one.n_judged else "-"
+        such = ", ".join(f"{name}: {asked} asked, {led} led" for name, asked, led in one.rows[:1])
+        rows.append((marks[one.verdict], one.question, f"{one.n_judged:,}", share, f"{one.n_breaking:,}", such))
+    _print_columns(rows)
+    for one in found.judgements:
+        if one.is_doubtful or one.n_unsummed:
+            print(f"\n{one.question}: {one.says}")
+    if found.not_collected:
+        print(f"\nNo votes at all: {', '.join(found.not_collected)}.")
+    print("\nNothing speaks against the tree." if found.is_sound else "\nLook at the questions above before you go on.")
+    raise typer.Exit(0 if found.is_sound else 1)
 
 
 @app.command()
@@ -343,6 +362,8 @@ def build(
         _say(f"Left out, each with its reason in {made.folder / 'dropped.parquet'}: {lost}.")
     if made.n_breaks:
         _say(f"{made.n_breaks:,} rows have more votes on some question than on the answers that lead to it (kept).")
+    for question, says in made.doubts.items():
+        _say(f"Look at {question}: {says}")
     if made.left_out:
         _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
     _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")

@@ -145,7 +145,7 @@ class _Search:
         rows = np.sort(rng.permutation(len(counts))[:N_SEARCHED])
         self.counts = np.asfortranarray(counts[rows])
         self.totals = totals[rows]
-        self.has_votes = self.counts.any(axis=0)
+        self.has_votes = np.asarray(self.counts.any(axis=0), bool)
         self.lies_under = self.under()
 
     def under(self) -> BoolArray:
@@ -196,10 +196,9 @@ class _Search:
         found: list[int] = []
         for i in range(self.counts.shape[1]):
             votes = self.counts[:, i]
-            if i not in self.own[question] and self.has_votes[i]:
-                is_given = votes > 0
-                if float((votes > total)[is_given].mean()) <= OFTEN:
-                    found.append(i)
+            is_other = i not in self.own[question] and self.has_votes[i]
+            if is_other and np.count_nonzero(votes > total) <= OFTEN * np.count_nonzero(votes):
+                found.append(i)
         return found
 
     def sets(self, question: int) -> list[_Set]:
@@ -251,10 +250,12 @@ class _Search:
         asked, others = rng.permutation(np.flatnonzero(total > 0)), rng.permutation(np.flatnonzero((total == 0) & led))
         n_others = min(len(others), max(N_SOLVED // 4, N_SOLVED - len(asked)))
         rows = np.concatenate([asked[: N_SOLVED - n_others], others[:n_others]])
-        votes = sparse.csr_matrix(self.counts[np.ix_(rows, candidates)].astype(float))
-        n, k = votes.shape
+        votes = sparse.csr_matrix(self.counts[rows][:, candidates].astype(float))
+        n, k = len(rows), len(candidates)
         distance = sparse.identity(n)
-        whole = [[float(i in own) for i in candidates] for own in self.own if own and set(own) <= set(candidates)]
+        whole: list[list[float]] = [
+            [float(i in own) for i in candidates] for own in self.own if own and set(own) <= set(candidates)
+        ]
         limits = np.hstack([np.array(whole).reshape(-1, k), np.zeros((len(whole), n))])
         solved = linprog(
             np.concatenate([np.full(k, 1e-3), np.ones(n)]),  # of sums as near, the one of fewer answers
@@ -264,20 +265,20 @@ class _Search:
         )
         if solved.x is None:
             return ()
-        chosen = tuple(candidates[i] for i in np.flatnonzero(np.asarray(solved.x)[:k] > 0.5))
+        chosen = tuple(one for one, share in zip(candidates, solved.x[:k].tolist(), strict=True) if share > 0.5)
         return chosen if self.is_allowed(chosen) else ()
 
     def best_pair(self, question: int, candidates: Sequence[int]) -> _Set:
         """The two answers whose sum most often equals the total."""
         total = self.totals[:, question]
         rows = np.random.default_rng(0).permutation(np.flatnonzero(total > 0))[:N_SOLVED]
-        votes, missing = self.counts[np.ix_(rows, candidates)], total[rows]
+        votes, missing = self.counts[rows][:, candidates], total[rows]
         n_kept = np.array([((votes + votes[:, [i]]) == missing[:, None]).sum(axis=0) for i in range(len(candidates))])
         if len(candidates) < 2:
             return ()
         np.fill_diagonal(n_kept, -1)
-        pair = np.unravel_index(int(n_kept.argmax()), n_kept.shape)
-        chosen = tuple(sorted(candidates[int(i)] for i in pair))
+        pair = divmod(int(n_kept.argmax()), len(candidates))
+        chosen = tuple(sorted(candidates[i] for i in pair))
         return chosen if self.is_allowed(chosen) else ()
 
     def polish(self, question: int, candidates: Sequence[int], answers: _Set) -> _Set:
@@ -285,14 +286,18 @@ class _Search:
         share = self.share(question, answers)
         while True:
             scored = self.scored(question, candidates, answers)
-            better = max(((value, one) for one, value in scored.items() if self.is_allowed(one)), default=(0.0, answers))
+            better = max(
+                ((value, one) for one, value in scored.items() if self.is_allowed(one)), default=(0.0, answers)
+            )
             if better[0] <= share + 1e-12:
                 return answers
             share, answers = better
 
     def neighbours(self, question: int, candidates: Sequence[int], answers: _Set) -> list[_Set]:
         """Sets one step away that are as good, and the best that is not."""
-        scored = {one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)}
+        scored = {
+            one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)
+        }
         top = max([self.share(question, answers), *scored.values()])
         as_good = [one for one, value in scored.items() if value >= top - 2 * AS_GOOD]
         rest = sorted((one for one in scored if one not in as_good), key=lambda one: -scored[one])

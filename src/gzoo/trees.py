@@ -7,7 +7,7 @@ or of everyone when it has none. Columns of every matrix in gzoo follow `Tree.co
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -201,6 +201,21 @@ class Tree:
         left_out = [question for question in self.questions if not question.carried]
         absent = self.absent | {column for question in left_out for column in question.columns}
         return Tree(self.name, tuple(question for question in self.questions if question.carried), absent)
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[Question, ...]]:
+        """Questions that are asked together, by the end of their names: a dataset may hold several campaigns in a row.
+
+        >>> import gzoo
+        >>> list(gzoo.tree("gz_desi").parts), list(gzoo.tree("gz2").parts)
+        (['dr12', 'dr5', 'dr8'], ['gz2'])
+        """
+        found: dict[str, list[Question]] = {}
+        for question in self.questions:
+            found.setdefault(question.name.rpartition("-")[2], []).append(question)
+        if any(len(part) < 3 for part in found.values()):  # then the ends say nothing
+            return {self.name: self.questions}
+        return {suffix: tuple(part) for suffix, part in found.items()}
 
     def totals(self, counts: npt.NDArray[np.integer]) -> IntArray:
         """Number of people who answered each question.

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo.campaign import Campaign
-from gzoo.campaign import campaign as campaign_of
 from gzoo.columns import Columns
 from gzoo.errors import InputError, TableError
 from gzoo.tables import read_rows
@@ -145,6 +144,8 @@ class VoteTable:
         n_rows: Rows in the table.
         collected: Questions for which the table has votes.
         left_out: Columns of the table that play no part.
+        unsummed: Question -> rows in which the people counted are not the sum of its answers; only of a table that
+            was read although they are not.
     """
 
     votes: Votes
@@ -153,9 +154,12 @@ class VoteTable:
     n_rows: int
     collected: tuple[str, ...]
     left_out: tuple[str, ...]
+    unsummed: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None = None) -> VoteTable:
+def read_votes(
+    path: Path | str, campaign: Campaign, columns: Path | str | None = None, *, is_summed: bool = True
+) -> VoteTable:
     """Votes from a CSV, Parquet, FITS, VOTable or ECSV table.
 
     Args:
@@ -163,6 +167,8 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
             fractions of a total.
         campaign: Whose tree the votes belong to.
         columns: Mapping file (see `Columns`), for a table whose columns have names of their own.
+        is_summed: Whether rows in which people are not the sum of the answers are left out, and a question none of
+            whose answers has a vote is refused; without, such rows are used, with the sum in place of the total.
 
     Returns:
         The used rows, and the others with a reason each.
@@ -209,7 +215,8 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
     report(ids == "", "identifier missing", partial(_words, n, f"column {mapping.id_str} is empty"))
     report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", partial(_said, mapping.id_str, ids))
     take = _from_fractions if mapping.values == "fractions" else _from_counts
-    counts, totals = take(path, frame, mapping, tree, report)
+    unsummed: dict[str, int] = {}
+    counts, totals = take(path, frame, mapping, tree, report, None if is_summed else unsummed)
     too_many = (totals > LARGEST_COUNT).any(axis=1)
     report(
         pl.Series(np.asarray(too_many)),
@@ -241,61 +248,7 @@ def read_votes(path: Path | str, campaign: Campaign, columns: Path | str | None 
     used = ~row.is_in(dropped["row"].implode())
     collected = tuple(question.name for question in tree.questions if question.columns[0] in mapping.answers)
     votes = Votes(tree, counts[used.to_numpy()], totals[used.to_numpy()], collected)
-    return VoteTable(votes, rows.filter(used), dropped, n, collected, left_out)
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """How well a table's votes fit the campaign's tree.
-
-    Attributes:
-        n_rows: Rows in the table.
-        n_used: Rows with an identifier and whole counts.
-        n_dropped: The others, by reason.
-        n_breaks: Used rows in which some question has more votes than the answers that lead to it.
-        n_breaks_of: The same for each question that the table has votes for.
-        n_asked_of: Rows with votes on each of these questions.
-        rows_breaking: Numbers of the rows that break the tree's rule, the first row of the table is 1.
-    """
-
-    n_rows: int
-    n_used: int
-    n_dropped: Mapping[str, int]
-    n_breaks: int
-    n_breaks_of: Mapping[str, int]
-    n_asked_of: Mapping[str, int]
-    rows_breaking: tuple[int, ...]
-
-
-def audit(table: Path | str, campaign: str, *, columns: Path | str | None = None) -> Audit:
-    """How many rows of a vote table break the rule of the campaign's tree.
-
-    The rule: no question has more votes than the answers that lead to it. Raw clicks break it in a few rows; a table
-    that breaks it in many has misnamed columns, or is of another tree.
-
-    Args:
-        table: CSV or Parquet table of whole counts.
-        campaign: Name of the campaign.
-        columns: Mapping file, for a table with column names of its own.
-
-    Raises:
-        MissingError: A file or the campaign is not there.
-        TableError: The table cannot be used.
-    """
-    read = read_votes(table, campaign_of(campaign), columns)
-    reasons = read.dropped["reason"].value_counts().sort("reason")
-    breaks = read.votes.breaks
-    is_breaking = pl.Series(np.asarray(breaks.any(axis=1)))
-    is_collected = [(i, q.name) for i, q in enumerate(read.votes.tree.questions) if q.name in read.collected]
-    return Audit(
-        n_rows=read.n_rows,
-        n_used=len(read.votes),
-        n_dropped=dict(reasons.iter_rows()),
-        n_breaks=int(is_breaking.sum()),
-        n_breaks_of={name: int(breaks[:, i].sum()) for i, name in is_collected},
-        n_asked_of={name: int((read.votes.totals[:, i] > 0).sum()) for i, name in is_collected},
-        rows_breaking=tuple(read.rows["row"].filter(is_breaking).to_list()),
-    )
+    return VoteTable(votes, rows.filter(used), dropped, n, collected, left_out, unsummed)
 
 
 def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: Campaign) -> tuple[str, ...]:
@@ -375,7 +328,12 @@ _Report = Callable[[pl.Series, str, Callable[[], pl.Series]], None]
 
 
 def _from_counts(
-    path: Path, frame: pl.DataFrame, mapping: Columns, tree: Tree, report: _Report
+    path: Path,
+    frame: pl.DataFrame,
+    mapping: Columns,
+    tree: Tree,
+    report: _Report,
+    unsummed: dict[str, int] | None,
 ) -> tuple[IntArray, IntArray]:
     """Counts and totals of a table of counts."""
     n = frame.height
@@ -405,12 +363,20 @@ def _from_counts(
             rule = "below the votes of one answer"
         else:
             wrong, rule = given != totals[:, i], "not the sum of the answers"
+        if unsummed is not None:
+            unsummed[question.name] = int(wrong.sum())
+            continue
         report(pl.Series(wrong), "total does not fit", partial(_compared, f"{column} = ", given, rule, totals[:, i]))
     return counts, totals
 
 
 def _from_fractions(
-    path: Path, frame: pl.DataFrame, mapping: Columns, tree: Tree, report: _Report
+    path: Path,
+    frame: pl.DataFrame,
+    mapping: Columns,
+    tree: Tree,
+    report: _Report,
+    unsummed: dict[str, int] | None,
 ) -> tuple[IntArray, IntArray]:
     """Counts and totals of a table of plain fractions of totals, each count whole and all adding up."""
     n = frame.height
@@ -449,6 +415,11 @@ def _from_fractions(
         own = counts[:, tree.slice(question.name)]
         summed = own.sum(axis=1)
         is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != people)
+        if unsummed is not None:
+            is_empty = is_asked & (summed == 0) if question.multiple else is_short
+            unsummed[question.name] = int((is_short | is_empty).sum())
+            totals[:, i] = people if question.multiple else summed
+            continue
         details = partial(_compared, f"{total_column} = ", people, "not what the answers add up to", summed)
         report(pl.Series(is_short), "fractions do not add up to the total", details)
         n_asked, n_wrong = int(is_asked.sum()), int((is_wrong | is_short).sum())

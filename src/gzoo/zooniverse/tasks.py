@@ -285,9 +285,8 @@ _Found = dict[int, tuple[_Match, Question, str]]
 
 def _best_part(asked: Sequence[_Asked], tree: Tree, workflow_name: str) -> tuple[_Found, str]:
     """The questions that a workflow asks, all of one part of the tree; and why the part is in doubt, or ""."""
-    parts = _parts(tree)
     judged: list[tuple[float, int, str, _Found]] = []
-    for suffix, questions in parts.items():
+    for suffix, questions in tree.parts.items():
         found = _assigned(asked, questions, suffix)
         total = sum(match.score for match, _, _ in found.values())
         is_named = suffix in re.findall(r"[a-z0-9]+", workflow_name.lower())
@@ -299,16 +298,6 @@ def _best_part(asked: Sequence[_Asked], tree: Tree, workflow_name: str) -> tuple
     others = " and ".join(one[2] for one in close if one is not best)
     doubt = f"{others} asks the same: is this workflow {best[2]}?" if others and len(named) != 1 else ""
     return best[3], doubt
-
-
-def _parts(tree: Tree) -> dict[str, tuple[Question, ...]]:
-    """Questions that are asked together: a dataset may hold several campaigns, told apart by the ends of names."""
-    found: dict[str, list[Question]] = {}
-    for question in tree.questions:
-        found.setdefault(question.name.rpartition("-")[2], []).append(question)
-    if any(len(part) < 3 for part in found.values()):
-        return {tree.name: tree.questions}
-    return {suffix: tuple(part) for suffix, part in found.items()}
 
 
 def _assigned(asked: Sequence[_Asked], questions: Sequence[Question], suffix: str) -> _Found:
