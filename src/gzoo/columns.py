@@ -27,7 +27,8 @@ class Columns:
         dec: Column of the declination in degrees, or "".
         dataset_name: Column of the dataset's name, or "".
         table: Name of the table in a FITS or VOTable file that holds several, or "" for the first with rows.
-        values: What the answers' columns hold: "counts" of people, or "fractions" of the question's total.
+        values: What the answers' columns hold: "counts" of people, or "fractions" of the question's total; in a table
+            of predictions "concentrations" or "fractions".
         tolerance: How far fraction x total may be from a whole number, in votes.
         answers: Dataset column -> table column.
         totals: Question -> table column with the people asked.
@@ -76,8 +77,8 @@ class Columns:
                 raise TableError(
                     f"{path} has {key} = {value!r}.",
                     f"Texts for {', '.join(sorted(_TEXTS))}; a list of texts for ignore; tables of texts for "
-                    '[answers] and [totals]; "counts" or "fractions" for values; a number above 0 and up to '
-                    f"{LARGEST_TOLERANCE} for tolerance.",
+                    '[answers] and [totals]; "counts", "fractions" or "concentrations" for values; a number above 0 '
+                    f"and up to {LARGEST_TOLERANCE} for tolerance.",
                     "Mend or remove that line.",
                 )
         ignore = tuple(cast(list[str], facts.pop("ignore", [])))
@@ -108,7 +109,7 @@ def _fits(key: str, value: object) -> bool:
     if key == "ignore":
         return isinstance(value, list) and all(isinstance(item, str) for item in cast(list[object], value))
     if key == "values":
-        return value in ("counts", "fractions")
+        return value in ("counts", "fractions", "concentrations")
     if key == "tolerance":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST_TOLERANCE
     is_table = key in {"answers", "totals"} and isinstance(value, dict)

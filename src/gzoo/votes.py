@@ -181,6 +181,12 @@ def read_votes(
     """
     path = Path(path)
     given = Columns.read(Path(columns)) if columns else None
+    if given and given.values == "concentrations":
+        raise TableError(
+            f"{given.source} says that {path} holds concentrations, which are predictions.",
+            'values = "counts" or "fractions".',
+            "Give a table of votes.",
+        )
     read = read_rows(path, table=given.table if given else "")
     frame = read.frame
     if frame.height == 0:
