@@ -74,7 +74,7 @@ def __getattr__(name: str) -> object:
         value = getattr(import_module(f"gzoo.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in {"scoring", "learn", "simulator"}:
+    if name in {"scoring", "learn", "simulator", "sky"}:
         return import_module(f"gzoo.{name}")
     raise AttributeError(f"module 'gzoo' has no attribute '{name}'")
 
