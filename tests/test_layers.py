@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trees",),
     ("campaign",),
     ("columns", "tables", "wording"),
-    ("schema", "votes", "images", "pages", "splits", "sky", "store", "hub", "gates"),
+    ("schema", "votes", "images", "pages", "sky", "splits", "store", "hub", "gates"),
     ("card", "dataset", "clicks"),
     ("volunteers",),
     ("zooniverse",),

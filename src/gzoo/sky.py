@@ -1,276 +1,351 @@
-"""Place on the sky: which side of the split it is on, in which cell, and which sightings are of one galaxy.
+"""Positions: which split a place on the sky belongs to, which positions are one galaxy, which cell a position is in.
 
-The split is a pure function of position, so that a galaxy is on the same side in every campaign, whoever built it,
-whatever galaxies are added. GUIDE.md describes the scheme so that it can be written anew in another language.
+A split by place is the same for every campaign and every build: adding galaxies moves none, and two pictures of one
+galaxy are never one in train and one in test, whoever published them.
+
+**The scheme `gzoo-1`**, complete, so that anyone can follow it without this program:
+
+1. The sky is cut into HEALPix cells (Gorski et al. 2005), nside 2048, nested numbering, right ascension as longitude
+   and declination as latitude (ICRS or J2000; the two agree within 0.03 arcsec). A cell is 103 arcsec wide.
+2. A cell is on a side by its number alone. In whole numbers modulo 2**64, `seed` being the first eight bytes
+   (big-endian) of the SHA-256 of the scheme's name:
+
+       x = seed + (cell + 1) * 0x9E3779B97F4A7C15
+       x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+       x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+       x = x ^ (x >> 31)
+       percent = ((x >> 32) * 100) >> 32
+
+   which is value number `cell` of the generator SplitMix64 (Steele, Lea and Flood 2014) begun at `seed`. Below 70 the
+   cell is `train`, below 80 `validation`, else `test`.
+3. A position is on the side of its cell, unless one of 16 points around it, 1.5 arcsec away at position angles
+   0, 22.5, 45, ... degrees from north through east, lies in a cell on another side: then it is `border`. At a pole,
+   right ascension counts as 0.
+
+Why this suffices: let 16 points around A be on one side and 16 around B on another. Wherever the two 16-gons overlap,
+a corner of one is inside the other, or one pokes through an edge of the other, which it can do by 0.06 arcsec at most.
+So A and B are at least 1.5 (cos 11.25 deg + 1 - sin 11.25 deg tan 11.25 deg) = 2.91 arcsec apart, however the two are
+turned, near the poles too. Cells are convex as far as 3 arcsec can tell, and none of their corners is sharp enough
+(57 degrees at least) to pass between two of the points on both sides of a crossing.
+
+The name covers all of it: other shares, cells or margins are another scheme with another name.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import hpgeom
 import numpy as np
 import numpy.typing as npt
 
 from gzoo.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
 SIDES = ("train", "validation", "test")
 BORDER = "border"
-CHUNK = 1_000_000  # positions at a time, so that memory stays bounded
+ARCSEC = np.pi / 180 / 3600
+"""One second of arc in radians."""
+N_RING = 16
 MOST_PAIRS = 50_000_000
-
-Positions = npt.ArrayLike
-Vectors = npt.NDArray[np.float64]
-Cells = npt.NDArray[np.int64]
+"""More neighbours than that are a table whose positions are not positions, and would not fit into memory."""
+_FROZEN = {"gzoo-1": ((70, 10, 20), 2048, 1.5)}
+"""Schemes in use: never change a line, add another."""
+_CHUNK = 1 << 18
+"""Positions worked on at once."""
+_NARROWEST = 0.9
+"""Width of the narrowest HEALPix cell, in square roots of its area."""
 
 
 @dataclass(frozen=True, slots=True)
-class SplitScheme:
-    """How the sky is cut into train, validation and test. Other constants make another scheme, of another name.
+class Scheme:
+    """A named rule that says which split a place on the sky belongs to.
 
     Attributes:
-        name: What seeds the hash; it stands in the card of a dataset.
-        nside: Of the HEALPix grid (nested order) whose cells go to one side as a whole.
-        margin_arcsec: A position goes to `border` if a point this far from it is on another side.
-        n_points: So many points are looked at, evenly around it, the first due north.
-        train_percent: Share of the cells in train.
-        validation_percent: In validation. The rest is test.
+        name: Names the rule for good: no two rules may share it. It also seeds the hash.
+        shares: Percent of the cells that are `train`, `validation` and `test`; together 100.
+        nside: HEALPix nside of the cells, a power of two.
+        margin_arcsec: How near to another side a position is `border`.
+
+    Raises:
+        InputError: The shares are not percents of 100, nside is no power of two, the margin does not fit the cells, or
+            the name is that of another scheme.
     """
 
     name: str
+    shares: tuple[int, int, int]
     nside: int
     margin_arcsec: float
-    n_points: int
-    train_percent: int
-    validation_percent: int
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(SIDES) or min(self.shares) < 0 or sum(self.shares) != 100:
+            raise InputError(
+                f"Scheme '{self.name}' has the shares {self.shares}.",
+                f"Whole percents of {', '.join(SIDES)} that add up to 100.",
+                "Give three such numbers.",
+            )
+        if self.nside < 1 or self.nside & (self.nside - 1) or self.nside > 1 << 24:
+            raise InputError(f"Scheme '{self.name}' has nside {self.nside}.", "A power of two.", "Give 2048, say.")
+        if not 0 < self.margin_arcsec <= self.cell_arcsec / 8:
+            raise InputError(
+                f"Scheme '{self.name}' has a margin of {self.margin_arcsec} arcsec.",
+                f"More than 0, and at most an eighth of a cell's {self.cell_arcsec:.0f} arcsec.",
+                "Choose a smaller margin or larger cells.",
+            )
+        mine = self.shares, self.nside, self.margin_arcsec
+        if _FROZEN.get(self.name, mine) != mine:
+            raise InputError(
+                f"'{self.name}' is the name of another scheme.",
+                "A name of its own.",
+                f"Name it '{self.name}-mine', say.",
+            )
 
     @property
-    def test_percent(self) -> int:
-        """Share of the cells in test."""
-        return 100 - self.train_percent - self.validation_percent
+    def cell_arcsec(self) -> float:
+        """Width of a cell: the square root of its area."""
+        return float(np.sqrt(np.pi / 3) / self.nside / ARCSEC)
+
+    def sides(self, cells: IntArray) -> npt.NDArray[np.uint8]:
+        """Index in `SIDES` of each cell's side."""
+        seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], "big")
+        x = cells.astype(np.uint64)
+        x += np.uint64(1)
+        x *= np.uint64(0x9E3779B97F4A7C15)
+        x += np.uint64(seed)
+        x ^= x >> np.uint64(30)
+        x *= np.uint64(0xBF58476D1CE4E5B9)
+        x ^= x >> np.uint64(27)
+        x *= np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+        percent = ((x >> np.uint64(32)) * np.uint64(100)) >> np.uint64(32)
+        train, validation, _ = self.shares
+        return (percent >= train).astype(np.uint8) + (percent >= train + validation)
 
 
-GZOO_1 = SplitScheme(name="gzoo-1", nside=2048, margin_arcsec=1.5, n_points=8, train_percent=70, validation_percent=10)
+SCHEMES = {name: Scheme(name, *settings) for name, settings in _FROZEN.items()}
+SCHEME = SCHEMES["gzoo-1"]
+"""The scheme of every dataset that gzoo builds from positions."""
 
 
-def split(ra: Positions, dec: Positions, *, scheme: SplitScheme = GZOO_1) -> npt.NDArray[np.str_]:
-    """The split of each position: "train", "validation", "test" or "border", shape (galaxy,).
+def split(ra: npt.ArrayLike, dec: npt.ArrayLike, scheme: Scheme = SCHEME) -> npt.NDArray[np.str_]:
+    """The split of each position: "train", "validation", "test" or "border", shape `(galaxy,)`.
 
-    Two positions up to 2.7 arcsec apart are never on two different sides: one of them is in `border`, which is no
-    side.
-
-    >>> split([150.0, 150.002, 150.003, 150.004], [2.0, 2.0, 2.0, 2.0]).tolist()
-    ['train', 'train', 'border', 'test']
-
-    Args:
-        ra: Right ascension in degrees, -180 to 360, shape (galaxy,).
-        dec: Declination in degrees, -90 to 90, shape (galaxy,).
-        scheme: Which cut of the sky.
-
-    Raises:
-        InputError: A position is missing or out of range.
-    """
-    ra, dec = _positions(ra, dec)
-    sides = np.empty(ra.size, np.int8)
-    for start in range(0, ra.size, CHUNK):
-        part = slice(start, start + CHUNK)
-        sides[part] = _sides(ra[part], dec[part], scheme)
-    return np.array((*SIDES, BORDER))[sides]
-
-
-def cells(ra: Positions, dec: Positions, *, nside: int = 64) -> Cells:
-    """Number of each position's HEALPix cell (nested order), shape (galaxy,).
-
-    The default's cells are 0.9 degrees wide.
-
-    >>> cells([350.0, -10.0, 350.5], [20.0, 20.0, 21.0]).tolist()
-    [20075, 20075, 20078]
+    `border` is no side: two positions up to 2.9 arcsec apart are never on two different sides.
 
     Args:
-        ra: Right ascension in degrees, -180 to 360, shape (galaxy,).
-        dec: Declination in degrees, -90 to 90, shape (galaxy,).
-        nside: Cells along the side of each of the 12 base cells, a power of 2.
+        ra: Right ascension in degrees, -180 to 360, shape `(galaxy,)`.
+        dec: Declination in degrees, shape `(galaxy,)`.
+        scheme: The rule.
 
     Raises:
-        InputError: A position is missing or out of range, or there is no such grid.
+        InputError: A position is not a number, or not on the sky. Those are to be split by another rule
+            (`gzoo.sky.is_position` tells them apart).
+
+    >>> split([150.1, 150.1 + 0.1 / 3600], [2.2, 2.2]).tolist()
+    ['train', 'train']
     """
-    if nside < 1 or nside > 2**29 or nside & (nside - 1):
-        raise InputError(f"There is no grid of nside {nside}.", "A power of 2, up to 2^29.", "Choose one, such as 64.")
-    return _cells(*_positions(ra, dec), nside)
+    longitude, latitude = _checked(ra, dec)
+    codes = np.empty(len(longitude), np.uint8)
+    for part in _chunks(len(longitude)):
+        codes[part] = _split_codes(longitude[part], latitude[part], scheme)
+    return np.array([*SIDES, BORDER])[codes]
+
+
+def _split_codes(ra: FloatArray, dec: FloatArray, scheme: Scheme) -> npt.NDArray[np.uint8]:
+    """Index in (*SIDES, BORDER)."""
+    # cells are cut so often that a part is wider than the margin: only what lies in an outer part can be near a side
+    fineness = int(np.log2(scheme.cell_arcsec * _NARROWEST / scheme.margin_arcsec))
+    part = hpgeom.angle_to_pixel(scheme.nside << fineness, ra, dec)
+    codes = scheme.sides(part >> 2 * fineness)
+    # nested numbers interleave the bits of a part's two places in its cell: all 0 or all 1 is an outer part
+    every = (1 << 2 * fineness) - 1
+    one, other = every // 3, every // 3 * 2
+    is_outer = np.zeros(len(part), bool)
+    for mask in (one, other):
+        place = part & mask
+        is_outer |= (place == 0) | (place == mask)
+    outer = np.flatnonzero(is_outer)
+    mine, is_border = codes[outer], np.zeros(len(outer), bool)
+    for x, y, z in _ring(ra[outer], dec[outer], scheme.margin_arcsec):
+        is_border |= scheme.sides(hpgeom.vector_to_pixel(scheme.nside, x, y, z)) != mine
+    codes[outer[is_border]] = len(SIDES)
+    return codes
+
+
+def _ring(ra: FloatArray, dec: FloatArray, radius_arcsec: float) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Unit vectors of the points around each position, one position angle after the other."""
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    sin_ra, cos_ra, sin_dec, cos_dec = np.sin(longitude), np.cos(longitude), np.sin(latitude), np.cos(latitude)
+    near, far = np.cos(radius_arcsec * ARCSEC), np.sin(radius_arcsec * ARCSEC)
+    for angle in np.arange(N_RING) * (2 * np.pi / N_RING):
+        north, east = far * np.cos(angle), far * np.sin(angle)
+        outward = near * cos_dec - north * sin_dec
+        yield outward * cos_ra - east * sin_ra, outward * sin_ra + east * cos_ra, near * sin_dec + north * cos_dec
+
+
+def cells(ra: npt.ArrayLike, dec: npt.ArrayLike, nside: int = 64) -> IntArray:
+    """The HEALPix cell (nested) that each position is in, shape `(galaxy,)`.
+
+    Args:
+        ra: Right ascension in degrees, -180 to 360.
+        dec: Declination in degrees.
+        nside: A power of two. 64, the default, cuts the sky into 49,152 cells 0.92 degrees wide; twice the number
+            halves the width.
+
+    Raises:
+        InputError: A position is not on the sky, or nside is no power of two.
+
+    >>> cells([0, 360, 10], [90, 90, 0]).tolist()
+    [4095, 4095, 18069]
+    """
+    if nside < 1 or nside & (nside - 1) or nside > 1 << 29:
+        raise InputError(f"nside is {nside}.", "A power of two, up to 2**29.", "Give 64, say.")
+    longitude, latitude = _checked(ra, dec)
+    return hpgeom.angle_to_pixel(nside, longitude, latitude)
 
 
 def separation_arcsec(
-    ra: Positions, dec: Positions, other_ra: Positions, other_dec: Positions
-) -> npt.NDArray[np.float64]:
-    """Angle between positions and as many others, arcsec, shape (galaxy,); exact for the smallest and largest too.
-
-    >>> separation_arcsec([359.9999], [0.0], [0.0001], [0.0]).round(6).tolist()
-    [0.72]
+    ra: npt.ArrayLike, dec: npt.ArrayLike, other_ra: npt.ArrayLike, other_dec: npt.ArrayLike
+) -> FloatArray:
+    """Angle between positions, one by one, in arcsec, shape `(galaxy,)`; exact for the smallest and the largest.
 
     Raises:
-        InputError: A position is missing or out of range, or there are not as many of one as of the other.
+        InputError: A position is not on the sky.
+
+    >>> separation_arcsec([0, 0], [90, 0], [180, 359], [90, 0]).round(9).tolist()
+    [0.0, 3600.0]
     """
-    ones, others = _vectors(*_positions(ra, dec)), _vectors(*_positions(other_ra, other_dec))
-    if len(ones) != len(others):
-        raise InputError(
-            f"There are {len(ones):,} positions and {len(others):,} others.", "As many.", "Give them pair by pair."
-        )
-    return _angle_arcsec(ones, others)
+    one, other = (_vectors(*_checked(*position)) for position in ((ra, dec), (other_ra, other_dec)))
+    return _angle_arcsec(one, other)
+
+
+def _angle_arcsec(one: FloatArray, other: FloatArray) -> FloatArray:
+    half = np.linalg.norm(one - other, axis=-1), np.linalg.norm(one + other, axis=-1)
+    return 2 * np.arctan2(*half) / ARCSEC
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of positions that are near each other.
+    """Pairs of positions that lie close together.
 
     Attributes:
-        first: Index of one of them, shape (pair,).
-        second: Index of the other, always larger.
-        separation_arcsec: Angle between them.
+        first: Index of one position of each pair, shape `(pair,)`.
+        second: Index of the other, always the larger.
+        separation_arcsec: How far apart they are.
     """
 
-    first: Cells
-    second: Cells
-    separation_arcsec: npt.NDArray[np.float64]
+    first: IntArray
+    second: IntArray
+    separation_arcsec: FloatArray
 
     def __len__(self) -> int:
         return len(self.first)
 
 
-def same_galaxies(ra: Positions, dec: Positions, *, radius_arcsec: float = 2.0) -> Pairs:
-    """All pairs of positions within a radius of each other, ordered by index: sightings of the same galaxy.
+def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float = 2.0) -> Pairs:
+    """All pairs of positions at most `radius_arcsec` apart, ordered by their indexes.
 
-    To match two catalogues, put one after the other.
-
-    >>> pairs = same_galaxies([10.0, 20.0, 10.0], [0.0, 0.0, 0.0002])
-    >>> pairs.first.tolist(), pairs.second.tolist(), pairs.separation_arcsec.round(3).tolist()
-    ([0], [2], [0.72])
+    To match datasets with each other, pass their positions one after the other.
 
     Args:
-        ra: Right ascension in degrees, -180 to 360, shape (galaxy,).
-        dec: Declination in degrees, -90 to 90, shape (galaxy,).
-        radius_arcsec: Pairs up to this far apart, at most a degree.
+        ra: Right ascension in degrees, -180 to 360, shape `(galaxy,)`.
+        dec: Declination in degrees, shape `(galaxy,)`.
+        radius_arcsec: The largest separation.
 
     Raises:
-        InputError: A position is missing or out of range, or so many are in one place that there are more than 50
-            million pairs.
+        InputError: A position is not on the sky, or so many are close together that they cannot be galaxies
+            (`MOST_PAIRS` pairs).
+
+    >>> pairs = same_galaxies([10, 359.9999, 0.0001, 10], [5, 0, 0, 6])
+    >>> pairs.first.tolist(), pairs.second.tolist(), pairs.separation_arcsec.round(2).tolist()
+    ([1], [2], [0.72])
     """
     from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
-    ra, dec = _positions(ra, dec)
     if not 0 < radius_arcsec <= 3600:
-        raise InputError(f"The radius is {radius_arcsec} arcsec.", "More than 0, up to 3600.", "Choose another.")
-    # a little further than asked, and cut to measure below: the tree's own arithmetic is not the last word
-    reach = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2) * (1 + 1e-9) + 1e-15
-    tree = cKDTree(_vectors(ra, dec), balanced_tree=False, compact_nodes=False)
-    found = tree.count_neighbors(tree, reach) - ra.size
-    if found > 2 * MOST_PAIRS:
         raise InputError(
-            f"{found // 2:,} pairs of positions are within {radius_arcsec:g} arcsec of each other.",
-            f"At most {MOST_PAIRS:,}.",
-            "Choose a smaller radius, or look whether positions are real.",
+            f"The radius is {radius_arcsec} arcsec.",
+            "More than 0, at most 3600.",
+            "Give a few arcsec, or leave it out.",
         )
-    pairs = np.sort(tree.query_pairs(reach, output_type="ndarray").astype(np.int64), axis=1)
+    longitude, latitude = _checked(ra, dec)
+    vectors = _vectors(longitude, latitude)
+    tree = cKDTree(vectors, balanced_tree=False, compact_nodes=False)
+    chord = 2 * np.sin(radius_arcsec * ARCSEC / 2) * (1 + 1e-9)  # a hair more: what counts is the angle, below
+    n_pairs = (int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2
+    if n_pairs > MOST_PAIRS:
+        raise _crowded(longitude, latitude, n_pairs, radius_arcsec)
+    pairs: IntArray = tree.query_pairs(chord, output_type="ndarray").astype(np.int64, copy=False)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    vectors = np.asarray(tree.data)
-    apart = _angle_arcsec(vectors[pairs[:, 0]], vectors[pairs[:, 1]])
-    is_near = apart <= radius_arcsec
-    return Pairs(pairs[is_near, 0], pairs[is_near, 1], apart[is_near])
+    angle = np.empty(len(pairs))
+    for part in _chunks(len(pairs)):
+        angle[part] = _angle_arcsec(vectors[pairs[part, 0]], vectors[pairs[part, 1]])
+    is_near = angle <= radius_arcsec
+    return Pairs(pairs[is_near, 0], pairs[is_near, 1], angle[is_near])
 
 
-def is_position(ra: Positions, dec: Positions) -> npt.NDArray[np.bool_]:
-    """Whether each is a place on the sky: finite, ra -180 to 360 and dec -90 to 90, shape (galaxy,)."""
-    ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
-    return (ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)  # NaN is none of these
+def _crowded(ra: FloatArray, dec: FloatArray, n_pairs: int, radius_arcsec: float) -> InputError:
+    places, n = np.unique(np.stack([ra, dec]), axis=1, return_counts=True)
+    most = int(n.argmax())
+    return InputError(
+        f"{n_pairs:,} pairs of positions are within {radius_arcsec:g} arcsec of each other; {n[most]:,} stand at ra "
+        f"{places[0, most]:g}, dec {places[1, most]:g} alone.",
+        f"Places of galaxies, with at most {MOST_PAIRS:,} such pairs.",
+        "Give unknown positions as NaN, or a smaller radius.",
+    )
 
 
-def _positions(ra: Positions, dec: Positions) -> tuple[Vectors, Vectors]:
-    """Checked positions, each place spelled in one way: ra in [0, 360), and 0 at the poles."""
-    try:
-        ra, dec = np.array(ra, np.float64), np.array(dec, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"Positions are no numbers: {error}.", "Degrees.", "Give ra and dec as numbers.") from error
-    if ra.ndim != 1 or ra.shape != dec.shape:
+def is_position(ra: npt.ArrayLike, dec: npt.ArrayLike) -> BoolArray:
+    """Whether each is a place on the sky: numbers, ra from -180 to 360 and dec from -90 to 90 degrees.
+
+    >>> is_position([0, 360, float("nan"), 10], [0, -90, 0, 91]).tolist()
+    [True, True, False, False]
+    """
+    longitude, latitude = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+    return (longitude >= -180) & (longitude <= 360) & (np.abs(latitude) <= 90)
+
+
+def _checked(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Positions with ra from 0 to below 360, and 0 at the poles, where all are one."""
+    longitude, latitude = (np.atleast_1d(np.asarray(one, np.float64)) for one in (ra, dec))
+    if longitude.shape != latitude.shape or longitude.ndim != 1:
         raise InputError(
-            f"ra has shape {ra.shape} and dec {dec.shape}.", "One of each per galaxy.", "Give two equally long lists."
+            f"ra has the shape {longitude.shape} and dec {latitude.shape}.",
+            "One of each for every galaxy, shape (galaxy,).",
+            "Pass two lists of one length.",
         )
-    is_good = is_position(ra, dec)
-    if not is_good.all():
-        i = int(np.argmin(is_good))
+    wrong = np.flatnonzero(~is_position(longitude, latitude))
+    if len(wrong):
+        i = int(wrong[0])
         raise InputError(
-            f"{np.count_nonzero(~is_good):,} of {ra.size:,} positions are no place on the sky; the first, number "
-            f"{i} counted from 0, is ra {ra[i]}, dec {dec[i]}.",
-            "Degrees: ra from -180 to 360, dec from -90 to 90, none missing.",
-            "Leave such rows out; galaxies without a position are split by their identifier.",
+            f"Position {i} is ra {longitude[i]:g}, dec {latitude[i]:g}, one of {len(wrong):,} of {len(longitude):,} "
+            "that are not on the sky.",
+            "Degrees: ra from -180 to 360, dec from -90 to 90.",
+            "Mend them, or leave out those that gzoo.sky.is_position says are none.",
         )
-    ra = np.where(ra < 0, ra + 360, ra)
-    ra[(ra >= 360) | (np.abs(dec) == 90)] = 0.0
-    return ra, dec
+    longitude = np.where(longitude < 0, longitude + 360, longitude)
+    longitude[(longitude == 360) | (np.abs(latitude) == 90)] = 0
+    return longitude, latitude
 
 
-def _vectors(ra: Vectors, dec: Vectors) -> Vectors:
-    """Unit vectors, shape (galaxy, 3)."""
+def _vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+    """Unit vectors, shape `(galaxy, 3)`."""
     longitude, latitude = np.radians(ra), np.radians(dec)
-    x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
-    return np.stack([x, y, np.sin(latitude)], axis=1)
+    vectors = np.empty((len(ra), 3))
+    vectors[:, 0] = vectors[:, 1] = np.cos(latitude)
+    vectors[:, 0] *= np.cos(longitude)
+    vectors[:, 1] *= np.sin(longitude)
+    vectors[:, 2] = np.sin(latitude)
+    return vectors
 
 
-def _angle_arcsec(ones: Vectors, others: Vectors) -> Vectors:
-    """Angle between unit vectors; the arccosine of their product would lose the small ones."""
-    half = np.arctan2(np.linalg.norm(ones - others, axis=1), np.linalg.norm(ones + others, axis=1))
-    return np.degrees(2 * half) * 3600
-
-
-def _cells(ra: Vectors, dec: Vectors, nside: int) -> Cells:
-    import hpgeom
-
-    return np.asarray(hpgeom.angle_to_pixel(nside, ra, dec, nest=True, lonlat=True, degrees=True), np.int64)
-
-
-def _side_of_cells(numbers: Cells, scheme: SplitScheme) -> npt.NDArray[np.int8]:
-    """Index into SIDES for each cell: output number `cell`, counted from 0, of SplitMix64 seeded with the name."""
-    seed = int.from_bytes(hashlib.sha256(scheme.name.encode()).digest()[:8], "big")
-    mixed = np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    percent = ((mixed >> np.uint64(32)) * np.uint64(100)) >> np.uint64(32)
-    return np.searchsorted(
-        [scheme.train_percent, scheme.train_percent + scheme.validation_percent], percent, side="right"
-    ).astype(np.int8)
-
-
-def _sides(ra: Vectors, dec: Vectors, scheme: SplitScheme) -> npt.NDArray[np.int8]:
-    """Index into (*SIDES, BORDER) for each position."""
-    import hpgeom
-
-    # Only who is near the edge of a cell needs the points around it. Cells are cut into parts x parts sub-cells, no
-    # narrower than the margin: HEALPix cells are nowhere narrower than 0.67 of the root of their area.
-    width_arcsec = np.degrees(np.sqrt(np.pi / 3) / scheme.nside) * 3600
-    order = max(0, int(np.floor(np.log2(0.6 * width_arcsec / scheme.margin_arcsec))))
-    parts = 2**order
-    sub_cells = _cells(ra, dec, scheme.nside * parts)
-    sides = _side_of_cells(sub_cells >> (2 * order), scheme)
-    column, row = np.zeros_like(sub_cells), np.zeros_like(sub_cells)
-    for bit in range(order):
-        column |= (sub_cells >> bit) & (1 << bit)
-        row |= (sub_cells >> (bit + 1)) & (1 << bit)
-    at_edge = np.flatnonzero((column % (parts - 1 or 1) == 0) | (row % (parts - 1 or 1) == 0))
-    own, is_border = sides[at_edge], np.zeros(at_edge.size, bool)
-    for points in _around(ra[at_edge], dec[at_edge], scheme):
-        x, y, z = points.T
-        near = np.asarray(hpgeom.vector_to_pixel(scheme.nside, x, y, z, nest=True), np.int64)
-        is_border |= _side_of_cells(near, scheme) != own
-    sides[at_edge[is_border]] = len(SIDES)
-    return sides
-
-
-def _around(ra: Vectors, dec: Vectors, scheme: SplitScheme) -> Generator[Vectors]:
-    """For each of the scheme's points, its unit vector at each position, shape (galaxy, 3)."""
-    longitude = np.radians(ra)
-    centre = _vectors(ra, dec)
-    east = np.stack([-np.sin(longitude), np.cos(longitude), np.zeros_like(longitude)], axis=1)
-    north = np.cross(centre, east)
-    margin = np.radians(scheme.margin_arcsec / 3600)
-    for angle in np.arange(scheme.n_points) * 2 * np.pi / scheme.n_points:
-        yield centre * np.cos(margin) + (north * np.cos(angle) + east * np.sin(angle)) * np.sin(margin)
+def _chunks(n: int) -> Iterator[slice]:
+    return (slice(begin, begin + _CHUNK) for begin in range(0, n, _CHUNK))
