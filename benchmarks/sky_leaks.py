@@ -2,7 +2,7 @@
 
     python benchmarks/sky_leaks.py [--n 100000]
 
-Galaxies are strewn evenly over the sky, and beside them about both poles, along ra 0 / 360 (an edge of base cells in the
+Galaxies are strewn evenly over the sky, and also about both poles, along ra 0 / 360 (an edge of base cells in the
 caps, so that more than elsewhere are in `border`) and in a field as dense as CANDELS' are; no two of them are within
 3 arcsec. Two campaigns see n of them each and share 30 %. Each sees a galaxy a little off: so that two sightings are at
 most 0.5 arcsec apart; or with Gaussian scatter of 0.5 arcsec in each coordinate of either. Their rows are split at
