@@ -30,6 +30,8 @@ class Survey:
         grade: Evidence grade of these facts.
         source: Where they are written.
         view: What the simulator's camera needs besides.
+        least_picture_arcsec: No picture shows less sky than this, arcsec a side; 0 where that is not known, as where
+            each picture is zoomed to its galaxy without a limit.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Survey:
     grade: str
     source: str
     view: View
+    least_picture_arcsec: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +307,7 @@ def _survey(block: Block) -> Survey:
         grade=_text(block, "grade"),
         source=_text(block, "source"),
         view=_view(cast(Block, block["view"])),
+        least_picture_arcsec=_number(block, "least_picture_arcsec") if "least_picture_arcsec" in block else 0.0,
     )
 
 

@@ -61,8 +61,9 @@ _FROZEN = {"gzoo-1": ((70, 10, 20), 2048, 1.5)}
 """Schemes in use: never change a line, add another."""
 _CHUNK = 1 << 18
 """Positions worked on at once."""
-_NARROWEST = 0.9
-"""Width of the narrowest HEALPix cell, in square roots of its area."""
+_NARROWEST = 0.6
+"""No HEALPix cell is narrower than this many square roots of its area: the narrowest have 0.67, where base cells meet
+in the caps."""
 
 
 @dataclass(frozen=True, slots=True)

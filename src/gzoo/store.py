@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -119,16 +119,14 @@ def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
     has_pictures = "image" in schema.names
     columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
     plain = [name for name in columns if name != "image.bytes"]
+    by_column: Any = {  # what pyarrow takes, and its stubs do not know
+        "compression": {column: "zstd" if column in plain else "none" for column in columns},
+        "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
+        "write_statistics": plain,
+    }
     name = temporary(path)
     try:
-        with pq.ParquetWriter(
-            name,
-            schema,
-            write_page_checksum=True,
-            compression={column: "zstd" if column in plain else "none" for column in columns},
-            use_dictionary=[column for column in plain if column not in {"id_str", "source_id", "image.path"}],
-            write_statistics=plain,
-        ) as writer:
+        with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
             yield writer
         with name.open("rb") as file:
             os.fsync(file.fileno())
