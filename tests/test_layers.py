@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trees",),
     ("campaign",),
     ("columns", "tables", "wording"),
-    ("schema", "votes", "images", "pages", "splits", "store", "hub", "gates"),
+    ("schema", "votes", "images", "sources", "pages", "splits", "store", "hub", "gates"),
     ("card", "dataset", "clicks"),
     ("volunteers",),
     ("zooniverse",),
