@@ -210,7 +210,7 @@ class _Members:
         self._pack()
         index = np.concatenate(self._blocks)
         index = index[~np.isin(index["key"], np.array(list(self._gone), "u8"))]
-        return np.sort(index, order="key"), self._listing
+        return index[np.argsort(index["key"])], self._listing
 
     def _pack(self) -> None:
         self._blocks.append(np.array(self._rows, _MEMBER))
@@ -224,19 +224,15 @@ def _key(name: str) -> int:
 def _unsafe(name: str) -> str:
     """Why no file may bear this name, or ''."""
     path = PurePosixPath(name)
-    if not name or "\0" in name:
-        return "its name is none"
-    if path.is_absolute() or re.match(r"[A-Za-z]:", name):
-        return "its path is absolute"
-    if ".." in path.parts:
-        return "its path leads out of the archive"
-    if "\\" in name:
-        return "its path has a backslash, which some systems take as the border of a folder"
-    if path.as_posix() != name:
-        return "its path is not in its shortest form"
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
-        return "its name is not UTF-8 text"
-    return ""
+    wrongs = {
+        "its name is none": not name or "\0" in name,
+        "its path is absolute": path.is_absolute() or re.match(r"[A-Za-z]:", name),
+        "its path leads out of the archive": ".." in path.parts,
+        "its path has a backslash, which some systems take as the border of a folder": "\\" in name,
+        "its path is not in its shortest form": path.as_posix() != name,
+        "its name is not UTF-8 text": any(0xD800 <= ord(letter) <= 0xDFFF for letter in name),
+    }
+    return next((wrong for wrong, is_so in wrongs.items() if is_so), "")
 
 
 def _too_large(size: int) -> str:
