@@ -24,11 +24,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trees",),
     ("campaign",),
     ("columns", "tables", "wording"),
-    ("schema", "votes", "images", "sources", "pages", "splits", "store", "hub", "gates"),
+    ("schema", "votes", "images", "pages", "sky", "sources", "splits", "store", "hub", "gates"),
     ("card", "dataset", "clicks"),
     ("volunteers",),
     ("zooniverse",),
-    ("auditing", "mappings"),
+    ("auditing", "leaking", "mappings"),
     ("builder", "simulator", "scoring"),
     ("learn",),
     ("demonstration",),
@@ -194,7 +194,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "mapping", "predict", "score", "simulate", "train")
+VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
 
 
 @pytest.mark.parametrize("verb", VERBS)

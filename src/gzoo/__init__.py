@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
+    from gzoo.leaking import leaks
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
@@ -35,6 +36,7 @@ __all__ = [
     "campaigns",
     "count",
     "demo",
+    "leaks",
     "load",
     "mapping",
     "open_dataset",
@@ -57,6 +59,7 @@ _HOME = {
     "campaigns": "campaign",
     "count": "zooniverse",
     "demo": "demonstration",
+    "leaks": "leaking",
     "load": "dataset",
     "mapping": "mappings",
     "open_dataset": "dataset",
@@ -74,7 +77,7 @@ def __getattr__(name: str) -> object:
         value = getattr(import_module(f"gzoo.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in {"scoring", "learn", "simulator"}:
+    if name in {"scoring", "learn", "simulator", "sky"}:
         return import_module(f"gzoo.{name}")
     raise AttributeError(f"module 'gzoo' has no attribute '{name}'")
 

@@ -31,6 +31,8 @@ class Survey:
         source: Where they are written.
         view: What the simulator's camera needs besides.
         stretch: How its FITS files are shown in colour.
+        least_picture_arcsec: No picture shows less sky than this, arcsec a side; 0 where that is not known, as where
+            each picture is zoomed to its galaxy without a limit.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Survey:
     source: str
     view: View
     stretch: Stretch
+    least_picture_arcsec: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +337,7 @@ def _survey(block: Block) -> Survey:
         source=_text(block, "source"),
         view=_view(cast(Block, block["view"])),
         stretch=_stretch(cast(Block, block["stretch"])),
+        least_picture_arcsec=_number(block, "least_picture_arcsec") if "least_picture_arcsec" in block else 0.0,
     )
 
 

@@ -17,6 +17,8 @@ from gzoo import __version__
 from gzoo.errors import GZooError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from gzoo.clicks import Ingest
 
 app = typer.Typer(
@@ -367,6 +369,64 @@ def build(
     if made.left_out:
         _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
     _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+
+
+@app.command()
+def leaks(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False)
+    ],
+    radius_arcsec: Annotated[float, typer.Option("--radius-arcsec", help="Positions this near are one galaxy.")] = 2.0,
+    picture_arcsec: Annotated[
+        float | None,
+        typer.Option("--picture-arcsec", help="Side of the pictures; by default what the survey's facts promise."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Table of all pairs to write, .parquet or .csv.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find galaxies that are on two sides of the split, in any datasets. Exit code 1: there are some."""
+    from gzoo.leaking import leaks as run
+
+    found = run(folders, radius_arcsec=radius_arcsec, picture_arcsec=picture_arcsec, out=out, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        raise typer.Exit(0 if found.is_clean else 1)
+    for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
+        parts = ", ".join(f"{split} {one:,}" for split, one in n.items())
+        only = f"; {n_without:,} without a position, compared by identifier only" if n_without else ""
+        _say(f"{folder}: {sum(n.values()):,} galaxies ({parts}){only}.")
+    if not found.is_clean:
+        print("The same galaxy on two sides, worst first:")
+        _print_pairs(found.pairs)
+    if found.overlaps.height:
+        print("Neighbours on two sides whose pictures overlap, nearest first:")
+        _print_pairs(found.overlaps)
+    unknown = [f"{name} in {folder}" for folder, name in found.not_judged]
+    if unknown:
+        _say(f"Overlapping pictures of neighbours were not looked for in {', '.join(unknown)}:")
+        _say("  how much sky those pictures show is not known. Say it with --picture-arcsec.")
+    if out:
+        _say(f"Made {out}.")
+    counts = ", ".join(f"{sides} {n:,}" for sides, n in found.n_by_sides.items() if n)
+    print("No galaxy is on two sides." if found.is_clean else f"Pairs on two sides: {found.pairs.height:,} ({counts}).")
+    if found.overlaps.height:
+        print(f"Pairs of overlapping pictures: {found.overlaps.height:,}. They are not counted as leaks.")
+    raise typer.Exit(0 if found.is_clean else 1)
+
+
+def _print_pairs(pairs: pl.DataFrame, most: int = 20) -> None:
+    rows: list[tuple[str, ...]] = [("splits", "arcsec", "one", "other", "matched by")]
+    for pair in pairs.head(most).iter_rows(named=True):
+        apart = "-" if pair["separation_arcsec"] is None else f"{pair['separation_arcsec']:.2f}"
+        ends = (
+            f"{pair[f'{end}dataset_name']} {pair[f'{end}id_str']} in {pair[f'{end}folder']}" for end in ("", "other_")
+        )
+        names = ("".join(one if one.isprintable() else "?" for one in end) for end in ends)
+        rows.append((f"{pair['split']}, {pair['other_split']}", apart, *names, pair["matched_by"]))
+    _print_columns([("", *row) for row in rows])
+    if pairs.height > most:
+        print(f"  and {pairs.height - most:,} more; --out writes all of them")
 
 
 @app.command()

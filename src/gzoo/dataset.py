@@ -147,6 +147,37 @@ class Dataset:
                 people[:, i] = table[question.total_column].to_numpy()
         return table.select(KEY), Votes(tree, counts, people)
 
+    def places(self, split: str) -> pl.DataFrame:
+        """Keys and positions of a split, votes and pictures untouched.
+
+        Returns:
+            A row a galaxy with `dataset_name`, `id_str`, and `ra` and `dec` in degrees, NaN where not known.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard cannot be read, or its positions are no numbers.
+        """
+        self.require(split)
+        paths = store.shards(self.folder, split)
+        wanted = ("dataset_name", "id_str", "ra", "dec")
+        table = _read(paths, [name for name in wanted if name in _columns(paths[0])])
+        for name, dtype, missing in zip(
+            wanted,
+            (pl.String, pl.String, pl.Float64, pl.Float64),
+            (self.campaign.name, "", np.nan, np.nan),
+            strict=True,
+        ):
+            known = pl.col(name) if name in table.columns else pl.lit(missing)
+            try:
+                table = table.with_columns(known.cast(dtype).fill_null(missing).alias(name))
+            except pl.exceptions.PolarsError as error:
+                raise DatasetError(
+                    f"Column {name} of split {split} in {self.folder} holds {table.schema[name]}, not {dtype}.",
+                    "Identifiers as text, ra and dec as numbers.",
+                    "Build or copy it again.",
+                ) from error
+        return table.select(wanted)
+
 
 def open_dataset(folder: Path | str) -> Dataset:
     """A dataset folder: one that gzoo built, or a copy of a published one, recognised by its columns.

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,10 @@ from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
-SPLITS = ("train", "validation", "test")
-ROWS_IN_GROUP = 100
+WORK = "work"  # folder of what a build in progress needs and a dataset does not
+SPLITS = ("train", "validation", "test", "border")
+ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
+ROWS_IN_LARGE_GROUP = 10_000  # without
 SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
 # what a mark holds, for others use such file names too
@@ -46,22 +49,43 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
-    """Write a file that is whole or not there.
+def temporary(path: Path) -> Path:
+    """A name beside a file to write it under; another for each writer, for two may make the same file at once."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what writers that were killed left under temporary names."""
+    for left_over in folder.rglob(".*.writing"):
+        left_over.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, is_flushed: bool = True) -> Generator[BinaryIO]:
+    """A file to write that is whole or not there.
 
     Args:
         path: The file.
-        data: Its content.
         is_flushed: Wait until the disk has it, so that this holds through a loss of power too. Without, whoever
             writes many files flushes them all at the end.
     """
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as file:
+    name = temporary(path)
+    try:
+        with name.open("wb") as file:
+            yield file
+            if is_flushed:
+                file.flush()
+                os.fsync(file.fileno())
+        name.replace(path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
+    """Write a file that is whole or not there; see `whole_file`."""
+    with whole_file(path, is_flushed=is_flushed) as file:
         file.write(data)
-        if is_flushed:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -88,13 +112,28 @@ def read_json(path: Path) -> dict[str, object]:
 
 @contextlib.contextmanager
 def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
-    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with pq.ParquetWriter(temporary, schema, write_page_checksum=True, compression="zstd") as writer:
-        yield writer
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
+
+    Pictures are compressed already: they are stored as they are, without dictionary or statistics.
+    """
+    has_pictures = "image" in schema.names
+    columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
+    plain = [name for name in columns if name != "image.bytes"]
+    by_column: Any = {  # what pyarrow takes, and its stubs do not know
+        "compression": {column: "zstd" if column in plain else "none" for column in columns},
+        "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
+        "write_statistics": plain,
+    }
+    name = temporary(path)
+    try:
+        with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
+            yield writer
+        with name.open("rb") as file:
+            os.fsync(file.fileno())
+        name.replace(path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -139,8 +178,7 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         fresh.mkdir(parents=True)
         write_json(fresh / BEGUN, marker)
         fresh.replace(partial)
-    for left_over in partial.rglob(".*.writing"):
-        left_over.unlink()
+    remove_left_overs(partial)
     try:
         yield partial
     except InputError:
@@ -230,11 +268,23 @@ def open_folder(folder: Path) -> dict[str, object]:
     return manifest
 
 
-def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
-    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in {BEGUN, MANIFEST})
+def write_manifest(
+    folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
+) -> None:
+    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder.
+
+    Args:
+        folder: The dataset folder.
+        facts: What the manifest says besides.
+        known: Sha256 and size of files whose content was digested before, by name.
+    """
+    known = known or {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
     listed = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
+        name: known.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for name, path in named.items()
+        if name not in {BEGUN, MANIFEST} and not name.startswith(f"{WORK}/")
     }
     key, value = SIGNS["dataset"]
     write_json(folder / MANIFEST, {key: value, **facts, "files": listed})
