@@ -30,6 +30,7 @@ class Survey:
         grade: Evidence grade of these facts.
         source: Where they are written.
         view: What the simulator's camera needs besides.
+        stretch: How its FITS files are shown in colour.
         least_picture_arcsec: No picture shows less sky than this, arcsec a side; 0 where that is not known, as where
             each picture is zoomed to its galaxy without a limit.
     """
@@ -43,7 +44,30 @@ class Survey:
     grade: str
     source: str
     view: View
+    stretch: Stretch
     least_picture_arcsec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How flux becomes brightness, from 0 (black) to 1 (white); `gzoo.images.shown` applies it.
+
+    Attributes:
+        scales: Brightness, in the dark, of one unit of flux in each band, shortest wavelength first; none where the
+            unit of the survey's files is not known.
+        noise: Brightness, in the dark, of one sigma of a band's noise, for files that `scales` do not fit.
+        softening: Brightness x becomes asinh(softening x) / softening: how far the curve is from linear.
+        black: Brightness of the sky.
+        grade: Evidence grade of these facts.
+        source: Where they are written.
+    """
+
+    scales: tuple[float, ...]
+    noise: float
+    softening: float
+    black: float
+    grade: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +202,11 @@ class Campaign:
         """The tree of the questions that the published dataset has columns for."""
         return self.tree.carried()
 
+    @property
+    def stretch(self) -> Stretch:
+        """How FITS files are shown: the stretch of its first survey."""
+        return self.surveys[0].stretch
+
 
 Block = dict[str, object]
 
@@ -307,7 +336,19 @@ def _survey(block: Block) -> Survey:
         grade=_text(block, "grade"),
         source=_text(block, "source"),
         view=_view(cast(Block, block["view"])),
+        stretch=_stretch(cast(Block, block["stretch"])),
         least_picture_arcsec=_number(block, "least_picture_arcsec") if "least_picture_arcsec" in block else 0.0,
+    )
+
+
+def _stretch(block: Block) -> Stretch:
+    return Stretch(
+        scales=tuple(float(one) for one in cast(list[float], block["scales"])),
+        noise=_number(block, "noise"),
+        softening=_number(block, "softening"),
+        black=_number(block, "black"),
+        grade=_text(block, "grade"),
+        source=_text(block, "source"),
     )
 
 
