@@ -12,6 +12,7 @@ import errno
 import hashlib
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo import card, cluster, schema, sky, splits, store, zooniverse
+from gzoo import card, cluster, sky, splits, store, zooniverse
 from gzoo.auditing import audit_votes
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
@@ -135,6 +136,12 @@ def build(
         raise InputError(
             f"--splits is '{splits}'.", f"{WITHOUT_VALIDATION}, or nothing for all of them.", "Leave it out."
         )
+    if splits and split_column:
+        raise InputError(
+            "--splits and --split-column are both given.",
+            "One of them: a published split stays as it is.",
+            "Leave one of them out.",
+        )
     if workers < 1:
         raise InputError(f"workers is {workers}.", "A whole number of at least 1.", "Pass a larger one.")
     say = progress or _silent
@@ -163,8 +170,14 @@ def build(
             read = zooniverse.ingest(source, facts, progress=say)
             zooniverse.write_votes(work / "counted.parquet", read)
         if not (partial / store.MANIFEST).is_file():
-            table = _Table.of(work, source if isinstance(source, Path) else work / "counted.parquet", facts, columns,
-                              split_column or "", say)
+            table = _Table.of(
+                work,
+                source if isinstance(source, Path) else work / "counted.parquet",
+                facts,
+                columns,
+                split_column or "",
+                say,
+            )
             plan = _Plan.of(work, table, listed if sources else None, refused, splits, say)
             if not plan.shards:
                 raise TableError(
@@ -210,7 +223,7 @@ def build(
         n_breaks=cast(int, manifest["n_rows_breaking_tree"]),
         n_split_by_id=cast(int, manifest["n_split_by_id"]),
         doubts={name: str(one["says"]) for name, one in audit.items() if one["is_doubtful"]},
-        left_out=tuple(cast("list[str]", manifest["columns_of_table_left_out"])),
+        left_out=tuple(cast("list[str]", manifest["columns_left_out"])),
         ingest=read.ingest if read else None,
     )
 
@@ -297,20 +310,54 @@ def _source(
     )
 
 
+_ROLES = {
+    "votes": "vote table",
+    "columns": "mapping file",
+    "classifications": "classification export",
+    "workflows": "workflow export",
+    "tasks": "mapping file",
+}
+
+
 def _inputs(source: Path | zooniverse.Source, columns: Path | None) -> dict[str, dict[str, str] | None]:
     """Role -> name and digest of each file that votes come from."""
     if isinstance(source, Path):
         files = {"votes": source, "columns": columns}
     else:
         files = {"classifications": source.classifications, "workflows": source.workflows, "tasks": source.tasks}
-    for path in files.values():
+    for role, path in files.items():
         if path is not None and not path.is_file():
-            raise MissingError(f"There is no file {path}.", "A file.", "Check the path.")
+            raise MissingError(f"There is no {_ROLES[role]} {path}.", "A file.", "Check the path.")
     return {role: {"name": path.name, "sha256": store.sha256(path)} if path else None for role, path in files.items()}
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     pass
+
+
+@contextlib.contextmanager
+def _told(out: Path) -> Generator[None]:
+    """Trouble with the disk, in plain words."""
+    try:
+        yield
+    except GZooError:
+        raise
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EROFS: "the disk can only be read",
+            errno.EACCES: "it may not be written to",
+            errno.EPERM: "it may not be written to",
+        }
+        known = reasons.get(error.errno or 0)
+        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
+            known = reasons[errno.ENOSPC]
+        raise WriteError(
+            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
+            "A folder that can be written to, with room for the dataset.",
+            "Mend that, and give the same command again: it goes on where it was.",
+        ) from error
 
 
 # ---- stages ----------------------------------------------------------------------------------------------------------
@@ -441,7 +488,7 @@ def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, i
     places = np.array([splits.place(one) for one in rows["id_str"]])
     n_by_id = 0
     if (rows["split"] != "").any():
-        sides, scheme = rows["split"].to_numpy().astype(np.str_), "published"
+        sides, scheme = rows["split"].to_numpy().astype(np.str_), card.PUBLISHED
     else:
         sides, scheme = splits.split_at(places), splits.SCHEME
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
@@ -450,8 +497,8 @@ def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, i
         if is_known.any():
             scheme = sky.SCHEME.name
             sides[is_known] = sky.split(ra[is_known], dec[is_known])
-    if wanted == WITHOUT_VALIDATION and scheme != "published":
-        sides[sides == "validation"], scheme = "train", f"{scheme}-{WITHOUT_VALIDATION.replace(',', '-')}"
+    if wanted == WITHOUT_VALIDATION and scheme != card.PUBLISHED:
+        sides[sides == "validation"], scheme = "train", scheme + card.WITHOUT_VALIDATION
     order = {name: i for i, name in enumerate(store.SPLITS)}
     split = pl.Series(sides)
     side = split.replace_strict(order, return_dtype=pl.UInt8)
@@ -537,14 +584,16 @@ class _Made:
         return named
 
     def digests(self) -> dict[str, Mapping[str, object]]:
-        return {
-            name: cast("Mapping[str, object]", self.facts[number]["file"]) for number, name in self.names().items()
-        }
+        return {name: cast("Mapping[str, object]", self.facts[number]["file"]) for number, name in self.names().items()}
 
     def pictures(self, number: int) -> pl.DataFrame:
         """The plan of a shard, with what was found of each picture."""
-        found = pl.read_parquet(self.job.pictures_path(number), glob=False).rename({"bytes": "n_bytes"})
-        return self.job.plan(number).hstack(found)
+        found = pl.read_parquet(self.job.pictures_path(number), glob=False)
+        return self.job.plan(number).drop("bytes").hstack(found)
+
+    def good(self, number: int) -> pl.DataFrame:
+        """As `pictures`, of those that are rows of the shard."""
+        return self.pictures(number).filter(pl.col("problem") == "")
 
     def unusable(self) -> pl.DataFrame:
         """Rows left out because their picture is of no use, as in `dropped.parquet`."""
@@ -560,7 +609,7 @@ class _Made:
         """Identifiers of all rows of the dataset, in order."""
         parts: list[pl.DataFrame] = []
         for number in self.names():
-            rows = self.pictures(number).filter(pl.col("problem") == "") if self.job.sources else self.job.plan(number)
+            rows = self.good(number) if self.job.sources else self.job.plan(number)
             parts.append(rows.select("id_str", "dataset_name", "place"))
         return pl.concat(parts)
 
@@ -615,14 +664,12 @@ def _finish(
         },
         "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
         "questions": {
-            question.name: dict(
-                zip(("n_votes", "n_galaxies", "n_breaks"), map(int, sums[question.name]), strict=True)
-            )
+            question.name: dict(zip(("n_votes", "n_galaxies", "n_breaks"), map(int, sums[question.name]), strict=True))
             for question in campaign.carried.questions
         },
         "not_collected": [q.name for q in campaign.carried.questions if q.name not in table.collected],
         "reach_not_known": list(campaign.carried.unreachable),
-        "columns_of_table_left_out": list(table.left_out),
+        "columns_left_out": list(table.left_out),
         "answers_left_out": [
             column
             for q in campaign.tree.questions
@@ -639,34 +686,110 @@ def _finish(
 def _picture_bytes(made: _Made, split: str) -> int:
     if not made.job.sources:
         return 0
-    good = (pl.read_parquet(made.job.pictures_path(number), glob=False) for number in made.numbers(split))
-    return sum(int(one.filter(pl.col("problem") == "")["bytes"].sum()) for one in good)
+    return sum(int(made.good(number)["bytes"].sum()) for number in made.numbers(split))
 
 
 def _write_tiny(partial: Path, made: _Made, split: str) -> tuple[int, int]:
     """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and picture bytes."""
-    paths = [partial / name for number, name in made.names().items() if made.job.shards[number].split == split]
-    n_all = sum(made.n_of(number) for number in made.numbers(split))
-    n_left = n = min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
-    groups: list[pa.RecordBatch] = []  # sizes first, for they decide the shards
+    names = made.names()
+    numbers = made.numbers(split)
+    n_all = sum(made.n_of(number) for number in numbers)
+    n = n_left = min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+    groups: list[tuple[Path, int, int]] = []  # the file, its row group, and how many of its rows
     sizes: list[int] = []
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            for i in range(file.num_row_groups):
-                if n_left > 0 and made.job.sources:
-                    data = file.read_row_group(i, columns=["image.bytes"]).column("image").combine_chunks()
-                    sizes += [len(one) for one in data.field("bytes").slice(0, n_left).to_pylist()]
-                n_left -= file.metadata.row_group(i).num_rows
-    del groups
-    pieces = _pieces(np.array(sizes or [0] * n, np.int64), SHARD_BYTES)
-    rows = _rows_of(paths, made.job.record.arrow())
-    step = store.ROWS_IN_GROUP if made.job.sources else store.ROWS_IN_LARGE_GROUP
+    n_bytes = 0
+    for number in numbers:
+        if not n_left:
+            break
+        each = made.good(number)["bytes"].to_numpy() if made.job.sources else np.zeros(made.n_of(number), np.int64)
+        path, first = partial / names[number], 0
+        for i, size in enumerate(_row_groups(path)):
+            n_rows = min(size, n_left)
+            if n_rows:
+                groups.append((path, i, n_rows))
+                sizes.append(int(each[first : first + n_rows].sum()))
+            first, n_left = first + size, n_left - n_rows
+    pieces = _pieces(np.array(sizes, np.int64), SHARD_BYTES)
+    n_bytes = sum(sizes)
     for i, (start, stop) in enumerate(pieces):
         path = partial / store.shard_name(split, i, len(pieces), "tiny")
         with store.write_parquet(path, made.job.record.arrow()) as writer:
-            for first in range(start, stop, step):
-                writer.write_batch(next_rows(rows, min(step, stop - first)))
-    return n, sum(sizes)
+            for source, group, n_rows in groups[start:stop]:
+                with pq.ParquetFile(source) as file:
+                    table = file.read_row_group(group).slice(0, n_rows)
+                writer.write_batch(
+                    pa.RecordBatch.from_arrays(
+                        [_contiguous(column) for column in table.columns], schema=made.job.record.arrow()
+                    )
+                )
+    return n, n_bytes
+
+
+def _row_groups(path: Path) -> list[int]:
+    """Rows of each row group."""
+    facts = pq.read_metadata(path)
+    return [facts.row_group(i).num_rows for i in range(facts.num_row_groups)]
+
+
+def _contiguous(column: pa.ChunkedArray) -> pa.Array:
+    """A copy without offsets, so that the same rows give the same bytes."""
+    return pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+
+
+PICTURES_ARROW = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id_str", "dataset_name", "picture", "source", "sha256", "source_sha256")),
+        ("bytes", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+
+def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
+    """What each picture is and which file it came from, in the order of the rows; the sizes that occur."""
+    sizes: set[tuple[int, int]] = set()
+    sources = {i: source.path.name for i, source in enumerate(made.job.sources)}
+    with store.write_parquet(path, PICTURES_ARROW) as writer:
+        for number in made.names():
+            good = made.good(number).with_columns(
+                picture="image", source=pl.col("source").replace_strict(sources, return_dtype=pl.String)
+            )
+            sizes.update(good.select("width", "height").unique().iter_rows())
+            table = good.select(PICTURES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer.write_table(table.cast(PICTURES_ARROW).combine_chunks())
+    return sizes
+
+
+def _audit(made: _Made) -> dict[str, object]:
+    """What the votes say of the tree; of many galaxies a part is asked, spread evenly over the splits."""
+    keys = made.keys()
+    step = -(-keys.height // N_AUDITED)
+    keys = keys.gather_every(step).sort("place")
+    votes = made.job.votes.take(keys["place"].to_numpy())
+    judgements, _ = audit_votes(votes, keys["id_str"])
+    return {one.question: one.facts() for one in judgements}
+
+
+def _lost(work: Path) -> pl.DataFrame:
+    """Rows and pictures left out before any picture was read, as in `dropped.parquet`."""
+    parts = (pl.read_parquet(work / f"{name}.parquet", glob=False) for name in ("unusable-rows", "unmatched"))
+    return pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *parts])
+
+
+def _write(path: Path, frame: pl.DataFrame) -> None:
+    with store.whole_file(path, is_flushed=False) as file:
+        frame.write_parquet(file)
+
+
+def _remove(work: Path) -> None:
+    """Away with what was only needed on the way; by another name first, so that no half of it is taken for whole."""
+    gone = work.with_name(f"{work.name}.gone")
+    if work.exists():
+        shutil.rmtree(gone, ignore_errors=True)
+        work.replace(gone)
+    if gone.exists():
+        shutil.rmtree(gone)
 
 
 def _dropped_arrow() -> pa.Schema:
@@ -680,5 +803,3 @@ def _counted(series: pl.Series) -> dict[str, int]:
 
 def _reasons(dropped: pl.DataFrame) -> str:
     return ", ".join(f"{n} x {reason}" for reason, n in _counted(dropped["reason"]).items())
-
-

@@ -19,15 +19,16 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 from PIL import Image
 
 from gzoo import schema, store
-from gzoo.campaign import Campaign
+from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import PictureError
-from gzoo.images import check_picture
+from gzoo.images import check_picture, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
@@ -35,8 +36,13 @@ from gzoo.votes import Votes
 
 _PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
 PICTURES_SCHEMA = {
-    "sha256": pl.String, "bytes": pl.Int64, "width": pl.Int32, "height": pl.Int32, "problem": pl.String,
-}  # fmt: skip
+    "sha256": pl.String,  # of the picture as stored
+    "source_sha256": pl.String,
+    "bytes": pl.Int64,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "problem": pl.String,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,9 @@ class Job:
         return VoteStore(self.folder / store.WORK, campaign_of(self.campaign).tree, self.collected)
 
 
+_Counts = npt.NDArray[np.int32]
+
+
 class VoteStore:
     """Votes on disk, in the order of the table they were read from."""
 
@@ -112,7 +121,7 @@ class VoteStore:
         self._folder, self._tree, self._collected = folder, tree, collected
 
     @cached_property
-    def _files(self) -> tuple[IntArray, IntArray]:
+    def _files(self) -> tuple[_Counts, _Counts]:
         counts = np.memmap(self._folder / "counts.int32", np.int32, "r").reshape(-1, len(self._tree.columns))
         totals = np.memmap(self._folder / "totals.int32", np.int32, "r").reshape(-1, len(self._tree.questions))
         return counts, totals
@@ -120,13 +129,14 @@ class VoteStore:
     def take(self, rows: IntArray) -> Votes:
         """The votes of some rows; the first is 0."""
         counts, totals = self._files
-        return Votes(self._tree, counts[rows], totals[rows], self._collected)
+        return Votes(self._tree, counts[rows].astype(np.int64), totals[rows].astype(np.int64), self._collected)
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
     data: bytes
     sha256: str
+    source_sha256: str
     width: int
     height: int
     problem: str
@@ -150,7 +160,7 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
     campaign, record = campaign_of(job.campaign), job.record
     rows, votes = job.plan(number), job.votes
     tally = _Tally(campaign.tree)
-    found: list[tuple[str, int, int, int, str]] = []
+    found: list[tuple[str, str, int, int, int, str]] = []
     with store.write_parquet(job.shard_path(number), record.arrow()) as writer:
         for places, images in _groups(job, rows, found, threads, report):
             part = votes.take(rows["place"].gather(places).to_numpy())
@@ -191,7 +201,7 @@ class _Tally:
 def _groups(
     job: Job,
     rows: pl.DataFrame,
-    found: list[tuple[str, int, int, int, str]],
+    found: list[tuple[str, str, int, int, int, str]],
     threads: int,
     report: Report | None,
 ) -> Iterator[tuple[list[int], list[_Picture] | None]]:
@@ -209,7 +219,7 @@ def _groups(
     places: list[int] = []
     images: list[_Picture] = []
     for place, one in enumerate(_read_pictures(job, rows, threads)):
-        found.append((one.sha256, len(one.data), one.width, one.height, one.problem))
+        found.append((one.sha256, one.source_sha256, len(one.data), one.width, one.height, one.problem))
         if not one.problem:
             places.append(place)
             images.append(one)
@@ -227,10 +237,11 @@ def _groups(
 def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Picture]:
     """Each row's picture in turn, read and checked a little ahead."""
     wanted = list(zip(rows["source"], rows["image"], strict=True))
+    stretch = campaign_of(job.campaign).stretch
     tasks = (wanted[i : i + _PICTURES_IN_TASK] for i in range(0, len(wanted), _PICTURES_IN_TASK))
 
     def work(task: Sequence[tuple[int, str]]) -> list[_Picture]:
-        return [_checked(job, source, name) for source, name in task]
+        return [_checked(job, stretch, source, name) for source, name in task]
 
     # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
@@ -247,16 +258,20 @@ def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Pict
             pool.shutdown(cancel_futures=True)
 
 
-def _checked(job: Job, source: int, name: str) -> _Picture:
+def _checked(job: Job, stretch: Stretch, source: int, name: str) -> _Picture:
     try:
-        data = job.sources[source].read(name)
-    except OSError as error:
-        return _Picture(b"", "", 0, 0, str(error) if isinstance(error, PictureError) else f"cannot be read: {error}")
-    try:
-        facts = check_picture(data)
+        read = job.sources[source].read(name)
+        data = shown(read, name, stretch)
+        facts = check_picture(data, is_decoded=job.is_decoded)
     except PictureError as error:
-        return _Picture(b"", "", 0, 0, str(error))
-    return _Picture(data, hashlib.sha256(data).hexdigest(), facts.width, facts.height, "")
+        return _Picture(b"", "", "", 0, 0, str(error))
+    except FileNotFoundError:
+        return _Picture(b"", "", "", 0, 0, "is gone since pictures were listed")
+    except PermissionError as error:
+        return _Picture(b"", "", "", 0, 0, f"cannot be read: {error.strerror}")
+    digest = hashlib.sha256(data).hexdigest()
+    source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
+    return _Picture(data, digest, source_digest, facts.width, facts.height, "")
 
 
 def _batch(
@@ -278,7 +293,7 @@ def _batch(
         if field.name in rows.columns:
             values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
         elif field.name == "summary":
-            values = summary(votes, campaign.name).tolist()
+            values = summary(votes.on(campaign.carried)).tolist()
         elif field.name in index:
             values = votes.counts[:, index[field.name]]
         elif field.name in index_of_total:

@@ -31,9 +31,7 @@ LEAST_REACH = 0.5
 Texts = npt.NDArray[np.str_]
 
 
-def summary(
-    votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, least_reach: float = LEAST_REACH
-) -> Texts:
+def summary(votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, least_reach: float = LEAST_REACH) -> Texts:
     """The class of each galaxy, shape `(galaxy,)`; '' where there is none.
 
     The tree is walked from its first question ("smooth or featured?"), each time with the answer that most people gave
@@ -48,7 +46,7 @@ def summary(
         least_reach: The share of voters that a question needs more than.
 
     Raises:
-        InputError: An answer of the rule is in none of the trees' questions, though the question is.
+        InputError: No version of a question has an answer of the rule.
 
     >>> import gzoo, numpy as np
     >>> tree = gzoo.tree("gz2").carried()
@@ -59,28 +57,21 @@ def summary(
     >>> summary(votes).tolist(), summary(votes, {"early": ("smooth-or-featured_smooth",)}).tolist()
     (['smooth_cigar'], ['early'])
     """
+    names = [question.name for question in votes.tree.questions]
+    roots = [i for i, name in enumerate(names) if name.startswith(f"{_ROOT}-")]
+    endings = [names[root].removeprefix(_ROOT) for root in roots]
+    _refuse_unknown(votes.tree, rule, endings)
     found = np.full(len(votes), "", dtype=f"U{max(map(len, rule), default=1)}")
     most = np.zeros(len(votes), np.int64)
-    names = [question.name for question in votes.tree.questions]
-    for root, name in enumerate(names):
-        if not name.startswith(f"{_ROOT}-"):
-            continue
-        of_version = _classes(votes, root, name.removeprefix(_ROOT), rule, least_reach)
+    for root, ending in zip(roots, endings, strict=True):
+        is_met = _walk(votes, root, least_reach)
+        of_version = np.full_like(found, "")
+        for name, answers in reversed(list(rule.items())):  # the first has the last word
+            places = [_places(votes.tree, answer, ending) for answer in answers]
+            of_version[np.all([is_met[:, one].any(axis=1) for one in places], axis=0)] = name
         is_chosen = votes.totals[:, root] > most
         found[is_chosen] = of_version[is_chosen]
         most = np.maximum(most, votes.totals[:, root])
-    return found
-
-
-def _classes(votes: Votes, root: int, ending: str, rule: Mapping[str, Sequence[str]], least_reach: float) -> Texts:
-    """The classes by one version of the tree, whose questions' names end so."""
-    tree = votes.tree
-    is_met = _walk(votes, root, least_reach)
-    found = np.full(len(votes), "", dtype=f"U{max(map(len, rule), default=1)}")
-    for name, answers in reversed(rule.items()):  # the first has the last word
-        columns = [_columns(tree, answer, ending) for answer in answers]
-        is_in = np.all([is_met[:, one].any(axis=1) for one in columns], axis=0) if columns else np.zeros(len(votes), bool)
-        found[is_in] = name
     return found
 
 
@@ -102,19 +93,27 @@ def _walk(votes: Votes, root: int, least_reach: float) -> npt.NDArray[np.bool_]:
     return is_met
 
 
-def _columns(tree: Tree, answer: str, ending: str) -> list[int]:
-    """Places of the answers of a rule; none where the tree lacks the question."""
-    question, _, texts = answer.partition("_")
-    known = [one for one in tree.questions if one.name == question + ending]
-    if not known:
-        return []
-    wanted = set(texts.split("|"))
-    start = tree.slice(known[0].name).start
-    places = [start + i for i, text in enumerate(known[0].answers) if text in wanted]
-    if not places:
-        raise InputError(
-            f"No answer of {known[0].name} is {' or '.join(sorted(wanted))}.",
-            f"One of {', '.join(known[0].answers)}.",
-            "Mend the rule.",
-        )
-    return places
+def _places(tree: Tree, answer: str, ending: str) -> list[int]:
+    """Where the answers of a rule stand among the tree's, in the version whose questions' names end so."""
+    name, _, texts = answer.partition("_")
+    wanted = texts.split("|")
+    return [
+        tree.slice(question.name).start + i
+        for question in tree.questions
+        if question.name == name + ending
+        for i, text in enumerate(question.answers)
+        if text in wanted
+    ]
+
+
+def _refuse_unknown(tree: Tree, rule: Mapping[str, Sequence[str]], endings: Sequence[str]) -> None:
+    for answer in (answer for answers in rule.values() for answer in answers):
+        name, _, texts = answer.partition("_")
+        known = {one for question in tree.questions if question.name in {name + end for end in endings}
+                 for one in question.answers}  # fmt: skip
+        if known and known.isdisjoint(texts.split("|")):
+            raise InputError(
+                f"No answer to {name} is {' or '.join(texts.split('|'))}.",
+                f"One of {', '.join(sorted(known))}.",
+                "Mend the rule.",
+            )
