@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("schema", "votes", "images", "pages", "sky", "sources", "splits", "store", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("shards", "volunteers"),
-    ("cluster", "zooniverse"),
+    ("cluster", "finishing", "zooniverse"),
     ("auditing", "leaking", "mappings"),
     ("builder", "simulator", "scoring"),
     ("learn",),

@@ -61,25 +61,21 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker must know to write any shard of a dataset.
+class Layout:
+    """How a dataset in the making is cut into shards, and where what is known of each lies.
 
     Attributes:
         folder: Of the work in progress, by the same name on every machine.
         campaign: Whose record the rows follow.
-        sources: Where pictures are read from; none for a dataset without pictures.
+        has_pictures: Whether rows hold pictures.
         has_source_id: Whether rows hold the survey's own identifier.
-        is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
-        collected: Questions whose votes are known.
         shards: All of them.
     """
 
     folder: Path
     campaign: str
-    sources: tuple[Source, ...]
+    has_pictures: bool
     has_source_id: bool
-    is_decoded: bool
-    collected: tuple[str, ...]
     shards: tuple[Shard, ...]
 
     def facts_path(self, number: int) -> Path:
@@ -87,7 +83,7 @@ class Job:
         return self.folder / store.WORK / f"shard-{number:05d}.json"
 
     def pictures_path(self, number: int) -> Path:
-        """What each of its pictures is, a row each, columns `PICTURES_SCHEMA`."""
+        """What each of its pictures is, a row each, at least the columns `PICTURES_SCHEMA`."""
         return self.folder / store.WORK / f"shard-{number:05d}.pictures.parquet"
 
     def shard_path(self, number: int) -> Path:
@@ -103,7 +99,22 @@ class Job:
     @property
     def record(self) -> schema.Record:
         """What a row holds."""
-        return schema.record(campaign_of(self.campaign), image=bool(self.sources), source_id=self.has_source_id)
+        return schema.record(campaign_of(self.campaign), image=self.has_pictures, source_id=self.has_source_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Layout):
+    """What a worker must know to write any shard of a build.
+
+    Attributes:
+        sources: Where pictures are read from; none for a dataset without pictures.
+        is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
+        collected: Questions whose votes are known.
+    """
+
+    sources: tuple[Source, ...]
+    is_decoded: bool
+    collected: tuple[str, ...]
 
     @property
     def votes(self) -> VoteStore:
@@ -159,27 +170,23 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
         return
     campaign, record = campaign_of(job.campaign), job.record
     rows, votes = job.plan(number), job.votes
-    tally = _Tally(campaign.tree)
+    tally = Tally(campaign.tree)
     found: list[tuple[str, str, int, int, int, str]] = []
     with store.write_parquet(job.shard_path(number), record.arrow()) as writer:
         for places, images in _groups(job, rows, found, threads, report):
             part = votes.take(rows["place"].gather(places).to_numpy())
             tally.add(part)
-            writer.write_batch(_batch(campaign, record, rows[places], part, images))
-    facts: dict[str, object] = {
-        "n_rows": tally.n_rows,
-        "n_breaking": tally.n_breaking,
-        "questions": tally.questions(),
-        "file": {"sha256": store.sha256(job.shard_path(number)), "bytes": job.shard_path(number).stat().st_size},
-    }
+            said = labels(campaign, record, rows[places], part)
+            pictures = [] if images is None else [_stored(images, rows["image"].gather(places))]
+            writer.write_batch(pa.record_batch([*pictures, *said.columns], schema=record.arrow()))
     if job.sources:
         table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
         with store.whole_file(job.pictures_path(number)) as file:
             table.write_parquet(file)
-    store.write_json(job.facts_path(number), facts)
+    write_facts(job, number, tally)
 
 
-class _Tally:
+class Tally:
     """Votes per question, summed over row groups."""
 
     def __init__(self, tree: Tree) -> None:
@@ -188,6 +195,7 @@ class _Tally:
         self._sums = np.zeros((3, len(tree.questions)), np.int64)
 
     def add(self, votes: Votes) -> None:
+        """Count some rows."""
         breaks = votes.breaks
         self.n_rows += len(votes)
         self.n_breaking += int(breaks.any(axis=1).sum())
@@ -196,6 +204,18 @@ class _Tally:
     def questions(self) -> dict[str, list[int]]:
         """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
         return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
+
+
+def write_facts(layout: Layout, number: int, tally: Tally) -> None:
+    """Write what was found in writing a shard; with that the shard is done."""
+    path = layout.shard_path(number)
+    facts: dict[str, object] = {
+        "n_rows": tally.n_rows,
+        "n_breaking": tally.n_breaking,
+        "questions": tally.questions(),
+        "file": {"sha256": store.sha256(path), "bytes": path.stat().st_size},
+    }
+    store.write_json(layout.facts_path(number), facts)
 
 
 def _groups(
@@ -274,21 +294,28 @@ def _checked(job: Job, stretch: Stretch, source: int, name: str) -> _Picture:
     return _Picture(data, digest, source_digest, facts.width, facts.height, "")
 
 
-def _batch(
-    campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes, images: list[_Picture] | None
-) -> pa.RecordBatch:
-    """One contiguous batch, so that the same rows always give the same bytes."""
+def _stored(pictures: Sequence[_Picture], names: pl.Series) -> pa.Array:
+    """The column of pictures, which comes first."""
+    data = pa.array([one.data for one in pictures], pa.binary())
+    paths = pa.array([os.path.basename(name) for name in names], pa.string())  # noqa: PTH119
+    return pa.StructArray.from_arrays([data, paths], fields=list(schema.IMAGE_TYPE))
+
+
+def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes) -> pa.RecordBatch:
+    """All columns of a record but the picture.
+
+    Args:
+        campaign: Whose record it is.
+        record: What a row holds.
+        rows: Identifiers and positions, under the record's names.
+        votes: Votes of the same rows, on the carried questions at least.
+    """
     index = {column: i for i, column in enumerate(votes.tree.columns)}
     index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
     fractions = votes.fractions.astype(np.float32)
-    arrays: list[pa.Array] = []
+    columns: dict[str, pa.Array] = {}
     for field in record.fields:
-        arrow_type = schema.ARROW_TYPES[field.dtype]
         if field.name == "image":
-            assert images is not None
-            data = pa.array([one.data for one in images], pa.binary())
-            names = pa.array([os.path.basename(name) for name in rows["image"]], pa.string())  # noqa: PTH119
-            arrays.append(pa.StructArray.from_arrays([data, names], fields=list(arrow_type)))
             continue
         if field.name in rows.columns:
             values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
@@ -300,5 +327,5 @@ def _batch(
             values = votes.totals[:, index_of_total[field.name]]
         else:
             values = fractions[:, index[field.name.removesuffix("_fraction")]]
-        arrays.append(pa.array(values, arrow_type, from_pandas=False))
-    return pa.record_batch(arrays, schema=record.arrow())
+        columns[field.name] = pa.array(values, schema.ARROW_TYPES[field.dtype], from_pandas=False)
+    return pa.record_batch(columns)
