@@ -194,7 +194,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     not_collected = cast("list[str]", manifest["not_collected"])
     unknown = cast("list[str]", manifest["reach_not_known"])
     not_asked = cast("list[str]", manifest.get("not_asked", []))
-    simulated = bool(manifest["is_simulated"])
+    simulated, is_union = bool(manifest["is_simulated"]), "datasets" in manifest
     lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
     if simulated:
         lines += [
@@ -247,7 +247,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     if lost:
         lines += [
             "",
-            f"**Not collected:** {'no source table has' if 'datasets' in manifest else 'the source table has no'} counts for "
+            f"**Not collected:** {'no source table has' if is_union else 'the source table has no'} counts for "
             + ", ".join(f"`{name}`" for name in lost)
             + ". Zeros in their columns mean that nothing is known, not that nobody was asked.",
         ]
