@@ -618,6 +618,13 @@ def no_list(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path
     return [spoilt(folder / "bad", dataset, files=["data"])]
 
 
+def no_column(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "bad")
+    shard = store.shards(folder / "bad", "train")[0]
+    pq.write_table(pq.read_table(shard).drop_columns([SMOOTH[1]]), shard)
+    return [folder / "bad"]
+
+
 def other_order(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
     return [reordered(folder / "bad", real["by place"])]
 
@@ -658,8 +665,9 @@ def words_for_numbers(folder: Path, real: dict[str, Path], dataset: Path) -> Seq
         (begun, "is not finished"),
         (another_byte, "test-00000-of-00001.parquet has the sha256 [0-9a-f]{64}, and the manifest says [0-9a-f]{64}"),
         (missing_shard, "lacks data/test-00000-of-00001.parquet, which its manifest lists"),
-        (added_shard, "does not list 'data/test-00001-of-00001.parquet'"),
-        (no_list, "manifest.json does not list"),
+        (added_shard, "manifest.json lacks something: 'data/test-00001-of-00001.parquet'"),
+        (no_list, "manifest.json lacks something"),
+        (no_column, f"train-00000-of-00001.parquet has no column {SMOOTH[1]}"),
         (other_order, "not in the order of their hash"),
         (negative, f"Column {SMOOTH[0]} of .* holds a negative count"),
         (words_for_numbers, f"Column {SMOOTH[0]} of .* holds (large_)?string"),

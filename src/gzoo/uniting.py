@@ -177,6 +177,8 @@ class _Member:
         manifest: What its manifest says; None for a published copy.
         scheme: What decides its splits.
         has_pictures: Whether its rows hold pictures.
+        n_by_id: Rows that are split by identifier.
+        n_in_table: Rows of the table that it was built from; None of a published copy.
         files: Sha256 of each file that is read.
         digest: Of all of them, and the campaign: which member this is, wherever it lies.
     """
@@ -185,6 +187,8 @@ class _Member:
     manifest: Mapping[str, object] | None
     scheme: str
     has_pictures: bool
+    n_by_id: int
+    n_in_table: int | None
     files: Mapping[str, str]
     digest: str = ""
 
@@ -232,23 +236,38 @@ def _opened(folder: Path, campaign: Campaign) -> _Member:
     if not (folder / store.MANIFEST).is_file():
         with _readable(paths[0]):
             has_pictures = "image" in pq.read_schema(paths[0]).names
-        return _Member(dataset, None, card.PUBLISHED, has_pictures, dict.fromkeys(names, ""))
+        _refuse_lacking(paths, dataset.tree, has_pictures)
+        return _Member(dataset, None, card.PUBLISHED, has_pictures, 0, None, dict.fromkeys(names, ""))
     manifest = store.open_folder(folder)
     try:
         listed = cast("dict[str, dict[str, str]]", manifest["files"])
         has_pictures, scheme = bool(manifest["has_pictures"]), str(manifest["split_scheme"])
+        n_by_id, n_in_table = (int(cast(int, manifest[name])) for name in ("n_split_by_id", "n_rows_in_table"))
         names += ["dropped.parquet", *["pictures.parquet"] * has_pictures]
         files = {name: str(listed[name]["sha256"]) for name in names}
         strangers = {name for name in listed if name.startswith("data/")}.difference(names)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(
-            f"{folder / store.MANIFEST} does not list {error}.", "Every file of the folder.", "Build it again."
+            f"{folder / store.MANIFEST} lacks something: {error}.", "What gzoo writes there.", "Build it again."
         ) from error
     if strangers:
         raise DatasetError(
             f"{folder} lacks {min(strangers)}, which its manifest lists.", "All shards.", "Copy or build it again."
         )
-    return _Member(dataset, manifest, scheme, has_pictures, files)
+    _refuse_lacking(paths, dataset.tree, has_pictures)
+    return _Member(dataset, manifest, scheme, has_pictures, n_by_id, n_in_table, files)
+
+
+def _refuse_lacking(paths: Sequence[Path], tree: Tree, has_pictures: bool) -> None:
+    wanted = ["id_str", *_vote_columns(tree), *["image"] * has_pictures]
+    for path in paths:
+        with _readable(path):
+            known = set(pq.read_schema(path).names)
+        for name in wanted:
+            if name not in known:
+                raise DatasetError(
+                    f"{path} has no column {name}.", "The columns of its campaign's dataset.", "Build or copy it again."
+                )
 
 
 def _refuse_mixed(members: Sequence[_Member]) -> None:
@@ -562,9 +581,10 @@ def _stream_rows(number: int, stream: _Stream, member: _Member) -> pl.DataFrame:
         sizes = pl.repeat(0, rows.height, dtype=pl.Int64, eager=True)
         if member.has_pictures:
             with _readable(stream.found):
+                known = pq.read_schema(stream.found).names
                 found = pl.from_arrow(pq.read_table(stream.found, columns=["id_str", "bytes"]))
             assert isinstance(found, pl.DataFrame)
-            if not found["id_str"].equals(rows["id_str"]):
+            if not set(PICTURES_ARROW.names) <= set(known) or not found["id_str"].equals(rows["id_str"]):
                 raise DatasetError(
                     f"{stream.found} lists other pictures than the shards hold.",
                     "A line for each row, in the order of the rows.",
@@ -812,8 +832,11 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
         if job.has_pictures
         else None,
         "split_scheme": job.members[0].scheme,
-        "n_split_by_id": sum(cast(int, (one.manifest or {}).get("n_split_by_id", 0)) for one in job.members),
-        "n_rows_in_table": sum(_n_rows_in_table(work, i, member) for i, member in enumerate(job.members)),
+        "n_split_by_id": sum(member.n_by_id for member in job.members),
+        "n_rows_in_table": sum(
+            cast(int, store.read_json(_taken(work, i))["n_rows"]) if member.n_in_table is None else member.n_in_table
+            for i, member in enumerate(job.members)
+        ),
         "n_dropped": dict(dropped["reason"].value_counts(sort=False).sort("reason").iter_rows()),
         "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
         "not_collected": [name for name in carried if name not in collected],
@@ -837,11 +860,6 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
             for member, names in zip(job.members, names_of, strict=True)
         ],
     }
-
-
-def _n_rows_in_table(work: Path, number: int, member: _Member) -> int:
-    facts = member.manifest
-    return cast(int, facts["n_rows_in_table"] if facts else store.read_json(_taken(work, number))["n_rows"])
 
 
 _DROPPED_OF = DROPPED_ARROW.append(pa.field("dataset_name", pa.string()))
