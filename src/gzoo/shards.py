@@ -8,7 +8,6 @@ time and nothing else.
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ import pyarrow as pa
 from PIL import Image
 
 from gzoo import schema, store
-from gzoo.campaign import Campaign, Stretch
+from gzoo.campaign import Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import PictureError
 from gzoo.images import check_picture, shown
@@ -34,6 +33,7 @@ from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
+_ROWS_IN_BLOCK = 10_000
 _PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
@@ -157,15 +157,18 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
     """
     if job.facts_path(number).is_file():
         return
-    campaign, record = campaign_of(job.campaign), job.record
-    rows, votes = job.plan(number), job.votes
-    tally = _Tally(campaign.tree)
+    rows = job.plan(number)
+    labels, record = _Labels(job, rows), job.record.arrow()
     found: list[tuple[str, str, int, int, int, str]] = []
-    with store.write_parquet(job.shard_path(number), record.arrow()) as writer:
+    with store.write_parquet(job.shard_path(number), record) as writer:
         for places, images in _groups(job, rows, found, threads, report):
-            part = votes.take(rows["place"].gather(places).to_numpy())
-            tally.add(part)
-            writer.write_batch(_batch(campaign, record, rows[places], part, images))
+            batch = labels.of(places)
+            columns = [
+                *([] if images is None else [_image_array(images, rows["image"].gather(places))]),
+                *batch.columns,
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=record))
+    tally = _tally(job, rows["place"], [not problem for *_, problem in found])
     facts: dict[str, object] = {
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
@@ -179,8 +182,16 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
     store.write_json(job.facts_path(number), facts)
 
 
+def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> _Tally:
+    tally = _Tally(campaign_of(job.campaign).tree)
+    used = places.filter(pl.Series(is_good)) if job.sources else places
+    for start in range(0, len(used), _ROWS_IN_BLOCK):
+        tally.add(job.votes.take(used[start : start + _ROWS_IN_BLOCK].to_numpy()))
+    return tally
+
+
 class _Tally:
-    """Votes per question, summed over row groups."""
+    """Votes per question, summed over rows."""
 
     def __init__(self, tree: Tree) -> None:
         self.n_rows = self.n_breaking = 0
@@ -196,6 +207,56 @@ class _Tally:
     def questions(self) -> dict[str, list[int]]:
         """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
         return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
+
+
+class _Labels:
+    """All columns of a shard but the picture. They are made for many rows at once, which is many times faster."""
+
+    def __init__(self, job: Job, rows: pl.DataFrame) -> None:
+        self._campaign, self._record, self._votes, self._rows = campaign_of(job.campaign), job.record, job.votes, rows
+        self._blocks: dict[int, pa.RecordBatch] = {}
+
+    def of(self, places: Sequence[int]) -> pa.RecordBatch:
+        """The columns of some rows, which ascend; of rows before those of the last call nothing is kept."""
+        parts: list[pa.RecordBatch] = []
+        first, last = places[0] // _ROWS_IN_BLOCK, places[-1] // _ROWS_IN_BLOCK
+        self._blocks = {i: self._blocks[i] if i in self._blocks else self._block(i) for i in range(first, last + 1)}
+        for i, block in self._blocks.items():
+            inside = [place - i * _ROWS_IN_BLOCK for place in places if place // _ROWS_IN_BLOCK == i]
+            if inside and inside[-1] - inside[0] + 1 == len(inside):
+                parts.append(block.slice(inside[0], len(inside)))
+            elif inside:
+                parts.append(block.take(pa.array(inside, pa.int64())))
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def _block(self, number: int) -> pa.RecordBatch:
+        rows = self._rows[number * _ROWS_IN_BLOCK : (number + 1) * _ROWS_IN_BLOCK]
+        votes = self._votes.take(rows["place"].to_numpy())
+        index = {column: i for i, column in enumerate(votes.tree.columns)}
+        index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
+        fractions = votes.fractions.astype(np.float32)
+        columns: dict[str, pa.Array] = {}
+        for field in self._record.fields:
+            if field.name == "image":
+                continue
+            if field.name in rows.columns:
+                values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
+            elif field.name == "summary":
+                values = summary(votes.on(self._campaign.carried)).tolist()
+            elif field.name in index:
+                values = votes.counts[:, index[field.name]]
+            elif field.name in index_of_total:
+                values = votes.totals[:, index_of_total[field.name]]
+            else:
+                values = fractions[:, index[field.name.removesuffix("_fraction")]]
+            columns[field.name] = pa.array(values, schema.ARROW_TYPES[field.dtype], from_pandas=False)
+        return pa.record_batch(columns)
+
+
+def _image_array(images: Sequence[_Picture], names: pl.Series) -> pa.Array:
+    data = pa.array([one.data for one in images], pa.binary())
+    paths = pa.array([name.rpartition("/")[2] for name in names], pa.string())
+    return pa.StructArray.from_arrays([data, paths], fields=list(schema.IMAGE_TYPE))
 
 
 def _groups(
@@ -272,33 +333,3 @@ def _checked(job: Job, stretch: Stretch, source: int, name: str) -> _Picture:
     digest = hashlib.sha256(data).hexdigest()
     source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
     return _Picture(data, digest, source_digest, facts.width, facts.height, "")
-
-
-def _batch(
-    campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes, images: list[_Picture] | None
-) -> pa.RecordBatch:
-    """One contiguous batch, so that the same rows always give the same bytes."""
-    index = {column: i for i, column in enumerate(votes.tree.columns)}
-    index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
-    fractions = votes.fractions.astype(np.float32)
-    arrays: list[pa.Array] = []
-    for field in record.fields:
-        arrow_type = schema.ARROW_TYPES[field.dtype]
-        if field.name == "image":
-            assert images is not None
-            data = pa.array([one.data for one in images], pa.binary())
-            names = pa.array([os.path.basename(name) for name in rows["image"]], pa.string())  # noqa: PTH119
-            arrays.append(pa.StructArray.from_arrays([data, names], fields=list(arrow_type)))
-            continue
-        if field.name in rows.columns:
-            values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
-        elif field.name == "summary":
-            values = summary(votes.on(campaign.carried)).tolist()
-        elif field.name in index:
-            values = votes.counts[:, index[field.name]]
-        elif field.name in index_of_total:
-            values = votes.totals[:, index_of_total[field.name]]
-        else:
-            values = fractions[:, index[field.name.removesuffix("_fraction")]]
-        arrays.append(pa.array(values, arrow_type, from_pandas=False))
-    return pa.record_batch(arrays, schema=record.arrow())
