@@ -33,6 +33,7 @@ _FITS_TYPES = {"8": "u1", "16": ">i2", "32": ">i4", "64": ">i8", "-32": ">f4", "
 _FITS_BLOCK, _FITS_CARD = 2880, 80
 _MOST_FITS_CARDS, _MOST_FITS_PARTS, _MOST_FITS_SIDES = 20_000, 100, 9
 _LARGEST_FLUX = 1e30
+_BRIGHTEST_PERCENTILE = 98
 _JPEG_QUALITY = 95
 
 _Bands = npt.NDArray[np.float64]
@@ -90,8 +91,9 @@ def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
 
     - Blue, green and red are bands 1, 2 and 3 of three; of two 1, their mean, 2; of four 1, the mean of 2 and 3, 4; of
       five the mean of 1 and 2, 3, the mean of 4 and 5. A single band is shown grey.
-    - Bands are scaled to brightness by `stretch`: by its scales where it has one for each band, otherwise each by its
-      own sky and noise, measured along the picture's border.
+    - Bands are scaled to brightness by `stretch`: by its scales where it has one for each band; otherwise so that the
+      sky, measured along the picture's border, is at 0, the brightest 2 % of the picture are grey, and noise is as it
+      says, or less where the brightest parts would else be beyond white.
     - The mean I of the three colours becomes asinh(softening I) / softening, and colours keep their ratios to it
       (Lupton et al. 2004, doi:10.1086/382245), up to white: bright cores are white, as in the surveys' own viewers.
     - Pixels without data (not finite; or exactly 0 in a band of floats that has values below 0, for noise is never
@@ -336,13 +338,12 @@ def _stretched(bands: _Bands, stretch: Stretch) -> npt.NDArray[np.uint8]:
     if len(stretch.scales) == len(bands):
         bright = bands * np.array(stretch.scales)[:, None, None]
     else:
-        bright = np.stack([_by_noise(band, stretch) for band in bands])
+        bright = _balanced(bands, stretch)
     colours = np.tensordot(_MIXES[len(bands)], bright + stretch.black, 1)
     bent = stretch.softening * np.maximum(colours, 0).mean(axis=0)
     slope = np.ones_like(bent)  # the curve begins as a straight line
     np.divide(np.arcsinh(bent), bent, out=slope, where=bent > 0)
-    colours *= slope
-    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.rint(np.clip(colours * slope, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 _MIXES = {
@@ -355,24 +356,32 @@ _MIXES = {
 """By number of bands: the share of each band in red, green and blue."""
 
 
-def _by_noise(band: _Bands, stretch: Stretch) -> _Bands:
-    """Brightness of a band whose unit is not known: by its noise or, where it has none, by its brightest parts."""
-    height, width = band.shape
+def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
+    """Brightness of bands whose unit is not known: their brightest parts are grey, and their noise is as asked."""
+    sky, noise = _sky_and_noise(bands)
+    flux = bands - sky[:, None, None]
+    noise = np.where(noise > 0, noise, np.abs(flux).max(axis=(1, 2)) / 1000)  # simulated pictures may have none
+    snr = flux / noise[:, None, None]
+    together = snr.mean(axis=0)
+    of_brightest = np.median(snr[:, together >= np.percentile(together, _BRIGHTEST_PERCENTILE)], axis=1)
+    # a band without light would else be all noise, and with the wrong sign
+    of_brightest = np.maximum(of_brightest, max(float(of_brightest.max()) / 4, 1))
+    grey = snr / of_brightest[:, None, None]
+    white = np.sinh(stretch.softening) / stretch.softening / float(np.percentile(grey.mean(axis=0), 99.5))
+    return grey * min(stretch.noise / float((1 / of_brightest).mean()), white)
+
+
+def _sky_and_noise(bands: _Bands) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each band, measured along the picture's border."""
+    height, width = bands.shape[1:]
     margin = max(1, min(height, width) // 10)
-    is_border = np.ones(band.shape, bool)
+    is_border = np.ones((height, width), bool)
     is_border[margin : height - margin, margin : width - margin] = False
-    border = band[is_border]
-    sky = float(np.median(border))
-    below = sky - border[border < sky]  # stars and neighbours stand above the sky only
-    noise = 1.4826 * float(np.median(below)) if below.size else 0.0
-    flux = band - sky
-    white = np.sinh(stretch.softening) / stretch.softening
-    brightest = float(np.percentile(flux, 99.5))
-    scale = min(
-        stretch.noise / noise if noise > 0 else np.inf,
-        white / (brightest if brightest > 0 else float(np.abs(flux).max())),
-    )
-    return flux * scale
+    border = bands[:, is_border]
+    sky = np.median(border, axis=1)
+    below = np.where(border < sky[:, None], sky[:, None] - border, np.nan)  # stars and neighbours stand above only
+    below[np.isnan(below).all(axis=1)] = 0
+    return sky, 1.4826 * np.nanmedian(below, axis=1)
 
 
 def _refuse_blank(picture: npt.NDArray[np.uint8]) -> None:
