@@ -212,7 +212,7 @@ def _fits_bands(data: bytes) -> _Bands:
         n_values = math.prod(sides) if sides else 0
         kind = _FITS_TYPES.get(header.get("BITPIX", ""))
         if kind is None:
-            raise _damaged_fits(f"BITPIX is {header.get('BITPIX')}")
+            raise _damaged_fits(f"BITPIX is {header.get('BITPIX')!r}")
         n_bytes = np.dtype(kind).itemsize * _whole(header, "GCOUNT", 1) * (_whole(header, "PCOUNT", 0) + n_values)
         if at + n_bytes > len(data):
             raise _damaged_fits(f"it is cut off: {at + n_bytes:,} bytes are needed, {len(data):,} are there")
@@ -247,7 +247,7 @@ def _header(data: bytes, at: int) -> tuple[dict[str, str], int]:
 def _whole(header: Mapping[str, str], key: str, default: int | None = None) -> int:
     text = header.get(key, str(default))
     if not re.fullmatch(r"\+?\d{1,18}", text):
-        raise _damaged_fits(f"{key} is {text}")
+        raise _damaged_fits(f"{key} is {text!r}")
     return int(text)
 
 
@@ -367,7 +367,8 @@ def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
     # a band without light would else be all noise, and with the wrong sign
     of_brightest = np.maximum(of_brightest, max(float(of_brightest.max()) / 4, 1))
     grey = snr / of_brightest[:, None, None]
-    white = np.sinh(stretch.softening) / stretch.softening / float(np.percentile(grey.mean(axis=0), 99.5))
+    brightest = max(float(np.percentile(grey.mean(axis=0), 99.5)), 1e-9)  # about 1, where anything is above the sky
+    white = float(np.sinh(stretch.softening)) / stretch.softening / brightest
     return grey * min(stretch.noise / float((1 / of_brightest).mean()), white)
 
 
