@@ -366,7 +366,7 @@ def with_holes(share: float) -> Array:
         (np.zeros((2, 2, 3, 9)), "has the shape (2, 2, 3, 9)"),
         (np.zeros(50), "has the shape (50)"),
         (np.zeros((1, 8193)), "too large: 8193 x 1 pixels"),
-        (np.zeros((5, 2300, 2300), np.uint8), "has 26,450,000 values"),
+        (np.zeros((5, 1500, 1500), np.uint8), "has 11,250,000 values"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_with_the_reason(bands: Array, reason: str) -> None:

@@ -21,7 +21,7 @@ from gzoo.errors import PictureError
 FITS_SUFFIXES = (".fits", ".fit")
 SUFFIXES = (".jpg", ".jpeg", ".png", *FITS_SUFFIXES)
 LARGEST_SIDE_PIXELS = 8192
-LARGEST_FITS_VALUES = 25_000_000  # 5 bands of 2,236 x 2,236
+LARGEST_FITS_VALUES = 10_000_000  # 5 bands of 1,414 x 1,414, which take 350 MB to show
 LARGEST_MISSING_SHARE = 0.01
 MOST_SCANS = 100  # of a JPEG picture; usual ones have up to 10, and each may cost a pass over all pixels
 
@@ -360,7 +360,8 @@ def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
     """Brightness of bands whose unit is not known: their brightest parts are grey, and their noise is as asked."""
     sky, noise = _sky_and_noise(bands)
     flux = bands - sky[:, None, None]
-    noise = np.where(noise > 0, noise, np.abs(flux).max(axis=(1, 2)) / 1000)  # simulated pictures may have none
+    peak = np.abs(flux).max(axis=(1, 2))
+    noise = np.where(noise > 1e-12 * peak, noise, peak / 1000)  # simulated pictures may have none
     snr = flux / noise[:, None, None]
     together = snr.mean(axis=0)
     of_brightest = np.median(snr[:, together >= np.percentile(together, _BRIGHTEST_PERCENTILE)], axis=1)
