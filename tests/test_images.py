@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ def why_not(data: bytes, stretch: Stretch = PLAIN, name: str = "g.fits") -> str:
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"optimize": True}])
-def test_sound_pictures_are_sound(options: dict[str, object], is_decoded: bool) -> None:
+def test_sound_pictures_are_sound(options: dict[str, Any], is_decoded: bool) -> None:
     assert check_picture(encoded(**options), is_decoded=is_decoded) == PictureFacts("JPEG", 50, 40)
     assert check_picture(encoded(format="PNG"), is_decoded=is_decoded) == PictureFacts("PNG", 50, 40)
 

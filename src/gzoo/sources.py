@@ -19,6 +19,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -36,10 +37,21 @@ EXPECTED = "A folder, a .tar or a .zip archive of pictures."
 _LARGEST_TAR_HEADER = 1 << 16
 _LOCAL_HEADER_BYTES = 30
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_PLACE = np.dtype([("key", "<u8"), ("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
-_PACKED_PLACE = struct.Struct("<QqqqIB")  # the same, for one file
+_PLACE = np.dtype([("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
+_PACKED_PLACE = struct.Struct("<qqqIB")  # the same, for one file
 
-_Index = npt.NDArray[np.void]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """Where the files of an archive stand, 37 bytes each.
+
+    Attributes:
+        keys: Hashes of their names, sorted, shape (file,).
+        places: First byte, bytes as stored, bytes, CRC-32, and how they are packed, shape (file,).
+    """
+
+    keys: npt.NDArray[np.uint64]
+    places: npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +60,11 @@ class Source:
 
     Attributes:
         path: The folder or archive.
-        index: Places of an archive's files, 37 bytes each, sorted by a hash of the name; None for a folder.
+        index: Where the files of an archive stand; None for a folder.
     """
 
     path: Path
-    index: _Index | None = field(default=None, repr=False)
+    index: Index | None = field(default=None, repr=False)
 
     def read(self, name: str) -> bytes:
         """The content of the file of that name, as the listing has it.
@@ -64,10 +76,10 @@ class Source:
         if self.index is None:
             return self._of_folder(name)
         key = _key(name)
-        i = int(np.searchsorted(self.index["key"], key))
-        if i == len(self.index) or self.index["key"][i] != key:
+        i = int(np.searchsorted(self.index.keys, key))
+        if i == len(self.index.keys) or self.index.keys[i] != key:
             raise PictureError(f"{self.path} has no file {name!r}.", "A file of the archive.", "Check the name.")
-        _, at, stored, size, crc, method = self.index[i].item()
+        at, stored, size, crc, method = self.index.places[i].item()
         is_zip = _kind(self.path) == "zip"
         with self.path.open("rb") as file:
             file.seek(at)
@@ -89,7 +101,8 @@ class Source:
         """The same source with no more than these files, small enough to send along with a task."""
         if self.index is None:
             return self
-        return Source(self.path, self.index[np.isin(self.index["key"], _keys(names))])
+        is_wanted = np.isin(self.index.keys, _keys(names))
+        return Source(self.path, Index(self.index.keys[is_wanted], self.index.places[is_wanted]))
 
     def _of_folder(self, name: str) -> bytes:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
@@ -158,8 +171,8 @@ def _kind(path: Path) -> str:
     return path.suffix.lower().removeprefix(".")
 
 
-def _key(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+def _key(name: str) -> np.uint64:  # not an int, which NumPy would compare as a float
+    return np.uint64(int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little"))
 
 
 def _keys(names: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -248,8 +261,9 @@ class _Member:
     reason: str = ""
 
 
-def _indexed(members: Iterable[_Member]) -> tuple[_Index, dict[str, int], dict[str, str]]:
+def _indexed(members: Iterable[_Member]) -> tuple[Index, dict[str, int], dict[str, str]]:
     """The index of a source, its listing and what is refused; of a million files 37 MB and their names."""
+    keys = array("Q")
     packed = bytearray()
     listing: dict[str, int] = {}
     refused: dict[str, str] = {}
@@ -266,10 +280,12 @@ def _indexed(members: Iterable[_Member]) -> tuple[_Index, dict[str, int], dict[s
             refused[text] = reason
         else:
             listing[text] = one.size
-            packed += _PACKED_PLACE.pack(_key(text), one.at, one.stored, one.size, one.crc, one.method)
-    index = np.frombuffer(bytes(packed), _PLACE)
-    index = index[~np.isin(index["key"], _keys(refused))]  # those that turned out to be there twice
-    return index[np.argsort(index["key"])], listing, refused
+            keys.append(int(_key(text)))
+            packed += _PACKED_PLACE.pack(one.at, one.stored, one.size, one.crc, one.method)
+    order = np.argsort(keys)
+    order = order[~np.isin(keys, _keys(refused))[order]]  # without those that turned out to be there twice
+    index = Index(np.array(keys, np.uint64)[order], np.frombuffer(packed, _PLACE)[order])
+    return index, listing, refused
 
 
 class _Headers(io.FileIO):
