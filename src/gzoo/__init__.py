@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gzoo.mappings import mapping
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
+    from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
     from gzoo.votes import Votes, read_votes
     from gzoo.zooniverse import count
@@ -44,6 +45,7 @@ __all__ = [
     "read_votes",
     "score",
     "simulate",
+    "summary",
     "train",
     "tree",
 ]
@@ -67,6 +69,7 @@ _HOME = {
     "read_votes": "votes",
     "score": "scoring.metrics",
     "simulate": "simulator",
+    "summary": "summaries",
     "train": "learn.training",
     "tree": "campaign",
 }

@@ -8,10 +8,14 @@ from typing import cast
 
 import yaml
 
-from gzoo import store
+from gzoo import sky, store
 from gzoo.campaign import Campaign
-from gzoo.schema import record
+from gzoo.schema import Record, record
 
+PUBLISHED, WITHOUT_VALIDATION = "published", "-train-test"
+"""How the scheme of a dataset is named that keeps the splits of its table, and how the name of one ends in which
+validation joined train."""
+SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
@@ -30,7 +34,8 @@ def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> st
 def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> dict[str, object]:
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
     picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
-    fields = record(campaign).card_features()
+    row = _record(campaign, manifest)
+    fields = row.card_features()
     row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in fields)
     infos: list[dict[str, object]] = []
     for config, splits in counts.items():
@@ -42,7 +47,7 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
         infos.append(
             {
                 "config_name": config,
-                "features": record(campaign).card_features(),  # made anew, so that YAML writes no alias
+                "features": row.card_features(),  # made anew, so that YAML writes no alias
                 "splits": listed,
                 "download_size": sum(path.stat().st_size for path in files),
                 "dataset_size": sum(cast(int, one["num_bytes"]) for one in listed),
@@ -55,7 +60,9 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
         "license": "other" if licence == "unknown" else licence,
         "pretty_name": f"{campaign.title}{' (simulated)' if simulated else ''}",
         "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
-        "task_categories": ["image-classification", "image-feature-extraction"],
+        "task_categories": ["image-classification", "image-feature-extraction"]
+        if manifest["has_pictures"]
+        else ["tabular-classification"],
         "tags": [
             "galaxy zoo",
             "astronomy",
@@ -78,13 +85,56 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
     }
 
 
+def _record(campaign: Campaign, manifest: Mapping[str, object]) -> Record:
+    columns = cast("list[str]", manifest["columns"])
+    return record(campaign, image="image" in columns, source_id="source_id" in columns)
+
+
+def _split_text(manifest: Mapping[str, object]) -> str:
+    """What decides a galaxy's split."""
+    scheme, n_by_id = str(manifest["split_scheme"]), cast(int, manifest["n_split_by_id"])
+    if scheme == PUBLISHED:
+        return "Each galaxy keeps the split that its source table names. Rows stand in the order of a hash of `id_str`."
+    base = scheme.removesuffix(WITHOUT_VALIDATION)
+    joined = " Galaxies of `validation` joined `train`." if base != scheme else ""
+    by_id = "a hash of `id_str` alone (70 % train, 10 % validation, 20 % test)"
+    if base not in sky.SCHEMES:
+        text = f"A galaxy's split follows from {by_id}, for no positions are known"
+    else:
+        rule = sky.SCHEMES[base]
+        train, validation, test = rule.shares
+        text = (
+            f"A galaxy's split follows from its place on the sky alone: a hash of the HEALPix cell that it lies in "
+            f"(nside {rule.nside}, cells {rule.cell_arcsec:.0f} arcsec wide) makes a cell train ({train} %), "
+            f"validation ({validation} %) or test ({test} %). Within {rule.margin_arcsec:g} arcsec of a cell on "
+            "another side it is `border`, which is no side, so that no galaxy is seen on two sides, in any "
+            "dataset split so"
+        )
+        if n_by_id:
+            text += f". {n_by_id:,} galaxies have no known position; theirs follows from {by_id}"
+    return (
+        f"Scheme `{scheme}`. {text}.{joined} Adding galaxies moves none. Rows stand in the order of a hash of `id_str`."
+    )
+
+
+def _picture_text(manifest: Mapping[str, object]) -> str:
+    if not manifest["has_pictures"]:
+        return "This dataset has votes alone, no pictures."
+    sizes = cast("list[list[int]]", manifest["picture_sizes"])
+    shown = [f"{w} x {h}" for w, h in sizes[:SIZES_SHOWN]] + ["other sizes"] * (len(sizes) > SIZES_SHOWN)
+    checked = "decoded to the last byte" if manifest["are_pictures_decoded"] else "checked by their headers only"
+    return (
+        f"Pictures: {', '.join(shown)} pixels, {checked}. JPEG and PNG bytes are those of the source files; FITS files "
+        "were shown in colour. `pictures.parquet` has the source and sha256 of each."
+    )
+
+
 def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
     questions = cast("dict[str, dict[str, int]]", manifest["questions"])
     not_collected = cast("list[str]", manifest["not_collected"])
     unknown = cast("list[str]", manifest["reach_not_known"])
     dropped = cast("dict[str, int]", manifest["n_dropped"])
-    sizes = cast("list[list[int]]", manifest["picture_sizes"])
     simulated = bool(manifest["is_simulated"])
     lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
     if simulated:
@@ -96,9 +146,10 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     lines += [
         campaign.description,
         "",
-        "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: the picture, and for "
-        "every answer the *number of volunteers* who gave it. Which questions a volunteer is asked depends on earlier "
-        "answers, so each galaxy and question has its own number of votes.",
+        "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: "
+        + ("the picture, and " if manifest["has_pictures"] else "")
+        + "for every answer the *number of volunteers* who gave it. Which questions a volunteer is asked depends on "
+        "earlier answers, so each galaxy and question has its own number of votes.",
         "",
         "## Load",
         "",
@@ -118,8 +169,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         lines.append(f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |")
     lines += [
         "",
-        f"A galaxy's split follows from a hash of `id_str` alone (scheme `{manifest['split_scheme']}`: 70 % train, "
-        "10 % validation, 20 % test): adding galaxies moves none. Rows stand in the order of that hash.",
+        _split_text(manifest),
         "",
         f"The source table has {manifest['n_rows_in_table']:,} rows. "
         + (
@@ -129,7 +179,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
             if dropped
             else "None was left out."
         ),
-        "Pictures: " + ", ".join(f"{w} x {h} pixels" for w, h in sizes) + ", bytes as in their source files.",
+        _picture_text(manifest),
         "",
         "## Questions and votes",
         "",
@@ -164,7 +214,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "| column | type | meaning |",
         "|---|---|---|",
     ]
-    lines += [f"| `{field.name}` | {field.dtype} | {field.meaning} |" for field in record(campaign).fields]
+    lines += [f"| `{field.name}` | {field.dtype} | {field.meaning} |" for field in _record(campaign, manifest).fields]
     lines += ["", "Missing values: counts and totals 0, fractions and positions NaN, texts ''; never null.", ""]
     lines += ["## Limits", ""]
     lines += [

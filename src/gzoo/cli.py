@@ -320,11 +320,15 @@ def _say_ingest(made: Ingest) -> None:
 @app.command()
 def build(
     campaign: Campaign,
-    images: Annotated[Path, typer.Option("--images", help="Folder of JPEG or PNG pictures.", show_default=False)],
     out: Out,
     votes: Annotated[
         Path | None, typer.Option("--votes", help="Vote table: CSV, Parquet, FITS, VOTable or ECSV.")
     ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--images", help="Folder, .tar or .zip of JPEG, PNG or FITS pictures; may be given again."),
+    ] = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Votes alone, without pictures.")] = False,
     columns: Columns = None,
     classifications: Annotated[
         Path | None, typer.Option("--classifications", help="Zooniverse classification export, in place of --votes.")
@@ -333,6 +337,19 @@ def build(
     tasks: Tasks = None,
     weights: Weights = False,
     report: IngestReport = None,
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", help="Column of the table that names each galaxy's split.")
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="train,test: a layout without validation, which joins train.")
+    ] = None,
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that write shards.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler whose workers write shards.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a dataset folder from votes or raw classifications, and pictures."""
@@ -344,12 +361,18 @@ def build(
             votes=votes,
             images=images,
             out=out,
+            no_images=no_images,
             columns=columns,
             classifications=classifications,
             workflows=workflows,
             tasks=tasks,
             weights=weights,
             report=report,
+            split_column=split_column,
+            splits=splits,
+            headers_only=headers_only,
+            workers=workers,
+            scheduler=scheduler,
             overwrite=overwrite,
             progress=say,
         )
@@ -362,6 +385,8 @@ def build(
     if made.n_dropped:
         lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
         _say(f"Left out, each with its reason in {made.folder / 'dropped.parquet'}: {lost}.")
+    if made.n_split_by_id:
+        _say(f"{made.n_split_by_id:,} galaxies have no known position: a hash of their identifier decides their split.")
     if made.n_breaks:
         _say(f"{made.n_breaks:,} rows have more votes on some question than on the answers that lead to it (kept).")
     for question, says in made.doubts.items():

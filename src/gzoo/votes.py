@@ -133,6 +133,13 @@ class Votes:
         """The votes of some galaxies."""
         return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected)
 
+    def on(self, tree: Tree) -> Votes:
+        """The votes on the questions of another tree, all of which this one has."""
+        answers = [self.tree.columns.index(column) for column in tree.columns]
+        names = [question.name for question in self.tree.questions]
+        asked = [names.index(question.name) for question in tree.questions]
+        return Votes(tree, self.counts[:, answers], self.totals[:, asked], self.collected)
+
 
 @dataclass(frozen=True)
 class RowTable:
