@@ -8,7 +8,6 @@ time and nothing else.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,13 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from PIL import Image
 
 from gzoo import schema, store
 from gzoo.campaign import Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import PictureError
-from gzoo.images import check_picture, shown
+from gzoo.images import check_picture, is_fits, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
@@ -255,8 +253,12 @@ class _Labels:
 
 def _image_array(images: Sequence[_Picture], names: pl.Series) -> pa.Array:
     data = pa.array([one.data for one in images], pa.binary())
-    paths = pa.array([name.rpartition("/")[2] for name in names], pa.string())
+    paths = pa.array([_shown_name(name.rpartition("/")[2]) for name in names], pa.string())
     return pa.StructArray.from_arrays([data, paths], fields=list(schema.IMAGE_TYPE))
+
+
+def _shown_name(name: str) -> str:
+    return f"{name}.jpg" if is_fits(name) else name
 
 
 def _groups(
@@ -304,9 +306,7 @@ def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Pict
     def work(task: Sequence[tuple[int, str]]) -> list[_Picture]:
         return [_checked(job, stretch, source, name) for source, name in task]
 
-    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(threads) as pool:
         try:
             waiting: deque[Future[list[_Picture]]] = deque(
                 pool.submit(work, task) for task in islice(tasks, 2 * threads + 2)
