@@ -154,7 +154,7 @@ def as_imagefolder(folder: Path, votes: Path) -> None:
     for path in (folder / "some").iterdir():
         (target / path.name).hardlink_to(path)
     table = pl.read_parquet(votes)
-    table.select(file_name=pl.col("id_str") + ".jpg", *table.columns).write_csv(target / "metadata.csv")
+    table.select(pl.format("{}.jpg", "id_str").alias("file_name"), pl.all()).write_csv(target / "metadata.csv")
 
 
 def build(votes: Path, images: Path, out: Path) -> list[str | Path]:
