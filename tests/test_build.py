@@ -400,7 +400,7 @@ def test_pictures_are_found_by_identifier_where_the_table_names_none(inputs: Inp
 def test_file_names_that_are_not_text_do_no_harm(inputs: Inputs) -> None:
     (inputs.images / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(1))
     inputs.build()
-    assert list(inputs.dropped().values()) == ["no row for this picture"]
+    assert list(inputs.dropped().values()) == ["picture refused"]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])

@@ -33,7 +33,9 @@ def test_true_error_equals_a_direct_computation(made: tuple[Path, Path, Path]) -
     predictions, dataset, truth = made
     tree = tree_of("gz2").carried()
     table = pl.read_parquet(predictions).join(pl.read_parquet(truth), on="id_str")
-    votes = pl.read_parquet(dataset / "data" / "train-00000-of-00001.parquet", columns=["id_str", "bar-gz2_total-votes"])
+    votes = pl.read_parquet(
+        dataset / "data" / "train-00000-of-00001.parquet", columns=["id_str", "bar-gz2_total-votes"]
+    )
     table = table.join(votes, on="id_str").filter(pl.col("bar-gz2_total-votes") >= 2)
     errors = [
         table[f"{column}_fraction"] - table[f"{column}_probability"] for column in tree.question("bar-gz2").columns

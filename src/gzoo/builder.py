@@ -451,7 +451,7 @@ def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, i
     places = np.array([splits.place(one) for one in rows["id_str"]])
     n_by_id = 0
     if (rows["split"] != "").any():
-        sides, scheme = rows["split"].to_numpy().astype(np.str_), card.PUBLISHED
+        sides, scheme = rows["split"].to_numpy().astype(np.str_), splits.PUBLISHED
     else:
         sides, scheme = splits.split_at(places), splits.SCHEME
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
@@ -460,8 +460,8 @@ def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, i
         if is_known.any():
             scheme = sky.SCHEME.name
             sides[is_known] = sky.split(ra[is_known], dec[is_known])
-    if wanted == WITHOUT_VALIDATION and scheme != card.PUBLISHED:
-        sides[sides == "validation"], scheme = "train", scheme + card.WITHOUT_VALIDATION
+    if wanted == WITHOUT_VALIDATION and scheme != splits.PUBLISHED:
+        sides[sides == "validation"], scheme = "train", scheme + splits.WITHOUT_VALIDATION
     order = {name: i for i, name in enumerate(store.SPLITS)}
     split = pl.Series(sides)
     side = split.replace_strict(order, return_dtype=pl.UInt8)

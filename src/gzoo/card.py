@@ -11,10 +11,8 @@ import yaml
 from gzoo import sky, store
 from gzoo.campaign import Campaign
 from gzoo.schema import Record, record
+from gzoo.splits import PUBLISHED, WITHOUT_VALIDATION
 
-PUBLISHED, WITHOUT_VALIDATION = "published", "-train-test"
-"""How the scheme of a dataset is named that keeps the splits of its table, and how the name of one ends in which
-validation joined train."""
 SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 

@@ -15,6 +15,7 @@ from gzoo import campaign as campaigns_of
 from gzoo import hub, store
 from gzoo.campaign import Campaign
 from gzoo.errors import DatasetError, MissingError
+from gzoo.splits import PUBLISHED
 from gzoo.trees import Tree
 from gzoo.votes import Votes
 
@@ -95,6 +96,7 @@ class Dataset:
         digest: sha256 of the manifest, or of the list of files where a published folder has none.
         is_simulated: Whether any of it was made by gzoo's simulator.
         not_collected: Questions of the record for which nobody's votes are known.
+        split_scheme: Name of the rule by which it is split, such as "gzoo-1"; "published" where others split it.
     """
 
     folder: Path
@@ -103,6 +105,7 @@ class Dataset:
     digest: str
     is_simulated: bool
     not_collected: tuple[str, ...]
+    split_scheme: str = PUBLISHED
 
     @property
     def tree(self) -> Tree:
@@ -210,6 +213,7 @@ def open_dataset(folder: Path | str) -> Dataset:
             digest=store.sha256(folder / store.MANIFEST),
             is_simulated=bool(manifest["is_simulated"]),
             not_collected=tuple(cast("list[str]", manifest["not_collected"])),
+            split_scheme=str(manifest["split_scheme"]),
         )
     except KeyError as error:
         raise DatasetError(

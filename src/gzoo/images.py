@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,12 @@ import simplejpeg
 from PIL import Image
 
 from gzoo.campaign import Stretch
-from gzoo.errors import MissingExtraError, PictureError
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
+from gzoo.errors import PictureError
 
 FITS_SUFFIXES = (".fits", ".fit")
 SUFFIXES = (".jpg", ".jpeg", ".png", *FITS_SUFFIXES)
 LARGEST_SIDE_PIXELS = 8192
-LARGEST_FITS_VALUES = 25_000_000  # 5 bands of 2,236 x 2,236
+LARGEST_FITS_VALUES = 10_000_000  # 5 bands of 1,414 x 1,414, which take 350 MB to show
 LARGEST_MISSING_SHARE = 0.01
 MOST_SCANS = 100  # of a JPEG picture; usual ones have up to 10, and each may cost a pass over all pixels
 
@@ -31,9 +29,11 @@ _WHOLE = "Expected a whole JPEG or PNG."
 _JPEG_MODES = {"Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-_FITS_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_FITS_BLOCK, _FITS_CARD, _MOST_FITS_CARDS, _MOST_FITS_PARTS = 2880, 80, 20_000, 100
+_FITS_TYPES = {"8": "u1", "16": ">i2", "32": ">i4", "64": ">i8", "-32": ">f4", "-64": ">f8"}
+_FITS_BLOCK, _FITS_CARD = 2880, 80
+_MOST_FITS_CARDS, _MOST_FITS_PARTS, _MOST_FITS_SIDES = 20_000, 100, 9
 _LARGEST_FLUX = 1e30
+_BRIGHTEST_PERCENTILE = 98
 _JPEG_QUALITY = 95
 
 _Bands = npt.NDArray[np.float64]
@@ -91,10 +91,11 @@ def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
 
     - Blue, green and red are bands 1, 2 and 3 of three; of two 1, their mean, 2; of four 1, the mean of 2 and 3, 4; of
       five the mean of 1 and 2, 3, the mean of 4 and 5. A single band is shown grey.
-    - Bands are scaled to brightness by `stretch`: by its scales where it has one for each band, otherwise each by its
-      own sky and noise, measured along the picture's border.
+    - Bands are scaled to brightness by `stretch`: by its scales where it has one for each band; otherwise so that the
+      sky, measured along the picture's border, is at 0, the brightest 2 % of the picture are grey, and noise is as it
+      says, or less where the brightest parts would else be beyond white.
     - The mean I of the three colours becomes asinh(softening I) / softening, and colours keep their ratios to it
-      (Lupton et al. 2004, doi:10.1086/382245); where one would exceed white, all three are lessened alike.
+      (Lupton et al. 2004, doi:10.1086/382245), up to white: bright cores are white, as in the surveys' own viewers.
     - Pixels without data (not finite; or exactly 0 in a band of floats that has values below 0, for noise is never
       exactly 0) take the value of the nearest with data, if they are at most 1 % of the band.
 
@@ -109,7 +110,6 @@ def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
     Raises:
         PictureError: The FITS file is cut off or damaged, holds no picture or one of another shape or too large, lacks
             more data than that, or shows nothing.
-        MissingExtraError: FITS files need astropy.
     """
     if not is_fits(name):
         return data
@@ -198,104 +198,86 @@ def _damaged(how: str) -> PictureError:
 
 def _fits_bands(data: bytes) -> _Bands:
     """Flux, shape (band, y, x), NaN where there is none."""
-    for header, at in _fits_parts(data):
-        if header.get("ZIMAGE"):
-            raise PictureError(
-                "The FITS picture is compressed.", "Expected plain numbers.", "Unpack it, for instance with funpack."
-            )
-        if header.get("XTENSION", "IMAGE") != "IMAGE" or "GROUPS" in header or not _n_values(header):
-            continue
-        shape = _shape(header)
-        kind = np.dtype(_FITS_TYPES[_whole(header, "BITPIX")])
-        n_values = _n_values(header)
-        stored = np.frombuffer(data, kind, n_values, at)
-        bands = stored.astype(np.float64)
-        blank = header.get("BLANK")
-        if kind.kind != "f" and blank is not None:
-            bands[stored == blank] = np.nan
-        bands = bands * float(cast(float, header.get("BSCALE", 1))) + float(cast(float, header.get("BZERO", 0)))
-        bands[~(np.abs(bands) < _LARGEST_FLUX)] = np.nan
-        bands = bands.reshape(shape)
-        if kind.kind == "f":
-            has_noise = np.nanmin(bands, axis=(1, 2), initial=0) < 0
-            bands[(bands == 0) & has_noise[:, None, None]] = np.nan
-        return bands
-    raise PictureError("The FITS file holds no picture.", "Expected one, of 1 to 5 bands.", "Check the file.")
-
-
-def _fits_parts(data: bytes) -> Iterator[tuple[Header, int]]:
-    """Each header, and where its data begin; all of its data are there."""
-    fits = cast(Any, _astropy_fits())
     if not data.startswith(b"SIMPLE  ="):
         raise PictureError("The file is no FITS file.", "Expected one that begins with SIMPLE.", "Fetch it again.")
     at = 0
     for _ in range(_MOST_FITS_PARTS):
-        if at >= len(data) or (at and not data.startswith(b"XTENSION", at)):
-            return
-        stop = _end_of_header(data, at)
-        try:
-            header = cast("Header", fits.Header.fromstring(data[at:stop].decode("ascii")))
-            at += _padded(stop - at)
-            n_bytes = abs(_whole(header, "BITPIX")) // 8
-            n_bytes *= _whole(header, "GCOUNT", 1) * (_whole(header, "PCOUNT", 0) + _n_values(header))
-            if _whole(header, "BITPIX") not in _FITS_TYPES:
-                raise ValueError(f"BITPIX is {header['BITPIX']}")
-        except PictureError:
-            raise
-        except Exception as error:  # whatever a damaged header brings a reader to raise
-            raise _damaged_fits(f"its header cannot be read ({error})") from error
+        if at and not data.startswith(b"XTENSION", at):
+            break
+        header, at = _header(data, at)
+        n_sides = _whole(header, "NAXIS")
+        if n_sides > _MOST_FITS_SIDES:
+            raise _damaged_fits(f"NAXIS is {n_sides}")
+        sides = [_whole(header, f"NAXIS{i + 1}") for i in range(n_sides)]
+        n_values = math.prod(sides) if sides else 0
+        kind = _FITS_TYPES.get(header.get("BITPIX", ""))
+        if kind is None:
+            raise _damaged_fits(f"BITPIX is {header.get('BITPIX')!r}")
+        n_bytes = np.dtype(kind).itemsize * _whole(header, "GCOUNT", 1) * (_whole(header, "PCOUNT", 0) + n_values)
         if at + n_bytes > len(data):
             raise _damaged_fits(f"it is cut off: {at + n_bytes:,} bytes are needed, {len(data):,} are there")
-        yield header, at
+        if header.get("ZIMAGE") == "T":
+            raise PictureError(
+                "The FITS picture is compressed.", "Expected plain numbers.", "Unpack it, for instance with funpack."
+            )
+        if header.get("XTENSION", "IMAGE") == "IMAGE" and "GROUPS" not in header and n_values:
+            shape = _shape(sides[::-1])
+            return _flux(header, np.frombuffer(data, kind, n_values, at).reshape(shape))
         at += _padded(n_bytes)
+    raise PictureError("The FITS file holds no picture.", "Expected one, of 1 to 5 bands.", "Check the file.")
 
 
-def _astropy_fits() -> object:
-    try:
-        return import_module("astropy.io.fits")
-    except ImportError as error:
-        raise MissingExtraError(
-            "The picture is a FITS file, and astropy, which reads it, is not installed.",
-            "The extra 'tables'.",
-            "Type: pip install 'gzoo[tables]'",
-        ) from error
-
-
-def _end_of_header(data: bytes, at: int) -> int:
-    end = b"END".ljust(_FITS_CARD)
-    last = min(len(data) - _FITS_CARD, at + _MOST_FITS_CARDS * _FITS_CARD)
-    for card in range(at, last + 1, _FITS_CARD):
-        if data[card : card + _FITS_CARD] == end:
-            if not all(0x20 <= letter < 0x7F for letter in data[at:card]):
-                raise _damaged_fits("its header is no text")
-            return card + _FITS_CARD
+def _header(data: bytes, at: int) -> tuple[dict[str, str], int]:
+    """The values of a header, as they are written, and where its data begin."""
+    header: dict[str, str] = {}
+    for i in range(_MOST_FITS_CARDS):
+        card = data[at + i * _FITS_CARD : at + (i + 1) * _FITS_CARD].decode("latin-1")
+        if len(card) < _FITS_CARD:
+            break
+        if not (card.isascii() and card.isprintable()):
+            raise _damaged_fits("its header is no text")
+        key = card[:8].rstrip()
+        if key == "END":
+            return header, at + _padded((i + 1) * _FITS_CARD)
+        if card[8:10] == "= ":
+            header.setdefault(key, card[10:].split("/")[0].strip(" '"))
     raise _damaged_fits("its header has no end")
+
+
+def _whole(header: Mapping[str, str], key: str, default: int | None = None) -> int:
+    text = header.get(key, str(default))
+    if not re.fullmatch(r"\+?\d{1,18}", text):
+        raise _damaged_fits(f"{key} is {text!r}")
+    return int(text)
+
+
+def _flux(header: Mapping[str, str], stored: npt.NDArray[np.generic]) -> _Bands:
+    """What the stored numbers, shape (band, y, x), say, NaN where they say nothing."""
+    is_whole = stored.dtype.kind != "f"
+    try:
+        scale, zero = (float(header.get(key, n).replace("D", "E")) for key, n in (("BSCALE", "1"), ("BZERO", "0")))
+        blank = int(header["BLANK"]) if is_whole and "BLANK" in header else None
+    except ValueError as error:
+        raise _damaged_fits(f"its BSCALE, BZERO or BLANK is no number ({error})") from error
+    with np.errstate(all="ignore"):  # what overflows here has no data
+        bands = stored.astype(np.float64)
+        bands *= scale
+        bands += zero
+        bands[~(np.abs(bands) < _LARGEST_FLUX)] = np.nan
+    if blank is not None:
+        bands[stored == blank] = np.nan
+    if not is_whole:
+        has_noise = np.nanmin(bands, axis=(1, 2), initial=0) < 0
+        bands[(stored == 0) & has_noise[:, None, None]] = np.nan
+    return bands
 
 
 def _padded(n_bytes: int) -> int:
     return -(-n_bytes // _FITS_BLOCK) * _FITS_BLOCK
 
 
-def _whole(header: Header, key: str, default: int | None = None) -> int:
-    value = header.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or (value < 0 and key != "BITPIX"):
-        raise ValueError(f"{key} is {value!r}")
-    return value
-
-
-def _n_values(header: Header) -> int:
-    n = 1
-    for side in (sides := _sides(header)):
-        n *= side
-    return n if sides else 0
-
-
-def _sides(header: Header) -> list[int]:
-    return [_whole(header, f"NAXIS{i + 1}") for i in range(min(_whole(header, "NAXIS"), 999))]
-
-
-def _shape(header: Header) -> tuple[int, int, int]:
-    sides = _sides(header)[::-1]
+def _shape(sides: list[int]) -> tuple[int, int, int]:
+    """(band, y, x), where that is what the sides are."""
     while len(sides) > 3 and sides[0] == 1:  # an axis of one polarisation, or of one frequency
         del sides[0]
     if len(sides) == 2:
@@ -328,11 +310,11 @@ def _filled(bands: _Bands) -> _Bands:
         share = float(holes.mean())
         if share > LARGEST_MISSING_SHARE:
             raise PictureError(
-                f"{share:.0%} of the pixels of band {i} of {len(bands)} have no data.",
+                f"{share:.1%} of the pixels of band {i} of {len(bands)} have no data.",
                 f"At most {LARGEST_MISSING_SHARE:.0%}.",
                 "Leave the galaxy out, or cut it out where all bands were observed.",
             )
-        if np.ptp(band[~holes]) == 0:
+        if np.ptp(band[~holes]) < 1 / _LARGEST_FLUX:
             raise PictureError(
                 f"Band {i} of {len(bands)} is {band[~holes][0]:g} in every pixel.",
                 "A picture of something.",
@@ -356,14 +338,12 @@ def _stretched(bands: _Bands, stretch: Stretch) -> npt.NDArray[np.uint8]:
     if len(stretch.scales) == len(bands):
         bright = bands * np.array(stretch.scales)[:, None, None]
     else:
-        bright = np.stack([_by_noise(band, stretch) for band in bands])
+        bright = _balanced(bands, stretch)
     colours = np.tensordot(_MIXES[len(bands)], bright + stretch.black, 1)
-    mean = np.maximum(colours, 0).mean(axis=0)
-    slope = np.ones_like(mean)  # the curve begins as a straight line
-    np.divide(np.arcsinh(stretch.softening * mean), stretch.softening * mean, out=slope, where=mean > 0)
-    colours *= slope
-    colours /= np.maximum(colours.max(axis=0), 1)
-    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    bent = stretch.softening * np.maximum(colours, 0).mean(axis=0)
+    slope = np.ones_like(bent)  # the curve begins as a straight line
+    np.divide(np.arcsinh(bent), bent, out=slope, where=bent > 0)
+    return np.rint(np.clip(colours * slope, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 _MIXES = {
@@ -376,24 +356,34 @@ _MIXES = {
 """By number of bands: the share of each band in red, green and blue."""
 
 
-def _by_noise(band: _Bands, stretch: Stretch) -> _Bands:
-    """Brightness of a band whose unit is not known: by its noise or, where it has none, by its brightest parts."""
-    height, width = band.shape
+def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
+    """Brightness of bands whose unit is not known: their brightest parts are grey, and their noise is as asked."""
+    sky, noise = _sky_and_noise(bands)
+    flux = bands - sky[:, None, None]
+    peak = np.abs(flux).max(axis=(1, 2))
+    noise = np.where(noise > 1e-12 * peak, noise, peak / 1000)  # simulated pictures may have none
+    snr = flux / noise[:, None, None]
+    together = snr.mean(axis=0)
+    of_brightest = np.median(snr[:, together >= np.percentile(together, _BRIGHTEST_PERCENTILE)], axis=1)
+    # a band without light would else be all noise, and with the wrong sign
+    of_brightest = np.maximum(of_brightest, max(float(of_brightest.max()) / 4, 1))
+    grey = snr / of_brightest[:, None, None]
+    brightest = max(float(np.percentile(grey.mean(axis=0), 99.5)), 1e-9)  # about 1, where anything is above the sky
+    white = float(np.sinh(stretch.softening)) / stretch.softening / brightest
+    return grey * min(stretch.noise / float((1 / of_brightest).mean()), white)
+
+
+def _sky_and_noise(bands: _Bands) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each band, measured along the picture's border."""
+    height, width = bands.shape[1:]
     margin = max(1, min(height, width) // 10)
-    is_border = np.ones(band.shape, bool)
+    is_border = np.ones((height, width), bool)
     is_border[margin : height - margin, margin : width - margin] = False
-    border = band[is_border]
-    sky = float(np.median(border))
-    below = sky - border[border < sky]  # stars and neighbours stand above the sky only
-    noise = 1.4826 * float(np.median(below)) if below.size else 0.0
-    flux = band - sky
-    white = np.sinh(stretch.softening) / stretch.softening
-    brightest = float(np.percentile(flux, 99.5))
-    scale = min(
-        stretch.noise / noise if noise > 0 else np.inf,
-        white / (brightest if brightest > 0 else float(np.abs(flux).max())),
-    )
-    return flux * scale
+    border = bands[:, is_border]
+    sky = np.median(border, axis=1)
+    below = np.where(border < sky[:, None], sky[:, None] - border, np.nan)  # stars and neighbours stand above only
+    below[np.isnan(below).all(axis=1)] = 0
+    return sky, 1.4826 * np.nanmedian(below, axis=1)
 
 
 def _refuse_blank(picture: npt.NDArray[np.uint8]) -> None:

@@ -15,12 +15,13 @@ import io
 import os
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,14 +34,24 @@ LARGEST_RATIO = 200  # of a zip member's size to what is stored of it; FITS pict
 COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$")
 EXPECTED = "A folder, a .tar or a .zip archive of pictures."
 
-_LARGEST_TAR_HEADER = 1 << 20
+_LARGEST_TAR_HEADER = 1 << 16
 _LOCAL_HEADER_BYTES = 30
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_MEMBER = np.dtype(
-    [("key", "u8"), ("at", "i8"), ("stored", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u1"), ("is_zip", "?")]
-)
+_PLACE = np.dtype([("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
+_PACKED_PLACE = struct.Struct("<qqqIB")  # the same, for one file
 
-_Index = npt.NDArray[np.void]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """Where the files of an archive stand, 37 bytes each.
+
+    Attributes:
+        keys: Hashes of their names, sorted, shape (file,).
+        places: First byte, bytes as stored, bytes, CRC-32, and how they are packed, shape (file,).
+    """
+
+    keys: npt.NDArray[np.uint64]
+    places: npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,43 +60,40 @@ class Source:
 
     Attributes:
         path: The folder or archive.
-        index: Places of an archive's files, 38 bytes each, sorted by a hash of the name; None for a folder.
+        index: Where the files of an archive stand; None for a folder.
     """
 
     path: Path
-    index: _Index | None = field(default=None, repr=False)
+    index: Index | None = field(default=None, repr=False)
 
     def read(self, name: str) -> bytes:
         """The content of the file of that name, as the listing has it.
 
         Raises:
-            PictureError: There is none, or what stands in the archive is damaged or encrypted.
+            PictureError: There is none in the archive, it is damaged there, or the name leads out of the folder.
             OSError: It cannot be read.
         """
         if self.index is None:
             return self._of_folder(name)
         key = _key(name)
-        i = int(np.searchsorted(self.index["key"], key))
-        if i == len(self.index) or self.index["key"][i] != key:
+        i = int(np.searchsorted(self.index.keys, key))
+        if i == len(self.index.keys) or self.index.keys[i] != key:
             raise PictureError(f"{self.path} has no file {name!r}.", "A file of the archive.", "Check the name.")
-        _, at, stored, size, crc, method, is_zip = self.index[i].item()
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
+        at, stored, size, crc, method = self.index.places[i].item()
+        is_zip = _kind(self.path) == "zip"
+        with self.path.open("rb") as file:
+            file.seek(at)
             if is_zip:
-                header = os.pread(descriptor, _LOCAL_HEADER_BYTES, at)
+                header = file.read(_LOCAL_HEADER_BYTES)
                 if header[:4] != b"PK\3\4" or len(header) < _LOCAL_HEADER_BYTES:
                     raise self._damaged(name, "nothing begins where it should stand")
-                at += len(header) + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-            data = os.pread(descriptor, stored, at)
-        finally:
-            os.close(descriptor)
+                file.seek(sum(struct.unpack_from("<HH", header, 26)), os.SEEK_CUR)
+            data = file.read(stored)
         if len(data) != stored:
             raise self._damaged(name, f"{stored - len(data):,} bytes of it are missing")
-        if not is_zip:
-            return data
         if method == _DEFLATED:
             data = self._inflated(name, data, size)
-        if len(data) != size or zlib.crc32(data) != crc:
+        if is_zip and (len(data) != size or zlib.crc32(data) != crc):
             raise self._damaged(name, "its checksum is another")
         return data
 
@@ -93,27 +101,24 @@ class Source:
         """The same source with no more than these files, small enough to send along with a task."""
         if self.index is None:
             return self
-        keys = np.unique(np.array([_key(name) for name in names], "u8"))
-        places = np.searchsorted(self.index["key"], keys)
-        is_there = places < len(self.index)
-        places, keys = places[is_there], keys[is_there]
-        return Source(self.path, self.index[places[self.index["key"][places] == keys]])
+        is_wanted = np.isin(self.index.keys, _keys(names))
+        return Source(self.path, Index(self.index.keys[is_wanted], self.index.places[is_wanted]))
 
     def _of_folder(self, name: str) -> bytes:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise PictureError(f"{name!r} leads out of {self.path}.", "A file in it.", "Check the name.")
-        with (self.path / name).open("rb") as file:
-            data = file.read(LARGEST_FILE_BYTES + 1)
-        if len(data) > LARGEST_FILE_BYTES:  # it has grown since it was listed
-            raise PictureError(
-                f"{self.path / name} is {_too_large(len(data))}.", "A picture of one galaxy.", "Cut it out."
-            )
-        return data
+        descriptor = os.open(f"{self.path}/{name}", os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size > LARGEST_FILE_BYTES:  # it has grown since it was listed
+                raise PictureError(f"{self.path / name} is {_too_large(size)}.", "A picture.", "Cut out the galaxy.")
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
 
     def _inflated(self, name: str, data: bytes, size: int) -> bytes:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            return inflater.decompress(data, size + 1)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
         except zlib.error as error:
             raise self._damaged(name, str(error)) from error
 
@@ -131,7 +136,8 @@ def open_source(path: Path) -> tuple[Source, dict[str, int], dict[str, str]]:
 
     Returns:
         The source; its files, {name: bytes}, named from the root of folder or archive with `/` between; and those that
-        are refused, {name: reason}. Links to folders are not followed in a folder, and no links at all in an archive.
+        are refused, {name: reason}. In a folder, links to files are followed and links to folders are not; in an
+        archive no links are.
 
     Raises:
         MissingError: There is no such folder or file.
@@ -142,87 +148,42 @@ def open_source(path: Path) -> tuple[Source, dict[str, int], dict[str, str]]:
         return Source(path), listing, refused
     if not path.exists():
         raise MissingError(f"There is no folder or archive {path}.", EXPECTED, "Check --images.")
-    name = path.name.lower()
-    if COMPRESSED_TAR.search(name) and path.is_file():
+    if COMPRESSED_TAR.search(path.name.lower()) and path.is_file():
         raise PictureError(
             f"{path} is a compressed tar archive, which can only be read from its beginning.",
             EXPECTED,
             "Uncompress it to .tar (JPEG pictures stay as small), or unpack it.",
         )
-    if not name.endswith((".tar", ".zip")) or not path.is_file():
+    kind = _kind(path)
+    if kind not in ("tar", "zip") or not path.is_file():
         raise PictureError(f"{path} is no folder and no archive.", EXPECTED, "Check --images.")
-    kind = name[-3:]
     try:
-        members = _Members()
-        for one in _zip(path) if kind == "zip" else _tar(path):
-            members.add(one)
-        index, listing = members.index()
-    except OSError:
+        index, listing, refused = _indexed(_zip(path) if kind == "zip" else _tar(path))
+    except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file brings a reader to raise: the file is at fault, and is named
-        raise _broken(path, kind, str(error)) from error
-    return Source(path, index), listing, members.refused
+        raise PictureError(
+            f"{path} cannot be read as a {kind} archive: {str(error).rstrip('.') or 'it is damaged'}.",
+            f"A whole .{kind} archive.",
+            "Get it again from where it came, or pack it again.",
+        ) from error
+    return Source(path, index), listing, refused
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A file of an archive: its name there, where it stands, and why it is refused."""
-
-    name: str
-    at: int = 0
-    stored: int = 0
-    size: int = 0
-    crc: int = 0
-    method: int = _STORED
-    is_zip: bool = False
-    reason: str = ""
+def _kind(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
 
 
-class _Members:
-    """The files of an archive that are taken, and those that are refused."""
-
-    def __init__(self) -> None:
-        self.refused: dict[str, str] = {}
-        self._listing: dict[str, int] = {}
-        self._blocks: list[_Index] = []
-        self._rows: list[tuple[int, ...]] = []
-        self._gone: set[int] = set()
-
-    def add(self, one: _Member) -> None:
-        name = one.name.removeprefix("./")
-        text = name.encode("utf-8", "replace").decode()
-        reason = _unsafe(name) or one.reason
-        if one.size > LARGEST_FILE_BYTES:
-            reason = reason or _too_large(one.size)
-        if text in self._listing or text in self.refused:
-            reason = "stands more than once in the archive, and which one is meant cannot be known"
-        if reason:
-            self.refused[text] = reason
-            if self._listing.pop(text, None) is not None:
-                self._gone.add(_key(text))
-        else:
-            self._listing[text] = one.size
-            self._rows.append((_key(text), one.at, one.stored, one.size, one.crc, one.method, one.is_zip))
-            if len(self._rows) == 10_000:  # as tuples they take ten times the memory
-                self._pack()
-
-    def index(self) -> tuple[_Index, dict[str, int]]:
-        self._pack()
-        index = np.concatenate(self._blocks)
-        index = index[~np.isin(index["key"], np.array(list(self._gone), "u8"))]
-        return index[np.argsort(index["key"])], self._listing
-
-    def _pack(self) -> None:
-        self._blocks.append(np.array(self._rows, _MEMBER))
-        self._rows.clear()
+def _key(name: str) -> np.uint64:  # not an int, which NumPy would compare as a float
+    return np.uint64(int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little"))
 
 
-def _key(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+def _keys(names: Iterable[str]) -> npt.NDArray[np.uint64]:
+    return np.fromiter(map(_key, names), np.uint64)
 
 
 def _unsafe(name: str) -> str:
-    """Why no file may bear this name, or ''."""
+    """Why no file of an archive may bear this name, or ''."""
     path = PurePosixPath(name)
     wrongs = {
         "its name is none": not name or "\0" in name,
@@ -230,21 +191,22 @@ def _unsafe(name: str) -> str:
         "its path leads out of the archive": ".." in path.parts,
         "its path has a backslash, which some systems take as the border of a folder": "\\" in name,
         "its path is not in its shortest form": path.as_posix() != name,
-        "its name is not UTF-8 text": any(0xD800 <= ord(letter) <= 0xDFFF for letter in name),
+        "its name is not UTF-8 text": not _is_text(name),
     }
     return next((wrong for wrong, is_so in wrongs.items() if is_so), "")
 
 
+def _is_text(name: str) -> bool:
+    """Whether the name's bytes were UTF-8; what was not stands in it as lone surrogates."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
 def _too_large(size: int) -> str:
     return f"too large: {size:,} bytes, of at most {LARGEST_FILE_BYTES:,}"
-
-
-def _broken(path: Path, kind: str, said: str) -> PictureError:
-    return PictureError(
-        f"{path} cannot be read as a {kind} archive: {said.rstrip('.') or 'it is damaged'}.",
-        f"A whole .{kind} archive.",
-        "Get it again from where it came, or pack it again.",
-    )
 
 
 def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -258,23 +220,75 @@ def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
         except OSError as error:
             if not folder:
                 raise
-            refused[os.fsencode(folder).decode("utf-8", "replace")] = f"cannot be read: {error.strerror}"
+            refused[_as_text(folder.rstrip("/"))] = f"cannot be read: {error.strerror}"
             continue
         for entry in entries:
+            name = f"{folder}{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                todo.append(f"{folder}{entry.name}/")
-            elif entry.is_file():
-                # a name that is no text can be told in dropped.parquet, but no table can name it
-                name = os.fsencode(f"{folder}{entry.name}").decode("utf-8", "replace")
-                size = entry.stat().st_size
-                if size > LARGEST_FILE_BYTES:
-                    refused[name] = _too_large(size)
-                else:
-                    listing[name] = size
+                todo.append(f"{name}/")
+            elif reason := _unfit(entry, name):
+                refused[_as_text(name)] = reason
+            else:
+                listing[name] = entry.stat().st_size
     return listing, refused
 
 
-# --- tar ----------------------------------------------------------------------------------------------------------
+def _unfit(entry: os.DirEntry[str], name: str) -> str:
+    """Why what stands in a folder is no file to take, or ''."""
+    try:
+        if not entry.is_file():
+            if not entry.is_symlink():
+                return "a device or pipe, no file"
+            return "a link to a folder" if entry.is_dir() else "a link to nothing"
+        size = entry.stat().st_size
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if not _is_text(name):
+        return "its name is not UTF-8 text"
+    return _too_large(size) if size > LARGEST_FILE_BYTES else ""
+
+
+# --- archives -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file of an archive: its name there, where it stands, and why it is refused."""
+
+    name: str
+    at: int
+    stored: int
+    size: int
+    crc: int = 0
+    method: int = _STORED
+    reason: str = ""
+
+
+def _indexed(members: Iterable[_Member]) -> tuple[Index, dict[str, int], dict[str, str]]:
+    """The index of a source, its listing and what is refused; of a million files 37 MB and their names."""
+    keys = array("Q")
+    packed = bytearray()
+    listing: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    for one in members:
+        name = one.name.removeprefix("./")
+        reason = _unsafe(name) or one.reason
+        if not reason and one.size > LARGEST_FILE_BYTES:
+            reason = _too_large(one.size)
+        text = _as_text(name)
+        if text in listing or text in refused:
+            reason = "stands more than once in the archive, and which one is meant cannot be known"
+            listing.pop(text, None)
+        if reason:
+            refused[text] = reason
+        else:
+            listing[text] = one.size
+            keys.append(int(_key(text)))
+            packed += _PACKED_PLACE.pack(one.at, one.stored, one.size, one.crc, one.method)
+    order = np.argsort(keys)
+    order = order[~np.isin(keys, _keys(refused))[order]]  # without those that turned out to be there twice
+    index = Index(np.array(keys, np.uint64)[order], np.frombuffer(packed, _PLACE)[order])
+    return index, listing, refused
 
 
 class _Headers(io.FileIO):
@@ -288,9 +302,13 @@ class _Headers(io.FileIO):
 
 def _tar(path: Path) -> Iterator[_Member]:
     n_bytes = path.stat().st_size
+    at = -1
     with _Headers(path) as file, tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
         while (one := archive.next()) is not None:
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # else every header of a million stays in memory
+            if archive.offset <= at:
+                raise tarfile.ReadError(f"{one.name!r} has a size below 0")
+            at = archive.offset
             reason = ""
             if one.isdir():
                 continue
@@ -309,10 +327,8 @@ def _tar(path: Path) -> Iterator[_Member]:
             raise tarfile.ReadError(f"it is cut off or damaged at byte {archive.offset:,}")
 
 
-# --- zip ----------------------------------------------------------------------------------------------------------
-
-
 def _zip(path: Path) -> Iterator[_Member]:
+    n_bytes = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         listed = archive.infolist()
         overlapping = _overlapping(listed)
@@ -333,21 +349,23 @@ def _zip(path: Path) -> Iterator[_Member]:
                 reason = f"{one.file_size:,} bytes out of {one.compress_size:,}: a bomb"
             elif one.compress_type == _STORED and one.file_size != one.compress_size:
                 reason = "its two sizes contradict each other"
-            elif one.orig_filename != one.filename:
-                reason = "its name has a zero byte"
+            elif not 0 <= one.header_offset < n_bytes:
+                reason = "stands outside the archive"
             elif one.header_offset in overlapping:
                 reason = "shares its bytes with another file of the archive: a bomb"
             stored = min(one.compress_size, LARGEST_FILE_BYTES)
             yield _Member(
-                one.orig_filename, one.header_offset, stored, one.file_size, one.CRC, one.compress_type, True, reason
+                one.orig_filename, one.header_offset, stored, one.file_size, one.CRC, one.compress_type, reason
             )
 
 
 def _overlapping(listed: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Places of files that begin before another one ends, and of that other one."""
-    spans = sorted((one.header_offset, one.header_offset + one.compress_size) for one in listed)
+    """Places of files that begin before an earlier one ends, and of that earlier one."""
     found: set[int] = set()
-    for (start, stop), (later, _) in zip(spans, islice(spans, 1, None), strict=False):
-        if later < stop or later == start:
-            found |= {start, later}
+    longest, end = -1, -1
+    for start, stop in sorted((one.header_offset, one.header_offset + one.compress_size) for one in listed):
+        if start < end or start == longest:
+            found |= {longest, start}
+        if stop >= end:
+            longest, end = start, stop
     return found

@@ -12,6 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEME = "id-1"
+PUBLISHED = "published"
+"""What stands for a scheme where a dataset keeps the splits that others gave it."""
+WITHOUT_VALIDATION = "-train-test"
+"""How the name of a scheme goes on where its validation split has joined train."""
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
 # where a published dataset has no validation split, this share of its train split is held out
 HELD_OUT_SHARE = 0.125

@@ -44,11 +44,10 @@ from gzoo.finishing import (
     write_frame,
 )
 from gzoo.images import check_picture
-from gzoo.shards import Layout, Shard, Tally, labels, write_facts
+from gzoo.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, write_facts
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import DROPPED_SCHEMA, Votes
 
-ROWS_IN_BLOCK = 10_000  # whose votes are read at once
 RUN_BYTES = 100_000_000
 ROWS_OF_RUN = 10  # of which a batch is in memory, for each of many runs
 CELLS = 1 << 24  # nside of the cells, 0.01 arcsec wide, that number galaxies
@@ -237,7 +236,7 @@ def _opened(folder: Path, campaign: Campaign) -> _Member:
         with _readable(paths[0]):
             has_pictures = "image" in pq.read_schema(paths[0]).names
         _refuse_lacking(paths, dataset.tree, has_pictures)
-        return _Member(dataset, None, card.PUBLISHED, has_pictures, 0, None, dict.fromkeys(names, ""))
+        return _Member(dataset, None, splits.PUBLISHED, has_pictures, 0, None, dict.fromkeys(names, ""))
     manifest = store.open_folder(folder)
     try:
         listed = cast("dict[str, dict[str, str]]", manifest["files"])

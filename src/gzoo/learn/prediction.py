@@ -105,6 +105,7 @@ def predict(
         "data_sha256": dataset.digest,
         "split": split,
         "is_simulated": dataset.is_simulated,
+        "trained_by_scheme": cast("dict[str, object]", facts["data"]).get("split_scheme"),
     }
     write_predictions(out, table, about)
     return Predicted(out, table.height, int(table["is_trained_on"].sum()))

@@ -153,6 +153,7 @@ def train(
                 "campaign": dataset.campaign.name,
                 "manifest_sha256": dataset.digest,
                 "is_simulated": dataset.is_simulated,
+                "split_scheme": dataset.split_scheme,
                 "dataset_names": sorted(train_loader.keys["dataset_name"].unique().to_list()),
                 "licence": "cc0-1.0" if dataset.is_simulated else dataset.campaign.hub.licence,
                 "not_collected": list(dataset.not_collected),

@@ -1,0 +1,179 @@
+"""How fast a dataset is built from JPEG pictures, against what the hardware allows and against `datasets`.
+
+    python benchmarks/build_speed.py [--n 20000] [--n-large 100000] [--rounds 3] [--folder FOLDER]
+
+Every step is a process of its own, start included, on the same files, whose bytes are in the page cache; the steps take
+turns, and the median of the rounds counts:
+
+- `decode`: the limit of a build that decodes: files read and decoded by the fastest decoder here (libjpeg-turbo, as the
+  build has it), on as many threads as there are cores, nothing kept.
+- `copy`: the limit of a build that does not: files read and written into one Parquet file by pyarrow with its own
+  settings, row groups of 100, nothing checked.
+- `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
+- `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
+
+Memory is the peak of the process (resident set) at 10,000 pictures and at `--n-large`. Writes
+benchmarks/results/build_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import polars as pl
+
+from gzoo.simulator import simulate
+
+DECODE = """
+import sys, os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import simplejpeg
+def work(names):
+    for name in names:
+        with open(name, "rb") as file:
+            data = file.read()
+        simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, strict=True)
+names = [os.path.join(sys.argv[1], name) for name in sorted(os.listdir(sys.argv[1]))]
+with ThreadPoolExecutor(os.cpu_count()) as pool:
+    list(pool.map(work, [names[i:i + 8] for i in range(0, len(names), 8)]))
+"""
+COPY = """
+import sys, os
+import pyarrow as pa, pyarrow.parquet as pq
+names = sorted(os.listdir(sys.argv[1]))
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+with pq.ParquetWriter(sys.argv[2], pa.schema([("image", kind)])) as writer:
+    for i in range(0, len(names), 100):
+        rows = []
+        for name in names[i:i + 100]:
+            with open(os.path.join(sys.argv[1], name), "rb") as file:
+                rows.append({"bytes": file.read(), "path": name})
+        writer.write_table(pa.table({"image": pa.array(rows, kind)}))
+"""
+IMAGEFOLDER = """
+import sys, datasets
+datasets.disable_progress_bars()
+loaded = datasets.load_dataset("imagefolder", data_dir=sys.argv[1], split="train", cache_dir=sys.argv[2])
+loaded.to_parquet(sys.argv[2] + "/out.parquet")
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--n-large", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        result = measured(Path(name), options.n, options.n_large, options.rounds)
+    path = Path(__file__).parent / "results" / "build_speed.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def measured(folder: Path, n: int, n_large: int, rounds: int) -> dict[str, object]:
+    made = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+    votes = copies(folder, made.images, pl.read_parquet(made.votes), n, "some")
+    steps = {
+        "decode": lambda out: [sys.executable, "-c", DECODE, folder / "some"],
+        "build": lambda out: build(votes, folder / "some", out),
+        "copy": lambda out: [sys.executable, "-c", COPY, folder / "some", out],
+        "build --headers-only": lambda out: [*build(votes, folder / "some", out), "--headers-only"],
+        "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, folder / "as-imagefolder", out],
+    }
+    as_imagefolder(folder, votes)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, command in steps.items():
+            out = folder / "out"
+            if name == "imagefolder":
+                out.mkdir()
+            seconds[name].append(run(command(out))[0])
+            shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+    middle = {name: median(each) for name, each in seconds.items()}
+    shutil.rmtree(folder / "as-imagefolder")
+    memory: dict[int, int] = {}
+    for size in sorted({10_000, n_large}):
+        table = copies(folder, made.images, pl.read_parquet(made.votes), size, f"of-{size}")
+        memory[size] = run(build(table, folder / f"of-{size}", folder / "out"))[1]
+        shutil.rmtree(folder / "out")
+        shutil.rmtree(folder / f"of-{size}")
+    small, large = memory[10_000], memory[n_large]
+    n_bytes = sum(path.stat().st_size for path in (folder / "some").iterdir())
+    return {
+        "pictures": n,
+        "megabytes": round(n_bytes / 1e6),
+        "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
+        "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
+        "pictures a second": {name: round(n / one) for name, one in middle.items()},
+        "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
+        "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
+        "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
+        "peak memory, megabytes, by pictures": {f"{size:,}": round(one / 1e6) for size, one in memory.items()},
+        "peak memory, large over small": round(large / small, 3),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {
+            **{name: version(name) for name in ("gzoo", "pyarrow", "simplejpeg", "datasets", "polars", "numpy")},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def copies(folder: Path, images: Path, votes: pl.DataFrame, n: int, name: str) -> Path:
+    """A folder with n pictures, each a file of its own, and their vote table."""
+    (folder / name).mkdir()
+    sources = [(images / one).read_bytes() for one in (f"{id_str}.jpg" for id_str in votes["id_str"])]
+    for i in range(n):
+        (folder / name / f"g{i:07d}.jpg").write_bytes(sources[i % len(sources)])
+    table = pl.concat([votes.drop("filename")] * -(-n // votes.height)).head(n)
+    table = table.with_columns(
+        id_str=pl.Series([f"g{i:07d}" for i in range(n)]),
+        ra=pl.Series([i * 360 / n for i in range(n)]),
+        dec=pl.Series([(i * 7919 % n) * 120 / n - 60 for i in range(n)]),
+    )
+    table.write_parquet(folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+def as_imagefolder(folder: Path, votes: Path) -> None:
+    target = folder / "as-imagefolder"
+    target.mkdir()
+    for path in (folder / "some").iterdir():
+        (target / path.name).hardlink_to(path)
+    table = pl.read_parquet(votes)
+    table.select(pl.format("{}.jpg", "id_str").alias("file_name"), pl.all()).write_csv(target / "metadata.csv")
+
+
+def build(votes: Path, images: Path, out: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "gzoo.cli", "build", "gz2", "--votes", votes, "--images", images, "--out", out]
+
+
+def run(command: list[str | Path]) -> tuple[float, int]:
+    """Seconds, and the largest resident set in bytes."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [str(one) for one in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed:\n{said}")
+    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
