@@ -461,15 +461,17 @@ def _tables(path: Path) -> Iterator[pa.Table]:
     """The rows of a file of anyone's, a hundred or so at a time."""
     with _readable(path):
         file = pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
-        each = store.ROWS_IN_GROUP if "image" in file.schema_arrow.names else store.ROWS_IN_LARGE_GROUP
-        batches = file.iter_batches(each)
+    each = store.ROWS_IN_GROUP if "image" in file.schema_arrow.names else store.ROWS_IN_LARGE_GROUP
     with file:
-        while True:
+        for i in range(file.num_row_groups):  # one by one, for a reader of several keeps what it has read
             with _readable(path):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield pa.Table.from_batches([batch])
+                batches = file.iter_batches(each, row_groups=[i])
+            while True:
+                with _readable(path):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield pa.Table.from_batches([batch])
 
 
 def _keys(table: pa.Table, path: Path, member: _Member) -> pl.DataFrame:
@@ -683,28 +685,37 @@ class _Cursor:
 
 
 def _groups(paths: Sequence[Path], columns: Sequence[str], n_skipped: int) -> Iterator[pa.Table]:
-    """Row group after row group, without the first rows."""
+    """Row group after row group, without the first rows.
+
+    Files are open only while one is read, for there may be more streams than a process may open files.
+    """
     for path in paths:
-        is_run = path.suffix == ".arrow"
+        if path.suffix == ".arrow":  # a run is but one file
+            yield from _groups_of_run(path, columns, n_skipped)
+            return
         with _readable(path):
-            file = (
-                pa.ipc.open_file(pa.memory_map(str(path)))
-                if is_run
-                else pq.ParquetFile(path, page_checksum_verification=True)
-            )
-        with file:
-            n = file.num_record_batches if isinstance(file, pa.RecordBatchFileReader) else file.num_row_groups
-            for i in range(n):
-                with _readable(path):
-                    if isinstance(file, pa.RecordBatchFileReader):
-                        table = pa.Table.from_batches([file.get_batch(i)]).select(columns)
-                        n_rows = table.num_rows
-                    else:
-                        n_rows = file.metadata.row_group(i).num_rows
-                        table = None if n_rows <= n_skipped else file.read_row_group(i, columns)
-                if n_rows > n_skipped and table is not None:
-                    yield table.slice(n_skipped)
-                n_skipped = max(0, n_skipped - n_rows)
+            facts = pq.read_metadata(path)
+        for i in range(facts.num_row_groups):
+            n_rows = facts.row_group(i).num_rows
+            if n_rows > n_skipped:
+                with _readable(path), pq.ParquetFile(path, metadata=facts, page_checksum_verification=True) as file:
+                    table = file.read_row_group(i, columns)
+                yield table.slice(n_skipped)
+            n_skipped = max(0, n_skipped - n_rows)
+
+
+def _groups_of_run(path: Path, columns: Sequence[str], n_skipped: int) -> Iterator[pa.Table]:
+    i, n = 0, 1
+    while i < n:
+        with _readable(path), pa.OSFile(str(path)) as source:
+            file = pa.ipc.open_file(source)
+            n = file.num_record_batches
+            if n_skipped:  # all batches but the last have as many rows as the first
+                n_rows = file.get_batch(0).num_rows
+                i, n_skipped = n_skipped // n_rows, n_skipped % n_rows
+            table = pa.Table.from_batches([file.get_batch(i)] if i < n else [], file.schema).select(columns)
+        yield table.slice(n_skipped)
+        i, n_skipped = i + 1, 0
 
 
 class _Merge:
