@@ -27,9 +27,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("schema", "votes", "images", "pages", "sky", "sources", "splits", "store", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("shards", "volunteers"),
-    ("cluster", "zooniverse"),
+    ("cluster", "finishing", "zooniverse"),
     ("auditing", "leaking", "mappings"),
-    ("builder", "simulator", "scoring"),
+    ("builder", "simulator", "scoring", "uniting"),
     ("learn",),
     ("demonstration",),
     ("__init__",),
@@ -194,7 +194,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
+VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train", "union")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
+    from gzoo.uniting import union
     from gzoo.votes import Votes, read_votes
     from gzoo.zooniverse import count
 
@@ -48,6 +49,7 @@ __all__ = [
     "summary",
     "train",
     "tree",
+    "union",
 ]
 __version__ = "0.1.0"
 
@@ -72,6 +74,7 @@ _HOME = {
     "summary": "summaries",
     "train": "learn.training",
     "tree": "campaign",
+    "union": "uniting",
 }
 
 

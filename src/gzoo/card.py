@@ -115,6 +115,65 @@ def _split_text(manifest: Mapping[str, object]) -> str:
     )
 
 
+def _origin_text(manifest: Mapping[str, object]) -> str:
+    """Where rows come from, and which were left out."""
+    dropped = cast("dict[str, int]", manifest["n_dropped"])
+    who = "The source tables of these datasets have" if "datasets" in manifest else "The source table has"
+    return f"{who} {manifest['n_rows_in_table']:,} rows. " + (
+        "Left out, each with its reason in `dropped.parquet`: "
+        + "; ".join(f"{reason} ({n:,})" for reason, n in dropped.items())
+        + "."
+        if dropped
+        else "None was left out."
+    )
+
+
+def _description(campaign: Campaign, manifest: Mapping[str, object]) -> str:
+    if "datasets" not in manifest:
+        return campaign.description
+    names = [f"`{name}`" for name in cast("dict[str, object]", manifest["datasets"])]
+    return (
+        f"The rows of {len(names)} {'datasets' if len(names) > 1 else 'dataset'} in one: {', '.join(names)}. The "
+        f"columns are those of {campaign.title} (`{campaign.name}`)."
+    )
+
+
+def _members_text(manifest: Mapping[str, object]) -> list[str]:
+    """The datasets of a union, with their numbers, and the galaxies that they share."""
+    if "datasets" not in manifest:
+        return []
+    counts = cast("dict[str, dict[str, int]]", manifest["datasets"])
+    same = cast("dict[str, int]", manifest["same_galaxies"])
+    columns = list(cast("dict[str, dict[str, int]]", manifest["splits"])["default"])
+    lines = [
+        "## Datasets",
+        "",
+        f"| dataset_name | {' | '.join(columns)} | together |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for name, n in counts.items():
+        numbers = [*(n.get(split, 0) for split in columns), sum(n.values())]
+        lines.append(f"| `{name}` | {' | '.join(f'{one:,}' for one in numbers)} |")
+    lines += [
+        "",
+        "A row is a galaxy of one of them. Questions that its campaign never asked have no votes: counts and totals 0, "
+        f"fractions NaN. {same['n_shared']:,} galaxies are in several of these datasets, and {same['n_repeated']:,} "
+        "several times in one (positions within 2 arcsec): `same_galaxies.parquet` lists their rows.",
+    ]
+    if same["n_across"]:
+        lines[-1] += (
+            f" **{same['n_across']:,} pairs of such rows are on two sides of the split**, for the datasets were split "
+            "each for itself."
+        )
+    for one in cast("list[dict[str, list[str]]]", manifest["inputs"]):
+        if one["not_collected"]:
+            names, questions = (
+                ", ".join(f"`{name}`" for name in one[key]) for key in ("dataset_names", "not_collected")
+            )
+            lines += ["", f"Of {names} the votes on {questions} are not known: zeros in its rows say nothing there."]
+    return [*lines, ""]
+
+
 def _picture_text(manifest: Mapping[str, object]) -> str:
     if not manifest["has_pictures"]:
         return "This dataset has votes alone, no pictures."
@@ -132,8 +191,8 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     questions = cast("dict[str, dict[str, int]]", manifest["questions"])
     not_collected = cast("list[str]", manifest["not_collected"])
     unknown = cast("list[str]", manifest["reach_not_known"])
-    dropped = cast("dict[str, int]", manifest["n_dropped"])
-    simulated = bool(manifest["is_simulated"])
+    not_asked = cast("list[str]", manifest.get("not_asked", []))
+    simulated, is_union = bool(manifest["is_simulated"]), "datasets" in manifest
     lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
     if simulated:
         lines += [
@@ -142,7 +201,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
             "",
         ]
     lines += [
-        campaign.description,
+        _description(campaign, manifest),
         "",
         "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: "
         + ("the picture, and " if manifest["has_pictures"] else "")
@@ -169,14 +228,8 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "",
         _split_text(manifest),
         "",
-        f"The source table has {manifest['n_rows_in_table']:,} rows. "
-        + (
-            "Left out, each with its reason in `dropped.parquet`: "
-            + "; ".join(f"{reason} ({n:,})" for reason, n in dropped.items())
-            + "."
-            if dropped
-            else "None was left out."
-        ),
+        *_members_text(manifest),
+        _origin_text(manifest),
         _picture_text(manifest),
         "",
         "## Questions and votes",
@@ -185,13 +238,15 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "|---|---|---|---|",
     ]
     for name, facts in questions.items():
-        galaxies = "not collected" if name in not_collected else f"{facts['n_galaxies']:,}"
+        why = "not asked" if name in not_asked else "not collected"
+        galaxies = why if name in not_collected else f"{facts['n_galaxies']:,}"
         lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
-    if not_collected:
+    lost = [name for name in not_collected if name not in not_asked]
+    if lost:
         lines += [
             "",
-            "**Not collected:** the source table has no counts for "
-            + ", ".join(f"`{name}`" for name in not_collected)
+            f"**Not collected:** {'no source table has' if is_union else 'the source table has no'} counts for "
+            + ", ".join(f"`{name}`" for name in lost)
             + ". Zeros in their columns mean that nothing is known, not that nobody was asked.",
         ]
     if unknown:

@@ -397,6 +397,34 @@ def build(
 
 
 @app.command()
+def union(
+    campaign: Campaign,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False),
+    ],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one dataset folder of several, with the columns of all campaigns of a union such as gz_evo."""
+    from gzoo.uniting import union as run
+
+    with _progress() as say:
+        made = run(campaign, folders, out=out, overwrite=overwrite, progress=say)
+    parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
+    _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} rows ({parts}).")
+    _say(f"Of these: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
+    same = made.folder / "same_galaxies.parquet"
+    _say(f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one; see {same}.")
+    if made.n_across:
+        _say(f"Mind: {made.n_across:,} pairs of rows of one galaxy are on two sides of the split. See `gzoo leaks`.")
+    if made.n_dropped:
+        lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
+        _say(f"The datasets left out of their sources, as {made.folder / 'dropped.parquet'} repeats: {lost}.")
+    _say(f"Next: gzoo leaks {made.folder}")
+
+
+@app.command()
 def leaks(
     folders: Annotated[
         list[Path], typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False)

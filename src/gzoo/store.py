@@ -7,6 +7,7 @@ remembers which command began it, so that the same command goes on where it stop
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, GZooError, InputError, MissingError, OccupiedError, WriteError
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
@@ -136,6 +137,35 @@ def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def told(out: Path) -> Generator[None]:
+    """Trouble with the disk that a dataset is written to, in plain words.
+
+    Raises:
+        WriteError: The disk is full or does not let itself be written to.
+    """
+    try:
+        yield
+    except GZooError:
+        raise
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EROFS: "the disk can only be read",
+            errno.EACCES: "it may not be written to",
+            errno.EPERM: "it may not be written to",
+        }
+        known = reasons.get(error.errno or 0)
+        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
+            known = reasons[errno.ENOSPC]
+        raise WriteError(
+            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
+            "A folder that can be written to, with room for the dataset.",
+            "Mend that, and give the same command again: it goes on where it was.",
+        ) from error
 
 
 @contextlib.contextmanager
