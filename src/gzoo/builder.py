@@ -633,8 +633,8 @@ def _finish(
     tiny = {split: _write_tiny(partial, made, split) for split in made.splits}
     dropped = pl.concat([_lost(partial / store.WORK), made.unusable()])
     dropped = dropped.sort("row", "picture", "reason", "detail", nulls_last=True)
-    with store.write_parquet(partial / "dropped.parquet", _dropped_arrow()) as writer:
-        writer.write_table(dropped.to_arrow().cast(_dropped_arrow()))
+    with store.write_parquet(partial / "dropped.parquet", DROPPED_ARROW) as writer:
+        writer.write_table(dropped.to_arrow().cast(DROPPED_ARROW))
     sizes: set[tuple[int, int]] = set()
     if job.sources:
         sizes = _write_pictures(partial / "pictures.parquet", made)
@@ -689,12 +689,17 @@ def _picture_bytes(made: _Made, split: str) -> int:
     return sum(int(made.good(number)["bytes"].sum()) for number in made.numbers(split))
 
 
+def n_tiny(n_all: int) -> int:
+    """How many rows of a split config `tiny` has."""
+    return min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+
+
 def _write_tiny(partial: Path, made: _Made, split: str) -> tuple[int, int]:
     """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and picture bytes."""
     names = made.names()
     numbers = made.numbers(split)
     n_all = sum(made.n_of(number) for number in numbers)
-    n = n_left = min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+    n = n_left = n_tiny(n_all)
     groups: list[tuple[Path, int, int]] = []  # the file, its row group, and how many of its rows
     sizes: list[int] = []
     n_bytes = 0
@@ -736,6 +741,7 @@ def _contiguous(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays([*column.chunks, pa.array([], column.type)])
 
 
+DROPPED_ARROW = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
 PICTURES_ARROW = pa.schema(
     [
         *((name, pa.string()) for name in ("id_str", "dataset_name", "picture", "source", "sha256", "source_sha256")),
@@ -790,10 +796,6 @@ def _remove(work: Path) -> None:
         work.replace(gone)
     if gone.exists():
         shutil.rmtree(gone)
-
-
-def _dropped_arrow() -> pa.Schema:
-    return pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
 
 
 def _counted(series: pl.Series) -> dict[str, int]:
