@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "zooniverse"),
     ("auditing", "leaking", "mappings"),
     ("builder", "simulator", "scoring"),
-    ("learn",),
+    ("checking", "learn"),
     ("demonstration",),
     ("__init__",),
     ("cli",),
@@ -194,7 +194,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
+VERBS = ("audit", "build", "check", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
 
 
 @pytest.mark.parametrize("verb", VERBS)

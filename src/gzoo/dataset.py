@@ -230,7 +230,7 @@ def _recognised(folder: Path, shard: Path) -> Campaign:
 
 def recognised(columns: Set[str]) -> Campaign | None:
     """The campaign whose published dataset has such columns: of several the one with most."""
-    fitting = [one for one in campaigns_of.campaigns() if columns.issuperset(one.carried.columns)]
+    fitting = [one for one in campaigns_of.campaigns() if columns >= set(one.carried.columns)]
     return max(fitting, key=lambda one: len(one.carried.columns)) if "id_str" in columns and fitting else None
 
 
