@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "finishing", "zooniverse"),
     ("auditing", "leaking", "mappings"),
     ("builder", "simulator", "scoring", "uniting"),
-    ("learn",),
+    ("checking", "learn"),
     ("demonstration",),
     ("__init__",),
     ("cli",),
@@ -194,7 +194,20 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train", "union")
+VERBS = (
+    "audit",
+    "build",
+    "check",
+    "count",
+    "demo",
+    "leaks",
+    "mapping",
+    "predict",
+    "score",
+    "simulate",
+    "train",
+    "union",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)

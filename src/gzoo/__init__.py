@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gzoo.auditing import audit
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
+    from gzoo.checking import check
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
@@ -36,6 +37,7 @@ __all__ = [
     "audit",
     "build",
     "campaigns",
+    "check",
     "count",
     "demo",
     "leaks",
@@ -61,6 +63,7 @@ _HOME = {
     "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
+    "check": "checking",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",

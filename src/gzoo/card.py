@@ -25,11 +25,24 @@ def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> st
         manifest: Its manifest, the list of files not needed.
         folder: Where its shards lie.
     """
-    header = yaml.safe_dump(_header(campaign, manifest, folder), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{header}---\n\n{_body(campaign, manifest)}"
+    splits = cast("dict[str, dict[str, int]]", manifest["splits"])
+    n_bytes = {
+        config: sum(path.stat().st_size for split in names for path in store.shards(folder, split, config))
+        for config, names in splits.items()
+    }
+    facts = header(campaign, manifest, n_bytes)
+    header_text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{header_text}---\n\n{_body(campaign, manifest)}"
 
 
-def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> dict[str, object]:
+def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[str, int]) -> dict[str, object]:
+    """What the card's YAML says.
+
+    Args:
+        campaign: Whose dataset it is.
+        manifest: Its manifest, the list of files not needed.
+        n_bytes: Size of the shards of each config.
+    """
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
     picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
     row = _record(campaign, manifest)
@@ -37,7 +50,6 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
     row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in fields)
     infos: list[dict[str, object]] = []
     for config, splits in counts.items():
-        files = [path for split in splits for path in store.shards(folder, split, config)]
         listed = [
             {"name": split, "num_bytes": picture_bytes[config][split] + n * row_bytes, "num_examples": n}
             for split, n in splits.items()
@@ -47,7 +59,7 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
                 "config_name": config,
                 "features": row.card_features(),  # made anew, so that YAML writes no alias
                 "splits": listed,
-                "download_size": sum(path.stat().st_size for path in files),
+                "download_size": n_bytes[config],
                 "dataset_size": sum(cast(int, one["num_bytes"]) for one in listed),
             }
         )
@@ -186,9 +198,29 @@ def _picture_text(manifest: Mapping[str, object]) -> str:
     )
 
 
-def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
+def split_rows(manifest: Mapping[str, object]) -> list[str]:
+    """The card's table of how many rows each split has."""
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
-    questions = cast("dict[str, dict[str, int]]", manifest["questions"])
+    lines = ["| config | " + " | ".join(counts["default"]) + " |", "|---" * (1 + len(counts["default"])) + "|"]
+    lines += [
+        f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |" for config, splits in counts.items()
+    ]
+    return lines
+
+
+def question_rows(manifest: Mapping[str, object]) -> list[str]:
+    """The card's table of the votes on each question."""
+    not_collected = cast("list[str]", manifest["not_collected"])
+    lines = ["| question | galaxies asked | votes | rows with more votes than the tree allows |", "|---|---|---|---|"]
+    not_asked = cast("list[str]", manifest.get("not_asked", []))
+    for name, facts in cast("dict[str, dict[str, int]]", manifest["questions"]).items():
+        why = "not asked" if name in not_asked else "not collected"
+        galaxies = why if name in not_collected else f"{facts['n_galaxies']:,}"
+        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
+    return lines
+
+
+def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     not_collected = cast("list[str]", manifest["not_collected"])
     unknown = cast("list[str]", manifest["reach_not_known"])
     not_asked = cast("list[str]", manifest.get("not_asked", []))
@@ -219,12 +251,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "",
         "## Splits",
         "",
-        "| config | " + " | ".join(counts["default"]) + " |",
-        "|---" * (1 + len(counts["default"])) + "|",
-    ]
-    for config, splits in counts.items():
-        lines.append(f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |")
-    lines += [
+        *split_rows(manifest),
         "",
         _split_text(manifest),
         "",
@@ -234,13 +261,8 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "",
         "## Questions and votes",
         "",
-        "| question | galaxies asked | votes | rows with more votes than the tree allows |",
-        "|---|---|---|---|",
+        *question_rows(manifest),
     ]
-    for name, facts in questions.items():
-        why = "not asked" if name in not_asked else "not collected"
-        galaxies = why if name in not_collected else f"{facts['n_galaxies']:,}"
-        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
     lost = [name for name in not_collected if name not in not_asked]
     if lost:
         lines += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -222,15 +222,20 @@ def open_dataset(folder: Path | str) -> Dataset:
 
 
 def _recognised(folder: Path, shard: Path) -> Campaign:
-    columns = _columns(shard)
-    fitting = [one for one in campaigns_of.campaigns() if columns.issuperset(one.carried.columns)]
-    if "id_str" not in columns or not fitting:
+    campaign = recognised(_columns(shard))
+    if campaign is None:
         raise DatasetError(
             f"{folder} has no manifest, and its columns are no campaign's.",
             "A folder made by `gzoo build`, or a copy of a published dataset with id_str.",
             "Build it with `gzoo build`.",
         )
-    return max(fitting, key=lambda one: len(one.carried.columns))
+    return campaign
+
+
+def recognised(columns: Set[str]) -> Campaign | None:
+    """The campaign whose published dataset has such columns: of several the one with most."""
+    fitting = [one for one in campaigns_of.campaigns() if columns >= set(one.carried.columns)]
+    return max(fitting, key=lambda one: len(one.carried.columns)) if "id_str" in columns and fitting else None
 
 
 def _columns(shard: Path) -> set[str]:

@@ -157,12 +157,17 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
     }
 
 
+def n_tiny(n_all: int) -> int:
+    """How many rows of a split config `tiny` has."""
+    return min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+
+
 def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
     """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and picture bytes."""
     folder, schema, names = made.job.folder, made.job.record.arrow(), made.names()
     numbers = made.numbers(split)
     n_all = sum(made.n_of(number) for number in numbers)
-    n = n_left = min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+    n = n_left = n_tiny(n_all)
     groups: list[tuple[Path, int, int]] = []  # the file, its row group, and how many of its rows
     sizes: list[int] = []
     for number in numbers:

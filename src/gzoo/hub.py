@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gzoo.errors import HubError
+from gzoo.errors import HubError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,24 @@ def load_dataset(
             "A dataset that exists, that you may read, and a network.",
             f"See https://huggingface.co/datasets/{repository}; for a gated one ask there and run `hf auth login`. "
             "Without a network, load a folder, or make simulated data with `gzoo simulate`.",
+        ) from error
+
+
+def card_facts(text: str) -> dict[str, object]:
+    """What the YAML at the head of a dataset card says, as the Hub reads it; nothing is sent.
+
+    Raises:
+        InputError: There is no YAML, or the Hub could not read it.
+    """
+    from huggingface_hub import DatasetCard
+
+    if not text.startswith("---"):
+        raise InputError("The card has no YAML.", "A first line of ---, and facts behind it.", "Write it again.")
+    try:
+        return DatasetCard(text).data.to_dict()
+    except Exception as error:  # of the client, of its YAML library, or of Python where it is nested too deeply
+        raise InputError(
+            f"The card's YAML cannot be read: {_said(error)}.", "YAML that the Hub reads.", "Write it again."
         ) from error
 
 

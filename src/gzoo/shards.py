@@ -8,6 +8,7 @@ time and nothing else.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from PIL import Image
 
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
@@ -32,7 +35,7 @@ from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
 ROWS_IN_BLOCK = 10_000  # whose labels are made at once
-_PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
+PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
     "source_sha256": pl.String,
@@ -120,6 +123,8 @@ class Job(Layout):
         return VoteStore(self.folder / store.WORK, campaign_of(self.campaign).tree, self.collected)
 
 
+_Task = TypeVar("_Task")
+_Done = TypeVar("_Done")
 _Counts = npt.NDArray[np.int32]
 
 
@@ -331,20 +336,26 @@ def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Pict
     """Each row's picture in turn, read and checked a little ahead."""
     wanted = list(zip(rows["source"], rows["image"], strict=True))
     stretch = campaign_of(job.campaign).stretch
-    tasks = (wanted[i : i + _PICTURES_IN_TASK] for i in range(0, len(wanted), _PICTURES_IN_TASK))
+    tasks = (wanted[i : i + PICTURES_IN_TASK] for i in range(0, len(wanted), PICTURES_IN_TASK))
 
     def work(task: Sequence[tuple[int, str]]) -> list[_Picture]:
         return [_checked(job, stretch, source, name) for source, name in task]
 
-    with ThreadPoolExecutor(threads) as pool:
+    for done in in_turn(work, tasks, threads):
+        yield from done
+
+
+def in_turn(work: Callable[[_Task], _Done], tasks: Iterator[_Task], threads: int) -> Iterator[_Done]:
+    """What threads make of tasks that deal with pictures, in their order; they are taken up a little ahead."""
+    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            waiting: deque[Future[list[_Picture]]] = deque(
-                pool.submit(work, task) for task in islice(tasks, 2 * threads + 2)
-            )
+            waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, 2 * threads + 2))
             while waiting:
                 done = waiting.popleft().result()
                 waiting.extend(pool.submit(work, task) for task in islice(tasks, 1))
-                yield from done
+                yield done
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -24,6 +24,7 @@ from gzoo.errors import DatasetError, GZooError, InputError, MissingError, Occup
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
+OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
 WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
 ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
@@ -91,7 +92,12 @@ def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file that is whole or not there; the same value gives the same bytes."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """The one way in which gzoo writes a JSON value to a file."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -303,7 +309,7 @@ def open_folder(folder: Path) -> dict[str, object]:
 def write_manifest(
     folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
 ) -> None:
-    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder.
+    """Write `manifest.json`: the facts given, sha256 and size of every file of the folder, and its own digest.
 
     Args:
         folder: The dataset folder.
@@ -319,4 +325,5 @@ def write_manifest(
         if name not in {BEGUN, MANIFEST} and not name.startswith(f"{WORK}/")
     }
     key, value = SIGNS["dataset"]
-    write_json(folder / MANIFEST, {key: value, **facts, "files": listed})
+    manifest = {key: value, **facts, "files": listed}
+    write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
