@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -25,7 +26,7 @@ from gzoo.clicks import Ingest
 from gzoo.errors import InputError, MissingError, TableError
 from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, settle, write_dropped, write_frame
 from gzoo.images import SUFFIXES
-from gzoo.shards import Job, Shard, write_shard
+from gzoo.shards import Job, Shard, write_rows
 from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
@@ -488,8 +489,15 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
             job, missing, scheduler=scheduler, workers=workers, done=lambda number: report(sizes[number])
         )
         return
-    for number in missing:
-        write_shard(job, number, os.cpu_count() or 1, report)
+    with ThreadPoolExecutor(1) as closer:
+        closing: Future[None] | None = None
+        for number in missing:
+            close = write_rows(job, number, os.cpu_count() or 1, report)
+            if closing:
+                closing.result()
+            closing = closer.submit(close)
+        if closing:
+            closing.result()
 
 
 @dataclass(frozen=True)

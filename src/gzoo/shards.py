@@ -160,21 +160,29 @@ Report = Callable[[int], None]
 """Called with the number of rows that were dealt with since it was last called."""
 
 
-def write_shard(job: Job, number: int, threads: int = 1, report: Report | None = None) -> None:
-    """Write a shard and what was found in doing so, unless that is done.
+def write_shard(job: Job, number: int) -> None:
+    """Write a shard and what was found in doing so, unless that is done."""
+    if not job.facts_path(number).is_file():
+        write_rows(job, number)()
+
+
+def write_rows(job: Job, number: int, threads: int = 1, report: Report | None = None) -> Callable[[], None]:
+    """Write the rows of a shard.
 
     Args:
         job: All shards.
         number: Which one.
         threads: How many threads read and check pictures.
         report: Called as the work goes on.
+
+    Returns:
+        What is left to do, while the next shard may be begun: wait for the disk, digest the file, and write what was
+        found; with that the shard is done.
     """
-    if job.facts_path(number).is_file():
-        return
     rows = job.plan(number)
     said, record = _Labels(job, rows), job.record.arrow()
     found: list[tuple[str, str, int, int, int, str]] = []
-    with store.write_parquet(job.shard_path(number), record) as writer:
+    with store.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
         for places, images in _groups(job, rows, found, threads, report):
             batch = said.of(places)
             columns = [
@@ -182,12 +190,18 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
                 *batch.columns,
             ]
             writer.write_batch(pa.record_batch(columns, schema=record))
-    tally = _tally(job, rows["place"], [not problem for *_, problem in found])
-    if job.sources:
-        table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
-        with store.whole_file(job.pictures_path(number)) as file:
-            table.write_parquet(file)
-    write_facts(job, number, tally)
+    places_of_votes = rows["place"]
+
+    def close() -> None:
+        store.flush(job.shard_path(number))
+        tally = _tally(job, places_of_votes, [not problem for *_, problem in found])
+        if job.sources:
+            table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
+            with store.whole_file(job.pictures_path(number)) as file:
+                table.write_parquet(file)
+        write_facts(job, number, tally)
+
+    return close
 
 
 def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> Tally:

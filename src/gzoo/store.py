@@ -118,8 +118,10 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
+def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> Generator[pq.ParquetWriter]:
     """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
+
+    `is_flushed` as in `whole_file`.
 
     Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
     stand in groups so small that zstd takes its time and saves nothing.
@@ -137,12 +139,18 @@ def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
     try:
         with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
             yield writer
-        with name.open("rb") as file:
-            os.fsync(file.fileno())
+        if is_flushed:
+            flush(name)
         name.replace(path)
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
