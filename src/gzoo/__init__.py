@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
     from gzoo.checking import check
+    from gzoo.citing import cite
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
@@ -38,6 +39,7 @@ __all__ = [
     "build",
     "campaigns",
     "check",
+    "cite",
     "count",
     "demo",
     "leaks",
@@ -64,6 +66,7 @@ _HOME = {
     "build": "builder",
     "campaigns": "campaign",
     "check": "checking",
+    "cite": "citing",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",

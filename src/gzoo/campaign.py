@@ -129,9 +129,10 @@ class Paper:
         >>> campaign("gz2").papers[0].reference.startswith("Willett")
         True
         """
+        authors = ", ".join("et al." if author == "others" else author for author in self.authors)
         where = " ".join(part for part in (self.journal, self.volume, self.pages.replace("--", "-")) if part)
         link = f"doi:{self.doi}" if self.doi else f"arXiv:{self.arxiv}" if self.arxiv else ""
-        return ". ".join(part for part in (f"{', '.join(self.authors)} ({self.year})", self.title, where, link) if part)
+        return ". ".join(part for part in (f"{authors} ({self.year})", self.title, where, link) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,20 @@ def tree(
 
 
 @app.command()
+def cite(
+    names: Annotated[list[str], typer.Argument(help="Campaigns; gzoo for the software.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="bibtex or text.")] = "bibtex",
+) -> None:
+    """Print what to cite for campaigns: their papers, surveys and datasets."""
+    from gzoo.citing import SOFTWARE
+    from gzoo.citing import cite as run
+
+    print(run(*names, format=format))
+    if SOFTWARE not in names:
+        _say(f"gzoo itself is cited with `gzoo cite {SOFTWARE}`.")
+
+
+@app.command()
 def simulate(
     campaign: Campaign,
     out: Out,
