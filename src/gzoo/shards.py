@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -198,6 +198,48 @@ def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> Tally:
     return tally
 
 
+class Spread:
+    """How many galaxies have how many votes on each question."""
+
+    def __init__(self, n_questions: int) -> None:
+        self._galaxies: list[Counter[int]] = [Counter() for _ in range(n_questions)]
+
+    def add(self, totals: IntArray) -> None:
+        """Count some rows: people who answered each question, shape (galaxy, question)."""
+        for counter, column in zip(self._galaxies, totals.T, strict=True):
+            values, galaxies = np.unique(column[column > 0], return_counts=True)
+            counter.update(dict(zip(values.tolist(), galaxies.tolist(), strict=True)))
+
+    def merge(self, question: int, pairs: Sequence[Sequence[int]]) -> None:
+        """Add what was counted before; see `pairs`."""
+        for n_votes, galaxies in pairs:
+            self._galaxies[question][n_votes] += galaxies
+
+    def pairs(self, question: int) -> list[list[int]]:
+        """Numbers of votes that occur, and of how many galaxies each is."""
+        return [[n_votes, galaxies] for n_votes, galaxies in sorted(self._galaxies[question].items())]
+
+    def n_with(self, question: int, least: int) -> int:
+        """Galaxies with at least so many votes on a question."""
+        return sum(galaxies for n_votes, galaxies in self._galaxies[question].items() if n_votes >= least)
+
+    def median(self, question: int) -> int:
+        """Votes that half of the galaxies asked have at most; the lower of the two in the middle, 0 of none.
+
+        >>> spread = Spread(1)
+        >>> spread.add(np.array([[0], [4], [1], [9]]))
+        >>> spread.median(0), spread.n_with(0, 5)
+        (4, 1)
+        """
+        pairs = self.pairs(question)
+        middle, passed = (sum(galaxies for _, galaxies in pairs) + 1) // 2, 0
+        for n_votes, galaxies in pairs:
+            passed += galaxies
+            if passed >= middle:
+                return n_votes
+        return 0
+
+
 class Tally:
     """Votes per question, summed over rows."""
 
@@ -205,6 +247,7 @@ class Tally:
         self.n_rows = self.n_breaking = 0
         self._tree = tree
         self._sums = np.zeros((3, len(tree.questions)), np.int64)
+        self._spread = Spread(len(tree.questions))
 
     def add(self, votes: Votes) -> None:
         """Count some rows."""
@@ -212,10 +255,15 @@ class Tally:
         self.n_rows += len(votes)
         self.n_breaking += int(breaks.any(axis=1).sum())
         self._sums += [votes.totals.sum(axis=0), (votes.totals > 0).sum(axis=0), breaks.sum(axis=0)]
+        self._spread.add(votes.totals)
 
     def questions(self) -> dict[str, list[int]]:
         """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
         return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
+
+    def spread(self) -> dict[str, list[list[int]]]:
+        """Question -> numbers of votes that occur, and of how many galaxies each is."""
+        return {one.name: self._spread.pairs(i) for i, one in enumerate(self._tree.questions)}
 
 
 def write_facts(layout: Layout, number: int, tally: Tally) -> None:
@@ -225,6 +273,7 @@ def write_facts(layout: Layout, number: int, tally: Tally) -> None:
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
         "questions": tally.questions(),
+        "spread": tally.spread(),
         "file": {"sha256": store.sha256(path), "bytes": path.stat().st_size},
     }
     store.write_json(layout.facts_path(number), facts)
