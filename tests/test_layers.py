@@ -23,8 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
-    ("columns", "tables", "wording"),
-    ("schema", "votes", "images", "pages", "sky", "sources", "splits", "store", "hub", "gates"),
+    ("columns", "store", "tables", "wording"),
+    ("schema", "votes", "images", "pages", "sky", "sources", "splits", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("shards", "volunteers"),
     ("cluster", "zooniverse"),
@@ -194,7 +194,7 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
+VERBS = ("access", "audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
 
 
 @pytest.mark.parametrize("verb", VERBS)
