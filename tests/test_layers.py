@@ -23,8 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
-    ("columns", "tables", "wording"),
-    ("citing", "schema", "votes", "images", "pages", "sky", "sources", "splits", "store", "hub", "gates"),
+    ("columns", "store", "tables", "wording"),
+    ("citing", "schema", "votes", "images", "pages", "sky", "sources", "splits", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("croissant", "shards", "volunteers"),
     ("cluster", "finishing", "zooniverse"),
@@ -195,6 +195,7 @@ except SystemExit as end:
 
 # Parameters of a function that its command leaves at their defaults.
 VERBS = (
+    "access",
     "audit",
     "build",
     "check",

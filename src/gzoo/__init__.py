@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
+    from gzoo.hub import access
     from gzoo.leaking import leaks
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
@@ -35,6 +36,7 @@ __all__ = [
     "Question",
     "Tree",
     "Votes",
+    "access",
     "audit",
     "build",
     "campaigns",
@@ -62,6 +64,7 @@ _HOME = {
     "Question": "trees",
     "Tree": "trees",
     "Votes": "votes",
+    "access": "hub",
     "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
