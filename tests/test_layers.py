@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("auditing", "leaking", "mappings"),
     ("builder", "simulator", "scoring", "uniting"),
     ("checking", "learn"),
-    ("demonstration",),
+    ("demonstration", "publishing"),
     ("__init__",),
     ("cli",),
 )
@@ -205,6 +205,7 @@ VERBS = (
     "leaks",
     "mapping",
     "predict",
+    "publish",
     "score",
     "simulate",
     "train",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
+    from gzoo.publishing import publish
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
@@ -49,6 +50,7 @@ __all__ = [
     "mapping",
     "open_dataset",
     "predict",
+    "publish",
     "read_votes",
     "score",
     "simulate",
@@ -77,6 +79,7 @@ _HOME = {
     "mapping": "mappings",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
+    "publish": "publishing",
     "read_votes": "votes",
     "score": "scoring.metrics",
     "simulate": "simulator",

@@ -705,6 +705,59 @@ def score(
 
 
 @app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder, or a run folder: a model.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hub; made if need be.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Let only its owners see it.")] = False,
+    gated: Annotated[
+        str | None,
+        typer.Option("--gated", help="auto or manual: readers have to ask, and are let in at once or by you."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name for this version, such as v1.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Of a model: address of the source of its training.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Put a dataset or a model on the Hub: checked before, verified after, only what changed."""
+    from gzoo.publishing import publish as run
+
+    with _progress() as say:
+        made = run(
+            folder,
+            repository,
+            private=private,
+            gated=gated,
+            tag=tag,
+            source=source,
+            dry_run=dry_run,
+            progress=say,
+        )
+    if made.is_simulated:
+        _say(f"SIMULATED: no telescope and no person was involved. The card of {repository} says so.")
+    what = f"{len(made.sent):,} files ({made.n_bytes:,} bytes); {made.n_kept:,} are there already"
+    removed = f"; {len(made.removed):,} of an earlier version {{}}removed: {', '.join(made.removed[:5])}"
+    tagged = f", tag {made.tag}" if made.tag else ""
+    if made.is_dry:
+        where = f"the new {made.kind}" if made.is_new else f"{made.kind}"
+        _say(f"Nothing was sent. To {where} {repository} would go {what}{removed.format('') if made.removed else ''}.")
+        for name in made.sent:
+            _say(f"  {name}")
+        return
+    if made.sent or made.removed:
+        gone = removed.format("") if made.removed else ""
+        _say(f"Made commit {made.commit} of {made.kind} {repository}{tagged}: sent {what}{gone}.")
+    else:
+        _say(f"Nothing was sent: {made.kind} {repository} is the same already, commit {made.commit}{tagged}.")
+    _say("Every file there has the sha256 that it has here.")
+    _say(f"Its page: {made.page}")
+    if made.kind == "dataset":
+        _say(f"Next: gzoo access {repository}")
+    else:
+        _say(f"Next: python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\"")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("gzoo-demo"),
     n: Annotated[int, typer.Option("--n", help="Galaxies to simulate.")] = 1500,

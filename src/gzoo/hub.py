@@ -8,11 +8,13 @@ where there is one: what differs is removed. A name such as `main` is tied to a 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gzoo import store
 from gzoo.campaign import campaign, names
-from gzoo.errors import AccessError, DatasetError, HubError, InputError, MissingError
+from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, MissingError
 
 if TYPE_CHECKING:
     import datasets
@@ -299,6 +301,319 @@ def pretrained_weights(encoder: str) -> tuple[str, Mapping[str, str]]:
     return path, {"repository": str(repository), "commit": commit, "licence": str(config.license or "unknown")}
 
 
+# Giving
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was given to the Hub.
+
+    Attributes:
+        repository: `owner/name`.
+        page: Where to look at it.
+        commit: The commit that holds it; "" where nothing was made yet.
+        is_new: Whether the repository is new.
+        sent: Files that were sent, in order.
+        n_bytes: How many bytes they are.
+        n_kept: Files that were there already.
+        removed: Files of an earlier version that were removed.
+        tag: The commit's tag, or "".
+    """
+
+    repository: str
+    page: str
+    commit: str
+    is_new: bool
+    sent: tuple[str, ...]
+    n_bytes: int
+    n_kept: int
+    removed: tuple[str, ...]
+    tag: str
+
+
+def page_of(repository: str, kind: str) -> str:
+    """The page of a repository on the Hub."""
+    return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
+
+
+def give(
+    files: Mapping[str, Path],
+    digests: Mapping[str, str],
+    repository: str,
+    *,
+    kind: str,
+    owned: str,
+    private: bool = False,
+    gated: str | None = None,
+    tag: str | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Sent:
+    """Files in a repository of the Hub, in one commit, and verified there.
+
+    What the Hub has already is not sent again: large files are known by their sha256 as soon as each of them has
+    arrived, so that a call that was stopped goes on where it was. A repository is made, closed or gated before anything
+    is sent. What was sent is read back and compared; the rest is compared by what the Hub lists.
+
+    Args:
+        files: Name in the repository -> the file.
+        digests: Sha256 of each.
+        repository: `owner/name`.
+        kind: "dataset" or "model".
+        owned: Regular expression of the names that are ours to remove where `files` lacks them.
+        private: Let only the owners see it.
+        gated: "auto" or "manual": who wants to read it has to ask.
+        tag: Name for the commit.
+        dry_run: Send nothing, and say what would be.
+        progress: Called as (stage, bytes done, bytes).
+
+    Raises:
+        AccessError: Nobody is logged in, the login is wrong, or may not write there.
+        HubError: The Hub cannot be reached, or has something else than what was sent.
+        InputError: A file is another than `digests` say, or the tag names another commit.
+    """
+    gift = _Gift(files, digests, repository, kind, owned, progress or _silent)
+    try:
+        return gift.give(private=private, gated=gated, tag=tag, dry_run=dry_run)
+    except (GZooError, OSError) as error:
+        if isinstance(error, GZooError) or type(error).__module__ == "builtins":
+            raise
+        raise _unwelcome(error, repository) from None
+    except Exception as error:  # the client's HTTP library has errors of its own, of no public family
+        raise _unwelcome(error, repository) from None
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _unwelcome(error: Exception, repository: str) -> HubError:
+    """What an error of the client comes to, where something is to be written."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        status, token = error.response.status_code, get_token()
+        if status in {401, 403} and token and _is_wrong(token):
+            return _not_logged_in("login wrong", "The Hub does not know your login: its token is wrong, or withdrawn.")
+        if status in {401, 403, 404}:
+            return AccessError(
+                f"You may not write to '{repository}' on the Hub.",
+                "A repository of your own or of your organisation, and a token with the right to write.",
+                "Check the name, and run `hf auth login` with such a token.",
+                exit_code=EXIT_CODES["refused"],
+                state="refused",
+            )
+    return HubError(
+        f"'{repository}' could not be written to: {_said(error)}",
+        "A network, and a Hub that answers.",
+        "Give the same command again: what has arrived is not sent again.",
+    )
+
+
+def _not_logged_in(state: str, says: str) -> AccessError:
+    return AccessError(
+        says,
+        "A token with the right to write.",
+        "Run `hf auth login`.",
+        exit_code=EXIT_CODES[state],
+        state=state,
+    )
+
+
+@contextlib.contextmanager
+def _without_bars() -> Generator[None]:
+    """Without the client's progress bars, where gzoo shows its own."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    was_quiet = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_quiet:
+            enable_progress_bars()
+
+
+@dataclass(frozen=True, slots=True)
+class _Gift:
+    """Files on their way into a repository."""
+
+    files: Mapping[str, Path]
+    digests: Mapping[str, str]
+    repository: str
+    kind: str
+    owned: str
+    say: Progress
+
+    def give(self, *, private: bool, gated: str | None, tag: str | None, dry_run: bool) -> Sent:
+        from huggingface_hub import HfApi, get_token
+
+        if not get_token():
+            raise _not_logged_in("login missing", "You are not logged in to the Hub.")
+        _patiently(lambda: bool(HfApi().whoami()), self.repository)
+        head = self._head()
+        is_new = not head
+        tagged = self._tagged(tag) if tag and head else ""
+        if dry_run:
+            wanted, gone = self._differences(head)
+            return self._said(head, is_new, wanted, gone, tag)
+        if is_new:
+            _patiently(
+                lambda: HfApi().create_repo(self.repository, repo_type=self.kind, private=private, exist_ok=True),
+                self.repository,
+            )
+            head = self._head()
+        settings: dict[str, Any] = {**({"private": True} if private else {}), **({"gated": gated} if gated else {})}
+        if settings:
+            _patiently(
+                lambda: HfApi().update_repo_settings(self.repository, repo_type=self.kind, **settings), self.repository
+            )
+        wanted, gone = self._differences(head)
+        if tagged and (tagged != head or wanted or gone):
+            raise InputError(
+                f"'{self.repository}' has a tag '{tag}' already, for commit {tagged}.",
+                "A tag that is not taken: whoever loads it must always get the same.",
+                "Choose another --tag.",
+            )
+        with _without_bars():
+            head = self._commit(head, wanted, gone)
+            self._verify(head, wanted)
+        if tag and not tagged:
+            _patiently(
+                lambda: HfApi().create_tag(self.repository, tag=tag, revision=head, repo_type=self.kind, exist_ok=True),
+                self.repository,
+            )
+            if self._tagged(tag) != head:
+                raise HubError(f"The tag '{tag}' of '{self.repository}' names another commit than {head}.")
+        return self._said(head, is_new, wanted, gone, tag)
+
+    def _said(self, head: str, is_new: bool, wanted: list[str], gone: list[str], tag: str | None) -> Sent:
+        return Sent(
+            repository=self.repository,
+            page=page_of(self.repository, self.kind),
+            commit=head,
+            is_new=is_new,
+            sent=tuple(wanted),
+            n_bytes=sum(self.files[name].stat().st_size for name in wanted),
+            n_kept=len(self.files) - len(wanted),
+            removed=tuple(gone),
+            tag=tag or "",
+        )
+
+    def _head(self) -> str:
+        """The newest commit, or "" where there is no such repository."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            info = _patiently(lambda: HfApi().repo_info(self.repository, repo_type=self.kind), self.repository)
+        except RepositoryNotFoundError:
+            return ""
+        return str(info.sha)
+
+    def _tagged(self, tag: str) -> str:
+        """The commit that a tag names, or ""."""
+        from huggingface_hub import HfApi
+
+        refs = _patiently(lambda: HfApi().list_repo_refs(self.repository, repo_type=self.kind), self.repository)
+        return next((str(one.target_commit) for one in refs.tags if one.name == tag), "")
+
+    def _differences(self, commit: str) -> tuple[list[str], list[str]]:
+        """Files to send, and files to remove."""
+        entries = _listing(self.repository, commit, self.kind) if commit else {}
+        wanted = [name for name in sorted(self.files) if name not in entries or not self._is_same(entries[name])]
+        gone = [name for name in sorted(entries) if name not in self.files and re.fullmatch(self.owned, name)]
+        return wanted, gone
+
+    def _is_same(self, entry: _Entry) -> bool:
+        """Whether the Hub lists a file as it is here."""
+        if entry.sha256:
+            return entry.sha256 == self.digests[entry.path]
+        return entry.is_of(self.files[entry.path])
+
+    def _commit(self, head: str, wanted: list[str], gone: list[str]) -> str:
+        """The commit that holds all files."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+        if not wanted and not gone:
+            return head
+        total, done = sum(self.files[name].stat().st_size for name in wanted), 0
+        additions: list[CommitOperationAdd] = []
+        for name in wanted:
+            self.say("sending", done, total)
+            addition = CommitOperationAdd(name, str(self.files[name]))
+            if addition.upload_info.sha256.hex() != self.digests[name]:
+                raise InputError(
+                    f"{self.files[name]} was changed since it was checked.",
+                    f"sha256 {self.digests[name]}.",
+                    "Stop that.",
+                )
+            _patiently(
+                lambda addition=addition: HfApi().preupload_lfs_files(
+                    self.repository, [addition], repo_type=self.kind, num_threads=1
+                ),
+                self.repository,
+            )
+            additions.append(addition)
+            done += self.files[name].stat().st_size
+        self.say("sending", done, total)
+        removals = [CommitOperationDelete(name) for name in gone]
+        title = f"{len(wanted)} files by gzoo"
+        for trial in range(TRIES):
+            _pause(trial)
+            try:
+                made = HfApi().create_commit(
+                    self.repository,
+                    [*additions, *removals],
+                    commit_message=title,
+                    repo_type=self.kind,
+                    parent_commit=head,
+                )
+                return str(made.oid)
+            except Exception as error:  # see give
+                if not _is_passing(error) or trial == TRIES - 1:
+                    raise
+                newest = self._head()
+                if newest != head and self._differences(newest) == ([], []):  # it was made, and the answer was lost
+                    return newest
+        raise AssertionError("unreachable")
+
+    def _verify(self, commit: str, sent: list[str]) -> None:
+        """Compare every file with what the Hub has under a commit.
+
+        Raises:
+            HubError: It has something else.
+        """
+        wrong, gone = self._differences(commit)
+        if not wrong and not gone:
+            done, total = 0, sum(self.files[name].stat().st_size for name in sent)
+            for name in sent:
+                self.say("verifying", done, total)
+                if not any(self._read_back(name, commit) for _ in range(2)):  # what is only damaged on the way passes
+                    wrong.append(name)
+                done += self.files[name].stat().st_size
+            self.say("verifying", done, total)
+        if wrong or gone:
+            raise HubError(
+                f"'{self.repository}' has at commit {commit} not what was sent: {', '.join([*wrong, *gone][:5])}.",
+                "The sha256 of each file that the manifest lists.",
+                "Do not use that commit. Look whether others write there too, and give the same command again.",
+            )
+
+    def _read_back(self, name: str, commit: str) -> bool:
+        from huggingface_hub import HfApi
+
+        with tempfile.TemporaryDirectory(prefix="gzoo-") as folder:
+            path = _patiently(
+                lambda: HfApi().hf_hub_download(
+                    self.repository, name, repo_type=self.kind, revision=commit, cache_dir=folder
+                ),
+                self.repository,
+            )
+            return store.sha256(Path(path)) == self.digests[name]
+
+
 # Who may read
 
 
@@ -485,7 +800,7 @@ def _card_alone(found: Access) -> Path:
     return _snapshot(found.repository, found.commit)
 
 
-def _listing(repository: str, commit: str) -> dict[str, _Entry]:
+def _listing(repository: str, commit: str, kind: str = "dataset") -> dict[str, _Entry]:
     """What the Hub says of each file of a commit.
 
     Raises:
@@ -496,7 +811,7 @@ def _listing(repository: str, commit: str) -> dict[str, _Entry]:
 
     def ask() -> list[_Entry]:
         made: list[_Entry] = []
-        for one in HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset"):
+        for one in HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type=kind):
             if isinstance(one, RepoFile):
                 sha256 = one.lfs.sha256 if one.lfs else ""
                 made.append(_Entry(one.path, one.lfs.size if one.lfs else one.size, one.blob_id, sha256))
