@@ -14,6 +14,7 @@ import hashlib
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -422,14 +423,16 @@ def _not_logged_in(state: str, says: str) -> AccessError:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Generator[None]:
-    """Without the client's progress bars, where gzoo shows its own."""
+def _quietly() -> Generator[None]:
+    """Without the client's progress bars, where gzoo shows its own, and its doubts about tables beside a model."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     was_quiet = are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            yield
     finally:
         if not was_quiet:
             enable_progress_bars()
@@ -476,7 +479,7 @@ class _Gift:
                 "A tag that is not taken: whoever loads it must always get the same.",
                 "Choose another --tag.",
             )
-        with _without_bars():
+        with _quietly():
             head = self._commit(head, wanted, gone)
             self._verify(head, wanted)
         if tag and not tagged:
