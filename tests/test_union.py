@@ -326,7 +326,7 @@ for kill_at in range(1, 10_000, stride):
 """
 
 
-@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("kind", ["built", "published"])
 def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
     parts: dict[str, Path], published: Path, tmp_path: Path, kind: str, stride: int
@@ -334,7 +334,7 @@ def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
     """SIGKILL before each single use of the file system in turn, or each 23rd."""
     folders = [parts["gz2"], parts["gz_candels"]] if kind == "built" else [published]
     script = [sys.executable, "-c", KILLED_AT, str(tmp_path), str(stride), *map(str, folders)]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=900)
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=1700)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) > 40 // stride
     assert [row[1] for row in rows] == [-9] * (len(rows) - 1) + [0]
@@ -443,6 +443,21 @@ def test_published_copies_are_put_in_order(
     manifest = store.read_json(tmp_path / "out" / "manifest.json")
     assert (manifest["split_scheme"], manifest["n_rows_in_table"]) == ("published", table.height + broken.height)
     assert manifest["are_pictures_decoded"] is False
+
+
+def test_a_published_copy_goes_with_a_build_that_kept_a_published_split(tmp_path: Path) -> None:
+    table = pl.DataFrame({"id_str": ["a", "b"], "split": ["test", "train"], **{column: [1, 2] for column in SMOOTH}})
+    table.write_csv(tmp_path / "votes.csv")
+    build("gz2", votes=tmp_path / "votes.csv", no_images=True, split_column="split", out=tmp_path / "built")
+    bare = tmp_path / "bare" / "data"
+    bare.mkdir(parents=True)
+    copied = rows_of(tmp_path / "built").drop("split").with_columns(id_str=pl.lit("copy-") + pl.col("id_str"))
+    copied.write_parquet(bare / "train-00000-of-00001.parquet")
+    union("gz2", [bare.parent, tmp_path / "built"], out=tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    sides = dict(rows.select("id_str", "split").iter_rows())
+    assert sides == {"a": "test", "b": "train", "copy-a": "train", "copy-b": "train"}
+    assert store.read_json(tmp_path / "out" / "manifest.json")["split_scheme"] == "published"
 
 
 def test_published_copies_that_leak_are_told(tmp_path: Path) -> None:

@@ -150,7 +150,9 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.file + (f", {self.column}" if self.column else "")
-        rows = f" ({self.n:,} rows, the first is {self.row:,})" if self.row else f" ({self.n:,})" if self.n > 1 else ""
+        rows = f" ({self.n:,})" if self.n > 1 else ""
+        if self.row:
+            rows = f" (row {self.row:,})" if self.n == 1 else f" ({self.n:,} rows, the first is {self.row:,})"
         such = f": {'; '.join(self.examples)}" if self.examples else ""
         return f"{self.name}{' in ' if where else ''}{where}{rows}{such}"
 
@@ -731,6 +733,7 @@ class _Seen:
 
     Attributes:
         n_rows: Rows by split.
+        starts: Of each shard, how many rows stand in those before it.
         keys: A hash of dataset_name and id_str of each row, in order.
         names: Every dataset_name.
         sums: Of each question its votes, galaxies and rows against the tree, shape (3, question).
@@ -744,6 +747,7 @@ class _Seen:
     sums: IntArray
     spread: Spread
     n_rows: dict[str, int] = field(default_factory=dict[str, int])
+    starts: dict[str, int] = field(default_factory=dict[str, int])
     keys: list[_Keys] = field(default_factory=list[_Keys])
     names: set[str] = field(default_factory=set[str])
     n_breaking: int = 0
@@ -782,6 +786,7 @@ def _check_rows(folder: _Folder, ledger: _Ledger) -> _Seen:
         _check_groups(folder, shard, file, ledger)
         if not is_default:
             continue
+        seen.starts[shard.name] = seen.n
         seen.n_rows.setdefault(shard.split, 0)
         wanted = [name for name in columns if name != "image"]
         for first, batch in _batches(shard, file, wanted, ROWS_AT_ONCE, ledger):
@@ -999,8 +1004,7 @@ class _Judge:
         names = part.texts("dataset_name") or [self._campaign.name] * n
         part.wrong("identifier empty", "id_str", np.array([not one for one in ids], bool))
         self._seen.names.update(names)
-        keys = pl.DataFrame({"dataset_name": names, "id_str": ids}, schema=dict.fromkeys(_KEY, pl.String))
-        self._seen.keys.append(keys.hash_rows().to_numpy())
+        self._seen.keys.append(_hashes(names, ids))
         return ids, names
 
     def _positions(self, part: _Part, n: int) -> tuple[sky.FloatArray, sky.FloatArray, _Truths]:
@@ -1196,7 +1200,6 @@ class _Judge:
         if not len(twice):
             return
         known: dict[tuple[str, str], str] = {}
-        start = 0
         quiet = _Ledger(_silent)
         for shard in self._folder.of_config("default"):
             file = _opened(shard, quiet)
@@ -1209,10 +1212,9 @@ class _Judge:
                 ids = part.texts("id_str") or [""] * batch.num_rows
                 names = part.texts("dataset_name") or [self._campaign.name] * batch.num_rows
                 is_twice = np.zeros(batch.num_rows, bool)
-                for i in np.flatnonzero(np.isin(self._seen.key[start : start + batch.num_rows], twice)):
+                for i in np.flatnonzero(np.isin(_hashes(names, ids), twice)):
                     is_twice[i] = bool(ids[i]) and (names[i], ids[i]) in known
                     known.setdefault((names[i], ids[i]), shard.name)
-                start += batch.num_rows
                 rows = first + 1 + np.flatnonzero(is_twice)
                 if len(rows):
                     such = [f"{ids[i]} of {names[i]}" for i in np.flatnonzero(is_twice)[:N_EXAMPLES]]
@@ -1220,6 +1222,15 @@ class _Judge:
 
 
 _KEY = ("dataset_name", "id_str")
+
+
+def _hashes(names: Sequence[str], ids: Sequence[str]) -> _Keys:
+    """A hash of each dataset_name and id_str, the same within one run of the program."""
+    return (
+        pl.DataFrame({"dataset_name": names, "id_str": ids}, schema=dict.fromkeys(_KEY, pl.String))
+        .hash_rows()
+        .to_numpy()
+    )
 
 
 class _Part:
@@ -1300,18 +1311,22 @@ class _Part:
 
 
 class _Rows:
-    """Rows of several shards in turn, as many at a time as are asked for."""
+    """Rows of several shards in turn, as many at a time as are asked for, up to the first that cannot be read."""
 
     def __init__(self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger) -> None:
+        self.is_cut = False
         self._batches = self._read(shards, columns, ledger)
         self._left: pa.RecordBatch | None = None
 
-    @staticmethod
-    def _read(shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger) -> Iterator[pa.RecordBatch]:
+    def _read(self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger) -> Iterator[pa.RecordBatch]:
         for shard in shards:
-            file = _opened(shard, ledger)
-            if file:
-                yield from (batch for _, batch in _batches(shard, file, columns, store.ROWS_IN_GROUP, ledger))
+            file, n = _opened(shard, ledger), 0
+            for first, batch in _batches(shard, file, columns, store.ROWS_IN_GROUP, ledger) if file else ():
+                if first == n and not self.is_cut:
+                    yield batch
+                    n += batch.num_rows
+            if file is None or n != file.metadata.num_rows:
+                self.is_cut = True
 
     def take(self, n: int) -> pa.RecordBatch | None:
         """The next rows, at most so many; None after the last."""
@@ -1332,23 +1347,24 @@ def _check_tiny(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
         ledger.skip("tiny", "not all shards can be read")
         return
     names = folder.record.names
-    quiet = _Ledger(_silent)  # what is damaged beyond what was found in rows is told as a difference
     for split, n_said in folder.facts.splits["tiny"].items():
         tiny = folder.of_config("tiny", split)
-        rows, others = _Rows(tiny, names, quiet), _Rows(folder.of_config("default", split), names, quiet)
+        # of the others it is said elsewhere what cannot be read
+        rows, others = _Rows(tiny, names, ledger), _Rows(folder.of_config("default", split), names, _Ledger(_silent))
         n = 0
         while (part := rows.take(ROWS_AT_ONCE)) is not None:
-            done = 0
-            while done < part.num_rows:
-                other = others.take(part.num_rows - done)
-                mine = part.slice(done, other.num_rows if other is not None else None)
-                for name in names if other is not None else ():
-                    rows_off = _unlike(mine.column(name), cast(pa.RecordBatch, other).column(name))
+            while part.num_rows and (other := others.take(part.num_rows)) is not None:
+                mine, part = part.slice(0, other.num_rows), part.slice(other.num_rows)
+                for name in names:
+                    rows_off = _unlike(mine.column(name), other.column(name))
                     if len(rows_off):
-                        ledger.add("tiny differs", tiny[0].name, name, rows=n + done + rows_off + 1)
-                done += mine.num_rows
+                        ledger.add("tiny differs", tiny[0].name, name, rows=n + rows_off + 1)
+                n += mine.num_rows
             n += part.num_rows
         ledger.looked("tiny", n)
+        if rows.is_cut or others.is_cut:
+            ledger.skip("tiny", "not all rows can be read")
+            continue
         ledger.differs(f"splits.tiny.{split}", n_said, n, check="tiny")
         wanted = n_tiny(seen.n_rows.get(split, 0))
         if n != wanted:
@@ -1424,7 +1440,7 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
         ledger.note("pictures", "nothing says what they should be")
     n_bytes: dict[str, int] = defaultdict(int)
     sizes: set[tuple[int, int]] = set()
-    n, place = 0, 0
+    n = 0
     is_whole = seen.is_whole
     for done in in_turn(work, _tasks(folder, ledger, quiet), os.cpu_count() or 1):
         for one in done:
@@ -1437,12 +1453,12 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
                     "picture damaged", one.shard.name, "image", rows=row, examples=[f"{one.id_str}: {one.problem}"]
                 )
             if lines and is_whole:
-                _compare(one, int(seen.key[place]), lines, ledger)
-            place += 1
+                place = seen.starts[one.shard.name] + one.row - 1
+                _compare(one, lines.at(place), int(seen.key[place]), ledger)
         ledger.say("pictures", n, max(n, seen.n))
     ledger.looked("pictures", n)
     if lines and is_whole:
-        lines.finish()
+        lines.finish(seen.n)
     is_whole = is_whole and n == seen.n
     if is_whole and folder.facts and not ledger.has("picture damaged", "picture differs", "picture list differs"):
         for split, said in folder.facts.picture_bytes["default"].items():
@@ -1493,7 +1509,7 @@ def _looked_at(one: _Picture, is_decoded: bool) -> _Picture:
     try:
         facts = check_picture(one.data, is_decoded=is_decoded)
     except PictureError as error:
-        return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, problem=error.what)
+        return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, problem=error.what.rstrip("."))
     return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, (facts.width, facts.height))
 
 
@@ -1522,29 +1538,35 @@ class _Lines:
     def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
         quiet = _Ledger(_silent)
         for _, batch in _batches(self._shard, self._file, PICTURES_ARROW.names, ROWS_AT_ONCE, quiet):
-            keys = pl.DataFrame(pa.table([batch.column(name) for name in _KEY], names=list(_KEY))).hash_rows()
-            yield from zip(keys.to_list(), batch.to_pylist(), strict=True)
+            try:
+                lines = cast("list[dict[str, Any]]", batch.to_pylist())
+            except UnicodeDecodeError:
+                self._ledger.add("picture list differs", self._FILE, examples=["a text is not UTF-8"])
+                return
+            keys = _hashes(*([line[name] for line in lines] for name in _KEY))
+            yield from zip(keys.tolist(), lines, strict=True)
         if quiet.has("shard unreadable"):
             self._ledger.add("picture list differs", self._FILE, examples=["it cannot be read to its end"])
 
-    def next(self) -> tuple[int, int, dict[str, Any]] | None:
-        """Number of the next line (the first is 1), hash of its identifiers, and what it says."""
-        line = next(self._lines, None)
-        self._n_read += line is not None
-        return (self._n_read, *line) if line else None
+    def at(self, place: int) -> tuple[int, int, dict[str, Any]] | None:
+        """Number of the line (the first is 1) at a place, the first is 0; hash of its identifiers, and what it says."""
+        while (line := next(self._lines, None)) is not None:
+            self._n_read += 1
+            if self._n_read > place:  # those before, whose picture could not be read, are passed over
+                return self._n_read, *line
+        return None
 
-    def finish(self) -> None:
-        """Say if there are more lines than pictures."""
-        n = self._n_read
-        more = sum(1 for _ in self._lines)
-        if more:
+    def finish(self, n: int) -> None:
+        """Say if there are more lines than rows of the dataset."""
+        more = self._n_read + sum(1 for _ in self._lines) - n
+        if more > 0:
             self._ledger.add(
                 "picture list differs", self._FILE, row=n + 1, n=more, examples=["more rows than pictures"]
             )
 
 
-def _compare(one: _Picture, key: int, lines: _Lines, ledger: _Ledger) -> None:
-    line = lines.next()
+def _compare(one: _Picture, line: tuple[int, int, dict[str, Any]] | None, key: int, ledger: _Ledger) -> None:
+    """A picture against what is listed of it."""
     if line is None:
         ledger.add(
             "picture list differs", one.shard.name, rows=np.array([one.row]), examples=[f"{one.id_str} is not in it"]
