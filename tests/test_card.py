@@ -95,9 +95,9 @@ def test_the_card_says_how_votes_thin_out(dataset: Path) -> None:
         totals = rows[question.total_column].to_numpy()
         asked = np.sort(totals[totals > 0])
         median = asked[(len(asked) - 1) // 2]
-        line = next(one for one in text.splitlines() if one.startswith(f"| `{question.name}` | {totals.sum():,} |"))
-        numbers = [int(one.partition("(")[0].replace(",", "")) for one in line.strip("|").split("|")[2:5]]
-        assert numbers == [len(asked), int((totals >= 5).sum()), median]
+        line = next(one for one in text.splitlines() if one.startswith(f"| `{question.name}` | {len(asked):,} ("))
+        numbers = [int(one.partition("(")[0].replace(",", "")) for one in line.strip("|").split("|")[1:5]]
+        assert numbers == [len(asked), (totals >= 5).sum(), median, totals.sum()]
 
 
 @given(st.lists(st.lists(st.integers(0, 60), min_size=2, max_size=2), min_size=1, max_size=40), st.integers(0, 40))
@@ -111,8 +111,8 @@ def test_spreads_of_parts_are_those_of_the_whole(rows: list[list[int]], cut: int
         merged.merge(i, json.loads(json.dumps(first.pairs(i))))
         assert merged.pairs(i) == whole.pairs(i)
         asked = np.sort(totals[totals[:, i] > 0, i])
-        assert whole.median(i) == (asked[(len(asked) - 1) // 2] if len(asked) else 0)
-        assert whole.n_with(i, 5) == (totals[:, i] >= 5).sum()
+        median = asked[(len(asked) - 1) // 2] if len(asked) else 0
+        assert whole.figures(i) == ((totals[:, i] >= 5).sum(), median)
 
 
 def test_the_tree_is_a_picture_of_all_questions(dataset: Path) -> None:
@@ -167,8 +167,10 @@ def test_records_are_those_of_the_shards(which: str, request: pytest.FixtureRequ
     manifest = store.read_json(folder / "manifest.json")
     splits = cast(dict[str, dict[str, int]], manifest["splits"])
     records = [one.id for one in found.metadata.record_sets]
-    assert records == ["splits", *(f"{config}/{split}" for config, of in splits.items() for split in of)]
-    assert [one["splits/name"] for one in found.records("splits")] == [one.encode() for one in splits["default"]]
+    assert sorted(records) == sorted(
+        ["splits", *(f"{config}/{split}" for config, of in splits.items() for split in of)]
+    )
+    assert {one["splits/name"].decode() for one in found.records("splits")} == set(splits["default"])
     for config, of in splits.items():
         for split in of:
             name = f"{config}/{split}"

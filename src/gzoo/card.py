@@ -14,11 +14,10 @@ from gzoo.citing import cite
 from gzoo.pages import figures
 from gzoo.schema import Record, record
 from gzoo.splits import PUBLISHED, WITHOUT_VALIDATION
+from gzoo.votes import WELL_VOTED
 
 TREE = "tree.svg"
 """Name of the picture of the tree."""
-WELL_VOTED = 5
-"""So many votes on a question are enough to say anything of a galaxy."""
 SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -243,18 +242,18 @@ def question_rows(manifest: Mapping[str, object]) -> list[str]:
     not_asked = cast("list[str]", manifest.get("not_asked", []))
     n = sum(cast("dict[str, dict[str, int]]", manifest["splits"])["default"].values())
     lines = [
-        f"| question | votes | galaxies asked | with {WELL_VOTED} votes or more | median votes, of those asked "
+        f"| question | galaxies asked | with {WELL_VOTED} votes or more | median votes, of those asked | votes "
         "| rows with more votes than the tree allows |",
         "|---|---|---|---|---|---|",
     ]
     for name, facts in cast("dict[str, dict[str, int]]", manifest["questions"]).items():
         if name in not_collected:
             why = "not asked" if name in not_asked else "not collected"
-            lines.append(f"| `{name}` | {facts['n_votes']:,} | {why} | | | {facts['n_breaks']:,} |")
+            lines.append(f"| `{name}` | {why} | | | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
             continue
         shares = " | ".join(f"{facts[key]:,} ({_percent(facts[key], n)})" for key in ("n_galaxies", "n_well_voted"))
         lines.append(
-            f"| `{name}` | {facts['n_votes']:,} | {shares} | {facts['median_votes']:,} | {facts['n_breaks']:,} |"
+            f"| `{name}` | {shares} | {facts['median_votes']:,} | {facts['n_votes']:,} | {facts['n_breaks']:,} |"
         )
     return lines
 

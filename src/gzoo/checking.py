@@ -1178,9 +1178,10 @@ class _Judge:
             if has_totals or not question.multiple:
                 ledger.differs(f"questions.{question.name}.n_votes", said["n_votes"], n_votes, check="votes")
                 ledger.differs(f"questions.{question.name}.n_galaxies", said["n_galaxies"], n_galaxies, check="votes")
-                n_well, median = seen.spread.n_with(i, card.WELL_VOTED), seen.spread.median(i)
-                ledger.differs(f"questions.{question.name}.n_well_voted", said["n_well_voted"], n_well, check="votes")
-                ledger.differs(f"questions.{question.name}.median_votes", said["median_votes"], median, check="votes")
+                if (said["n_votes"], said["n_galaxies"]) == (n_votes, n_galaxies):  # else these say the same again
+                    at, n_well, median = f"questions.{question.name}", *seen.spread.figures(i)
+                    ledger.differs(f"{at}.n_well_voted", said["n_well_voted"], n_well, check="votes")
+                    ledger.differs(f"{at}.median_votes", said["median_votes"], median, check="votes")
             if tree.absent.isdisjoint(question.parents):
                 ledger.differs(f"questions.{question.name}.n_breaks", said["n_breaks"], n_breaks, check="tree")
             if question.name in facts.not_collected and self._n_voted[i]:

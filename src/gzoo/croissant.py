@@ -149,8 +149,8 @@ def _file(name: str, known: Mapping[str, object]) -> dict[str, object]:
 def _file_set(config: str, split: str) -> dict[str, object]:
     return {
         "@type": "cr:FileSet",
-        "@id": f"files of {config}/{split}",
-        "name": f"files of {config}/{split}",
+        "@id": f"files/{config}/{split}",
+        "name": f"files/{config}/{split}",
         "description": f"The shards of split {split} of config {config}.",
         "encodingFormat": FORMATS[".parquet"],
         "includes": f"{store.shard_start(split, config)}*.parquet",
@@ -179,7 +179,7 @@ def _splits(names: list[str]) -> dict[str, object]:
 
 
 def _field(field: Field, owner: str, shards: list[str]) -> dict[str, object]:
-    place = {"fileSet": {"@id": f"files of {owner}"}} if len(shards) > 1 else {"fileObject": {"@id": shards[0]}}
+    place = {"fileSet": {"@id": f"files/{owner}"}} if len(shards) > 1 else {"fileObject": {"@id": shards[0]}}
     source: dict[str, object] = {**place, "extract": {"column": field.name}}
     if field.dtype == "image":
         source["transform"] = {"jsonPath": "bytes"}

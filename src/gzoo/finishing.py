@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from gzoo import card, croissant, store
 from gzoo.campaign import campaign as campaign_of
-from gzoo.card import WELL_VOTED
 from gzoo.shards import Layout, Shard, Spread
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA
@@ -154,8 +153,7 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
         "questions": {
             name: {
                 **dict(zip(("n_votes", "n_galaxies", "n_breaks"), one, strict=True)),
-                "n_well_voted": spread.n_with(i, WELL_VOTED),
-                "median_votes": spread.median(i),
+                **dict(zip(("n_well_voted", "median_votes"), spread.figures(i), strict=True)),
             }
             for i, (name, one) in enumerate(sums.items())
         },

@@ -32,7 +32,7 @@ from gzoo.images import check_picture, is_fits, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
-from gzoo.votes import Votes
+from gzoo.votes import WELL_VOTED, Votes
 
 ROWS_IN_BLOCK = 10_000  # whose labels are made at once
 PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
@@ -219,18 +219,20 @@ class Spread:
         """Numbers of votes that occur, and of how many galaxies each is."""
         return [[n_votes, galaxies] for n_votes, galaxies in sorted(self._galaxies[question].items())]
 
-    def n_with(self, question: int, least: int) -> int:
-        """Galaxies with at least so many votes on a question."""
-        return sum(galaxies for n_votes, galaxies in self._galaxies[question].items() if n_votes >= least)
+    def figures(self, question: int) -> tuple[int, int]:
+        """How many galaxies have `WELL_VOTED` votes on a question, and the median number of those who were asked.
 
-    def median(self, question: int) -> int:
-        """Votes that half of the galaxies asked have at most; the lower of the two in the middle, 0 of none.
+        The median is the lower of the two in the middle, and 0 where nobody was asked.
 
         >>> spread = Spread(1)
         >>> spread.add(np.array([[0], [4], [1], [9]]))
-        >>> spread.median(0), spread.n_with(0, 5)
-        (4, 1)
+        >>> spread.figures(0)
+        (1, 4)
         """
+        n_well_voted = sum(galaxies for n_votes, galaxies in self.pairs(question) if n_votes >= WELL_VOTED)
+        return n_well_voted, self._median(question)
+
+    def _median(self, question: int) -> int:
         pairs = self.pairs(question)
         middle, passed = (sum(galaxies for _, galaxies in pairs) + 1) // 2, 0
         for n_votes, galaxies in pairs:
