@@ -234,7 +234,9 @@ def load_dataset(
             )
         else:
             copied = _copied(found, name, None)
-            made = datasets.load_dataset(str(copied.folder), name, split=split, streaming=streaming)
+            # with its files named, for else those of the first config are looked for, whichever is wanted
+            files = _by_split(copied.folder, name)
+            made = datasets.load_dataset(str(copied.folder), name, data_files=files, split=split, streaming=streaming)
     except (HubError, MissingError):
         raise
     except Exception as error:  # the client's libraries have errors of their own, of no public family
@@ -650,15 +652,31 @@ def _named_files(folder: Path, config: str | None, repository: str) -> list[str]
         if config not in {None, "default"}:
             raise MissingError(f"'{repository}' has no config '{config}'.", "Its only one.", "Leave it away.")
         return None
-    chosen = config or next((name for name, one in configs.items() if one.get("default")), "default")
+    chosen = _chosen(configs, config)
     if chosen not in configs:
-        if config is None and len(configs) == 1:
-            chosen = next(iter(configs))
-        else:
-            raise MissingError(
-                f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one."
-            )
+        raise MissingError(f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one.")
     return _patterns(configs[chosen].get("data_files")) or None
+
+
+def _by_split(folder: Path, config: str | None) -> dict[str, list[str]] | None:
+    """Split -> patterns of a config's files, None where the card does not say it so."""
+    configs = _configs(folder)
+    listed: Any = configs[_chosen(configs, config)].get("data_files") if configs else None
+    by_split: dict[str, list[str]] = {}
+    if not isinstance(listed, list):
+        return None
+    for one in cast("list[Any]", listed):
+        if not isinstance(one, dict) or not {"split", "path"} <= set(cast("dict[str, Any]", one)):
+            return None
+        by_split.setdefault(str(one["split"]), []).extend(_patterns(one["path"]))
+    return by_split or None
+
+
+def _chosen(configs: Mapping[str, Mapping[str, Any]], config: str | None) -> str:
+    """The name of the config that is meant, as `datasets` understands it."""
+    if config is None and len(configs) == 1:
+        return next(iter(configs))
+    return config or next((name for name, one in configs.items() if one.get("default")), "default")
 
 
 def _configs(folder: Path) -> dict[str, dict[str, Any]]:
