@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 import gzoo
 from gzoo import hub as module
 from gzoo.campaign import campaign
-from gzoo.cli import app
+from gzoo.cli import app, main
 from gzoo.dataset import open_dataset
 from gzoo.errors import AccessError, GZooError, HubError, InputError, MissingError, Notice
 from loopback_hub import Client, Fault, LoopbackHub, Repo, environment
@@ -423,47 +424,66 @@ def test_other_peoples_data_are_loaded_as_they_are(hub: LoopbackHub, repo: Repo,
 
 
 def test_a_run_records_its_commit_and_no_token_is_written_anywhere(
-    hub: LoopbackHub, repo: Repo, client: Client, tmp_path: Path
+    hub: LoopbackHub,
+    repo: Repo,
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     repo.gated = "manual"
     repo.grant("bob")
+    client.login(TOKEN)
     hub.faults += [Fault("unavailable", "/resolve/.*README", 2), Fault("cut", "GET .*train", 1)]
-    home, out = tmp_path / "home", tmp_path / "out"
-    out.mkdir()
-    source = str(Path(gzoo.__file__).parents[1])
-    variables = {**os.environ, **environment(hub, home, TOKEN), "PYTHONPATH": source, "HF_DEBUG": "0"}
-    said = ""
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    caplog.set_level("DEBUG")
 
-    def gzoo_does(*arguments: str, token: str = TOKEN, code: int = 0) -> str:
-        command = [sys.executable, "-m", "gzoo.cli", *arguments]
+    def gzoo_does(*arguments: str, code: int = 0) -> None:
+        monkeypatch.setattr(sys, "argv", ["gzoo", *arguments])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+            main()
+        assert (end.value.code or 0) == code
+
+    small = ("--epochs", "1", "--size", "32", "--encoder", "mobilenetv3_small_050")
+    gzoo_does("access", NAME, "--json")
+    gzoo_does("train", f"{NAME}@main", "--out", "run", *small)
+    gzoo_does("predict", "run", "gz2", "--out", "predictions.parquet")
+    repo.revoke("bob")
+    gzoo_does("predict", "run", "gz2", "--out", "more.parquet", code=8)
+    client.set_offline()
+    gzoo_does("score", "predictions.parquet", "gz2", "--report", "page.html")
+    client.set_offline(False)
+    client.login(f"{TOKEN}x")
+    gzoo_does("access", NAME, code=7)
+    said = "".join(capfd.readouterr()) + caplog.text
+    assert "you may not read it any more" in said
+    assert f"Mind: The Hub is not asked, for HF_HUB_OFFLINE is set. '{NAME}' is taken from the cache" in said
+    facts = json.loads(Path("run/run.json").read_text())
+    assert facts["data"]["hub"] == {"repository": NAME, "commit": repo.head}
+    about = json.loads(pl.read_parquet_metadata("predictions.parquet")["gzoo"])
+    assert about["hub"] == facts["data"]["hub"]
+    assert any(one.token == TOKEN for one in hub.log), "or this test shows nothing"
+    assert TOKEN not in said
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path != client.home / "token"]
+    assert len(written) > 10
+    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+
+
+def test_another_process_with_the_hub_in_its_environment(hub: LoopbackHub, repo: Repo, tmp_path: Path) -> None:
+    repo.gated = "auto"
+    source = str(Path(gzoo.__file__).parents[1])
+    for token, code in ((TOKEN, 3), ("", 6)):
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "gzoo.cli", "access", NAME],
             capture_output=True,
             text=True,
             check=False,
-            cwd=out,
-            timeout=280,
-            env={**variables, "HF_TOKEN": token},
+            env={**os.environ, **environment(hub, tmp_path, token), "PYTHONPATH": source},
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    said += gzoo_does("access", NAME, "--json")
-    said += gzoo_does(
-        "train", f"{NAME}@main", "--out", "run", "--epochs", "1", "--size", "32", "--encoder", "mobilenetv3_small_050"
-    )
-    said += gzoo_does("predict", "run", "gz2", "--out", "predictions.parquet")
-    repo.revoke("bob")
-    said += gzoo_does("predict", "run", "gz2", "--out", "more.parquet", code=8)
-    assert "you may not read it any more" in said
-    said += gzoo_does("access", NAME, token=TOKEN + "x", code=7)
-    facts = json.loads((out / "run" / "run.json").read_text())
-    assert facts["data"]["hub"] == {"repository": NAME, "commit": repo.head}
-    assert any(one.token == TOKEN for one in hub.log), "or this test shows nothing"
-    assert TOKEN not in said
-    written = [path for path in (*home.rglob("*"), *out.rglob("*")) if path.is_file()]
-    assert len(written) > 10
-    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+        assert done.returncode == code, done.stderr
+        assert TOKEN not in done.stdout + done.stderr
 
 
 def test_no_error_holds_the_token(
