@@ -27,10 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("schema", "votes", "images", "pages", "sky", "sources", "splits", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("shards", "volunteers"),
-    ("cluster", "zooniverse"),
+    ("cluster", "finishing", "zooniverse"),
     ("auditing", "leaking", "mappings"),
-    ("builder", "simulator", "scoring"),
-    ("learn",),
+    ("builder", "simulator", "scoring", "uniting"),
+    ("checking", "learn"),
     ("demonstration",),
     ("__init__",),
     ("cli",),
@@ -194,7 +194,21 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("access", "audit", "build", "count", "demo", "leaks", "mapping", "predict", "score", "simulate", "train")
+VERBS = (
+    "access",
+    "audit",
+    "build",
+    "check",
+    "count",
+    "demo",
+    "leaks",
+    "mapping",
+    "predict",
+    "score",
+    "simulate",
+    "train",
+    "union",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)

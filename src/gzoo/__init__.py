@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gzoo.auditing import audit
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
+    from gzoo.checking import check
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
+    from gzoo.uniting import union
     from gzoo.votes import Votes, read_votes
     from gzoo.zooniverse import count
 
@@ -37,6 +39,7 @@ __all__ = [
     "audit",
     "build",
     "campaigns",
+    "check",
     "count",
     "demo",
     "leaks",
@@ -50,6 +53,7 @@ __all__ = [
     "summary",
     "train",
     "tree",
+    "union",
 ]
 __version__ = "0.1.0"
 
@@ -62,6 +66,7 @@ _HOME = {
     "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
+    "check": "checking",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",
@@ -75,6 +80,7 @@ _HOME = {
     "summary": "summaries",
     "train": "learn.training",
     "tree": "campaign",
+    "union": "uniting",
 }
 
 

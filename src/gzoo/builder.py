@@ -7,37 +7,29 @@ order (the plan), shards written (`gzoo.shards`), and the rest made of what was 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import itertools
 import os
-import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gzoo import card, cluster, sky, splits, store, zooniverse
 from gzoo.auditing import audit_votes
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.clicks import Ingest
-from gzoo.errors import GZooError, InputError, MissingError, TableError, WriteError
+from gzoo.errors import InputError, MissingError, TableError
+from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, settle, write_dropped, write_frame
 from gzoo.images import SUFFIXES
 from gzoo.shards import Job, Shard, write_shard
 from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
 
-SHARD_BYTES = 450_000_000
-ROWS_IN_SHARD = 1_000_000  # where pictures do not fill it before
-TINY_SHARE, TINY_LEAST = 0.01, 16
 N_AUDITED = 200_000
 WITHOUT_VALIDATION = "train,test"
 _LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
@@ -162,7 +154,7 @@ def build(
         "splits": splits,
         "headers_only": headers_only,
     }
-    with _told(out), store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
+    with store.told(out), store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
         work = partial / store.WORK
         work.mkdir(exist_ok=True)
         read = None
@@ -188,6 +180,7 @@ def build(
             job = Job(
                 folder=partial.absolute(),
                 campaign=campaign,
+                has_pictures=bool(sources),
                 sources=sources,
                 has_source_id=plan.has_source_id,
                 is_decoded=not headers_only,
@@ -211,7 +204,7 @@ def build(
             store.write_bytes(partial / "README.md", card.text(facts, manifest, partial).encode())
             store.remove_left_overs(partial)
             store.write_manifest(partial, manifest, made.digests())
-        _remove(work)
+        remove_work(work)
         manifest = store.read_json(partial / store.MANIFEST)
     if read and page:
         store.write_bytes(page, zooniverse.page(read))
@@ -335,31 +328,6 @@ def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-@contextlib.contextmanager
-def _told(out: Path) -> Generator[None]:
-    """Trouble with the disk, in plain words."""
-    try:
-        yield
-    except GZooError:
-        raise
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the quota is used up",
-            errno.EROFS: "the disk can only be read",
-            errno.EACCES: "it may not be written to",
-            errno.EPERM: "it may not be written to",
-        }
-        known = reasons.get(error.errno or 0)
-        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
-            known = reasons[errno.ENOSPC]
-        raise WriteError(
-            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
-            "A folder that can be written to, with room for the dataset.",
-            "Mend that, and give the same command again: it goes on where it was.",
-        ) from error
-
-
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
 
@@ -388,8 +356,8 @@ class _Table:
                     totals_file.write(np.ascontiguousarray(totals, np.int32).data)
 
                 read = stream_votes(path, campaign, columns, keep, split_column=split_column)
-            _write(work / "rows.parquet", read.rows)
-            _write(work / "unusable-rows.parquet", read.dropped)
+            write_frame(work / "rows.parquet", read.rows)
+            write_frame(work / "unusable-rows.parquet", read.dropped)
             store.write_json(kept, asdict(cls(read.n_rows, read.collected, read.left_out)))
             say("reading votes", 1, 1)
         facts = store.read_json(kept)
@@ -422,17 +390,12 @@ class _Plan:
             say("planning", 0, 1)
             rows = pl.read_parquet(work / "rows.parquet", glob=False)
             rows, unmatched = _match(rows, listed) if listed is not None else (rows, refused)
-            _write(work / "unmatched.parquet", pl.concat([unmatched, refused]) if listed is not None else refused)
+            write_frame(work / "unmatched.parquet", pl.concat([unmatched, refused]) if listed is not None else refused)
             rows, scheme, n_by_id = _sided(rows, sides)
             rows = rows.sort("side", "hash", "dataset_name", "id_str").drop("hash")
-            _write(work / "plan.parquet", rows)
-            shards = [
-                Shard(split, start + first, start + last)
-                for split, start, sizes in _sizes(rows, has_pictures=listed is not None)
-                for first, last in _pieces(sizes, SHARD_BYTES)
-            ]
+            write_frame(work / "plan.parquet", rows)
             names = tuple(sorted(rows["dataset_name"].unique().to_list()))
-            plan = cls(tuple(shards), scheme, n_by_id, bool((rows["source_id"] != "").any()), names)
+            plan = cls(cut(rows, SHARD_BYTES), scheme, n_by_id, bool((rows["source_id"] != "").any()), names)
             store.write_json(kept, asdict(plan))
             say("planning", 1, 1)
         facts = store.read_json(kept)
@@ -506,26 +469,6 @@ def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, i
     return rows.with_columns(hash=pl.Series(places), split=split, side=side, place=place), scheme, n_by_id
 
 
-def _sizes(rows: pl.DataFrame, *, has_pictures: bool) -> Iterator[tuple[str, int, IntArray]]:
-    """Each split that has rows, its first row, and the bytes that each of its rows takes, about."""
-    start = 0
-    for i, split in enumerate(store.SPLITS):
-        part = rows.filter(pl.col("side") == i)
-        if part.height:
-            least = -(-SHARD_BYTES // ROWS_IN_SHARD)
-            sizes = part["bytes"].to_numpy() if has_pictures else np.zeros(part.height, np.int64)
-            yield split, start, np.maximum(sizes, least)
-        start += part.height
-
-
-def _pieces(sizes: IntArray, most: int) -> list[tuple[int, int]]:
-    """Row ranges whose pictures fill a shard each."""
-    n = max(1, -(-int(sizes.sum()) // most))
-    ends = np.searchsorted(np.cumsum(sizes), np.linspace(0, int(sizes.sum()), n + 1)[1:-1]) + 1
-    borders = [0, *sorted({int(end) for end in ends} - {len(sizes)}), len(sizes)]
-    return list(itertools.pairwise(borders))
-
-
 def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None:
     sizes = [shard.stop - shard.start for shard in job.shards]
     missing = [number for number in range(len(sizes)) if not job.facts_path(number).is_file()]
@@ -550,41 +493,10 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What was found in writing the shards."""
+class _Made(Made):
+    """What was found in writing the shards of a build."""
 
     job: Job
-    facts: tuple[dict[str, object], ...]
-
-    @classmethod
-    def of(cls, job: Job) -> _Made:
-        return cls(job, tuple(store.read_json(job.facts_path(number)) for number in range(len(job.shards))))
-
-    def n_of(self, number: int) -> int:
-        return cast(int, self.facts[number]["n_rows"])
-
-    @property
-    def n_rows(self) -> int:
-        return sum(self.n_of(number) for number in range(len(self.facts)))
-
-    def numbers(self, split: str) -> list[int]:
-        """Shards of a split that hold any row."""
-        return [i for i, shard in enumerate(self.job.shards) if shard.split == split and self.n_of(i)]
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(split for split in store.SPLITS if self.numbers(split))
-
-    def names(self) -> dict[int, str]:
-        """Final names of the shards."""
-        named: dict[int, str] = {}
-        for split in self.splits:
-            numbers = self.numbers(split)
-            named |= {number: store.shard_name(split, i, len(numbers)) for i, number in enumerate(numbers)}
-        return named
-
-    def digests(self) -> dict[str, Mapping[str, object]]:
-        return {name: cast("Mapping[str, object]", self.facts[number]["file"]) for number, name in self.names().items()}
 
     def pictures(self, number: int) -> pl.DataFrame:
         """The plan of a shard, with what was found of each picture."""
@@ -625,50 +537,27 @@ def _finish(
     """Everything but the shards; the manifest, but for the list of files."""
     job = made.job
     campaign = campaign_of(job.campaign)
-    (partial / "data").mkdir(exist_ok=True)
-    (partial / "tiny").mkdir(exist_ok=True)
-    for number, name in made.names().items():
-        if not (partial / name).exists():  # it was moved before the build was stopped
-            job.shard_path(number).replace(partial / name)
-    tiny = {split: _write_tiny(partial, made, split) for split in made.splits}
+    facts = settle(made, SHARD_BYTES)
     dropped = pl.concat([_lost(partial / store.WORK), made.unusable()])
     dropped = dropped.sort("row", "picture", "reason", "detail", nulls_last=True)
-    with store.write_parquet(partial / "dropped.parquet", _dropped_arrow()) as writer:
-        writer.write_table(dropped.to_arrow().cast(_dropped_arrow()))
+    write_dropped(partial / "dropped.parquet", dropped)
     sizes: set[tuple[int, int]] = set()
     if job.sources:
         sizes = _write_pictures(partial / "pictures.parquet", made)
     say("auditing", 0, 1)
     audit = _audit(made)
     say("auditing", 1, 1)
-    sums = {
-        name: np.sum([cast("dict[str, list[int]]", facts["questions"])[name] for facts in made.facts], axis=0)
-        for name in (question.name for question in campaign.tree.questions)
-    }
-    n_rows = {split: sum(made.n_of(number) for number in made.numbers(split)) for split in made.splits}
     return {
-        "campaign": campaign.name,
+        **facts,
         "dataset_names": list(plan.dataset_names),
         "is_simulated": any(name.endswith(store.SIMULATED) for name in plan.dataset_names),
-        "has_pictures": bool(job.sources),
         "are_pictures_decoded": job.is_decoded if job.sources else None,
         "split_scheme": plan.scheme,
         "n_split_by_id": plan.n_by_id,
         "n_rows_in_table": table.n_rows,
         "n_dropped": _counted(dropped["reason"]),
-        "n_rows_breaking_tree": sum(cast(int, facts["n_breaking"]) for facts in made.facts),
-        "splits": {"default": n_rows, "tiny": {split: n for split, (n, _) in tiny.items()}},
-        "picture_bytes": {
-            "default": {split: _picture_bytes(made, split) for split in made.splits},
-            "tiny": {split: n for split, (_, n) in tiny.items()},
-        },
         "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
-        "questions": {
-            question.name: dict(zip(("n_votes", "n_galaxies", "n_breaks"), map(int, sums[question.name]), strict=True))
-            for question in campaign.carried.questions
-        },
         "not_collected": [q.name for q in campaign.carried.questions if q.name not in table.collected],
-        "reach_not_known": list(campaign.carried.unreachable),
         "columns_left_out": list(table.left_out),
         "answers_left_out": [
             column
@@ -676,74 +565,9 @@ def _finish(
             if not q.carried and q.name in table.collected
             for column in q.columns
         ],
-        "columns": list(job.record.names),
-        "pyarrow": pa.__version__,
         "inputs": dict(inputs),
         "audit": audit,
     }
-
-
-def _picture_bytes(made: _Made, split: str) -> int:
-    if not made.job.sources:
-        return 0
-    return sum(int(made.good(number)["bytes"].sum()) for number in made.numbers(split))
-
-
-def _write_tiny(partial: Path, made: _Made, split: str) -> tuple[int, int]:
-    """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and picture bytes."""
-    names = made.names()
-    numbers = made.numbers(split)
-    n_all = sum(made.n_of(number) for number in numbers)
-    n = n_left = min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
-    groups: list[tuple[Path, int, int]] = []  # the file, its row group, and how many of its rows
-    sizes: list[int] = []
-    n_bytes = 0
-    for number in numbers:
-        if not n_left:
-            break
-        each = made.good(number)["bytes"].to_numpy() if made.job.sources else np.zeros(made.n_of(number), np.int64)
-        path, first = partial / names[number], 0
-        for i, size in enumerate(_row_groups(path)):
-            n_rows = min(size, n_left)
-            if n_rows:
-                groups.append((path, i, n_rows))
-                sizes.append(int(each[first : first + n_rows].sum()))
-            first, n_left = first + size, n_left - n_rows
-    pieces = _pieces(np.array(sizes, np.int64), SHARD_BYTES)
-    n_bytes = sum(sizes)
-    for i, (start, stop) in enumerate(pieces):
-        path = partial / store.shard_name(split, i, len(pieces), "tiny")
-        with store.write_parquet(path, made.job.record.arrow()) as writer:
-            for source, group, n_rows in groups[start:stop]:
-                with pq.ParquetFile(source) as file:
-                    table = file.read_row_group(group).slice(0, n_rows)
-                writer.write_batch(
-                    pa.RecordBatch.from_arrays(
-                        [_contiguous(column) for column in table.columns], schema=made.job.record.arrow()
-                    )
-                )
-    return n, n_bytes
-
-
-def _row_groups(path: Path) -> list[int]:
-    """Rows of each row group."""
-    facts = pq.read_metadata(path)
-    return [facts.row_group(i).num_rows for i in range(facts.num_row_groups)]
-
-
-def _contiguous(column: pa.ChunkedArray) -> pa.Array:
-    """A copy without offsets, so that the same rows give the same bytes."""
-    return pa.concat_arrays([*column.chunks, pa.array([], column.type)])
-
-
-PICTURES_ARROW = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id_str", "dataset_name", "picture", "source", "sha256", "source_sha256")),
-        ("bytes", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-    ]
-)
 
 
 def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
@@ -775,25 +599,6 @@ def _lost(work: Path) -> pl.DataFrame:
     """Rows and pictures left out before any picture was read, as in `dropped.parquet`."""
     parts = (pl.read_parquet(work / f"{name}.parquet", glob=False) for name in ("unusable-rows", "unmatched"))
     return pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *parts])
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    with store.whole_file(path, is_flushed=False) as file:
-        frame.write_parquet(file)
-
-
-def _remove(work: Path) -> None:
-    """Away with what was only needed on the way; by another name first, so that no half of it is taken for whole."""
-    gone = work.with_name(f"{work.name}.gone")
-    if work.exists():
-        shutil.rmtree(gone, ignore_errors=True)
-        work.replace(gone)
-    if gone.exists():
-        shutil.rmtree(gone)
-
-
-def _dropped_arrow() -> pa.Schema:
-    return pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
 
 
 def _counted(series: pl.Series) -> dict[str, int]:

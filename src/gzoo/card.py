@@ -25,11 +25,24 @@ def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> st
         manifest: Its manifest, the list of files not needed.
         folder: Where its shards lie.
     """
-    header = yaml.safe_dump(_header(campaign, manifest, folder), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{header}---\n\n{_body(campaign, manifest)}"
+    splits = cast("dict[str, dict[str, int]]", manifest["splits"])
+    n_bytes = {
+        config: sum(path.stat().st_size for split in names for path in store.shards(folder, split, config))
+        for config, names in splits.items()
+    }
+    facts = header(campaign, manifest, n_bytes)
+    header_text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{header_text}---\n\n{_body(campaign, manifest)}"
 
 
-def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> dict[str, object]:
+def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[str, int]) -> dict[str, object]:
+    """What the card's YAML says.
+
+    Args:
+        campaign: Whose dataset it is.
+        manifest: Its manifest, the list of files not needed.
+        n_bytes: Size of the shards of each config.
+    """
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
     picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
     row = _record(campaign, manifest)
@@ -37,7 +50,6 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
     row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in fields)
     infos: list[dict[str, object]] = []
     for config, splits in counts.items():
-        files = [path for split in splits for path in store.shards(folder, split, config)]
         listed = [
             {"name": split, "num_bytes": picture_bytes[config][split] + n * row_bytes, "num_examples": n}
             for split, n in splits.items()
@@ -47,7 +59,7 @@ def _header(campaign: Campaign, manifest: Mapping[str, object], folder: Path) ->
                 "config_name": config,
                 "features": row.card_features(),  # made anew, so that YAML writes no alias
                 "splits": listed,
-                "download_size": sum(path.stat().st_size for path in files),
+                "download_size": n_bytes[config],
                 "dataset_size": sum(cast(int, one["num_bytes"]) for one in listed),
             }
         )
@@ -115,6 +127,65 @@ def _split_text(manifest: Mapping[str, object]) -> str:
     )
 
 
+def _origin_text(manifest: Mapping[str, object]) -> str:
+    """Where rows come from, and which were left out."""
+    dropped = cast("dict[str, int]", manifest["n_dropped"])
+    who = "The source tables of these datasets have" if "datasets" in manifest else "The source table has"
+    return f"{who} {manifest['n_rows_in_table']:,} rows. " + (
+        "Left out, each with its reason in `dropped.parquet`: "
+        + "; ".join(f"{reason} ({n:,})" for reason, n in dropped.items())
+        + "."
+        if dropped
+        else "None was left out."
+    )
+
+
+def _description(campaign: Campaign, manifest: Mapping[str, object]) -> str:
+    if "datasets" not in manifest:
+        return campaign.description
+    names = [f"`{name}`" for name in cast("dict[str, object]", manifest["datasets"])]
+    return (
+        f"The rows of {len(names)} {'datasets' if len(names) > 1 else 'dataset'} in one: {', '.join(names)}. The "
+        f"columns are those of {campaign.title} (`{campaign.name}`)."
+    )
+
+
+def _members_text(manifest: Mapping[str, object]) -> list[str]:
+    """The datasets of a union, with their numbers, and the galaxies that they share."""
+    if "datasets" not in manifest:
+        return []
+    counts = cast("dict[str, dict[str, int]]", manifest["datasets"])
+    same = cast("dict[str, int]", manifest["same_galaxies"])
+    columns = list(cast("dict[str, dict[str, int]]", manifest["splits"])["default"])
+    lines = [
+        "## Datasets",
+        "",
+        f"| dataset_name | {' | '.join(columns)} | together |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for name, n in counts.items():
+        numbers = [*(n.get(split, 0) for split in columns), sum(n.values())]
+        lines.append(f"| `{name}` | {' | '.join(f'{one:,}' for one in numbers)} |")
+    lines += [
+        "",
+        "A row is a galaxy of one of them. Questions that its campaign never asked have no votes: counts and totals 0, "
+        f"fractions NaN. {same['n_shared']:,} galaxies are in several of these datasets, and {same['n_repeated']:,} "
+        "several times in one (positions within 2 arcsec): `same_galaxies.parquet` lists their rows.",
+    ]
+    if same["n_across"]:
+        lines[-1] += (
+            f" **{same['n_across']:,} pairs of such rows are on two sides of the split**, for the datasets were split "
+            "each for itself."
+        )
+    for one in cast("list[dict[str, list[str]]]", manifest["inputs"]):
+        if one["not_collected"]:
+            names, questions = (
+                ", ".join(f"`{name}`" for name in one[key]) for key in ("dataset_names", "not_collected")
+            )
+            lines += ["", f"Of {names} the votes on {questions} are not known: zeros in its rows say nothing there."]
+    return [*lines, ""]
+
+
 def _picture_text(manifest: Mapping[str, object]) -> str:
     if not manifest["has_pictures"]:
         return "This dataset has votes alone, no pictures."
@@ -127,13 +198,33 @@ def _picture_text(manifest: Mapping[str, object]) -> str:
     )
 
 
-def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
+def split_rows(manifest: Mapping[str, object]) -> list[str]:
+    """The card's table of how many rows each split has."""
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
-    questions = cast("dict[str, dict[str, int]]", manifest["questions"])
+    lines = ["| config | " + " | ".join(counts["default"]) + " |", "|---" * (1 + len(counts["default"])) + "|"]
+    lines += [
+        f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |" for config, splits in counts.items()
+    ]
+    return lines
+
+
+def question_rows(manifest: Mapping[str, object]) -> list[str]:
+    """The card's table of the votes on each question."""
+    not_collected = cast("list[str]", manifest["not_collected"])
+    lines = ["| question | galaxies asked | votes | rows with more votes than the tree allows |", "|---|---|---|---|"]
+    not_asked = cast("list[str]", manifest.get("not_asked", []))
+    for name, facts in cast("dict[str, dict[str, int]]", manifest["questions"]).items():
+        why = "not asked" if name in not_asked else "not collected"
+        galaxies = why if name in not_collected else f"{facts['n_galaxies']:,}"
+        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
+    return lines
+
+
+def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     not_collected = cast("list[str]", manifest["not_collected"])
     unknown = cast("list[str]", manifest["reach_not_known"])
-    dropped = cast("dict[str, int]", manifest["n_dropped"])
-    simulated = bool(manifest["is_simulated"])
+    not_asked = cast("list[str]", manifest.get("not_asked", []))
+    simulated, is_union = bool(manifest["is_simulated"]), "datasets" in manifest
     lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
     if simulated:
         lines += [
@@ -142,7 +233,7 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
             "",
         ]
     lines += [
-        campaign.description,
+        _description(campaign, manifest),
         "",
         "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: "
         + ("the picture, and " if manifest["has_pictures"] else "")
@@ -160,38 +251,24 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "",
         "## Splits",
         "",
-        "| config | " + " | ".join(counts["default"]) + " |",
-        "|---" * (1 + len(counts["default"])) + "|",
-    ]
-    for config, splits in counts.items():
-        lines.append(f"| {config} | " + " | ".join(f"{n:,}" for n in splits.values()) + " |")
-    lines += [
+        *split_rows(manifest),
         "",
         _split_text(manifest),
         "",
-        f"The source table has {manifest['n_rows_in_table']:,} rows. "
-        + (
-            "Left out, each with its reason in `dropped.parquet`: "
-            + "; ".join(f"{reason} ({n:,})" for reason, n in dropped.items())
-            + "."
-            if dropped
-            else "None was left out."
-        ),
+        *_members_text(manifest),
+        _origin_text(manifest),
         _picture_text(manifest),
         "",
         "## Questions and votes",
         "",
-        "| question | galaxies asked | votes | rows with more votes than the tree allows |",
-        "|---|---|---|---|",
+        *question_rows(manifest),
     ]
-    for name, facts in questions.items():
-        galaxies = "not collected" if name in not_collected else f"{facts['n_galaxies']:,}"
-        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
-    if not_collected:
+    lost = [name for name in not_collected if name not in not_asked]
+    if lost:
         lines += [
             "",
-            "**Not collected:** the source table has no counts for "
-            + ", ".join(f"`{name}`" for name in not_collected)
+            f"**Not collected:** {'no source table has' if is_union else 'the source table has no'} counts for "
+            + ", ".join(f"`{name}`" for name in lost)
             + ". Zeros in their columns mean that nothing is known, not that nobody was asked.",
         ]
     if unknown:

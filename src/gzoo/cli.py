@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from gzoo import __version__
 from gzoo.errors import GZooError, Notice
@@ -20,6 +23,7 @@ from gzoo.errors import GZooError, Notice
 if TYPE_CHECKING:
     import polars as pl
 
+    from gzoo.checking import Checked
     from gzoo.clicks import Ingest
 
 app = typer.Typer(
@@ -429,6 +433,96 @@ def build(
     if made.left_out:
         _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
     _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+
+
+@app.command()
+def union(
+    campaign: Campaign,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False),
+    ],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one dataset folder of several, with the columns of all campaigns of a union such as gz_evo."""
+    from gzoo.uniting import union as run
+
+    with _progress() as say:
+        made = run(campaign, folders, out=out, overwrite=overwrite, progress=say)
+    parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
+    _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} rows ({parts}).")
+    _say(f"Of these: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
+    same = made.folder / "same_galaxies.parquet"
+    _say(f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one; see {same}.")
+    if made.n_across:
+        _say(f"Mind: {made.n_across:,} pairs of rows of one galaxy are on two sides of the split. See `gzoo leaks`.")
+    if made.n_dropped:
+        lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
+        _say(f"The datasets left out of their sources, as {made.folder / 'dropped.parquet'} repeats: {lost}.")
+    _say(f"Next: gzoo leaks {made.folder}")
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="A dataset folder: gzoo's, or a copy of a published one.", show_default=False)
+    ],
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every checksum, column, row, split, picture and the card. Exit code 1: something is wrong."""
+    from gzoo.checking import check as run
+
+    seconds: dict[str, float] = {}
+    began = now = time.monotonic()
+    with _progress() as say:
+
+        def measure(stage: str, done: int, total: int) -> None:
+            nonlocal now
+            before, now = now, time.monotonic()  # what was done since the last word of any stage was for this one
+            seconds[stage] = seconds.get(stage, 0.0) + now - before
+            say(stage, done, total)
+
+        found = run(folder, headers_only=headers_only, report=report, overwrite=overwrite, progress=measure)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        raise typer.Exit(0 if found.is_sound else 1)
+    _print_checks(found, seconds)
+    for one in found.findings:
+        print(f"\n{one.check}: {one}.\n  Expected: {one.expected}")
+    if report:
+        _say(f"Made {report}. Open it in a browser.")
+    n, parts = sum(found.n_galaxies.values()), ", ".join(f"{split} {n:,}" for split, n in found.n_galaxies.items())
+    rows = f"{n:,} galaxies ({parts}), {time.monotonic() - began:.1f} s"
+    if found.is_sound:
+        print(f"\nNothing is wrong with {folder}: {rows}." if n else f"\nNothing is wrong with {folder}.")
+        raise typer.Exit(0)
+    failed = ", ".join(one.name for one in found.checks if one.verdict == "failed")
+    print(f"\nNot sound: {failed}. Do not use or publish {folder} as it is; copy or build it again. ({rows})")
+    raise typer.Exit(1)
+
+
+def _print_checks(found: Checked, seconds: Mapping[str, float]) -> None:
+    table = Table(
+        "check", "", Column("looked at", justify="right"), Column("s", justify="right"), "what holds, or why not"
+    )
+    looks = {"passed": "green", "failed": "bold red", "not checked": "yellow"}
+    stage = ""
+    for one in found.checks:
+        if stage and one.stage != stage:
+            table.add_section()
+        spent = f"{seconds[one.stage]:.1f}" if one.stage != stage and one.stage in seconds else ""  # of the whole stage
+        stage = one.stage
+        note = f" ({one.note})" if one.note else ""
+        says = one.note if one.verdict == "not checked" else f"{one.says}{note}"
+        looked = f"{one.n:,} {one.unit}" if one.n else ""
+        table.add_row(one.name, Text(one.verdict, looks[one.verdict]), looked, spent, Text(says))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gzoo import store
 from gzoo.campaign import campaign, names
-from gzoo.errors import AccessError, DatasetError, HubError, MissingError
+from gzoo.errors import AccessError, DatasetError, HubError, InputError, MissingError
 
 if TYPE_CHECKING:
     import datasets
@@ -196,7 +197,7 @@ def copy_of(
         repository: `owner/name`.
         revision: Branch, tag or commit.
         config: Which config; the default one when None.
-        progress: Called as (stage, bytes done, bytes) in place of the client's own bars.
+        progress: Called as (stage, MB done, MB) in place of the client's own bars.
 
     Raises:
         AccessError: It may not be read, is not there, or the Hub cannot be reached and no whole copy is here.
@@ -249,6 +250,24 @@ def load_dataset(
     for one in made.values() if isinstance(made, dict) else (made,):
         one.info.homepage = one.info.homepage or f"{found.page}/tree/{found.serves}"
     return made, found
+
+
+def card_facts(text: str) -> dict[str, object]:
+    """What the YAML at the head of a dataset card says, as the Hub reads it; nothing is sent.
+
+    Raises:
+        InputError: There is no YAML, or the Hub could not read it.
+    """
+    from huggingface_hub import DatasetCard
+
+    if not text.startswith("---"):
+        raise InputError("The card has no YAML.", "A first line of ---, and facts behind it.", "Write it again.")
+    try:
+        return DatasetCard(text).data.to_dict()
+    except Exception as error:  # of the client, of its YAML library, or of Python where it is nested too deeply
+        raise InputError(
+            f"The card's YAML cannot be read: {_said(error)}.", "YAML that the Hub reads.", "Write it again."
+        ) from error
 
 
 def pretrained_weights(encoder: str) -> tuple[str, Mapping[str, str]]:
@@ -402,18 +421,26 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _cached(repository: str, revision: str) -> str:
-    """The commit of the copy in the cache, or ""."""
-    commit = revision
-    if not _COMMIT.fullmatch(revision):
-        if not _is_safe(revision):
+    """The commit of the copy in the cache, or "". What was begun and is not whole is none."""
+    refs = _storage(repository) / "refs"
+    if _COMMIT.fullmatch(revision):
+        commit = revision
+        is_tied = any(_commit_in(path) == commit for path in refs.rglob("*"))
+        if not is_tied and _record(repository, commit).exists():
             return ""
-        try:
-            commit = (_storage(repository) / "refs" / revision).read_text("ascii").strip()
-        except (OSError, ValueError):
-            return ""
-    if not _COMMIT.fullmatch(commit):
+    else:
+        commit = _commit_in(refs / revision) if _is_safe(revision) else ""
+    if not commit or not any(path.is_file() for path in _snapshot(repository, commit).rglob("*.*")):
         return ""
-    return commit if any(path.is_file() for path in _snapshot(repository, commit).rglob("*.*")) else ""
+    return commit
+
+
+def _commit_in(reference: Path) -> str:
+    try:
+        commit = reference.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if _COMMIT.fullmatch(commit) else ""
 
 
 def _record(repository: str, commit: str) -> Path:
@@ -455,10 +482,9 @@ def _copied(found: Access, config: str | None, progress: Progress | None) -> Cop
     checked.fetch([name for name in _BESIDES if name in entries], {})
     wanted = _selected(entries, folder, config, repository)
     checked.fetch([name for name in wanted if name not in _BESIDES], _promised(folder), progress)
-    if not _COMMIT.fullmatch(found.revision):
-        reference = _storage(repository) / "refs" / found.revision
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        store.write_bytes(reference, commit.encode())
+    reference = _storage(repository) / "refs" / found.revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    store.write_bytes(reference, commit.encode())
     return Copy(folder, found, commit)
 
 
@@ -544,7 +570,7 @@ class _Checked:
             nonlocal done
             done = min(done + n, total)
             if progress:
-                progress("downloading", done, total)
+                progress("downloading (MB)", done // 1_000_000, math.ceil(total / 1_000_000))
 
         try:
             with ThreadPoolExecutor(4) as pool:

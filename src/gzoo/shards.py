@@ -8,6 +8,7 @@ time and nothing else.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from PIL import Image
 
 from gzoo import schema, store
-from gzoo.campaign import Stretch
+from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import PictureError
 from gzoo.images import check_picture, is_fits, shown
@@ -31,8 +34,8 @@ from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
-_ROWS_IN_BLOCK = 10_000
-_PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
+ROWS_IN_BLOCK = 10_000  # whose labels are made at once
+PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
     "source_sha256": pl.String,
@@ -59,25 +62,21 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker must know to write any shard of a dataset.
+class Layout:
+    """How a dataset in the making is cut into shards, and where what is known of each lies.
 
     Attributes:
         folder: Of the work in progress, by the same name on every machine.
         campaign: Whose record the rows follow.
-        sources: Where pictures are read from; none for a dataset without pictures.
+        has_pictures: Whether rows hold pictures.
         has_source_id: Whether rows hold the survey's own identifier.
-        is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
-        collected: Questions whose votes are known.
         shards: All of them.
     """
 
     folder: Path
     campaign: str
-    sources: tuple[Source, ...]
+    has_pictures: bool
     has_source_id: bool
-    is_decoded: bool
-    collected: tuple[str, ...]
     shards: tuple[Shard, ...]
 
     def facts_path(self, number: int) -> Path:
@@ -85,7 +84,7 @@ class Job:
         return self.folder / store.WORK / f"shard-{number:05d}.json"
 
     def pictures_path(self, number: int) -> Path:
-        """What each of its pictures is, a row each, columns `PICTURES_SCHEMA`."""
+        """What each of its pictures is, a row each, at least the columns `PICTURES_SCHEMA`."""
         return self.folder / store.WORK / f"shard-{number:05d}.pictures.parquet"
 
     def shard_path(self, number: int) -> Path:
@@ -101,7 +100,22 @@ class Job:
     @property
     def record(self) -> schema.Record:
         """What a row holds."""
-        return schema.record(campaign_of(self.campaign), image=bool(self.sources), source_id=self.has_source_id)
+        return schema.record(campaign_of(self.campaign), image=self.has_pictures, source_id=self.has_source_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Layout):
+    """What a worker must know to write any shard of a build.
+
+    Attributes:
+        sources: Where pictures are read from; none for a dataset without pictures.
+        is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
+        collected: Questions whose votes are known.
+    """
+
+    sources: tuple[Source, ...]
+    is_decoded: bool
+    collected: tuple[str, ...]
 
     @property
     def votes(self) -> VoteStore:
@@ -109,6 +123,8 @@ class Job:
         return VoteStore(self.folder / store.WORK, campaign_of(self.campaign).tree, self.collected)
 
 
+_Task = TypeVar("_Task")
+_Done = TypeVar("_Done")
 _Counts = npt.NDArray[np.int32]
 
 
@@ -156,39 +172,33 @@ def write_shard(job: Job, number: int, threads: int = 1, report: Report | None =
     if job.facts_path(number).is_file():
         return
     rows = job.plan(number)
-    labels, record = _Labels(job, rows), job.record.arrow()
+    said, record = _Labels(job, rows), job.record.arrow()
     found: list[tuple[str, str, int, int, int, str]] = []
     with store.write_parquet(job.shard_path(number), record) as writer:
         for places, images in _groups(job, rows, found, threads, report):
-            batch = labels.of(places)
+            batch = said.of(places)
             columns = [
                 *([] if images is None else [_image_array(images, rows["image"].gather(places))]),
                 *batch.columns,
             ]
             writer.write_batch(pa.record_batch(columns, schema=record))
     tally = _tally(job, rows["place"], [not problem for *_, problem in found])
-    facts: dict[str, object] = {
-        "n_rows": tally.n_rows,
-        "n_breaking": tally.n_breaking,
-        "questions": tally.questions(),
-        "file": {"sha256": store.sha256(job.shard_path(number)), "bytes": job.shard_path(number).stat().st_size},
-    }
     if job.sources:
         table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
         with store.whole_file(job.pictures_path(number)) as file:
             table.write_parquet(file)
-    store.write_json(job.facts_path(number), facts)
+    write_facts(job, number, tally)
 
 
-def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> _Tally:
-    tally = _Tally(campaign_of(job.campaign).tree)
+def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> Tally:
+    tally = Tally(campaign_of(job.campaign).tree)
     used = places.filter(pl.Series(is_good)) if job.sources else places
-    for start in range(0, len(used), _ROWS_IN_BLOCK):
-        tally.add(job.votes.take(used[start : start + _ROWS_IN_BLOCK].to_numpy()))
+    for start in range(0, len(used), ROWS_IN_BLOCK):
+        tally.add(job.votes.take(used[start : start + ROWS_IN_BLOCK].to_numpy()))
     return tally
 
 
-class _Tally:
+class Tally:
     """Votes per question, summed over rows."""
 
     def __init__(self, tree: Tree) -> None:
@@ -197,6 +207,7 @@ class _Tally:
         self._sums = np.zeros((3, len(tree.questions)), np.int64)
 
     def add(self, votes: Votes) -> None:
+        """Count some rows."""
         breaks = votes.breaks
         self.n_rows += len(votes)
         self.n_breaking += int(breaks.any(axis=1).sum())
@@ -205,6 +216,18 @@ class _Tally:
     def questions(self) -> dict[str, list[int]]:
         """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
         return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
+
+
+def write_facts(layout: Layout, number: int, tally: Tally) -> None:
+    """Write what was found in writing a shard; with that the shard is done."""
+    path = layout.shard_path(number)
+    facts: dict[str, object] = {
+        "n_rows": tally.n_rows,
+        "n_breaking": tally.n_breaking,
+        "questions": tally.questions(),
+        "file": {"sha256": store.sha256(path), "bytes": path.stat().st_size},
+    }
+    store.write_json(layout.facts_path(number), facts)
 
 
 class _Labels:
@@ -217,10 +240,10 @@ class _Labels:
     def of(self, places: Sequence[int]) -> pa.RecordBatch:
         """The columns of some rows, which ascend; of rows before those of the last call nothing is kept."""
         parts: list[pa.RecordBatch] = []
-        first, last = places[0] // _ROWS_IN_BLOCK, places[-1] // _ROWS_IN_BLOCK
+        first, last = places[0] // ROWS_IN_BLOCK, places[-1] // ROWS_IN_BLOCK
         self._blocks = {i: self._blocks[i] if i in self._blocks else self._block(i) for i in range(first, last + 1)}
         for i, block in self._blocks.items():
-            inside = [place - i * _ROWS_IN_BLOCK for place in places if place // _ROWS_IN_BLOCK == i]
+            inside = [place - i * ROWS_IN_BLOCK for place in places if place // ROWS_IN_BLOCK == i]
             if inside and inside[-1] - inside[0] + 1 == len(inside):
                 parts.append(block.slice(inside[0], len(inside)))
             elif inside:
@@ -228,27 +251,39 @@ class _Labels:
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def _block(self, number: int) -> pa.RecordBatch:
-        rows = self._rows[number * _ROWS_IN_BLOCK : (number + 1) * _ROWS_IN_BLOCK]
+        rows = self._rows[number * ROWS_IN_BLOCK : (number + 1) * ROWS_IN_BLOCK]
         votes = self._votes.take(rows["place"].to_numpy())
-        index = {column: i for i, column in enumerate(votes.tree.columns)}
-        index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
-        fractions = votes.fractions.astype(np.float32)
-        columns: dict[str, pa.Array] = {}
-        for field in self._record.fields:
-            if field.name == "image":
-                continue
-            if field.name in rows.columns:
-                values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
-            elif field.name == "summary":
-                values = summary(votes.on(self._campaign.carried)).tolist()
-            elif field.name in index:
-                values = votes.counts[:, index[field.name]]
-            elif field.name in index_of_total:
-                values = votes.totals[:, index_of_total[field.name]]
-            else:
-                values = fractions[:, index[field.name.removesuffix("_fraction")]]
-            columns[field.name] = pa.array(values, schema.ARROW_TYPES[field.dtype], from_pandas=False)
-        return pa.record_batch(columns)
+        return labels(self._campaign, self._record, rows, votes)
+
+
+def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes) -> pa.RecordBatch:
+    """All columns of a record but the picture.
+
+    Args:
+        campaign: Whose record it is.
+        record: What a row holds.
+        rows: Identifiers and positions, under the record's names.
+        votes: Votes of the same rows, on the carried questions at least.
+    """
+    index = {column: i for i, column in enumerate(votes.tree.columns)}
+    index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
+    fractions = votes.fractions.astype(np.float32)
+    columns: dict[str, pa.Array] = {}
+    for field in record.fields:
+        if field.name == "image":
+            continue
+        if field.name in rows.columns:
+            values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
+        elif field.name == "summary":
+            values = summary(votes.on(campaign.carried)).tolist()
+        elif field.name in index:
+            values = votes.counts[:, index[field.name]]
+        elif field.name in index_of_total:
+            values = votes.totals[:, index_of_total[field.name]]
+        else:
+            values = fractions[:, index[field.name.removesuffix("_fraction")]]
+        columns[field.name] = pa.array(values, schema.ARROW_TYPES[field.dtype], from_pandas=False)
+    return pa.record_batch(columns)
 
 
 def _image_array(images: Sequence[_Picture], names: pl.Series) -> pa.Array:
@@ -301,20 +336,26 @@ def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Pict
     """Each row's picture in turn, read and checked a little ahead."""
     wanted = list(zip(rows["source"], rows["image"], strict=True))
     stretch = campaign_of(job.campaign).stretch
-    tasks = (wanted[i : i + _PICTURES_IN_TASK] for i in range(0, len(wanted), _PICTURES_IN_TASK))
+    tasks = (wanted[i : i + PICTURES_IN_TASK] for i in range(0, len(wanted), PICTURES_IN_TASK))
 
     def work(task: Sequence[tuple[int, str]]) -> list[_Picture]:
         return [_checked(job, stretch, source, name) for source, name in task]
 
-    with ThreadPoolExecutor(threads) as pool:
+    for done in in_turn(work, tasks, threads):
+        yield from done
+
+
+def in_turn(work: Callable[[_Task], _Done], tasks: Iterator[_Task], threads: int) -> Iterator[_Done]:
+    """What threads make of tasks that deal with pictures, in their order; they are taken up a little ahead."""
+    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            waiting: deque[Future[list[_Picture]]] = deque(
-                pool.submit(work, task) for task in islice(tasks, 2 * threads + 2)
-            )
+            waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, 2 * threads + 2))
             while waiting:
                 done = waiting.popleft().result()
                 waiting.extend(pool.submit(work, task) for task in islice(tasks, 1))
-                yield from done
+                yield done
         finally:
             pool.shutdown(cancel_futures=True)
 

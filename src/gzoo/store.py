@@ -7,6 +7,7 @@ remembers which command began it, so that the same command goes on where it stop
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,10 +20,11 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, GZooError, InputError, MissingError, OccupiedError, WriteError
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
+OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
 WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
 ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
@@ -90,7 +92,12 @@ def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file that is whole or not there; the same value gives the same bytes."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """The one way in which gzoo writes a JSON value to a file."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -136,6 +143,35 @@ def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def told(out: Path) -> Generator[None]:
+    """Trouble with the disk that a dataset is written to, in plain words.
+
+    Raises:
+        WriteError: The disk is full or does not let itself be written to.
+    """
+    try:
+        yield
+    except GZooError:
+        raise
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EROFS: "the disk can only be read",
+            errno.EACCES: "it may not be written to",
+            errno.EPERM: "it may not be written to",
+        }
+        known = reasons.get(error.errno or 0)
+        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
+            known = reasons[errno.ENOSPC]
+        raise WriteError(
+            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
+            "A folder that can be written to, with room for the dataset.",
+            "Mend that, and give the same command again: it goes on where it was.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -273,7 +309,7 @@ def open_folder(folder: Path) -> dict[str, object]:
 def write_manifest(
     folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
 ) -> None:
-    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder.
+    """Write `manifest.json`: the facts given, sha256 and size of every file of the folder, and its own digest.
 
     Args:
         folder: The dataset folder.
@@ -289,4 +325,5 @@ def write_manifest(
         if name not in {BEGUN, MANIFEST} and not name.startswith(f"{WORK}/")
     }
     key, value = SIGNS["dataset"]
-    write_json(folder / MANIFEST, {key: value, **facts, "files": listed})
+    manifest = {key: value, **facts, "files": listed}
+    write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
