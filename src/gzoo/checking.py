@@ -551,7 +551,8 @@ class _Folder:
         """Whose dataset it is: as the manifest says, else by the columns."""
         if self.facts:
             return campaign_of(self.facts.campaign)
-        return recognised(set(self.names))
+        found = recognised(set(self.names))
+        return found.campaign if found and "id_str" in self.names and not found.not_collected else None
 
     @cached_property
     def names(self) -> list[str]:

@@ -64,7 +64,7 @@ def load(
         if access.state == "cached":
             warnings.warn(access.says, Notice, stacklevel=2)
         first = next(iter(made.values())) if isinstance(made, dict) else made
-        known = _recognise(set(first.column_names or ()))
+        known = recognised(set(first.column_names or ()))
         if first.column_names and known is None:
             warnings.warn(f"'{repository}' has columns of no campaign; it is loaded as it is.", Notice, stacklevel=2)
         for note in known.notes if known else ():
@@ -232,7 +232,7 @@ def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) ->
 
     Args:
         folder: A folder, a campaign's name or `owner/name`; the latter two may end in `@` and a branch, tag or commit.
-        progress: Called as (stage, bytes done, bytes) while it is downloaded.
+        progress: Called as (stage, MB done, MB) while it is downloaded.
 
     Raises:
         MissingError: There is no such folder.
@@ -258,7 +258,7 @@ def _opened(folder: Path) -> Dataset:
     splits_of = {config: splits for config, splits in splits_of.items() if splits}
     if not (folder / store.MANIFEST).is_file() and "default" in splits_of:
         columns = _columns(store.shards(folder, splits_of["default"][0])[0])
-        known = _recognise(columns)
+        known = recognised(columns)
         if known is None:
             raise DatasetError(
                 f"{folder} has no manifest, and its columns are no campaign's.",
@@ -291,26 +291,26 @@ def _opened(folder: Path) -> Dataset:
         ) from error
 
 
-def recognised(columns: Set[str]) -> Campaign | None:
-    """The campaign whose published dataset has such columns: of several the one with most."""
-    fitting = [one for one in campaigns_of.campaigns() if columns >= set(one.carried.columns)]
-    return max(fitting, key=lambda one: len(one.carried.columns)) if "id_str" in columns and fitting else None
-
-
 @dataclass(frozen=True, slots=True)
-class _Recognised:
-    """Whose columns a table's are, what of them is not there, and what should be known of that."""
+class Recognised:
+    """Whose columns a table's are.
+
+    Attributes:
+        campaign: The campaign.
+        not_collected: Its questions that have no columns, or not all.
+        notes: What is missing or unknown, in sentences without their subject.
+    """
 
     campaign: Campaign
     not_collected: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def _recognise(columns: set[str]) -> _Recognised | None:
+def recognised(columns: Set[str]) -> Recognised | None:
     """The campaign that columns are of: the one with most of its questions there, and fewest others."""
 
     def there(one: Campaign) -> list[Question]:
-        return [question for question in one.carried.questions if columns.issuperset(question.columns)]
+        return [question for question in one.carried.questions if columns >= set(question.columns)]
 
     campaign = max(
         campaigns_of.campaigns(),
@@ -336,7 +336,7 @@ def _recognise(columns: set[str]) -> _Recognised | None:
     if unknown:
         most = f"{', '.join(unknown[:6])}{', ...' if len(unknown) > 6 else ''}"
         notes.append(f"has {len(unknown)} columns that are no part of {campaign.name} as published: {most}.")
-    return _Recognised(campaign, absent, tuple(notes))
+    return Recognised(campaign, absent, tuple(notes))
 
 
 def _columns(shard: Path) -> set[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
+import math
 import re
 import tempfile
 import time
@@ -199,7 +200,7 @@ def copy_of(
         repository: `owner/name`.
         revision: Branch, tag or commit.
         config: Which config; the default one when None.
-        progress: Called as (stage, bytes done, bytes) in place of the client's own bars.
+        progress: Called as (stage, MB done, MB) in place of the client's own bars.
 
     Raises:
         AccessError: It may not be read, is not there, or the Hub cannot be reached and no whole copy is here.
@@ -237,7 +238,9 @@ def load_dataset(
             )
         else:
             copied = _copied(found, name, None)
-            made = datasets.load_dataset(str(copied.folder), name, split=split, streaming=streaming)
+            # with its files named, for else those of the first config are looked for, whichever is wanted
+            files = _by_split(copied.folder, name)
+            made = datasets.load_dataset(str(copied.folder), name, data_files=files, split=split, streaming=streaming)
     except (HubError, MissingError):
         raise
     except Exception as error:  # the client's libraries have errors of their own, of no public family
@@ -736,18 +739,26 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _cached(repository: str, revision: str) -> str:
-    """The commit of the copy in the cache, or ""."""
-    commit = revision
-    if not _COMMIT.fullmatch(revision):
-        if not _is_safe(revision):
+    """The commit of the copy in the cache, or "". What was begun and is not whole is none."""
+    refs = _storage(repository) / "refs"
+    if _COMMIT.fullmatch(revision):
+        commit = revision
+        is_tied = any(_commit_in(path) == commit for path in refs.rglob("*"))
+        if not is_tied and _record(repository, commit).exists():
             return ""
-        try:
-            commit = (_storage(repository) / "refs" / revision).read_text("ascii").strip()
-        except (OSError, ValueError):
-            return ""
-    if not _COMMIT.fullmatch(commit):
+    else:
+        commit = _commit_in(refs / revision) if _is_safe(revision) else ""
+    if not commit or not any(path.is_file() for path in _snapshot(repository, commit).rglob("*.*")):
         return ""
-    return commit if any(path.is_file() for path in _snapshot(repository, commit).rglob("*.*")) else ""
+    return commit
+
+
+def _commit_in(reference: Path) -> str:
+    try:
+        commit = reference.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if _COMMIT.fullmatch(commit) else ""
 
 
 def _record(repository: str, commit: str) -> Path:
@@ -789,10 +800,9 @@ def _copied(found: Access, config: str | None, progress: Progress | None) -> Cop
     checked.fetch([name for name in _BESIDES if name in entries], {})
     wanted = _selected(entries, folder, config, repository)
     checked.fetch([name for name in wanted if name not in _BESIDES], _promised(folder), progress)
-    if not _COMMIT.fullmatch(found.revision):
-        reference = _storage(repository) / "refs" / found.revision
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        store.write_bytes(reference, commit.encode())
+    reference = _storage(repository) / "refs" / found.revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    store.write_bytes(reference, commit.encode())
     return Copy(folder, found, commit)
 
 
@@ -878,7 +888,7 @@ class _Checked:
             nonlocal done
             done = min(done + n, total)
             if progress:
-                progress("downloading", done, total)
+                progress("downloading (MB)", done // 1_000_000, math.ceil(total / 1_000_000))
 
         try:
             with ThreadPoolExecutor(4) as pool:
@@ -986,15 +996,31 @@ def _named_files(folder: Path, config: str | None, repository: str) -> list[str]
         if config not in {None, "default"}:
             raise MissingError(f"'{repository}' has no config '{config}'.", "Its only one.", "Leave it away.")
         return None
-    chosen = config or next((name for name, one in configs.items() if one.get("default")), "default")
+    chosen = _chosen(configs, config)
     if chosen not in configs:
-        if config is None and len(configs) == 1:
-            chosen = next(iter(configs))
-        else:
-            raise MissingError(
-                f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one."
-            )
+        raise MissingError(f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one.")
     return _patterns(configs[chosen].get("data_files")) or None
+
+
+def _by_split(folder: Path, config: str | None) -> dict[str, list[str]] | None:
+    """Split -> patterns of a config's files, None where the card does not say it so."""
+    configs = _configs(folder)
+    listed: Any = configs[_chosen(configs, config)].get("data_files") if configs else None
+    by_split: dict[str, list[str]] = {}
+    if not isinstance(listed, list):
+        return None
+    for one in cast("list[Any]", listed):
+        if not isinstance(one, dict) or not {"split", "path"} <= set(cast("dict[str, Any]", one)):
+            return None
+        by_split.setdefault(str(one["split"]), []).extend(_patterns(one["path"]))
+    return by_split or None
+
+
+def _chosen(configs: Mapping[str, Mapping[str, Any]], config: str | None) -> str:
+    """The name of the config that is meant, as `datasets` understands it."""
+    if config is None and len(configs) == 1:
+        return next(iter(configs))
+    return config or next((name for name, one in configs.items() if one.get("default")), "default")
 
 
 def _configs(folder: Path) -> dict[str, dict[str, Any]]:
