@@ -170,7 +170,7 @@ def test_records_are_those_of_the_shards(which: str, request: pytest.FixtureRequ
     assert sorted(records) == sorted(
         ["splits", *(f"{config}/{split}" for config, of in splits.items() for split in of)]
     )
-    assert {one["splits/name"].decode() for one in found.records("splits")} == set(splits["default"])
+    assert {one["splits/name"] for one in found.records("splits")} == set(splits["default"])
     for config, of in splits.items():
         for split in of:
             name = f"{config}/{split}"

@@ -377,8 +377,31 @@ def give(
         InputError: A file is another than `digests` say, or the tag names another commit.
     """
     gift = _Gift(files, digests, repository, kind, owned, progress or _silent)
-    try:
+    require_login(repository)
+    with _welcomed(repository):
         return gift.give(private=private, gated=gated, tag=tag, dry_run=dry_run)
+
+
+def require_login(repository: str) -> None:
+    """Check that somebody is logged in, before what takes long is done to a repository's files.
+
+    Raises:
+        AccessError: Nobody is, or the Hub does not know the token.
+        HubError: The Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if not get_token():
+        raise _not_logged_in("login missing", "You are not logged in to the Hub.")
+    with _welcomed(repository):
+        _patiently(lambda: bool(HfApi().whoami()), repository)
+
+
+@contextlib.contextmanager
+def _welcomed(repository: str) -> Generator[None]:
+    """The client's errors as ours, where something is to be written."""
+    try:
+        yield
     except (GZooError, OSError) as error:
         if isinstance(error, GZooError) or type(error).__module__ == "builtins":
             raise
@@ -453,11 +476,8 @@ class _Gift:
     say: Progress
 
     def give(self, *, private: bool, gated: str | None, tag: str | None, dry_run: bool) -> Sent:
-        from huggingface_hub import HfApi, get_token
+        from huggingface_hub import HfApi
 
-        if not get_token():
-            raise _not_logged_in("login missing", "You are not logged in to the Hub.")
-        _patiently(lambda: bool(HfApi().whoami()), self.repository)
         head = self._head()
         is_new = not head
         tagged = self._tagged(tag) if tag and head else ""

@@ -120,7 +120,7 @@ def publish(
             "Leave it out.",
         )
     with tempfile.TemporaryDirectory(prefix="gzoo-") as place:
-        files = _model(root, repository, source, Path(place)) if is_run else _dataset(root, say)
+        files = _model(root, repository, source, Path(place)) if is_run else _dataset(root, repository, say)
         sent = hub.give(
             files.paths,
             files.digests,
@@ -162,11 +162,12 @@ class _Files:
     is_simulated: bool
 
 
-def _dataset(folder: Path, say: Progress) -> _Files:
+def _dataset(folder: Path, repository: str, say: Progress) -> _Files:
     """The files of a dataset that is sound."""
     from gzoo.checking import check
 
     manifest = store.open_folder(folder)
+    hub.require_login(repository)  # the check may take an hour
     before = store.sha256(folder / store.MANIFEST)
     found = check(folder, progress=say)
     if not found.is_sound:
