@@ -74,15 +74,15 @@ def test_publish_and_publish_again(hub: LoopbackHub, alice: Client, dataset: Pat
     made = publish(dataset, NAME, tag="v1")
     repo = hub.repos[NAME]
     assert stored(repo) == contents(dataset)
-    assert (made.commit, made.is_new, made.n_kept) == (repo.head, True, 0)
-    assert set(made.sent) == set(contents(dataset))
-    assert made.n_bytes == sum(map(len, contents(dataset).values()))
+    assert (made.sent.commit, made.sent.is_new, made.sent.n_kept) == (repo.head, True, 0)
+    assert set(made.sent.files) == set(contents(dataset))
+    assert made.sent.n_bytes == sum(map(len, contents(dataset).values()))
     assert repo.tags == {"v1": repo.head}
     assert len(repo.commits) == 2  # of the Hub's own, and one with everything: nobody ever sees half of it
     n, n_bytes = len(hub.log), n_uploaded(hub)
-    again = publish(dataset, NAME, tag="v1")
-    assert (again.commit, again.is_new, again.sent, again.n_bytes) == (made.commit, False, (), 0)
-    assert again.n_kept == len(made.sent)
+    again = publish(dataset, NAME, tag="v1").sent
+    assert (again.commit, again.is_new, again.files, again.n_bytes) == (made.sent.commit, False, (), 0)
+    assert again.n_kept == len(made.sent.files)
     assert n_uploaded(hub) == n_bytes
     assert {one.method for one in hub.log[n:]} == {"GET"}
 
@@ -91,7 +91,7 @@ def test_what_was_published_is_loaded(hub: LoopbackHub, alice: Client, dataset: 
     made = publish(dataset, NAME)
     ours, theirs = (cast(Any, gzoo.load(one, split="test")) for one in (dataset, NAME))
     assert theirs["id_str"][:] == ours["id_str"][:]
-    assert gzoo.open_dataset(NAME).origin["commit"] == made.commit  # type: ignore[index]
+    assert gzoo.open_dataset(NAME).origin["commit"] == made.sent.commit  # type: ignore[index]
 
 
 def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
@@ -109,19 +109,19 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
     kept = {key: value for key, value in manifest.items() if key not in {"files", "format", store.OWN_DIGEST}}
     store.write_manifest(folder, kept)
     made = publish(folder, NAME)
-    assert made.sent == ("README.md", "manifest.json")
-    assert made.removed == ("data/train-00000-of-00009.parquet",)
+    assert made.sent.files == ("README.md", "manifest.json")
+    assert made.sent.removed == ("data/train-00000-of-00009.parquet",)
     assert stored(repo) == {**contents(folder), "LICENSE": b"mine", "notes/a.txt": b"mine"}
 
 
 def test_a_dry_run_changes_nothing(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
     made = publish(dataset, NAME, private=True, gated="auto", tag="v1", dry_run=True)
-    assert (made.is_dry, made.is_new, set(made.sent)) == (True, True, set(contents(dataset)))
+    assert (made.is_dry, made.sent.is_new, set(made.sent.files)) == (True, True, set(contents(dataset)))
     assert hub.repos == {}
     assert {one.method for one in hub.log} == {"GET"}
     publish(dataset, NAME)
     n = len(hub.log)
-    assert publish(dataset, NAME, dry_run=True).sent == ()
+    assert publish(dataset, NAME, dry_run=True).sent.files == ()
     assert {one.method for one in hub.log[n:]} == {"GET"}
 
 
@@ -332,7 +332,7 @@ def test_a_model_is_published_and_timm_loads_it(
     assert card.data.to_dict()["license"] == "cc0-1.0"
     assert "> **Simulated.**" in card.text
     n = n_uploaded(hub)
-    assert publish(run, "alice/model", tag="v1").sent == ()
+    assert publish(run, "alice/model", tag="v1").sent.files == ()
     assert n_uploaded(hub) == n
 
 

@@ -735,22 +735,24 @@ def publish(
         )
     if made.is_simulated:
         _say(f"SIMULATED: no telescope and no person was involved. The card of {repository} says so.")
-    what = f"{len(made.sent):,} files ({made.n_bytes:,} bytes); {made.n_kept:,} are there already"
-    removed = f"; {len(made.removed):,} of an earlier version {{}}removed: {', '.join(made.removed[:5])}"
-    tagged = f", tag {made.tag}" if made.tag else ""
+    sent = made.sent
+    what = f"{len(sent.files):,} files ({sent.n_bytes:,} bytes); {sent.n_kept:,} are there already"
+    if sent.removed:
+        gone = "would be removed" if made.is_dry else "were removed"
+        what += f"; {len(sent.removed):,} of an earlier version {gone} ({', '.join(sent.removed[:5])})"
+    tagged = f", tag {sent.tag}" if sent.tag else ""
     if made.is_dry:
-        where = f"the new {made.kind}" if made.is_new else f"{made.kind}"
-        _say(f"Nothing was sent. To {where} {repository} would go {what}{removed.format('') if made.removed else ''}.")
-        for name in made.sent:
+        where = f"the new {made.kind}" if sent.is_new else made.kind
+        _say(f"Nothing was sent. To {where} {repository} would go {what}.")
+        for name in sent.files:
             _say(f"  {name}")
         return
-    if made.sent or made.removed:
-        gone = removed.format("") if made.removed else ""
-        _say(f"Made commit {made.commit} of {made.kind} {repository}{tagged}: sent {what}{gone}.")
+    if sent.files or sent.removed:
+        _say(f"Made commit {sent.commit} of {made.kind} {repository}{tagged}: sent {what}.")
     else:
-        _say(f"Nothing was sent: {made.kind} {repository} is the same already, commit {made.commit}{tagged}.")
+        _say(f"Nothing was sent: {made.kind} {repository} is the same already, commit {sent.commit}{tagged}.")
     _say("Every file there has the sha256 that it has here.")
-    _say(f"Its page: {made.page}")
+    _say(f"Its page: {sent.page}")
     if made.kind == "dataset":
         _say(f"Next: gzoo access {repository}")
     else:

@@ -317,7 +317,7 @@ class Sent:
         page: Where to look at it.
         commit: The commit that holds it; "" where nothing was made yet.
         is_new: Whether the repository is new.
-        sent: Files that were sent, in order.
+        files: Those that were sent, in order.
         n_bytes: How many bytes they are.
         n_kept: Files that were there already.
         removed: Files of an earlier version that were removed.
@@ -328,7 +328,7 @@ class Sent:
     page: str
     commit: str
     is_new: bool
-    sent: tuple[str, ...]
+    files: tuple[str, ...]
     n_bytes: int
     n_kept: int
     removed: tuple[str, ...]
@@ -520,7 +520,7 @@ class _Gift:
             page=page_of(self.repository, self.kind),
             commit=head,
             is_new=is_new,
-            sent=tuple(wanted),
+            files=tuple(wanted),
             n_bytes=sum(self.files[name].stat().st_size for name in wanted),
             n_kept=len(self.files) - len(wanted),
             removed=tuple(gone),

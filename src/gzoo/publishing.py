@@ -34,30 +34,14 @@ class Published:
     """What was published.
 
     Attributes:
-        repository: `owner/name`.
         kind: "dataset" or "model".
-        page: Where to look at it.
-        commit: The commit that holds it; of a dry run the one that is there now, or "".
-        is_new: Whether the repository is new.
-        sent: Files that were sent; of a dry run, those that would be.
-        n_bytes: How many bytes they are.
-        n_kept: Files that were there already.
-        removed: Files of an earlier version that were removed.
-        tag: The commit's tag, or "".
+        sent: Which files went where; of a dry run, which would.
         is_dry: Whether nothing was done.
         is_simulated: Whether no telescope and no person was involved.
     """
 
-    repository: str
     kind: str
-    page: str
-    commit: str
-    is_new: bool
-    sent: tuple[str, ...]
-    n_bytes: int
-    n_kept: int
-    removed: tuple[str, ...]
-    tag: str
+    sent: hub.Sent
     is_dry: bool
     is_simulated: bool
 
@@ -133,20 +117,7 @@ def publish(
             dry_run=dry_run,
             progress=say,
         )
-    return Published(
-        repository=repository,
-        kind=kind,
-        page=sent.page,
-        commit=sent.commit,
-        is_new=sent.is_new,
-        sent=sent.sent,
-        n_bytes=sent.n_bytes,
-        n_kept=sent.n_kept,
-        removed=sent.removed,
-        tag=sent.tag,
-        is_dry=dry_run,
-        is_simulated=files.is_simulated,
-    )
+    return Published(kind, sent, dry_run, files.is_simulated)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
