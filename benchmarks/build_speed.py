@@ -1,19 +1,20 @@
 """How fast a dataset is built from JPEG pictures, against what the hardware allows and against `datasets`.
 
-    python benchmarks/build_speed.py [--n 20000] [--n-large 100000] [--rounds 3] [--folder FOLDER]
+    python benchmarks/build_speed.py [--n 60000] [--n-large 100000] [--rounds 2] [--folder FOLDER]
 
 Every step is a process of its own, start included, on the same files, whose bytes are in the page cache; the steps take
 turns, and the median of the rounds counts:
 
 - `decode`: the limit of a build that decodes: files read and decoded by the fastest decoder here (libjpeg-turbo, as the
   build has it), on as many threads as there are cores, nothing kept.
-- `copy`: the limit of a build that does not: files read and written into one Parquet file by pyarrow with its own
-  settings, row groups of 100, nothing checked.
+- `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
+  Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
-Memory is the peak of the process (resident set) at 10,000 pictures and at `--n-large`. Writes
-benchmarks/results/build_speed.json.
+Pictures are the simulator's, once as it writes them (14 kB, as the real ones of Galaxy Zoo 2) and once at JPEG quality
+97 (as those of later campaigns; of these a third as many). Memory is the peak of the process (resident set) at 10,000
+pictures and at `--n-large`. Writes benchmarks/results/build_speed.json.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from statistics import median
 
 import polars as pl
+from PIL import Image
 
 from gzoo.simulator import simulate
 
@@ -52,15 +54,16 @@ with ThreadPoolExecutor(os.cpu_count()) as pool:
 COPY = """
 import sys, os
 import pyarrow as pa, pyarrow.parquet as pq
-names = sorted(os.listdir(sys.argv[1]))
+votes = pq.read_table(sys.argv[3])
+names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
 kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-with pq.ParquetWriter(sys.argv[2], pa.schema([("image", kind)])) as writer:
+with pq.ParquetWriter(sys.argv[2], pa.schema([*votes.schema, ("image", kind)])) as writer:
     for i in range(0, len(names), 100):
         rows = []
         for name in names[i:i + 100]:
             with open(os.path.join(sys.argv[1], name), "rb") as file:
                 rows.append({"bytes": file.read(), "path": name})
-        writer.write_table(pa.table({"image": pa.array(rows, kind)}))
+        writer.write_table(votes.slice(i, 100).append_column("image", pa.array(rows, kind)))
 """
 IMAGEFOLDER = """
 import sys, datasets
@@ -72,9 +75,9 @@ loaded.to_parquet(sys.argv[2] + "/out.parquet")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--n", type=int, default=60_000)
     parser.add_argument("--n-large", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -86,13 +89,40 @@ def main() -> None:
 
 def measured(folder: Path, n: int, n_large: int, rounds: int) -> dict[str, object]:
     made = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
-    votes = copies(folder, made.images, pl.read_parquet(made.votes), n, "some")
+    table = pl.read_parquet(made.votes)
+    speeds = {"as simulated": speed(folder, made.images, table, n, rounds)}
+    rich = folder / "rich"
+    rich.mkdir()
+    for path in made.images.iterdir():
+        Image.open(path).save(rich / path.name, quality=97, subsampling=0)
+    speeds["at JPEG quality 97"] = speed(folder, rich, table, n // 3, rounds)
+    memory: dict[int, int] = {}
+    for size in sorted({10_000, n_large}):
+        votes = copies(folder, made.images, table, size, f"of-{size}")
+        memory[size] = run(build(votes, folder / f"of-{size}", folder / "out"))[1]
+        shutil.rmtree(folder / "out")
+        shutil.rmtree(folder / f"of-{size}")
+    return {
+        **speeds,
+        "peak memory, megabytes, by pictures": {f"{size:,}": round(one / 1e6) for size, one in memory.items()},
+        "peak memory, large over small": round(memory[n_large] / memory[10_000], 3),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {
+            **{name: version(name) for name in ("gzoo", "pyarrow", "simplejpeg", "datasets", "polars", "numpy")},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) -> dict[str, object]:
+    some, ones = folder / "some", folder / "as-imagefolder"
+    votes = copies(folder, images, table, n, "some")
     steps = {
-        "decode": lambda out: [sys.executable, "-c", DECODE, folder / "some"],
-        "build": lambda out: build(votes, folder / "some", out),
-        "copy": lambda out: [sys.executable, "-c", COPY, folder / "some", out],
-        "build --headers-only": lambda out: [*build(votes, folder / "some", out), "--headers-only"],
-        "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, folder / "as-imagefolder", out],
+        "decode": lambda out: [sys.executable, "-c", DECODE, some],
+        "build": lambda out: build(votes, some, out),
+        "copy": lambda out: [sys.executable, "-c", COPY, some, out, votes],
+        "build --headers-only": lambda out: [*build(votes, some, out), "--headers-only"],
+        "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, ones, out],
     }
     as_imagefolder(folder, votes)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -103,32 +133,19 @@ def measured(folder: Path, n: int, n_large: int, rounds: int) -> dict[str, objec
                 out.mkdir()
             seconds[name].append(run(command(out))[0])
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+    n_bytes = sum(path.stat().st_size for path in some.iterdir())
+    shutil.rmtree(ones)
+    shutil.rmtree(some)
     middle = {name: median(each) for name, each in seconds.items()}
-    shutil.rmtree(folder / "as-imagefolder")
-    memory: dict[int, int] = {}
-    for size in sorted({10_000, n_large}):
-        table = copies(folder, made.images, pl.read_parquet(made.votes), size, f"of-{size}")
-        memory[size] = run(build(table, folder / f"of-{size}", folder / "out"))[1]
-        shutil.rmtree(folder / "out")
-        shutil.rmtree(folder / f"of-{size}")
-    small, large = memory[10_000], memory[n_large]
-    n_bytes = sum(path.stat().st_size for path in (folder / "some").iterdir())
     return {
         "pictures": n,
-        "megabytes": round(n_bytes / 1e6),
+        "kilobytes a picture": round(n_bytes / n / 1e3, 1),
         "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
         "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
         "pictures a second": {name: round(n / one) for name, one in middle.items()},
         "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
         "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
         "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
-        "peak memory, megabytes, by pictures": {f"{size:,}": round(one / 1e6) for size, one in memory.items()},
-        "peak memory, large over small": round(large / small, 3),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {
-            **{name: version(name) for name in ("gzoo", "pyarrow", "simplejpeg", "datasets", "polars", "numpy")},
-            "python": platform.python_version(),
-        },
     }
 
 

@@ -281,13 +281,20 @@ def several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "SHARD_BYTES", 60_000)
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
 @pytest.mark.usefixtures("several")
 def test_workers_give_the_same_bytes_and_one_may_die(sky: Simulated, tmp_path: Path) -> None:
     build("gz2", votes=sky.votes, images=sky.images, out=tmp_path / "serial")
     killed: list[int] = []
 
     def kill(stage: str, done: int, total: int) -> None:
-        workers = [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+        workers = [one for one in psutil.Process().children(recursive=True) if is_worker(one)]
         if stage == "writing shards" and not killed and len(workers) >= 2:
             killed.append(workers[0].pid)
             os.kill(workers[0].pid, signal.SIGKILL)

@@ -24,6 +24,7 @@ import gzoo
 from gzoo import schema, sky, splits, store, uniting
 from gzoo.builder import build
 from gzoo.campaign import campaign
+from gzoo.checking import check
 from gzoo.cli import app
 from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError, WriteError
 from gzoo.simulator import Simulated, simulate
@@ -717,3 +718,13 @@ def test_what_is_read_is_never_replaced(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="not a dataset folder"):
         union("gz_evo", [tmp_path / "empty"], out=tmp_path / "out")
+
+
+def test_a_union_is_sound_by_its_check(united: Path, tmp_path: Path) -> None:
+    assert [str(one) for one in check(united).findings] == []
+    parts = [tabular(tmp_path / name, name, ["a", "b", "a"], seed=i) for i, name in enumerate(("gz2", "gz_ukidss"))]
+    made = union("gz_evo", parts, out=tmp_path / "evo")
+    assert sum(made.n_dropped.values()) == 4  # the same rows of either table
+    found = check(tmp_path / "evo")
+    assert [str(one) for one in found.findings] == []
+    assert next(one.n for one in found.checks if one.name == "left out") == 4

@@ -30,7 +30,7 @@ from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
 
-N_AUDITED = 200_000
+N_AUDITED = 50_000
 WITHOUT_VALIDATION = "train,test"
 _LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
 
@@ -557,6 +557,7 @@ def _finish(
         "n_rows_in_table": table.n_rows,
         "n_dropped": _counted(dropped["reason"]),
         "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
+        "not_asked": [],
         "not_collected": [q.name for q in campaign.carried.questions if q.name not in table.collected],
         "columns_left_out": list(table.left_out),
         "answers_left_out": [

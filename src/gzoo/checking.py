@@ -32,7 +32,7 @@ from gzoo.campaign import campaign as campaign_of
 from gzoo.campaign import names as campaign_names
 from gzoo.dataset import recognised
 from gzoo.errors import GZooError, InputError, MissingError, PictureError
-from gzoo.finishing import DROPPED_ARROW, PICTURES_ARROW, n_tiny
+from gzoo.finishing import DROPPED_ARROW, DROPPED_OF_UNION, PICTURES_ARROW, n_tiny
 from gzoo.images import check_picture
 from gzoo.leaking import leaks
 from gzoo.shards import PICTURES_IN_TASK, in_turn
@@ -440,6 +440,7 @@ class _Facts:
     picture_sizes: list[list[int]]
     questions: dict[str, dict[str, int]]
     not_collected: list[str]
+    not_asked: list[str]
     reach_not_known: list[str]
 
     @classmethod
@@ -1605,17 +1606,21 @@ def _check_dropped(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
     if opened is None:
         return
     shard, file = opened
-    if not file.schema_arrow.equals(DROPPED_ARROW):
+    is_union = file.schema_arrow.equals(DROPPED_OF_UNION)  # where each dataset has a table of its own
+    if not is_union and not file.schema_arrow.equals(DROPPED_ARROW):
         ledger.add(finding, name, examples=["its columns are others"])
         return
     counted: dict[str, int] = defaultdict(int)
-    rows: list[IntArray] = []
+    rows: set[tuple[str, int]] = set()
     quiet = _Ledger(_silent)
-    for _, batch in _batches(shard, file, ["row", "reason"], ROWS_AT_ONCE, quiet):
-        part = _Part(quiet, name, 0, batch, {"reason": "string"}, is_strict=False)
+    for _, batch in _batches(shard, file, ["row", "reason", *["dataset_name"] * is_union], ROWS_AT_ONCE, quiet):
+        part = _Part(quiet, name, 0, batch, {"reason": "string", "dataset_name": "string"}, is_strict=False)
         for reason in part.texts("reason") or []:
             counted[reason] += 1
-        rows.append(batch.column("row").drop_null().to_numpy())
+        of = (part.texts("dataset_name") or []) if is_union else [""] * batch.num_rows
+        rows.update(
+            (one, row) for one, row in zip(of, batch.column("row").to_pylist(), strict=False) if row is not None
+        )
     ledger.looked("left out", sum(counted.values()))
     if quiet.has("shard unreadable"):
         ledger.add(finding, name, examples=["it cannot be read to its end"])
@@ -1624,7 +1629,7 @@ def _check_dropped(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
         said, found = folder.facts.n_dropped.get(reason, 0), counted.get(reason, 0)
         ledger.differs(f"n_dropped.{reason}", said, found, check="left out")
     if seen.is_whole:
-        n = seen.n + len(np.unique(np.concatenate([np.empty(0, np.int64), *rows])))
+        n = seen.n + len(rows)
         ledger.differs("n_rows_in_table", folder.facts.n_rows_in_table, n, check="left out")
 
 

@@ -28,6 +28,7 @@ SHARD_BYTES = 450_000_000
 ROWS_IN_SHARD = 1_000_000  # where pictures do not fill it before
 TINY_SHARE, TINY_LEAST = 0.01, 16
 DROPPED_ARROW = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
+DROPPED_OF_UNION = DROPPED_ARROW.append(pa.field("dataset_name", pa.string()))
 PICTURES_ARROW = pa.schema(
     [
         *((name, pa.string()) for name in ("id_str", "dataset_name", "picture", "source", "sha256", "source_sha256")),

@@ -34,6 +34,7 @@ from gzoo.dataset import KEY, Dataset, open_dataset
 from gzoo.errors import DatasetError, InputError, PictureError
 from gzoo.finishing import (
     DROPPED_ARROW,
+    DROPPED_OF_UNION,
     PICTURES_ARROW,
     SHARD_BYTES,
     Made,
@@ -823,8 +824,8 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
         n_of.setdefault(name, Counter())[store.SPLITS[side]] += n
         names_of[job.streams[stream].member].add(name)
     dropped = _dropped(job, names_of)
-    with store.write_parquet(folder / "dropped.parquet", _DROPPED_OF) as writer:
-        writer.write_table(dropped.to_arrow().cast(_DROPPED_OF))
+    with store.write_parquet(folder / "dropped.parquet", DROPPED_OF_UNION) as writer:
+        writer.write_table(dropped.to_arrow().cast(DROPPED_OF_UNION))
     same = pl.read_parquet(work / "same.parquet", glob=False)
     with store.write_parquet(folder / "same_galaxies.parquet", SAME_GALAXY) as writer:
         writer.write_table(same.to_arrow().cast(SAME_GALAXY))
@@ -870,9 +871,6 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
             for member, names in zip(job.members, names_of, strict=True)
         ],
     }
-
-
-_DROPPED_OF = DROPPED_ARROW.append(pa.field("dataset_name", pa.string()))
 
 
 def _dropped(job: _Job, names_of: Sequence[set[str]]) -> pl.DataFrame:
