@@ -347,6 +347,20 @@ def test_listings_with_pages_are_read_to_their_end(hub: LoopbackHub, repo: Repo,
     assert len(cast(datasets.DatasetDict, gzoo.load(NAME))) == len(open_dataset(dataset).splits)
 
 
+@pytest.mark.parametrize("place", ["../../../secret.parquet", "{tmp}/secret.parquet", "https://example.org/x.parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_card_that_points_elsewhere_is_refused(
+    hub: LoopbackHub, repo: Repo, tmp_path: Path, place: str, streaming: bool
+) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "secret.parquet")
+    place = place.format(tmp=tmp_path)
+    for files in (f"{place}", f"[{{split: train, path: '{place}'}}]", f"{{train: ['{place}']}}"):
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n"
+        hub.add_repo("evil/card", {"README.md": card, "data/train.csv": "a\n1\n"})
+        with pytest.raises(HubError, match="Files inside the dataset's folder"):
+            gzoo.load("evil/card", streaming=streaming)
+
+
 # Layouts
 
 
@@ -394,7 +408,7 @@ def test_every_layout_loads_to_the_same_votes(
         expected = reference.galaxies(split)
         assert np.array_equal(votes.counts, expected[1].counts)
         assert np.array_equal(votes.totals, expected[1].totals)
-        assert keys["id_str"].n_unique() == keys.height
+        assert keys["id_str"].n_unique() == keys.height == opened.places(split).height
         if layout != "may":
             assert keys["id_str"].equals(expected[0]["id_str"])
     assert loaded.num_rows == len(open_dataset(published).galaxies("train")[1])
@@ -460,6 +474,7 @@ def test_a_run_records_its_commit_and_no_token_is_written_anywhere(
     gzoo_does("access", NAME, code=7)
     said = "".join(capfd.readouterr()) + caplog.text
     assert "you may not read it any more" in said
+    assert "downloading (MB)" in said
     assert f"Mind: The Hub is not asked, for HF_HUB_OFFLINE is set. '{NAME}' is taken from the cache" in said
     facts = json.loads(Path("run/run.json").read_text())
     assert facts["data"]["hub"] == {"repository": NAME, "commit": repo.head}

@@ -205,7 +205,10 @@ class Dataset:
         self.require(split)
         paths = store.shards(self.folder, split)
         wanted = ("dataset_name", "id_str", "ra", "dec")
-        table = _read(paths, [name for name in wanted if name in _columns(paths[0])])
+        names = _columns(paths[0])
+        # with some answer's votes, for a table of no columns would have no rows
+        votes = next(name for name in self.tree.columns if name in names)
+        table = _read(paths, [*(name for name in wanted if name in names), votes])
         for name, dtype, missing in zip(
             wanted,
             (pl.String, pl.String, pl.Float64, pl.Float64),
@@ -228,7 +231,8 @@ def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) ->
     """A dataset: a folder that gzoo built, a copy of a published one, or a name on the Hub.
 
     What has no manifest is recognised by its columns: the campaign with most of its questions there. Questions that
-    are not there count as not collected, and what is missing or unknown is told in a warning.
+    are not there count as not collected, and that is told in a warning; of what is from the Hub, whatever is missing
+    or unknown.
 
     Args:
         folder: A folder, a campaign's name or `owner/name`; the latter two may end in `@` and a branch, tag or commit.
@@ -246,11 +250,11 @@ def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) ->
     copied = hub.copy_of(*found, progress=progress)
     if copied.access.state == "cached":
         warnings.warn(copied.access.says, Notice, stacklevel=2)
-    opened = _opened(copied.folder)
+    opened = _opened(copied.folder, copied.access.repository)
     return replace(opened, origin={"repository": copied.access.repository, "commit": copied.commit})
 
 
-def _opened(folder: Path) -> Dataset:
+def _opened(folder: Path, repository: str = "") -> Dataset:
     splits_of = {
         config: tuple(split for split in store.SPLITS if store.shards(folder, split, config))
         for config in ("default", "tiny")
@@ -265,8 +269,9 @@ def _opened(folder: Path) -> Dataset:
                 "A folder made by `gzoo build`, or a copy of a published dataset.",
                 "Build it with `gzoo build`.",
             )
-        for note in known.notes:
-            warnings.warn(f"{folder} {note}", Notice, stacklevel=3)
+        if repository or known.not_collected:  # in a folder of one's own only what changes the votes is news
+            for note in known.notes:
+                warnings.warn(f"'{repository or folder}' {note}", Notice, stacklevel=3)
         files = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
         paths = [path for split in splits_of["default"] for path in store.shards(folder, split)]
         named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in columns else pl.Series()

@@ -817,13 +817,17 @@ def _copied(found: Access, config: str | None, progress: Progress | None) -> Cop
         return Copy(folder, found, commit)
     entries = _listing(repository, commit)
     checked = _Checked(repository, commit, entries)
-    checked.fetch([name for name in _BESIDES if name in entries], {})
+    checked.fetch([name for name in _BESIDES if name in entries], {}, _unseen if progress else None)
     wanted = _selected(entries, folder, config, repository)
     checked.fetch([name for name in wanted if name not in _BESIDES], _promised(folder), progress)
     reference = _storage(repository) / "refs" / found.revision
     reference.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(reference, commit.encode())
     return Copy(folder, found, commit)
+
+
+def _unseen(stage: str, done: int, total: int) -> None:
+    """Progress that is not worth a bar, where the caller shows its own."""
 
 
 def _card_alone(found: Access) -> Path:
@@ -1044,15 +1048,29 @@ def _chosen(configs: Mapping[str, Mapping[str, Any]], config: str | None) -> str
 
 
 def _configs(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the card says of each config.
+
+    Raises:
+        HubError: It names files outside the dataset's folder, which `datasets` would read.
+    """
     from huggingface_hub import DatasetCard
 
     if not (folder / "README.md").is_file():
         return {}
     try:
-        configs: Any = DatasetCard.load(folder / "README.md").data.get("configs") or []
-        return {str(one["config_name"]): one for one in configs}
+        listed: Any = DatasetCard.load(folder / "README.md").data.get("configs") or []
+        configs: dict[str, dict[str, Any]] = {str(one["config_name"]): one for one in listed}
     except Exception:  # yaml's own, and whatever comes of YAML that is something else; `datasets` will say so
         return {}
+    for name, one in configs.items():
+        for pattern in (*_patterns(one.get("data_files")), *_patterns(one.get("data_dir"))):
+            if not _is_safe(pattern.rstrip("/")):
+                raise HubError(
+                    f"The card in {folder} says that config '{name}' has files {pattern!a}.",
+                    "Files inside the dataset's folder.",
+                    "Nothing of it was read. Tell the dataset's owners.",
+                )
+    return configs
 
 
 def _patterns(value: Any) -> list[str]:
