@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
     from gzoo.checking import check
+    from gzoo.citing import cite
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
+    from gzoo.hub import access
     from gzoo.leaking import leaks
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
+    from gzoo.publishing import publish
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
@@ -34,10 +37,12 @@ __all__ = [
     "Question",
     "Tree",
     "Votes",
+    "access",
     "audit",
     "build",
     "campaigns",
     "check",
+    "cite",
     "count",
     "demo",
     "leaks",
@@ -45,6 +50,7 @@ __all__ = [
     "mapping",
     "open_dataset",
     "predict",
+    "publish",
     "read_votes",
     "score",
     "simulate",
@@ -60,10 +66,12 @@ _HOME = {
     "Question": "trees",
     "Tree": "trees",
     "Votes": "votes",
+    "access": "hub",
     "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
     "check": "checking",
+    "cite": "citing",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",
@@ -71,6 +79,7 @@ _HOME = {
     "mapping": "mappings",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
+    "publish": "publishing",
     "read_votes": "votes",
     "score": "scoring.metrics",
     "simulate": "simulator",

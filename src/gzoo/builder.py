@@ -18,13 +18,13 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from gzoo import card, cluster, sky, splits, store, zooniverse
+from gzoo import cluster, sky, splits, store, zooniverse
 from gzoo.auditing import audit_votes
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.clicks import Ingest
 from gzoo.errors import InputError, MissingError, TableError
-from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, settle, write_dropped, write_frame
+from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, seal, settle, write_dropped, write_frame
 from gzoo.images import SUFFIXES
 from gzoo.shards import Job, Shard, write_rows
 from gzoo.sources import Source, open_source
@@ -202,9 +202,7 @@ def build(
                 manifest["ingest"] = read.ingest.facts()
                 if weights:
                     zooniverse.write_weighted(partial / "weighted.parquet", read, made.keys())
-            store.write_bytes(partial / "README.md", card.text(facts, manifest, partial).encode())
-            store.remove_left_overs(partial)
-            store.write_manifest(partial, manifest, made.digests())
+            seal(made, manifest)
         remove_work(work)
         manifest = store.read_json(partial / store.MANIFEST)
     if read and page:

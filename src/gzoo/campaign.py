@@ -129,9 +129,10 @@ class Paper:
         >>> campaign("gz2").papers[0].reference.startswith("Willett")
         True
         """
+        authors = ", ".join("et al." if author == "others" else author for author in self.authors)
         where = " ".join(part for part in (self.journal, self.volume, self.pages.replace("--", "-")) if part)
         link = f"doi:{self.doi}" if self.doi else f"arXiv:{self.arxiv}" if self.arxiv else ""
-        return ". ".join(part for part in (f"{', '.join(self.authors)} ({self.year})", self.title, where, link) if part)
+        return ". ".join(part for part in (f"{authors} ({self.year})", self.title, where, link) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ class Hub:
         repository: `owner/name` on the Hugging Face Hub, or "".
         gated: "yes", "no" or "unknown": whether one must ask for access.
         gate: Why, in a sentence.
-        licence: SPDX-like licence name of the data, or "unknown".
+        licence: Licence of the data by its name on the Hub, or "unknown".
+        licence_link: Where it stands, if the Hub has no name for it; else "".
         layout: "full" (counts, fractions, totals) or "counts" (the older layout).
         image_size_pixels: Width and height of a picture.
         n_galaxies: About how many rows, 0 if not known.
@@ -154,6 +156,7 @@ class Hub:
     gated: str
     gate: str
     licence: str
+    licence_link: str
     layout: str
     image_size_pixels: int
     n_galaxies: int
@@ -277,6 +280,7 @@ def campaign(name: str) -> Campaign:
             gated=_text(hub, "gated"),
             gate=_text(hub, "gate"),
             licence=_text(hub, "licence"),
+            licence_link=_text(hub, "licence_link") if "licence_link" in hub else "",
             layout=_text(hub, "layout"),
             image_size_pixels=int(cast(int, hub["image_size_pixels"])),
             n_galaxies=int(cast(int, hub["n_galaxies"])),

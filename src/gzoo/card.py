@@ -9,10 +9,15 @@ from typing import cast
 import yaml
 
 from gzoo import sky, store
-from gzoo.campaign import Campaign
+from gzoo.campaign import Campaign, Survey
+from gzoo.citing import cite
+from gzoo.pages import figures
 from gzoo.schema import Record, record
 from gzoo.splits import PUBLISHED, WITHOUT_VALIDATION
+from gzoo.votes import WELL_VOTED
 
+TREE = "tree.svg"
+"""Name of the picture of the tree."""
 SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -65,9 +70,8 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
         )
     simulated = bool(manifest["is_simulated"])
     n = sum(counts["default"].values())
-    licence = "cc0-1.0" if simulated else campaign.hub.licence
     return {
-        "license": "other" if licence == "unknown" else licence,
+        **_licence(campaign, simulated),
         "pretty_name": f"{campaign.title}{' (simulated)' if simulated else ''}",
         "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
         "task_categories": ["image-classification", "image-feature-extraction"]
@@ -79,6 +83,7 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
             "galaxies",
             "physics",
             *(["simulated"] if simulated else ["citizen science"]),
+            *([] if simulated else [f"arxiv:{paper.arxiv}" for paper in campaign.papers if paper.arxiv]),
         ],
         "size_categories": [next((name for limit, name in SIZES if n < limit), "n>10M")],
         "configs": [
@@ -93,6 +98,29 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
         ],
         "dataset_info": infos,
     }
+
+
+def licence_of(campaign: Campaign, *, is_simulated: bool) -> str:
+    """The licence of a dataset, "unknown" where none is known.
+
+    >>> from gzoo.campaign import campaign
+    >>> licence_of(campaign("gz2"), is_simulated=False), licence_of(campaign("gz2"), is_simulated=True)
+    ('cc-by-nc-sa-4.0', 'cc0-1.0')
+    """
+    return "cc0-1.0" if is_simulated else campaign.hub.licence
+
+
+def _licence(campaign: Campaign, is_simulated: bool) -> dict[str, str]:
+    """The licence as the Hub wants it said: one that it has no name for is "other", with a name and a link."""
+    licence = licence_of(campaign, is_simulated=is_simulated)
+    if is_simulated or not campaign.hub.licence_link:
+        return {"license": licence}
+    return {"license": "other", "license_name": licence, "license_link": campaign.hub.licence_link}
+
+
+def tree_picture(campaign: Campaign) -> str:
+    """The decision tree as an SVG file: what was asked, and which answers lead where."""
+    return f"{figures.tree_svg(campaign.tree)}\n"
 
 
 def _record(campaign: Campaign, manifest: Mapping[str, object]) -> Record:
@@ -211,13 +239,68 @@ def split_rows(manifest: Mapping[str, object]) -> list[str]:
 def question_rows(manifest: Mapping[str, object]) -> list[str]:
     """The card's table of the votes on each question."""
     not_collected = cast("list[str]", manifest["not_collected"])
-    lines = ["| question | galaxies asked | votes | rows with more votes than the tree allows |", "|---|---|---|---|"]
     not_asked = cast("list[str]", manifest.get("not_asked", []))
+    n = sum(cast("dict[str, dict[str, int]]", manifest["splits"])["default"].values())
+    lines = [
+        f"| question | galaxies asked | with {WELL_VOTED} votes or more | median votes, of those asked | votes "
+        "| rows with more votes than the tree allows |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, facts in cast("dict[str, dict[str, int]]", manifest["questions"]).items():
-        why = "not asked" if name in not_asked else "not collected"
-        galaxies = why if name in not_collected else f"{facts['n_galaxies']:,}"
-        lines.append(f"| `{name}` | {galaxies} | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
+        if name in not_collected:
+            why = "not asked" if name in not_asked else "not collected"
+            lines.append(f"| `{name}` | {why} | | | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
+            continue
+        shares = " | ".join(f"{facts[key]:,} ({_percent(facts[key], n)})" for key in ("n_galaxies", "n_well_voted"))
+        lines.append(
+            f"| `{name}` | {shares} | {facts['median_votes']:,} | {facts['n_votes']:,} | {facts['n_breaks']:,} |"
+        )
     return lines
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / whole if whole else 0.0
+    return f"{share:.1f} %" if share < 10 else f"{share:.0f} %"
+
+
+def _survey_text(survey: Survey) -> str:
+    facts = [
+        f"{survey.telescope}, bands {', '.join(survey.bands)}",
+        f"pixels of {survey.arcsec_per_pixel:g} arcsec",
+        f"stars {survey.psf_fwhm_arcsec:g} arcsec wide (FWHM)",
+    ]
+    return f"- **{survey.name}**: {'; '.join(facts)}. {survey.picture} ({survey.grade}: {survey.source})"
+
+
+_LOADING = """\
+```python
+folder = "path/to/this/folder"  # or owner/name, where it lies on the Hub
+```
+
+With `datasets` (splits {splits}; `name="tiny"` is a hundredth of each, to try things on):
+```python
+from datasets import load_dataset
+
+dataset = load_dataset(folder, split="train")
+```
+PyTorch, {image_torch}:
+```python
+from torch.utils.data import DataLoader
+
+loader = DataLoader(dataset.with_format("torch"), batch_size=8)
+batch = next(iter(loader))
+```
+NumPy; JAX and TensorFlow alike with `"jax"` or `"tensorflow"`:
+```python
+first = dataset.with_format("numpy")[0]
+```
+Votes as a table, pictures left alone, with Polars or pandas (of a folder on this machine):
+```python
+import polars as pl
+
+votes = pl.scan_parquet(f"{{folder}}/data/train-*.parquet"){exclude}.collect()
+frame = votes.to_pandas()
+```"""
 
 
 def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
@@ -240,14 +323,27 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         + "for every answer the *number of volunteers* who gave it. Which questions a volunteer is asked depends on "
         "earlier answers, so each galaxy and question has its own number of votes.",
         "",
+        "Counts are whole people, so that a fraction can be weighed by how many it rests on: 2 of 3 and 20 of 30 are "
+        "the same fraction and not the same knowledge.",
+        "",
+        "## Pictures",
+        "",
+        *(["Drawn by gzoo, as if from:", ""] if simulated else []),
+        *map(_survey_text, campaign.surveys),
+        "",
+        _picture_text(manifest),
+        "",
         "## Load",
         "",
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        'dataset = load_dataset("path/to/this/folder", split="train")  # or name="tiny"',
-        'dataset.set_format("torch")',
-        "```",
+        _LOADING.format(
+            splits=", ".join(
+                f"`{split}`" for split in cast("dict[str, dict[str, int]]", manifest["splits"])["default"]
+            ),
+            image_torch="pictures as uint8 tensors of shape (3, height, width)"
+            if manifest["has_pictures"]
+            else "votes as tensors",
+            exclude='.select(pl.exclude("image"))' if manifest["has_pictures"] else "",
+        ),
         "",
         "## Splits",
         "",
@@ -257,9 +353,13 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         "",
         *_members_text(manifest),
         _origin_text(manifest),
-        _picture_text(manifest),
         "",
         "## Questions and votes",
+        "",
+        f"![The decision tree]({TREE})",
+        "",
+        "Everyone is asked the first question, and each later one only those whose answers led there: votes thin out "
+        "on the way down. Shares are of all rows.",
         "",
         *question_rows(manifest),
     ]
@@ -280,9 +380,12 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
         ]
     lines += [
         "",
-        "```mermaid",
-        campaign.tree.to_mermaid(),
+        "<details><summary>The tree as text</summary>",
+        "",
+        "```text",
+        campaign.tree.to_text(),
         "```",
+        "</details>",
         "",
         "## Columns",
         "",
@@ -291,19 +394,67 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     ]
     lines += [f"| `{field.name}` | {field.dtype} | {field.meaning} |" for field in _record(campaign, manifest).fields]
     lines += ["", "Missing values: counts and totals 0, fractions and positions NaN, texts ''; never null.", ""]
-    lines += ["## Limits", ""]
-    lines += [
-        "Votes are finite: a fraction from N people carries a standard error of about sqrt(p(1-p)/N). Volunteers see a "
-        "picture, not a galaxy: faint, small or distant galaxies look smoother than they are. Deep questions are "
-        "answered for few galaxies, and not for a fair sample of them.",
-        "",
-        "## Licence and citation",
-        "",
-    ]
-    if simulated:
-        lines.append("Simulated by gzoo; cc0-1.0. Nothing here may be cited as an observation.")
-    else:
-        lines.append(f"Data: {campaign.hub.licence}. Please cite:")
-        lines += ["", *(f"- {paper.reference}" for paper in campaign.papers)]
+    lines += ["## Limits", "", *_limits(campaign, simulated), "", "## Licence and citation", ""]
+    lines += _licence_text(campaign, simulated)
     lines += ["", "Made with gzoo. `manifest.json` lists every file and every input with its sha256.", ""]
     return "\n".join(lines)
+
+
+def _limits(campaign: Campaign, is_simulated: bool) -> list[str]:
+    limits = [
+        "Votes are finite: a fraction from N people carries a standard error of about sqrt(p(1-p)/N). Learn from "
+        "counts, or weigh by N; do not cut at a number of votes without need.",
+        "Volunteers see a picture, not a galaxy: faint, small or distant galaxies look smoother than they are, and "
+        "what looks like a bar or an arm depends on the resolution and the bands above.",
+        "Deep questions are answered for few galaxies, and not for a fair sample of them: those who are asked about "
+        "spiral arms have said before that there is a disk to be seen.",
+        "A fraction says what people answered, which is no probability that the galaxy is so. Careless clicks and "
+        "robots are counted among them.",
+    ]
+    if len(campaign.tree.parts) > 1 or campaign.members:
+        limits.append(
+            "Questions of several campaigns stand side by side. They differ in words, answers and pictures, so that "
+            "columns of like names are not to be added up."
+        )
+    if is_simulated:
+        limits.insert(0, "Nothing can be learnt from it about the sky. It serves to test methods whose truth is known.")
+    grades = sorted({f"`{source.name}` {source.grade}" for source in campaign.tree_sources})
+    limits.append(f"How well the tree itself is known: {', '.join(grades)} (see `gzoo tree {campaign.name}`).")
+    return [f"- {one}" for one in limits]
+
+
+SHARE_ALIKE = "cc-by-nc-sa-4.0"
+
+
+def model_terms(licence: str) -> str:
+    """What the licence of the data asks of models that learn from them.
+
+    >>> model_terms("cc0-1.0")
+    'Models may be shared as you like.'
+    """
+    if licence == "cc0-1.0":
+        return "Models may be shared as you like."
+    if licence == SHARE_ALIKE:
+        return (
+            "Not for commercial use; what is made of the data is shared under the same licence. Of models trained on "
+            "them it asks that the source of the training is released with the model, at the latest when it is "
+            "published."
+        )
+    return "Ask the campaign's authors before you share models that were trained on them."
+
+
+def _licence_text(campaign: Campaign, is_simulated: bool) -> list[str]:
+    licence = licence_of(campaign, is_simulated=is_simulated)
+    if is_simulated:
+        return [
+            f"Simulated by gzoo; {licence}. Nothing here may be cited as an observation. {model_terms(licence)} gzoo "
+            "itself is cited so:",
+            "",
+            "```bibtex",
+            cite("gzoo"),
+            "```",
+        ]
+    known = "not known; ask the campaign's authors before you use or share them" if licence == "unknown" else licence
+    lines = [f"Data: {known}. {model_terms(licence)}", "", "Please cite the papers of the campaign and of its surveys:"]
+    lines += ["", *(f"- {paper.reference}" for paper in campaign.papers)]
+    return [*lines, "", "```bibtex", cite(campaign.name), "```"]

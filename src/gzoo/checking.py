@@ -35,7 +35,7 @@ from gzoo.errors import GZooError, InputError, MissingError, PictureError
 from gzoo.finishing import DROPPED_ARROW, DROPPED_OF_UNION, PICTURES_ARROW, n_tiny
 from gzoo.images import check_picture
 from gzoo.leaking import leaks
-from gzoo.shards import PICTURES_IN_TASK, in_turn
+from gzoo.shards import PICTURES_IN_TASK, Spread, in_turn
 from gzoo.summaries import summary
 from gzoo.trees import IntArray
 from gzoo.votes import Votes
@@ -461,7 +461,7 @@ class _Facts:
                 ledger.add("fact missing", store.MANIFEST, key, examples=["not the same splits in default and tiny"])
                 return None
         for name, of in facts.questions.items():
-            if set(of) != {"n_votes", "n_galaxies", "n_breaks"}:
+            if set(of) != {"n_votes", "n_galaxies", "n_breaks", "n_well_voted", "median_votes"}:
                 ledger.add("fact missing", store.MANIFEST, f"questions.{name}", examples=[f"has {', '.join(of)}"])
                 return None
         if facts.campaign not in campaign_names():
@@ -552,7 +552,8 @@ class _Folder:
         """Whose dataset it is: as the manifest says, else by the columns."""
         if self.facts:
             return campaign_of(self.facts.campaign)
-        return recognised(set(self.names))
+        found = recognised(set(self.names))
+        return found.campaign if found and "id_str" in self.names and not found.not_collected else None
 
     @cached_property
     def names(self) -> list[str]:
@@ -738,6 +739,7 @@ class _Seen:
         keys: A hash of dataset_name and id_str of each row, in order.
         names: Every dataset_name.
         sums: Of each question its votes, galaxies and rows against the tree, shape (3, question).
+        spread: How many galaxies have how many votes on each question.
         n_breaking: Rows against the tree.
         n_by_id: Rows without a known position.
         is_whole: Whether every row was read.
@@ -745,6 +747,7 @@ class _Seen:
     """
 
     sums: IntArray
+    spread: Spread
     n_rows: dict[str, int] = field(default_factory=dict[str, int])
     starts: dict[str, int] = field(default_factory=dict[str, int])
     keys: list[_Keys] = field(default_factory=list[_Keys])
@@ -768,7 +771,7 @@ class _Seen:
 def _check_rows(folder: _Folder, ledger: _Ledger) -> _Seen:
     """Every shard, and every row of config `default`."""
     n_questions = len(folder.campaign.carried.questions) if folder.campaign else 0
-    seen = _Seen(np.zeros((3, n_questions), np.int64))
+    seen = _Seen(np.zeros((3, n_questions), np.int64), Spread(n_questions))
     seen.is_whole = not ledger.has("file missing", "shard missing", "no dataset")
     judge = _Judge(folder, seen, ledger) if folder.record else None
     if judge is None and folder.shards and folder.facts is None and folder.names:
@@ -1088,6 +1091,7 @@ class _Judge:
         votes = Votes(tree, counts, totals, self._collected)
         breaks = votes.breaks
         self._seen.sums += [totals.sum(axis=0), (totals > 0).sum(axis=0), breaks.sum(axis=0)]
+        self._seen.spread.add(totals)
         self._seen.n_breaking += int(breaks.any(axis=1).sum())
         self._summaries(part, votes, is_sound)
 
@@ -1176,6 +1180,10 @@ class _Judge:
             if has_totals or not question.multiple:
                 ledger.differs(f"questions.{question.name}.n_votes", said["n_votes"], n_votes, check="votes")
                 ledger.differs(f"questions.{question.name}.n_galaxies", said["n_galaxies"], n_galaxies, check="votes")
+                if (said["n_votes"], said["n_galaxies"]) == (n_votes, n_galaxies):  # else these say the same again
+                    at, n_well, median = f"questions.{question.name}", *seen.spread.figures(i)
+                    ledger.differs(f"{at}.n_well_voted", said["n_well_voted"], n_well, check="votes")
+                    ledger.differs(f"{at}.median_votes", said["median_votes"], median, check="votes")
             if tree.absent.isdisjoint(question.parents):
                 ledger.differs(f"questions.{question.name}.n_breaks", said["n_breaks"], n_breaks, check="tree")
             if question.name in facts.not_collected and self._n_voted[i]:

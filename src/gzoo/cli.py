@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gzoo import __version__
-from gzoo.errors import GZooError
+from gzoo.errors import GZooError, Notice
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,7 +36,9 @@ app = typer.Typer(
 console = Console(stderr=True)  # stdout is for what another program may read
 
 Campaign = Annotated[str, typer.Argument(help="Name of a campaign; see `gzoo campaigns`.", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="A dataset folder, made by `gzoo build`.", show_default=False)]
+Folder = Annotated[
+    Path, typer.Argument(help="A dataset folder, or a name on the Hub; see `gzoo access`.", show_default=False)
+]
 Out = Annotated[Path, typer.Option("--out", help="What to make; it must not be there yet.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 Columns = Annotated[
@@ -54,13 +57,14 @@ Report = Callable[[str, int, int], None]
 
 
 def main() -> None:
-    """Run a command; a deliberate error becomes one message and exit code 1."""
+    """Run a command; a deliberate error becomes one message and exit code 1, or the one that GUIDE.md lists."""
+    _print_notices()
     try:
         app(standalone_mode=True)
     except GZooError as error:
         console.print("[bold red]Error:[/] ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
             console.print("Stopped. The same command goes on where this one was.")
@@ -83,6 +87,20 @@ def _root(  # pyright: ignore[reportUnusedFunction]
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     pass
+
+
+def _print_notices() -> None:
+    """Print what gzoo wants known in a line of its own, without the place in the code that others' warnings show."""
+    show = warnings.showwarning
+    warnings.simplefilter("always", Notice)
+
+    def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            _say(f"Mind: {message}")
+        else:
+            show(message, category, *place, **more)
+
+    warnings.showwarning = say
 
 
 @contextmanager
@@ -147,6 +165,37 @@ def tree(
         print(facts.tree.to_json())
     else:
         raise InputError(f"There is no format '{format}'.", "text, mermaid or json.", "Choose one.")
+
+
+@app.command()
+def cite(
+    names: Annotated[list[str], typer.Argument(help="Campaigns; gzoo for the software.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="bibtex or text.")] = "bibtex",
+) -> None:
+    """Print what to cite for campaigns: their papers, surveys and datasets."""
+    from gzoo.citing import SOFTWARE
+    from gzoo.citing import cite as run
+
+    print(run(*names, format=format))
+    if SOFTWARE not in names:
+        _say(f"gzoo itself is cited with `gzoo cite {SOFTWARE}`.")
+
+
+@app.command()
+def access(
+    name: Annotated[str, typer.Argument(help="A campaign's name, or owner/name on the Hub.", show_default=False)],
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit; else main.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a dataset on the Hub may be read, and which copy is here. Exit codes: see GUIDE.md."""
+    from gzoo.hub import access as run
+
+    found = run(name, revision=revision)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False))
+    else:
+        print(f"{found.state}: {found.says}")
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -653,6 +702,61 @@ def score(
         _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder, or a run folder: a model.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hub; made if need be.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Let only its owners see it.")] = False,
+    gated: Annotated[
+        str | None,
+        typer.Option("--gated", help="auto or manual: readers have to ask, and are let in at once or by you."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name for this version, such as v1.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Of a model: address of the source of its training.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Put a dataset or a model on the Hub: checked before, verified after, only what changed."""
+    from gzoo.publishing import publish as run
+
+    with _progress() as say:
+        made = run(
+            folder,
+            repository,
+            private=private,
+            gated=gated,
+            tag=tag,
+            source=source,
+            dry_run=dry_run,
+            progress=say,
+        )
+    if made.is_simulated:
+        _say(f"SIMULATED: no telescope and no person was involved. The card of {repository} says so.")
+    sent = made.sent
+    what = f"{len(sent.files):,} files ({sent.n_bytes:,} bytes); {sent.n_kept:,} are there already"
+    if sent.removed:
+        gone = "would be removed" if made.is_dry else "were removed"
+        what += f"; {len(sent.removed):,} of an earlier version {gone} ({', '.join(sent.removed[:5])})"
+    tagged = f", tag {sent.tag}" if sent.tag else ""
+    if made.is_dry:
+        where = f"the new {made.kind}" if sent.is_new else made.kind
+        _say(f"Nothing was sent. To {where} {repository} would go {what}.")
+        for name in sent.files:
+            _say(f"  {name}")
+        return
+    if sent.files or sent.removed:
+        _say(f"Made commit {sent.commit} of {made.kind} {repository}{tagged}: sent {what}.")
+    else:
+        _say(f"Nothing was sent: {made.kind} {repository} is the same already, commit {sent.commit}{tagged}.")
+    _say("Every file there has the sha256 that it has here.")
+    _say(f"Its page: {sent.page}")
+    if made.kind == "dataset":
+        _say(f"Next: gzoo access {repository}")
+    else:
+        _say(f"Next: python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\"")
 
 
 @app.command()

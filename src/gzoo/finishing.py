@@ -18,9 +18,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo import store
+from gzoo import card, croissant, store
 from gzoo.campaign import campaign as campaign_of
-from gzoo.shards import Layout, Shard
+from gzoo.shards import Layout, Shard, Spread
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA
 
@@ -139,10 +139,12 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
     n_rows = {split: sum(made.n_of(number) for number in made.numbers(split)) for split in made.splits}
     n_bytes = {split: sum(int(made.bytes_of(number).sum()) for number in made.numbers(split)) for split in made.splits}
     found = [cast("dict[str, list[int]]", facts["questions"]) for facts in made.facts]
-    sums = {
-        question.name: map(sum, zip(*(one[question.name] for one in found), strict=True))
-        for question in campaign.carried.questions
-    }
+    carried = campaign.carried.questions
+    sums = {question.name: map(sum, zip(*(one[question.name] for one in found), strict=True)) for question in carried}
+    spread = Spread(len(carried))
+    for facts in made.facts:
+        for i, question in enumerate(carried):
+            spread.merge(i, cast("dict[str, list[list[int]]]", facts["spread"])[question.name])
     return {
         "campaign": campaign.name,
         "has_pictures": made.job.has_pictures,
@@ -150,12 +152,32 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
         "splits": {"default": n_rows, "tiny": {split: n for split, (n, _) in tiny.items()}},
         "picture_bytes": {"default": n_bytes, "tiny": {split: n for split, (_, n) in tiny.items()}},
         "questions": {
-            name: dict(zip(("n_votes", "n_galaxies", "n_breaks"), one, strict=True)) for name, one in sums.items()
+            name: {
+                **dict(zip(("n_votes", "n_galaxies", "n_breaks"), one, strict=True)),
+                **dict(zip(("n_well_voted", "median_votes"), spread.figures(i), strict=True)),
+            }
+            for i, (name, one) in enumerate(sums.items())
         },
         "reach_not_known": list(campaign.carried.unreachable),
         "columns": list(made.job.record.names),
         "pyarrow": pa.__version__,
     }
+
+
+def seal(made: Made, manifest: Mapping[str, object]) -> None:
+    """Write what tells of a dataset whose tables all stand: card, picture of the tree, `croissant.json`, manifest.
+
+    Args:
+        made: The shards.
+        manifest: Facts of the dataset.
+    """
+    folder, campaign = made.job.folder, campaign_of(made.job.campaign)
+    store.remove_left_overs(folder)
+    store.write_bytes(folder / "README.md", card.text(campaign, manifest, folder).encode())
+    store.write_bytes(folder / card.TREE, card.tree_picture(campaign).encode())
+    files = store.listing(folder, made.digests(), without={croissant.NAME})
+    store.write_json(folder / croissant.NAME, croissant.facts(campaign, manifest, files))
+    store.write_manifest(folder, manifest, files)
 
 
 def n_tiny(n_all: int) -> int:

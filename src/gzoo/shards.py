@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from gzoo.images import check_picture, is_fits, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
-from gzoo.votes import Votes
+from gzoo.votes import WELL_VOTED, Votes
 
 ROWS_IN_BLOCK = 10_000  # whose labels are made at once
 PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
@@ -212,6 +212,50 @@ def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> Tally:
     return tally
 
 
+class Spread:
+    """How many galaxies have how many votes on each question."""
+
+    def __init__(self, n_questions: int) -> None:
+        self._galaxies: list[Counter[int]] = [Counter() for _ in range(n_questions)]
+
+    def add(self, totals: IntArray) -> None:
+        """Count some rows: people who answered each question, shape (galaxy, question)."""
+        for counter, column in zip(self._galaxies, totals.T, strict=True):
+            values, galaxies = np.unique(column[column > 0], return_counts=True)
+            counter.update(dict(zip(values.tolist(), galaxies.tolist(), strict=True)))
+
+    def merge(self, question: int, pairs: Sequence[Sequence[int]]) -> None:
+        """Add what was counted before; see `pairs`."""
+        for n_votes, galaxies in pairs:
+            self._galaxies[question][n_votes] += galaxies
+
+    def pairs(self, question: int) -> list[list[int]]:
+        """Numbers of votes that occur, and of how many galaxies each is."""
+        return [[n_votes, galaxies] for n_votes, galaxies in sorted(self._galaxies[question].items())]
+
+    def figures(self, question: int) -> tuple[int, int]:
+        """How many galaxies have `WELL_VOTED` votes on a question, and the median number of those who were asked.
+
+        The median is the lower of the two in the middle, and 0 where nobody was asked.
+
+        >>> spread = Spread(1)
+        >>> spread.add(np.array([[0], [4], [1], [9]]))
+        >>> spread.figures(0)
+        (1, 4)
+        """
+        n_well_voted = sum(galaxies for n_votes, galaxies in self.pairs(question) if n_votes >= WELL_VOTED)
+        return n_well_voted, self._median(question)
+
+    def _median(self, question: int) -> int:
+        pairs = self.pairs(question)
+        middle, passed = (sum(galaxies for _, galaxies in pairs) + 1) // 2, 0
+        for n_votes, galaxies in pairs:
+            passed += galaxies
+            if passed >= middle:
+                return n_votes
+        return 0
+
+
 class Tally:
     """Votes per question, summed over rows."""
 
@@ -219,6 +263,7 @@ class Tally:
         self.n_rows = self.n_breaking = 0
         self._tree = tree
         self._sums = np.zeros((3, len(tree.questions)), np.int64)
+        self._spread = Spread(len(tree.questions))
 
     def add(self, votes: Votes) -> None:
         """Count some rows."""
@@ -226,10 +271,15 @@ class Tally:
         self.n_rows += len(votes)
         self.n_breaking += int(breaks.any(axis=1).sum())
         self._sums += [votes.totals.sum(axis=0), (votes.totals > 0).sum(axis=0), breaks.sum(axis=0)]
+        self._spread.add(votes.totals)
 
     def questions(self) -> dict[str, list[int]]:
         """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
         return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
+
+    def spread(self) -> dict[str, list[list[int]]]:
+        """Question -> numbers of votes that occur, and of how many galaxies each is."""
+        return {one.name: self._spread.pairs(i) for i, one in enumerate(self._tree.questions)}
 
 
 def write_facts(layout: Layout, number: int, tally: Tally) -> None:
@@ -239,6 +289,7 @@ def write_facts(layout: Layout, number: int, tally: Tally) -> None:
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
         "questions": tally.questions(),
+        "spread": tally.spread(),
         "file": {"sha256": store.sha256(path), "bytes": path.stat().st_size},
     }
     store.write_json(layout.facts_path(number), facts)

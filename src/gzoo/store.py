@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -281,7 +281,12 @@ def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
 
 def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
     """Name of a shard inside a dataset folder."""
-    return f"{ {'default': 'data'}.get(config, config) }/{split}-{i:05d}-of-{n:05d}.parquet"
+    return f"{shard_start(split, config)}{i:05d}-of-{n:05d}.parquet"
+
+
+def shard_start(split: str, config: str = "default") -> str:
+    """How the names of a split's shards begin."""
+    return f"{ {'default': 'data'}.get(config, config) }/{split}-"
 
 
 def open_folder(folder: Path) -> dict[str, object]:
@@ -314,6 +319,25 @@ def open_folder(folder: Path) -> dict[str, object]:
     return manifest
 
 
+def listing(
+    folder: Path, known: Mapping[str, Mapping[str, object]], without: Collection[str] = ()
+) -> dict[str, Mapping[str, object]]:
+    """Sha256 and size of every file of a dataset folder, by name; the manifest and work in progress are not listed.
+
+    Args:
+        folder: The dataset folder.
+        known: Sha256 and size of files whose content was digested before, by name.
+        without: Names to pass over.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: known.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for name, path in named.items()
+        if name not in {BEGUN, MANIFEST, *without} and not name.startswith(f"{WORK}/")
+    }
+
+
 def write_manifest(
     folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
 ) -> None:
@@ -324,14 +348,7 @@ def write_manifest(
         facts: What the manifest says besides.
         known: Sha256 and size of files whose content was digested before, by name.
     """
-    known = known or {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in files}
-    listed = {
-        name: known.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
-        for name, path in named.items()
-        if name not in {BEGUN, MANIFEST} and not name.startswith(f"{WORK}/")
-    }
+    listed = listing(folder, known or {})
     key, value = SIGNS["dataset"]
     manifest = {key: value, **facts, "files": listed}
     write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})

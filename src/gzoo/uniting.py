@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gzoo import card, schema, sky, splits, store
+from gzoo import schema, sky, splits, store
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.dataset import KEY, Dataset, open_dataset
@@ -41,6 +41,7 @@ from gzoo.finishing import (
     contiguous,
     cut,
     remove_work,
+    seal,
     settle,
     write_frame,
 )
@@ -143,9 +144,7 @@ def union(
                 say("writing shards", shard.stop, shards[-1].stop)
             made = Made.of(job)
             manifest = _finish(job, made, facts)
-            store.write_bytes(partial / "README.md", card.text(facts, manifest, partial).encode())
-            store.remove_left_overs(partial)
-            store.write_manifest(partial, manifest, made.digests())
+            seal(made, manifest)
         remove_work(work)
         manifest = store.read_json(partial / store.MANIFEST)
     same = cast("dict[str, int]", manifest["same_galaxies"])

@@ -36,6 +36,8 @@ CUMULATIVE_EXPECTED = (
 )
 CUMULATIVE_DO = "Get the counts of the same galaxies from the campaign's own published table."
 PROPOSE = "Have a mapping file proposed with `gzoo mapping {path} {campaign}`, and pass it with --columns."
+WELL_VOTED = 5
+"""So many votes on a question are enough to say something of a galaxy."""
 DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "picture": pl.String, "reason": pl.String, "detail": pl.String}
 
 
