@@ -35,7 +35,7 @@ from gzoo.trees import IntArray, Tree
 from gzoo.votes import WELL_VOTED, Votes
 
 ROWS_IN_BLOCK = 10_000  # whose labels are made at once
-PICTURES_IN_TASK = 8  # fewer, and threads spend their time on being told what to do
+PICTURES_IN_TASK = 32  # fewer, and threads spend their time on being told what to do
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
     "source_sha256": pl.String,
