@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -29,6 +30,7 @@ from gzoo.errors import MissingError, OccupiedError, PictureError, TableError
 from gzoo.images import check_picture
 from gzoo.simulator import Simulated
 from gzoo.sky import split as split_at_place
+from gzoo.sources import Source
 
 SMOOTH = campaign("gz2").tree.questions[0].columns
 REAL_MAPPING = """\
@@ -437,6 +439,21 @@ def test_a_picture_that_vanishes_under_way_is_left_out_with_its_reason(inputs: I
     inputs.build(progress=spoil)
     assert inputs.kept() == {f"g{i}" for i in range(1, 5)}
     assert inputs.dropped() == {"g0": "picture unusable"}
+
+
+def test_pictures_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Source, name: str) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "read", fail)
+        with pytest.raises(MissingError, match=r"images cannot be read any more: Input/output error .*goes on"):
+            inputs.build()
+    assert not inputs.out.exists()
+    inputs.build()
+    assert inputs.kept() == {f"g{i}" for i in range(5)}
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ time and nothing else.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from PIL import Image
 
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
-from gzoo.errors import PictureError
+from gzoo.errors import MissingError, PictureError
 from gzoo.images import check_picture, is_fits, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
@@ -412,9 +410,7 @@ def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Pict
 
 def in_turn(work: Callable[[_Task], _Done], tasks: Iterator[_Task], threads: int) -> Iterator[_Done]:
     """What threads make of tasks that deal with pictures, in their order; they are taken up a little ahead."""
-    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(threads) as pool:
         try:
             waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, 2 * threads + 2))
             while waiting:
@@ -436,6 +432,12 @@ def _checked(job: Job, stretch: Stretch, source: int, name: str) -> _Picture:
         return _Picture(b"", "", "", 0, 0, "is gone since pictures were listed")
     except PermissionError as error:
         return _Picture(b"", "", "", 0, 0, f"cannot be read: {error.strerror}")
+    except OSError as error:  # a disk or a network that fails: no fault of the picture's
+        raise MissingError(
+            f"{job.sources[source].path} cannot be read any more: {error.strerror or error} (at {name!r}).",
+            "The pictures that were listed when the build began.",
+            "Mend that, and give the same command again: it goes on where it was.",
+        ) from error
     digest = hashlib.sha256(data).hexdigest()
     source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
     return _Picture(data, digest, source_digest, facts.width, facts.height, "")

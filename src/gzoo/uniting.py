@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
 from gzoo import schema, sky, splits, store
 from gzoo.campaign import Campaign
@@ -434,16 +432,14 @@ def _found(table: pa.Table, path: Path, split: str, member: _Member) -> tuple[pl
     found: list[tuple[str, str, str, str, int, int, int, str]] = []
     if member.has_pictures:
         image = _typed(table, "image", schema.IMAGE_TYPE, path).combine_chunks()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error of ours
-            for picture in image.to_pylist():
-                data, name = (picture or {}).get("bytes") or b"", (picture or {}).get("path") or ""
-                sha256 = hashlib.sha256(data).hexdigest()
-                try:
-                    size, problem = check_picture(data, is_decoded=False), ""
-                    found.append((name, path.name, sha256, sha256, len(data), size.width, size.height, problem))
-                except PictureError as error:
-                    found.append((name, path.name, sha256, sha256, len(data), 0, 0, str(error)))
+        for picture in image.to_pylist():
+            data, name = (picture or {}).get("bytes") or b"", (picture or {}).get("path") or ""
+            sha256 = hashlib.sha256(data).hexdigest()
+            try:
+                size, problem = check_picture(data, is_decoded=False), ""
+                found.append((name, path.name, sha256, sha256, len(data), size.width, size.height, problem))
+            except PictureError as error:
+                found.append((name, path.name, sha256, sha256, len(data), 0, 0, str(error)))
     else:
         found = [("", "", "", "", 0, 0, 0, "")] * rows.height
     types = (pl.String, pl.String, pl.String, pl.String, pl.Int64, pl.Int32, pl.Int32, pl.String)
