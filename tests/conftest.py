@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports datasets: a test that needs a network is no test
@@ -13,6 +14,7 @@ import pytest
 
 from gzoo.builder import build
 from gzoo.simulator import Simulated, simulate
+from loopback_hub import Client, LoopbackHub
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -62,3 +64,16 @@ def published(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         parts = [pl.read_parquet(dataset / "data" / f"{source}-00000-of-00001.parquet") for source in sources]
         pl.concat(parts).write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """A Hugging Face Hub on this machine, empty."""
+    with LoopbackHub() as started:
+        yield started
+
+
+@pytest.fixture
+def client(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """This process as a user of `hub`, with empty caches and no login."""
+    return Client(hub, tmp_path / "huggingface", monkeypatch)

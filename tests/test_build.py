@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -28,6 +29,8 @@ from gzoo.campaign import campaign
 from gzoo.errors import MissingError, OccupiedError, PictureError, TableError
 from gzoo.images import check_picture
 from gzoo.simulator import Simulated
+from gzoo.sky import split as split_at_place
+from gzoo.sources import Source
 
 SMOOTH = campaign("gz2").tree.questions[0].columns
 REAL_MAPPING = """\
@@ -193,7 +196,10 @@ def test_manifest_lists_every_file_and_input_by_digest_and_nothing_of_time_or_pl
     }
     assert manifest["inputs"]["votes"] == {"name": "votes.parquet", "sha256": sha256(sky.votes.read_bytes())}
     assert manifest["inputs"]["columns"] is None
-    assert manifest["inputs"]["images"] == {path.name: sha256(path.read_bytes()) for path in sky.images.iterdir()}
+    pictures = pl.read_parquet(dataset / "pictures.parquet")
+    assert dict(pictures.select("picture", "source_sha256").iter_rows()) == {
+        path.name: sha256(path.read_bytes()) for path in sky.images.iterdir()
+    }
     assert not re.search(r"\d{4}-\d{2}-\d{2}|\d{2}:\d{2}:\d{2}|\"/|/tmp|/home", text)
 
 
@@ -229,12 +235,23 @@ def test_simulated_data_say_so_everywhere(dataset: Path) -> None:
         assert set(pl.read_parquet(path)["dataset_name"]) == {"gz2_simulated"}
 
 
-def test_splits_depend_on_the_identifier_alone(dataset: Path) -> None:
+def test_splits_depend_on_the_place_on_the_sky_alone(dataset: Path) -> None:
     for split in ("train", "validation", "test"):
-        ids = pl.read_parquet(store.shards(dataset, split)[0])["id_str"]
-        assert {splits.split_of(one) for one in ids} == {split}
-        places = [splits.place(one) for one in ids]
+        rows = pl.read_parquet(store.shards(dataset, split)[0], columns=["id_str", "ra", "dec"])
+        assert set(split_at_place(rows["ra"].to_numpy(), rows["dec"].to_numpy())) == {split}
+        places = [splits.place(one) for one in rows["id_str"]]
         assert places == sorted(places)
+    assert store.read_json(dataset / "manifest.json")["split_scheme"] == "gzoo-1"
+
+
+def test_pictures_are_listed_in_the_order_of_the_rows(dataset: Path) -> None:
+    pictures = pl.read_parquet(dataset / "pictures.parquet")
+    shards = [path for split in store.SPLITS for path in store.shards(dataset, split)]
+    rows = pl.concat([pl.read_parquet(path, columns=["id_str", "dataset_name", "image"]) for path in shards])
+    assert rows.select("id_str", "dataset_name").equals(pictures.select("id_str", "dataset_name"))
+    stored = rows["image"].struct.field("bytes")
+    assert [sha256(one) for one in stored] == pictures["sha256"].to_list()
+    assert stored.bin.size().to_list() == pictures["bytes"].to_list()
 
 
 def test_many_shards_hold_every_row_once_and_in_order(
@@ -385,7 +402,7 @@ def test_pictures_are_found_by_identifier_where_the_table_names_none(inputs: Inp
 def test_file_names_that_are_not_text_do_no_harm(inputs: Inputs) -> None:
     (inputs.images / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(1))
     inputs.build()
-    assert list(inputs.dropped().values()) == ["no row for this picture"]
+    assert list(inputs.dropped().values()) == ["picture refused"]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
@@ -414,17 +431,27 @@ def test_checking_pictures_leaves_the_filters_of_warnings_alone(inputs: Inputs) 
     assert inputs.dropped() == {"g0": "picture unusable"}
 
 
-def test_a_picture_that_changes_under_way_stops_the_build_once(inputs: Inputs) -> None:
-    other = jpeg(0, size=32)
-
+def test_a_picture_that_vanishes_under_way_is_left_out_with_its_reason(inputs: Inputs) -> None:
     def spoil(stage: str, done: int, total: int) -> None:
-        if stage == "checking pictures":
-            path = inputs.images / "g0.jpg"
-            path.write_bytes(other[: path.stat().st_size].ljust(path.stat().st_size, b"\0"))
+        if stage == "planning":
+            (inputs.images / "g0.jpg").unlink(missing_ok=True)
 
-    with pytest.raises(PictureError, match=r"g0\.jpg changed"):
-        inputs.build(progress=spoil)
-    (inputs.images / "g0.jpg").write_bytes((inputs.images / "g1.jpg").read_bytes())
+    inputs.build(progress=spoil)
+    assert inputs.kept() == {f"g{i}" for i in range(1, 5)}
+    assert inputs.dropped() == {"g0": "picture unusable"}
+
+
+def test_pictures_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Source, name: str) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "read", fail)
+        with pytest.raises(MissingError, match=r"images cannot be read any more: Input/output error .*goes on"):
+            inputs.build()
+    assert not inputs.out.exists()
     inputs.build()
     assert inputs.kept() == {f"g{i}" for i in range(5)}
 
@@ -483,7 +510,7 @@ def test_unfinished_work_goes_on_where_it_stopped(inputs: Inputs) -> None:
     assert not inputs.out.exists()
     stages: set[str] = set()
     inputs.build(progress=lambda stage, done, total: stages.add(stage))
-    assert "checking pictures" not in stages
+    assert not {"reading votes", "planning"} & stages
     resumed = contents(inputs.out)
     shutil.rmtree(inputs.out)
     inputs.build()

@@ -18,7 +18,7 @@ from gzoo import store
 from gzoo.demonstration import Demonstrated, demo
 from gzoo.errors import InputError, OccupiedError
 
-STAGES = ("drawing", "checking pictures", "writing shards", "training", "predicting", "scoring")
+STAGES = ("drawing", "reading votes", "planning", "writing shards", "training", "predicting", "scoring")
 TOKEN = "hf_secretOfThisTestAndNoOther"
 
 

@@ -23,15 +23,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("trees",),
     ("campaign",),
-    ("columns", "tables", "wording"),
-    ("schema", "votes", "images", "pages", "splits", "store", "hub", "gates"),
-    ("card", "dataset", "clicks"),
-    ("volunteers",),
-    ("zooniverse",),
-    ("auditing", "mappings"),
-    ("builder", "simulator", "scoring"),
-    ("learn",),
-    ("demonstration",),
+    ("columns", "store", "tables", "wording"),
+    ("citing", "schema", "votes", "images", "pages", "sky", "sources", "splits", "hub", "gates"),
+    ("card", "dataset", "clicks", "summaries"),
+    ("croissant", "shards", "volunteers"),
+    ("cluster", "finishing", "zooniverse"),
+    ("auditing", "leaking", "mappings"),
+    ("builder", "simulator", "scoring", "uniting"),
+    ("checking", "learn"),
+    ("demonstration", "publishing"),
     ("__init__",),
     ("cli",),
 )
@@ -194,7 +194,23 @@ except SystemExit as end:
 
 
 # Parameters of a function that its command leaves at their defaults.
-VERBS = ("audit", "build", "count", "demo", "mapping", "predict", "score", "simulate", "train")
+VERBS = (
+    "access",
+    "audit",
+    "build",
+    "check",
+    "cite",
+    "count",
+    "demo",
+    "leaks",
+    "mapping",
+    "predict",
+    "publish",
+    "score",
+    "simulate",
+    "train",
+    "union",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -350,6 +350,18 @@ def test_galaxies_trained_on_are_marked_and_not_scored(run: Path, dataset: Path,
     assert held_out.n_trained_on == held_out.n_galaxies
 
 
+def test_models_trained_by_another_split_scheme_are_not_scored(
+    run: Path, dataset: Path, published: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "published.parquet"
+    predict(run, published, split="test", out=out)
+    with pytest.raises(TableError, match=r"split by 'gzoo-1', and .* is split by 'published'"):
+        score(out, published)
+    assert score(out, published, include_trained_on=True)["n_trained_on"] == 0
+    predict(run, dataset, split="test", out=tmp_path / "own.parquet")
+    score(tmp_path / "own.parquet", dataset)
+
+
 def test_predictions_of_other_galaxies_are_not_scored(predictions: Path, dataset: Path, tmp_path: Path) -> None:
     strange = pl.read_parquet(predictions).with_columns(id_str=pl.lit("from elsewhere ") + pl.col("id_str"))
     strange.write_parquet(tmp_path / "strange.parquet")

@@ -93,6 +93,7 @@ def write_world(
     (folder / "data").mkdir(parents=True)
     frame.with_columns(columns).write_parquet(folder / "data" / "test-00000-of-00001.parquet")
     manifest = {
+        "split_scheme": "id-1",
         "format": "gzoo-dataset-1",
         "campaign": "gz2",
         "is_simulated": is_simulated,

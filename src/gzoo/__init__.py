@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from gzoo.auditing import audit
     from gzoo.builder import build
     from gzoo.campaign import campaigns, tree
+    from gzoo.checking import check
+    from gzoo.citing import cite
     from gzoo.dataset import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
+    from gzoo.hub import access
+    from gzoo.leaking import leaks
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
+    from gzoo.publishing import publish
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
+    from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
+    from gzoo.uniting import union
     from gzoo.votes import Votes, read_votes
     from gzoo.zooniverse import count
 
@@ -30,20 +37,27 @@ __all__ = [
     "Question",
     "Tree",
     "Votes",
+    "access",
     "audit",
     "build",
     "campaigns",
+    "check",
+    "cite",
     "count",
     "demo",
+    "leaks",
     "load",
     "mapping",
     "open_dataset",
     "predict",
+    "publish",
     "read_votes",
     "score",
     "simulate",
+    "summary",
     "train",
     "tree",
+    "union",
 ]
 __version__ = "0.1.0"
 
@@ -52,20 +66,27 @@ _HOME = {
     "Question": "trees",
     "Tree": "trees",
     "Votes": "votes",
+    "access": "hub",
     "audit": "auditing",
     "build": "builder",
     "campaigns": "campaign",
+    "check": "checking",
+    "cite": "citing",
     "count": "zooniverse",
     "demo": "demonstration",
+    "leaks": "leaking",
     "load": "dataset",
     "mapping": "mappings",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
+    "publish": "publishing",
     "read_votes": "votes",
     "score": "scoring.metrics",
     "simulate": "simulator",
+    "summary": "summaries",
     "train": "learn.training",
     "tree": "campaign",
+    "union": "uniting",
 }
 
 
@@ -74,7 +95,7 @@ def __getattr__(name: str) -> object:
         value = getattr(import_module(f"gzoo.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in {"scoring", "learn", "simulator"}:
+    if name in {"scoring", "learn", "simulator", "sky"}:
         return import_module(f"gzoo.{name}")
     raise AttributeError(f"module 'gzoo' has no attribute '{name}'")
 

@@ -103,7 +103,8 @@ class Judgement:
 
     def facts(self) -> dict[str, object]:
         """As JSON would have it, without the list of rows."""
-        return {key: value for key, value in asdict(self).items() if key != "rows"}
+        facts = {key: value for key, value in asdict(self).items() if key != "rows"}
+        return {**facts, "is_doubtful": self.is_doubtful}
 
 
 @dataclass(frozen=True, slots=True)

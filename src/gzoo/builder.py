@@ -1,34 +1,39 @@
-"""Build: votes (or raw classifications) and pictures become a dataset folder; nothing is lost without a reason."""
+"""Build: votes (or raw classifications) and pictures become a dataset folder; nothing is lost without a reason.
+
+A build goes through stages, each of which leaves its result in the folder of the work in progress, so that a build
+that was stopped goes on with the stage it was in: votes are read, galaxies matched with their pictures and put in
+order (the plan), shards written (`gzoo.shards`), and the rest made of what was found on the way.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from PIL import Image
 
-from gzoo import card, schema, splits, store, zooniverse
+from gzoo import cluster, sky, splits, store, zooniverse
 from gzoo.auditing import audit_votes
 from gzoo.campaign import Campaign
 from gzoo.campaign import campaign as campaign_of
 from gzoo.clicks import Ingest
-from gzoo.errors import InputError, MissingError, PictureError, TableError
-from gzoo.images import SUFFIXES, check_picture
-from gzoo.votes import DROPPED_SCHEMA, VoteTable, read_votes
+from gzoo.errors import InputError, MissingError, TableError
+from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, seal, settle, write_dropped, write_frame
+from gzoo.images import SUFFIXES
+from gzoo.shards import Job, Shard, write_rows
+from gzoo.sources import Source, open_source
+from gzoo.trees import IntArray
+from gzoo.votes import DROPPED_SCHEMA, stream_votes
 
-SHARD_BYTES = 450_000_000
-TINY_SHARE, TINY_LEAST = 0.01, 16
-CHECKED_SCHEMA = {"sha256": pl.String, "bytes": pl.Int64, "width": pl.Int64, "height": pl.Int64, "problem": pl.String}
+N_AUDITED = 20_000
+WITHOUT_VALIDATION = "train,test"
+_LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
 
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
@@ -43,6 +48,7 @@ class Built:
         n_galaxies: Rows by split.
         n_dropped: Rows and pictures left out, by reason.
         n_breaks: Rows in which some question has more votes than the answers that lead to it.
+        n_split_by_id: Galaxies whose position is not known, so that their identifier decides their split.
         doubts: What the votes say against the tree or the names of columns (see `gzoo.audit`), by question.
         left_out: Columns of the table that play no part in the dataset.
         ingest: What became of every classification, where votes were counted from an export.
@@ -52,6 +58,7 @@ class Built:
     n_galaxies: Mapping[str, int]
     n_dropped: Mapping[str, int]
     n_breaks: int
+    n_split_by_id: int
     doubts: Mapping[str, str]
     left_out: tuple[str, ...]
     ingest: Ingest | None = None
@@ -61,114 +68,194 @@ def build(
     campaign: str,
     *,
     votes: Path | str | None = None,
-    images: Path | str,
+    images: Path | str | Sequence[Path | str] | None = None,
     out: Path | str,
+    no_images: bool = False,
     columns: Path | str | None = None,
     classifications: Path | str | None = None,
     workflows: Path | str | None = None,
     tasks: Path | str | None = None,
     weights: bool = False,
     report: Path | str | None = None,
+    split_column: str | None = None,
+    splits: str | None = None,
+    headers_only: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Built:
-    """A dataset folder from votes, or from raw classifications, and a folder of pictures.
+    """A dataset folder from votes, or from raw classifications, and pictures.
 
-    Rows stand in the order of a hash of their identifier, which also decides their split (`gzoo.splits`). The same
-    inputs give the same bytes. Picture bytes are those of the source files.
+    A galaxy's split follows from its place on the sky (`gzoo.sky`), without one from its identifier (`gzoo.splits`).
+    Rows stand in the order of a hash of their identifier. The same inputs give the same bytes, however many workers
+    there are and however often the build was stopped and begun again. JPEG and PNG bytes are those of the source
+    files.
 
     Args:
         campaign: Name of the campaign, whose tree and record the dataset follows.
         votes: Table of whole counts: CSV, Parquet, FITS, VOTable or ECSV.
-        images: Folder of JPEG or PNG pictures.
+        images: Folders, tar or zip archives of JPEG, PNG or FITS pictures.
         out: The folder to make.
+        no_images: Make a dataset of votes alone.
         columns: Mapping file, for a table with column names of its own (see GUIDE.md).
         classifications: Zooniverse classification export to count, in place of `votes` (see `gzoo.count`).
         workflows: The workflow export that goes with it.
         tasks: Mapping file of its tasks and answers.
         weights: Whether to write weighted fractions beside the counts, as `weighted.parquet`.
         report: HTML page of what became of every classification, to write.
+        split_column: Column of the table that names each galaxy's split, to keep a published one.
+        splits: "train,test" for a layout without validation, whose galaxies then join train.
+        headers_only: Check only the headers of pictures, and do not decode them.
+        workers: Processes that write shards; 1 for threads of this one.
+        scheduler: Address of a Dask scheduler whose workers write shards, all of which reach the same files.
         overwrite: Replace an earlier dataset at `out`.
         progress: Called as the work goes on.
 
     Raises:
         MissingError: The campaign, table or folder is not there.
+        MissingExtraError: Workers need Dask.
         TableError: The table cannot be used, or no row is left.
-        InputError: Neither votes nor classifications are given, or both.
+        InputError: Arguments contradict each other.
         OccupiedError: `out` is taken.
+        WriteError: The disk is full or does not let itself be written to. What was begun stays; the same call goes on.
     """
     facts = campaign_of(campaign)
-    images, out = Path(images), Path(out)
+    out = Path(out)
     columns, page = (Path(one) if one else None for one in (columns, report))
-    source = _source(votes, columns, classifications, workflows, tasks, weights, page)
+    source = _source(votes, columns, classifications, workflows, tasks, weights, page, split_column)
+    paths = _image_paths(images, no_images)
+    if splits not in (None, WITHOUT_VALIDATION):
+        raise InputError(
+            f"--splits is '{splits}'.", f"{WITHOUT_VALIDATION}, or nothing for all of them.", "Leave it out."
+        )
+    if splits and split_column:
+        raise InputError(
+            "--splits and --split-column are both given.",
+            "One of them: a published split stays as it is.",
+            "Leave one of them out.",
+        )
+    if workers < 1:
+        raise InputError(f"workers is {workers}.", "A whole number of at least 1.", "Pass a larger one.")
     say = progress or _silent
     if page:
         zooniverse.refuse_occupied(page, overwrite=overwrite)
     store.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
-    if not images.is_dir():
-        raise MissingError(f"There is no folder {images}.", "A folder of pictures.", "Check --images.")
-    table = None
-    if isinstance(source, Path):
-        say("reading votes", 0, 1)
-        table = read_votes(source, facts, columns)
-        say("reading votes", 1, 1)
-    listing = _listing(images)
+    say("listing pictures", 0, 1)
+    sources, listed, refused = _listing(paths)
+    say("listing pictures", 1, 1)
     inputs = _inputs(source, columns)
     begun = {
         "command": "build",
         "campaign": campaign,
         **{role: one["sha256"] if one else None for role, one in inputs.items()},
         "weights": weights,
-        "images": store.digest([[name, size] for name, size in sorted(listing.items())]),
+        "images": _digest_of_listing(listed) if sources else None,
+        "split_column": split_column,
+        "splits": splits,
+        "headers_only": headers_only,
     }
-    with store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
+    with store.told(out), store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
+        work = partial / store.WORK
+        work.mkdir(exist_ok=True)
         read = None
-        if table is None:
-            assert not isinstance(source, Path)
+        if not isinstance(source, Path):
             read = zooniverse.ingest(source, facts, progress=say)
-            zooniverse.write_votes(partial / "counted.parquet", read)
-            table = read_votes(partial / "counted.parquet", facts)
-        rows, dropped = _match(table, listing)
-        checked = _checked(partial, images, rows["image"].to_list(), say)
-        rows = rows.with_columns(checked).with_row_index("place")
-        dropped = pl.concat([dropped, _pictures_dropped(rows)])
-        rows = rows.filter(pl.col("problem") == "")
-        if rows.height == 0:
-            raise TableError(
-                f"No row of {votes or classifications} is left: {_reasons(dropped)}.",
-                "At least one row with whole counts and a sound picture.",
-                "Check that --images is the right folder and that picture names fit the table.",
+            zooniverse.write_votes(work / "counted.parquet", read)
+        if not (partial / store.MANIFEST).is_file():
+            table = _Table.of(
+                work,
+                source if isinstance(source, Path) else work / "counted.parquet",
+                facts,
+                columns,
+                split_column or "",
+                say,
             )
-        rows = rows.with_columns(
-            hash=pl.Series([splits.place(one) for one in rows["id_str"]]),
-            split=pl.Series([splits.split_of(one) for one in rows["id_str"]]),
-        ).sort("hash", "dataset_name", "id_str")
-        parts = _parts(rows)
-        _write_shards(partial, facts, table, parts, images, say)
-        dropped = dropped.sort("row", "picture", nulls_last=True)
-        with store.write_parquet(partial / "dropped.parquet", _dropped_arrow()) as writer:
-            writer.write_table(dropped.to_arrow().cast(_dropped_arrow()))
-        manifest = _facts(facts, table, rows, parts, dropped, inputs)
-        say("auditing", 0, 1)
-        used = rows["place_in_votes"].sort().to_numpy()
-        judgements, _ = audit_votes(table.votes.take(used), table.rows["id_str"].gather(used))
-        manifest["audit"] = {one.question: one.facts() for one in judgements}
-        say("auditing", 1, 1)
-        if read:
-            manifest["ingest"] = read.ingest.facts()
-            if weights:
-                zooniverse.write_weighted(partial / "weighted.parquet", read, rows.select("id_str", "dataset_name"))
-            (partial / "counted.parquet").unlink()
-        store.write_bytes(partial / "README.md", card.text(facts, manifest, partial).encode())
-        (partial / "checked.parquet").unlink()
-        store.write_manifest(partial, manifest)
+            plan = _Plan.of(work, table, listed if sources else None, refused, splits, say)
+            if not plan.shards:
+                raise TableError(
+                    f"No row of {votes or classifications} is left: {_reasons(_lost(work))}.",
+                    "At least one row with whole counts and a picture.",
+                    "Check that --images is the right folder and that picture names fit the table.",
+                )
+            job = Job(
+                folder=partial.absolute(),
+                campaign=campaign,
+                has_pictures=bool(sources),
+                sources=sources,
+                has_source_id=plan.has_source_id,
+                is_decoded=not headers_only,
+                collected=table.collected,
+                shards=plan.shards,
+            )
+            _write_shards(job, workers, scheduler or "", say)
+            made = _Made.of(job)
+            if not made.n_rows:
+                lost = pl.concat([_lost(work), made.unusable()])
+                raise TableError(
+                    f"No row of {votes or classifications} is left: {_reasons(lost)}.",
+                    "At least one row with whole counts and a sound picture.",
+                    "Check that --images is the right folder and that picture names fit the table.",
+                )
+            manifest = _finish(partial, made, table, plan, inputs, say)
+            if read:
+                manifest["ingest"] = read.ingest.facts()
+                if weights:
+                    zooniverse.write_weighted(partial / "weighted.parquet", read, made.keys())
+            seal(made, manifest)
+        remove_work(work)
+        manifest = store.read_json(partial / store.MANIFEST)
     if read and page:
         store.write_bytes(page, zooniverse.page(read))
-    n_dropped = {str(reason): int(n) for reason, n in _counted(dropped["reason"]).items()}
-    n_galaxies = {split: part.height for (config, split), part in parts.items() if config == "default"}
-    n_breaks = cast(int, manifest["n_rows_breaking_tree"])
-    doubts = {one.question: one.says for one in judgements if one.is_doubtful}
-    return Built(out, n_galaxies, n_dropped, n_breaks, doubts, table.left_out, read.ingest if read else None)
+    audit = cast("dict[str, dict[str, object]]", manifest["audit"])
+    return Built(
+        folder=out,
+        n_galaxies=cast("dict[str, dict[str, int]]", manifest["splits"])["default"],
+        n_dropped=cast("dict[str, int]", manifest["n_dropped"]),
+        n_breaks=cast(int, manifest["n_rows_breaking_tree"]),
+        n_split_by_id=cast(int, manifest["n_split_by_id"]),
+        doubts={name: str(one["says"]) for name, one in audit.items() if one["is_doubtful"]},
+        left_out=tuple(cast("list[str]", manifest["columns_left_out"])),
+        ingest=read.ingest if read else None,
+    )
+
+
+# ---- what goes in ----------------------------------------------------------------------------------------------------
+
+
+def _image_paths(images: Path | str | Sequence[Path | str] | None, no_images: bool) -> list[Path]:
+    paths = [Path(images)] if isinstance(images, Path | str) else [Path(one) for one in images or ()]
+    if no_images == bool(paths):
+        raise InputError(
+            "Pictures are given with --images, and none are wanted." if paths else "There are no pictures.",
+            "--images, or --no-images for a dataset of votes alone.",
+            "Leave one of them out." if paths else "Give one of them.",
+        )
+    return paths
+
+
+def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, pl.DataFrame]:
+    """The sources of pictures, the files in them (columns `_LISTED_SCHEMA`), and those that are refused."""
+    sources: list[Source] = []
+    parts = [pl.DataFrame(schema=_LISTED_SCHEMA)]
+    lost: list[dict[str, object]] = []
+    for i, path in enumerate(paths):
+        source, found, refused = open_source(path)
+        sources.append(source)
+        columns = {"name": list(found), "bytes": list(found.values()), "source": [i] * len(found)}
+        parts.append(pl.DataFrame(columns, schema=_LISTED_SCHEMA))
+        for name, reason in refused.items():
+            row: dict[str, object] = {"id_str": None, "row": None, "picture": name, "reason": "picture refused"}
+            lost.append({**row, "detail": reason})
+    listed = pl.concat(parts).sort("name", "source")
+    return tuple(sources), listed, pl.DataFrame(lost, schema=DROPPED_SCHEMA)
+
+
+def _digest_of_listing(listed: pl.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for row in listed.iter_rows():
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
 
 
 def _source(
@@ -179,6 +266,7 @@ def _source(
     tasks: Path | str | None,
     weights: bool,
     report: Path | None,
+    split_column: str | None,
 ) -> Path | zooniverse.Source:
     """Where votes come from: a table of them, or an export of classifications."""
     if (votes is None) == (classifications is None):
@@ -196,6 +284,12 @@ def _source(
                     "Leave it out.",
                 )
         return Path(votes)
+    if split_column:
+        raise InputError(
+            "--split-column names a column of a table of votes, and votes are counted from classifications.",
+            "--split-column only beside --votes.",
+            "Leave it out.",
+        )
     if columns is not None:
         raise InputError(
             "--columns says something of a table of votes, and votes are counted from classifications.",
@@ -208,15 +302,24 @@ def _source(
     )
 
 
+_ROLES = {
+    "votes": "vote table",
+    "columns": "mapping file",
+    "classifications": "classification export",
+    "workflows": "workflow export",
+    "tasks": "mapping file",
+}
+
+
 def _inputs(source: Path | zooniverse.Source, columns: Path | None) -> dict[str, dict[str, str] | None]:
     """Role -> name and digest of each file that votes come from."""
     if isinstance(source, Path):
         files = {"votes": source, "columns": columns}
     else:
         files = {"classifications": source.classifications, "workflows": source.workflows, "tasks": source.tasks}
-    for path in files.values():
+    for role, path in files.items():
         if path is not None and not path.is_file():
-            raise MissingError(f"There is no file {path}.", "A file.", "Check the path.")
+            raise MissingError(f"There is no {_ROLES[role]} {path}.", "A file.", "Check the path.")
     return {role: {"name": path.name, "sha256": store.sha256(path)} if path else None for role, path in files.items()}
 
 
@@ -224,174 +327,285 @@ def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-def _listing(images: Path) -> dict[str, int]:
-    """Files in the folder and those below it: path from the folder -> bytes. Links to folders are not followed."""
-    found: dict[str, int] = {}
-    for folder, _, names in os.walk(images):
-        for name in names:
-            path = Path(folder) / name
-            if path.is_file():
-                # a name that is no text can be told in dropped.parquet, but no table can name it
-                text = os.fsencode(path.relative_to(images).as_posix()).decode("utf-8", "replace")
-                found[text] = path.stat().st_size
-    return found
+# ---- stages ----------------------------------------------------------------------------------------------------------
 
 
-def _match(table: VoteTable, listing: Mapping[str, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The vote table, read and cleaned: its votes and rows lie in the folder of the work."""
+
+    n_rows: int
+    collected: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, work: Path, path: Path, campaign: Campaign, columns: Path | None, split_column: str, say: Progress
+    ) -> _Table:
+        kept = work / "table.json"
+        if not kept.is_file():
+            say("reading votes", 0, 1)
+            with (
+                store.whole_file(work / "counts.int32") as counts_file,
+                store.whole_file(work / "totals.int32") as totals_file,
+            ):
+
+                def keep(counts: IntArray, totals: IntArray) -> None:
+                    counts_file.write(np.ascontiguousarray(counts, np.int32).data)
+                    totals_file.write(np.ascontiguousarray(totals, np.int32).data)
+
+                read = stream_votes(path, campaign, columns, keep, split_column=split_column)
+            write_frame(work / "rows.parquet", read.rows)
+            write_frame(work / "unusable-rows.parquet", read.dropped)
+            store.write_json(kept, asdict(cls(read.n_rows, read.collected, read.left_out)))
+            say("reading votes", 1, 1)
+        facts = store.read_json(kept)
+        texts = (tuple(cast("list[str]", facts[name])) for name in ("collected", "left_out"))
+        return cls(cast(int, facts["n_rows"]), *texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which galaxies go where: `plan.parquet`, in the order of splits and, within each, of the hash."""
+
+    shards: tuple[Shard, ...]
+    scheme: str
+    n_by_id: int
+    has_source_id: bool
+    dataset_names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        work: Path,
+        table: _Table,
+        listed: pl.DataFrame | None,
+        refused: pl.DataFrame,
+        sides: str | None,
+        say: Progress,
+    ) -> _Plan:
+        kept = work / "plan.json"
+        if not kept.is_file():
+            say("planning", 0, 1)
+            rows = pl.read_parquet(work / "rows.parquet", glob=False)
+            rows, unmatched = _match(rows, listed) if listed is not None else (rows, refused)
+            write_frame(work / "unmatched.parquet", pl.concat([unmatched, refused]) if listed is not None else refused)
+            rows, scheme, n_by_id = _sided(rows, sides)
+            rows = rows.sort("side", "hash", "dataset_name", "id_str").drop("hash")
+            write_frame(work / "plan.parquet", rows)
+            names = tuple(sorted(rows["dataset_name"].unique().to_list()))
+            plan = cls(cut(rows, SHARD_BYTES), scheme, n_by_id, bool((rows["source_id"] != "").any()), names)
+            store.write_json(kept, asdict(plan))
+            say("planning", 1, 1)
+        facts = store.read_json(kept)
+        shards = tuple(Shard(**one) for one in cast("list[dict[str, object]]", facts.pop("shards")))  # type: ignore[arg-type]
+        names = tuple(cast("list[str]", facts.pop("dataset_names")))
+        return cls(shards=shards, dataset_names=names, **facts)  # type: ignore[arg-type]
+
+
+def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Each row with its picture; and everything that has no partner, with the reason."""
-    by_stem: dict[str, list[str]] = {}
-    for name in sorted(listing):
-        path = PurePosixPath(name)
-        if path.suffix.lower() in SUFFIXES:
-            by_stem.setdefault(path.with_suffix("").as_posix(), []).append(name)
-    names: list[str | None] = []
-    lost: list[dict[str, object]] = []
-    for row, id_str, image in table.rows.select("row", "id_str", "image").iter_rows():
-        found = [image] if image in listing else [] if image else by_stem.get(id_str, [])
-        names.append(found[0] if len(found) == 1 else None)
-        if len(found) != 1:
-            what = f"no file {image or id_str + '.jpg, .jpeg or .png'}" if not found else f"several: {', '.join(found)}"
-            reason = "picture missing" if not found else "several pictures"
-            lost.append({"id_str": id_str, "row": row, "picture": image or None, "reason": reason, "detail": what})
-    rows = table.rows.with_columns(image=pl.Series(names, dtype=pl.String), place_in_votes=pl.int_range(pl.len()))
-    taken = {name for name in names if name}
-    for name in sorted(set(listing) - taken):
-        if name.lower().endswith(SUFFIXES):
-            reason, detail = "no row for this picture", "the vote table has no usable row for it"
-            lost.append({"id_str": None, "row": None, "picture": name, "reason": reason, "detail": detail})
-    dropped = pl.concat([table.dropped, pl.DataFrame(lost, schema=DROPPED_SCHEMA)])
-    return rows.filter(pl.col("image").is_not_null()), dropped
-
-
-def _checked(partial: Path, images: Path, names: Sequence[str], say: Progress) -> pl.DataFrame:
-    """What each picture is, shape (picture,) with columns `CHECKED_SCHEMA`; kept for a resumed build."""
-    kept = partial / "checked.parquet"
-    if kept.is_file():
-        return pl.read_parquet(kept, glob=False)
-
-    def check(name: str) -> tuple[str, int, int, int, str]:
-        try:
-            data = (images / name).read_bytes()
-        except OSError as error:
-            return "", 0, 0, 0, f"cannot be read: {error.strerror}"
-        try:
-            facts = check_picture(data)
-        except PictureError as error:
-            return "", len(data), 0, 0, str(error)
-        return hashlib.sha256(data).hexdigest(), len(data), facts.width, facts.height, ""
-
-    found: list[tuple[str, int, int, int, str]] = []
-    # Pillow's warning of large pictures is an error of ours; the filter is set here, for it is of all threads
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for i in range(0, len(names), 1000):
-            found += pool.map(check, names[i : i + 1000])
-            say("checking pictures", len(found), len(names))
-    checked = pl.DataFrame(found, schema=CHECKED_SCHEMA, orient="row")
-    temporary = partial / ".checked.parquet.writing"
-    checked.write_parquet(temporary)
-    temporary.replace(kept)
-    return checked
-
-
-def _pictures_dropped(rows: pl.DataFrame) -> pl.DataFrame:
-    bad = rows.filter(pl.col("problem") != "")
-    return bad.select(
+    suffix = pl.col("name").str.to_lowercase().str.extract(r"(\.[^./]*(?:\.gz)?)$")
+    pictures = listed.filter(suffix.is_in(SUFFIXES))
+    by_name = listed.group_by("name", maintain_order=True).agg("bytes", "source", found="name")
+    by_stem = (
+        pictures.with_columns(stem=pl.col("name").str.replace(r"\.[^./]*(?i:\.gz)?$", ""))
+        .group_by("stem", maintain_order=True)
+        .agg("bytes", "source", found="name")
+    )
+    is_named = pl.col("image") != ""
+    matched = pl.concat(
+        [
+            rows.filter(is_named).join(by_name, left_on="image", right_on="name", how="left"),
+            rows.filter(~is_named).join(by_stem, left_on="id_str", right_on="stem", how="left"),
+        ]
+    ).with_columns(n=pl.col("found").list.len().fill_null(0))
+    lone = matched.filter(pl.col("n") == 1).with_columns(
+        image=pl.col("found").list.first(), bytes=pl.col("bytes").list.first(), source=pl.col("source").list.first()
+    )
+    lost = matched.filter(pl.col("n") != 1)
+    wanted = pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str") + ".jpg, .jpeg, .png or .fits")
+    unmatched = lost.select(
         "id_str",
         "row",
-        picture="image",
-        reason=pl.lit("picture unusable"),
-        detail="problem",
-    ).cast(dict(DROPPED_SCHEMA.items()))
+        picture=pl.when(is_named).then(pl.col("image")),
+        reason=pl.when(pl.col("n") == 0).then(pl.lit("picture missing")).otherwise(pl.lit("several pictures")),
+        detail=pl.when(pl.col("n") == 0)
+        .then(pl.lit("no file ") + wanted)
+        .otherwise(pl.lit("several: ") + pl.col("found").list.join(", ")),
+    )
+    taken = lone.select("source", name="image")
+    alone = pictures.join(taken, on=["name", "source"], how="anti").select(
+        id_str=pl.lit(None, pl.String),
+        row=pl.lit(None, pl.Int64),
+        picture="name",
+        reason=pl.lit("no row for this picture"),
+        detail=pl.lit("the vote table has no usable row for it"),
+    )
+    return lone.drop("found", "n"), pl.concat([unmatched, alone])
 
 
-def _parts(rows: pl.DataFrame) -> dict[tuple[str, str], pl.DataFrame]:
-    """(config, split) -> its rows; splits without rows are left out."""
-    parts: dict[tuple[str, str], pl.DataFrame] = {}
-    for split in store.SPLITS:
-        part = rows.filter(pl.col("split") == split)
-        if part.height:
-            parts["default", split] = part
-            n_tiny = max(TINY_LEAST, round(part.height * TINY_SHARE))
-            parts["tiny", split] = part.head(n_tiny)  # rows stand in the order of a hash: the first are a fair sample
-    return parts
+def _sided(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, int]:
+    """Rows with `hash`, `split` and `side` (the split's place in `store.SPLITS`); the scheme; how many went by id."""
+    places = np.array([splits.place(one) for one in rows["id_str"]])
+    n_by_id = 0
+    if (rows["split"] != "").any():
+        sides, scheme = rows["split"].to_numpy().astype(np.str_), splits.PUBLISHED
+    else:
+        sides, scheme = splits.split_at(places), splits.SCHEME
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        is_known = sky.is_position(ra, dec)
+        n_by_id = int((~is_known).sum())
+        if is_known.any():
+            scheme = sky.SCHEME.name
+            sides[is_known] = sky.split(ra[is_known], dec[is_known])
+    if wanted == WITHOUT_VALIDATION and scheme != splits.PUBLISHED:
+        sides[sides == "validation"], scheme = "train", scheme + splits.WITHOUT_VALIDATION
+    order = {name: i for i, name in enumerate(store.SPLITS)}
+    split = pl.Series(sides)
+    side = split.replace_strict(order, return_dtype=pl.UInt8)
+    place = pl.col("row") - 1  # of its votes
+    return rows.with_columns(hash=pl.Series(places), split=split, side=side, place=place), scheme, n_by_id
 
 
-def _write_shards(
-    partial: Path,
-    campaign: Campaign,
-    table: VoteTable,
-    parts: Mapping[tuple[str, str], pl.DataFrame],
-    images: Path,
-    say: Progress,
-) -> None:
-    record = schema.record(campaign)
-    total, done = sum(part.height for part in parts.values()), 0
-    for (config, split), part in parts.items():
-        pieces = _pieces(part["bytes"].to_list())
-        for i, (start, stop) in enumerate(pieces):
-            path = partial / store.shard_name(split, i, len(pieces), config)
-            path.parent.mkdir(exist_ok=True)
-            if not path.exists():
-                with store.write_parquet(path, record.arrow()) as writer:
-                    for group in _groups(part[start:stop], campaign, table, images, record):
-                        writer.write_batch(group)
-                        say("writing shards", done + group.num_rows, total)
-            done += stop - start
-            say("writing shards", done, total)
+def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None:
+    sizes = [shard.stop - shard.start for shard in job.shards]
+    missing = [number for number in range(len(sizes)) if not job.facts_path(number).is_file()]
+    total = sum(sizes)
+    done = total - sum(sizes[number] for number in missing)
 
+    def report(n: int) -> None:
+        nonlocal done
+        done += n
+        say("writing shards", done, total)
 
-def _pieces(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Row ranges whose pictures fill a shard each."""
-    n = max(1, -(-sum(sizes) // SHARD_BYTES))
-    ends = np.searchsorted(np.cumsum(sizes), np.linspace(0, sum(sizes), n + 1)[1:-1]) + 1
-    borders = [0, *sorted({int(end) for end in ends} - {len(sizes)}), len(sizes)]
-    return list(itertools.pairwise(borders))
-
-
-def _groups(
-    part: pl.DataFrame, campaign: Campaign, table: VoteTable, images: Path, record: schema.Record
-) -> Iterator[pa.RecordBatch]:
-    """Row groups, each one contiguous batch, so that the same rows always give the same bytes."""
-    votes = table.votes
-    questions = {column: q for q in campaign.tree.questions for column in (*q.columns, q.total_column)}
-    index = {column: i for i, column in enumerate(votes.tree.columns)}
-    index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
-    for start in range(0, part.height, store.ROWS_IN_GROUP):
-        rows = part[start : start + store.ROWS_IN_GROUP]
-        where = rows["place_in_votes"].to_numpy()
-        arrays: list[pa.Array] = []
-        for field in record.fields:
-            arrow_type = schema.ARROW_TYPES[field.dtype]
-            if field.name == "image":
-                values = [_picture(images, name, digest) for name, digest in rows.select("image", "sha256").iter_rows()]
-            elif field.name in ("id_str", "dataset_name", "ra", "dec"):
-                values = rows[field.name].to_list()
-            elif field.name == "summary":
-                values = [""] * rows.height
-            elif field.name in index:
-                values = votes.counts[where, index[field.name]]
-            elif field.name in index_of_total:
-                values = votes.totals[where, index_of_total[field.name]]
-            else:
-                column = field.name.removesuffix("_fraction")
-                assert column in questions
-                values = votes.fractions[where, index[column]]
-            arrays.append(pa.array(values, arrow_type, from_pandas=False))
-        yield pa.record_batch(arrays, schema=record.arrow())
-
-
-def _picture(images: Path, name: str, digest: str) -> dict[str, object]:
-    data = (images / name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise PictureError(
-            f"{images / name} changed while the dataset was built.", "Pictures that stay as they are.", "Build again."
+    if not missing:
+        return
+    report(0)
+    if scheduler or workers > 1:
+        cluster.write_shards(
+            job, missing, scheduler=scheduler, workers=workers, done=lambda number: report(sizes[number])
         )
-    return {"bytes": data, "path": Path(name).name}
+        return
+    with ThreadPoolExecutor(1) as closer:
+        closing: Future[None] | None = None
+        for number in missing:
+            close = write_rows(job, number, os.cpu_count() or 1, report)
+            if closing:
+                closing.result()
+            closing = closer.submit(close)
+        if closing:
+            closing.result()
 
 
-def _dropped_arrow() -> pa.Schema:
-    return pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
+@dataclass(frozen=True)
+class _Made(Made):
+    """What was found in writing the shards of a build."""
+
+    job: Job
+
+    def pictures(self, number: int) -> pl.DataFrame:
+        """The plan of a shard, with what was found of each picture."""
+        found = pl.read_parquet(self.job.pictures_path(number), glob=False)
+        return self.job.plan(number).drop("bytes").hstack(found)
+
+    def good(self, number: int) -> pl.DataFrame:
+        """As `pictures`, of those that are rows of the shard."""
+        return self.pictures(number).filter(pl.col("problem") == "")
+
+    def unusable(self) -> pl.DataFrame:
+        """Rows left out because their picture is of no use, as in `dropped.parquet`."""
+        parts = [pl.DataFrame(schema=DROPPED_SCHEMA)]
+        if self.job.sources:
+            for number in range(len(self.facts)):
+                bad = self.pictures(number).filter(pl.col("problem") != "")
+                reason = pl.lit("picture unusable")
+                parts.append(bad.select("id_str", "row", picture="image", reason=reason, detail="problem"))
+        return pl.concat(parts)
+
+    def keys(self) -> pl.DataFrame:
+        """Identifiers of all rows of the dataset, in order."""
+        parts: list[pl.DataFrame] = []
+        for number in self.names():
+            rows = self.good(number) if self.job.sources else self.job.plan(number)
+            parts.append(rows.select("id_str", "dataset_name", "place"))
+        return pl.concat(parts)
+
+
+def _finish(
+    partial: Path,
+    made: _Made,
+    table: _Table,
+    plan: _Plan,
+    inputs: Mapping[str, dict[str, str] | None],
+    say: Progress,
+) -> dict[str, object]:
+    """Everything but the shards; the manifest, but for the list of files."""
+    job = made.job
+    campaign = campaign_of(job.campaign)
+    facts = settle(made, SHARD_BYTES)
+    dropped = pl.concat([_lost(partial / store.WORK), made.unusable()])
+    dropped = dropped.sort("row", "picture", "reason", "detail", nulls_last=True)
+    write_dropped(partial / "dropped.parquet", dropped)
+    sizes: set[tuple[int, int]] = set()
+    if job.sources:
+        sizes = _write_pictures(partial / "pictures.parquet", made)
+    say("auditing", 0, 1)
+    audit = _audit(made)
+    say("auditing", 1, 1)
+    return {
+        **facts,
+        "dataset_names": list(plan.dataset_names),
+        "is_simulated": any(name.endswith(store.SIMULATED) for name in plan.dataset_names),
+        "are_pictures_decoded": job.is_decoded if job.sources else None,
+        "split_scheme": plan.scheme,
+        "n_split_by_id": plan.n_by_id,
+        "n_rows_in_table": table.n_rows,
+        "n_dropped": _counted(dropped["reason"]),
+        "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
+        "not_asked": [],
+        "not_collected": [q.name for q in campaign.carried.questions if q.name not in table.collected],
+        "columns_left_out": list(table.left_out),
+        "answers_left_out": [
+            column
+            for q in campaign.tree.questions
+            if not q.carried and q.name in table.collected
+            for column in q.columns
+        ],
+        "inputs": dict(inputs),
+        "audit": audit,
+    }
+
+
+def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
+    """What each picture is and which file it came from, in the order of the rows; the sizes that occur."""
+    sizes: set[tuple[int, int]] = set()
+    sources = {i: source.path.name for i, source in enumerate(made.job.sources)}
+    with store.write_parquet(path, PICTURES_ARROW) as writer:
+        for number in made.names():
+            good = made.good(number).with_columns(
+                picture="image", source=pl.col("source").replace_strict(sources, return_dtype=pl.String)
+            )
+            sizes.update(good.select("width", "height").unique().iter_rows())
+            table = good.select(PICTURES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer.write_table(table.cast(PICTURES_ARROW).combine_chunks())
+    return sizes
+
+
+def _audit(made: _Made) -> dict[str, object]:
+    """What the votes say of the tree; of many galaxies a part is asked, spread evenly over the splits."""
+    keys = made.keys()
+    step = -(-keys.height // N_AUDITED)
+    keys = keys.gather_every(step).sort("place")
+    votes = made.job.votes.take(keys["place"].to_numpy())
+    judgements, _ = audit_votes(votes, keys["id_str"])
+    return {one.question: one.facts() for one in judgements}
+
+
+def _lost(work: Path) -> pl.DataFrame:
+    """Rows and pictures left out before any picture was read, as in `dropped.parquet`."""
+    parts = (pl.read_parquet(work / f"{name}.parquet", glob=False) for name in ("unusable-rows", "unmatched"))
+    return pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *parts])
 
 
 def _counted(series: pl.Series) -> dict[str, int]:
@@ -401,59 +615,3 @@ def _counted(series: pl.Series) -> dict[str, int]:
 
 def _reasons(dropped: pl.DataFrame) -> str:
     return ", ".join(f"{n} x {reason}" for reason, n in _counted(dropped["reason"]).items())
-
-
-def _facts(
-    campaign: Campaign,
-    table: VoteTable,
-    rows: pl.DataFrame,
-    parts: Mapping[tuple[str, str], pl.DataFrame],
-    dropped: pl.DataFrame,
-    inputs: Mapping[str, dict[str, str] | None],
-) -> dict[str, object]:
-    """The manifest, but for the list of files."""
-    carried = campaign.carried
-    used = table.votes.take(rows["place_in_votes"].to_numpy())
-    breaks = used.breaks
-    carried_names = {question.name for question in carried.questions}
-    per_question = {
-        question.name: {
-            "n_votes": int(used.totals[:, i].sum()),
-            "n_galaxies": int((used.totals[:, i] > 0).sum()),
-            "n_breaks": int(breaks[:, i].sum()),
-        }
-        for i, question in enumerate(used.tree.questions)
-        if question.name in carried_names
-    }
-    dataset_names = sorted(rows["dataset_name"].unique().to_list())
-    return {
-        "campaign": campaign.name,
-        "dataset_names": dataset_names,
-        "is_simulated": any(name.endswith(store.SIMULATED) for name in dataset_names),
-        "split_scheme": splits.SCHEME,
-        "n_rows_in_table": table.n_rows,
-        "n_dropped": _counted(dropped["reason"]),
-        "n_rows_breaking_tree": int(breaks.any(axis=1).sum()),
-        "splits": {
-            config: {split: part.height for (one, split), part in parts.items() if one == config}
-            for config in ("default", "tiny")
-        },
-        "picture_bytes": {
-            config: {split: int(part["bytes"].sum()) for (one, split), part in parts.items() if one == config}
-            for config in ("default", "tiny")
-        },
-        "picture_sizes": sorted([int(w), int(h)] for w, h in rows.select("width", "height").unique().iter_rows()),
-        "questions": per_question,
-        "not_collected": [q.name for q in carried.questions if q.name not in table.collected],
-        "reach_not_known": list(carried.unreachable),
-        "columns_left_out": list(table.left_out)
-        + [
-            column
-            for q in campaign.tree.questions
-            if not q.carried and q.name in table.collected
-            for column in q.columns
-        ],
-        "columns": list(schema.record(campaign).names),
-        "pyarrow": pa.__version__,
-        "inputs": {**inputs, "images": dict(rows.select("image", "sha256").sort("image").iter_rows())},
-    }

@@ -30,6 +30,9 @@ class Survey:
         grade: Evidence grade of these facts.
         source: Where they are written.
         view: What the simulator's camera needs besides.
+        stretch: How its FITS files are shown in colour.
+        least_picture_arcsec: No picture shows less sky than this, arcsec a side; 0 where that is not known, as where
+            each picture is zoomed to its galaxy without a limit.
     """
 
     name: str
@@ -41,6 +44,30 @@ class Survey:
     grade: str
     source: str
     view: View
+    stretch: Stretch
+    least_picture_arcsec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How flux becomes brightness, from 0 (black) to 1 (white); `gzoo.images.shown` applies it.
+
+    Attributes:
+        scales: Brightness, in the dark, of one unit of flux in each band, shortest wavelength first; none where the
+            unit of the survey's files is not known.
+        noise: Brightness, in the dark, of one sigma of a band's noise, for files that `scales` do not fit.
+        softening: Brightness x becomes asinh(softening x) / softening: how far the curve is from linear.
+        black: Brightness of the sky.
+        grade: Evidence grade of these facts.
+        source: Where they are written.
+    """
+
+    scales: tuple[float, ...]
+    noise: float
+    softening: float
+    black: float
+    grade: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +129,10 @@ class Paper:
         >>> campaign("gz2").papers[0].reference.startswith("Willett")
         True
         """
+        authors = ", ".join("et al." if author == "others" else author for author in self.authors)
         where = " ".join(part for part in (self.journal, self.volume, self.pages.replace("--", "-")) if part)
         link = f"doi:{self.doi}" if self.doi else f"arXiv:{self.arxiv}" if self.arxiv else ""
-        return ". ".join(part for part in (f"{', '.join(self.authors)} ({self.year})", self.title, where, link) if part)
+        return ". ".join(part for part in (f"{authors} ({self.year})", self.title, where, link) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +143,8 @@ class Hub:
         repository: `owner/name` on the Hugging Face Hub, or "".
         gated: "yes", "no" or "unknown": whether one must ask for access.
         gate: Why, in a sentence.
-        licence: SPDX-like licence name of the data, or "unknown".
+        licence: Licence of the data by its name on the Hub, or "unknown".
+        licence_link: Where it stands, if the Hub has no name for it; else "".
         layout: "full" (counts, fractions, totals) or "counts" (the older layout).
         image_size_pixels: Width and height of a picture.
         n_galaxies: About how many rows, 0 if not known.
@@ -127,6 +156,7 @@ class Hub:
     gated: str
     gate: str
     licence: str
+    licence_link: str
     layout: str
     image_size_pixels: int
     n_galaxies: int
@@ -174,6 +204,11 @@ class Campaign:
     def carried(self) -> Tree:
         """The tree of the questions that the published dataset has columns for."""
         return self.tree.carried()
+
+    @property
+    def stretch(self) -> Stretch:
+        """How FITS files are shown: the stretch of its first survey."""
+        return self.surveys[0].stretch
 
 
 Block = dict[str, object]
@@ -245,6 +280,7 @@ def campaign(name: str) -> Campaign:
             gated=_text(hub, "gated"),
             gate=_text(hub, "gate"),
             licence=_text(hub, "licence"),
+            licence_link=_text(hub, "licence_link") if "licence_link" in hub else "",
             layout=_text(hub, "layout"),
             image_size_pixels=int(cast(int, hub["image_size_pixels"])),
             n_galaxies=int(cast(int, hub["n_galaxies"])),
@@ -304,6 +340,19 @@ def _survey(block: Block) -> Survey:
         grade=_text(block, "grade"),
         source=_text(block, "source"),
         view=_view(cast(Block, block["view"])),
+        stretch=_stretch(cast(Block, block["stretch"])),
+        least_picture_arcsec=_number(block, "least_picture_arcsec") if "least_picture_arcsec" in block else 0.0,
+    )
+
+
+def _stretch(block: Block) -> Stretch:
+    return Stretch(
+        scales=tuple(float(one) for one in cast(list[float], block["scales"])),
+        noise=_number(block, "noise"),
+        softening=_number(block, "softening"),
+        black=_number(block, "black"),
+        grade=_text(block, "grade"),
+        source=_text(block, "source"),
     )
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
+import time
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from gzoo import __version__
-from gzoo.errors import GZooError
+from gzoo.errors import GZooError, Notice
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from gzoo.checking import Checked
     from gzoo.clicks import Ingest
 
 app = typer.Typer(
@@ -29,7 +36,9 @@ app = typer.Typer(
 console = Console(stderr=True)  # stdout is for what another program may read
 
 Campaign = Annotated[str, typer.Argument(help="Name of a campaign; see `gzoo campaigns`.", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="A dataset folder, made by `gzoo build`.", show_default=False)]
+Folder = Annotated[
+    Path, typer.Argument(help="A dataset folder, or a name on the Hub; see `gzoo access`.", show_default=False)
+]
 Out = Annotated[Path, typer.Option("--out", help="What to make; it must not be there yet.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 Columns = Annotated[
@@ -48,13 +57,14 @@ Report = Callable[[str, int, int], None]
 
 
 def main() -> None:
-    """Run a command; a deliberate error becomes one message and exit code 1."""
+    """Run a command; a deliberate error becomes one message and exit code 1, or the one that GUIDE.md lists."""
+    _print_notices()
     try:
         app(standalone_mode=True)
     except GZooError as error:
         console.print("[bold red]Error:[/] ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
             console.print("Stopped. The same command goes on where this one was.")
@@ -77,6 +87,20 @@ def _root(  # pyright: ignore[reportUnusedFunction]
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     pass
+
+
+def _print_notices() -> None:
+    """Print what gzoo wants known in a line of its own, without the place in the code that others' warnings show."""
+    show = warnings.showwarning
+    warnings.simplefilter("always", Notice)
+
+    def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            _say(f"Mind: {message}")
+        else:
+            show(message, category, *place, **more)
+
+    warnings.showwarning = say
 
 
 @contextmanager
@@ -141,6 +165,37 @@ def tree(
         print(facts.tree.to_json())
     else:
         raise InputError(f"There is no format '{format}'.", "text, mermaid or json.", "Choose one.")
+
+
+@app.command()
+def cite(
+    names: Annotated[list[str], typer.Argument(help="Campaigns; gzoo for the software.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="bibtex or text.")] = "bibtex",
+) -> None:
+    """Print what to cite for campaigns: their papers, surveys and datasets."""
+    from gzoo.citing import SOFTWARE
+    from gzoo.citing import cite as run
+
+    print(run(*names, format=format))
+    if SOFTWARE not in names:
+        _say(f"gzoo itself is cited with `gzoo cite {SOFTWARE}`.")
+
+
+@app.command()
+def access(
+    name: Annotated[str, typer.Argument(help="A campaign's name, or owner/name on the Hub.", show_default=False)],
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit; else main.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a dataset on the Hub may be read, and which copy is here. Exit codes: see GUIDE.md."""
+    from gzoo.hub import access as run
+
+    found = run(name, revision=revision)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False))
+    else:
+        print(f"{found.state}: {found.says}")
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -318,11 +373,15 @@ def _say_ingest(made: Ingest) -> None:
 @app.command()
 def build(
     campaign: Campaign,
-    images: Annotated[Path, typer.Option("--images", help="Folder of JPEG or PNG pictures.", show_default=False)],
     out: Out,
     votes: Annotated[
         Path | None, typer.Option("--votes", help="Vote table: CSV, Parquet, FITS, VOTable or ECSV.")
     ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--images", help="Folder, .tar or .zip of JPEG, PNG or FITS pictures; may be given again."),
+    ] = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Votes alone, without pictures.")] = False,
     columns: Columns = None,
     classifications: Annotated[
         Path | None, typer.Option("--classifications", help="Zooniverse classification export, in place of --votes.")
@@ -331,6 +390,19 @@ def build(
     tasks: Tasks = None,
     weights: Weights = False,
     report: IngestReport = None,
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", help="Column of the table that names each galaxy's split.")
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="train,test: a layout without validation, which joins train.")
+    ] = None,
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that write shards.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler whose workers write shards.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a dataset folder from votes or raw classifications, and pictures."""
@@ -342,12 +414,18 @@ def build(
             votes=votes,
             images=images,
             out=out,
+            no_images=no_images,
             columns=columns,
             classifications=classifications,
             workflows=workflows,
             tasks=tasks,
             weights=weights,
             report=report,
+            split_column=split_column,
+            splits=splits,
+            headers_only=headers_only,
+            workers=workers,
+            scheduler=scheduler,
             overwrite=overwrite,
             progress=say,
         )
@@ -360,6 +438,8 @@ def build(
     if made.n_dropped:
         lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
         _say(f"Left out, each with its reason in {made.folder / 'dropped.parquet'}: {lost}.")
+    if made.n_split_by_id:
+        _say(f"{made.n_split_by_id:,} galaxies have no known position: a hash of their identifier decides their split.")
     if made.n_breaks:
         _say(f"{made.n_breaks:,} rows have more votes on some question than on the answers that lead to it (kept).")
     for question, says in made.doubts.items():
@@ -367,6 +447,154 @@ def build(
     if made.left_out:
         _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
     _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+
+
+@app.command()
+def union(
+    campaign: Campaign,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False),
+    ],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one dataset folder of several, with the columns of all campaigns of a union such as gz_evo."""
+    from gzoo.uniting import union as run
+
+    with _progress() as say:
+        made = run(campaign, folders, out=out, overwrite=overwrite, progress=say)
+    parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
+    _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} rows ({parts}).")
+    _say(f"Of these: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
+    same = made.folder / "same_galaxies.parquet"
+    _say(f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one; see {same}.")
+    if made.n_across:
+        _say(f"Mind: {made.n_across:,} pairs of rows of one galaxy are on two sides of the split. See `gzoo leaks`.")
+    if made.n_dropped:
+        lost = "; ".join(f"{reason} ({n:,})" for reason, n in made.n_dropped.items())
+        _say(f"The datasets left out of their sources, as {made.folder / 'dropped.parquet'} repeats: {lost}.")
+    _say(f"Next: gzoo leaks {made.folder}")
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="A dataset folder: gzoo's, or a copy of a published one.", show_default=False)
+    ],
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every checksum, column, row, split, picture and the card. Exit code 1: something is wrong."""
+    from gzoo.checking import check as run
+
+    seconds: dict[str, float] = {}
+    began = now = time.monotonic()
+    with _progress() as say:
+
+        def measure(stage: str, done: int, total: int) -> None:
+            nonlocal now
+            before, now = now, time.monotonic()  # what was done since the last word of any stage was for this one
+            seconds[stage] = seconds.get(stage, 0.0) + now - before
+            say(stage, done, total)
+
+        found = run(folder, headers_only=headers_only, report=report, overwrite=overwrite, progress=measure)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        raise typer.Exit(0 if found.is_sound else 1)
+    _print_checks(found, seconds)
+    for one in found.findings:
+        print(f"\n{one.check}: {one}.\n  Expected: {one.expected}")
+    if report:
+        _say(f"Made {report}. Open it in a browser.")
+    n, parts = sum(found.n_galaxies.values()), ", ".join(f"{split} {n:,}" for split, n in found.n_galaxies.items())
+    rows = f"{n:,} galaxies ({parts}), {time.monotonic() - began:.1f} s"
+    if found.is_sound:
+        print(f"\nNothing is wrong with {folder}: {rows}." if n else f"\nNothing is wrong with {folder}.")
+        raise typer.Exit(0)
+    failed = ", ".join(one.name for one in found.checks if one.verdict == "failed")
+    print(f"\nNot sound: {failed}. Do not use or publish {folder} as it is; copy or build it again. ({rows})")
+    raise typer.Exit(1)
+
+
+def _print_checks(found: Checked, seconds: Mapping[str, float]) -> None:
+    table = Table(
+        "check", "", Column("looked at", justify="right"), Column("s", justify="right"), "what holds, or why not"
+    )
+    looks = {"passed": "green", "failed": "bold red", "not checked": "yellow"}
+    stage = ""
+    for one in found.checks:
+        if stage and one.stage != stage:
+            table.add_section()
+        spent = f"{seconds[one.stage]:.1f}" if one.stage != stage and one.stage in seconds else ""  # of the whole stage
+        stage = one.stage
+        note = f" ({one.note})" if one.note else ""
+        says = one.note if one.verdict == "not checked" else f"{one.says}{note}"
+        looked = f"{one.n:,} {one.unit}" if one.n else ""
+        table.add_row(one.name, Text(one.verdict, looks[one.verdict]), looked, spent, Text(says))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command()
+def leaks(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False)
+    ],
+    radius_arcsec: Annotated[float, typer.Option("--radius-arcsec", help="Positions this near are one galaxy.")] = 2.0,
+    picture_arcsec: Annotated[
+        float | None,
+        typer.Option("--picture-arcsec", help="Side of the pictures; by default what the survey's facts promise."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Table of all pairs to write, .parquet or .csv.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find galaxies that are on two sides of the split, in any datasets. Exit code 1: there are some."""
+    from gzoo.leaking import leaks as run
+
+    found = run(folders, radius_arcsec=radius_arcsec, picture_arcsec=picture_arcsec, out=out, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        raise typer.Exit(0 if found.is_clean else 1)
+    for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
+        parts = ", ".join(f"{split} {one:,}" for split, one in n.items())
+        only = f"; {n_without:,} without a position, compared by identifier only" if n_without else ""
+        _say(f"{folder}: {sum(n.values()):,} galaxies ({parts}){only}.")
+    if not found.is_clean:
+        print("The same galaxy on two sides, worst first:")
+        _print_pairs(found.pairs)
+    if found.overlaps.height:
+        print("Neighbours on two sides whose pictures overlap, nearest first:")
+        _print_pairs(found.overlaps)
+    unknown = [f"{name} in {folder}" for folder, name in found.not_judged]
+    if unknown:
+        _say(f"Overlapping pictures of neighbours were not looked for in {', '.join(unknown)}:")
+        _say("  how much sky those pictures show is not known. Say it with --picture-arcsec.")
+    if out:
+        _say(f"Made {out}.")
+    counts = ", ".join(f"{sides} {n:,}" for sides, n in found.n_by_sides.items() if n)
+    print("No galaxy is on two sides." if found.is_clean else f"Pairs on two sides: {found.pairs.height:,} ({counts}).")
+    if found.overlaps.height:
+        print(f"Pairs of overlapping pictures: {found.overlaps.height:,}. They are not counted as leaks.")
+    raise typer.Exit(0 if found.is_clean else 1)
+
+
+def _print_pairs(pairs: pl.DataFrame, most: int = 20) -> None:
+    rows: list[tuple[str, ...]] = [("splits", "arcsec", "one", "other", "matched by")]
+    for pair in pairs.head(most).iter_rows(named=True):
+        apart = "-" if pair["separation_arcsec"] is None else f"{pair['separation_arcsec']:.2f}"
+        ends = (
+            f"{pair[f'{end}dataset_name']} {pair[f'{end}id_str']} in {pair[f'{end}folder']}" for end in ("", "other_")
+        )
+        names = ("".join(one if one.isprintable() else "?" for one in end) for end in ends)
+        rows.append((f"{pair['split']}, {pair['other_split']}", apart, *names, pair["matched_by"]))
+    _print_columns([("", *row) for row in rows])
+    if pairs.height > most:
+        print(f"  and {pairs.height - most:,} more; --out writes all of them")
 
 
 @app.command()
@@ -474,6 +702,61 @@ def score(
         _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder, or a run folder: a model.", show_default=False)],
+    repository: Annotated[str, typer.Argument(help="owner/name on the Hub; made if need be.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Let only its owners see it.")] = False,
+    gated: Annotated[
+        str | None,
+        typer.Option("--gated", help="auto or manual: readers have to ask, and are let in at once or by you."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name for this version, such as v1.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Of a model: address of the source of its training.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Put a dataset or a model on the Hub: checked before, verified after, only what changed."""
+    from gzoo.publishing import publish as run
+
+    with _progress() as say:
+        made = run(
+            folder,
+            repository,
+            private=private,
+            gated=gated,
+            tag=tag,
+            source=source,
+            dry_run=dry_run,
+            progress=say,
+        )
+    if made.is_simulated:
+        _say(f"SIMULATED: no telescope and no person was involved. The card of {repository} says so.")
+    sent = made.sent
+    what = f"{len(sent.files):,} files ({sent.n_bytes:,} bytes); {sent.n_kept:,} are there already"
+    if sent.removed:
+        gone = "would be removed" if made.is_dry else "were removed"
+        what += f"; {len(sent.removed):,} of an earlier version {gone} ({', '.join(sent.removed[:5])})"
+    tagged = f", tag {sent.tag}" if sent.tag else ""
+    if made.is_dry:
+        where = f"the new {made.kind}" if sent.is_new else made.kind
+        _say(f"Nothing was sent. To {where} {repository} would go {what}.")
+        for name in sent.files:
+            _say(f"  {name}")
+        return
+    if sent.files or sent.removed:
+        _say(f"Made commit {sent.commit} of {made.kind} {repository}{tagged}: sent {what}.")
+    else:
+        _say(f"Nothing was sent: {made.kind} {repository} is the same already, commit {sent.commit}{tagged}.")
+    _say("Every file there has the sha256 that it has here.")
+    _say(f"Its page: {sent.page}")
+    if made.kind == "dataset":
+        _say(f"Next: gzoo access {repository}")
+    else:
+        _say(f"Next: python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\"")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from gzoo.campaign import Campaign
 from gzoo.errors import MissingError, TableError
 
 LARGEST_TOLERANCE = 0.2  # of a vote; at 0.5 any number would be whole
-_TEXTS = ("id_str", "source_id", "image", "ra", "dec", "dataset_name", "table")
+_TEXTS = ("id_str", "source_id", "image", "ra", "dec", "dataset_name", "split", "table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Columns:
         ra: Column of the right ascension in degrees, or "".
         dec: Column of the declination in degrees, or "".
         dataset_name: Column of the dataset's name, or "".
+        split: Column that names each galaxy's split, or "" where the split follows from place or identifier.
         table: Name of the table in a FITS or VOTable file that holds several, or "" for the first with rows.
         values: What the answers' columns hold: "counts" of people, or "fractions" of the question's total; in a table
             of predictions "concentrations" or "fractions".
@@ -42,6 +43,7 @@ class Columns:
     ra: str = ""
     dec: str = ""
     dataset_name: str = ""
+    split: str = ""
     table: str = ""
     values: str = "counts"
     tolerance: float = 0.02
@@ -53,7 +55,7 @@ class Columns:
     @property
     def named(self) -> tuple[str, ...]:
         """Every table column that has a meaning here."""
-        single = (self.id_str, self.source_id, self.image, self.ra, self.dec, self.dataset_name)
+        single = (self.id_str, self.source_id, self.image, self.ra, self.dec, self.dataset_name, self.split)
         return tuple(name for name in (*single, *self.answers.values(), *self.totals.values()) if name)
 
     @classmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Generator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,10 +13,11 @@ import numpy as np
 import polars as pl
 
 from gzoo import campaign as campaigns_of
-from gzoo import hub, store
+from gzoo import hub, schema, store
 from gzoo.campaign import Campaign
-from gzoo.errors import DatasetError, MissingError
-from gzoo.trees import Tree
+from gzoo.errors import DatasetError, InputError, MissingError, Notice
+from gzoo.splits import PUBLISHED
+from gzoo.trees import Question, Tree
 from gzoo.votes import Votes
 
 if TYPE_CHECKING:
@@ -26,57 +28,90 @@ if TYPE_CHECKING:
 KEY = ("dataset_name", "id_str")
 
 
-def load(path: Path | str, name: str | None = None, *, split: str | None = None, streaming: bool = False) -> Loaded:
+def load(
+    path: Path | str,
+    name: str | None = None,
+    *,
+    split: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Loaded:
     """What `datasets.load_dataset` returns, for a dataset folder, a campaign or a name on the Hub.
+
+    From the Hub, what `gzoo.access` says holds: nothing is served to who may not read it, and a copy in the cache
+    is served unasked only where the Hub cannot be reached, with a warning that says which. What came is compared
+    with what the Hub and our manifest say of it; of a stream, each page with its checksum where gzoo wrote it.
+    Columns that are missing or unknown to the campaign's tree are told in a warning. `info.homepage` of what is
+    returned names the commit.
 
     Args:
         path: A folder made by `gzoo build`, a campaign's name (`gz2`), or `owner/name` on the Hub.
         name: Configuration, `default` or `tiny`.
         split: `train`, `validation` or `test`; all of them when None.
+        revision: Branch, tag or commit on the Hub; `main` when None.
         streaming: Read as you go rather than first copying all into the cache.
 
     Raises:
         MissingError: There is no such folder, campaign, configuration or split.
         DatasetError: The folder is not a dataset.
-        HubError: The Hub does not have it, does not give it, or cannot be reached.
+        AccessError: The Hub does not have it, does not give it, or cannot be reached.
+        HubError: It came damaged again and again.
     """
+    found = _on_hub(path)
+    if found:
+        repository, named = found
+        made, access = hub.load_dataset(repository, name, split, streaming, revision or named)
+        if access.state == "cached":
+            warnings.warn(access.says, Notice, stacklevel=2)
+        first = next(iter(made.values())) if isinstance(made, dict) else made
+        known = recognised(set(first.column_names or ()))
+        if first.column_names and known is None:
+            warnings.warn(f"'{repository}' has columns of no campaign; it is loaded as it is.", Notice, stacklevel=2)
+        for note in known.notes if known else ():
+            warnings.warn(f"'{repository}' {note}", Notice, stacklevel=2)
+        return made
     folder = Path(path)
-    if store.partial_name(folder.absolute()).exists() and not folder.exists():
-        store.open_folder(folder)  # says that it is not finished
-    if folder.is_dir():
-        facts = open_dataset(folder)
-        config = name or "default"
-        if config not in facts.splits_of:
+    if revision is not None:
+        raise InputError(f"{folder} is a folder, which has no revision '{revision}'.", "None.", "Leave it away.")
+    facts = open_dataset(folder)
+    config = name or "default"
+    if config not in facts.splits_of:
+        raise MissingError(
+            f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one."
+        )
+    for part in (split or "").split("+"):
+        wanted = part.partition("[")[0].strip()
+        if wanted and wanted not in facts.splits_of[config] and wanted != "all":
             raise MissingError(
-                f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one."
+                f"{folder} has no split '{wanted}'.", f"One of {', '.join(facts.splits_of[config])}.", "Choose one."
             )
-        for part in (split or "").split("+"):
-            wanted = part.partition("[")[0].strip()
-            if wanted and wanted not in facts.splits_of[config] and wanted != "all":
-                raise MissingError(
-                    f"{folder} has no split '{wanted}'.", f"One of {', '.join(facts.splits_of[config])}.", "Choose one."
-                )
-        if not set(str(folder.resolve())).isdisjoint("*?["):
-            raise DatasetError(
-                f"The path of {folder} holds *, ? or [, which datasets takes for a pattern.",
-                "A path without them.",
-                "Move or rename the folder.",
-            )
-        import datasets
+    if not set(str(folder.resolve())).isdisjoint("*?["):
+        raise DatasetError(
+            f"The path of {folder} holds *, ? or [, which datasets takes for a pattern.",
+            "A path without them.",
+            "Move or rename the folder.",
+        )
+    import datasets
 
-        return datasets.load_dataset(str(folder), name, split=split, streaming=streaming)
-    text = str(path)
-    if text in campaigns_of.names():
-        repository = campaigns_of.campaign(text).hub.repository
-        if not repository:
-            raise MissingError(
-                f"Campaign '{text}' has no dataset on the Hub that gzoo knows of.",
-                "A published campaign.",
-                "Build one.",
-            )
-        return hub.load_dataset(repository, name, split, streaming)
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/"):
-        return hub.load_dataset(text, name, split, streaming)
+    return datasets.load_dataset(str(folder), name, split=split, streaming=streaming)
+
+
+def _on_hub(path: Path | str) -> tuple[str, str] | None:
+    """Repository and revision, where a path is a name on the Hub; None where it is a folder.
+
+    `owner/name` is a folder if it is there, or if a folder `owner` is: that is no place to ask the Hub about.
+
+    Raises:
+        MissingError: It is neither.
+    """
+    text, folder = str(path), Path(path)
+    if folder.exists() or store.partial_name(folder.absolute()).exists():
+        return None
+    found = hub.repository_of(text)
+    if found and ("/" not in text or not folder.parent.is_dir()):
+        return found
+    if "/" in text or folder.is_absolute():
+        return None
     raise MissingError(
         f"There is no folder or campaign '{text}'.",
         f"A dataset folder, owner/name, or one of {', '.join(campaigns_of.names())}.",
@@ -95,6 +130,8 @@ class Dataset:
         digest: sha256 of the manifest, or of the list of files where a published folder has none.
         is_simulated: Whether any of it was made by gzoo's simulator.
         not_collected: Questions of the record for which nobody's votes are known.
+        split_scheme: Name of the rule by which it is split, such as "gzoo-1"; "published" where others split it.
+        origin: `repository` and `commit` on the Hub, where it is from there.
     """
 
     folder: Path
@@ -103,6 +140,8 @@ class Dataset:
     digest: str
     is_simulated: bool
     not_collected: tuple[str, ...]
+    split_scheme: str = PUBLISHED
+    origin: Mapping[str, str] | None = None
 
     @property
     def tree(self) -> Tree:
@@ -136,10 +175,16 @@ class Dataset:
         names = _columns(paths[0])
         tree = self.tree
         totals = {question.name: question.total_column for question in tree.questions if question.multiple}
-        wanted = ["id_str", *(["dataset_name"] if "dataset_name" in names else []), *tree.columns, *totals.values()]
-        table = _read(paths, wanted).with_columns(pl.col(*tree.columns, *totals.values()).fill_null(0))
+        columns = [name for one in tree.questions if one.name not in self.not_collected for name in one.columns]
+        wanted = [name for name in (*KEY, *columns, *totals.values()) if name in names]
+        table = _read(paths, wanted)
+        absent = {name: pl.lit(0, pl.Int32) for name in (*tree.columns, *totals.values()) if name not in wanted}
+        table = table.with_columns(pl.col([name for name in wanted if name not in KEY]).fill_null(0), **absent)
         if "dataset_name" not in names:  # older layouts
             table = table.with_columns(dataset_name=pl.lit(self.campaign.name))
+        if "id_str" not in names:  # the oldest
+            number = pl.int_range(pl.len()).cast(pl.String).str.zfill(7)
+            table = table.with_columns(id_str=pl.lit(f"{self.digest[:8]}-{split}-") + number)
         counts = table.select(tree.columns).to_numpy().astype(np.int64)
         people = tree.totals(counts)
         for i, question in enumerate(tree.questions):
@@ -147,27 +192,91 @@ class Dataset:
                 people[:, i] = table[question.total_column].to_numpy()
         return table.select(KEY), Votes(tree, counts, people)
 
+    def places(self, split: str) -> pl.DataFrame:
+        """Keys and positions of a split, votes and pictures untouched.
 
-def open_dataset(folder: Path | str) -> Dataset:
-    """A dataset folder: one that gzoo built, or a copy of a published one, recognised by its columns.
+        Returns:
+            A row a galaxy with `dataset_name`, `id_str`, and `ra` and `dec` in degrees, NaN where not known.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard cannot be read, or its positions are no numbers.
+        """
+        self.require(split)
+        paths = store.shards(self.folder, split)
+        wanted = ("dataset_name", "id_str", "ra", "dec")
+        names = _columns(paths[0])
+        # with some answer's votes, for a table of no columns would have no rows
+        votes = next(name for name in self.tree.columns if name in names)
+        table = _read(paths, [*(name for name in wanted if name in names), votes])
+        for name, dtype, missing in zip(
+            wanted,
+            (pl.String, pl.String, pl.Float64, pl.Float64),
+            (self.campaign.name, "", np.nan, np.nan),
+            strict=True,
+        ):
+            known = pl.col(name) if name in table.columns else pl.lit(missing)
+            try:
+                table = table.with_columns(known.cast(dtype).fill_null(missing).alias(name))
+            except pl.exceptions.PolarsError as error:
+                raise DatasetError(
+                    f"Column {name} of split {split} in {self.folder} holds {table.schema[name]}, not {dtype}.",
+                    "Identifiers as text, ra and dec as numbers.",
+                    "Build or copy it again.",
+                ) from error
+        return table.select(wanted)
+
+
+def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) -> Dataset:
+    """A dataset: a folder that gzoo built, a copy of a published one, or a name on the Hub.
+
+    What has no manifest is recognised by its columns: the campaign with most of its questions there. Questions that
+    are not there count as not collected, and that is told in a warning; of what is from the Hub, whatever is missing
+    or unknown.
+
+    Args:
+        folder: A folder, a campaign's name or `owner/name`; the latter two may end in `@` and a branch, tag or commit.
+        progress: Called as (stage, MB done, MB) while it is downloaded.
 
     Raises:
         MissingError: There is no such folder.
         DatasetError: It is not a dataset.
+        AccessError: The Hub does not have it, does not give it, or cannot be reached.
+        HubError: It came damaged again and again.
     """
-    folder = Path(folder)
+    found = _on_hub(folder)
+    if found is None:
+        return _opened(Path(folder))
+    copied = hub.copy_of(*found, progress=progress)
+    if copied.access.state == "cached":
+        warnings.warn(copied.access.says, Notice, stacklevel=2)
+    opened = _opened(copied.folder, copied.access.repository)
+    return replace(opened, origin={"repository": copied.access.repository, "commit": copied.commit})
+
+
+def _opened(folder: Path, repository: str = "") -> Dataset:
     splits_of = {
         config: tuple(split for split in store.SPLITS if store.shards(folder, split, config))
         for config in ("default", "tiny")
     }
     splits_of = {config: splits for config, splits in splits_of.items() if splits}
     if not (folder / store.MANIFEST).is_file() and "default" in splits_of:
-        campaign = _recognised(folder, store.shards(folder, splits_of["default"][0])[0])
+        columns = _columns(store.shards(folder, splits_of["default"][0])[0])
+        known = recognised(columns)
+        if known is None:
+            raise DatasetError(
+                f"{folder} has no manifest, and its columns are no campaign's.",
+                "A folder made by `gzoo build`, or a copy of a published dataset.",
+                "Build it with `gzoo build`.",
+            )
+        if repository or known.not_collected:  # in a folder of one's own only what changes the votes is news
+            for note in known.notes:
+                warnings.warn(f"'{repository or folder}' {note}", Notice, stacklevel=3)
         files = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
         paths = [path for split in splits_of["default"] for path in store.shards(folder, split)]
-        named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in _columns(paths[0]) else pl.Series()
+        named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in columns else pl.Series()
         is_simulated = any(str(name).endswith(store.SIMULATED) for name in named.unique())
-        return Dataset(folder, campaign, splits_of, store.digest(files), is_simulated, ())
+        return Dataset(folder, known.campaign, splits_of, store.digest(files), is_simulated, known.not_collected)
     manifest = store.open_folder(folder)
     if "default" not in splits_of:
         raise DatasetError(f"{folder} has a manifest but no shards.", "data/*.parquet.", "Build it again.")
@@ -179,6 +288,7 @@ def open_dataset(folder: Path | str) -> Dataset:
             digest=store.sha256(folder / store.MANIFEST),
             is_simulated=bool(manifest["is_simulated"]),
             not_collected=tuple(cast("list[str]", manifest["not_collected"])),
+            split_scheme=str(manifest["split_scheme"]),
         )
     except KeyError as error:
         raise DatasetError(
@@ -186,16 +296,52 @@ def open_dataset(folder: Path | str) -> Dataset:
         ) from error
 
 
-def _recognised(folder: Path, shard: Path) -> Campaign:
-    columns = _columns(shard)
-    fitting = [one for one in campaigns_of.campaigns() if columns.issuperset(one.carried.columns)]
-    if "id_str" not in columns or not fitting:
-        raise DatasetError(
-            f"{folder} has no manifest, and its columns are no campaign's.",
-            "A folder made by `gzoo build`, or a copy of a published dataset with id_str.",
-            "Build it with `gzoo build`.",
-        )
-    return max(fitting, key=lambda one: len(one.carried.columns))
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Whose columns a table's are.
+
+    Attributes:
+        campaign: The campaign.
+        not_collected: Its questions that have no columns, or not all.
+        notes: What is missing or unknown, in sentences without their subject.
+    """
+
+    campaign: Campaign
+    not_collected: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def recognised(columns: Set[str]) -> Recognised | None:
+    """The campaign that columns are of: the one with most of its questions there, and fewest others."""
+
+    def there(one: Campaign) -> list[Question]:
+        return [question for question in one.carried.questions if columns >= set(question.columns)]
+
+    campaign = max(
+        campaigns_of.campaigns(),
+        key=lambda one: (sum(len(question.columns) for question in there(one)), -len(one.carried.columns)),
+    )
+    questions = there(campaign)
+    if not any(not question.parents for question in questions):
+        return None
+    absent = tuple(one.name for one in campaign.carried.questions if one not in questions)
+    record = schema.record(campaign)
+    expected = [name for name in record.names if name != "image"]
+    missing = [name for name in expected if name not in columns]
+    notes: list[str] = []
+    told = [name for name in missing if name in {"id_str", "dataset_name", "ra", "dec", "summary"}]
+    for what, ends in (("fractions", "_fraction"), ("totals", "_total-votes")):
+        n = sum(name.endswith(ends) for name in missing)
+        told += [f"{n} {what}"] if n else []
+    if told:
+        notes.append(f"is read as {campaign.name}; it has no {', '.join(told)} (an older layout).")
+    if absent:
+        notes.append(f"is read as {campaign.name}; it has no votes for {', '.join(absent)}.")
+    unknown = sorted(columns - set(expected) - {"image", "source_id"})
+    if unknown:
+        most = f"{', '.join(unknown[:6])}{', ...' if len(unknown) > 6 else ''}"
+        notes.append(f"has {len(unknown)} columns that are no part of {campaign.name} as published: {most}.")
+    return Recognised(campaign, absent, tuple(notes))
 
 
 def _columns(shard: Path) -> set[str]:

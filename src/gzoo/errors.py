@@ -10,6 +10,7 @@
     ├── OccupiedError         (FileExistsError)     the place of a result is taken
     ├── WriteError            (OSError)             a result cannot be written: a full disk, no permission
     ├── HubError              (ConnectionError)     the Hugging Face Hub refused or could not be reached
+    │   └── AccessError                             a dataset there may not be read; see `gzoo access`
     ├── MissingExtraError     (ImportError)         a part of gzoo that was not installed
     └── NonFiniteLossError    (FloatingPointError)  training met a loss that is not a number
 
@@ -25,6 +26,8 @@ class GZooError(Exception):
     >>> str(GZooError("There is no campaign 'gz9'.", "Known: gz2, gz_rings.", "See `gzoo campaigns`."))
     "There is no campaign 'gz9'. Known: gz2, gz_rings. See `gzoo campaigns`."
     """
+
+    exit_code = 1
 
     def __init__(self, what: str, expected: str = "", do: str = "") -> None:
         self.what, self.expected, self.do = what, expected, do
@@ -68,6 +71,26 @@ class WriteError(GZooError, OSError):
 
 class HubError(GZooError, ConnectionError):
     """The Hugging Face Hub refused or could not be reached."""
+
+
+class AccessError(HubError):
+    """A dataset on the Hub may not be read.
+
+    Attributes:
+        state: Why, one of the states of `gzoo.access`.
+        exit_code: What a command ends with.
+    """
+
+    def __init__(self, what: str, expected: str = "", do: str = "", exit_code: int = 1, state: str = "") -> None:
+        super().__init__(what, expected, do)
+        self.exit_code, self.state = exit_code, state
+
+    def __reduce__(self) -> tuple[type[AccessError], tuple[str, str, str, int, str]]:  # type: ignore[override]
+        return type(self), (self.what, self.expected, self.do, self.exit_code, self.state)
+
+
+class Notice(UserWarning):
+    """Something that is no error and should be known; commands print it."""
 
 
 class MissingExtraError(GZooError, ImportError):

@@ -65,24 +65,29 @@ class Record:
         return [{"name": field.name, "dtype": field.dtype} for field in self.fields]
 
 
-def record(campaign: Campaign) -> Record:
+def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -> Record:
     """The record of a campaign's published dataset.
+
+    Args:
+        campaign: The campaign.
+        image: Whether rows hold pictures.
+        source_id: Whether rows hold the survey's own identifier.
 
     >>> from gzoo.campaign import campaign
     >>> record(campaign("gz2")).names[:6]
     ('image', 'id_str', 'dataset_name', 'ra', 'dec', 'smooth-or-featured-gz2_smooth')
     """
     is_full = campaign.hub.layout == "full"
-    fields = [
-        Field("image", "image", "The picture that volunteers saw, encoded as in its source file."),
-        Field("id_str", "string", "Identifier of the galaxy, unique within its dataset_name."),
-    ]
+    fields = [Field("image", "image", "The picture that volunteers saw, encoded as in its source file.")] * image
+    fields.append(Field("id_str", "string", "Identifier of the galaxy, unique within its dataset_name."))
     if is_full:
         fields.append(Field("dataset_name", "string", "The campaign that the row comes from."))
     fields += [
         Field("ra", "float64", "Right ascension in degrees, J2000; NaN where not known."),
         Field("dec", "float64", "Declination in degrees, J2000; NaN where not known."),
     ]
+    if source_id:
+        fields.append(Field("source_id", "string", "The survey's own identifier of the galaxy; '' where not known."))
     for question in campaign.carried.questions:
         for i, (answer, column) in enumerate(zip(question.answers, question.columns, strict=True)):
             fields.append(Field(column, "int32", f"Volunteers who answered '{answer}' to {question.name}."))

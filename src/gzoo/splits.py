@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+import numpy.typing as npt
+
 SCHEME = "id-1"
+PUBLISHED = "published"
+"""What stands for a scheme where a dataset keeps the splits that others gave it."""
+WITHOUT_VALIDATION = "-train-test"
+"""How the name of a scheme goes on where its validation split has joined train."""
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
 # where a published dataset has no validation split, this share of its train split is held out
 HELD_OUT_SHARE = 0.125
@@ -29,10 +36,13 @@ def split_of(id_str: str) -> str:
     >>> split_of("57314")
     'train'
     """
-    where = place(id_str)
-    if where < TRAIN_SHARE:
-        return "train"
-    return "validation" if where < TRAIN_SHARE + VALIDATION_SHARE else "test"
+    return str(split_at(np.array([place(id_str)]))[0])
+
+
+def split_at(places: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:
+    """The split of each place, shape (galaxy,)."""
+    names = np.array(["train", "validation", "test"])
+    return names[np.searchsorted([TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE], places, side="right")]
 
 
 def is_held_out(id_str: str) -> bool:

@@ -7,23 +7,28 @@ remembers which command began it, so that the same command goes on where it stop
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+import uuid
+from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, GZooError, InputError, MissingError, OccupiedError, WriteError
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
-SPLITS = ("train", "validation", "test")
-ROWS_IN_GROUP = 100
+OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
+WORK = "work"  # folder of what a build in progress needs and a dataset does not
+SPLITS = ("train", "validation", "test", "border")
+ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
+ROWS_IN_LARGE_GROUP = 10_000  # without
 SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
 # what a mark holds, for others use such file names too
@@ -46,27 +51,53 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
-    """Write a file that is whole or not there.
+def temporary(path: Path) -> Path:
+    """A name beside a file to write it under; another for each writer, for two may make the same file at once."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what writers that were killed left under temporary names."""
+    for left_over in folder.rglob(".*.writing"):
+        left_over.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, is_flushed: bool = True) -> Generator[BinaryIO]:
+    """A file to write that is whole or not there.
 
     Args:
         path: The file.
-        data: Its content.
         is_flushed: Wait until the disk has it, so that this holds through a loss of power too. Without, whoever
             writes many files flushes them all at the end.
     """
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as file:
+    name = temporary(path)
+    try:
+        with name.open("wb") as file:
+            yield file
+            if is_flushed:
+                file.flush()
+                os.fsync(file.fileno())
+        name.replace(path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
+    """Write a file that is whole or not there; see `whole_file`."""
+    with whole_file(path, is_flushed=is_flushed) as file:
         file.write(data)
-        if is_flushed:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file that is whole or not there; the same value gives the same bytes."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """The one way in which gzoo writes a JSON value to a file."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -87,14 +118,68 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def write_parquet(path: Path, schema: pa.Schema) -> Generator[pq.ParquetWriter]:
-    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with pq.ParquetWriter(temporary, schema, write_page_checksum=True, compression="zstd") as writer:
-        yield writer
-    with temporary.open("rb") as file:
+def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> Generator[pq.ParquetWriter]:
+    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
+
+    `is_flushed` as in `whole_file`.
+
+    Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
+    stand in groups so small that zstd takes its time and saves nothing.
+    """
+    has_pictures = "image" in schema.names
+    columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
+    plain = [name for name in columns if name != "image.bytes"]
+    method = "snappy" if has_pictures else "zstd"
+    by_column: Any = {  # what pyarrow takes, and its stubs do not know
+        "compression": {column: method if column in plain else "none" for column in columns},
+        "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
+        "write_statistics": plain,
+    }
+    name = temporary(path)
+    try:
+        with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
+            yield writer
+        if is_flushed:
+            flush(name)
+        name.replace(path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has a file."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def told(out: Path) -> Generator[None]:
+    """Trouble with the disk that a dataset is written to, in plain words.
+
+    Raises:
+        WriteError: The disk is full or does not let itself be written to.
+    """
+    try:
+        yield
+    except GZooError:
+        raise
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EROFS: "the disk can only be read",
+            errno.EACCES: "it may not be written to",
+            errno.EPERM: "it may not be written to",
+        }
+        known = reasons.get(error.errno or 0)
+        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
+            known = reasons[errno.ENOSPC]
+        raise WriteError(
+            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
+            "A folder that can be written to, with room for the dataset.",
+            "Mend that, and give the same command again: it goes on where it was.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -139,8 +224,7 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         fresh.mkdir(parents=True)
         write_json(fresh / BEGUN, marker)
         fresh.replace(partial)
-    for left_over in partial.rglob(".*.writing"):
-        left_over.unlink()
+    remove_left_overs(partial)
     try:
         yield partial
     except InputError:
@@ -197,7 +281,12 @@ def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
 
 def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
     """Name of a shard inside a dataset folder."""
-    return f"{ {'default': 'data'}.get(config, config) }/{split}-{i:05d}-of-{n:05d}.parquet"
+    return f"{shard_start(split, config)}{i:05d}-of-{n:05d}.parquet"
+
+
+def shard_start(split: str, config: str = "default") -> str:
+    """How the names of a split's shards begin."""
+    return f"{ {'default': 'data'}.get(config, config) }/{split}-"
 
 
 def open_folder(folder: Path) -> dict[str, object]:
@@ -230,11 +319,36 @@ def open_folder(folder: Path) -> dict[str, object]:
     return manifest
 
 
-def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
-    """Write `manifest.json`: the facts given, and sha256 and size of every file of the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in {BEGUN, MANIFEST})
-    listed = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
+def listing(
+    folder: Path, known: Mapping[str, Mapping[str, object]], without: Collection[str] = ()
+) -> dict[str, Mapping[str, object]]:
+    """Sha256 and size of every file of a dataset folder, by name; the manifest and work in progress are not listed.
+
+    Args:
+        folder: The dataset folder.
+        known: Sha256 and size of files whose content was digested before, by name.
+        without: Names to pass over.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: known.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for name, path in named.items()
+        if name not in {BEGUN, MANIFEST, *without} and not name.startswith(f"{WORK}/")
     }
+
+
+def write_manifest(
+    folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
+) -> None:
+    """Write `manifest.json`: the facts given, sha256 and size of every file of the folder, and its own digest.
+
+    Args:
+        folder: The dataset folder.
+        facts: What the manifest says besides.
+        known: Sha256 and size of files whose content was digested before, by name.
+    """
+    listed = listing(folder, known or {})
     key, value = SIGNS["dataset"]
-    write_json(folder / MANIFEST, {key: value, **facts, "files": listed})
+    manifest = {key: value, **facts, "files": listed}
+    write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})

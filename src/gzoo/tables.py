@@ -23,6 +23,7 @@ from xml.parsers import expat
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from gzoo.errors import MissingError, MissingExtraError, TableError
 
@@ -109,6 +110,38 @@ def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
         frame = _astronomical(path, kind, table, damaged)
     rows = [(one.row, one.reason, one.detail) for one in damaged]
     return ReadTable(frame, pl.DataFrame(rows, schema=_DAMAGED_SCHEMA, orient="row"))
+
+
+def iter_rows(path: Path | str, *, n_rows: int, table: str = "") -> Iterator[tuple[int, ReadTable]]:
+    """As `read_rows`, a part at a time: Parquet without ever holding the whole table.
+
+    Args:
+        path: The table.
+        n_rows: Most rows of a part.
+        table: As there.
+
+    Yields:
+        Number of rows before the part, and the part, whose damaged rows are numbered as in the whole table. A table
+        without rows gives one part without rows.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".parquet" or not path.is_file() or path.stat().st_size == 0:
+        read = read_rows(path, table=table)
+        for start in range(0, max(read.frame.height, 1), n_rows):
+            is_here = (pl.col("row") > start) & (pl.col("row") <= start + n_rows)
+            yield start, ReadTable(read.frame.slice(start, n_rows), read.damaged.filter(is_here))
+        return
+    none = pl.DataFrame(schema=_DAMAGED_SCHEMA)
+    start = 0
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(n_rows):
+                yield start, ReadTable(cast(pl.DataFrame, pl.from_arrow(batch)), none)
+                start += batch.num_rows
+            if start == 0:
+                yield 0, ReadTable(cast(pl.DataFrame, pl.from_arrow(file.schema_arrow.empty_table())), none)
+    except (Exception, pl.exceptions.PanicException) as error:  # whatever a damaged file brings a reader to raise
+        raise _broken(path, "Parquet", error) from error
 
 
 def _parquet(path: Path) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,11 +20,13 @@ import polars as pl
 from gzoo.campaign import Campaign
 from gzoo.columns import Columns
 from gzoo.errors import InputError, TableError
-from gzoo.tables import read_rows
+from gzoo.tables import ReadTable, iter_rows
 from gzoo.trees import FloatArray, IntArray, Tree
 
 LARGEST_COUNT = 2**31 - 1
 LONGEST_IDENTIFIER = 256
+ROWS_IN_PART = 50_000  # of a table that is read part by part
+SPLIT_NAMES = ("train", "validation", "test", "border")
 SMALL_SHARE = 0.05  # of rows whose fractions give no whole votes; more, and they are no plain fractions
 WEIGHTED = re.compile("weight|debias", re.IGNORECASE)
 KAGGLE = re.compile(r"Class\d{1,2}\.\d{1,2}")
@@ -34,6 +36,8 @@ CUMULATIVE_EXPECTED = (
 )
 CUMULATIVE_DO = "Get the counts of the same galaxies from the campaign's own published table."
 PROPOSE = "Have a mapping file proposed with `gzoo mapping {path} {campaign}`, and pass it with --columns."
+WELL_VOTED = 5
+"""So many votes on a question are enough to say something of a galaxy."""
 DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "picture": pl.String, "reason": pl.String, "detail": pl.String}
 
 
@@ -131,15 +135,22 @@ class Votes:
         """The votes of some galaxies."""
         return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected)
 
+    def on(self, tree: Tree) -> Votes:
+        """The votes on the questions of another tree, all of which this one has."""
+        answers = [self.tree.columns.index(column) for column in tree.columns]
+        names = [question.name for question in self.tree.questions]
+        asked = [names.index(question.name) for question in tree.questions]
+        return Votes(tree, self.counts[:, answers], self.totals[:, asked], self.collected)
+
 
 @dataclass(frozen=True)
-class VoteTable:
-    """A vote table that was read, checked and cleaned.
+class RowTable:
+    """What a vote table says beside its votes.
 
     Attributes:
-        votes: Of the rows that are used.
-        rows: One row each: `row` (number in the table, the first is 1), `id_str`, `source_id` (the survey's own
-            identifier, '' where absent), `dataset_name`, `image`, `ra`, `dec` (degrees, NaN where not known).
+        rows: The rows that are used, one each: `row` (number in the table, the first is 1), `id_str`, `source_id`
+            (the survey's own identifier, '' where absent), `dataset_name`, `image`, `ra`, `dec` (degrees, NaN where
+            not known), `split` ('' where the table names none).
         dropped: The rows that are not used: columns `DROPPED_SCHEMA`.
         n_rows: Rows in the table.
         collected: Questions for which the table has votes.
@@ -147,6 +158,18 @@ class VoteTable:
         unsummed: Question -> rows in which the people counted are not the sum of its answers; only of a table that
             was read although they are not.
     """
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame
+    n_rows: int
+    collected: tuple[str, ...]
+    left_out: tuple[str, ...]
+    unsummed: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True)
+class VoteTable:
+    """A vote table that was read, checked and cleaned: a `RowTable` with the votes of its used rows."""
 
     votes: Votes
     rows: pl.DataFrame
@@ -179,6 +202,46 @@ def read_votes(
         TableError: The table cannot be read, has no rows, lacks a column, has one that nobody accounts for, or
             holds fractions from which no whole counts follow.
     """
+    kept: list[tuple[IntArray, IntArray]] = []
+
+    def keep(counts: IntArray, totals: IntArray) -> None:
+        kept.append((counts, totals))
+
+    read = stream_votes(path, campaign, columns, keep, is_summed=is_summed)
+    counts, totals = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    used = read.rows["row"].to_numpy() - 1
+    votes = Votes(campaign.tree, counts[used], totals[used], read.collected)
+    return VoteTable(votes, read.rows, read.dropped, read.n_rows, read.collected, read.left_out, read.unsummed)
+
+
+def stream_votes(
+    path: Path | str,
+    campaign: Campaign,
+    columns: Path | str | None,
+    keep: Callable[[IntArray, IntArray], None],
+    *,
+    is_summed: bool = True,
+    split_column: str = "",
+) -> RowTable:
+    """As `read_votes`, but the votes are handed over part by part, so that millions of rows need little memory.
+
+    Args:
+        path: As there.
+        campaign: As there.
+        columns: As there.
+        keep: Called with counts, shape (row, answer), and people asked, shape (row, question), of each part of the
+            table in turn. They hold *every* row of the table; those of rows that are not used mean nothing.
+        is_summed: As there.
+        split_column: Column of the table that names each galaxy's split, or "".
+
+    Returns:
+        The used rows, and the others with a reason each.
+
+    Raises:
+        MissingError: As there.
+        MissingExtraError: As there.
+        TableError: As there.
+    """
     path = Path(path)
     given = Columns.read(Path(columns)) if columns else None
     if given and given.values == "concentrations":
@@ -187,36 +250,78 @@ def read_votes(
             'values = "counts" or "fractions".',
             "Give a table of votes.",
         )
-    read = read_rows(path, table=given.table if given else "")
-    frame = read.frame
-    if frame.height == 0:
-        raise TableError(f"{path} has no rows.", "At least one galaxy.", "Check the file.")
-    mapping = given or Columns.by_name(frame.columns, campaign)
-    refuse_cumulative_names(path, frame)
-    left_out = _check_columns(path, frame, mapping, campaign)
-    tree = campaign.tree
+    mapping: Columns | None = None
+    left_out: tuple[str, ...] = ()
+    parts: list[_Part] = []
+    n_rows = 0
+    for start, read in iter_rows(path, n_rows=ROWS_IN_PART, table=given.table if given else ""):
+        frame = read.frame
+        if frame.height == 0:
+            raise TableError(f"{path} has no rows.", "At least one galaxy.", "Check the file.")
+        refuse_cumulative_names(path, frame)
+        if mapping is None:
+            mapping = given or Columns.by_name(frame.columns, campaign)
+            if split_column:
+                mapping = replace(mapping, split=split_column)
+            left_out = _check_columns(path, frame, mapping, campaign)
+        part, counts, totals = _part(path, read, start, mapping, campaign, is_summed)
+        keep(counts, totals)
+        parts.append(part)
+        n_rows += frame.height
+    assert mapping is not None
+    rows = pl.concat([part.rows for part in parts])
+    problems = [problem for part in parts for problem in part.problems]
+    problems += _duplicates(rows, pl.concat(part.digest for part in parts), pl.concat(part.is_bad for part in parts))
+    dropped = (
+        pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
+        .group_by("row", maintain_order=True)
+        .agg(pl.col("id_str", "picture", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
+        .select(DROPPED_SCHEMA.keys())
+        .sort("row")
+    )
+    unsummed: dict[str, int] = {}
+    for part in parts:
+        for name, n in part.unsummed.items():
+            unsummed[name] = unsummed.get(name, 0) + n
+    collected = tuple(question.name for question in campaign.tree.questions if question.columns[0] in mapping.answers)
+    used = rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows
+    return RowTable(used, dropped, n_rows, collected, left_out, unsummed)
 
-    frame = frame.with_row_index("gzoo row", offset=1)
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of a table, before it is known which identifiers stand twice in it."""
+
+    rows: pl.DataFrame
+    problems: list[pl.DataFrame]
+    is_bad: pl.Series
+    digest: pl.Series  # of a row's votes
+    unsummed: dict[str, int]
+
+
+def _part(
+    path: Path, read: ReadTable, start: int, mapping: Columns, campaign: Campaign, is_summed: bool
+) -> tuple[_Part, IntArray, IntArray]:
+    tree = campaign.tree
+    frame = read.frame.with_row_index("gzoo row", offset=start + 1)
     row = frame["gzoo row"].cast(pl.Int64)
     ids = _text(frame, mapping.id_str)
     shown = ids.str.slice(0, LONGEST_IDENTIFIER)
     n = frame.height
-    problems = [
-        read.damaged.join(pl.DataFrame({"row": row, "id_str": shown}), on="row", how="left")
-        .with_columns(picture=pl.lit(None, pl.String))
-        .select(DROPPED_SCHEMA.keys())
-    ]
-    is_sound = ~row.is_in(read.damaged["row"].implode())
+    problems: list[pl.DataFrame] = []
+    is_sound = pl.repeat(True, n, eager=True)
+    if read.damaged.height:
+        problems.append(
+            read.damaged.join(pl.DataFrame({"row": row, "id_str": shown}), on="row", how="left")
+            .with_columns(picture=pl.lit(None, pl.String))
+            .select(DROPPED_SCHEMA.keys())
+        )
+        is_sound = ~row.is_in(read.damaged["row"].implode())
 
     def report(bad: pl.Series, reason: str, details: Callable[[], pl.Series]) -> None:
         where = bad.fill_null(False) & is_sound
         if where.any():
-            detail = details()
-            problems.append(
-                pl.DataFrame({"row": row.filter(where), "id_str": shown.filter(where), "detail": detail.filter(where)})
-                .with_columns(reason=pl.lit(reason), picture=pl.lit(None, pl.String))
-                .select(DROPPED_SCHEMA.keys())
-            )
+            problems.append(_problem(row, shown, where, reason, details()))
 
     report(ids == "", "identifier missing", partial(_words, n, f"column {mapping.id_str} is empty"))
     report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", partial(_said, mapping.id_str, ids))
@@ -230,6 +335,11 @@ def read_votes(
         partial(_words, n, f"votes of one question add up to over {LARGEST_COUNT}"),
     )
     ra, dec = _degrees(frame, mapping.ra, 0.0, 360.0, report), _degrees(frame, mapping.dec, -90.0, 90.0, report)
+    split = _text(frame, mapping.split) if mapping.split else _words(n, "")
+    if mapping.split:
+        wrong = ~split.is_in(SPLIT_NAMES)
+        said = partial(_said, mapping.split, split, f", not one of {', '.join(SPLIT_NAMES)}")
+        report(wrong, "split not known", said)
     rows = pl.DataFrame(
         {
             "row": row,
@@ -239,22 +349,21 @@ def read_votes(
             "image": _text(frame, mapping.image) if mapping.image else _words(n, ""),
             "ra": ra,
             "dec": dec,
+            "split": split,
         }
     )
-    is_bad = row.is_in(pl.concat(part["row"] for part in problems).implode())
-    _report_duplicates(rows, counts, is_bad, report)
+    bad_rows = pl.concat([pl.Series(dtype=pl.Int64), *(part["row"] for part in problems)])
+    digest = pl.from_numpy(counts).hash_rows()
+    return _Part(rows, problems, row.is_in(bad_rows.implode()), digest, unsummed), counts, totals
 
-    dropped = (
-        pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
-        .group_by("row", maintain_order=True)
-        .agg(pl.col("id_str", "picture", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
+
+def _problem(row: pl.Series, shown: pl.Series, where: pl.Series, reason: str, detail: pl.Series) -> pl.DataFrame:
+    columns = {"row": row.filter(where), "id_str": shown.filter(where), "detail": detail.filter(where)}
+    return (
+        pl.DataFrame(columns)
+        .with_columns(reason=pl.lit(reason), picture=pl.lit(None, pl.String))
         .select(DROPPED_SCHEMA.keys())
-        .sort("row")
     )
-    used = ~row.is_in(dropped["row"].implode())
-    collected = tuple(question.name for question in tree.questions if question.columns[0] in mapping.answers)
-    votes = Votes(tree, counts[used.to_numpy()], totals[used.to_numpy()], collected)
-    return VoteTable(votes, rows.filter(used), dropped, n, collected, left_out, unsummed)
 
 
 def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: Campaign) -> tuple[str, ...]:
@@ -564,25 +673,28 @@ def _degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: 
     return value.fill_null(float("nan"))
 
 
-def _report_duplicates(rows: pl.DataFrame, counts: IntArray, is_bad: pl.Series, report: _Report) -> None:
+def _duplicates(rows: pl.DataFrame, digest: pl.Series, is_bad: pl.Series) -> list[pl.DataFrame]:
     """The first of several equal rows stays; rows that contradict each other, or of which some are bad, all go."""
-    keyed = rows.with_columns(
-        is_bad=is_bad,
-        key=pl.struct("dataset_name", "id_str").rank("dense"),
-        votes=pl.Series([one.tobytes() for one in counts]),
-    ).with_columns(
-        first=pl.col("row").min().over("key"),
-        n=pl.len().over("key"),
-        n_kinds=pl.struct("votes", "image", "is_bad").n_unique().over("key"),
-        all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
+    is_several = rows.select(pl.struct("dataset_name", "id_str").is_duplicated()).to_series() & (rows["id_str"] != "")
+    keyed = (
+        rows.with_columns(is_bad=is_bad, votes=digest)
+        .filter(is_several)
+        .with_columns(key=pl.struct("dataset_name", "id_str").rank("dense"))
+        .with_columns(
+            first=pl.col("row").min().over("key"),
+            n_kinds=pl.struct("votes", "image", "is_bad").n_unique().over("key"),
+            all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
+        )
     )
-    is_named = keyed["id_str"] != ""
-
-    def said() -> pl.Series:
-        return "id_str " + keyed["id_str"] + " stands in rows " + keyed["all_rows"]
-
-    report(is_named & (keyed["n_kinds"] > 1), "identifier twice, with different votes or pictures", said)
-    report(is_named & (keyed["n_kinds"] == 1) & (keyed["row"] > keyed["first"]), "identifier twice, same votes", said)
+    if keyed.height == 0:
+        return []
+    row, shown = keyed["row"], keyed["id_str"].str.slice(0, LONGEST_IDENTIFIER)
+    said = "id_str " + keyed["id_str"] + " stands in rows " + keyed["all_rows"]
+    differ = keyed["n_kinds"] > 1
+    return [
+        _problem(row, shown, differ, "identifier twice, with different votes or pictures", said),
+        _problem(row, shown, ~differ & (row > keyed["first"]), "identifier twice, same votes", said),
+    ]
 
 
 def _text(frame: pl.DataFrame, column: str) -> pl.Series:

@@ -58,7 +58,7 @@ def predict(
 
     Args:
         run: The run folder.
-        folder: The dataset with the pictures.
+        folder: The dataset with the pictures: a folder, a campaign's name or `owner/name` on the Hub.
         split: Which of its splits.
         out: The Parquet file to write.
         batch_size: Pictures at once.
@@ -73,7 +73,7 @@ def predict(
     run, out = Path(run), Path(out)
     _refuse_occupied(out, overwrite)
     model, facts = open_run(run)
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, progress=progress)
     dataset.require(split)
     tree = dataset.tree
     if model.design.columns != tree.columns:
@@ -103,8 +103,10 @@ def predict(
         "kind": "predictions",
         "run_sha256": store.sha256(run / "run.json"),
         "data_sha256": dataset.digest,
+        "hub": dict(dataset.origin) if dataset.origin else None,
         "split": split,
         "is_simulated": dataset.is_simulated,
+        "trained_by_scheme": cast("dict[str, object]", facts["data"]).get("split_scheme"),
     }
     write_predictions(out, table, about)
     return Predicted(out, table.height, int(table["is_trained_on"].sum()))

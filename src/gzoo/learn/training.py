@@ -84,7 +84,7 @@ def train(
     the last whole epoch.
 
     Args:
-        folder: The dataset.
+        folder: The dataset: a folder, a campaign's name or `owner/name` on the Hub.
         out: The run folder to make.
         encoder: Name of a timm model.
         size: Width and height of the pictures it sees, in pixels.
@@ -114,7 +114,7 @@ def train(
         raise InputError(f"seed is {seed}.", "A whole number from 0 to 2**63 - 1.", "Give another --seed.")
     out = Path(out)
     store.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, progress=progress)
     settings: dict[str, object] = {
         "encoder": encoder,
         "size": size,
@@ -152,7 +152,9 @@ def train(
             "data": {
                 "campaign": dataset.campaign.name,
                 "manifest_sha256": dataset.digest,
+                "hub": dict(dataset.origin) if dataset.origin else None,
                 "is_simulated": dataset.is_simulated,
+                "split_scheme": dataset.split_scheme,
                 "dataset_names": sorted(train_loader.keys["dataset_name"].unique().to_list()),
                 "licence": "cc0-1.0" if dataset.is_simulated else dataset.campaign.hub.licence,
                 "not_collected": list(dataset.not_collected),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from gzoo.dataset import KEY, Dataset, open_dataset
 from gzoo.errors import MissingError, TableError
@@ -85,12 +87,15 @@ def score(
 
     Raises:
         MissingError: A file is not there, or the dataset has no train split for the baseline.
-        TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies.
+        TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies; or the
+            model was trained on galaxies split by another scheme.
     """
     dataset = open_dataset(folder)
     tree = dataset.tree
     table = read_predictions(Path(predictions), tree)
     keys, votes, seen = _votes_of(dataset, table, Path(predictions))
+    if not include_trained_on:
+        _refuse_other_scheme(Path(predictions), dataset)
     n_trained_on = int(seen.sum())
     if n_trained_on and not include_trained_on:
         names = ", ".join(keys["id_str"].filter(pl.Series(seen)).head(5))
@@ -273,6 +278,18 @@ def read_predictions(path: Path, tree: Tree) -> pl.DataFrame:
                 "Predict again.",
             )
     return table
+
+
+def _refuse_other_scheme(path: Path, dataset: Dataset) -> None:
+    about = cast("dict[str, object]", json.loads((pq.read_schema(path).metadata or {}).get(b"gzoo", b"{}")))
+    scheme = about.get("trained_by_scheme")
+    if scheme and scheme != dataset.split_scheme:
+        raise TableError(
+            f"{path}: the model was trained on a dataset split by '{scheme}', and {dataset.folder} is split by "
+            f"'{dataset.split_scheme}'.",
+            "One scheme: by another, galaxies of this test split may have been trained on, in other pictures too.",
+            "Build both by one scheme, or pass --include-trained-on to score them all the same.",
+        )
 
 
 def _votes_of(dataset: Dataset, table: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, Votes, npt.NDArray[np.bool_]]:

@@ -1,0 +1,204 @@
+"""How fast a dataset is built from JPEG pictures, against what the hardware allows and against `datasets`.
+
+    python benchmarks/build_speed.py [--n 100000] [--n-small 50000] [--rounds 2] [--folder FOLDER]
+
+Every step is a process of its own, start included, on the same files, whose bytes are in the page cache; the steps take
+turns, and the median of the rounds counts (`imagefolder` has one round, for it takes minutes):
+
+- `decode`: the limit of a build that decodes: files read and decoded by the fastest decoder here (libjpeg-turbo, as the
+  build has it), on as many threads as there are cores, nothing kept.
+- `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
+  Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
+- `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
+- `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
+
+Pictures are the simulator's, at JPEG quality 97 (37 kB each, as in later campaigns), and some as it writes them (14
+kB, as the real ones of Galaxy Zoo 2). Memory is the peak of the build's process (resident set) at `--n` pictures and at
+10,000. Writes benchmarks/results/build_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+from PIL import Image
+
+from gzoo.simulator import simulate
+
+DECODE = """
+import sys, os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import simplejpeg
+def work(names):
+    for name in names:
+        with open(name, "rb") as file:
+            data = file.read()
+        simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, strict=True)
+names = [os.path.join(sys.argv[1], name) for name in sorted(os.listdir(sys.argv[1]))]
+with ThreadPoolExecutor(os.cpu_count()) as pool:
+    list(pool.map(work, [names[i:i + 8] for i in range(0, len(names), 8)]))
+"""
+COPY = """
+import sys, os
+import pyarrow as pa, pyarrow.parquet as pq
+votes = pq.read_table(sys.argv[3])
+names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+with pq.ParquetWriter(sys.argv[2], pa.schema([*votes.schema, ("image", kind)])) as writer:
+    for i in range(0, len(names), 100):
+        rows = []
+        for name in names[i:i + 100]:
+            with open(os.path.join(sys.argv[1], name), "rb") as file:
+                rows.append({"bytes": file.read(), "path": name})
+        writer.write_table(votes.slice(i, 100).append_column("image", pa.array(rows, kind)))
+"""
+IMAGEFOLDER = """
+import sys, datasets
+datasets.disable_progress_bars()
+loaded = datasets.load_dataset("imagefolder", data_dir=sys.argv[1], split="train", cache_dir=sys.argv[2])
+loaded.to_parquet(sys.argv[2] + "/out.parquet")
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=100_000)
+    parser.add_argument("--n-small", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        result = measured(Path(name), options.n, options.n_small, options.rounds)
+    path = Path(__file__).parent / "results" / "build_speed.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def measured(folder: Path, n: int, n_small: int, rounds: int) -> dict[str, object]:
+    made = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+    table = pl.read_parquet(made.votes)
+    rich = folder / "rich"
+    rich.mkdir()
+    for path in made.images.iterdir():
+        Image.open(path).save(rich / path.name, quality=97, subsampling=0)
+    votes = copies(folder, rich, table, 10_000, "ten")
+    build_of_ten = build(votes, folder / "ten", folder / "out")
+    memory = median(run(build_of_ten)[1] for _ in range(2) if not shutil.rmtree(folder / "out", ignore_errors=True))
+    shutil.rmtree(folder / "out")
+    shutil.rmtree(folder / "ten")
+    large = speed(folder, rich, table, n, rounds)
+    return {
+        "at JPEG quality 97": large,
+        "as simulated": speed(folder, made.images, table, n_small, rounds),
+        "peak megabytes of 10,000 pictures": round(memory / 1e6),
+        "peak memory, large over small": round(large["peak megabytes"] / memory * 1e6, 3),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {
+            **{name: version(name) for name in ("gzoo", "pyarrow", "simplejpeg", "datasets", "polars", "numpy")},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) -> dict[str, Any]:
+    some, ones = folder / "some", folder / "as-imagefolder"
+    votes = copies(folder, images, table, n, "some")
+    steps = {
+        "decode": lambda out: [sys.executable, "-c", DECODE, some],
+        "build": lambda out: build(votes, some, out),
+        "copy": lambda out: [sys.executable, "-c", COPY, some, out, votes],
+        "build --headers-only": lambda out: [*build(votes, some, out), "--headers-only"],
+        "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, ones, out],
+    }
+    as_imagefolder(folder, votes)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    memory: list[int] = []
+    for i in range(rounds):
+        for name, command in steps.items():
+            out = folder / "out"
+            if name == "imagefolder":
+                if i:
+                    continue
+                out.mkdir()
+            took, peak = run(command(out))
+            seconds[name].append(took)
+            memory += [peak] if name == "build" else []
+            shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+    n_bytes = sum(path.stat().st_size for path in some.iterdir())
+    shutil.rmtree(ones)
+    shutil.rmtree(some)
+    middle = {name: median(each) for name, each in seconds.items()}
+    return {
+        "pictures": n,
+        "kilobytes a picture": round(n_bytes / n / 1e3, 1),
+        "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
+        "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
+        "pictures a second": {name: round(n / one) for name, one in middle.items()},
+        "peak megabytes": round(median(memory) / 1e6),
+        "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
+        "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
+        "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
+    }
+
+
+def copies(folder: Path, images: Path, votes: pl.DataFrame, n: int, name: str) -> Path:
+    """A folder with n pictures, each a file of its own, and their vote table."""
+    (folder / name).mkdir()
+    sources = [(images / one).read_bytes() for one in (f"{id_str}.jpg" for id_str in votes["id_str"])]
+    for i in range(n):
+        (folder / name / f"g{i:07d}.jpg").write_bytes(sources[i % len(sources)])
+    table = pl.concat([votes.drop("filename")] * -(-n // votes.height)).head(n)
+    table = table.with_columns(
+        id_str=pl.Series([f"g{i:07d}" for i in range(n)]),
+        ra=pl.Series([i * 360 / n for i in range(n)]),
+        dec=pl.Series([(i * 7919 % n) * 120 / n - 60 for i in range(n)]),
+    )
+    table.write_parquet(folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+def as_imagefolder(folder: Path, votes: Path) -> None:
+    target = folder / "as-imagefolder"
+    target.mkdir()
+    for path in (folder / "some").iterdir():
+        (target / path.name).hardlink_to(path)
+    table = pl.read_parquet(votes)
+    table.select(pl.format("{}.jpg", "id_str").alias("file_name"), pl.all()).write_csv(target / "metadata.csv")
+
+
+def build(votes: Path, images: Path, out: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "gzoo.cli", "build", "gz2", "--votes", votes, "--images", images, "--out", out]
+
+
+def run(command: list[str | Path]) -> tuple[float, int]:
+    """Seconds, and the largest resident set in bytes."""
+    begun = time.perf_counter()
+    # compiled modules are kept from one run to the next, as in any installation
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(
+        [str(one) for one in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed:\n{said}")
+    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

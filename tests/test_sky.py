@@ -1,0 +1,357 @@
+"""The sky: a split is a pure function of place, no galaxy is on two sides, matching finds what brute force finds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from random import Random
+
+import hpgeom
+import mpmath
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gzoo
+from gzoo import sky
+from gzoo.errors import InputError
+
+Numbers = npt.NDArray[np.float64]
+ARCSEC = math.pi / 180 / 3600
+SEED = 0x3244ACA613D5F40B  # the first eight bytes of the SHA-256 of "gzoo-1"
+SIDES = {"train", "validation", "test"}
+
+# What `slow_split` below says, which shares nothing with gzoo.sky: a stranger's program must say the same.
+GOLDEN = """
+0.0000000 0.0000000 border
+360.0000000 0.0000000 border
+-180.0000000 10.0000000 test
+0.0000000 90.0000000 border
+77.0000000 90.0000000 border
+0.0000000 -90.0000000 border
+45.0000000 41.8103000 train
+359.9999900 -60.0000000 train
+0.0000100 85.0000000 train
+150.1000000 2.2000000 train
+53.1000000 -27.8000000 validation
+214.9000000 52.8000000 train
+34.4000000 -5.2000000 border
+239.0524991 89.9658979 train
+239.7245639 -89.8742867 test
+178.6791926 89.9779980 train
+125.9710634 89.8515162 test
+207.9713857 89.8169314 train
+167.0558435 -89.9080659 test
+250.0763763 -89.8964061 border
+181.6217234 -89.9887694 border
+295.4044187 -89.8397801 validation
+91.2437864 -89.9770977 border
+177.3016507 -89.9992109 border
+120.3563543 -89.9657362 border
+270.0710604 -61.1654510 train
+359.9890463 11.3486630 test
+0.0557974 52.3203134 train
+180.1097772 -71.0909863 border
+359.9791044 37.6030317 train
+0.0001207 -38.2533504 border
+270.0586035 -54.4842212 border
+90.0212009 -21.6932356 test
+180.0002195 73.0688686 border
+90.0722642 61.8735461 border
+179.9892443 29.5586275 test
+0.0219926 34.9082872 validation
+179.9992828 -16.5968942 validation
+179.9891393 12.8077429 validation
+340.6860867 -14.9114471 train
+41.3735448 -54.8920236 test
+28.5749660 13.8136502 validation
+69.0269580 -5.2112784 train
+79.4090183 -8.2542877 train
+172.6396694 3.2570346 test
+94.7130011 -41.1010342 border
+61.4235169 -77.6749298 border
+173.1684201 -59.8431951 test
+257.8955552 71.5781346 border
+91.6364263 4.7716988 border
+203.5764480 28.3337409 validation
+203.6014051 70.3045574 border
+349.9364917 -24.6453901 validation
+"""
+
+seeds = st.integers(0, 2**32 - 1)
+places = st.one_of(
+    st.tuples(st.floats(-180, 360), st.floats(-1, 1).map(lambda z: math.degrees(math.asin(z)))),
+    st.tuples(st.floats(0, 360), st.floats(89.9, 90)),
+    st.tuples(st.floats(0, 360), st.floats(-90, -89.999)),
+    st.tuples(st.sampled_from([0.0, 90.0, 180.0, 270.0, 360.0, -90.0]), st.floats(-90, 90)),  # edges of base cells
+    st.sampled_from([(0.0, 0.0), (77.0, 90.0), (-180.0, -90.0), (45.0, 41.8103148957786)]),  # corners of base cells
+)
+
+
+def slow_side(z: mpmath.mpf, longitude: mpmath.mpf) -> str:
+    """The side of the cell that holds a point: HEALPix as Gorski et al. (2005) define it, and SplitMix64."""
+    nside = 2048
+    turn = longitude / (mpmath.pi / 2) % 4
+    if abs(z) <= mpmath.mpf(2) / 3:
+        i = int(mpmath.floor(nside * (turn + 0.5 - 0.75 * z)))
+        j = int(mpmath.floor(nside * (turn + 0.5 + 0.75 * z)))
+        one, other = i // nside, j // nside
+        base = one % 4 + 4 if one == other else one % 4 if one < other else other % 4 + 8
+        x, y = j % nside, nside - 1 - i % nside
+    else:
+        quarter = min(3, int(mpmath.floor(turn)))
+        far = nside * mpmath.sqrt(3 * (1 - abs(z)))
+        i = min(nside - 1, int(mpmath.floor((turn - quarter) * far)))
+        j = min(nside - 1, int(mpmath.floor((1 - turn + quarter) * far)))
+        base, x, y = (quarter, nside - 1 - j, nside - 1 - i) if z > 0 else (quarter + 8, i, j)
+    bits = range(11)
+    cell = base * nside**2 + sum((x >> bit & 1) << 2 * bit | (y >> bit & 1) << 2 * bit + 1 for bit in bits)
+    mixed = (SEED + (cell + 1) * 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+    percent = ((mixed ^ mixed >> 31) >> 32) * 100 >> 32
+    return "train" if percent < 70 else "validation" if percent < 80 else "test"
+
+
+def slow_split(ra: float, dec: float, margin_arcsec: float = 1.5) -> str:
+    """The scheme's three rules with 40 digits and spherical trigonometry, one position at a time."""
+    with mpmath.workdps(40):
+        longitude = mpmath.radians(mpmath.mpf(ra) if abs(dec) < 90 else 0)
+        latitude, margin = mpmath.radians(mpmath.mpf(dec)), mpmath.radians(mpmath.mpf(margin_arcsec) / 3600)
+        side = slow_side(mpmath.sin(latitude), longitude)
+        for k in range(16):
+            angle = k * mpmath.pi / 8
+            z = mpmath.sin(latitude) * mpmath.cos(margin)
+            z += mpmath.cos(latitude) * mpmath.sin(margin) * mpmath.cos(angle)
+            turned = mpmath.atan2(
+                mpmath.sin(angle) * mpmath.sin(margin) * mpmath.cos(latitude),
+                mpmath.cos(margin) - mpmath.sin(latitude) * z,
+            )
+            if slow_side(z, longitude + turned) != side:
+                return "border"
+        return side
+
+
+def beside(ra: Numbers, dec: Numbers, angle: Numbers | float, arcsec: Numbers | float) -> tuple[Numbers, Numbers]:
+    """Positions so far away from others, at a position angle in radians."""
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    near, north, east = np.cos(arcsec * ARCSEC), np.cos(angle), np.sin(angle)
+    away = np.sin(arcsec * ARCSEC)
+    outward = near * np.cos(latitude) - away * north * np.sin(latitude)
+    x = outward * np.cos(longitude) - away * east * np.sin(longitude)
+    y = outward * np.sin(longitude) + away * east * np.cos(longitude)
+    z = near * np.sin(latitude) + away * north * np.cos(latitude)
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def near_borders(rng: np.random.Generator, n: int, nside: int = 2048) -> tuple[Numbers, Numbers]:
+    """Positions within 4 arcsec of corners and edges of cells: anywhere, about the poles, along edges of base cells."""
+    dec = np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    ra = rng.uniform(0, 360, n)
+    pole, edge = np.arange(n) < n // 6, (np.arange(n) >= n // 6) & (np.arange(n) < n // 2)
+    dec[pole] = rng.choice([-1, 1], pole.sum()) * (90 - rng.uniform(0, 0.2, pole.sum()))
+    ra[edge] = rng.integers(0, 4, edge.sum()) * 90.0
+    step = 2  # corners and middles of edges
+    cells = hpgeom.angle_to_pixel(nside, ra, dec)
+    ra, dec = (one[np.arange(n), rng.integers(0, 4 * step, n)] for one in hpgeom.boundaries(nside, cells, step=step))
+    return beside(ra, dec, rng.uniform(0, 2 * np.pi, n), rng.uniform(0, 4, n))
+
+
+def test_golden() -> None:
+    rows = [line.split() for line in GOLDEN.split("\n") if line]
+    said = sky.split([float(row[0]) for row in rows], [float(row[1]) for row in rows])
+    assert said.tolist() == [row[2] for row in rows]
+    assert {row[2] for row in rows} == {*SIDES, "border"}
+
+
+@given(places)
+@settings(max_examples=200, deadline=None)
+def test_split_is_what_a_slow_program_says(place: tuple[float, float]) -> None:
+    said = str(sky.split([place[0]], [place[1]])[0])
+    # within a hair of the margin the last digits of a float decide, and either is right
+    slow = {slow_split(*place, margin) for margin in (1.5, 1.5 - 1e-6, 1.5 + 1e-6)}
+    assert said in slow
+
+
+def test_a_slow_program_agrees_near_borders() -> None:
+    ra, dec = near_borders(np.random.default_rng(5), 600)
+    said = sky.split(ra, dec)
+    slow = [slow_split(*place) for place in zip(ra.tolist(), dec.tolist(), strict=True)]
+    assert said.tolist() == slow
+    assert 50 < slow.count("border") < 300
+
+
+@pytest.mark.parametrize(
+    ("nside", "margin_arcsec"), [(2048, 1.5), (2048, 1.449), (2048, 2.898), (1024, 4.0), (4096, 1.0), (16, 1.5)]
+)
+def test_looking_only_near_edges_misses_no_border(nside: int, margin_arcsec: float) -> None:
+    """Against all 16 points around every position; 1.449 is where sub-cells are only just wide enough."""
+    scheme = sky.Scheme("mine", (60, 20, 20), nside, margin_arcsec)
+    rng = np.random.default_rng(1)
+    ra, dec = (
+        np.concatenate(pair) for pair in zip(near_borders(rng, 60_000, nside), near_base_edges(rng), strict=True)
+    )
+    side = scheme.sides(sky.cells(ra, dec, nside=nside))
+    is_border = np.zeros(len(ra), bool)
+    for angle in np.arange(16) * np.pi / 8:
+        is_border |= scheme.sides(sky.cells(*beside(ra, dec, angle, margin_arcsec), nside=nside)) != side
+    whole = np.where(is_border, "border", np.array(sky.SIDES)[side])
+    differ = np.flatnonzero(sky.split(ra, dec, scheme) != whole)
+    assert len(differ) == 0, list(zip(ra[differ[:5]], dec[differ[:5]], strict=True))
+    assert is_border.mean() > 0.01
+
+
+def near_base_edges(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Where cells are narrowest: along the meridians in the caps where base cells meet."""
+    n = 400_000
+    dec = rng.choice([-1, 1], n) * (90 - 48 * rng.uniform(0, 1, n) ** 2)
+    ra = rng.integers(0, 4, n) * 90 + rng.normal(0, 0.02, n) / np.maximum(np.cos(np.radians(dec)), 0.01)
+    return ra % 360, dec
+
+
+def n_on_two_sides(scheme: sky.Scheme, rng: np.random.Generator, n: int) -> int:
+    ra, dec = near_borders(rng, n, scheme.nside)
+    other = beside(ra, dec, rng.uniform(0, 2 * np.pi, n), 2.7 * np.sqrt(rng.uniform(0, 1, n)))
+    one, two = sky.split(ra, dec, scheme), sky.split(*other, scheme)
+    return int(np.count_nonzero((one != two) & (one != "border") & (two != "border")))
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_sightings_up_to_2_7_arcsec_apart_are_never_on_two_sides(seed: int) -> None:
+    assert n_on_two_sides(sky.SCHEME, np.random.default_rng(seed), 100_000) == 0
+
+
+def test_a_thinner_margin_would_not_do() -> None:
+    """The test above sees what it must see."""
+    thin = sky.Scheme("thin", (70, 10, 20), 2048, 1.2)
+    assert n_on_two_sides(thin, np.random.default_rng(0), 300_000) > 0
+
+
+@given(st.lists(places, max_size=30), st.lists(places, max_size=30), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_adding_rows_never_moves_a_row(
+    old: list[tuple[float, float]], new: list[tuple[float, float]], random: Random
+) -> None:
+    alone = [str(sky.split([ra], [dec])[0]) for ra, dec in old]
+    together = list(enumerate(old + new))
+    random.shuffle(together)
+    said = sky.split([place[0] for _, place in together], [place[1] for _, place in together])
+    found = {i: str(one) for (i, _), one in zip(together, said, strict=True)}
+    assert [found[i] for i in range(len(old))] == alone
+
+
+def test_rows_beyond_a_chunk_are_split_as_alone() -> None:
+    rng = np.random.default_rng(2)
+    n = 600_000
+    ra, dec = rng.uniform(-180, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    said = sky.split(ra, dec)
+    assert (said[::-1][:1000] == sky.split(ra[::-1][:1000], dec[::-1][:1000])).all()
+    shares = {side: float((said == side).mean()) for side in (*sky.SIDES, "border")}
+    assert shares["border"] < 0.03
+    for side, share in zip(sky.SIDES, sky.SCHEME.shares, strict=True):
+        assert abs(shares[side] / (1 - shares["border"]) - share / 100) < 0.01, side
+
+
+@given(st.integers(-180 * 2**20, 0), st.floats(-90, 90))
+def test_ra_may_be_spelled_either_way(ra: int, dec: float) -> None:
+    west, east = ra / 2**20, ra / 2**20 + 360
+    assert sky.split([west], [dec]) == sky.split([east], [dec])
+    assert sky.cells([west], [dec]) == sky.cells([east], [dec])
+
+
+@given(st.floats(-180, 360), st.sampled_from([-90.0, 90.0]))
+def test_a_pole_is_one_place(ra: float, dec: float) -> None:
+    assert sky.split([ra], [dec]) == sky.split([0.0], [dec])
+    assert sky.separation_arcsec([ra], [dec], [0.0], [dec])[0] < 1e-9
+
+
+def test_another_rule_is_another_scheme() -> None:
+    with pytest.raises(InputError, match="'gzoo-1' is the name of another scheme"):
+        sky.Scheme("gzoo-1", (80, 10, 10), 2048, 1.5)
+    for shares, nside, margin, says in (
+        ((70, 10, 10), 2048, 1.5, "add up to 100"),
+        ((70, 10, 20), 2000, 1.5, "A power of two"),
+        ((70, 10, 20), 2048, 20.0, "at most an eighth of a cell"),
+    ):
+        with pytest.raises(InputError, match=says):
+            sky.Scheme("mine", shares, nside, margin)
+    assert not (gzoo.sky.split([10.0] * 50, range(50)) == gzoo.sky.split([10.0] * 50, range(50), OTHER)).all()
+
+
+OTHER = sky.Scheme("other", (70, 10, 20), 2048, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "says"),
+    [
+        ([1.0, math.nan], [1.0, 1.0], "Position 1 is ra nan, dec 1, one of 1 of 2 that are not on the sky"),
+        ([360.1], [0.0], "ra from -180 to 360"),
+        ([-180.1], [0.0], "ra from -180 to 360"),
+        ([0.0], [90.1], "dec from -90 to 90"),
+        ([math.inf], [0.0], "are not on the sky"),
+        ([1.0, 2.0], [1.0], "two lists of one length"),
+    ],
+)
+def test_what_is_no_place_is_refused(ra: list[float], dec: list[float], says: str) -> None:
+    for function in (sky.split, sky.cells, sky.same_galaxies):
+        with pytest.raises(InputError, match=says):
+            function(ra, dec)
+
+
+def test_no_positions_have_no_split() -> None:
+    assert sky.split([], []).tolist() == sky.cells([], []).tolist() == []
+    assert len(sky.same_galaxies([], [])) == 0
+
+
+@given(places, st.integers(0, 10))
+def test_cells_lie_in_larger_cells(place: tuple[float, float], order: int) -> None:
+    small, large = (sky.cells([place[0]], [place[1]], nside=2**one)[0] for one in (order + 1, order))
+    assert small >> 2 == large
+
+
+@given(places, places)
+@settings(deadline=None)
+def test_separation_is_right_to_a_billionth_of_an_arcsec(one: tuple[float, float], other: tuple[float, float]) -> None:
+    with mpmath.workdps(60):
+        (a, b), (c, d) = (tuple(mpmath.radians(mpmath.mpf(x)) for x in place) for place in (one, other))
+        cosine = mpmath.sin(b) * mpmath.sin(d) + mpmath.cos(b) * mpmath.cos(d) * mpmath.cos(a - c)
+        exact = float(mpmath.degrees(mpmath.acos(max(-1, min(1, cosine)))) * 3600)
+    said = float(sky.separation_arcsec([one[0]], [one[1]], [other[0]], [other[1]])[0])
+    assert said == pytest.approx(exact, abs=1e-9, rel=1e-14)
+
+
+@given(seeds, st.sampled_from([0.5, 2.0, 60.0]), st.sampled_from([(0.0, 0.0), (0.0, 90.0), (359.9999, -89.9999)]))
+@settings(max_examples=60, deadline=None)
+def test_matching_finds_what_brute_force_finds(seed: int, radius_arcsec: float, centre: tuple[float, float]) -> None:
+    rng = np.random.default_rng(seed)
+    n = 60
+    ra, dec = beside(
+        np.full(n, centre[0]), np.full(n, centre[1]), rng.uniform(0, 7, n), 5 * radius_arcsec * rng.uniform(0, 1, n)
+    )
+    ra[:5], dec[:5] = ra[5:10], dec[5:10]  # sightings in the very same place
+    first, second = np.triu_indices(n, 1)
+    apart = sky.separation_arcsec(ra[first], dec[first], ra[second], dec[second])
+    is_near = apart <= radius_arcsec
+    found = sky.same_galaxies(ra, dec, radius_arcsec=radius_arcsec)
+    assert list(zip(found.first, found.second, strict=True)) == list(zip(first[is_near], second[is_near], strict=True))
+    np.testing.assert_array_equal(found.separation_arcsec, apart[is_near])
+
+
+def test_a_heap_of_positions_is_refused() -> None:
+    with pytest.raises(InputError, match="12,000 stand at ra 5, dec 5 alone"):
+        sky.same_galaxies(np.full(12_000, 5.0), np.full(12_000, 5.0))
+    for radius in (0.0, -1.0, 4000.0, math.nan):
+        with pytest.raises(InputError, match="The radius is"):
+            sky.same_galaxies([1.0], [1.0], radius_arcsec=radius)
+
+
+def test_real_galaxies_keep_to_the_shares(shared_data: Path) -> None:
+
+    table = pl.read_csv(shared_data / "gz2_coadd" / "counts.csv", columns=["ra", "dec"])
+    said = sky.split(table["ra"].to_numpy(), table["dec"].to_numpy())
+    assert (said == "border").mean() < 0.03
+    assert abs((said == "test").mean() - 0.2) < 0.02
