@@ -705,6 +705,54 @@ def score(
 
 
 @app.command()
+def compare(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Two or more prediction files, as of `gzoo score`.", show_default=False)
+    ],
+    folder: Folder,
+    as_json: AsJson = False,
+    include_trained_on: Annotated[
+        bool, typer.Option("--include-trained-on", help="Compare on galaxies seen in training too, and count them.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say which of several predictions is better on the same galaxies, and where the data cannot tell."""
+    from gzoo.scoring.comparison import compare as run
+
+    found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    for name, one in found["models"].items():
+        beyond = f"; {one['n_beyond']:,} more that not all predict" if one["n_beyond"] else ""
+        _say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{beyond}.")
+    for pair in found["pairs"]:
+        print(f"\n{pair['first']} against {pair['second']}")
+        rows: list[tuple[str, ...]] = [("", "asked", "log score", "corrected p", "better", "more galaxies needed")]
+        for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
+            one = contrast["log_score"]
+            if not one["n_galaxies"]:
+                continue
+            value = "-" if one["value"] is None else f"{one['value']:+.4f}"
+            interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
+            p = "-" if one["p_corrected"] is None else f"{one['p_corrected']:.4f}"
+            more = f"{one['n_more']:,}" if one["n_more"] else "-"
+            rows.append((name, f"{one['n_galaxies']:,}", value + interval, p, one["better"] or "cannot tell", more))
+        _print_columns(rows)
+        print(pair["says"])
+    _say(
+        f"Differences in nats per galaxy asked, first minus second, with 95 % intervals over {found['blocks']['kind']}. "
+        f"Verdicts are at 5 % for all {found['n_tests']} looks together."
+    )
+    for name, one in found["models"].items():
+        if one["n_trained_on"]:
+            _say(f"Mind: {name} was trained on {one['n_trained_on']:,} of these galaxies.")
+    if report:
+        _say(f"Made {report}. Open it in a browser.")
+
+
+@app.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="A dataset folder, or a run folder: a model.", show_default=False)],
     repository: Annotated[str, typer.Argument(help="owner/name on the Hub; made if need be.", show_default=False)],
