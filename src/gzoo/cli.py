@@ -736,14 +736,14 @@ def compare(
                 continue
             value = "-" if one["value"] is None else f"{one['value']:+.4f}"
             interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
-            p = "-" if one["p_corrected"] is None else f"{one['p_corrected']:.4f}"
+            p = "-" if one["p_corrected"] is None else f"{max(one['p_corrected'], 0.0001):.4f}"
             more = f"{one['n_more']:,}" if one["n_more"] else "-"
             rows.append((name, f"{one['n_galaxies']:,}", value + interval, p, one["better"] or "cannot tell", more))
         _print_columns(rows)
-        print(pair["says"])
+        print(pair["overall"]["says"], pair["says"])
     _say(
-        f"Differences in nats per galaxy asked, first minus second, with 95 % intervals over {found['blocks']['kind']}. "
-        f"Verdicts are at 5 % for all {found['n_tests']} looks together."
+        "Differences in nats per galaxy asked, first minus second, with 95 % intervals over "
+        f"{found['blocks']['kind']}. Verdicts are at 5 % for all {found['n_tests']} looks together."
     )
     for name, one in found["models"].items():
         if one["n_trained_on"]:

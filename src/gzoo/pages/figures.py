@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from gzoo.trees import Question, Tree
+from gzoo.wording import label, words
 
 Interval = tuple[float, float]
 
@@ -275,13 +276,13 @@ def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, a
         description: For those who cannot see the figure.
     """
     width, row, top, right = 860.0, 25.0, 34.0, 196.0
-    left = min(240.0, max((_text_width(_shown(each.label), 12) for each in rows), default=0.0) + 16)
+    left = min(260.0, _BOLD * max((_text_width(_shown(each.label), 12) for each in rows), default=0.0) + 16)
     reach = sorted(
         max(abs(each.low), abs(each.high)) for each in rows if each.low is not None and each.high is not None
     )
     bulk = reach[math.ceil(0.8 * len(reach)) - 1] if reach else 1.0
     points = [abs(each.value) for each in rows if each.value is not None and each.better]
-    end = 1.06 * min(max(reach, default=1.0), max([1.6 * bulk, *(1.1 * point for point in points)])) or 1.0
+    end = 1.06 * min(max(reach, default=1.0), max([2.5 * bulk, *(1.3 * point for point in points)])) or 1.0
 
     def place(value: float) -> float:
         return left + (min(max(value, -end), end) + end) / (2 * end) * (width - left - right)
@@ -409,31 +410,6 @@ def tree_svg(tree: Tree, reach: Mapping[str, float] | None = None) -> str:
     for box in layout.boxes():
         _draw_box(drawing, box, opening)
     return drawing.render()
-
-
-def label(name: str, tree: Tree) -> str:
-    """A question's name as a reader would write it: without the campaign's suffix and hyphens.
-
-    >>> import gzoo
-    >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
-    'smooth or featured'
-    """
-    return words(name.removesuffix(f"-{_suffix(tree)}"))
-
-
-def _suffix(tree: Tree) -> str:
-    """The campaign suffix that all question names share, if they do."""
-    endings = {question.name.rpartition("-")[2] for question in tree.questions}
-    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
-
-
-def words(answer: str) -> str:
-    """An answer's name as a reader would write it.
-
-    >>> words("just-noticeable")
-    'just noticeable'
-    """
-    return answer.replace("-", " ")
 
 
 # ----------------------------------------------------------------------------------------------------

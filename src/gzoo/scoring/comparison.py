@@ -23,10 +23,12 @@ from gzoo.scoring.likelihood import mixed, question_nll, share_nll
 from gzoo.scoring.predictions import Matched, Predictions, match, read_predictions, refuse_seen, same_questions
 from gzoo.trees import FloatArray, Tree
 from gzoo.votes import Votes
+from gzoo.wording import label
 
 LEVEL = 0.05  # of a false call, over all questions and pairs together
 POWER = 0.8  # chance of telling a difference that is there, in what is said of further galaxies
 LEAST_GALAXIES = 10  # asked; below, no interval and no verdict
+UNTOLD = 1e9  # galaxies; more will never be, and no number is given
 LONGEST_LIST = 12  # of questions in a sentence
 OPTION = "--include-trained-on"
 
@@ -65,7 +67,7 @@ class Contrast(TypedDict):
 
     log_score: in nats per galaxy asked, larger is better; the same difference as that of skill, whose baseline cancels.
     mse: mean squared error of fractions, smaller is better; the votes' own noise cancels.
-    says: what the log scores show, in a sentence; where they are infinite, what the errors show.
+    says: what the log scores show, in a sentence; where they are infinite, what the errors show too.
     """
 
     log_score: Difference
@@ -74,7 +76,7 @@ class Contrast(TypedDict):
 
 
 class Pair(TypedDict):
-    """Two models. `campaigns` is empty where there is one."""
+    """Two models. `campaigns` is empty where there is one; `says` sums up the questions."""
 
     first: str
     second: str
@@ -501,7 +503,7 @@ def _decide(one: Difference, p: float, z: float, names: tuple[str, str], *, larg
         one["better"] = first if (value > 0) == larger_is_better else second
     elif value:
         more = one["n_galaxies"] * ((z * error / value) ** 2 - 1)
-        one["n_more"] = math.ceil(max(more, 1)) if more < 1e15 else None
+        one["n_more"] = math.ceil(max(more, 1)) if more < UNTOLD else None
 
 
 def _value(numerator: FloatArray, denominator: FloatArray, galaxy_blocks: Blocks) -> Value:
@@ -524,13 +526,14 @@ def _speak(pair: Pair, tree: Tree) -> None:
     for name, one in pair["campaigns"].items():
         one["says"] = _sentence(one, f"in {name}", names)
     for name, one in pair["questions"].items():
-        one["says"] = _sentence(one, f"on {name}", names)
-    pair["says"] = " ".join((pair["overall"]["says"], *_together(pair)))
+        one["says"] = _sentence(one, f"on {label(name, tree)}", names)
+    pair["says"] = " ".join(_together(pair, tree))
 
 
-def _together(pair: Pair) -> Iterator[str]:
+def _together(pair: Pair, tree: Tree) -> Iterator[str]:
     """Which is better on which questions, and on which the data cannot tell."""
-    asked = {name: one["log_score"] for name, one in pair["questions"].items() if one["log_score"]["n_galaxies"]}
+    known = {label(name, tree): one["log_score"] for name, one in pair["questions"].items()}
+    asked = {name: one for name, one in known.items() if one["n_galaxies"]}
     for model in (pair["first"], pair["second"]):
         won = {name: one for name, one in asked.items() if one["better"] == model}
         measured = [f"{name} by {_amount(one)}" for name, one in won.items() if one["value"] is not None]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gzoo import pages, store
 from gzoo.dataset import Dataset
 from gzoo.pages import Markup
-from gzoo.pages.figures import DifferenceRow, differences_svg, label
+from gzoo.pages.figures import DifferenceRow, differences_svg
 from gzoo.scoring.comparison import LEAST_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit
 from gzoo.scoring.intervals import Value
 from gzoo.trees import Tree
+from gzoo.wording import label
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -68,7 +69,7 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
     """
     page = pages.render(
         "compare",
-        title=f"{dataset.campaign.title}: {' against '.join(found['models'])}",
+        title=f"{dataset.campaign.title}: {_versus(list(found['models']))}",
         campaign=dataset.campaign.title,
         is_simulated=dataset.is_simulated,
         found=found,
@@ -79,6 +80,10 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
         least_galaxies=LEAST_GALAXIES,
     )
     store.write_bytes(path, page)
+
+
+def _versus(names: Sequence[str]) -> str:
+    return " against ".join(names) if len(names) == 2 else f"{', '.join(names[:-1])} and {names[-1]} compared"
 
 
 def _model_row(name: str, model: Model) -> _ModelRow:
@@ -143,7 +148,8 @@ def _note(one: Difference, sign: int) -> str:
     if one["low"] is None or one["high"] is None:
         return f"{one['n_galaxies']} galaxies: too few"
     low, high = sorted((sign * one["low"], sign * one["high"]))
-    return f"{_figures(sign * one['value'])}  [{_figures(low)}, {_figures(high)}]"
+    value, low_end, high_end = _alike(sign * one["value"], low, high)
+    return f"{value}  [{low_end}, {high_end}]"
 
 
 def _row(name: str, kind: str, contrast: Contrast) -> _Row:
@@ -152,7 +158,7 @@ def _row(name: str, kind: str, contrast: Contrast) -> _Row:
     if any(score["n_impossible"]):
         verdict = _Cell(verdict.value, "a model gave no chance to votes that were cast")
     elif score["n_more"]:
-        verdict = _Cell(verdict.value, f"{_many(score['n_more'])} more galaxies would tell")
+        verdict = _Cell(verdict.value, f"{_many(score['n_more'])} more would tell")
     elif score["low"] is None:
         verdict = _Cell(verdict.value, "too few galaxies")
     return _Row(
@@ -175,12 +181,21 @@ def _of_difference(one: Difference) -> _Cell:
         return _Cell("\N{EN DASH}")
     if one["low"] is None or one["high"] is None:
         return _Cell(_figures(one["value"], signed=True))
-    return _Cell(_figures(one["value"], signed=True), f"{_figures(one['low'])} to {_figures(one['high'])}")
+    value, low, high = _alike(one["value"], one["low"], one["high"])
+    return _Cell(value, f"{low} to {high}")
 
 
 def _interval(value: Value, places: int) -> _Cell:
     known = {name: f"{number:.{places}f}".replace("-", MINUS) for name, number in _ends(value).items()}
     return _Cell(known["value"], f"{known['low']} to {known['high']}") if known else _Cell("\N{EN DASH}")
+
+
+def _alike(value: float, low: float, high: float) -> tuple[str, ...]:
+    """A value, with its sign, and its interval's ends with as many decimals as give its width two figures."""
+    width = (high - low) / 2
+    places = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 3
+    texts = (f"{value:+.{places}f}", f"{low:.{places}f}", f"{high:.{places}f}")
+    return tuple(text.replace("-", MINUS) for text in texts)
 
 
 def _figures(value: float, *, signed: bool = False) -> str:
@@ -194,11 +209,11 @@ def _figures(value: float, *, signed: bool = False) -> str:
 def _probability(p: float | None) -> str:
     if p is None:
         return "\N{EN DASH}"
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    return "<\N{NO-BREAK SPACE}0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _many(n: int) -> str:
     if n > 10_000_000:
         return "over 10 million"
     unit = 10 ** max(len(str(n)) - 2, 0)
-    return f"about {-(-n // unit) * unit:,}"
+    return f"{-(-n // unit) * unit:,}"
