@@ -1,4 +1,4 @@
-"""What names mean: the words of tables, of the site and of trees, compared in the field's own terms, or said plainly."""
+"""What names mean: the words of tables, of the site and of trees, compared or said plainly."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,22 @@ from typing import Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow.parquet as pq
 from scipy import stats
 
 from gzoo.dataset import KEY, Dataset, open_dataset
 from gzoo.errors import InputError, OccupiedError, TableError
 from gzoo.scoring.intervals import Blocks, Value, blocks, ratio
 from gzoo.scoring.likelihood import mixed, question_nll, share_nll
-from gzoo.scoring.predictions import Matched, Predictions, match, read_predictions, refuse_seen, same_questions
+from gzoo.scoring.predictions import (
+    Matched,
+    Predictions,
+    match,
+    positions,
+    read_predictions,
+    refuse_other_scheme,
+    refuse_seen,
+    same_questions,
+)
 from gzoo.trees import FloatArray, Tree
 from gzoo.votes import Votes
 from gzoo.wording import label
@@ -160,7 +167,7 @@ def compare(
     dataset = open_dataset(folder)
     if not include_trained_on:
         for path in paths:
-            _refuse_other_scheme(path, dataset)
+            refuse_other_scheme(path, dataset, OPTION)
     files = [read_predictions(path, dataset.tree) for path in paths]
     questions = same_questions(files)
     shared, seen = _shared(dataset, files)
@@ -316,33 +323,9 @@ def _shared(dataset: Dataset, files: Sequence[Predictions]) -> tuple[_Shared, li
         [one.take(row) for one, row in zip(files, taken, strict=True)],
         keys,
         first.votes.take(taken[0]),
-        _positions(dataset, keys),
+        positions(dataset, keys),
     )
     return shared, seen
-
-
-def _positions(dataset: Dataset, keys: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
-    """Right ascension and declination of each galaxy, NaN where not known."""
-    known = pl.concat([dataset.places(split) for split in dataset.splits])
-    found = keys.join(known.unique(KEY), on=KEY, how="left", maintain_order="left")
-    return found["ra"].fill_null(np.nan).to_numpy(), found["dec"].fill_null(np.nan).to_numpy()
-
-
-def _refuse_other_scheme(path: Path, dataset: Dataset) -> None:
-    if path.suffix.lower() not in {".parquet", ".pq"} or not path.is_file():
-        return
-    try:
-        about: object = json.loads((pq.read_schema(path).metadata or {}).get(b"gzoo", b"{}"))
-    except (OSError, ValueError):
-        return  # what is wrong with it is told where it is read
-    scheme = about.get("trained_by_scheme") if isinstance(about, dict) else None
-    if scheme and scheme != dataset.split_scheme:
-        raise TableError(
-            f"{path}: the model was trained on a dataset split by '{scheme}', and {dataset.folder} is split by "
-            f"'{dataset.split_scheme}'.",
-            "One scheme: by another, galaxies of this test split may have been trained on, in other pictures too.",
-            f"Build both by one scheme, or pass {OPTION} to compare them all the same.",
-        )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
