@@ -426,7 +426,8 @@ def _wilson(share: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray]:
     stretch = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / stretch
     half = z / stretch * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    # the ends of 0 and 1 are those numbers themselves, but for rounding
+    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
 def _shares(hits: BoolArray, of: BoolArray, galaxy_blocks: Blocks) -> list[Value]:
