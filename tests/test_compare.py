@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from typer.testing import CliRunner
 
 import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.comparison import LEVEL, Comparison, compute, holm, log_scores
-from gzoo.scoring.intervals import blocks, ratio
+from gzoo.scoring.comparison import LEVEL, Comparison, compute, holm, log_scores, p_values
+from gzoo.scoring.intervals import Blocks, blocks, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.predictions import Kind, Predictions
 from gzoo.trees import FloatArray, IntArray, Question, Tree
@@ -182,7 +183,7 @@ def test_equal_models_are_seldom_called_different_and_intervals_hold_the_truth()
     n_repetitions, n = 600, 300
     rng = np.random.default_rng(0)
     null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
-    p = ratio(null, np.ones((n, 1)), blocks(n)).p_values()
+    p = p_values(null, np.ones((n, 1)), ratio(null, np.ones((n, 1)), blocks(n)), blocks(n))
     assert 0.02 < (p < LEVEL).mean() < 0.085
     families = p.reshape(-1, 20)  # 30 families of 20 questions
     assert sum(bool((holm(family) < LEVEL).any()) for family in families) <= 6
@@ -205,8 +206,29 @@ def test_what_it_would_take_to_tell() -> None:
     n, n_repetitions = 400, 300
     null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
     least = (1.96 + 0.8416) * null.std() / np.sqrt(n)
-    told = ratio(null + least, np.ones((n, 1)), blocks(n)).p_values() < LEVEL
+    moved, one = null + least, np.ones((n, 1))
+    told = p_values(moved, one, ratio(moved, one, blocks(n)), blocks(n)) < LEVEL
     assert 0.7 < told.mean() < 0.9
+
+
+def test_long_tails_need_more_to_convince() -> None:
+    """Of two columns with the same mean and error, the one with a long tail has the larger p; of few galaxies both."""
+    rng = np.random.default_rng(0)
+    gaussian, skewed = rng.standard_normal(60), rng.exponential(1, 60)
+    columns = np.column_stack([(one - one.mean()) / one.std() + 0.4 for one in (gaussian, skewed)])
+    one = np.ones((60, 1))
+    p = p_values(columns, one, ratio(columns, one, blocks(60)), blocks(60))
+    assert p[0] < p[1]
+    student = stats.ttest_1samp(columns, 0).pvalue
+    assert (p > student).all()
+    assert p[0] == pytest.approx(student[0], abs=0.01)
+    cells = Blocks(np.arange(60) // 2, 30, "sky cells")
+    summed = columns.reshape(30, 2, 2).sum(axis=1)
+    two = np.full((30, 1), 2.0)
+    np.testing.assert_allclose(
+        p_values(columns, one, ratio(columns, one, cells), cells),
+        p_values(summed, two, ratio(summed, two, blocks(30)), blocks(30)),
+    )
 
 
 # --- what cannot be told ----------------------------------------------------------------------------------------------
