@@ -129,6 +129,35 @@ def test_exchanging_the_models_changes_the_sign_and_nothing_else() -> None:
         assert first["p"] == pytest.approx(second["p"], rel=0.3, abs=1e-3)
 
 
+def test_a_campaigns_difference_is_the_sum_of_its_questions_over_the_galaxies_it_asked() -> None:
+    tree = gzoo.tree("gz_desi").carried()
+    rng = np.random.default_rng(0)
+    counts = np.zeros((60, len(tree.columns)), np.int64)
+    for i, part in enumerate(tree.parts.values()):
+        for question in part:
+            counts[i::4, tree.slice(question.name)] = rng.integers(1, 9, len(question.columns))
+    votes = Votes(tree, counts)
+    models = {
+        name: Predictions(
+            tree, pl.DataFrame(), "concentrations", rng.gamma(2, 2, (1, *counts.shape)) + 0.1,
+            tuple(question.name for question in tree.questions), np.zeros(60, bool), Path(name),
+        )
+        for name in ("one", "two")
+    }  # fmt: skip
+    (pair,) = compute(models, votes, models["one"].questions, blocks(60))["pairs"]
+    assert list(pair["campaigns"]) == list(tree.parts)
+    total = 0.0
+    for name, part in tree.parts.items():
+        found = pair["campaigns"][name]["log_score"]
+        parts = [pair["questions"][question.name]["log_score"] for question in part]
+        summed = sum(cast(float, one["value"]) * one["n_galaxies"] for one in parts)
+        assert found["n_galaxies"] == 15
+        assert cast(float, found["value"]) * found["n_galaxies"] == pytest.approx(summed)
+        total += summed
+    assert pair["overall"]["log_score"]["n_galaxies"] == 45  # a quarter was asked nothing
+    assert cast(float, pair["overall"]["log_score"]["value"]) * 45 == pytest.approx(total)
+
+
 # --- many looks -------------------------------------------------------------------------------------------------------
 
 

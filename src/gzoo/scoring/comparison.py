@@ -289,12 +289,17 @@ def p_values(numerator: FloatArray, denominator: FloatArray, found: Intervals, g
     if galaxy_blocks.kind != "galaxies":
         numerator, weight = (_summed(one, galaxy_blocks) for one in (numerator, weight))
     n = (weight != 0).sum(axis=0).astype(np.float64)
-    square = (numerator - np.nan_to_num(found.value) * weight) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = n * (square**2).sum(axis=0) / square.sum(axis=0) ** 2  # kurtosis; 3 of a Gaussian, at least 1
+        spread = n * np.array([_kurtosis(*one) for one in zip(numerator.T, weight.T, found.value, strict=True)])
         freedom = np.clip(2 * n / (spread - 1), 1, np.maximum(n - 1, 1))
         t = np.abs(found.value) / found.standard_error
         return 2 * stats.t.sf(t / np.sqrt(1 + t**2 / (n - 1)), freedom)
+
+
+def _kurtosis(numerator: FloatArray, weight: FloatArray, value: float) -> float:
+    """Of one column's departures from the ratio, by their number; 3 / n of Gaussian ones, at least 1 / n."""
+    square = (numerator - value * weight) ** 2
+    return float((square @ square) / square.sum() ** 2)
 
 
 def _summed(columns: FloatArray, galaxy_blocks: Blocks) -> FloatArray:
