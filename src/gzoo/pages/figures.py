@@ -97,7 +97,7 @@ class DifferenceRow:
 
     Attributes:
         label: What they differ on.
-        value: By how much the first is better; None where that cannot be said.
+        value: By how much the first is better; None where there is no number: with `better`, it is infinite.
         low: Lower end of its 95% interval, or None.
         high: Upper end of its 95% interval, or None.
         least: How large a difference has to be for the data to tell it, or None.
@@ -306,13 +306,16 @@ def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, a
         if each.least is not None:
             drawing.box(place(-each.least), y - 8, place(each.least) - place(-each.least), 16, fill="grid", opacity=0.6)
         role = ("model", "muted", "volunteers")[each.better + 1]
+        low, high = each.low, each.high
+        if each.value is None and each.better:  # beyond all measure
+            low, high = sorted((0.0, each.better * math.inf))
+        if low is not None and high is not None:
+            drawing.line(place(low), y, place(high), y, role=role, thickness=2)
+            for is_beyond, sign in ((low < -end, -1), (high > end, 1)):
+                if is_beyond:
+                    drawing.path(f"M{place(sign * end):.1f},{y - 5:.1f}l{8 * sign},5l{-8 * sign},5z", fill=role)
         if each.value is None:
             continue
-        if each.low is not None and each.high is not None:
-            drawing.line(place(each.low), y, place(each.high), y, role=role, thickness=2)
-            for beyond, sign in ((each.low < -end, -1), (each.high > end, 1)):
-                if beyond:
-                    drawing.path(f"M{place(sign * end):.1f},{y - 5:.1f}l{8 * sign},5l{-8 * sign},5z", fill=role)
         if abs(each.value) <= end:
             drawing.circle(place(each.value), y, 4.5, fill=role if each.better else "page", role=role)
     drawing.line(middle, top, middle, bottom, role="muted", thickness=1.5)

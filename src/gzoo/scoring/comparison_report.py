@@ -142,7 +142,7 @@ def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) ->
 
 def _note(one: Difference, sign: int) -> str:
     if any(one["n_impossible"]):
-        return "infinite: see below"
+        return "infinite"
     if one["value"] is None:
         return "no votes"
     if one["low"] is None or one["high"] is None:
@@ -156,7 +156,9 @@ def _row(name: str, kind: str, contrast: Contrast) -> _Row:
     score, error = contrast["log_score"], contrast["mse"]
     verdict = _Cell(score["better"] or "cannot tell")
     if any(score["n_impossible"]):
-        verdict = _Cell(verdict.value, "a model gave no chance to votes that were cast")
+        verdict = _Cell(
+            verdict.value, "the other allowed 0 for votes cast" if score["better"] else "both allowed 0 for votes cast"
+        )
     elif score["n_more"]:
         verdict = _Cell(verdict.value, f"{_many(score['n_more'])} more would tell")
     elif score["low"] is None:
@@ -194,8 +196,8 @@ def _alike(value: float, low: float, high: float) -> tuple[str, ...]:
     """A value, with its sign, and its interval's ends with as many decimals as give its width two figures."""
     width = (high - low) / 2
     places = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 3
-    texts = (f"{value:+.{places}f}", f"{low:.{places}f}", f"{high:.{places}f}")
-    return tuple(text.replace("-", MINUS) for text in texts)
+    texts = (f"{value:+.{places}f}", *(f"{end:.{places}f}" for end in (low, high)))
+    return tuple(text.replace("-", MINUS) if float(text) else text.lstrip("+-") for text in texts)
 
 
 def _figures(value: float, *, signed: bool = False) -> str:
