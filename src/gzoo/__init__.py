@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
     from gzoo.publishing import publish
+    from gzoo.scoring.comparison import compare
     from gzoo.scoring.metrics import score
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
@@ -43,6 +44,7 @@ __all__ = [
     "campaigns",
     "check",
     "cite",
+    "compare",
     "count",
     "demo",
     "leaks",
@@ -72,6 +74,7 @@ _HOME = {
     "campaigns": "campaign",
     "check": "checking",
     "cite": "citing",
+    "compare": "scoring.comparison",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",

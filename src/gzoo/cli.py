@@ -665,6 +665,12 @@ def score(
     include_trained_on: Annotated[
         bool, typer.Option("--include-trained-on", help="Score galaxies seen in training too, and count them.")
     ] = False,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Score classes instead: summary, or a column of the dataset.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Score as a paper did instead: gz-evo or decals-confident.")
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -672,6 +678,9 @@ def score(
     from gzoo.scoring.metrics import Value
     from gzoo.scoring.metrics import score as run
 
+    if label or protocol:
+        _print_otherwise(predictions, folder, label, protocol, include_trained_on, as_json)
+        return
     found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
@@ -700,6 +709,121 @@ def score(
     )
     if found["n_trained_on"]:
         _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
+    if report:
+        _say(f"Made {report}. Open it in a browser.")
+
+
+def _print_otherwise(
+    predictions: Path, folder: Path, label: str | None, protocol: str | None, include_trained_on: bool, as_json: bool
+) -> None:
+    """Scores by label or by a published protocol."""
+    from gzoo.errors import InputError
+    from gzoo.scoring import Value, classify, published
+
+    def text(value: Value, digits: int = 4) -> str:
+        if value["value"] is None:
+            return "-"
+        ends = "" if value["low"] is None else f" [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+        return f"{value['value']:.{digits}f}{ends}"
+
+    if label and protocol:
+        raise InputError("--label and --protocol are two things.", "One of them.", "Ask one by one.")
+    if label:
+        found = classify(predictions, folder, label=label, include_trained_on=include_trained_on)
+    else:
+        found = published(predictions, folder, protocol=str(protocol), include_trained_on=include_trained_on)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    if "confusion" in found:
+        rows = [
+            ("accuracy", text(found["accuracy"])),
+            ("always the commonest class", text(found["majority_share"])),
+            ("balanced accuracy", text(found["balanced_accuracy"])),
+            ("cross-entropy (nats)", text(found["cross_entropy"])),
+            ("class frequencies' cross-entropy", text(found["cross_entropy_of_frequencies"])),
+        ]
+        _print_columns(rows)
+        called = list(next(iter(found["confusion"].values())))
+        counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
+        print()
+        _print_columns([("is \\ called", *(one or "no class" for one in called)), *counts])
+        _say(
+            f"{found['label']} of {found['n_galaxies']:,} galaxies, from {found['made_from']}; "
+            f"{found['n_unlabelled']:,} without one are left out. In brackets: 95 % intervals."
+        )
+        if found["n_impossible"]:
+            _say(f"{found['n_impossible']:,} galaxies' true class was given no chance: the cross-entropy is infinite.")
+    elif "answers" in found:
+        _print_columns(
+            [
+                ("rmse, mean over answers", text(found["rmse"])),
+                ("mad, mean over answers", text(found["mad"])),
+                ("rmse of a perfect model", text(found["noise_floor"])),
+                ("rmse, noise removed", text(found["rmse_corrected"])),
+            ]
+        )
+        _say(
+            f"{found['n_answers']} answers, over galaxies with at least {found['least_votes']} votes on the question. "
+            "In brackets: 95 % intervals."
+        )
+    else:
+        table: list[Sequence[str]] = [("question", "galaxies", "accuracy", "confident", "accuracy of these")]
+        for name, one in found["questions"].items():
+            row = (one["relevant"], one["confident"])
+            table.append(
+                (name, *(part for each in row for part in (f"{each['n_galaxies']:,}", text(each["accuracy"]))))
+            )
+        _print_columns(table)
+        _say("Confident: one answer has more than 0.8 of the votes. In brackets: 95 % intervals.")
+    if found["n_trained_on"]:
+        _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
+
+
+@app.command()
+def compare(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Two or more prediction files, as of `gzoo score`.", show_default=False)
+    ],
+    folder: Folder,
+    as_json: AsJson = False,
+    include_trained_on: Annotated[
+        bool, typer.Option("--include-trained-on", help="Compare on galaxies seen in training too, and count them.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say which of several predictions is better on the same galaxies, and where the data cannot tell."""
+    from gzoo.scoring.comparison import compare as run
+
+    found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    for name, one in found["models"].items():
+        beyond = f"; {one['n_beyond']:,} more that not all predict" if one["n_beyond"] else ""
+        _say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{beyond}.")
+    for pair in found["pairs"]:
+        print(f"\n{pair['first']} against {pair['second']}")
+        rows: list[tuple[str, ...]] = [("", "asked", "log score", "corrected p", "better", "more galaxies needed")]
+        for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
+            one = contrast["log_score"]
+            if not one["n_galaxies"]:
+                continue
+            value = "-" if one["value"] is None else f"{one['value']:+.4f}"
+            interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
+            p = "-" if one["p_corrected"] is None else f"{max(one['p_corrected'], 0.0001):.4f}"
+            more = f"{one['n_more']:,}" if one["n_more"] else "-"
+            rows.append((name, f"{one['n_galaxies']:,}", value + interval, p, one["better"] or "cannot tell", more))
+        _print_columns(rows)
+        print(pair["overall"]["says"], pair["says"])
+    _say(
+        "Differences in nats per galaxy asked, first minus second, with 95 % intervals over "
+        f"{found['blocks']['kind']}. Verdicts are at 5 % for all {found['n_tests']} looks together."
+    )
+    for name, one in found["models"].items():
+        if one["n_trained_on"]:
+            _say(f"Mind: {name} was trained on {one['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
 

@@ -1,10 +1,12 @@
-"""What names mean: the words of tables, of the site and of trees, compared in the field's own terms."""
+"""What names mean: the words of tables, of the site and of trees, compared or said plainly."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+
+from gzoo.trees import Tree
 
 _SAME = {
     "features": "featured", "feature": "featured", "disc": "disk", "edgeon": "edge on",
@@ -55,3 +57,28 @@ def answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) 
     if wanted == ("no",):
         return 1.0 if tuple(label) == ("no",) else 0.9 * (on_topic and "no" in label)
     return likeness(label, wanted)
+
+
+def label(name: str, tree: Tree) -> str:
+    """A question's name as a reader would write it: without the campaign's suffix and hyphens.
+
+    >>> import gzoo
+    >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
+    'smooth or featured'
+    """
+    return words(name.removesuffix(f"-{_suffix(tree)}"))
+
+
+def _suffix(tree: Tree) -> str:
+    """The campaign suffix that all question names share, if they do."""
+    endings = {question.name.rpartition("-")[2] for question in tree.questions}
+    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
+
+
+def words(answer: str) -> str:
+    """An answer's name as a reader would write it.
+
+    >>> words("just-noticeable")
+    'just noticeable'
+    """
+    return answer.replace("-", " ")

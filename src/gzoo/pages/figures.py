@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from gzoo.trees import Question, Tree
+from gzoo.wording import label, words
 
 Interval = tuple[float, float]
 
@@ -88,6 +89,29 @@ class ForestRow:
     value: float | None
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """One line of a plot of differences between two models.
+
+    Attributes:
+        label: What they differ on.
+        value: By how much the first is better; None where there is no number: with `better`, it is infinite.
+        low: Lower end of its 95% interval, or None.
+        high: Upper end of its 95% interval, or None.
+        least: How large a difference has to be for the data to tell it, or None.
+        better: 1 if the first is shown to be better, -1 if the second, 0 if neither.
+        note: What stands at the right.
+    """
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    least: float | None
+    better: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +261,67 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
     return drawing.render()
 
 
+def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, axis: str, description: str) -> str:
+    """A line per question: by how much the first of two models is better, with its 95% interval, around a line at 0.
+
+    To the right of 0 the first model is better. A full point in a model's colour: it is shown to be better; a hollow
+    grey one: the data cannot tell. Grey bands reach as far as differences that are too small to be told. The axis
+    follows the bulk of the intervals; what is beyond it ends in an arrow.
+
+    Args:
+        rows: Lines, top to bottom.
+        first: Name of the model to the right.
+        second: Name of the model to the left.
+        axis: Label of the horizontal axis, with its unit.
+        description: For those who cannot see the figure.
+    """
+    width, row, top, right = 860.0, 25.0, 34.0, 196.0
+    left = min(260.0, _BOLD * max((_text_width(_shown(each.label), 12) for each in rows), default=0.0) + 16)
+    reach = sorted(
+        max(abs(each.low), abs(each.high)) for each in rows if each.low is not None and each.high is not None
+    )
+    bulk = reach[math.ceil(0.8 * len(reach)) - 1] if reach else 1.0
+    points = [abs(each.value) for each in rows if each.value is not None and each.better]
+    end = 1.06 * min(max(reach, default=1.0), max([2.5 * bulk, *(1.3 * point for point in points)])) or 1.0
+
+    def place(value: float) -> float:
+        return left + (min(max(value, -end), end) + end) / (2 * end) * (width - left - right)
+
+    bottom, middle = top + row * len(rows), place(0)
+    drawing = _Drawing(width, bottom + 44, description)
+    longest = int((middle - left) / (12 * _CHARACTER_WIDTH)) - 9
+    drawing.text(middle - 12, 14, f"\N{LEFTWARDS ARROW} {_shown(second, longest)} better", size=12, anchor="end",
+                 role="model", is_bold=True)  # fmt: skip
+    drawing.text(middle + 12, 14, f"{_shown(first, longest)} better \N{RIGHTWARDS ARROW}", size=12,
+                 role="volunteers", is_bold=True)  # fmt: skip
+    for tick in _ticks(-end, end):
+        drawing.line(place(tick), top, place(tick), bottom, role="grid")
+        name = f"{tick:+g}".replace("-", "\N{MINUS SIGN}") if tick else "0"
+        drawing.text(place(tick), bottom + 16, name, role="muted", size=11, anchor="middle")
+    drawing.text(middle, bottom + 36, axis, role="muted", size=12, anchor="middle", longest=len(axis))
+    for i, each in enumerate(rows):
+        y = top + row * (i + 0.5)
+        drawing.text(left - 12, y + 4, each.label, size=12, anchor="end", is_bold=each.better != 0)
+        drawing.text(width - right + 14, y + 4, each.note, role="muted", size=11)
+        if each.least is not None:
+            drawing.box(place(-each.least), y - 8, place(each.least) - place(-each.least), 16, fill="grid", opacity=0.6)
+        role = ("model", "muted", "volunteers")[each.better + 1]
+        low, high = each.low, each.high
+        if each.value is None and each.better:  # beyond all measure
+            low, high = sorted((0.0, each.better * math.inf))
+        if low is not None and high is not None:
+            drawing.line(place(low), y, place(high), y, role=role, thickness=2)
+            for is_beyond, sign in ((low < -end, -1), (high > end, 1)):
+                if is_beyond:
+                    drawing.path(f"M{place(sign * end):.1f},{y - 5:.1f}l{8 * sign},5l{-8 * sign},5z", fill=role)
+        if each.value is None:
+            continue
+        if abs(each.value) <= end:
+            drawing.circle(place(each.value), y, 4.5, fill=role if each.better else "page", role=role)
+    drawing.line(middle, top, middle, bottom, role="muted", thickness=1.5)
+    return drawing.render()
+
+
 def referee_svg(rows: Sequence[RefereeRow], *, description: str) -> str:
     """A line per question: error against votes, the same with noise removed and its interval, and the true error.
 
@@ -328,31 +413,6 @@ def tree_svg(tree: Tree, reach: Mapping[str, float] | None = None) -> str:
     for box in layout.boxes():
         _draw_box(drawing, box, opening)
     return drawing.render()
-
-
-def label(name: str, tree: Tree) -> str:
-    """A question's name as a reader would write it: without the campaign's suffix and hyphens.
-
-    >>> import gzoo
-    >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
-    'smooth or featured'
-    """
-    return words(name.removesuffix(f"-{_suffix(tree)}"))
-
-
-def _suffix(tree: Tree) -> str:
-    """The campaign suffix that all question names share, if they do."""
-    endings = {question.name.rpartition("-")[2] for question in tree.questions}
-    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
-
-
-def words(answer: str) -> str:
-    """An answer's name as a reader would write it.
-
-    >>> words("just-noticeable")
-    'just noticeable'
-    """
-    return answer.replace("-", " ")
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from gzoo.dataset import KEY, Dataset, open_dataset
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import InputError, MissingError, TableError
+from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, expected_fractions, fit_baseline
 from gzoo.trees import FloatArray, Tree
 from gzoo.votes import Votes
@@ -64,19 +65,48 @@ class Scores(TypedDict):
     questions: dict[str, QuestionScore]
 
 
+@overload
 def score(
     predictions: Path | str,
     folder: Path | str,
     *,
+    label: None = None,
+    protocol: None = None,
     include_trained_on: bool = False,
     report: Path | str | None = None,
     overwrite: bool = False,
-) -> Scores:
-    """Scores of predictions against a dataset's votes.
+) -> Scores: ...
+
+
+@overload
+def score(
+    predictions: Path | str, folder: Path | str, *, label: str, include_trained_on: bool = False
+) -> Classification: ...
+
+
+@overload
+def score(
+    predictions: Path | str, folder: Path | str, *, protocol: str, include_trained_on: bool = False
+) -> GZEvo | DecalsConfident: ...
+
+
+def score(
+    predictions: Path | str,
+    folder: Path | str,
+    *,
+    label: str | None = None,
+    protocol: str | None = None,
+    include_trained_on: bool = False,
+    report: Path | str | None = None,
+    overwrite: bool = False,
+) -> Scores | Classification | GZEvo | DecalsConfident:
+    """Scores of predictions against a dataset's votes; or of classes against its labels, or as a paper defines them.
 
     Args:
         predictions: Parquet file with `dataset_name`, `id_str` and `{column}_concentration` for each answer.
         folder: The dataset with the votes. The baseline is fitted on its train split.
+        label: Score classes instead, against this column or `summary`; see `gzoo.scoring.classify`.
+        protocol: Score by a published protocol instead, "gz-evo" or "decals-confident"; see `gzoo.scoring.published`.
         include_trained_on: Score galaxies that the model was trained on too, rather than refuse; they are counted
             in `n_trained_on`.
         report: Also write a page that shows the result.
@@ -90,6 +120,14 @@ def score(
         TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies; or the
             model was trained on galaxies split by another scheme.
     """
+    if label is not None or protocol is not None:
+        if report is not None or (label is not None and protocol is not None):
+            raise InputError(
+                "Scores by label, by protocol and the page are three things.", "One of them.", "Ask apart."
+            )
+        if label is not None:
+            return classify(predictions, folder, label=label, include_trained_on=include_trained_on)
+        return published(predictions, folder, protocol=str(protocol), include_trained_on=include_trained_on)
     dataset = open_dataset(folder)
     tree = dataset.tree
     table = read_predictions(Path(predictions), tree)

@@ -11,6 +11,7 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from gzoo.columns import Columns
 from gzoo.dataset import KEY, Dataset
@@ -486,6 +487,50 @@ def refuse_seen(matched: Matched, source: Path, option: str = "") -> None:
         "Galaxies that the model has not seen: their votes would count twice.",
         f"Predict the test split{otherwise}.",
     )
+
+
+def refuse_other_scheme(source: Path, dataset: Dataset, option: str = "") -> None:
+    """Check that the model was trained on a dataset split as this one is, where the prediction file says how.
+
+    Args:
+        source: The prediction file.
+        dataset: What it is scored against.
+        option: Of the command, to go on all the same.
+
+    Raises:
+        TableError: By another scheme.
+    """
+    scheme = _about(source).get("trained_by_scheme")
+    if not scheme or scheme == dataset.split_scheme:
+        return
+    otherwise = f", or pass {option} to use them all the same" if option else ""
+    raise TableError(
+        f"{source}: the model was trained on a dataset split by '{scheme}', and {dataset.folder} is split by "
+        f"'{dataset.split_scheme}'.",
+        "One scheme: by another, galaxies of this test split may have been trained on, in other pictures too.",
+        f"Build both by one scheme{otherwise}.",
+    )
+
+
+def _about(source: Path) -> dict[str, object]:
+    """What gzoo wrote into a prediction file's metadata; empty where there is none."""
+    try:
+        told: object = json.loads((pq.read_schema(source).metadata or {}).get(b"gzoo", b"{}"))
+    except (OSError, ValueError):  # no Parquet, or damaged: that is told where it is read
+        return {}
+    return cast("dict[str, object]", told) if isinstance(told, dict) else {}
+
+
+def positions(dataset: Dataset, keys: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Right ascension and declination of each galaxy in degrees, NaN where not known.
+
+    Args:
+        dataset: Where they are.
+        keys: `dataset_name` and `id_str`.
+    """
+    known = pl.concat([dataset.places(split) for split in dataset.splits]).unique(KEY)
+    found = keys.select(KEY).join(known, on=KEY, how="left", maintain_order="left")
+    return found["ra"].fill_null(np.nan).to_numpy(), found["dec"].fill_null(np.nan).to_numpy()
 
 
 def same_questions(predictions: Sequence[Predictions]) -> tuple[str, ...]:

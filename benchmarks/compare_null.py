@@ -1,0 +1,245 @@
+"""Whether `gzoo compare` tells the better model, and nothing else: coverage, false calls and power, against the truth.
+
+    python benchmarks/compare_null.py [--n-repetitions 2000]
+
+Galaxies have true shares of K answers (a Dirichlet), 2 to 40 people vote, and two models expect shares that are off by
+Gaussian noise in the logarithm, with a concentration of their own: noise and concentration are their quality. What a
+difference really is comes from 2 million galaxies.
+
+- coverage: of 95 % intervals of the paired difference of log scores, fresh galaxies in each repetition.
+- null: two models of equal quality, either alike (the same noise, drawn apart) or unlike (one too sure, the
+  other not sure enough, its noise tuned until their log scores are equal, and what is left
+  of a difference taken off). Share of repetitions called different.
+- 60 questions: twelve kinds of question, each asked of all, half, a fifth, a twentieth or a fiftieth of the galaxies,
+  all null; share of repetitions with any false call after Holm.
+- power: share called different against the true difference, beside what normal theory says; and at the number of
+  galaxies that `gzoo compare` would ask for, which should be 0.8.
+
+Except for coverage, galaxies are drawn from pools: 2 million, for power and the twelve kinds 400,000.
+Repetition r has seed r; three further sets have seeds (1, r), (2, r), (3, r).
+Writes benchmarks/results/compare_null.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER, holm, p_values
+from gzoo.scoring.intervals import blocks, ratio
+from gzoo.scoring.likelihood import question_nll
+
+Numbers = npt.NDArray[np.float64]
+POPULATION, POOL, TUNING = 2_000_000, 400_000, 200_000
+SIZES = (500, 5000)
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.02)
+COLUMNS_AT_ONCE = 400
+
+
+@dataclass(frozen=True)
+class Model:
+    """Off by `noise` in the logarithm of shares, and as sure as `concentration` votes."""
+
+    noise: float
+    concentration: float
+
+
+@dataclass(frozen=True)
+class World:
+    """A kind of question, and two models of it."""
+
+    shares: tuple[float, ...]
+    first: Model
+    second: Model
+    votes: tuple[int, int] = (2, 40)
+
+    def differences(self, rng: np.random.Generator, n: int) -> Numbers:
+        """Log score of the first model minus that of the second for n fresh galaxies."""
+        true = rng.dirichlet(self.shares, n)
+        true = np.maximum(true, 1e-12)
+        people = rng.integers(self.votes[0], self.votes[1] + 1, n)
+        counts = rng.multinomial(people, true / true.sum(axis=1, keepdims=True))
+        scores: list[Numbers] = []
+        for model in (self.first, self.second):
+            away = np.log(true) + model.noise * rng.standard_normal(true.shape)
+            expected = np.exp(away - away.max(axis=1, keepdims=True))
+            alpha = np.maximum(model.concentration * expected / expected.sum(axis=1, keepdims=True), 1e-3)
+            scores.append(-question_nll(counts, people, alpha))
+        return scores[0] - scores[1]
+
+    def population(self, n: int = POPULATION) -> Numbers:
+        rng = np.random.default_rng([9, 9])
+        return np.concatenate([self.differences(rng, 200_000) for _ in range(n // 200_000)])
+
+
+CLOSE = World((0.9, 0.6, 0.2), Model(0.45, 20), Model(0.55, 20))
+TOO_SURE = World((0.9, 0.6, 0.2), Model(0.35, 300), Model(0.5, 15))
+ALIKE = World((0.9, 0.6, 0.2), Model(0.5, 20), Model(0.5, 20))
+KINDS: tuple[tuple[float, ...], ...] = (
+    (0.5, 0.5),
+    (0.3, 2.0),
+    (3.0, 3.0),
+    (0.9, 0.6, 0.2),
+    (2.0, 2.0, 2.0),
+    (0.2, 0.2, 3.0),
+    (1.0, 1.0, 1.0, 1.0),
+    (0.3, 0.3, 0.3, 2.0),
+    (3.0, 2.0, 1.0, 0.5),
+    (0.5, 0.5, 0.5, 0.5, 0.5),
+    (2.0, 0.2, 0.2, 0.2, 0.2),
+    (1.0, 2.0, 3.0, 2.0, 1.0),
+)
+
+
+def equal(world: World) -> World:
+    """The same with the second model's noise such that both have the same mean log score, but for little."""
+
+    def mean(noise: float) -> float:
+        return float(replace(world, second=replace(world.second, noise=noise)).population(TUNING).mean())
+
+    noise = optimize.brentq(mean, 0.05, 3.0, xtol=1e-4)
+    return replace(world, second=replace(world.second, noise=float(noise)))
+
+
+def repetitions(
+    draw: Callable[[np.random.Generator], Numbers], n_repetitions: int, seed: int
+) -> Iterator[tuple[Numbers, Numbers]]:
+    """Ends of the interval, and p, of each repetition, a chunk of them at a time."""
+    for start in range(0, n_repetitions, COLUMNS_AT_ONCE):
+        numbers = range(start, min(start + COLUMNS_AT_ONCE, n_repetitions))
+        rows = np.column_stack([draw(np.random.default_rng([seed, r] if seed else r)) for r in numbers])
+        one, each = np.ones((len(rows), 1)), blocks(len(rows))
+        found = ratio(rows, one, each)
+        yield np.stack([found.low, found.high]), p_values(rows, one, found, each)
+
+
+def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) -> float:
+    held = [
+        (ends[0] <= truth) & (truth <= ends[1])
+        for ends, _ in repetitions(lambda rng: world.differences(rng, n), n_repetitions, seed)
+    ]
+    return float(np.concatenate(held).mean())
+
+
+def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
+    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed)
+    return float(np.mean(np.concatenate([p for _, p in draws]) < LEVEL))
+
+
+def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) -> dict[str, float]:
+    """Share of repetitions with a false call among 60 questions, with Holm and without."""
+    n_columns = len(pools) * len(SHARES)
+    at_once = max(1, COLUMNS_AT_ONCE // n_columns)
+    any_holm, any_plain, single = 0, 0, 0
+    for start in range(0, n_repetitions, at_once):
+        rows, weights = [], []
+        for r in range(start, min(start + at_once, n_repetitions)):
+            rng = np.random.default_rng([seed, r] if seed else r)
+            for pool in pools:
+                for share in SHARES:
+                    # asked of the first galaxies: which they are says nothing of them
+                    weight = (np.arange(n) < round(share * n)).astype(np.float64)
+                    rows.append(pool[rng.integers(0, len(pool), n)] * weight)
+                    weights.append(weight)
+        numerator, denominator = np.column_stack(rows), np.column_stack(weights)
+        p = p_values(numerator, denominator, ratio(numerator, denominator, blocks(n)), blocks(n))
+        p[denominator.sum(axis=0) < LEAST_GALAXIES] = np.nan
+        for one in p.reshape(-1, n_columns):
+            any_holm += bool(np.nanmin(holm(one)) < LEVEL)
+            any_plain += bool(np.nanmin(one) < LEVEL)
+            single += int(np.nansum(one < LEVEL))
+    return {
+        "any call, Holm": any_holm / n_repetitions,
+        "any call, not corrected": any_plain / n_repetitions,
+        "single calls, not corrected": single / n_repetitions / n_columns,
+    }
+
+
+def power(n_repetitions: int) -> list[dict[str, float]]:
+    """Against how different the two really are."""
+    out: list[dict[str, float]] = []
+    for noise in (0.5, 0.51, 0.52, 0.54, 0.56, 0.6, 0.65, 0.7):
+        world = replace(ALIKE, second=Model(noise, 20))
+        population = world.population(POOL)
+        truth, spread = float(population.mean()), float(population.std())
+        one: dict[str, float] = {"difference": round(truth, 6), "spread": round(spread, 4)}
+        for n in SIZES:
+            t = truth / spread * np.sqrt(n)
+            z = stats.norm.isf(LEVEL / 2)
+            one[f"called, n={n}"] = called(population, n, n_repetitions, 0)
+            one[f"theory, n={n}"] = round(float(stats.norm.sf(z - t) + stats.norm.cdf(-z - t)), 4)
+        out.append(one)
+    return out
+
+
+def asked_for(n_repetitions: int) -> dict[str, float]:
+    """How often two models are told apart with as many galaxies as compare would ask for."""
+    world = replace(ALIKE, second=Model(0.65, 20))
+    population = world.population(POOL)
+    z = stats.norm.isf(LEVEL / 2) + stats.norm.isf(1 - POWER)
+    n = int(np.ceil((z * population.std() / population.mean()) ** 2))
+    return {"galaxies": n, "called": called(population, n, n_repetitions, 0)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n-repetitions", type=int, default=2000)
+    parser.add_argument("--quick", action="store_true", help="One set of seeds, small pools: a look, not a result.")
+    given = parser.parse_args()
+    n_repetitions, seeds = given.n_repetitions, (0,) if given.quick else (0, 1, 2, 3)
+    n_population = 400_000 if given.quick else POPULATION
+    begun = time.perf_counter()
+    result: dict[str, object] = {"repetitions": n_repetitions, "seeds": ["r", "(1, r)", "(2, r)", "(3, r)"]}
+
+    def tell(name: str, value: object) -> None:
+        result[name] = value
+        print(f"{time.perf_counter() - begun:7.0f} s  {name}: {json.dumps(value)}", flush=True)
+
+    unlike = equal(World((0.9, 0.6, 0.2), Model(0.35, 100), Model(0.5, 15)))
+    tell("unlike models", {"too sure": vars(unlike.first), "not sure enough": vars(unlike.second)})
+    for name, world in (("alike", ALIKE), ("unlike", unlike)):
+        pool = world.population(n_population)
+        pool -= pool.mean()  # the pool is the population: exactly null
+        for n in SIZES:
+            tell(f"null called different, {name}, n={n}", [called(pool, n, n_repetitions, seed) for seed in seeds])
+    for name, first, second in (
+        ("alike", Model(0.5, 20), Model(0.5, 20)),
+        ("unlike", Model(0.35, 100), Model(0.5, 15)),
+    ):
+        pools = []
+        for shares in KINDS:
+            world = World(shares, first, second)
+            pool = (world if name == "alike" else equal(world)).population(POOL)
+            pools.append(pool - pool.mean())
+        for n in SIZES:
+            tell(f"60 questions, {name}, n={n}", [any_called(pools, n, n_repetitions, seed) for seed in seeds])
+    tell("power", power(n_repetitions))
+    tell("galaxies asked for", asked_for(n_repetitions))
+    for name, world in (("close", CLOSE), ("one too sure", TOO_SURE)):
+        truth = float(world.population(n_population).mean())
+        for n in SIZES:
+            tell(f"coverage, {name}, n={n}", [coverage(world, n, n_repetitions, seed, truth) for seed in seeds])
+    result |= {
+        "seconds": round(time.perf_counter() - begun),
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "versions": {name: version(name) for name in ("numpy", "scipy")} | {"python": sys.version.split()[0]},
+    }
+    if not given.quick:
+        path = Path(__file__).parent / "results" / "compare_null.json"
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
