@@ -6,7 +6,7 @@ import math
 from typing import TypedDict
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from gzoo.scoring.intervals import Blocks
 from gzoo.trees import FloatArray
@@ -35,7 +35,7 @@ class Curve(TypedDict):
     band_high: list[float | None]
 
 
-def coverage_curve(places: FloatArray, blocks: Blocks, rng: np.random.Generator) -> tuple[Curve, float]:
+def coverage_curve(places: FloatArray, blocks: Blocks, rng: np.random.Generator) -> Curve:
     """Share of places at or below each level, with pointwise 95 % intervals and a 95 % band for the whole curve.
 
     Intervals are Wilson's, with the number of independent counts that the scatter between blocks amounts to; the band
@@ -45,33 +45,32 @@ def coverage_curve(places: FloatArray, blocks: Blocks, rng: np.random.Generator)
         places: Shape (galaxy, answer).
         blocks: What is independent of what.
         rng: For the quantile of the band.
-
-    Returns:
-        The curve, and by how much dependence between galaxies inflates its variance (1 where blocks are galaxies).
     """
     levels = LEVELS
     within = np.column_stack([(places <= level).mean(axis=1) for level in levels.tolist()])
     covered = within.mean(axis=0)
-    covered_by, inflation = covariance(within - covered, blocks)
+    together, _ = covariance(within - covered, blocks)
     low, high = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
     band_low, band_high = low.copy(), high.copy()
     if blocks.n_blocks >= LEAST_BLOCKS:
-        error = np.sqrt(np.diag(covered_by))
+        error = np.sqrt(np.diag(together))
         freedom = blocks.n_blocks - 1
-        low, high = wilson(covered, error, float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)), blocks.n_blocks)
-        factor = _largest_deviation(covered_by, freedom, rng)
+        low, high = wilson(covered, error, t_quantile(freedom), blocks.n_blocks)
+        factor = _largest_deviation(together, freedom, rng)
         band_low, band_high = wilson(covered, error, factor, blocks.n_blocks)
-    return (
-        Curve(
-            levels=rounded(levels),
-            covered=rounded(covered),
-            low=_known(low),
-            high=_known(high),
-            band_low=_known(band_low),
-            band_high=_known(band_high),
-        ),
-        inflation,
+    return Curve(
+        levels=rounded(levels),
+        covered=rounded(covered),
+        low=_known(low),
+        high=_known(high),
+        band_low=_known(band_low),
+        band_high=_known(band_high),
     )
+
+
+def t_quantile(freedom: float) -> float:
+    """Half the width of a 95 % interval in standard errors."""
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
 
 
 def wilson(share: FloatArray, error: FloatArray, factor: float, n_least: int) -> tuple[FloatArray, FloatArray]:
@@ -120,7 +119,7 @@ def _largest_deviation(together: FloatArray, freedom: int, rng: np.random.Genera
     error = np.sqrt(np.diag(together))
     has = error > 0
     if not has.any():
-        return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
+        return t_quantile(freedom)
     correlation = together[np.ix_(has, has)] / np.outer(error[has], error[has])
     values, vectors = np.linalg.eigh(correlation)
     draws = (rng.standard_normal((N_SUPREMA, len(values))) * np.sqrt(np.maximum(values, 0))) @ vectors.T

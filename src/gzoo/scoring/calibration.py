@@ -10,10 +10,20 @@ import numpy as np
 from scipy import stats
 
 from gzoo.errors import InputError
-from gzoo.scoring.bands import CONFIDENCE, LEAST_BLOCKS, Curve, covariance, coverage_curve, rounded, wilson
+from gzoo.scoring.bands import (
+    CONFIDENCE,
+    LEAST_BLOCKS,
+    LEVELS,
+    Curve,
+    covariance,
+    coverage_curve,
+    rounded,
+    t_quantile,
+    wilson,
+)
 from gzoo.scoring.dispersion import Dispersion, dispersion, no_dispersion
 from gzoo.scoring.intervals import Blocks, Value
-from gzoo.scoring.places import Belief, answer_places, sequential_pit
+from gzoo.scoring.places import Belief, Places, answer_places, sequential_pit
 from gzoo.scoring.predictions import Predictions
 from gzoo.trees import FloatArray, IntArray
 from gzoo.votes import Votes
@@ -192,62 +202,89 @@ def question_calibration(
     if not n:
         return result
     places = answer_places(counts, people, belief, rng)
-    central, highest = np.abs(2 * places.pit - 1), places.density
     sequence = sequential_pit(counts, people, belief, rng, first=places.pit[:, 0])
-    result["pit"], pit_inflation = _histogram(sequence, blocks)
-    result["central"], central_inflation = coverage_curve(central, blocks, rng)
-    result["highest_density"], highest_inflation = coverage_curve(highest, blocks, rng)
+    result["pit"] = _histogram(sequence, blocks)
+    result["central"] = coverage_curve(_centrality(places.pit), blocks, rng)
+    result["highest_density"] = coverage_curve(places.density, blocks, rng)
     result["reliability"] = _reliability(counts, people, belief, blocks)
     result["dispersion"] = dispersion(counts, people, belief, blocks)
-    result["tests"] = Tests(
-        pit=_uniform_p(sequence[np.isfinite(sequence)], pit_inflation),
-        central=_least_p(central, central_inflation),
-        highest_density=_least_p(highest, highest_inflation),
-        dispersion=result["dispersion"]["p_value"],
-    )
+    result["tests"] = _tests(places, sequence, result["dispersion"], blocks)
     return result
+
+
+def question_tests(
+    counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
+) -> Tests:
+    """The tests of `question_calibration`, without its curves."""
+    places = answer_places(counts, people, belief, rng)
+    sequence = sequential_pit(counts, people, belief, rng, first=places.pit[:, 0])
+    return _tests(places, sequence, dispersion(counts, people, belief, blocks), blocks)
+
+
+def _tests(places: Places, sequence: FloatArray, spread: Dispersion, blocks: Blocks) -> Tests:
+    return Tests(
+        pit=_uniform_p(sequence, blocks, 1),
+        central=_uniform_p(_centrality(places.pit), blocks, places.pit.shape[1]),
+        highest_density=_uniform_p(places.density, blocks, places.pit.shape[1]),
+        dispersion=spread["p_value"],
+    )
+
+
+def _centrality(pit: FloatArray) -> FloatArray:
+    """Level of the smallest central interval that holds a count."""
+    return np.abs(2 * pit - 1)
 
 
 # ----------------------------------------------------------------------------------------------------
 # Curves and histograms
 
 
-def _histogram(places: FloatArray, blocks: Blocks) -> tuple[Histogram | None, float]:
+def _histogram(places: FloatArray, blocks: Blocks) -> Histogram | None:
     known = np.isfinite(places)
     n = int(known.sum())
     if not n:
-        return None, 1.0
+        return None
     n_bins = N_BINS if n >= FEW else N_BINS // 2
-    bins = np.minimum((np.nan_to_num(places) * n_bins).astype(np.int64), n_bins - 1)
+    bins = np.where(known, np.minimum(np.nan_to_num(places) * n_bins, n_bins - 1), -1).astype(np.int64)
     density = np.bincount(bins[known], minlength=n_bins) / n * n_bins
     inflation = 1.0
     if blocks.kind == "sky cells":
-        deviations = np.column_stack(
-            [((bins == b) & known).sum(axis=1) - known.sum(axis=1) / n_bins for b in range(n_bins)]
-        )
-        _, inflation = covariance(deviations, blocks)
+        expected = known.sum(axis=1) / n_bins
+        deviations = np.column_stack([(bins == b).sum(axis=1) - expected for b in range(n_bins)])
+        inflation = covariance(deviations, blocks)[1]
     tail = (1 - CONFIDENCE) / 2 / n_bins
     cases = max(1, round(n / inflation))
     low, high = (float(end) / cases * n_bins for end in stats.binom.ppf([tail, 1 - tail], cases, 1 / n_bins))
-    return Histogram(density=rounded(density), low=low, high=high, n=n), inflation
+    return Histogram(density=rounded(density), low=low, high=high, n=n)
 
 
-def _uniform_p(places: FloatArray, inflation: float) -> float | None:
-    """Chance that uniform places would lie further from uniform (Kolmogorov-Smirnov)."""
-    n = len(places)
-    if not n:
+def _uniform_p(places: FloatArray, blocks: Blocks, n_tests: int) -> float | None:
+    """Chance that uniform places would lie further from uniform, by Kolmogorov and Smirnov.
+
+    Args:
+        places: Shape (galaxy, answer), independent in each column; NaN is left out.
+        blocks: Sky cells lessen the number of places to that of as many independent ones.
+        n_tests: 1 where all places are independent; or the number of columns, which are then tested one by one: the
+            smallest p, times their number, is right however they hang together.
+    """
+    each = [places[np.isfinite(places)]] if n_tests == 1 else list(places.T)
+    if not each[0].size:
         return None
+    inflation = 1.0
+    if blocks.kind == "sky cells":
+        within = [
+            np.nan_to_num((places <= level) - level * np.isfinite(places)).sum(axis=1) for level in LEVELS.tolist()
+        ]
+        inflation = covariance(np.column_stack(within), blocks)[1]
+    return min(1.0, n_tests * min(_kolmogorov_smirnov(column, inflation) for column in each))
+
+
+def _kolmogorov_smirnov(places: FloatArray, inflation: float) -> float:
+    n = len(places)
     ordered = np.sort(places)
     steps = np.arange(1, n + 1) / n
     distance = float(max((steps - ordered).max(), (ordered - steps).max() + 1 / n))
     return float(stats.kstwo.sf(distance, max(1, round(n / inflation))))
-
-
-def _least_p(places: FloatArray, inflation: float) -> float | None:
-    """The smallest p of several answers, times their number: right however the answers hang together."""
-    each = [_uniform_p(column, inflation) for column in places.T]
-    found = [p for p in each if p is not None]
-    return min(1.0, len(found) * min(found)) if found else None
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -283,7 +320,7 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
         labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
         own = Blocks(labels, int(labels.max()) + 1, blocks.kind)
         error2 = float(covariance((difference - offset)[:, None], own)[0][0, 0])
-        factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(own.n_blocks - 1, 1)))
+        factor = t_quantile(max(own.n_blocks - 1, 1))
         mean = float(voted[rows].mean())
         low, high = wilson(np.array([mean]), np.array([math.sqrt(error2)]), factor, own.n_blocks)
         groups.append(
@@ -299,7 +336,7 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
         plain += weight * offset**2
         corrected += weight * (offset**2 - error2)
         variance += weight**2 * (4 * max(offset**2 - error2, 0.0) * error2 + 2 * error2**2)
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(variance)
+    half = t_quantile(max(blocks.n_blocks - 1, 1)) * math.sqrt(variance)
     is_known = blocks.n_blocks >= LEAST_BLOCKS
     return Reliability(
         groups=groups,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple, TypedDict, cast
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
+from scipy.special import ndtr
 
-from gzoo.scoring.bands import CONFIDENCE, LEAST_BLOCKS, block_sums, covariance
+from gzoo.scoring.bands import LEAST_BLOCKS, block_sums, covariance, t_quantile
 from gzoo.scoring.intervals import Blocks, Value
 from gzoo.scoring.likelihood import beta_binomial_nll, mixed, question_nll
 from gzoo.scoring.places import Belief
@@ -75,10 +76,10 @@ def dispersion(counts: IntArray, people: IntArray, belief: Belief, blocks: Block
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
     if belief.states_doubt:
         result["factor"] = scale
-        result["p_value"] = float(2 * stats.norm.sf(math.sqrt(gain)))
+        result["p_value"] = float(2 * ndtr(-math.sqrt(gain)))
     else:  # no doubt is the end of the scale: only less can be found
         result["concentration"] = scale
-        result["p_value"] = float(stats.norm.sf(math.sqrt(gain))) if gain > 0 else 1.0
+        result["p_value"] = float(ndtr(-math.sqrt(gain))) if gain > 0 else 1.0
     return result
 
 
@@ -174,7 +175,7 @@ def _profile(fit: _Fit, cost: Cost, limits: tuple[float, float], blocks: Blocks)
     """Ends of the 95 % interval of the log scale; None where it has no end within the limits."""
     if blocks.n_blocks < LEAST_BLOCKS:
         return None, None
-    factor = float(stats.t.ppf(0.5 + CONFIDENCE / 2, blocks.n_blocks - 1))
+    factor = t_quantile(blocks.n_blocks - 1)
     is_inside = limits[0] < fit.best < limits[1] and fit.curvature > 0
     inflation = 1.0
     if is_inside:
@@ -215,5 +216,5 @@ def _spread(counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks) 
         return Value(value=ratio, low=None, high=None)
     sums = block_sums((found - ratio * wanted)[:, None], blocks)
     error = math.sqrt(float((sums**2).sum()) * blocks.n_blocks / (blocks.n_blocks - 1)) / float(wanted.sum())
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, blocks.n_blocks - 1)) * error
+    half = t_quantile(blocks.n_blocks - 1) * error
     return Value(value=ratio, low=max(0.0, ratio - half), high=ratio + half)

@@ -208,3 +208,21 @@ def _log_probability(
     rest = people - said
     coefficient = log_factorial(people) - log_factorial(said) - log_factorial(rest)
     return coefficient + said * np.log(first) + rest * np.log(second)
+
+
+def draw_counts(people: IntArray, belief: Belief, rng: np.random.Generator) -> IntArray:
+    """Votes as they would come if the prediction held, shape (galaxy, answer).
+
+    Args:
+        people: Asked, shape (galaxy,).
+        belief: What is predicted. Of a mixture each galaxy gets a member of its own.
+        rng: For the draws.
+    """
+    n = len(people)
+    values = belief.values[rng.integers(0, len(belief.values), n), np.arange(n)]
+    if belief.question.multiple:
+        return rng.binomial(people[:, None], values / (1 + values) if belief.is_concentration else values)
+    if belief.is_concentration:  # in logs, for gamma variates of small concentrations are 0 in floating point
+        logs = np.log(rng.standard_gamma(values + 1)) + np.log1p(-rng.random(values.shape)) / values
+        values = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return rng.multinomial(people, values / values.sum(axis=1, keepdims=True))
