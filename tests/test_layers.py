@@ -206,6 +206,7 @@ VERBS = (
     "mapping",
     "predict",
     "publish",
+    "recalibrate",
     "score",
     "simulate",
     "train",

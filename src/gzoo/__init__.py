@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gzoo.mappings import mapping
     from gzoo.publishing import publish
     from gzoo.scoring.metrics import score
+    from gzoo.scoring.recalibration import recalibrate
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
@@ -52,6 +53,7 @@ __all__ = [
     "predict",
     "publish",
     "read_votes",
+    "recalibrate",
     "score",
     "simulate",
     "summary",
@@ -81,6 +83,7 @@ _HOME = {
     "predict": "learn.prediction",
     "publish": "publishing",
     "read_votes": "votes",
+    "recalibrate": "scoring.recalibration",
     "score": "scoring.metrics",
     "simulate": "simulator",
     "summary": "summaries",
