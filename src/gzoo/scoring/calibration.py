@@ -409,7 +409,7 @@ def _sentence(one: QuestionCalibration) -> str:
     if one["central"] is None:
         return "No votes."
     nine = one["central"]["levels"].index(0.9)
-    held = f"90 % intervals hold {100 * one['central']['covered'][nine]:.1f} % of the counts"
+    held = f"90% intervals hold {100 * one['central']['covered'][nine]:.1f}% of the counts"
     if not found["n_galaxies"]:
         shares = "expected shares are off" if verdict == "off" else "nothing speaks against the expected shares"
         return f"Every galaxy has one vote on it, so concentration cannot be judged; {shares}."
@@ -422,7 +422,7 @@ def _sentence(one: QuestionCalibration) -> str:
         }.get(verdict, "Nothing speaks against it: shares are stated without doubt, and the votes ask for none")
         return f"{said}; {held}."
     factor = found["factor"]
-    numbers = f"concentration x {_times(factor)}, {_between(factor)}"
+    numbers = f"concentration \N{MULTIPLICATION SIGN} {_times(factor)}, {_between(factor)}"
     low, high = factor["low"], factor["high"]
     if verdict == "nothing against it" and (low is None or high is None or high > 4 * low):
         return f"Nothing speaks against it, but votes are too few to judge concentration ({numbers})."
@@ -441,8 +441,8 @@ def _times(value: Value) -> str:
 def _between(value: Value) -> str:
     low, high = value["low"], value["high"]
     if low is None:
-        return "no interval" if high is None else f"95 %: at most {_figure(high)}"
-    return f"95 %: at least {_figure(low)}" if high is None else f"95 %: {_figure(low)} to {_figure(high)}"
+        return "no interval" if high is None else f"95%: at most {_figure(high)}"
+    return f"95%: at least {_figure(low)}" if high is None else f"95%: {_figure(low)} to {_figure(high)}"
 
 
 def _figure(number: float) -> str:
