@@ -105,7 +105,7 @@ def test_members_of_a_mixture_are_recalibrated_alike() -> None:
 def test_few_votes_change_little_and_never_break(seed: int, n: int, most: int) -> None:
     counts, people, stated = galaxies(FOUR, n, seed, most=most)
     found = fit_question(counts, people, stated, FOUR, "concentrations")
-    assert 0.1 < found.factor < 10  # 30 galaxies with 3 votes say little
+    assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes say little
     assert 0.4 < found.temperature < 2.5
     assert np.isfinite(recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")).all()
 

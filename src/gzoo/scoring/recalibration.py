@@ -27,8 +27,8 @@ from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
 
 MOST_GALAXIES = 50_000  # of a question: both numbers are then known to about 1 %
-SPREAD_OF_FACTOR, SPREAD_OF_TEMPERATURE = 1.0, 0.25  # of the logs, before any votes are seen
-LARGEST_FACTOR, LARGEST_TEMPERATURE = 100.0, 4.0  # either way
+SPREAD_OF_FACTOR, SPREAD_OF_TEMPERATURE = 1.5, 0.25  # of the logs, before any votes are seen
+LARGEST_FACTOR, LARGEST_TEMPERATURE = 1000.0, 4.0  # either way
 USUAL_CONCENTRATION, SPREAD_OF_CONCENTRATION = 20.0, 2.0  # of shares that state none: before votes; of its log
 NO_DOUBT = 1e6  # a concentration that no votes can tell from certainty
 STEP = 1e-3  # of the logs, for derivatives
