@@ -208,6 +208,7 @@ VERBS = (
     "mapping",
     "predict",
     "publish",
+    "recalibrate",
     "score",
     "simulate",
     "train",

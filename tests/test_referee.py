@@ -9,8 +9,8 @@ import pytest
 from gzoo.campaign import tree as tree_of
 from gzoo.dataset import open_dataset
 from gzoo.errors import TableError
-from gzoo.learn.prediction import prediction_table, write_predictions
 from gzoo.scoring import expected_fractions, score
+from gzoo.scoring.prediction_files import prediction_table, write_predictions
 from gzoo.scoring.referee import true_rmse
 from gzoo.simulator import Simulated
 

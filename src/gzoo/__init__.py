@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gzoo.publishing import publish
     from gzoo.scoring.comparison import compare
     from gzoo.scoring.metrics import score
+    from gzoo.scoring.recalibration import recalibrate
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
@@ -54,6 +55,7 @@ __all__ = [
     "predict",
     "publish",
     "read_votes",
+    "recalibrate",
     "score",
     "simulate",
     "summary",
@@ -84,6 +86,7 @@ _HOME = {
     "predict": "learn.prediction",
     "publish": "publishing",
     "read_votes": "votes",
+    "recalibrate": "scoring.recalibration",
     "score": "scoring.metrics",
     "simulate": "simulator",
     "summary": "summaries",

@@ -643,6 +643,9 @@ def predict(
     out: Out,
     split: Annotated[str, typer.Option("--split", help="Which split of the dataset.")] = "test",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures at once.")] = 64,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate/--raw", help="As sure as the validation split allows, or as it comes.")
+    ] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict what volunteers would say of each galaxy."""
@@ -650,11 +653,57 @@ def predict(
     from gzoo.learn.prediction import predict as go
 
     with _progress() as say:
-        made = go(run, folder, split=split, out=out, batch_size=batch_size, overwrite=overwrite, progress=say)
+        made = go(
+            run,
+            folder,
+            split=split,
+            out=out,
+            batch_size=batch_size,
+            recalibrate=recalibrate,
+            overwrite=overwrite,
+            progress=say,
+        )
     _say(f"Made {made.path}: predictions for {made.n_galaxies:,} galaxies.")
     if made.n_trained_on:
         _say(f"{made.n_trained_on:,} of them were seen in training; `gzoo score` refuses them.")
     _say(f"Next: gzoo score {made.path} {folder}")
+
+
+@app.command()
+def recalibrate(
+    predictions: Annotated[Path, typer.Argument(help="Predictions, by gzoo or anyone else.", show_default=False)],
+    folder: Folder,
+    validation: Annotated[
+        Path, typer.Option("--validation", help="Predictions of the same model for held-out galaxies.")
+    ],
+    out: Out,
+    columns: Columns = None,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make predictions as sure as they should be, by the votes on held-out galaxies.
+
+    For predictions from elsewhere, and for runs from before `gzoo train` did it by itself.
+    """
+    from gzoo.scoring.recalibration import recalibrate as run
+
+    made = run(predictions, folder, validation=validation, out=out, columns=columns, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(made.recalibration.to_json(), indent=2, allow_nan=False))
+    else:
+        scale = "factor" if made.recalibration.kind == "concentrations" else "concentration"
+        rows: list[tuple[str, ...]] = [("question", "fitted on", scale, "temperature", "gain")]
+        for name, one in made.recalibration.questions.items():
+            numbers = (f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", f"{one.gain:.4f}")
+            rows.append((name, *numbers))
+        _print_columns(rows)
+        _say(
+            "Factor: on the total concentration, below 1 where the model was too sure."
+            if scale == "factor"
+            else "Concentration: given to shares, which stated none."
+        )
+        _say("Gain: in log score, nats per galaxy, on the galaxies that it was fitted on.")
+    _say(f"Made {made.path}: {made.n_galaxies:,} galaxies, by the votes of {made.n_fitted:,} held-out ones.")
 
 
 @app.command()

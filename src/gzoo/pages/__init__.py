@@ -30,6 +30,23 @@ def render(template: str, *, title: str, **values: object) -> bytes:
         title: Of the page, and its heading.
         values: What the template shows. Texts are escaped, unless they are `Markup`.
     """
+    palette = Markup(palette_css())  # made from constants
+    page = _environment().get_template(f"{template}.html.jinja").render(title=title, palette=palette, **values)
+    # a name that is no valid text (a lone surrogate from a file name) becomes a reference, not an error
+    return page.encode("utf-8", "xmlcharrefreplace")
+
+
+def fragment(template: str, **values: object) -> Markup:
+    """Part of a page, for a template that shows it as it is.
+
+    Args:
+        template: Name of a template in this folder that stands for itself: "calibration".
+        values: What it shows, escaped as those of a page.
+    """
+    return Markup(_environment().get_template(f"{template}.html.jinja").render(**values))
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -38,10 +55,7 @@ def render(template: str, *, title: str, **values: object) -> bytes:
         loader=jinja2.FunctionLoader(_source),
     )
     environment.filters["csp_hash"] = _csp_hash
-    palette = Markup(palette_css())  # made from constants
-    page = environment.get_template(f"{template}.html.jinja").render(title=title, palette=palette, **values)
-    # a name that is no valid text (a lone surrogate from a file name) becomes a reference, not an error
-    return page.encode("utf-8", "xmlcharrefreplace")
+    return environment
 
 
 def _source(name: str) -> str:
