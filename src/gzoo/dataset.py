@@ -192,6 +192,21 @@ class Dataset:
                 people[:, i] = table[question.total_column].to_numpy()
         return table.select(KEY), Votes(tree, counts, people)
 
+    def column(self, split: str, name: str) -> pl.DataFrame | None:
+        """Keys and one column (as `value`) of a split, in the order of `galaxies`; None if it has no such column.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard cannot be read.
+        """
+        self.require(split)
+        paths = store.shards(self.folder, split)
+        names = _columns(paths[0])
+        if name not in names or name == "image":
+            return None
+        keys = self.places(split).select(KEY)
+        return keys.with_columns(value=_read(paths, [name]).to_series())
+
     def places(self, split: str) -> pl.DataFrame:
         """Keys and positions of a split, votes and pictures untouched.
 
