@@ -2,14 +2,14 @@
 
 A simulated campaign of Galaxy Zoo 2 whose true fractions are known. Volunteers of the simulator (careless ones and
 robots too, each in proportion to its clicks) look at a galaxy and walk down the tree; the j-th volunteer of a galaxy
-is the same whoever asks for one. Three ways to spend the same number of classifications on the same galaxies:
+is the same whoever asks for one. Ways to spend the same number of classifications on the same galaxies:
 
 - equal: as campaigns do, every galaxy gets one, then every galaxy gets a second one, ...
 - random: each classification is of a galaxy drawn at random;
-- next: in each round the hundredth part of the galaxies of which one more classification would tell most gets one,
-  and the ranking is made anew.
+- next: in each round the hundredth part of the galaxies, those first in the ranking, gets one, and the ranking is
+  made anew; ranked by information (as `gzoo next` does by default) and by error (`--by error`).
 
-All three end in the same posterior, of the same prediction and the votes. The error is the root mean square of its
+All end in the same posterior, of the same prediction and the votes. The error is the root mean square of its
 expected fractions minus the true ones, over all galaxies and answers, each weighted by the true probability of being
 asked. The figure is the classifications that `next` needs to reach the error that the other way has after 5, 10, 20
 or 30 classifications a galaxy, as a share of those.
@@ -37,7 +37,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2, vq
 
 from gzoo.campaign import campaign
-from gzoo.scoring.choosing import expected_information
+from gzoo.scoring.choosing import BY, gain
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.posterior import posterior
 from gzoo.simulator.camera import visible
@@ -100,7 +100,9 @@ def simulated(n: int, n_classifications: int, seed: int) -> Sky:
     given = np.zeros((n, n_classifications, len(TREE.columns)), bool)
     for question in TREE.ordered:
         i, own = TREE.questions.index(question), TREE.slice(question.name)
-        asked = given[:, :, list(TREE.parents_of_question[i])].any(axis=2) if question.parents else np.ones_like(kind, bool)
+        asked = (
+            given[:, :, list(TREE.parents_of_question[i])].any(axis=2) if question.parents else np.ones_like(kind, bool)
+        )
         galaxy, place = np.nonzero(asked)
         chance = np.cumsum(chances[galaxy, kind[galaxy, place], own], axis=1)
         choice = (chance[:, :-1] <= rng.random((len(galaxy), 1))).sum(axis=1)
@@ -110,7 +112,10 @@ def simulated(n: int, n_classifications: int, seed: int) -> Sky:
             [galaxy.magnitude for galaxy in galaxies],
             [np.log(galaxy.half_light_radius_arcsec) for galaxy in galaxies],
             [galaxy.axis_ratio for galaxy in galaxies],
-            [galaxy.bulge_fraction * galaxy.bulge_colour + galaxy.disk_fraction * galaxy.disk_colour for galaxy in galaxies],
+            [
+                galaxy.bulge_fraction * galaxy.bulge_colour + galaxy.disk_fraction * galaxy.disk_colour
+                for galaxy in galaxies
+            ],
         ]
     )
     looks = (looks - looks.mean(axis=0)) / looks.std(axis=0)
@@ -125,7 +130,9 @@ def predicted(train: Sky, sky: Sky, seed: int) -> dict[str, FloatArray]:
 
     def by_groups(here: FloatArray, there: FloatArray, n_groups: int) -> FloatArray:
         centres, group = kmeans2(here, n_groups, minit="++", rng=rng)
-        of_group = np.stack([fit_baseline(votes.take(group == i)) if (group == i).any() else none[0] for i in range(n_groups)])
+        of_group = np.stack(
+            [fit_baseline(votes.take(group == i)) if (group == i).any() else none[0] for i in range(n_groups)]
+        )
         return of_group[vq(there, centres)[0]]
 
     # the truth as seen by one who errs by 0.7 in each log-odds, answers of unlikely questions weighing less
@@ -148,16 +155,20 @@ def compared(sky: Sky, concentrations: FloatArray, seed: int) -> dict[str, objec
     )
     equal_error = [error(sky, concentrations, k) for k in equal]
     random_error = [error(sky, concentrations, k) for k in random]
-    spent, next_error, most = chosen(sky, concentrations, max(BUDGETS))
-    found: dict[str, object] = {"error before any": round(equal_error[0], 5), "most classifications of a galaxy": most}
+    found: dict[str, object] = {"error before any": round(equal_error[0], 5)}
     for budget in BUDGETS:
-        found[f"{budget} a galaxy"] = {
-            "error, equal": round(equal_error[budget], 5),
-            "error, random": round(random_error[budget], 5),
-            "error, next": round(float(np.interp(budget, spent, next_error)), 5),
-            "next needs, of equal": share(spent, next_error, equal_error[budget], budget),
-            "next needs, of random": share(spent, next_error, random_error[budget], budget),
-        }
+        errors = {"equal": round(equal_error[budget], 5), "random": round(random_error[budget], 5)}
+        found[f"error, {budget} a galaxy"] = errors
+    for by in BY:
+        spent, next_error, most = chosen(sky, concentrations, max(BUDGETS), by)
+        found[f"next by {by}"] = {
+            f"{budget} a galaxy": {
+                "error": round(float(np.interp(budget, spent, next_error)), 5),
+                "needs, of equal": share(spent, next_error, equal_error[budget], budget),
+                "needs, of random": share(spent, next_error, random_error[budget], budget),
+            }
+            for budget in BUDGETS
+        } | {"most classifications of a galaxy": most}
     return found
 
 
@@ -167,16 +178,16 @@ def share(spent: FloatArray, errors: FloatArray, wanted: float, budget: int) -> 
     return round(float(spent[there[0]]) / budget, 3) if len(there) else None
 
 
-def chosen(sky: Sky, concentrations: FloatArray, budget: int) -> tuple[FloatArray, FloatArray, int]:
+def chosen(sky: Sky, concentrations: FloatArray, budget: int, by: str) -> tuple[FloatArray, FloatArray, int]:
     n = len(sky.truth)
     at_once = max(1, round(ROUND * n))
     given = np.zeros(n, np.int64)
     counts = np.zeros(sky.truth.shape, np.int64)
     spent, errors = [0.0], [error(sky, concentrations, given)]
     while given.sum() < budget * n:
-        told = expected_information(posterior(Votes(TREE, counts), concentrations[None])).sum(axis=1)
-        told[given == MOST] = -1.0
-        best = np.argpartition(-told, at_once - 1)[:at_once]
+        brought = gain(posterior(Votes(TREE, counts), concentrations[None]), by).sum(axis=1)
+        brought[given == MOST] = -1.0
+        best = np.argpartition(-brought, at_once - 1)[:at_once]
         counts[best] += sky.given[best, given[best]]
         given[best] += 1
         spent.append(given.sum() / n)

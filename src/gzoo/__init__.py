@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
     from gzoo.publishing import publish
+    from gzoo.scoring.choosing import next  # noqa: A004  the verb
     from gzoo.scoring.metrics import score
+    from gzoo.scoring.posterior import combine
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
     from gzoo.trees import Question, Tree
@@ -43,11 +45,13 @@ __all__ = [
     "campaigns",
     "check",
     "cite",
+    "combine",
     "count",
     "demo",
     "leaks",
     "load",
     "mapping",
+    "next",
     "open_dataset",
     "predict",
     "publish",
@@ -72,11 +76,13 @@ _HOME = {
     "campaigns": "campaign",
     "check": "checking",
     "cite": "citing",
+    "combine": "scoring.posterior",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",
     "load": "dataset",
     "mapping": "mappings",
+    "next": "scoring.choosing",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
     "publish": "publishing",

@@ -117,7 +117,7 @@ class Posterior:
                 return both(other, one)
             if (one, other) not in known:
                 if first == second:
-                    known[one, other] = square(first) * self._share_product(one, other)
+                    known[one, other] = square(first) * self.product(one, other)
                 else:
                     parents = tree.parents_of_question[second]
                     there = self.reach[:, first] * self.fractions[:, one]
@@ -131,8 +131,8 @@ class Posterior:
                 squares[:, i] = square(i)
         return squares
 
-    def _share_product(self, one: int, other: int) -> FloatArray:
-        """Expected product of the shares of two answers to one question."""
+    def product(self, one: int, other: int) -> FloatArray:
+        """Expected product of the shares of two answers to one question, or of one with itself; shape (galaxy,)."""
         if one != other and self.tree.questions[self.tree.question_of_answer[one]].multiple:
             return self.fractions[:, one] * self.fractions[:, other]
         alpha, total = self.alpha[:, :, one], self.alpha[:, :, one] + self.beta[:, :, one]
@@ -571,7 +571,9 @@ def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwr
     """
     if out.suffix not in endings:
         raise InputError(
-            f"{out} is no table that gzoo writes.", f"A name that ends in {', '.join(endings)}.", "Choose another --out."
+            f"{out} is no table that gzoo writes.",
+            f"A name that ends in {', '.join(endings)}.",
+            "Choose another --out.",
         )
     if out.suffix == ".fits":
         try:
