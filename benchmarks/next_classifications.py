@@ -183,20 +183,31 @@ def chosen(sky: Sky, concentrations: FloatArray, budget: int, by: str) -> tuple[
     at_once = max(1, round(ROUND * n))
     given = np.zeros(n, np.int64)
     counts = np.zeros(sky.truth.shape, np.int64)
-    spent, errors = [0.0], [error(sky, concentrations, given)]
+    everyone = np.arange(n)
+    squares, brought = state(sky, concentrations, counts, everyone, by)
+    weight = sky.reach[:, list(TREE.question_of_answer)].sum()
+    spent, errors = [0.0], [float(np.sqrt(squares.sum() / weight))]
     while given.sum() < budget * n:
-        brought = gain(posterior(Votes(TREE, counts), concentrations[None]), by).sum(axis=1)
-        brought[given == MOST] = -1.0
-        best = np.argpartition(-brought, at_once - 1)[:at_once]
+        best = np.argpartition(np.where(given == MOST, 1.0, -brought), at_once - 1)[:at_once]
         counts[best] += sky.given[best, given[best]]
         given[best] += 1
+        squares[best], brought[best] = state(sky, concentrations, counts, best, by)  # nothing else has changed
         spent.append(given.sum() / n)
-        errors.append(error(sky, concentrations, given, counts))
+        errors.append(float(np.sqrt(squares.sum() / weight)))
     return np.array(spent), np.array(errors), int(given.max())
 
 
-def error(sky: Sky, concentrations: FloatArray, n: IntArray, counts: IntArray | None = None) -> float:
-    found = posterior(Votes(TREE, sky.counts(n) if counts is None else counts), concentrations[None]).fractions
+def state(
+    sky: Sky, concentrations: FloatArray, counts: IntArray, rows: IntArray, by: str
+) -> tuple[FloatArray, FloatArray]:
+    """Weighted squared error of some galaxies, and what one more classification would bring."""
+    found = posterior(Votes(TREE, counts[rows]), concentrations[None, rows])
+    weight = sky.reach[rows][:, list(TREE.question_of_answer)]
+    return (weight * (found.fractions - sky.truth[rows]) ** 2).sum(axis=1), gain(found, by).sum(axis=1)
+
+
+def error(sky: Sky, concentrations: FloatArray, n: IntArray) -> float:
+    found = posterior(Votes(TREE, sky.counts(n)), concentrations[None]).fractions
     weight = sky.reach[:, list(TREE.question_of_answer)]
     return float(np.sqrt((weight * (found - sky.truth) ** 2).sum() / weight.sum()))
 

@@ -49,7 +49,8 @@ def main() -> None:
             **{f"several at once, worth {s}": odds(options.n, s, seed) for s in (1, 5, 30)},
             "mixture, two answers": dirichlet(options.n, 2, 3, seed),
             "mixture, 4 answers": dirichlet(options.n, 4, 3, seed),
-            "probability of being asked": reach(options.n, seed),
+            "probability of being asked": reach(options.n, 1, seed),
+            "the same, mixture": reach(options.n, 3, seed),
         }
         result[f"seed {seed}"] = found
         for kind, one in found.items():
@@ -92,15 +93,15 @@ def odds(n: int, worth: float, seed: int) -> dict[str, float]:
     return {**held(*found.interval(LEVEL), truth, rng), "worth found, mean": round(float(fitted.mean()), 3)}
 
 
-def reach(n: int, seed: int) -> dict[str, float]:
+def reach(n: int, n_members: int, seed: int) -> dict[str, float]:
     """Of one question of GZ2 a galaxy, not the first, drawn among those of which anything is open."""
-    rng = np.random.default_rng([200, seed])
+    rng = np.random.default_rng([200, n_members, seed])
     tree = campaign("gz2").carried
-    predicted = np.exp(rng.uniform(np.log(0.1), np.log(100), (1, n, len(tree.columns))))
+    predicted = np.exp(rng.uniform(np.log(0.1), np.log(100), (n_members, n, len(tree.columns))))
     truth = np.empty(predicted.shape[1:])
     for question in tree.questions:
-        own = tree.slice(question.name)
-        truth[:, own] = drawn(predicted[0][:, own], rng)
+        own, member = tree.slice(question.name), rng.integers(n_members, size=n)
+        truth[:, own] = drawn(predicted[member, np.arange(n), own], rng)
     counts = walked(tree, truth, people(n, rng), rng)
     found: Posterior = posterior(Votes(tree, counts), predicted)
     low, high = found.reach_interval(LEVEL)

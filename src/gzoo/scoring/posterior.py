@@ -79,9 +79,10 @@ class Posterior:
     def reach_interval(self, level: float) -> tuple[FloatArray, FloatArray]:
         """About `level` of the probability of being asked, two of shape (galaxy, question).
 
-        Mean and variance are exact; between them the distribution is taken for a Beta.
+        Mean and variance are exact; of all distributions that have them a Beta is taken. That is rough where the
+        members of a mixture contradict each other and no votes decide.
         """
-        mean, variance = self.reach, self._reach_squares - self.reach**2
+        mean, variance = self.reach, self.reach_variance
         # below rounding there is nothing to know: everybody is asked, or nobody
         is_open = (variance > 1e-14) & (variance < mean * (1 - mean))
         m, v = mean[is_open], variance[is_open]
@@ -93,8 +94,8 @@ class Posterior:
         return low, high
 
     @cached_property
-    def _reach_squares(self) -> FloatArray:
-        """Expected square of the probability of being asked, shape (galaxy, question).
+    def reach_variance(self) -> FloatArray:
+        """Variance of the probability of being asked, shape (galaxy, question); exact, NaN as in `reach`.
 
         The probability is a sum over parent answers, so its square is one over pairs of them; of two answers, that of
         the later question is independent of all that came before it.
@@ -129,7 +130,7 @@ class Posterior:
         for i, question in enumerate(tree.questions):
             if question.name not in tree.unreachable:
                 squares[:, i] = square(i)
-        return squares
+        return np.maximum(squares - self.reach**2, 0.0)
 
     def product(self, one: int, other: int) -> FloatArray:
         """Expected product of the shares of two answers to one question, or of one with itself; shape (galaxy,)."""
