@@ -244,7 +244,7 @@ def test_intervals_are_as_wide_as_their_level(dataset: Path, tmp_path: Path) -> 
 def test_galaxies_that_a_model_has_seen_are_refused(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
-    with pytest.raises(TableError, match="trained on their votes, which would count twice"):
+    with pytest.raises(TableError, match=r"seen\.parquet: the model was trained on .* whose votes would count twice"):
         gzoo.combine([seen], dataset, out=out)
     told = predictions(tmp_path, dataset, "told.parquet", is_trained_on=True)
     with pytest.raises(TableError, match="would count twice"):

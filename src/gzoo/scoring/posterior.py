@@ -321,7 +321,7 @@ def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Uns
         questions = read.questions
         matched = match(dataset, read.keys, path)
         is_seen = read.is_trained_on if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
-        refused.append(matched.keys.filter(pl.Series(is_seen)).select(KEY))
+        refused.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
         united.append(_unseen(read, matched.votes.on(_predicted(dataset.tree, questions)), matched.keys, ~is_seen))
     _refuse_seen(united, pl.concat(refused))
     _refuse_twice(united)
@@ -347,19 +347,17 @@ def _unseen(read: Predictions, votes: Votes, keys: pl.DataFrame, wanted: BoolArr
 
 
 def _refuse_seen(united: Sequence[Unseen], refused: pl.DataFrame) -> None:
-    left = refused.unique(maintain_order=True).join(
-        pl.concat([one.keys.select(KEY) for one in united]), on=KEY, how="anti", maintain_order="left"
-    )
+    known = pl.concat([one.keys.select(KEY) for one in united])
+    left = refused.join(known, on=KEY, how="anti", maintain_order="left")
     if not left.height:
         return
-    names = ", ".join(left["id_str"].head(5))
-    files = ", ".join(str(one.source) for one in united)
+    galaxies = left["id_str"].unique(maintain_order=True)
     raise TableError(
-        f"{files}: {left.height:,} galaxies ({names}{', ...' if left.height > 5 else ''}) are predicted by models that "
-        "were trained on their votes, which would count twice.",
-        "Galaxies that the model has not seen: column is_trained_on false or, without that column, outside of the "
-        "train split.",
-        "Predict other splits or, for these galaxies, give more files: predictions by models trained without them.",
+        f"{', '.join(left['file'].unique(maintain_order=True))}: the model was trained on {len(galaxies):,} galaxies "
+        f"({', '.join(galaxies.head(5))}{', ...' if len(galaxies) > 5 else ''}), whose votes would count twice.",
+        "Galaxies that a model has not seen: is_trained_on is false or, where a file has no such column, they are "
+        "outside of the train split.",
+        "Predict another split or, for these galaxies, give more files, by models that were trained without them.",
     )
 
 
