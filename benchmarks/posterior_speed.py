@@ -38,7 +38,8 @@ if what == "combine":
     assert made.n_galaxies
 else:
     assert gzoo.next([predictions], folder, by=what.split()[-1], out=out).table.height
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_maxrss / 1e6, used.ru_utime + used.ru_stime)
 """
 
 
@@ -60,9 +61,13 @@ def main() -> None:
                 text=True,
                 check=True,
             )
+            memory, processor = map(float, done.stdout.split())
             found[what] = {
                 "seconds": round(time.monotonic() - began, 1),
-                "GB of memory at most": round(float(done.stdout), 2),
+                "seconds of processor": round(
+                    processor, 1
+                ),  # less or more: others may use the machine, or several cores
+                "GB of memory at most": round(memory, 2),
                 "GB written": round(out.stat().st_size / 1e9, 2),
             }
             print(what, found[what], flush=True)

@@ -156,3 +156,29 @@ def test_next_refuses_what_makes_no_sense(dataset: Path, tmp_path: Path) -> None
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train",))
     with pytest.raises(TableError, match="would count twice"):
         gzoo.next([seen], dataset)
+
+
+@pytest.mark.parametrize("name", ["gz_desi", "gz_hubble"])
+def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) -> None:
+    made = gzoo.simulate(name, n=40, images=False, export=False, out=tmp_path / "sky")
+    gzoo.build(name, votes=made.votes, no_images=True, out=tmp_path / "dataset")
+    opened = gzoo.open_dataset(tmp_path / "dataset")
+    tree = opened.tree
+    keys = pl.concat([opened.galaxies(split)[0] for split in opened.splits if split != "train"])
+    rng = np.random.default_rng(0)
+    values = {f"{column}_concentration": rng.uniform(0.5, 5, keys.height) for column in tree.columns}
+    keys.with_columns(**values).write_parquet(tmp_path / "p.parquet")
+    found = gzoo.next([tmp_path / "p.parquet"], tmp_path / "dataset")
+    truth = pl.read_parquet(made.truth).select("id_str", "asked_in")
+    both = found.table.join(truth, on="id_str")
+    assert both.height == keys.height
+    assert (both["part"] == both["asked_in"].str.replace("gz_", "")).all()
+    assert (both["question"].str.ends_with("-" + both["part"])).all()
+    assert (both["n_votes"] > 0).all()
+    assert found.left_out == tree.unreachable
+    if name == "gz_hubble":
+        assert "bar-hubble" in found.left_out
+        assert "bar-hubble" not in set(both["question"])
+        catalogue = gzoo.combine([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
+        assert "bar-hubble" in catalogue.reach_unknown
+        assert pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)["bar-hubble_reach"].is_nan().all()
