@@ -181,4 +181,6 @@ def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) ->
         assert "bar-hubble" not in set(both["question"])
         catalogue = gzoo.combine([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
         assert "bar-hubble" in catalogue.reach_unknown
-        assert pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)["bar-hubble_reach"].is_nan().all()
+        written = pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)
+        assert written["bar-hubble_reach"].is_null().all()
+        assert written["bar-hubble_yes_posterior"].is_not_null().all()

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from scipy import optimize
 
@@ -472,7 +471,7 @@ def combine(
     }
     places = pl.concat([dataset.places(split) for split in dataset.splits]).unique(KEY, keep="first")
     done = 0
-    with _writer(out, _schema(tree), made.n_galaxies, about) as write:
+    with _writer(out, _schema(tree), about) as write:
         for one in united:
             keys = one.keys.select(KEY).join(places, on=KEY, how="left", maintain_order="left")
             for rows, found in one.posteriors():
@@ -516,17 +515,21 @@ def _columns(matrix: FloatArray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _writer(
-    out: Path, schema: pa.Schema, n_rows: int, about: Mapping[str, object]
-) -> Generator[Callable[[pa.RecordBatch], None]]:
+def _writer(out: Path, schema: pa.Schema, about: Mapping[str, object]) -> Generator[Callable[[pa.RecordBatch], None]]:
     """What takes the catalogue part by part, and makes a file that is whole or not there."""
     said = json.dumps(about, sort_keys=True)
     if out.suffix == ".parquet":
         with store.write_parquet(out, schema.with_metadata({"gzoo": said})) as file:
             yield file.write_batch
     elif out.suffix == ".csv":
-        with store.whole_file(out) as file, pa_csv.CSVWriter(file, schema) as lines:
-            yield lines.write_batch
+        with store.whole_file(out) as file:
+            file.write((",".join(schema.names) + "\n").encode())
+
+            def write(batch: pa.RecordBatch) -> None:  # an empty cell is read as missing by more programs than "nan"
+                rows = cast(pl.DataFrame, pl.from_arrow(batch)).fill_nan(None)
+                rows.write_csv(file, include_header=False)
+
+            yield write
     else:
         batches: list[pa.RecordBatch] = []
         yield batches.append
