@@ -875,6 +875,73 @@ def compare(
             _say(f"Mind: {name} was trained on {one['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+UnseenPredictions = Annotated[
+    list[Path],
+    typer.Argument(help="Prediction files, each of galaxies that its model has not seen.", show_default=False),
+]
+
+
+@app.command()
+def combine(
+    predictions: UnseenPredictions,
+    folder: Folder,
+    out: Annotated[
+        Path, typer.Option("--out", help="Catalogue to write: .parquet, .csv or .fits.", show_default=False)
+    ],
+    level: Annotated[float, typer.Option("--level", help="Probability that an interval holds.")] = 0.9,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a catalogue of what predictions and votes together say of each galaxy, with intervals."""
+    from gzoo.scoring.posterior import combine as run
+
+    with _progress() as say:
+        made = run(predictions, folder, out=out, level=level, overwrite=overwrite, progress=say)
+    _say(
+        f"Made {made.path}: {made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; intervals hold "
+        f"with probability {made.level:g}."
+    )
+    if made.is_simulated:
+        _say("SIMULATED: no telescope and no person was involved.")
+    for name, worth in made.worth.items():
+        for column, n in worth.items():
+            _say(f"{name}: odds of {column} are worth {n:.3g} votes, as the votes themselves say.")
+    if made.not_predicted:
+        _say(f"Not predicted, and so left out: {', '.join(made.not_predicted)}.")
+    if made.reach_unknown:
+        _say(f"Chance of being asked not known: {', '.join(made.reach_unknown)}.")
+
+
+@app.command()
+def next(
+    predictions: UnseenPredictions,
+    folder: Folder,
+    n: Annotated[int, typer.Option("--n", help="Galaxies to print.")] = 20,
+    by: Annotated[str, typer.Option("--by", help="information, or error: what shall change fastest.")] = "information",
+    out: Annotated[Path | None, typer.Option("--out", help="Table of all to write, .parquet or .csv.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank galaxies by what one more classification is expected to tell."""
+    from gzoo.scoring.choosing import next as run
+
+    with _progress() as say:
+        found = run(predictions, folder, n=n, by=by, out=out, overwrite=overwrite, progress=say)
+    if as_json:
+        print(json.dumps(found.facts(n), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    rows: list[Sequence[str]] = [("", "dataset", "galaxy", "votes", "gain", "part", "most of it through")]
+    for i, one in enumerate(found.table.head(n).iter_rows(named=True), 1):
+        names = ("".join(c if c.isprintable() else "?" for c in one[key]) for key in ("dataset_name", "id_str"))
+        rows.append((str(i), *names, f"{one['n_votes']:,}", f"{one['gain']:.3g}", one["part"], one["question"]))
+    _print_columns(rows)
+    unit = "expected information, nats" if found.by == "information" else "expected fall of the squared error"
+    _say(f"Of {found.table.height:,} galaxies the first {min(n, found.table.height):,}. Gain: {unit}.")
+    if found.is_simulated:
+        _say("SIMULATED: no telescope and no person was involved.")
+    if found.left_out:
+        _say(f"Not counted, for their chance of being asked is not known: {', '.join(found.left_out)}.")
+    if out:
+        _say(f"Made {out}: all of them.")
 
 
 @app.command()
