@@ -38,7 +38,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER, holm, p_values
-from gzoo.scoring.intervals import blocks, ratio
+from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, ratio
 from gzoo.scoring.likelihood import question_nll
 
 Numbers = npt.NDArray[np.float64]
@@ -114,27 +114,27 @@ def equal(world: World) -> World:
 
 
 def repetitions(
-    draw: Callable[[np.random.Generator], Numbers], n_repetitions: int, seed: int
+    draw: Callable[[np.random.Generator], Numbers], n_repetitions: int, seed: int, n_bootstrap: int
 ) -> Iterator[tuple[Numbers, Numbers]]:
     """Ends of the interval, and p, of each repetition, a chunk of them at a time."""
     for start in range(0, n_repetitions, COLUMNS_AT_ONCE):
         numbers = range(start, min(start + COLUMNS_AT_ONCE, n_repetitions))
         rows = np.column_stack([draw(np.random.default_rng([seed, r] if seed else r)) for r in numbers])
         one, each = np.ones((len(rows), 1)), blocks(len(rows))
-        found = ratio(rows, one, each)
-        yield np.stack([found.low, found.high]), p_values(rows, one, found, each)
+        found = ratio(rows, one, each, n_bootstrap=n_bootstrap)
+        yield np.stack([found.low, found.high]), p_values(found, one, each)
 
 
 def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) -> float:
     held = [
         (ends[0] <= truth) & (truth <= ends[1])
-        for ends, _ in repetitions(lambda rng: world.differences(rng, n), n_repetitions, seed)
+        for ends, _ in repetitions(lambda rng: world.differences(rng, n), n_repetitions, seed, N_BOOTSTRAP)
     ]
     return float(np.concatenate(held).mean())
 
 
 def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
-    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed)
+    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 0)
     return float(np.mean(np.concatenate([p for _, p in draws]) < LEVEL))
 
 
@@ -154,7 +154,7 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
                     rows.append(pool[rng.integers(0, len(pool), n)] * weight)
                     weights.append(weight)
         numerator, denominator = np.column_stack(rows), np.column_stack(weights)
-        p = p_values(numerator, denominator, ratio(numerator, denominator, blocks(n)), blocks(n))
+        p = p_values(ratio(numerator, denominator, blocks(n), n_bootstrap=0), denominator, blocks(n))
         p[denominator.sum(axis=0) < LEAST_GALAXIES] = np.nan
         for one in p.reshape(-1, n_columns):
             any_holm += bool(np.nanmin(holm(one)) < LEVEL)

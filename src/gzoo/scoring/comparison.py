@@ -272,40 +272,22 @@ def log_scores(predictions: Predictions, votes: Votes, questions: Sequence[str])
     return out
 
 
-def p_values(numerator: FloatArray, denominator: FloatArray, found: Intervals, galaxy_blocks: Blocks) -> FloatArray:
+def p_values(found: Intervals, denominator: FloatArray, galaxy_blocks: Blocks) -> FloatArray:
     """Two-sided probability of so large a ratio if the true one is 0, shape (column,).
 
     Differences of log score are skewed and have long tails, of which few galaxies show little: with Student's t a
     false call among 60 questions would come twice as often as said. So the error is that around 0, as the null
-    hypothesis has it (a score test), and t has as many degrees of freedom as the kurtosis leaves (Satterthwaite 1946).
+    hypothesis has it (a score test), and t has as many degrees of freedom as intervals have.
 
     Args:
-        numerator: Shape (galaxy, column).
-        denominator: Same shape, or (galaxy, 1).
-        found: Their ratio, with its standard error.
-        galaxy_blocks: What is resampled.
+        found: The ratios.
+        denominator: Theirs, shape (galaxy, column) or (galaxy, 1).
+        galaxy_blocks: What was resampled.
     """
-    weight = np.broadcast_to(denominator, numerator.shape)
-    if galaxy_blocks.kind != "galaxies":
-        numerator, weight = (_summed(one, galaxy_blocks) for one in (numerator, weight))
-    n = (weight != 0).sum(axis=0).astype(np.float64)
+    n = np.count_nonzero(galaxy_blocks.sums(denominator), axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = n * np.array([_kurtosis(*one) for one in zip(numerator.T, weight.T, found.value, strict=True)])
-        freedom = np.clip(2 * n / (spread - 1), 1, np.maximum(n - 1, 1))
         t = np.abs(found.value) / found.standard_error
-        return 2 * stats.t.sf(t / np.sqrt(1 + t**2 / (n - 1)), freedom)
-
-
-def _kurtosis(numerator: FloatArray, weight: FloatArray, value: float) -> float:
-    """Of one column's departures from the ratio, by their number; 3 / n of Gaussian ones, at least 1 / n."""
-    square = (numerator - value * weight) ** 2
-    return float((square @ square) / square.sum() ** 2)
-
-
-def _summed(columns: FloatArray, galaxy_blocks: Blocks) -> FloatArray:
-    order = np.argsort(galaxy_blocks.labels, kind="stable")
-    starts = np.searchsorted(galaxy_blocks.labels[order], np.arange(galaxy_blocks.n_blocks))
-    return np.add.reduceat(columns[order], starts, axis=0)
+        return 2 * stats.t.sf(t / np.sqrt(1 + t**2 / (n - 1)), found.degrees)
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
@@ -458,7 +440,7 @@ def _differences(
     is_known = (impossible[0] + impossible[1]) == 0
     both = measures.with_groups(np.nan_to_num(first, neginf=0.0) - np.nan_to_num(second, neginf=0.0))
     found = ratio(both, weight, galaxy_blocks)
-    p = p_values(both, weight, found, galaxy_blocks)
+    p = p_values(found, weight, galaxy_blocks)
     n_galaxies = (weight > 0).sum(axis=0)
     is_same = ~both.any(axis=0) & is_known
     out: list[Difference] = []
@@ -575,7 +557,7 @@ def _sentence(one: Contrast, where: str, names: tuple[str, str]) -> str:
     if difference["low"] is None:
         return (
             f"{_capital(where)} the data cannot tell: {difference['n_galaxies']} galaxies were asked, and it takes "
-            f"{LEAST_GALAXIES} to begin."
+            f"{LEAST_GALAXIES}, or so many cells of the sky, to begin."
         )
     if difference["better"]:
         return f"{difference['better']} is better {where} by {_amount(difference)} nats per galaxy asked."
