@@ -875,6 +875,8 @@ def compare(
             _say(f"Mind: {name} was trained on {one['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
 UnseenPredictions = Annotated[
     list[Path],
     typer.Argument(help="Prediction files, each of galaxies that its model has not seen.", show_default=False),
