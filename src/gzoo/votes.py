@@ -25,7 +25,7 @@ from gzoo.trees import FloatArray, IntArray, Tree
 
 LARGEST_COUNT = 2**31 - 1
 LONGEST_IDENTIFIER = 256
-ROWS_IN_PART = 50_000  # of a table that is read part by part
+ROWS_IN_PART = 10_000  # of a table that is read part by part
 SPLIT_NAMES = ("train", "validation", "test", "border")
 SMALL_SHARE = 0.05  # of rows whose fractions give no whole votes; more, and they are no plain fractions
 WEIGHTED = re.compile("weight|debias", re.IGNORECASE)
