@@ -31,7 +31,7 @@ from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
 
-N_AUDITED = 20_000
+N_AUDITED = 10_000
 WITHOUT_VALIDATION = "train,test"
 _LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
 
