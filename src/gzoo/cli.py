@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -406,6 +407,8 @@ def build(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a dataset folder from votes or raw classifications, and pictures."""
+    # before polars is loaded: what it no longer needs goes back to the system at once, not some time later
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     from gzoo.builder import build as run
 
     with _progress() as say:
