@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from gzoo.checking import Checked
     from gzoo.clicks import Ingest
+    from gzoo.scoring.intervals import Value
+    from gzoo.scoring.metrics import Score
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -711,12 +713,22 @@ def recalibrate(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Argument(help="Parquet file, made by `gzoo predict`.", show_default=False)],
+    predictions: Annotated[
+        Path, typer.Argument(help="Concentrations or fractions: Parquet, CSV or FITS.", show_default=False)
+    ],
     folder: Folder,
     as_json: AsJson = False,
     include_trained_on: Annotated[
         bool, typer.Option("--include-trained-on", help="Score galaxies seen in training too, and count them.")
     ] = False,
+    columns: Columns = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Column to cut the galaxies by, scored apart; may be given again."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="More columns for --slice, such as redshift, by id_str.")
+    ] = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Score classes instead: summary, or a column of the dataset.")
     ] = None,
@@ -727,42 +739,80 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score predictions against votes, with intervals."""
-    from gzoo.scoring.metrics import Value
     from gzoo.scoring.metrics import score as run
 
     if label or protocol:
         _print_otherwise(predictions, folder, label, protocol, include_trained_on, as_json)
         return
-    found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
+    found = run(
+        predictions,
+        folder,
+        columns=columns,
+        slices=slices or (),
+        table=table,
+        include_trained_on=include_trained_on,
+        report=report,
+        overwrite=overwrite,
+    )
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
         return
-
-    def text(value: Value) -> str:
-        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-    rows: list[tuple[str, ...]] = [
-        ("question", "asked", "log score", "baseline", "skill", "error", "noise-corrected error")
-    ]
-    entries = [(name, one["n_asked"], one) for name, one in found["questions"].items() if one["n_asked"]]
-    for name, n, one in [*entries, ("overall", found["n_galaxies"], found["overall"])]:
-        numbers = (one["log_score"], one["baseline_log_score"], one["skill"], one["rmse"], one["rmse_corrected"])
-        known = ("-" if number["value"] is None else text(number) for number in numbers)
-        rows.append((name, f"{n:,}", *known))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    rows = [("question", "asked", "effective", "log score", "skill", "error", "noise floor", "noise-corrected error")]
+    rows += [_scored(name, one) for name, one in found["questions"].items() if one["n_asked"]]
+    rows += [_scored(name, one) for name, one in found["campaigns"].items()]
+    rows.append(_scored("overall", found["overall"]))
+    _print_columns(rows)
     silent = [name for name, one in found["questions"].items() if not one["n_asked"]]
     if silent:
         print(f"no votes: {', '.join(silent)}")
-    _say(
-        "Log scores in nats per galaxy, higher is better; skill = model - baseline that knows only the training votes; "
-        "error: root mean square of fractions. In brackets: 95 % intervals."
+    if found["questions_missing"]:
+        print(f"not predicted: {', '.join(found['questions_missing'])}")
+    balanced = found["balanced"]
+    print(
+        f"balanced over {balanced['n_questions']} questions: skill {_shown(balanced['skill'])}, "
+        f"noise-corrected error {_shown(balanced['rmse_corrected'])}"
     )
+    if len(found["slices"]) > 1:
+        print("\nSlices, largest noise-corrected error first:")
+        _print_columns([rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])])
+    if found["calibration"]:
+        print("\nCalibration:")
+        for one in found["calibration"]["questions"].values():
+            print(f"  {one['sentence']}")
+    _say(
+        "Log scores in nats per galaxy asked, higher is better; skill = model - baseline that knows only the training "
+        "votes; error: root mean square of fractions; noise floor: what the votes' own noise makes of it. In brackets: "
+        f"95 % intervals, by drawing {found['drawn']['n']:,} {found['drawn']['kind']} anew; none below 10 galaxies. "
+        "Overall, a question weighs as often as it was asked; balanced, by the square root of that."
+    )
+    impossible = found["overall"]["n_impossible"]
+    if impossible:
+        _say(
+            f"Mind: {impossible:,} galaxies have votes for an answer that was given a fraction of 0; no log score can "
+            "be told where there are such."
+        )
     if found["n_trained_on"]:
         _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
+def _scored(name: str, one: Score) -> tuple[str, ...]:
+    """A line of the table of scores."""
+    effective = "-" if one["n_effective"] is None else f"{one['n_effective']:,.0f}"
+    corrected = _shown(one["rmse_corrected"])
+    high = one["rmse_corrected"]["high"]
+    if one["is_distinguishable"] is False and high is not None:
+        corrected = f"0 to {high:.3f} (not distinguishable from 0)"
+    shown = (_shown(one["log_score"]), _shown(one["skill"]), _shown(one["rmse"]), _shown(one["noise_floor"], False))
+    return (name, f"{one['n_asked']:,}", effective, *shown, corrected)
+
+
+def _shown(value: Value, has_ends: bool = True) -> str:
+    if value["value"] is None:
+        return "-"
+    ends = f" [{value['low']:.3f}, {value['high']:.3f}]" if has_ends and value["low"] is not None else ""
+    return f"{value['value']:.3f}{ends}"
 
 
 def _print_otherwise(
