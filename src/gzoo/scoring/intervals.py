@@ -8,7 +8,7 @@ standard error is a t-statistic. Errors of vote fractions are skewed, and then n
 those of drawn t cover 95 %. So t is first freed from skewness by Hall's increasing cubic (1992, J. R. Stat. Soc. B 54,
 221), with the term that a ratio adds; the bootstrap says how far the outcome reaches, and the interval is transformed
 back. With fewer than 400 galaxies each end is that one or Student's t, whichever is farther out: so few show too little
-of a long tail.
+of a long tail. With fewer than 50 nothing is drawn: t alone, with as many degrees of freedom as data and weights leave.
 `benchmarks/score_coverage.py` measures what it covers.
 
 **What is drawn.** Galaxies; or cells of the sky where positions are known, for neighbours share the night, the depth
@@ -31,7 +31,7 @@ from gzoo.sky import cells, is_position
 from gzoo.trees import FloatArray, IntArray
 
 FEWEST_BLOCKS = 10  # of fewer nothing is said
-FEWEST_TO_DRAW = 50  # of fewer an interval rests on Student's t alone
+FEWEST_TO_DRAW = 50  # of fewer none are drawn: Student's t says how far
 FEWEST_TO_TRUST = 400  # of fewer an interval is nowhere narrower than Student's t
 MOST_UNITS = 4096
 COARSEST, FINEST = 32, 1024  # HEALPix nside of the cells of the sky: 1.8 degrees to 3.4 arcmin
@@ -121,7 +121,7 @@ class Intervals:
         n_blocks: That take part.
         degrees: Of freedom that the data have for the standard error (Satterthwaite 1946): few where a few blocks make
             most of it.
-        method: How each interval was found: "bootstrap"; "t" where that of few blocks; "" of too few.
+        method: How each interval was found: "bootstrap"; "t" of few blocks; "" of too few.
     """
 
     value: FloatArray
@@ -202,18 +202,24 @@ def ratio(
         kish, kish_of_blocks = total**2 / (weight**2).sum(axis=0), total**2 / (w**2).sum(axis=0)
         design = (rest**2).sum(axis=0) / m2  # below 1 where neighbours share errors
         n_effective = np.where((m2 > 0) & (blocks.kind == "sky cells"), kish * np.minimum(design, 1), kish)
-        half = stats.t.ppf(0.5 + level / 2, np.maximum(kish_of_blocks - 1, 1)) * error
+        by_weight = np.maximum(kish_of_blocks - 1, 1)
+        freedom = np.where(kish_of_blocks > FEWEST_TO_DRAW - 0.5, by_weight, np.minimum(by_weight, degrees))
+        reach = stats.t.ppf(0.5 + level / 2, freedom)
+        below, above = reach * error, reach * error
     enough = n >= FEWEST_BLOCKS
     error = np.where(enough, error, np.nan)
-    low, high = value - half, value + half
     is_drawn = enough & (kish_of_blocks > FEWEST_TO_DRAW - 0.5) & np.isfinite(x).all(axis=0)
-    drawn = np.flatnonzero(is_drawn & (m2 > 0))
-    for some in np.array_split(drawn, max(1, -(-len(drawn) // COLUMNS_AT_ONCE))):
-        below, above = _hall(x[:, some], w[:, some], n_bootstrap, seed, level)
-        ends = value[some] - below * plain[some], value[some] + above * plain[some]
-        is_trusted = (kish_of_blocks[some] >= FEWEST_TO_TRUST) & np.isfinite(below)
-        low[some] = np.where(is_trusted, ends[0], np.fmin(low[some], ends[0]))
-        high[some] = np.where(is_trusted, ends[1], np.fmax(high[some], ends[1]))
+    differ = np.flatnonzero(enough & np.isfinite(m2) & (m2 > 0))
+    for some in np.array_split(differ, max(1, -(-len(differ) // COLUMNS_AT_ONCE))):
+        u, v = x[:, some] / np.sqrt(m2[some]), w[:, some] / total[some]
+        is_ours = is_drawn[some]
+        if is_ours.any():
+            reach[some[is_ours]] = _reach(u[:, is_ours], v[:, is_ours], n_bootstrap, seed, level)
+        ends = [each * plain[some] for each in _unbent(reach[some], *_skewness_of(u, v))]
+        is_trusted = kish_of_blocks[some] >= FEWEST_TO_TRUST
+        for wide, own in zip((below, above), ends, strict=True):
+            wide[some] = np.where(is_trusted & np.isfinite(own), own, np.fmax(wide[some], own))
+    low, high = value - below, value + above
     low[~enough], high[~enough] = np.nan, np.nan
     method = tuple(("bootstrap" if one else "t") * bool(ok) for one, ok in zip(is_drawn, enough, strict=True))
     return Intervals(value, low, high, error, n_effective, n, degrees, method)
@@ -223,20 +229,19 @@ def ratio(
 # Hall's transformation, calibrated by draws
 
 
-def _hall(x: FloatArray, w: FloatArray, n_bootstrap: int, seed: int, level: float) -> tuple[FloatArray, FloatArray]:
-    """How far the interval reaches below and above each ratio, in standard errors.
+def _reach(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: float) -> FloatArray:
+    """How far transformed t goes to both sides of 0: its quantile over the draws; infinite where draws are all alike.
 
     Args:
-        x: Numerators less ratio times denominators, shape (unit, column); their sums are 0.
-        w: Denominators, same shape.
+        u: Numerators less ratio times denominators, shape (unit, column); their sums are 0, those of their squares 1.
+        v: Denominators, same shape; their sums are 1.
         n_bootstrap: Draws.
         seed: Of the draws.
         level: Of the interval.
     """
-    if len(x) > MOST_UNITS:
-        group = np.random.default_rng(seed).permutation(len(x)) % MOST_UNITS
-        x, w = _sums(group, MOST_UNITS, x), _sums(group, MOST_UNITS, w)
-    u, v = x / np.sqrt((x**2).sum(axis=0)), w / w.sum(axis=0)
+    if len(u) > MOST_UNITS:
+        group = np.random.default_rng(seed).permutation(len(u)) % MOST_UNITS
+        u, v = _sums(group, MOST_UNITS, u), _sums(group, MOST_UNITS, v)
     powers = np.concatenate([u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)
     scale = np.abs(powers).max(axis=0)
     scale[scale == 0] = 1
@@ -247,14 +252,17 @@ def _hall(x: FloatArray, w: FloatArray, n_bootstrap: int, seed: int, level: floa
         off = su / sv  # residuals of a draw are about the ratio of that draw
         square = np.maximum(suu - 2 * off * suv + off**2 * svv, 0)
         cube = suuu - 3 * off * suuv + 3 * off**2 * suvv - off**3 * svvv
+        t = su / np.sqrt(square)
         bend, shift = _skewness(np.sqrt(square), cube, suv - off * svv, sv)
-        far = np.abs(_bent(su / np.sqrt(square), bend, shift))
+        far = np.abs(t + bend * t**2 + bend**2 / 3 * t**3 + shift)
     far[~np.isfinite(far)] = np.inf  # a draw without any of the galaxies that differ
-    reach = np.quantile(far, level, axis=0, method="lower")
-    bend, shift = _skewness(np.ones(u.shape[1]), (u**3).sum(axis=0), (u * v).sum(axis=0), np.ones(u.shape[1]))
-    with np.errstate(invalid="ignore"):
-        below, above = _unbent(reach, bend, shift), -_unbent(-reach, bend, shift)
-    return np.where(np.isfinite(reach), below, np.nan), np.where(np.isfinite(reach), above, np.nan)
+    return np.quantile(far, level, axis=0, method="lower")
+
+
+def _skewness_of(u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Bend and shift of the ratios themselves, from residuals and weights as in `_reach`."""
+    ones = np.ones(u.shape[1])
+    return _skewness(ones, (u**3).sum(axis=0), (u * v).sum(axis=0), ones)
 
 
 def _skewness(
@@ -272,15 +280,12 @@ def _skewness(
     return skewness / 3 - product / (root * total), skewness / 6
 
 
-def _bent(t: FloatArray, bend: FloatArray, shift: FloatArray) -> FloatArray:
-    """Hall's transformation: increasing in t, and without its skewness."""
-    return t + bend * t**2 + bend**2 / 3 * t**3 + shift
-
-
-def _unbent(y: FloatArray, bend: FloatArray, shift: FloatArray) -> FloatArray:
-    """Its inverse."""
+def _unbent(reach: FloatArray, bend: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """How far t goes below and above 0 where its transform, t + bend t^2 + bend^2 t^3 / 3 + shift, goes so far."""
     some = np.where(np.abs(bend) < 1e-6, 1e-6, bend)
-    return (np.cbrt(1 + 3 * some * (y - shift)) - 1) / some
+    with np.errstate(invalid="ignore"):
+        most, least = ((np.cbrt(1 + 3 * some * (end - shift)) - 1) / some for end in (reach, -reach))
+        return np.where(np.isfinite(most), most, np.nan), np.where(np.isfinite(least), -least, np.nan)
 
 
 @lru_cache(maxsize=2)
