@@ -20,8 +20,11 @@ from PIL import Image
 import gzoo.campaign
 from gzoo.errors import OccupiedError, TableError
 from gzoo.pages.figures import ForestRow, forest_svg, tree_svg
-from gzoo.scoring.metrics import QuestionScore, Score, Scores, Value, compute
-from gzoo.scoring.report import beta_interval, reliability_points, wilson_interval, write_report
+from gzoo.scoring.calibration import calibration_of
+from gzoo.scoring.intervals import Value, blocks
+from gzoo.scoring.metrics import Scores, compute
+from gzoo.scoring.predictions import Predictions
+from gzoo.scoring.report import beta_interval, wilson_interval, write_report
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
 
@@ -107,7 +110,13 @@ def write_world(
 
 
 def scores_of(tree: Tree, counts: IntArray, concentrations: FloatArray) -> Scores:
-    return compute(Votes(tree, counts), concentrations, np.ones(concentrations.shape))
+    votes, n = Votes(tree, counts), len(counts)
+    names = tuple(question.name for question in tree.questions)
+    keys = pl.DataFrame({"dataset_name": ["gz2"] * n, "id_str": [str(i) for i in range(n)]})
+    read = Predictions(tree, keys, "concentrations", concentrations[None], names, np.zeros(n, bool), Path("p"))
+    scores = compute(votes, read, np.ones(len(tree.columns)))
+    scores["calibration"] = calibration_of(votes, read, blocks(n))
+    return scores
 
 
 def page_of(
@@ -164,13 +173,16 @@ def test_page_shows_every_part(written: Path) -> None:
     page = written.read_text("utf-8")
     elements = Elements(page)
     sections = [attributes["id"] for attributes in elements.named("section")]
-    assert sections == ["examples", "tree", "scores", "reliability", "reading"]
+    assert sections == ["examples", "tree", "scores", "calibration", "reading"]
     assert len(elements.named("img")) == len(elements.named("article")) == 8
     assert "SIMULATED DATA" in page
     assert "convnext_atto" in page
     assert "smooth or featured" in page
     n_panels = sum(1 if len(question.answers) == 2 else len(question.answers) for question in gz2().questions)
-    assert page.count("<svg") == 8 + 1 + 1 + n_panels
+    assert page.count("<svg") >= 8 + 1 + 1 + n_panels
+    assert page.count("<svg") == page.count("</svg>")
+    assert "Where is it worst?" in page
+    assert "Errors of every answer" in page
     assert len(page) < 3_000_000
 
 
@@ -262,11 +274,10 @@ def test_small_errors_and_missing_skill_are_named(tmp_path: Path) -> None:
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
     scores = scores_of(gz2(), counts, concentrations)
     bar = scores["questions"]["bar-gz2"]
-    bar["mse_corrected"] = Value(value=0.002, low=-0.001, high=0.004)
+    bar["rmse_corrected"], bar["is_distinguishable"] = Value(value=0.05, low=0.0, high=0.063), False
     bar["skill"] = Value(value=-0.2, low=-0.4, high=0.1)
     page = page_of(tmp_path, folder, predictions, scores)
-    assert "not distinguishable from 0</small>" in page
-    assert "\N{MINUS SIGN}0.0010 to 0.0040" in page
+    assert "<td>0 to 0.063<small>not distinguishable from 0</small>" in page
     assert "Not shown to beat the baseline:" in page
 
 
@@ -274,17 +285,7 @@ def test_nothing_unseen_renders(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 9, seed=5)
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
     pl.read_parquet(predictions).with_columns(is_trained_on=pl.lit(True)).write_parquet(predictions)
-    empty = Value(value=None, low=None, high=None)
-    none = Score(
-        log_score=empty,
-        baseline_log_score=empty,
-        skill=empty,
-        rmse=empty,
-        mse_corrected=empty,
-        rmse_corrected=empty,
-    )
-    questions = {question.name: QuestionScore(**none, n_asked=0) for question in gz2().questions}
-    scores = Scores(n_galaxies=0, n_trained_on=0, overall=none, questions=questions)
+    scores = scores_of(gz2(), counts[:0], concentrations[:0])
     page = page_of(tmp_path, folder, predictions, scores)
     assert "No galaxies" in page
     assert "no votes" in page
@@ -308,7 +309,7 @@ def test_strangers_and_occupied_places_are_refused(tmp_path: Path) -> None:
         page_of(tmp_path, folder, predictions, scores)
     pl.read_parquet(predictions).with_columns(pl.lit("elsewhere").alias("dataset_name")).write_parquet(predictions)
     (tmp_path / "report.html").unlink()
-    with pytest.raises(TableError, match="None of the 5 galaxies"):
+    with pytest.raises(TableError, match="holds 5 of 5 galaxies that"):
         page_of(tmp_path, folder, predictions, scores)
 
 
@@ -355,17 +356,6 @@ def test_beta_interval_of_a_power_law() -> None:
     assert low == pytest.approx(0.025 ** (1 / 3))
     assert high == pytest.approx(0.975 ** (1 / 3))
     assert beta_interval(1e-3, 1e-3, (0.025, 0.975)) == pytest.approx((0.0, 1.0))
-
-
-def test_reliability_of_a_perfect_model_covers() -> None:
-    rng = np.random.default_rng(9)
-    inside: list[bool] = []
-    for _ in range(60):
-        predicted = rng.beta(0.5, 0.5, 300)
-        asked = rng.integers(5, 50, 300)
-        for point in reliability_points(predicted, rng.binomial(asked, predicted), asked):
-            inside.append(point.low <= point.predicted <= point.high)
-    assert 0.92 <= np.mean(inside) <= 0.99
 
 
 # ----------------------------------------------------------------------------------------------------

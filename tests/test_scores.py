@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import cast
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import gzoo
-from gzoo.errors import MissingError, TableError
-from gzoo.scoring import Scores, Value, dirichlet_multinomial_nll, expected_fractions, metrics
-from gzoo.scoring.metrics import compute, read_predictions
+from gzoo.scoring import Scores, Value, dirichlet_multinomial_nll, expected_fractions
+from gzoo.scoring.metrics import compute
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
 
@@ -193,8 +190,9 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
         assert (value(scores, question.name, "rmse")["value"] is None) == (votes.totals[:, i].max() < 2)
         for kind in KINDS:
             one = value(scores, question.name, kind)
-            assert len({one["value"] is None, one["low"] is None, one["high"] is None}) == 1
-            if one["value"] is not None:
+            assert (one["low"] is None) == (one["high"] is None)
+            assert one["low"] is None or one["value"] is not None
+            if one["low"] is not None:
                 assert cast(float, one["low"]) <= cast(float, one["high"])
 
 
@@ -233,9 +231,8 @@ def test_the_corrected_error_of_wrong_predictions_is_their_distance_from_the_tru
     assert number(scores, "ring", "rmse_corrected") == pytest.approx(0.1, abs=0.01)
 
 
-def test_the_interval_of_skill_covers_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_of_skill_covers_the_truth() -> None:
     """Of 100 test sets about 95 have an interval that holds the skill of a very large one."""
-    monkeypatch.setattr(metrics, "N_BOOTSTRAP", 400)
 
     def a_test_set(n: int, seed: int) -> Scores:
         rng = np.random.default_rng(seed)
@@ -249,63 +246,3 @@ def test_the_interval_of_skill_covers_the_truth(monkeypatch: pytest.MonkeyPatch)
     covered = sum(cast(float, one["low"]) <= truth <= cast(float, one["high"]) for one in found)
     assert 87 <= covered <= 99
     assert np.mean([one["value"] for one in found]) == pytest.approx(truth, abs=0.03)
-
-
-# --- prediction files ---------------------------------------------------------------------------------------------
-
-
-def predictions(folder: Path, **changed: pl.Series | list[object]) -> Path:
-    frame = pl.DataFrame(
-        {
-            "dataset_name": ["d", "d", "e"],
-            "id_str": ["1", "2", "1"],
-            "ring_yes_concentration": [1.0, 2.0, 3.0],
-            "ring_no_concentration": [1.0, 2.0, 3.0],
-        }
-    ).with_columns(**{name: pl.Series(values, strict=False) for name, values in changed.items()})
-    frame.write_parquet(folder / "predictions.parquet")
-    return folder / "predictions.parquet"
-
-
-def test_a_sound_prediction_file_is_read_as_it_is(tmp_path: Path) -> None:
-    table = read_predictions(predictions(tmp_path), RINGS)
-    assert table["id_str"].to_list() == ["1", "2", "1"]
-    assert table["ring_no_concentration"].to_list() == [1.0, 2.0, 3.0]
-
-
-BAD_PREDICTIONS: dict[str, tuple[dict[str, list[object]], str]] = {
-    "a galaxy twice": ({"dataset_name": ["d", "d", "d"]}, "galaxy '1' more than once"),
-    "zero": ({"ring_yes_concentration": [1.0, 0.0, 1.0]}, "galaxy '2': ring_yes_concentration is 0.0"),
-    "negative": ({"ring_yes_concentration": [1.0, -1.0, 1.0]}, "is -1.0"),
-    "not a number": ({"ring_no_concentration": [1.0, float("nan"), 1.0]}, "is nan"),
-    "infinite": ({"ring_no_concentration": [float("inf"), 1.0, 1.0]}, "is inf"),
-    "missing": ({"ring_no_concentration": [1.0, 1.0, None]}, "is None"),
-    "text": ({"ring_no_concentration": ["1", "1", "1"]}, "holds String"),
-    "lists": ({"ring_no_concentration": [[1.0], [1.0], [1.0]]}, "holds List"),
-    "numbers as identifiers": ({"id_str": [1, 2, 3]}, "'id_str' holds Int64"),
-}
-
-
-@pytest.mark.parametrize(("changed", "said"), BAD_PREDICTIONS.values(), ids=BAD_PREDICTIONS)
-def test_unusable_predictions_are_refused(tmp_path: Path, changed: dict[str, list[object]], said: str) -> None:
-    with pytest.raises(TableError, match=said):
-        read_predictions(predictions(tmp_path, **changed), RINGS)
-
-
-def test_files_that_hold_no_predictions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingError):
-        read_predictions(tmp_path / "none.parquet", RINGS)
-    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(TableError, match="cannot be read"):
-        read_predictions(tmp_path / "torn.parquet", RINGS)
-    path = predictions(tmp_path)
-    with pytest.raises(TableError, match="no column 'smooth-or-featured-gz2_smooth_concentration'"):
-        read_predictions(path, gzoo.tree("gz2"))
-    pl.read_parquet(path).clear().write_parquet(path)
-    with pytest.raises(TableError, match="no rows"):
-        read_predictions(path, RINGS)
-
-
-def test_a_prediction_file_name_is_no_pattern(tmp_path: Path) -> None:
-    path = predictions(tmp_path)
-    assert read_predictions(path.rename(tmp_path / "p[1].parquet"), RINGS).height == 3

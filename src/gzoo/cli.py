@@ -748,7 +748,7 @@ def score(
         predictions,
         folder,
         columns=columns,
-        slices=slices or (),
+        slices=slices,
         table=table,
         include_trained_on=include_trained_on,
         report=report,
@@ -774,7 +774,9 @@ def score(
     )
     if len(found["slices"]) > 1:
         print("\nSlices, largest noise-corrected error first:")
-        _print_columns([rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])])
+        _print_columns(
+            [rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])]
+        )
     if found["calibration"]:
         print("\nCalibration:")
         for one in found["calibration"]["questions"].values():
@@ -820,7 +822,7 @@ def _print_otherwise(
 ) -> None:
     """Scores by label or by a published protocol."""
     from gzoo.errors import InputError
-    from gzoo.scoring import Value, classify, published
+    from gzoo.scoring import classify, published
 
     def text(value: Value, digits: int = 4) -> str:
         if value["value"] is None:

@@ -155,7 +155,7 @@ def score(
     folder: Path | str,
     *,
     columns: Path | str | None = None,
-    slices: Sequence[str] = (),
+    slices: Sequence[str] | None = None,
     table: Path | str | None = None,
     label: None = None,
     protocol: None = None,
@@ -182,7 +182,7 @@ def score(
     folder: Path | str,
     *,
     columns: Path | str | None = None,
-    slices: Sequence[str] = (),
+    slices: Sequence[str] | None = None,
     table: Path | str | None = None,
     label: str | None = None,
     protocol: str | None = None,
@@ -244,7 +244,7 @@ def score(
         baseline,
         galaxy_blocks=galaxy_blocks,
         campaigns=matched.keys["dataset_name"],
-        slices=slicings(dataset, matched.keys, matched.votes, slices, Path(table) if table else None),
+        slices=slicings(dataset, matched.keys, matched.votes, slices or (), Path(table) if table else None),
     )
     scores["n_trained_on"] = int(matched.is_seen.sum())
     scores["calibration"] = calibration_of(matched.votes, read, galaxy_blocks)
@@ -302,7 +302,7 @@ def compute(
     Args:
         votes: Of galaxies that the model has not seen.
         predictions: In the same order; or concentrations of all questions, shape (galaxy, answer).
-        baseline: Concentrations that hold for every galaxy, shape (answer,).
+        baseline: Concentrations of the baseline, shape (answer,) or (galaxy, answer).
         galaxy_blocks: What intervals draw; by default galaxies.
         campaigns: `dataset_name` of each galaxy.
         slices: How galaxies are cut into slices.
@@ -473,12 +473,13 @@ def _of_question(
         floor=enough * binomial_deviation(people[:, None], expected),
         bias=off,
     )
-    base = np.broadcast_to(_shares(baseline[where], question), expected.shape)
+    known = baseline[where] if baseline.ndim == 1 else baseline[rows, where]
+    base = np.broadcast_to(_shares(known, question), expected.shape)
     found = _Columns(
         asked=np.ones(len(rows)),
         votes=people.astype(np.float64),
         model=-believed.nll(rows, where, counts, people, question),
-        base=-question_nll(counts, people, baseline[where], is_multiple=question.multiple),
+        base=-question_nll(counts, people, known, is_multiple=question.multiple),
         coefficient=question_log_coefficient(counts, people, is_multiple=question.multiple),
         brier=_brier(expected, voted, question),
         brier_base=_brier(base, voted, question),

@@ -9,8 +9,7 @@ import polars as pl
 
 from gzoo.dataset import open_dataset
 from gzoo.errors import MissingError, TableError
-from gzoo.scoring.likelihood import expected_fractions
-from gzoo.scoring.metrics import read_predictions
+from gzoo.scoring.predictions import match, read_predictions
 
 
 def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
@@ -34,23 +33,19 @@ def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
     """
     dataset = open_dataset(folder)
     tree = dataset.tree
-    table = read_predictions(predictions, tree).sort("id_str")
+    read = read_predictions(predictions, tree)
+    keys = read.keys.select("id_str")
     if not truth.is_file():
         raise MissingError(f"There is no truth {truth}.", "A Parquet file made by `gzoo simulate`.", "Check the path.")
     columns = [f"{column}_probability" for column in tree.columns]
     known = pl.read_parquet(truth, glob=False)
     missing = [column for column in ("id_str", *columns) if column not in known.columns]
-    matched = table.select("id_str").join(known, on="id_str", how="inner") if not missing else table.clear()
-    if missing or matched.height != table.height:
-        what = f"lacks column {missing[0]}" if missing else f"knows {matched.height} of {table.height} galaxies"
+    matched = keys.join(known, on="id_str", how="inner", maintain_order="left") if not missing else keys.clear()
+    if missing or matched.height != keys.height:
+        what = f"lacks column {missing[0]}" if missing else f"knows {matched.height} of {keys.height} galaxies"
         raise TableError(f"{truth} {what}.", "The truth of the predicted galaxies.", "Give the simulation they are of.")
-    votes = [dataset.galaxies(split) for split in dataset.splits]
-    keys = pl.concat([keys.select("id_str") for keys, _ in votes]).with_row_index("place")
-    place = table.select("id_str").join(keys, on="id_str", maintain_order="left")["place"].to_numpy()
-    totals = np.concatenate([one.totals for _, one in votes])[place]
-    concentration = table.select(f"{column}_concentration" for column in tree.columns).to_numpy()
-    expected = expected_fractions(concentration.astype(np.float64), tree)
-    squared = (expected - matched.sort("id_str").select(columns).to_numpy()) ** 2
+    totals = match(dataset, read.keys, predictions).votes.totals
+    squared = (read.fractions - matched.select(columns).to_numpy()) ** 2
     squared = np.where(totals[:, list(tree.question_of_answer)] >= 2, squared, np.nan)
     parts = {question.name: squared[:, tree.slice(question.name)] for question in tree.questions} | {"overall": squared}
     return {name: float(np.sqrt(np.nanmean(part))) for name, part in parts.items() if np.isfinite(part).any()}

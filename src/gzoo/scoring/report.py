@@ -20,7 +20,7 @@ from scipy.special import betaincinv
 
 from gzoo import pages, store
 from gzoo.dataset import KEY, Dataset, open_dataset
-from gzoo.errors import OccupiedError, PictureError, TableError
+from gzoo.errors import OccupiedError, PictureError
 from gzoo.images import check_picture
 from gzoo.pages import Markup
 from gzoo.pages.figures import (
@@ -30,26 +30,24 @@ from gzoo.pages.figures import (
     Interval,
     QuestionBars,
     RefereeRow,
-    ReliabilityPoint,
     bars_svg,
     forest_svg,
     label,
     referee_svg,
-    reliability_svg,
     tree_svg,
     words,
 )
+from gzoo.scoring.calibration_page import calibration_section
+from gzoo.scoring.intervals import Value
 from gzoo.scoring.likelihood import expected_fractions
-from gzoo.scoring.metrics import Scores, read_predictions
-from gzoo.trees import FloatArray, IntArray, Question, Tree
+from gzoo.scoring.metrics import Errors, Score, Scores
+from gzoo.scoring.predictions import Predictions, match, read_predictions
+from gzoo.trees import FloatArray, Question, Tree
 from gzoo.votes import Votes
 
 PICTURE_PIXELS = 200
 QUESTIONS_PER_GALAXY = 4
 N_SPREAD, N_EXTREME = 4, 2
-LEAST_GALAXIES = 30  # asked a question, before its reliability is drawn
-GALAXIES_PER_POINT = 15
-N_POINTS = 10
 Z_68, Z_95 = 1.0, 1.96
 P_68, P_95 = (0.1587, 0.8413), (0.025, 0.975)
 
@@ -62,6 +60,7 @@ def write_report(
     scores: Scores,
     title: str,
     facts: Mapping[str, str],
+    columns: Path | str | None = None,
     referee: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -70,10 +69,11 @@ def write_report(
     Args:
         path: The HTML file to write.
         folder: The dataset folder that was predicted.
-        predictions: What `gzoo predict` wrote: Parquet with a row per galaxy and concentrations per answer.
+        predictions: Of anyone; see `read_predictions`.
         scores: What `gzoo score` found for these predictions.
         title: Heading of the page.
         facts: Label and value of each line at the head of the page, in order.
+        columns: Mapping file of the predictions.
         referee: Of simulated galaxies, the true error of each question (see `gzoo.scoring.referee`).
         overwrite: Replace an earlier page.
 
@@ -86,10 +86,9 @@ def write_report(
     if path.exists() and not overwrite:
         raise OccupiedError(f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
     dataset = open_dataset(folder)
-    tree, sample = dataset.campaign.tree, _read(dataset, predictions, scores["n_trained_on"] > 0)
+    tree, sample = dataset.campaign.tree, _read(dataset, predictions, columns, scores["n_trained_on"] > 0)
     asked = [question for question in tree.ordered if question.name in scores["questions"]]
     reach = sample.mean_reach()
-    groups, left_out = _reliability(sample, asked)
     page = pages.render(
         "score",
         title=title,
@@ -102,14 +101,23 @@ def write_report(
         tree=Markup(tree_svg(tree, reach)),
         has_reach=bool(reach),
         has_uncarried=any(not question.carried for question in tree.questions),
-        skill=_cell(*(scores["overall"]["skill"][end] for end in ("value", "low", "high")), places=2),
+        drawn=scores["drawn"],
+        n_impossible=scores["overall"]["n_impossible"],
+        missing=[label(name, tree) for name in scores["questions_missing"]],
+        skill=_cell(scores["overall"]["skill"], 2),
+        balanced=scores["balanced"],
+        balanced_skill=_cell(scores["balanced"]["skill"], 2),
+        balanced_error=_cell(scores["balanced"]["rmse_corrected"], 3),
         forest=_forest(scores, asked, tree),
         rows=_table(scores, asked, tree),
+        answers=[
+            _answers(question, scores, tree) for question in asked if scores["questions"][question.name]["n_asked"]
+        ],
+        campaigns=[_row(name, one) for name, one in scores["campaigns"].items()],
+        slices=[_row(one["range"], one["score"], one["column"]) for one in scores["slices"]],
         referee=_referee(scores, asked, tree, referee or {}),
-        reliability=groups,
-        left_out=left_out,
+        calibration=calibration_section(scores["calibration"], tree) if scores["calibration"] else None,
         no_skill=_without_skill(scores, asked, tree),
-        least_galaxies=LEAST_GALAXIES,
     )
     store.write_bytes(path, page)
 
@@ -125,15 +133,16 @@ class _Sample:
     Attributes:
         keys: `dataset_name` and `id_str` of each galaxy.
         votes: What volunteers said.
-        concentrations: The model's belief, shape (galaxy, answer).
-        fractions: Share of those asked that it expects, shape (galaxy, answer).
+        fractions: Share of those asked that the model expects, shape (galaxy, answer); NaN if it does not say.
+        strength: Concentration of the Beta distribution with the mean and variance of its belief about that share,
+            shape (galaxy, answer); infinite where it states no doubt.
         reach: Share of volunteers it expects to be asked, NaN where not known; shape (galaxy, question).
     """
 
     keys: tuple[tuple[str, str], ...]
     votes: Votes
-    concentrations: FloatArray
     fractions: FloatArray
+    strength: FloatArray
     reach: FloatArray
 
     @property
@@ -150,31 +159,36 @@ class _Sample:
         }
 
 
-def _read(dataset: Dataset, predictions: Path, include_trained_on: bool) -> _Sample:
-    tree = dataset.tree
-    predicted = read_predictions(predictions, tree)
-    parts = [dataset.galaxies(split) for split in dataset.splits]
-    held = pl.concat([keys for keys, _ in parts]).with_row_index("place")
-    joined = held.join(predicted, on=KEY, how="inner").sort(KEY)
-    if joined.is_empty():
-        raise TableError(
-            f"None of the {len(predicted)} galaxies in {predictions} is in {dataset.folder}.",
-            "Predictions for galaxies of this dataset.",
-            "Check that the two belong together.",
-        )
-    if "is_trained_on" in joined.columns and not include_trained_on:
-        joined = joined.filter(~pl.col("is_trained_on").cast(pl.Boolean).fill_null(False))
-    place = joined["place"].to_numpy()
-    votes = Votes(
-        tree,
-        np.concatenate([votes.counts for _, votes in parts])[place],
-        np.concatenate([votes.totals for _, votes in parts])[place],
-    )
-    columns = [f"{column}_concentration" for column in tree.columns]
-    concentrations = joined.select(columns).to_numpy().astype(np.float64)
-    fractions = expected_fractions(concentrations, tree)
-    keys = tuple(zip(joined["dataset_name"].to_list(), joined["id_str"].to_list(), strict=True))
-    return _Sample(keys, votes, concentrations, fractions, tree.reach(fractions))
+def _read(dataset: Dataset, predictions: Path, columns: Path | str | None, include_trained_on: bool) -> _Sample:
+    read = read_predictions(predictions, dataset.tree, columns)
+    matched = match(dataset, read.keys, predictions, read.is_trained_on)
+    shown = matched.keys.with_row_index("row").sort(KEY)
+    if not include_trained_on:
+        shown = shown.filter(~pl.Series(matched.is_seen).gather(shown["row"]))
+    rows = shown["row"].to_numpy()
+    taken = read.take(rows)
+    keys = tuple(zip(shown["dataset_name"].to_list(), shown["id_str"].to_list(), strict=True))
+    fractions = taken.fractions
+    reach = dataset.tree.reach(np.nan_to_num(fractions))
+    return _Sample(keys, matched.votes.take(rows), fractions, _strength(taken), reach)
+
+
+def _strength(predictions: Predictions) -> FloatArray:
+    """See `_Sample`."""
+    tree, mean = predictions.tree, predictions.fractions
+    is_multiple = np.array([tree.questions[i].multiple for i in tree.question_of_answer])
+    if predictions.kind == "fractions":
+        return np.full(mean.shape, np.inf)
+    within = np.zeros(mean.shape)
+    between = np.zeros(mean.shape)
+    for member in predictions.concentrations:
+        share = expected_fractions(member, tree)
+        total = np.where(is_multiple, np.inf, member / share)
+        within += share * (1 - share) / (total + 1)
+        between += (share - mean) ** 2
+    variance = (within + between) / len(predictions.concentrations)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, np.maximum(mean * (1 - mean) / variance - 1, 1e-6), np.inf)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -275,13 +289,11 @@ def _surprise(sample: _Sample) -> FloatArray:
 
     Root mean square over the answers of all questions asked; NaN for a galaxy without votes; shape (galaxy,).
     The expected variance of a count is that of a beta-binomial: noise of N votes and the model's own doubt.
-    Where several answers are allowed at once it is that of a plain binomial.
     """
-    of = list(sample.tree.question_of_answer)
-    asked = sample.votes.totals[:, of]
-    share = np.clip(sample.fractions, 1e-6, 1 - 1e-6)
-    doubt = sample.concentrations / share  # sum of the concentrations of the answer's question
-    extra = np.where([sample.tree.questions[i].multiple for i in of], 1.0, (doubt + asked) / (doubt + 1))
+    asked = sample.votes.totals[:, list(sample.tree.question_of_answer)] * np.isfinite(sample.fractions)
+    share = np.clip(np.nan_to_num(sample.fractions), 1e-6, 1 - 1e-6)
+    doubt = np.minimum(sample.strength, 1e12)
+    extra = (doubt + asked) / (doubt + 1)
     variance = asked * share * (1 - share) * extra
     is_asked = asked > 0
     squares = np.where(is_asked, (sample.votes.counts - asked * share) ** 2 / np.where(is_asked, variance, 1), 0.0)
@@ -294,7 +306,8 @@ def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
     """The questions most people were asked (or, without votes, would be), in the order of the tree."""
     tree, totals = sample.tree, sample.votes.totals[row]
     likely = np.nan_to_num(sample.reach[row], nan=0.0)
-    by_reach = sorted(range(len(tree.questions)), key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
+    told = [i for i, one in enumerate(tree.questions) if np.isfinite(sample.fractions[row, tree.slice(one.name)]).all()]
+    by_reach = sorted(told, key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
     shown = {tree.questions[i].name for i in by_reach if totals[i] or not totals.any()}
     bars: list[QuestionBars] = []
     for question in tree.ordered:
@@ -302,7 +315,7 @@ def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
             continue
         own, asked = tree.slice(question.name), int(totals[tree.questions.index(question)])
         answers = [
-            AnswerBars(words(answer), _voted(int(votes), asked), _predicted(sample, row, question, own.start + i))
+            AnswerBars(words(answer), _voted(int(votes), asked), _predicted(sample, row, own.start + i))
             for i, (answer, votes) in enumerate(zip(question.answers, sample.votes.counts[row, own], strict=True))
         ]
         note = f"{asked} asked" if asked else "no votes"
@@ -316,13 +329,11 @@ def _voted(votes: int, asked: int) -> Estimate | None:
     return Estimate(votes / asked, wilson_interval(votes, asked, Z_68), wilson_interval(votes, asked, Z_95))
 
 
-def _predicted(sample: _Sample, row: int, question: Question, answer: int) -> Estimate:
-    share = float(sample.fractions[row, answer])
-    if question.multiple:  # a plain binomial: the model states a share, and no doubt about it
+def _predicted(sample: _Sample, row: int, answer: int) -> Estimate:
+    share, strength = float(sample.fractions[row, answer]), float(sample.strength[row, answer])
+    if not math.isfinite(strength) or not 0 < share < 1:  # the model states a share, and no doubt about it
         return Estimate(share, (share, share), (share, share))
-    own = sample.concentrations[row, sample.tree.slice(question.name)]
-    first = float(sample.concentrations[row, answer])
-    others = max(float(own.sum()) - first, 1e-9)
+    first, others = share * strength, (1 - share) * strength
     return Estimate(share, beta_interval(first, others, P_68), beta_interval(first, others, P_95))
 
 
@@ -383,40 +394,65 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of the table of scores; `is_small`: the corrected error is not distinguishable from 0."""
+    """One line of a table of scores; `column`: what a slice is of."""
 
     label: str
     n_asked: int
+    n_effective: float | None
     cells: tuple[_Cell, ...]
-    is_small: bool
+    column: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The errors of a question's answers."""
+
+    label: str
+    rows: list[_Row]
 
 
 def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
-    blocks = [("All questions", scores["n_galaxies"], scores["overall"])]
-    for question in asked:
-        found = scores["questions"][question.name]
-        blocks.append((label(question.name, tree), found["n_asked"], found))
+    rows = [_row("All questions", scores["overall"])]
+    return rows + [_row(label(question.name, tree), scores["questions"][question.name]) for question in asked]
+
+
+def _row(name: str, score: Score, column: str = "") -> _Row:
+    measures = (
+        (score["log_score"], 2),
+        (score["log_score_per_vote"], 3),
+        (score["skill"], 2),
+        (score["brier_skill"], 3),
+        (score["rmse"], 3),
+        (score["noise_floor"], 3),
+    )
+    cells = [_cell(found, places) for found, places in measures]
+    return _Row(name, score["n_asked"], score["n_effective"], (*cells, *_error_cells(score)), column)
+
+
+def _error_cells(errors: Errors) -> tuple[_Cell, _Cell]:
+    """The corrected error, of which near 0 no more than its upper end is known; and that of the mean difference."""
+    root = _cell(errors["rmse_corrected"], 3)
+    high = errors["rmse_corrected"]["high"]
+    if errors["is_distinguishable"] is False and high is not None:
+        root = _Cell(f"0 to {_fixed(high, 3)}", "not distinguishable from 0")
+    return root, _cell(errors["mad_corrected"], 3)
+
+
+def _answers(question: Question, scores: Scores, tree: Tree) -> _Answers:
+    found = scores["questions"][question.name]["answers"]
     rows: list[_Row] = []
-    for name, n_asked, block in blocks:
-        error = block["mse_corrected"]
-        is_small = error["value"] is not None and error["low"] is not None and error["low"] <= 0
-        measures = (
-            (block["log_score"], 2),
-            (block["baseline_log_score"], 2),
-            (block["skill"], 2),
-            (block["rmse"], 3),
-            (error, 4),
-            (block["rmse_corrected"], 3),
-        )
-        cells = tuple(_cell(found["value"], found["low"], found["high"], places) for found, places in measures)
-        rows.append(_Row(name, n_asked, cells, is_small))
-    return rows
+    for answer, column in zip(question.answers, question.columns, strict=True):
+        one = found[column]
+        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor", "mad", "mad_floor", "bias")]
+        rows.append(_Row(words(answer), 0, None, (*cells, *_error_cells(one))))
+    return _Answers(label(question.name, tree), rows)
 
 
-def _cell(value: float | None, low: float | None, high: float | None, places: int) -> _Cell:
-    if value is None or not math.isfinite(value):
+def _cell(found: Value, places: int) -> _Cell:
+    value, low, high = found["value"], found["low"], found["high"]
+    if value is None:
         return _Cell("\N{EN DASH}")
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+    if low is None or high is None:
         return _Cell(_fixed(value, places))
     return _Cell(_fixed(value, places), f"{_fixed(low, places)} to {_fixed(high, places)}")
 
@@ -457,78 +493,3 @@ def _without_skill(scores: Scores, asked: Sequence[Question], tree: Tree) -> lis
     """Questions on which the model is not shown to beat the baseline."""
     lows = {question: scores["questions"][question.name]["skill"]["low"] for question in asked}
     return [label(question.name, tree) for question, low in lows.items() if low is not None and low <= 0]
-
-
-# ----------------------------------------------------------------------------------------------------
-# Reliability
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The reliability panels of one question."""
-
-    label: str
-    n_asked: int
-    panels: tuple[Markup, ...]
-
-
-def _reliability(sample: _Sample, asked: Sequence[Question]) -> tuple[list[_Group], list[str]]:
-    """Panels of each question with enough votes, and the names of the others."""
-    groups: list[_Group] = []
-    left_out: list[str] = []
-    carried = {question.name: i for i, question in enumerate(sample.tree.questions)}
-    for question in asked:
-        if question.name not in carried:
-            continue
-        total = sample.votes.totals[:, carried[question.name]]
-        rows = np.flatnonzero(total > 0)
-        name = label(question.name, sample.tree)
-        if len(rows) < LEAST_GALAXIES:
-            left_out.append(name)
-            continue
-        panels: list[Markup] = []
-        start = sample.tree.slice(question.name).start
-        is_mirrored = len(question.answers) == 2 and not question.multiple  # the second panel would say the same
-        for i, answer in enumerate(question.answers[:1] if is_mirrored else question.answers):
-            predicted = sample.fractions[rows, start + i]
-            points = reliability_points(predicted, sample.votes.counts[rows, start + i], total[rows])
-            spread = np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist()
-            description = f"Voted against predicted share of {words(answer)} for {name}"
-            panels.append(Markup(reliability_svg(points, spread, answer=words(answer), description=description)))
-        groups.append(_Group(name, len(rows), tuple(panels)))
-    return groups, left_out
-
-
-def reliability_points(predicted: FloatArray, votes: IntArray, asked: IntArray) -> list[ReliabilityPoint]:
-    """Voted against predicted share of one answer, in groups of galaxies with similar predictions.
-
-    Each point pools all votes of its galaxies. Its error bar is 95%, from how much galaxies differ from
-    their predictions (which holds the noise of their votes), and never below the vote noise alone.
-
-    Args:
-        predicted: Expected share, shape (galaxy,).
-        votes: People who gave the answer, shape (galaxy,).
-        asked: People asked, each at least 1, shape (galaxy,).
-    """
-    n_points = max(1, min(N_POINTS, len(predicted) // GALAXIES_PER_POINT))
-    points: list[ReliabilityPoint] = []
-    for rows in np.array_split(np.argsort(predicted, kind="stable"), n_points):
-        if not len(rows):
-            continue
-        n_asked, n_votes = int(asked[rows].sum()), int(votes[rows].sum())
-        voted = n_votes / n_asked
-        expected = float((asked[rows] * predicted[rows]).sum()) / n_asked
-        residuals = votes[rows] - asked[rows] * (predicted[rows] + voted - expected)
-        correction = len(rows) / max(len(rows) - 1, 1)
-        error = math.sqrt(correction * float((residuals**2).sum())) / n_asked
-        low, high = wilson_interval(n_votes, n_asked, Z_95)
-        points.append(
-            ReliabilityPoint(
-                predicted=expected,
-                voted=voted,
-                low=max(0.0, min(low, voted - Z_95 * error)),
-                high=min(1.0, max(high, voted + Z_95 * error)),
-                n_galaxies=len(rows),
-            )
-        )
-    return points
