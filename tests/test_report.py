@@ -25,6 +25,7 @@ from gzoo.scoring.intervals import Value, blocks
 from gzoo.scoring.metrics import Scores, compute
 from gzoo.scoring.predictions import Predictions
 from gzoo.scoring.report import beta_interval, wilson_interval, write_report
+from gzoo.scoring.slices import Slicing
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
 
@@ -114,7 +115,8 @@ def scores_of(tree: Tree, counts: IntArray, concentrations: FloatArray) -> Score
     names = tuple(question.name for question in tree.questions)
     keys = pl.DataFrame({"dataset_name": ["gz2"] * n, "id_str": [str(i) for i in range(n)]})
     read = Predictions(tree, keys, "concentrations", concentrations[None], names, np.zeros(n, bool), Path("p"))
-    scores = compute(votes, read, np.ones(len(tree.columns)))
+    slices = [Slicing("votes", pl.Series(votes.totals.max(axis=1)))]
+    scores = compute(votes, read, np.ones(len(tree.columns)), slices=slices)
     scores["calibration"] = calibration_of(votes, read, blocks(n))
     return scores
 

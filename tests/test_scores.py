@@ -200,7 +200,7 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
 
 
 def test_intervals_are_the_same_each_time_and_depend_on_the_seed() -> None:
-    votes, truth = simulated(50)
+    votes, truth = simulated(300)
     base = baseline_of(truth)
     assert compute(votes, truth, base) == compute(votes, truth, base)
     assert compute(votes, truth, base)["overall"]["skill"] != compute(votes, truth, base, seed=1)["overall"]["skill"]
