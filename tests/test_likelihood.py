@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ import gzoo
 from gzoo.errors import InputError
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions, fit_baseline
+from gzoo.scoring.likelihood import beta_binomial_nll, log_coefficient, mixture_nll
 from gzoo.trees import FloatArray, IntArray, Question, Tree
 from gzoo.votes import Votes
 
@@ -311,3 +313,77 @@ def test_the_baseline_of_nothing_is_even() -> None:
 def test_gammaln_of_scipy_is_what_the_exact_product_says() -> None:
     """The yardstick above is itself right."""
     assert log_rising(2.5, 7) == pytest.approx(gammaln(9.5) - gammaln(2.5), abs=1e-12)
+
+
+# --- accuracy -----------------------------------------------------------------------------------------------------
+
+
+def exactly(counts: list[int], alpha: list[float]) -> tuple[mpmath.mpf, mpmath.mpf]:
+    """Negative log probability and log coefficient of one question's votes, with 60 digits."""
+    with mpmath.workdps(60):
+        k, a = [mpmath.mpf(one) for one in counts], [mpmath.mpf(one) for one in alpha]
+        rising = [mpmath.loggamma(i + j) - mpmath.loggamma(i) for i, j in zip(a, k, strict=True)]
+        whole = mpmath.loggamma(sum(a) + sum(k)) - mpmath.loggamma(sum(a))
+        coefficient = mpmath.loggamma(sum(k) + 1) - sum(mpmath.loggamma(j + 1) for j in k)
+        return whole - sum(rising) - coefficient, coefficient
+
+
+def grid(seed: int) -> tuple[IntArray, FloatArray]:
+    """Concentrations of 1e-3 to 1e7 and counts of 0 to 10,000: each pair of magnitudes, and all at random."""
+    rng = np.random.default_rng(seed)
+    sizes, votes = 10.0 ** np.arange(-3, 8), np.array([0, 1, 2, 3, 9, 10, 11, 40, 100, 999, 10_000])
+    alpha = np.stack(np.meshgrid(sizes, sizes), axis=-1).reshape(-1, 2)
+    rows = [np.column_stack([alpha, rng.choice(sizes, len(alpha))]) for _ in range(4)]
+    counts = [rng.choice(votes, rows[0].shape) for _ in range(4)]
+    rows.append(10 ** rng.uniform(-3, 7, (400, 3)))
+    counts.append(rng.integers(0, 10 ** rng.integers(1, 5, (400, 1)) + 1, (400, 3)))
+    rows.append(9.5 + rng.random((100, 3)))  # where Stirling's series begins
+    counts.append(rng.integers(0, 50, (100, 3)))
+    return np.concatenate(counts), np.concatenate(rows)
+
+
+def test_accurate_over_the_whole_range() -> None:
+    """At most 1e-9 nats or 1e-9 of the value, whichever is larger."""
+    counts, alpha = grid(0)
+    assert len(counts) > 900
+    assert (counts.max(), alpha.max(), alpha.min()) == (10_000, 1e7, 1e-3)
+    found = dirichlet_multinomial_nll(counts, alpha, ONE)[:, 0]
+    coefficients = log_coefficient(counts, ONE)[:, 0]
+    worst = worst_coefficient = 0.0
+    for k, a, nll, coefficient in zip(counts.tolist(), alpha.tolist(), found, coefficients, strict=True):
+        true, true_coefficient = exactly(k, a)
+        worst = max(worst, float(abs(nll - true) / max(1, abs(true))))
+        worst_coefficient = max(
+            worst_coefficient, float(abs(coefficient - true_coefficient) / max(1, true_coefficient))
+        )
+    assert worst <= 1e-9
+    assert worst_coefficient <= 1e-9
+    # what the range is hard for: a difference of two lgamma has not that many digits
+    plain = gammaln(alpha + counts) - gammaln(alpha)
+    naive = gammaln((alpha + counts).sum(axis=1)) - gammaln(alpha.sum(axis=1)) - plain.sum(axis=1) - coefficients
+    assert (np.abs(naive - found) / np.maximum(1, np.abs(found))).max() > 1e-9
+
+
+def test_mixtures_two_answers_and_binomials_are_as_accurate() -> None:
+    counts, alpha = grid(1)
+    counts, alpha = counts[::5], alpha[::5]
+    other = 10 ** np.random.default_rng(2).uniform(-3, 7, alpha.shape)
+    mixed = mixture_nll(counts, np.stack([alpha, other]), ONE)[:, 0]
+    said, people = counts[:, 0], counts[:, 0] + counts[:, 1]
+    two = beta_binomial_nll(said, people, alpha[:, 0], alpha[:, 1])
+    boxes = dirichlet_multinomial_nll(counts[:, :2], alpha[:, :2], ROOT_OF_BOXES, people[:, None])[:, 0]
+    for i, k in enumerate(counts.tolist()):
+        with mpmath.workdps(60):
+            members = [exactly(k, each[i].tolist())[0] for each in (alpha, other)]
+            wanted = [
+                (mixed[i], -mpmath.log(sum(mpmath.exp(-one) for one in members) / 2)),
+                (two[i], exactly(k[:2], alpha[i, :2].tolist())[0]),
+                (boxes[i], sum(_binomial(one, k[0] + k[1], odds) for one, odds in zip(k[:2], alpha[i], strict=False))),
+            ]
+        for got, true in wanted:
+            assert abs(got - true) <= 1e-9 * max(1, abs(true))
+
+
+def _binomial(k: int, n: int, odds: float) -> mpmath.mpf:
+    p = mpmath.mpf(odds) / (1 + mpmath.mpf(odds))
+    return -mpmath.log(mpmath.binomial(n, k)) - k * mpmath.log(p) - (n - k) * mpmath.log(1 - p)

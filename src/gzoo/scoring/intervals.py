@@ -219,7 +219,8 @@ def ratio(
         is_trusted = kish_of_blocks[some] >= FEWEST_TO_TRUST
         for wide, own in zip((below, above), ends, strict=True):
             wide[some] = np.where(is_trusted & np.isfinite(own), own, np.fmax(wide[some], own))
-    low, high = value - below, value + above
+    with np.errstate(invalid="ignore"):  # an infinite ratio has no ends
+        low, high = value - below, value + above
     low[~enough], high[~enough] = np.nan, np.nan
     method = tuple(("bootstrap" if one else "t") * bool(ok) for one, ok in zip(is_drawn, enough, strict=True))
     return Intervals(value, low, high, error, n_effective, n, degrees, method)
