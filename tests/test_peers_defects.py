@@ -1,0 +1,331 @@
+"""Faults found in the programs that others train and score with, and a test of each that gzoo does not have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy import stats
+
+import gzoo
+from gzoo.campaign import campaign
+from gzoo.dataset import open_dataset
+from gzoo.errors import InputError, NonFiniteLossError, TableError
+from gzoo.learn import training
+from gzoo.learn.batches import Batch, Loader
+from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
+from gzoo.learn.model import Design, Model
+from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions
+from gzoo.scoring.calibration import calibration_of
+from gzoo.scoring.classification import compute_classification
+from gzoo.scoring.intervals import blocks
+from gzoo.scoring.likelihood import multinomial_nll
+from gzoo.scoring.metrics import compute
+from gzoo.scoring.predictions import Predictions, read_predictions
+from gzoo.simulator import Simulated
+from gzoo.trees import FloatArray, Question, Tree
+from gzoo.votes import Votes, read_votes
+
+GZ2 = gzoo.tree("gz2")
+RINGS = gzoo.tree("gz_rings")
+DEEP = Tree(
+    "deep",
+    (
+        Question("q", ("a", "b"), ("q_a", "q_b")),
+        Question("r", ("s", "t", "u"), ("r_s", "r_t", "r_u"), ("q_a",)),
+    ),
+)
+
+
+def task(model: torch.nn.Module, tree: Tree) -> training._Task:
+    made = training._Task(model, tree, 1e-3, 0)
+    made.log = lambda *_, **__: None  # type: ignore[assignment]
+    return made
+
+
+class Says(torch.nn.Module):
+    """A model that says the same of every picture, and keeps what pictures it was shown."""
+
+    def __init__(self, concentration: FloatArray) -> None:
+        super().__init__()
+        self.concentration = torch.nn.Parameter(torch.tensor(concentration))
+        self.shown: list[torch.Tensor] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.shown.append(image)
+        return self.concentration.expand(len(image), -1)
+
+
+# --- 1. a multinomial loss with the wrong sign, of a shape that then fails -------------------------------------------
+
+
+def test_losses_are_negative_logs_of_probabilities_and_have_a_row_a_galaxy() -> None:
+    counts, shares = np.array([[7, 2], [0, 3]]), np.array([[0.7, 0.3], [0.4, 0.6]])
+    wanted = -stats.multinomial.logpmf(counts, counts.sum(axis=1), shares)
+    found = multinomial_nll(counts, shares, RINGS)
+    assert found.shape == (2, 1)
+    np.testing.assert_allclose(found[:, 0], wanted)
+    as_dirichlet = torch_nll(torch.tensor(counts), torch.tensor(shares * 1e9), RINGS)
+    np.testing.assert_allclose(as_dirichlet[:, 0], wanted, atol=1e-5)
+
+
+def test_what_is_nearer_to_the_votes_costs_less() -> None:
+    counts = torch.tensor([[30, 10]])
+    for scale in (0.1, 1.0, 100.0):
+        near, far = (torch_nll(counts, scale * torch.tensor([a]), RINGS) for a in ([3.0, 1.0], [1.0, 3.0]))
+        assert near < far
+    alpha = torch.tensor([[1.0, 1.0]], requires_grad=True)
+    torch_nll(counts, alpha, RINGS).sum().backward()
+    assert alpha.grad is not None
+    assert alpha.grad[0, 0] < 0 < alpha.grad[0, 1]  # a step downhill is towards what was voted
+
+
+# --- 2. a softmax before cross-entropy, which takes one itself -------------------------------------------------------
+
+
+def test_a_sure_and_right_prediction_costs_nearly_nothing() -> None:
+    """Softmax twice leaves at least 1.044 nats in six classes."""
+    counts = torch.tensor([[40, 0]])
+    assert float(torch_nll(counts, torch.tensor([[9e6, 1e-7]]), RINGS)) < 1e-4
+    names = ("a", "b", "c", "d", "e", "f")
+    true = np.array(names * 10)
+    sure = np.full((60, 6), 1e-9)
+    sure[np.arange(60), np.tile(np.arange(6), 10)] = 1 - 5e-9
+    entropy = compute_classification(true, true, names, blocks(60), sure)["cross_entropy"]["value"]
+    assert entropy is not None
+    assert 0 < entropy < 1e-6
+
+
+def test_what_a_model_says_has_no_bounds_that_votes_could_feel() -> None:
+    """A second softmax keeps six classes' probabilities between 0.07 and 0.36."""
+    model = Model(Design("mobilenetv3_small_050", 32, RINGS.columns, (0.5,) * 3, (0.2,) * 3)).eval()
+    picture = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([12.0, -12.0]))
+        share = expected_fractions(model(picture).double().numpy(), RINGS)[0]
+    assert share[0] > 1 - 1e-6
+
+
+# --- 3. validation with augmented pictures and without its last batch; training in the same order each epoch ----------
+
+
+def test_validation_sees_pictures_as_they_are_and_training_does_not() -> None:
+    model = Says(np.ones(2))
+    image = torch.arange(8 * 3 * 6 * 6).reshape(8, 3, 6, 6).to(torch.uint8)
+    batch = Batch(
+        image=image,
+        votes=torch.ones(8, 2, dtype=torch.int64),
+        totals=torch.full((8, 1), 2),
+        id_str=[str(i) for i in range(8)],
+    )
+    made = task(model, RINGS)
+    made.validation_step(batch, 0)
+    assert torch.equal(model.shown[-1], image)
+    made.training_step(batch, 0)
+    assert not torch.equal(model.shown[-1], image)
+    assert torch.equal(model.shown[-1].flatten().sort().values, image.flatten().sort().values)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
+def test_validation_leaves_no_galaxy_out(dataset: Path, batch_size: int) -> None:
+    opened = open_dataset(dataset)
+    shown = [one for batch in Loader(opened, "validation", size=8, batch_size=batch_size) for one in batch["id_str"]]
+    assert shown == opened.galaxies("validation")[0]["id_str"].to_list()
+
+
+def test_training_is_shuffled_anew_each_epoch(dataset: Path) -> None:
+    loader = Loader(open_dataset(dataset), "train", size=8, batch_size=5, seed=0)
+    epochs = [tuple(one for batch in loader for one in batch["id_str"]) for _ in range(4)]
+    assert len(set(epochs)) == 4
+    assert len({tuple(sorted(one)) for one in epochs}) == 1
+
+
+# --- 4. concentrations cut to 1 to 101; NaN becomes 1 and training goes on -------------------------------------------
+
+
+def test_concentrations_below_1_and_far_above_101_are_felt() -> None:
+    counts = np.array([[40, 0], [0, 40]])
+    split, even, firm = (dirichlet_multinomial_nll(counts, np.full((2, 2), a), RINGS).sum() for a in (0.05, 1.0, 101.0))
+    assert split < even < firm  # volunteers agree with one another, not with themselves: a belief with two peaks
+    half = np.array([[20, 20]] * 2)
+    sure, surer = (dirichlet_multinomial_nll(half, np.full((2, 2), a), RINGS).sum() for a in (101.0, 1e5))
+    assert surer < sure
+    alpha = torch.tensor([[0.05, 3000.0]], requires_grad=True)
+    torch_nll(torch.tensor([[5, 5]]), alpha, RINGS).sum().backward()
+    assert alpha.grad is not None
+    assert (alpha.grad != 0).all()
+
+
+def test_a_model_can_say_less_than_1_and_more_than_101() -> None:
+    baseline = np.array([1e-3, 1e5])
+    model = Model(Design("mobilenetv3_small_050", 32, RINGS.columns, (0.5,) * 3, (0.2,) * 3), baseline).eval()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        said = model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0].double().numpy()
+    np.testing.assert_allclose(said, baseline, rtol=1e-3)
+
+
+def test_what_is_no_number_stops_training_and_scoring(tmp_path: Path) -> None:
+    batch = Batch(
+        image=torch.zeros(2, 3, 4, 4),
+        votes=torch.ones(2, 2, dtype=torch.int64),
+        totals=torch.full((2, 1), 2),
+        id_str=["good", "bad"],
+    )
+    with pytest.raises(NonFiniteLossError, match="good, bad"):
+        task(Says(np.array([np.nan, 1.0])), RINGS).validation_step(batch, 0)
+    with pytest.raises(InputError, match="nan"):
+        dirichlet_multinomial_nll([[1, 1]], [[np.nan, 1.0]], RINGS)
+    path = tmp_path / "predictions.parquet"
+    frame = {"id_str": ["1"], "ring_yes_concentration": [float("nan")], "ring_no_concentration": [1.0]}
+    pl.DataFrame(frame).write_parquet(path)
+    with pytest.raises(TableError, match="'1': ring_yes_concentration is nan"):
+        read_predictions(path, RINGS)
+
+
+# --- 5. one parent a question, one next question an answer -----------------------------------------------------------
+
+
+def test_questions_are_asked_after_any_of_several_answers() -> None:
+    """Merging comes after smooth and after featured galaxies, never after an artifact; clumps after clumps."""
+    hubble = campaign("gz_hubble").tree
+    several = {question.name: question.parents for question in hubble.questions if len(question.parents) > 1}
+    assert several
+    for tree in (hubble, campaign("gz_candels").tree):
+        clumpy = [question for question in tree.questions if "clump" in question.name and question.parents]
+        assert len(clumpy) >= 3
+        for question in clumpy:
+            assert all(parent in tree.columns for parent in question.parents)
+    candels = campaign("gz_candels").tree
+    merging = next(question for question in candels.questions if question.name.startswith("merging"))
+    assert len(merging.parents) > 1
+    assert not any("artifact" in parent for parent in merging.parents)
+
+
+def test_reach_adds_up_over_parents() -> None:
+    odd = next(question for question in GZ2.questions if question.name.startswith("something-odd"))
+    assert len(odd.parents) == 2
+    fractions = np.zeros((1, len(GZ2.columns)))
+    fractions[0, :3] = [0.5, 0.3, 0.2]
+    places = [GZ2.columns.index(parent) for parent in odd.parents]
+    assert GZ2.reach(fractions)[0, GZ2.questions.index(odd)] == pytest.approx(fractions[0, places].sum()) == 0.8
+
+
+# --- 6. a rounded total times a weighted fraction, kept as if it were a count -----------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["weighted", "debiased"])
+def test_weighted_fractions_are_not_counts(tmp_path: Path, kind: str) -> None:
+    names = {column: f"{column}_{kind}" for column in RINGS.columns}
+    pl.DataFrame({"id_str": ["1"], **{name: [0.5] for name in names.values()}, "n": [31]}).write_csv(tmp_path / "t.csv")
+    answers = "\n".join(f'"{column}" = "{name}"' for column, name in names.items())
+    mapping = tmp_path / "columns.toml"
+    mapping.write_text(f'values = "fractions"\n[answers]\n{answers}\n[totals]\n"ring" = "n"\n')
+    with pytest.raises(TableError, match=kind):
+        read_votes(tmp_path / "t.csv", campaign("gz_rings"), mapping)
+
+
+def test_a_fraction_that_no_number_of_people_gives_is_not_a_count(tmp_path: Path) -> None:
+    """0.53 of 31 is 16.43 people: that row is left out, and said; 16 of 31 is a count."""
+    fractions = {"y": [0.53, 16 / 31], "n": [0.47, 15 / 31], "people": [31, 31]}
+    pl.DataFrame({"id_str": ["1", "2"], **fractions}).write_csv(tmp_path / "t.csv")
+    mapping = tmp_path / "columns.toml"
+    mapping.write_text(
+        'values = "fractions"\n[answers]\n"ring_yes" = "y"\n"ring_no" = "n"\n[totals]\n"ring" = "people"\n'
+    )
+    read = read_votes(tmp_path / "t.csv", campaign("gz_rings"), mapping)
+    assert read.votes.counts.tolist() == [[16, 15]]
+    assert read.dropped.select("id_str", "reason").rows() == [("1", "fraction x total not whole")]
+    with pytest.raises(InputError, match="no count of people"):
+        dirichlet_multinomial_nll([[16.43, 14.57]], [[1.0, 1.0]], RINGS)
+
+
+# --- 7. loader and model that do not fit together; examples that import what is not there -----------------------------
+
+
+def test_what_the_loader_gives_is_what_training_takes(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    batch = next(iter(Loader(opened, "train", size=32, batch_size=4)))
+    assert set(batch) == set(get_type_hints(Batch))
+    made = task(Says(np.ones(len(opened.tree.columns))), opened.tree)
+    assert torch.isfinite(made.validation_step(batch, 0))
+
+
+def test_examples_in_the_readme_import_what_is_there() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    imports = [
+        line.strip()
+        for block in readme.read_text("utf-8").split("```python")[1:]
+        for line in block.partition("```")[0].splitlines()
+        if line.strip().startswith(("import ", "from ")) and "gzoo" in line
+    ]
+    assert imports
+    for line in imports:
+        exec(line, {})
+
+
+# --- 8. coverage of questions with two answers alone; deep questions that weigh as much as the root -------------------
+
+
+def deep_votes(n: int, seed: int = 0) -> tuple[Votes, FloatArray]:
+    """Of each 50 galaxies one is asked the deep question."""
+    rng = np.random.default_rng(seed)
+    alpha = rng.gamma(2.0, 3.0, (n, 5)) + 0.1
+    counts = np.zeros((n, 5), np.int64)
+    for row, own in zip(counts, alpha, strict=True):
+        row[:2] = rng.multinomial(30, rng.dirichlet(own[:2]))
+        if rng.random() < 0.02:
+            row[2:] = rng.multinomial(row[0], rng.dirichlet(own[2:]))
+    return Votes(DEEP, counts, np.column_stack([counts[:, :2].sum(axis=1), counts[:, 2:].sum(axis=1)])), alpha
+
+
+def test_coverage_is_told_of_questions_with_any_number_of_answers() -> None:
+    votes, alpha = deep_votes(3000)
+    n = len(votes)
+    keys = pl.DataFrame({"dataset_name": ["d"] * n, "id_str": [str(i) for i in range(n)]})
+    predictions = Predictions(DEEP, keys, "concentrations", alpha[None], ("q", "r"), np.zeros(n, bool), Path("p"))
+    found = calibration_of(votes, predictions, blocks(n))["questions"]
+    assert set(found) == {"q", "r"}
+    for i, name in enumerate(("q", "r")):
+        one = found[name]
+        assert one["n_asked"] == (votes.totals[:, i] > 0).sum()
+        assert one["pit"] is not None
+        for curve in (one["central"], one["highest_density"]):
+            assert curve is not None
+
+
+def test_deep_questions_neither_weigh_as_much_as_the_root_nor_vanish() -> None:
+    votes, alpha = deep_votes(4000)
+    wrong = alpha.copy()
+    wrong[:, 2:] = alpha[:, [4, 2, 3]]
+    right, worse = (compute(votes, each, np.ones(5)) for each in (alpha, wrong))
+    n_root, n_deep = (right["questions"][name]["n_asked"] for name in ("q", "r"))
+    assert n_deep < n_root / 30
+
+    def lost(part: str) -> float:
+        values = [(one[part]["skill"]["value"]) for one in (right, worse)]  # type: ignore[literal-required]
+        assert values[0] is not None
+        assert values[1] is not None
+        return float(values[0] - values[1])
+
+    of_question = (right["questions"]["r"]["skill"]["value"] or 0) - (worse["questions"]["r"]["skill"]["value"] or 0)
+    assert lost("overall") == pytest.approx(of_question * n_deep / n_root)
+    share = np.sqrt(n_deep) / (np.sqrt(n_root) + np.sqrt(n_deep))
+    assert lost("balanced") == pytest.approx(of_question * share)
+    assert n_deep / n_root < share < 0.5
+
+
+def test_scores_say_of_which_predictions_they_are(dataset: Path, sky: Simulated, tmp_path: Path) -> None:
+    """One model's numbers under another's name: a file for other galaxies or another tree is no match."""
+    path = tmp_path / "predictions.parquet"
+    frame = {"id_str": ["of-another-survey"], **{f"{column}_concentration": [1.0] for column in GZ2.carried().columns}}
+    pl.DataFrame(frame).write_parquet(path)
+    with pytest.raises(TableError, match="of-another-survey"):
+        gzoo.score(path, dataset)
+    with pytest.raises(TableError, match="no column"):
+        read_predictions(path, RINGS)
