@@ -8,7 +8,8 @@ standard error is a t-statistic. Errors of vote fractions are skewed, and then n
 those of drawn t cover 95 %. So t is first freed from skewness by Hall's increasing cubic (1992, J. R. Stat. Soc. B 54,
 221), with the term that a ratio adds; the bootstrap says how far the outcome reaches, and the interval is transformed
 back. With fewer than 400 galaxies each end is that one or Student's t, whichever is farther out: so few show too little
-of a long tail. With fewer than 50 nothing is drawn: t alone, with as many degrees of freedom as data and weights leave.
+of a long tail. With fewer than 50 nothing is drawn: Student's t says how far, with as many degrees of freedom as data
+and weights leave.
 `benchmarks/score_coverage.py` measures what it covers.
 
 **What is drawn.** Galaxies; or cells of the sky where positions are known, for neighbours share the night, the depth
