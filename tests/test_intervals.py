@@ -216,6 +216,12 @@ def test_many_galaxies_are_drawn_in_groups_and_say_the_same(monkeypatch: pytest.
     assert grouped.value.tolist() == alone.value.tolist()
 
 
+def test_without_draws_students_t_says_how_far() -> None:
+    found = ratio(corrected_errors(600, 2, 0), np.ones((600, 1)), blocks(600), n_bootstrap=0)
+    assert found.method == ("t", "t")
+    assert (found.high - found.low) / found.standard_error == pytest.approx(2 * 1.964, rel=0.05)
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     column = corrected_errors(100, 1, 0)
     first, again, other = (ratio(column, np.ones((100, 1)), blocks(100), seed=seed) for seed in (0, 0, 1))

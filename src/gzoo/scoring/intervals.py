@@ -165,7 +165,7 @@ def ratio(
         denominator: Shape (galaxy, column) or (galaxy, 1), none below 0. Galaxies with 0 take no part: there the
             numerator is 0 too.
         blocks: What is drawn.
-        n_bootstrap: How often.
+        n_bootstrap: How often; 0 for Student's t.
         seed: Of the draws.
         level: Of the interval.
 
@@ -210,7 +210,7 @@ def ratio(
         below, above = reach * error, reach * error
     enough = n >= FEWEST_BLOCKS
     error = np.where(enough, error, np.nan)
-    is_drawn = enough & (kish_of_blocks > FEWEST_TO_DRAW - 0.5) & np.isfinite(x).all(axis=0)
+    is_drawn = enough & (kish_of_blocks > FEWEST_TO_DRAW - 0.5) & np.isfinite(x).all(axis=0) & (n_bootstrap > 0)
     differ = np.flatnonzero(enough & np.isfinite(m2) & (m2 > 0))
     for some in np.array_split(differ, max(1, -(-len(differ) // COLUMNS_AT_ONCE))):
         u, v = x[:, some] / np.sqrt(m2[some]), w[:, some] / total[some]
