@@ -5,8 +5,10 @@
 Every step is a process of its own, start included, on the same files, whose bytes are in the page cache; the steps take
 turns, and the median of the rounds counts (`imagefolder` has one round, for it takes minutes):
 
-- `decode`: the limit of a build that decodes: files read and decoded by the fastest decoder here (libjpeg-turbo, as the
-  build has it), on as many threads as there are cores, nothing kept.
+- `decode`: the limit of a build that decodes: files read and decoded to colour pixels by the fastest decoder here
+  (libjpeg-turbo), on as many threads as there are cores, into memory that is used again, nothing kept.
+- `decode in grey`: the same, to grey pixels, as the build's check has it: all that a file holds is decoded, but colours
+  are not turned into pixels.
 - `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
   Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
@@ -43,14 +45,16 @@ import sys, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import simplejpeg
+import numpy as np
 def work(names):
+    pixels = np.empty(8_000_000, np.uint8)
     for name in names:
         with open(name, "rb") as file:
             data = file.read()
-        simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, strict=True)
+        simplejpeg.decode_jpeg(data, sys.argv[2], fastdct=True, fastupsample=True, buffer=pixels, strict=True)
 names = [os.path.join(sys.argv[1], name) for name in sorted(os.listdir(sys.argv[1]))]
 with ThreadPoolExecutor(os.cpu_count()) as pool:
-    list(pool.map(work, [names[i:i + 8] for i in range(0, len(names), 8)]))
+    list(pool.map(work, [names[i:i + 100] for i in range(0, len(names), 100)]))
 """
 COPY = """
 import sys, os
@@ -118,7 +122,8 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
     some, ones = folder / "some", folder / "as-imagefolder"
     votes = copies(folder, images, table, n, "some")
     steps = {
-        "decode": lambda out: [sys.executable, "-c", DECODE, some],
+        "decode": lambda out: [sys.executable, "-c", DECODE, some, "RGB"],
+        "decode in grey": lambda out: [sys.executable, "-c", DECODE, some, "GRAY"],
         "build": lambda out: build(votes, some, out),
         "copy": lambda out: [sys.executable, "-c", COPY, some, out, votes],
         "build --headers-only": lambda out: [*build(votes, some, out), "--headers-only"],
@@ -150,6 +155,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "pictures a second": {name: round(n / one) for name, one in middle.items()},
         "peak megabytes": round(median(memory) / 1e6),
         "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
+        "build, of the limit in grey": round(middle["decode in grey"] / middle["build"], 3),
         "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
         "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
     }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import simplejpeg
 from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from PIL import Image
 
 from gzoo.campaign import Stretch, campaign, campaigns
 from gzoo.errors import PictureError
-from gzoo.images import PictureFacts, check_picture, shown
+from gzoo.images import PictureFacts, Scratch, check_picture, shown
 
 Array = npt.NDArray[np.float64]
 
@@ -185,6 +186,28 @@ def test_no_bytes_do_anything_but_pass_or_be_refused(data: st.DataObject, format
         return
     assert facts.width <= 8192
     assert facts.height <= 8192
+
+
+@given(st.data(), st.sampled_from([{}, {"progressive": True}, {"restart_marker_blocks": 3}]))
+def test_damage_that_decoding_in_colour_finds_is_found(data: st.DataObject, options: dict[str, Any]) -> None:
+    """The check decodes to grey pixels, which is faster; it must not see less for that."""
+    picture = bytearray(encoded(**options))
+    for _ in range(data.draw(st.integers(1, 3))):
+        picture[data.draw(st.integers(2, len(picture) - 1))] = data.draw(st.integers(0, 255))
+    picture = bytes(picture[: data.draw(st.just(len(picture)) | st.integers(2, len(picture)))])
+    try:
+        check_picture(picture, scratch=Scratch())
+    except PictureError:
+        return
+    simplejpeg.decode_jpeg(picture, fastdct=True, fastupsample=True, strict=True)
+
+
+def test_memory_for_pixels_is_used_again() -> None:
+    scratch = Scratch()
+    memory = scratch.of(50 * 40)
+    assert check_picture(encoded(), scratch=scratch) == PictureFacts("JPEG", 50, 40)
+    assert scratch.of(10) is memory
+    assert len(scratch.of(5000)) == 5000
 
 
 def test_real_pictures_are_sound_and_the_corrupt_one_is_not(shared_data: Path) -> None:

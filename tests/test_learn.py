@@ -30,6 +30,8 @@ from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
 from gzoo.learn.training import Trained, train
 from gzoo.scoring.metrics import score
+from gzoo.scoring.predictions import read_predictions
+from gzoo.scoring.recalibration import Recalibration
 
 SMALL = "mobilenetv3_small_050"
 FILES = {"model.safetensors", "run.json", "metrics.csv", "galaxies.parquet"}
@@ -481,3 +483,28 @@ def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path
     print(skill)  # noqa: T201
     assert skill["low"] is not None
     assert skill["low"] > 0
+
+
+def test_a_run_holds_a_recalibration_that_predict_applies(
+    run: Path, dataset: Path, predictions: Path, tmp_path: Path
+) -> None:
+    facts = store.read_json(run / "run.json")
+    tree = open_dataset(dataset).tree
+    recalibration = Recalibration.from_json(facts["recalibration"], run)
+    assert set(recalibration.questions) == {question.name for question in tree.questions}
+    raw = predict(run, dataset, out=tmp_path / "raw.parquet", recalibrate=False).path
+    as_it_comes = read_predictions(raw, tree).concentrations
+    assert read_predictions(predictions, tree).concentrations == pytest.approx(recalibration.apply(as_it_comes, tree))
+    for path, is_recalibrated in ((raw, False), (predictions, True)):
+        about = json.loads((pq.read_schema(path).metadata or {})[b"gzoo"])
+        assert about["is_recalibrated"] is is_recalibrated
+
+
+def test_a_run_from_before_recalibration_predicts_as_it_comes(run: Path, dataset: Path, tmp_path: Path) -> None:
+    older = tmp_path / "run"
+    shutil.copytree(run, older)
+    facts = store.read_json(older / "run.json")
+    del facts["recalibration"]
+    (older / "run.json").write_text(json.dumps(facts))
+    made = [predict(older, dataset, out=tmp_path / f"{flag}.parquet", recalibrate=flag).path for flag in (True, False)]
+    assert pl.read_parquet(made[0]).equals(pl.read_parquet(made[1]))

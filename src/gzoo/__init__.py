@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
     from gzoo.publishing import publish
+    from gzoo.scoring.choosing import next  # noqa: A004  the verb
     from gzoo.scoring.comparison import compare
     from gzoo.scoring.metrics import score
+    from gzoo.scoring.posterior import combine
     from gzoo.scoring.recalibration import recalibrate
     from gzoo.simulator import simulate
     from gzoo.summaries import summary
@@ -45,12 +47,14 @@ __all__ = [
     "campaigns",
     "check",
     "cite",
+    "combine",
     "compare",
     "count",
     "demo",
     "leaks",
     "load",
     "mapping",
+    "next",
     "open_dataset",
     "predict",
     "publish",
@@ -76,12 +80,14 @@ _HOME = {
     "campaigns": "campaign",
     "check": "checking",
     "cite": "citing",
+    "combine": "scoring.posterior",
     "compare": "scoring.comparison",
     "count": "zooniverse",
     "demo": "demonstration",
     "leaks": "leaking",
     "load": "dataset",
     "mapping": "mappings",
+    "next": "scoring.choosing",
     "open_dataset": "dataset",
     "predict": "learn.prediction",
     "publish": "publishing",

@@ -31,7 +31,7 @@ from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
 
-N_AUDITED = 20_000
+N_AUDITED = 10_000
 WITHOUT_VALIDATION = "train,test"
 _LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
 
@@ -487,10 +487,11 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
             job, missing, scheduler=scheduler, workers=workers, done=lambda number: report(sizes[number])
         )
         return
-    with ThreadPoolExecutor(1) as closer:
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as closer:
         closing: Future[None] | None = None
         for number in missing:
-            close = write_rows(job, number, os.cpu_count() or 1, report)
+            close = write_rows(job, number, readers, threads, report)
             if closing:
                 closing.result()
             closing = closer.submit(close)

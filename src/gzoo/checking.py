@@ -13,6 +13,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import islice
@@ -33,9 +34,9 @@ from gzoo.campaign import names as campaign_names
 from gzoo.dataset import recognised
 from gzoo.errors import GZooError, InputError, MissingError, PictureError
 from gzoo.finishing import DROPPED_ARROW, DROPPED_OF_UNION, PICTURES_ARROW, n_tiny
-from gzoo.images import check_picture
+from gzoo.images import Scratch, check_picture
 from gzoo.leaking import leaks
-from gzoo.shards import PICTURES_IN_TASK, Spread, in_turn
+from gzoo.shards import Spread, in_turn
 from gzoo.summaries import summary
 from gzoo.trees import IntArray
 from gzoo.votes import Votes
@@ -47,6 +48,7 @@ ROWS_AT_ONCE = 10_000
 LARGEST_TEXT_BYTES = 64_000_000
 """Of manifest or card; a larger one is no such thing."""
 LONGEST_SHOWN = 120
+PICTURES_IN_TASK = 32  # which one thread looks at in turn
 FRACTION_TOLERANCE = 1e-4
 """Of fractions that others computed, in whatever precision."""
 
@@ -1434,7 +1436,8 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
         ledger.note("pictures", "their headers only")
 
     def work(task: Sequence[_Picture]) -> list[_Picture]:
-        return [_looked_at(one, is_decoded) for one in task]
+        scratch = Scratch()
+        return [_looked_at(one, is_decoded, scratch) for one in task]
 
     quiet = _Ledger(_silent)  # for all columns but the picture, damage was told before
     source = folder.files.get("pictures.parquet") if folder.facts else None
@@ -1445,20 +1448,22 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
     sizes: set[tuple[int, int]] = set()
     n = 0
     is_whole = seen.is_whole
-    for done in in_turn(work, _tasks(folder, ledger, quiet), os.cpu_count() or 1):
-        for one in done:
-            n += 1
-            n_bytes[one.shard.split] += len(one.data)
-            sizes.add(one.size)
-            row = np.array([one.row])
-            if one.problem:
-                ledger.add(
-                    "picture damaged", one.shard.name, "image", rows=row, examples=[f"{one.id_str}: {one.problem}"]
-                )
-            if lines and is_whole:
-                place = seen.starts[one.shard.name] + one.row - 1
-                _compare(one, lines.at(place), int(seen.key[place]), ledger)
-        ledger.say("pictures", n, max(n, seen.n))
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for done in in_turn(work, _tasks(folder, ledger, quiet), pool, ahead=2 * threads + 2):
+            for one in done:
+                n += 1
+                n_bytes[one.shard.split] += len(one.data)
+                sizes.add(one.size)
+                row = np.array([one.row])
+                if one.problem:
+                    ledger.add(
+                        "picture damaged", one.shard.name, "image", rows=row, examples=[f"{one.id_str}: {one.problem}"]
+                    )
+                if lines and is_whole:
+                    place = seen.starts[one.shard.name] + one.row - 1
+                    _compare(one, lines.at(place), int(seen.key[place]), ledger)
+            ledger.say("pictures", n, max(n, seen.n))
     ledger.looked("pictures", n)
     if lines and is_whole:
         lines.finish(seen.n)
@@ -1507,10 +1512,10 @@ def _text(value: pa.Scalar) -> str:
         return "?"
 
 
-def _looked_at(one: _Picture, is_decoded: bool) -> _Picture:
+def _looked_at(one: _Picture, is_decoded: bool, scratch: Scratch) -> _Picture:
     digest = hashlib.sha256(one.data).hexdigest()
     try:
-        facts = check_picture(one.data, is_decoded=is_decoded)
+        facts = check_picture(one.data, is_decoded=is_decoded, scratch=scratch)
     except PictureError as error:
         return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, problem=error.what.rstrip("."))
     return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, (facts.width, facts.height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from gzoo.checking import Checked
     from gzoo.clicks import Ingest
+    from gzoo.scoring.intervals import Value
+    from gzoo.scoring.metrics import Score
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -406,6 +409,8 @@ def build(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a dataset folder from votes or raw classifications, and pictures."""
+    # before polars is loaded: what it no longer needs goes back to the system at once, not some time later
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     from gzoo.builder import build as run
 
     with _progress() as say:
@@ -708,12 +713,22 @@ def recalibrate(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Argument(help="Parquet file, made by `gzoo predict`.", show_default=False)],
+    predictions: Annotated[
+        Path, typer.Argument(help="Concentrations or fractions: Parquet, CSV or FITS.", show_default=False)
+    ],
     folder: Folder,
     as_json: AsJson = False,
     include_trained_on: Annotated[
         bool, typer.Option("--include-trained-on", help="Score galaxies seen in training too, and count them.")
     ] = False,
+    columns: Columns = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Column to cut the galaxies by, scored apart; may be given again."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="More columns for --slice, such as redshift, by id_str.")
+    ] = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Score classes instead: summary, or a column of the dataset.")
     ] = None,
@@ -724,42 +739,80 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score predictions against votes, with intervals."""
-    from gzoo.scoring.metrics import Value
     from gzoo.scoring.metrics import score as run
 
     if label or protocol:
         _print_otherwise(predictions, folder, label, protocol, include_trained_on, as_json)
         return
-    found = run(predictions, folder, include_trained_on=include_trained_on, report=report, overwrite=overwrite)
+    found = run(
+        predictions,
+        folder,
+        columns=columns,
+        slices=slices or (),
+        table=table,
+        include_trained_on=include_trained_on,
+        report=report,
+        overwrite=overwrite,
+    )
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
         return
-
-    def text(value: Value) -> str:
-        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-    rows: list[tuple[str, ...]] = [
-        ("question", "asked", "log score", "baseline", "skill", "error", "noise-corrected error")
-    ]
-    entries = [(name, one["n_asked"], one) for name, one in found["questions"].items() if one["n_asked"]]
-    for name, n, one in [*entries, ("overall", found["n_galaxies"], found["overall"])]:
-        numbers = (one["log_score"], one["baseline_log_score"], one["skill"], one["rmse"], one["rmse_corrected"])
-        known = ("-" if number["value"] is None else text(number) for number in numbers)
-        rows.append((name, f"{n:,}", *known))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    rows = [("question", "asked", "effective", "log score", "skill", "error", "noise floor", "noise-corrected error")]
+    rows += [_scored(name, one) for name, one in found["questions"].items() if one["n_asked"]]
+    rows += [_scored(name, one) for name, one in found["campaigns"].items()]
+    rows.append(_scored("overall", found["overall"]))
+    _print_columns(rows)
     silent = [name for name, one in found["questions"].items() if not one["n_asked"]]
     if silent:
         print(f"no votes: {', '.join(silent)}")
-    _say(
-        "Log scores in nats per galaxy, higher is better; skill = model - baseline that knows only the training votes; "
-        "error: root mean square of fractions. In brackets: 95 % intervals."
+    if found["questions_missing"]:
+        print(f"not predicted: {', '.join(found['questions_missing'])}")
+    balanced = found["balanced"]
+    print(
+        f"balanced over {balanced['n_questions']} questions: skill {_shown(balanced['skill'])}, "
+        f"noise-corrected error {_shown(balanced['rmse_corrected'])}"
     )
+    if len(found["slices"]) > 1:
+        print("\nSlices, largest noise-corrected error first:")
+        _print_columns([rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])])
+    if found["calibration"]:
+        print("\nCalibration:")
+        for one in found["calibration"]["questions"].values():
+            print(f"  {one['sentence']}")
+    _say(
+        "Log scores in nats per galaxy asked, higher is better; skill = model - baseline that knows only the training "
+        "votes; error: root mean square of fractions; noise floor: what the votes' own noise makes of it. In brackets: "
+        f"95 % intervals, by drawing {found['drawn']['n']:,} {found['drawn']['kind']} anew; none below 10 galaxies. "
+        "Overall, a question weighs as often as it was asked; balanced, by the square root of that."
+    )
+    impossible = found["overall"]["n_impossible"]
+    if impossible:
+        _say(
+            f"Mind: {impossible:,} galaxies have votes for an answer that was given a fraction of 0; no log score can "
+            "be told where there are such."
+        )
     if found["n_trained_on"]:
         _say(f"Mind: the model was trained on {found['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
+def _scored(name: str, one: Score) -> tuple[str, ...]:
+    """A line of the table of scores."""
+    effective = "-" if one["n_effective"] is None else f"{one['n_effective']:,.0f}"
+    corrected = _shown(one["rmse_corrected"])
+    high = one["rmse_corrected"]["high"]
+    if one["is_distinguishable"] is False and high is not None:
+        corrected = f"0 to {high:.3f} (not distinguishable from 0)"
+    shown = (_shown(one["log_score"]), _shown(one["skill"]), _shown(one["rmse"]), _shown(one["noise_floor"], False))
+    return (name, f"{one['n_asked']:,}", effective, *shown, corrected)
+
+
+def _shown(value: Value, has_ends: bool = True) -> str:
+    if value["value"] is None:
+        return "-"
+    ends = f" [{value['low']:.3f}, {value['high']:.3f}]" if has_ends and value["low"] is not None else ""
+    return f"{value['value']:.3f}{ends}"
 
 
 def _print_otherwise(
@@ -875,6 +928,75 @@ def compare(
             _say(f"Mind: {name} was trained on {one['n_trained_on']:,} of these galaxies.")
     if report:
         _say(f"Made {report}. Open it in a browser.")
+
+
+UnseenPredictions = Annotated[
+    list[Path],
+    typer.Argument(help="Prediction files, each of galaxies that its model has not seen.", show_default=False),
+]
+
+
+@app.command()
+def combine(
+    predictions: UnseenPredictions,
+    folder: Folder,
+    out: Annotated[
+        Path, typer.Option("--out", help="Catalogue to write: .parquet, .csv or .fits.", show_default=False)
+    ],
+    level: Annotated[float, typer.Option("--level", help="Probability that an interval holds.")] = 0.9,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a catalogue of what predictions and votes together say of each galaxy, with intervals."""
+    from gzoo.scoring.posterior import combine as run
+
+    with _progress() as say:
+        made = run(predictions, folder, out=out, level=level, overwrite=overwrite, progress=say)
+    _say(
+        f"Made {made.path}: {made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; intervals hold "
+        f"with probability {made.level:g}."
+    )
+    if made.is_simulated:
+        _say("SIMULATED: no telescope and no person was involved.")
+    for name, worth in made.worth.items():
+        for column, n in worth.items():
+            _say(f"{name}: odds of {column} are worth {n:.3g} votes, as the votes themselves say.")
+    if made.not_predicted:
+        _say(f"Not predicted, and so left out: {', '.join(made.not_predicted)}.")
+    if made.reach_unknown:
+        _say(f"Chance of being asked not known: {', '.join(made.reach_unknown)}.")
+
+
+@app.command()
+def next(
+    predictions: UnseenPredictions,
+    folder: Folder,
+    n: Annotated[int, typer.Option("--n", help="Galaxies to print.")] = 20,
+    by: Annotated[str, typer.Option("--by", help="information, or error: what shall change fastest.")] = "information",
+    out: Annotated[Path | None, typer.Option("--out", help="Table of all to write, .parquet or .csv.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank galaxies by what one more classification is expected to tell."""
+    from gzoo.scoring.choosing import next as run
+
+    with _progress() as say:
+        found = run(predictions, folder, n=n, by=by, out=out, overwrite=overwrite, progress=say)
+    if as_json:
+        print(json.dumps(found.facts(n), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    rows: list[Sequence[str]] = [("", "dataset", "galaxy", "votes", "gain", "part", "most of it through")]
+    for i, one in enumerate(found.table.head(n).iter_rows(named=True), 1):
+        names = ("".join(c if c.isprintable() else "?" for c in one[key]) for key in ("dataset_name", "id_str"))
+        rows.append((str(i), *names, f"{one['n_votes']:,}", f"{one['gain']:.3g}", one["part"], one["question"]))
+    _print_columns(rows)
+    unit = "expected information, nats" if found.by == "information" else "expected fall of the squared error"
+    _say(f"Of {found.table.height:,} galaxies the first {min(n, found.table.height):,}. Gain: {unit}.")
+    if found.is_simulated:
+        _say("SIMULATED: no telescope and no person was involved.")
+    if found.left_out:
+        _say(f"Not counted, for their chance of being asked is not known: {', '.join(found.left_out)}.")
+    if out:
+        _say(f"Made {out}: all of them.")
 
 
 @app.command()

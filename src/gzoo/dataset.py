@@ -211,7 +211,8 @@ class Dataset:
         """Keys and positions of a split, votes and pictures untouched.
 
         Returns:
-            A row a galaxy with `dataset_name`, `id_str`, and `ra` and `dec` in degrees, NaN where not known.
+            A row a galaxy with `dataset_name`, `id_str`, `ra` and `dec` in degrees, NaN where not known, and
+            `source_id`, the survey's own identifier, '' where not known.
 
         Raises:
             MissingError: There is no such split.
@@ -219,15 +220,15 @@ class Dataset:
         """
         self.require(split)
         paths = store.shards(self.folder, split)
-        wanted = ("dataset_name", "id_str", "ra", "dec")
+        wanted = ("dataset_name", "id_str", "ra", "dec", "source_id")
         names = _columns(paths[0])
         # with some answer's votes, for a table of no columns would have no rows
         votes = next(name for name in self.tree.columns if name in names)
         table = _read(paths, [*(name for name in wanted if name in names), votes])
         for name, dtype, missing in zip(
             wanted,
-            (pl.String, pl.String, pl.Float64, pl.Float64),
-            (self.campaign.name, "", np.nan, np.nan),
+            (pl.String, pl.String, pl.Float64, pl.Float64, pl.String),
+            (self.campaign.name, "", np.nan, np.nan, ""),
             strict=True,
         ):
             known = pl.col(name) if name in table.columns else pl.lit(missing)

@@ -27,6 +27,7 @@ MOST_SCANS = 100  # of a JPEG picture; usual ones have up to 10, and each may co
 
 _WHOLE = "Expected a whole JPEG or PNG."
 _JPEG_MODES = {"Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"  # marks in a JPEG file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _FITS_TYPES = {"8": "u1", "16": ">i2", "32": ">i4", "64": ">i8", "-32": ">f4", "-64": ">f8"}
@@ -48,13 +49,33 @@ class PictureFacts:
     height: int
 
 
-def check_picture(data: bytes, *, is_decoded: bool = True) -> PictureFacts:
+class Scratch:
+    """Memory for pixels that are thrown away: to take it anew for each picture costs half as much as decoding does.
+
+    Each thread needs its own.
+    """
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def of(self, n_bytes: int) -> npt.NDArray[np.uint8]:
+        """Memory of at least that many bytes."""
+        if len(self._memory) < n_bytes:
+            self._memory = np.empty(n_bytes, np.uint8)
+        return self._memory
+
+
+def check_picture(data: bytes, *, is_decoded: bool = True, scratch: Scratch | None = None) -> PictureFacts:
     """Facts of a JPEG or PNG picture, decoded to its last byte.
+
+    All that a JPEG file holds is decoded, colours too; only the pixels are made in grey, for no damage shows up in
+    turning brightness and colours into red, green and blue.
 
     Args:
         data: The file's content.
         is_decoded: Whether to decode the picture, so that damage anywhere is found; otherwise its format, size, mode,
             and that it has an end (for PNG also the checksums of all its parts).
+        scratch: Memory to decode in, for many pictures in turn.
 
     Raises:
         PictureError: Empty, not JPEG or PNG, truncated or damaged, not RGB, or larger than 8192 pixels a side. A
@@ -68,7 +89,7 @@ def check_picture(data: bytes, *, is_decoded: bool = True) -> PictureFacts:
     if not data:
         raise PictureError("The file is empty.", "Expected a JPEG or PNG picture.", "Fetch it again.")
     if data.startswith(b"\xff\xd8\xff"):
-        return _check_jpeg(data, is_decoded)
+        return _check_jpeg(data, is_decoded, scratch or Scratch())
     if data.startswith(_PNG):
         return _check_png(data, is_decoded)
     raise PictureError("The file is not a picture.", "Expected JPEG or PNG.", "Fetch it again.")
@@ -122,23 +143,31 @@ def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
 # --- JPEG and PNG -------------------------------------------------------------------------------------------------
 
 
-def _check_jpeg(data: bytes, is_decoded: bool) -> PictureFacts:
+def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> PictureFacts:
     try:
         height, width, colours, _ = cast(tuple[int, int, str, str], simplejpeg.decode_jpeg_header(data))
         _check_size(width, height)
         _check_mode(_JPEG_MODES.get(colours, "RGB"))
         if is_decoded:
-            if data.count(b"\xff\xda") > MOST_SCANS:
+            if _n_scans(data) > MOST_SCANS:
                 raise _damaged(f"it has more than {MOST_SCANS} scans")
             # strict: what libjpeg would mend in silence is an error; fast: pixels are thrown away, so they may be rough
-            simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, strict=True)
-        elif data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # an end before the last scan is a thumbnail's
+            pixels = scratch.of(height * width)
+            simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, buffer=pixels, strict=True)
+        elif not data.endswith(_END) and data.rfind(_END) < data.rfind(_SCAN):  # an earlier end is a thumbnail's
             raise _damaged("it has no end")
     except PictureError:
         raise
     except (ValueError, RuntimeError, MemoryError) as error:
         raise _damaged(str(error)) from error
     return PictureFacts("JPEG", width, height)
+
+
+def _n_scans(data: bytes) -> int:
+    """How often a scan may begin: as `data.count`, five times as fast."""
+    mark = int.from_bytes(_SCAN, "little")
+    parts = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in (0, 1))
+    return sum(int(np.count_nonzero(part == mark)) for part in parts)
 
 
 def _check_png(data: bytes, is_decoded: bool) -> PictureFacts:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,14 +27,14 @@ from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import MissingError, PictureError
-from gzoo.images import check_picture, is_fits, shown
+from gzoo.images import Scratch, check_picture, is_fits, shown
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import WELL_VOTED, Votes
 
-ROWS_IN_BLOCK = 10_000  # whose labels are made at once
-PICTURES_IN_TASK = 32  # fewer, and threads spend their time on being told what to do
+ROWS_IN_BLOCK = 2_000  # whose labels are made at once
+BYTES_IN_TASK = 8_000_000  # of pictures that a thread reads in one go
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
     "source_sha256": pl.String,
@@ -133,25 +134,41 @@ class VoteStore:
         self._folder, self._tree, self._collected = folder, tree, collected
 
     @cached_property
-    def _files(self) -> tuple[_Counts, _Counts]:
-        counts = np.memmap(self._folder / "counts.int32", np.int32, "r").reshape(-1, len(self._tree.columns))
-        totals = np.memmap(self._folder / "totals.int32", np.int32, "r").reshape(-1, len(self._tree.questions))
-        return counts, totals
+    def _files(self) -> list[tuple[mmap, _Counts]]:
+        return [
+            _mapped(self._folder / "counts.int32", len(self._tree.columns)),
+            _mapped(self._folder / "totals.int32", len(self._tree.questions)),
+        ]
 
     def take(self, rows: IntArray) -> Votes:
         """The votes of some rows; the first is 0."""
-        counts, totals = self._files
-        return Votes(self._tree, counts[rows].astype(np.int64), totals[rows].astype(np.int64), self._collected)
+        counts, totals = (numbers[rows].astype(np.int64) for _, numbers in self._files)
+        for memory, _ in self._files:  # else all that was ever looked at counts as this process's own
+            memory.madvise(MADV_DONTNEED)
+        return Votes(self._tree, counts, totals, self._collected)
+
+
+def _mapped(path: Path, n_columns: int) -> tuple[mmap, _Counts]:
+    with path.open("rb") as file:
+        memory = mmap(file.fileno(), 0, access=ACCESS_READ)
+    return memory, np.frombuffer(memory, np.int32).reshape(-1, n_columns)
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    data: bytes
-    sha256: str
-    source_sha256: str
-    width: int
-    height: int
-    problem: str
+class _Pictures:
+    """What became of some pictures in turn.
+
+    Attributes:
+        found: What each is, as `PICTURES_SCHEMA` has it.
+        places: In the shard's plan, of those that are of use.
+        data: Their bytes.
+        names: Of their files.
+    """
+
+    found: list[tuple[str, str, int, int, int, str]]
+    places: list[int]
+    data: pa.Array
+    names: list[str]
 
 
 Report = Callable[[int], None]
@@ -161,16 +178,21 @@ Report = Callable[[int], None]
 def write_shard(job: Job, number: int) -> None:
     """Write a shard and what was found in doing so, unless that is done."""
     if not job.facts_path(number).is_file():
-        write_rows(job, number)()
+        with ThreadPoolExecutor(1) as pool:
+            write_rows(job, number, pool, 1)()
 
 
-def write_rows(job: Job, number: int, threads: int = 1, report: Report | None = None) -> Callable[[], None]:
+def write_rows(
+    job: Job, number: int, pool: ThreadPoolExecutor, threads: int, report: Report | None = None
+) -> Callable[[], None]:
     """Write the rows of a shard.
 
     Args:
         job: All shards.
         number: Which one.
-        threads: How many threads read and check pictures.
+        pool: Whose threads read and check pictures; the same for all shards, for each new thread would begin with
+            memory of its own.
+        threads: How many it has.
         report: Called as the work goes on.
 
     Returns:
@@ -181,12 +203,8 @@ def write_rows(job: Job, number: int, threads: int = 1, report: Report | None = 
     said, record = _Labels(job, rows), job.record.arrow()
     found: list[tuple[str, str, int, int, int, str]] = []
     with store.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
-        for places, images in _groups(job, rows, found, threads, report):
-            batch = said.of(places)
-            columns = [
-                *([] if images is None else [_image_array(images, rows["image"].gather(places))]),
-                *batch.columns,
-            ]
+        for places, images in _groups(job, rows, found, pool, threads, report):
+            columns = [*([] if images is None else [images]), *said.of(places).columns]
             writer.write_batch(pa.record_batch(columns, schema=record))
     places_of_votes = rows["place"]
 
@@ -349,12 +367,6 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
     return pa.record_batch(columns)
 
 
-def _image_array(images: Sequence[_Picture], names: pl.Series) -> pa.Array:
-    data = pa.array([one.data for one in images], pa.binary())
-    paths = pa.array([_shown_name(name.rpartition("/")[2]) for name in names], pa.string())
-    return pa.StructArray.from_arrays([data, paths], fields=list(schema.IMAGE_TYPE))
-
-
 def _shown_name(name: str) -> str:
     return f"{name}.jpg" if is_fits(name) else name
 
@@ -363,9 +375,10 @@ def _groups(
     job: Job,
     rows: pl.DataFrame,
     found: list[tuple[str, str, int, int, int, str]],
+    pool: ThreadPoolExecutor,
     threads: int,
     report: Report | None,
-) -> Iterator[tuple[list[int], list[_Picture] | None]]:
+) -> Iterator[tuple[list[int], pa.Array | None]]:
     """The rows of each row group, and their pictures; rows whose picture is of no use are passed over.
 
     What each picture is, of use or not, is added to `found`.
@@ -378,66 +391,103 @@ def _groups(
                 report(len(places))
         return
     places: list[int] = []
-    images: list[_Picture] = []
-    for place, one in enumerate(_read_pictures(job, rows, threads)):
-        found.append((one.sha256, one.source_sha256, len(one.data), one.width, one.height, one.problem))
-        if not one.problem:
-            places.append(place)
-            images.append(one)
-        if len(places) == store.ROWS_IN_GROUP:
-            yield places, images
-            places, images = [], []
-        if report and (place + 1) % 100 == 0:
-            report(100)
+    waiting: list[pa.Array] = []
+    for done in _read_pictures(job, rows, pool, threads):
+        found += done.found
+        places += done.places
+        waiting.append(_image_array(done))
+        while len(places) >= store.ROWS_IN_GROUP:
+            images = waiting[0] if len(waiting) == 1 else pa.concat_arrays(waiting)
+            yield places[: store.ROWS_IN_GROUP], images[: store.ROWS_IN_GROUP]
+            places, waiting = places[store.ROWS_IN_GROUP :], [images[store.ROWS_IN_GROUP :]]
+        if report:
+            report(len(done.found))
     if places:
-        yield places, images
-    if report:
-        report(rows.height % 100)
+        yield places, pa.concat_arrays(waiting)
 
 
-def _read_pictures(job: Job, rows: pl.DataFrame, threads: int) -> Iterator[_Picture]:
-    """Each row's picture in turn, read and checked a little ahead."""
-    wanted = list(zip(rows["source"], rows["image"], strict=True))
+def _image_array(done: _Pictures) -> pa.Array:
+    names = pa.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
+    return pa.StructArray.from_arrays([done.data, names], fields=list(schema.IMAGE_TYPE))
+
+
+def _read_pictures(job: Job, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int) -> Iterator[_Pictures]:
+    """The rows' pictures in turn, read and checked a little ahead, those of a row group at once if they are small."""
     stretch = campaign_of(job.campaign).stretch
-    tasks = (wanted[i : i + PICTURES_IN_TASK] for i in range(0, len(wanted), PICTURES_IN_TASK))
+    wanted = list(rows.select("source", "image").iter_rows())
+    tasks = pairwise(_borders(rows["bytes"].to_list()))
 
-    def work(task: Sequence[tuple[int, str]]) -> list[_Picture]:
-        return [_checked(job, stretch, source, name) for source, name in task]
+    def work(task: tuple[int, int]) -> _Pictures:
+        return _checked(job, stretch, task[0], wanted[slice(*task)])
 
-    for done in in_turn(work, tasks, threads):
-        yield from done
-
-
-def in_turn(work: Callable[[_Task], _Done], tasks: Iterator[_Task], threads: int) -> Iterator[_Done]:
-    """What threads make of tasks that deal with pictures, in their order; they are taken up a little ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, 2 * threads + 2))
-            while waiting:
-                done = waiting.popleft().result()
-                waiting.extend(pool.submit(work, task) for task in islice(tasks, 1))
-                yield done
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_turn(work, tasks, pool, ahead=threads + 2)
 
 
-def _checked(job: Job, stretch: Stretch, source: int, name: str) -> _Picture:
+def _borders(sizes: Sequence[int]) -> Iterator[int]:
+    """Where tasks begin and end that hold no more than a row group, nor more than `BYTES_IN_TASK` but for one file."""
+    yield 0
+    start = n_bytes = 0
+    for i, size in enumerate(sizes):
+        if i > start and (i - start == store.ROWS_IN_GROUP or n_bytes + size > BYTES_IN_TASK):
+            yield i
+            start, n_bytes = i, 0
+        n_bytes += size
+    if sizes:
+        yield len(sizes)
+
+
+def in_turn(
+    work: Callable[[_Task], _Done], tasks: Iterator[_Task], pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[_Done]:
+    """What a pool's threads make of tasks, in their order; so many are taken up before they are asked for."""
+    waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, ahead))
     try:
-        read = job.sources[source].read(name)
-        data = shown(read, name, stretch)
-        facts = check_picture(data, is_decoded=job.is_decoded)
-    except PictureError as error:
-        return _Picture(b"", "", "", 0, 0, str(error))
-    except FileNotFoundError:
-        return _Picture(b"", "", "", 0, 0, "is gone since pictures were listed")
-    except PermissionError as error:
-        return _Picture(b"", "", "", 0, 0, f"cannot be read: {error.strerror}")
-    except OSError as error:  # a disk or a network that fails: no fault of the picture's
-        raise MissingError(
-            f"{job.sources[source].path} cannot be read any more: {error.strerror or error} (at {name!r}).",
-            "The pictures that were listed when the build began.",
-            "Mend that, and give the same command again: it goes on where it was.",
-        ) from error
-    digest = hashlib.sha256(data).hexdigest()
-    source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
-    return _Picture(data, digest, source_digest, facts.width, facts.height, "")
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, task) for task in islice(tasks, 1))
+            yield done
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int, str]]) -> _Pictures:
+    """Pictures read and checked, by source and name; `first` is the place of the first."""
+    found: list[tuple[str, str, int, int, int, str]] = []
+    good: list[bytes] = []
+    places: list[int] = []
+    scratch = Scratch()
+    for place, (source, name) in enumerate(wanted, first):
+        try:
+            read = job.sources[source].read(name)
+            data = shown(read, name, stretch)
+            facts = check_picture(data, is_decoded=job.is_decoded, scratch=scratch)
+        except PictureError as error:
+            found.append(_unusable(str(error)))
+        except FileNotFoundError:
+            found.append(_unusable("is gone since pictures were listed"))
+        except PermissionError as error:
+            found.append(_unusable(f"cannot be read: {error.strerror}"))
+        except OSError as error:  # a disk or a network that fails: no fault of the picture's
+            raise MissingError(
+                f"{job.sources[source].path} cannot be read any more: {error.strerror or error} (at {name!r}).",
+                "The pictures that were listed when the build began.",
+                "Mend that, and give the same command again: it goes on where it was.",
+            ) from error
+        else:
+            digest = hashlib.sha256(data).hexdigest()
+            source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
+            found.append((digest, source_digest, len(data), facts.width, facts.height, ""))
+            good.append(data)
+            places.append(place)
+    ends = np.cumsum([0, *map(len, good)], dtype=np.int32)
+    memory = pa.allocate_buffer(int(ends[-1]))  # and not Python's: large and small pieces of that, taken and given in
+    view = memoryview(memory).cast("B")  # turns by several threads, leave holes that nobody fills
+    for (start, stop), data in zip(pairwise(ends.tolist()), good, strict=True):
+        view[start:stop] = data
+    joined = pa.Array.from_buffers(pa.binary(), len(good), [None, pa.py_buffer(ends), memory])
+    return _Pictures(found, places, joined, [wanted[place - first][1] for place in places])
+
+
+def _unusable(problem: str) -> tuple[str, str, int, int, int, str]:
+    return "", "", 0, 0, 0, problem

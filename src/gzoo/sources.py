@@ -198,7 +198,7 @@ def _unsafe(name: str) -> str:
 
 def _is_text(name: str) -> bool:
     """Whether the name's bytes were UTF-8; what was not stands in it as lone surrogates."""
-    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+    return name.isascii() or not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
 def _as_text(name: str) -> str:

@@ -146,8 +146,9 @@ def train(
         losses = cast("list[float]", pl.read_csv(metrics, glob=False)["validation_loss"].to_list())
         best_epoch = int(np.argmin(losses)) + 1
         baseline_loss = _baseline_loss(validation_loader, baseline, tree)
-        model.load_state_dict(load_file(weights))
-        held_out_says = concentrations(model, validation_loader)
+        best = Model(model.design)  # as `predict` will see it
+        best.load_state_dict(load_file(weights))
+        held_out_says = concentrations(best, validation_loader)
         recalibration = fit_recalibration(validation_loader.votes, held_out_says[None])
         _write_galaxies(partial / "galaxies.parquet", train_loader, validation_loader)
         facts = {

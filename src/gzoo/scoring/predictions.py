@@ -48,6 +48,7 @@ class Predictions:
         questions: Names of the questions that are predicted, in the order of the tree.
         is_trained_on: Galaxies that the file says the model was trained or validated on, shape (galaxy,).
         source: The file.
+        says_trained_on: Whether the file says it at all.
     """
 
     tree: Tree
@@ -57,6 +58,7 @@ class Predictions:
     questions: tuple[str, ...]
     is_trained_on: BoolArray
     source: Path
+    says_trained_on: bool = False
 
     def __len__(self) -> int:
         return self.keys.height
@@ -97,6 +99,7 @@ class Predictions:
             self.questions,
             self.is_trained_on[rows],
             self.source,
+            self.says_trained_on,
         )
 
 
@@ -162,7 +165,8 @@ def read_predictions(path: Path | str, tree: Tree, columns: Path | str | None = 
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
     _check(path, values, kind, keys, names, tree, questions)
-    return Predictions(tree, keys, kind, values, questions, _trained_on(table), path)
+    says = "is_trained_on" in table.columns
+    return Predictions(tree, keys, kind, values, questions, _trained_on(table), path, says)
 
 
 def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPredictions:

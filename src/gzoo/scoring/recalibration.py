@@ -191,9 +191,14 @@ def fit_question(
     bounds = [(usual - most, usual + most), (-math.log(LARGEST_TEMPERATURE), math.log(LARGEST_TEMPERATURE))]
     best = optimize.minimize(penalised, middle, jac=slope, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     before = cost(np.array([math.log(unchanged), 0.0]))
-    factor, temperature = (float(one) for one in np.exp(best))
-    gain = (before - cost(best)) / n
-    return QuestionRecalibration(factor=factor, temperature=temperature, n_galaxies=n, gain=gain)
+    factor, temperature = (_short(float(one)) for one in np.exp(best))
+    gain = (before - cost(np.log([factor, temperature]))) / n
+    return QuestionRecalibration(factor=factor, temperature=temperature, n_galaxies=n, gain=round(gain, 5))
+
+
+def _short(number: float) -> float:
+    """Four figures: more than is known, and the last digits of a machine's arithmetic are left behind."""
+    return float(f"{number:.4g}")
 
 
 def recalibrated(values: FloatArray, factor: float, temperature: float, question: Question, kind: Kind) -> FloatArray:

@@ -1,0 +1,610 @@
+"""Posterior: a model's prediction and the votes it has not seen, multiplied; `combine` writes a catalogue of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import optimize
+
+from gzoo import store
+from gzoo.dataset import KEY, Dataset, open_dataset
+from gzoo.errors import InputError, MissingError, MissingExtraError, OccupiedError, TableError
+from gzoo.scoring.betas import mixture_quantile, quantile
+from gzoo.scoring.likelihood import beta_binomial_nll, dirichlet_multinomial_nll, mixed
+from gzoo.scoring.predictions import BoolArray, Predictions, match, read_predictions
+from gzoo.trees import FloatArray, Tree
+from gzoo.votes import Votes
+
+Progress = Callable[[str, int, int], None]
+
+N_AT_ONCE = 20_000
+ENDINGS = (".parquet", ".csv", ".fits")
+LEAST = 1e-300  # of a concentration, for a question with a single answer
+N_TO_FIT = 20_000
+"""So many galaxies are enough to say what an odds-only prediction is worth."""
+WORTH, SPREAD_OF_LOG_WORTH = 2.0, 2.0  # in votes, before any are seen: even odds then are a uniform distribution
+LOG_LEAST_WORTH, LOG_MOST_WORTH = float(np.log(1e-2)), float(np.log(1e6))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is believed of the share of people who give each answer, once their votes are in.
+
+    The shares of a question are a Dirichlet distribution, or a mixture of them; here each answer by itself, as Beta
+    distributions. Shapes (member, galaxy, answer).
+
+    Attributes:
+        tree: The questions.
+        alpha: Concentration of each answer: the prediction's plus the votes.
+        beta: The same of all other answers together; of not giving it, where several answers are allowed.
+        weights: Of the members of a mixture; those of an answer add up to 1.
+    """
+
+    tree: Tree
+    alpha: FloatArray
+    beta: FloatArray
+    weights: FloatArray
+
+    @cached_property
+    def fractions(self) -> FloatArray:
+        """Expected share of those asked, shape (galaxy, answer)."""
+        return (self.weights * self.alpha / (self.alpha + self.beta)).sum(axis=0)
+
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """The equal-tailed interval that holds each share with probability `level`, two of shape (galaxy, answer)."""
+        tail = (1 - level) / 2
+        low, high = (mixture_quantile(self.weights, self.alpha, self.beta, q) for q in (tail, 1 - tail))
+        return low, high
+
+    @cached_property
+    def reach(self) -> FloatArray:
+        """Expected probability of being asked, shape (galaxy, question); NaN where the tree cannot tell.
+
+        Exact: shares of different questions are independent, given the votes.
+        """
+        return self.tree.reach(self.fractions)
+
+    def reach_interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """About `level` of the probability of being asked, two of shape (galaxy, question).
+
+        Mean and variance are exact; of all distributions that have them a Beta is taken. That is rough where the
+        members of a mixture contradict each other and no votes decide.
+        """
+        mean, variance = self.reach, self.reach_variance
+        # below rounding there is nothing to know: everybody is asked, or nobody
+        is_open = (variance > 1e-14) & (variance < mean * (1 - mean))
+        m, v = mean[is_open], variance[is_open]
+        worth = m * (1 - m) / v - 1
+        low, high = mean.copy(), mean.copy()
+        tail = (1 - level) / 2
+        low[is_open] = quantile(m * worth, (1 - m) * worth, tail)
+        high[is_open] = quantile(m * worth, (1 - m) * worth, 1 - tail)
+        return low, high
+
+    @cached_property
+    def reach_variance(self) -> FloatArray:
+        """Variance of the probability of being asked, shape (galaxy, question); exact, NaN as in `reach`.
+
+        The probability is a sum over parent answers, so its square is one over pairs of them; of two answers, that of
+        the later question is independent of all that came before it.
+        """
+        tree = self.tree
+        rank = {question.name: i for i, question in enumerate(tree.ordered)}
+        ranks = [rank[question.name] for question in tree.questions]
+        known: dict[tuple[int, int], FloatArray] = {}
+
+        def square(question: int) -> FloatArray:
+            parents = tree.parents_of_question[question]
+            if not parents:
+                return np.ones(len(self.fractions))
+            return sum((both(one, other) for one in parents for other in parents), np.zeros(len(self.fractions)))
+
+        def both(one: int, other: int) -> FloatArray:
+            """Expected P(one) x P(other), each with its question's reach."""
+            first, second = tree.question_of_answer[one], tree.question_of_answer[other]
+            if ranks[first] > ranks[second] or (first == second and one > other):
+                return both(other, one)
+            if (one, other) not in known:
+                if first == second:
+                    known[one, other] = square(first) * self.product(one, other)
+                else:
+                    parents = tree.parents_of_question[second]
+                    there = self.reach[:, first] * self.fractions[:, one]
+                    met = sum((both(one, parent) for parent in parents), np.zeros(len(there))) if parents else there
+                    known[one, other] = met * self.fractions[:, other]
+            return known[one, other]
+
+        squares = np.full(self.reach.shape, np.nan)
+        for i, question in enumerate(tree.questions):
+            if question.name not in tree.unreachable:
+                squares[:, i] = square(i)
+        return np.maximum(squares - self.reach**2, 0.0)
+
+    def product(self, one: int, other: int) -> FloatArray:
+        """Expected product of the shares of two answers to one question, or of one with itself; shape (galaxy,)."""
+        if one != other and self.tree.questions[self.tree.question_of_answer[one]].multiple:
+            return self.fractions[:, one] * self.fractions[:, other]
+        alpha, total = self.alpha[:, :, one], self.alpha[:, :, one] + self.beta[:, :, one]
+        then = alpha + 1 if one == other else self.alpha[:, :, other]
+        return (self.weights[:, :, one] * alpha / total * then / (total + 1)).sum(axis=0)
+
+
+def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None = None) -> Posterior:
+    """What follows from predictions and votes that their model has not seen.
+
+    A Dirichlet distribution of concentrations c becomes one of c + votes. The members of a mixture do so each by
+    itself, and then count, question by question, by how probable they held the votes. Where several answers are
+    allowed at once, a concentration is only the odds o of an answer and says nothing of how sure it is: it is taken
+    for Beta(s o / (1 + o), s / (1 + o)), worth s votes.
+
+    Args:
+        votes: Of the galaxies.
+        concentrations: Predicted, shape (member, galaxy, answer).
+        worth: For each answer of the questions that allow several, what their prediction is worth in votes, as
+            `fit_worth` says; 2 by default. Other answers do not use it.
+
+    >>> import gzoo, numpy as np
+    >>> votes = gzoo.Votes(gzoo.tree("gz_rings"), np.array([[3, 1], [0, 0]]))
+    >>> found = posterior(votes, np.array([[[1.0, 1.0], [1.0, 1.0]]]))
+    >>> found.fractions.round(4)
+    array([[0.6667, 0.3333],
+           [0.5   , 0.5   ]])
+    >>> found.interval(0.9)[0].round(3)
+    array([[0.343, 0.076],
+           [0.05 , 0.05 ]])
+    """
+    tree = votes.tree
+    alpha = concentrations.astype(np.float64)
+    beta = np.empty_like(alpha)
+    log_weights = np.zeros_like(alpha)
+    is_mixture = len(alpha) > 1
+    if is_mixture:
+        each = [-dirichlet_multinomial_nll(votes.counts, one, tree, votes.totals) for one in concentrations]
+        log_weights = np.stack(each)[:, :, list(tree.question_of_answer)]
+    for i, question in enumerate(tree.questions):
+        own = tree.slice(question.name)
+        counts, people = votes.counts[:, own], votes.totals[:, i, None]
+        if question.multiple:
+            odds = alpha[:, :, own]
+            votes_worth = np.full(odds.shape[2], WORTH) if worth is None else worth[own]
+            alpha[:, :, own], beta[:, :, own] = _of_odds(odds, votes_worth)
+            if is_mixture:
+                asked = np.broadcast_to(people, counts.shape)
+                for m in range(len(alpha)):
+                    cost = beta_binomial_nll(counts, asked, alpha[m, :, own], beta[m, :, own])
+                    log_weights[m, :, own] = -cost
+            beta[:, :, own] += people - counts
+            alpha[:, :, own] += counts
+        else:
+            alpha[:, :, own] += counts
+            beta[:, :, own] = _others(alpha[:, :, own])
+    weights = np.exp(log_weights - log_weights.max(axis=0))
+    weights /= weights.sum(axis=0)
+    return Posterior(tree, alpha, beta, weights)
+
+
+def _others(alpha: FloatArray) -> FloatArray:
+    """Sum over all other answers, without taking a large number from a larger one."""
+    before, after = np.zeros_like(alpha), np.full_like(alpha, LEAST)
+    before[..., 1:] = np.cumsum(alpha[..., :-1], axis=-1)
+    after[..., :-1] += np.cumsum(alpha[..., :0:-1], axis=-1)[..., ::-1]
+    return before + after
+
+
+def _of_odds(odds: FloatArray, worth: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return worth * odds / (1 + odds), worth / (1 + odds)
+
+
+def fit_worth(votes: Votes, concentrations: FloatArray) -> FloatArray:
+    """What the predicted odds of each answer are worth in votes, where several answers are allowed.
+
+    The number under which the votes are most probable, the same for all galaxies: predictions that votes bear out
+    are worth many. Before any are seen it is taken for 2, give or take a factor of e^2.
+
+    Args:
+        votes: Of galaxies that the model has not seen.
+        concentrations: Predicted, shape (member, galaxy, answer).
+
+    Returns:
+        Shape (answer,); NaN for questions that allow one answer.
+    """
+    tree = votes.tree
+    fitted = np.full(len(tree.columns), np.nan)
+    for i, question in enumerate(tree.questions):
+        if not question.multiple:
+            continue
+        asked = votes.totals[:, i] > 0
+        people = votes.totals[asked, i]
+        for column in range(tree.starts[i], tree.starts[i] + len(question.columns)):
+            odds, said = concentrations[:, asked, column], votes.counts[asked, column]
+
+            def cost(log_worth: float, odds: FloatArray = odds, said: Any = said, people: Any = people) -> float:
+                pairs = zip(*_of_odds(odds, np.exp(np.array(log_worth))), strict=True)
+                each = [beta_binomial_nll(said, people, alpha, beta) for alpha, beta in pairs]
+                doubt = (log_worth - np.log(WORTH)) ** 2 / (2 * SPREAD_OF_LOG_WORTH**2)
+                return float(mixed(each).sum()) + float(doubt)
+
+            bounds = (LOG_LEAST_WORTH, LOG_MOST_WORTH)
+            found: Any = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
+            fitted[column] = np.exp(found.x)
+    return fitted
+
+
+# ----------------------------------------------------------------------------------------------------
+# Predictions and votes that may be multiplied
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Predictions with the votes of their galaxies, none of which the model has seen.
+
+    Attributes:
+        keys: `dataset_name`, `id_str` and `split`, a row a galaxy.
+        votes: Of each galaxy, on the predicted questions.
+        concentrations: Shape (member, galaxy, answer).
+        source: The prediction file.
+    """
+
+    keys: pl.DataFrame
+    votes: Votes
+    concentrations: FloatArray
+    source: Path
+
+    def __len__(self) -> int:
+        return len(self.votes)
+
+    @cached_property
+    def worth(self) -> FloatArray:
+        """`fit_worth` of these predictions, from a fair sample of the galaxies."""
+        if not any(question.multiple for question in self.votes.tree.questions):
+            return np.full(len(self.votes.tree.columns), np.nan)
+        some = np.arange(0, len(self), -(-len(self) // N_TO_FIT))
+        return fit_worth(self.votes.take(some), self.concentrations[:, some])
+
+    def posteriors(self) -> Iterator[tuple[slice, Posterior]]:
+        """Some galaxies at a time, with their rows."""
+        for start in range(0, len(self), N_AT_ONCE):
+            rows = slice(start, min(start + N_AT_ONCE, len(self)))
+            few = self.votes.take(np.arange(rows.start, rows.stop))
+            yield rows, posterior(few, self.concentrations[:, rows], self.worth)
+
+
+def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Unseen]:
+    """Predictions from one or several files, each galaxy once, by a model that has not seen its votes.
+
+    Of each file those galaxies count that its model has not seen: as the file says (`is_trained_on`), or, where it
+    says nothing, those outside the train split.
+
+    Args:
+        predictions: The files.
+        dataset: With the votes.
+
+    Raises:
+        InputError: No file is given.
+        MissingError: A file is not there.
+        TableError: One is no prediction file for this dataset; it holds fractions only; files predict different
+            questions; a galaxy is predicted by no model that has not seen it, or by two.
+    """
+    if not predictions:
+        raise InputError("There are no predictions.", "One or more prediction files.", "Name them.")
+    united: list[Unseen] = []
+    refused: list[pl.DataFrame] = []
+    questions: tuple[str, ...] = ()
+    for path in map(Path, predictions):
+        read = read_predictions(path, dataset.tree)
+        if read.kind != "concentrations":
+            raise TableError(
+                f"{path} holds fractions only, which cannot be combined with votes: they do not say how many votes "
+                "they are worth.",
+                "Concentrations, {column}_concentration for each answer.",
+                "Predict with a model that gives them; `gzoo predict` does.",
+            )
+        if united and read.questions != questions:
+            odd = sorted(set(read.questions) ^ set(questions))
+            raise TableError(
+                f"{path} and {united[0].source} predict different questions, such as {odd[0]}.",
+                "The same questions in every file.",
+                "Combine them apart, into catalogues of their own.",
+            )
+        questions = read.questions
+        matched = match(dataset, read.keys, path)
+        is_seen = read.is_trained_on if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
+        refused.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
+        united.append(_unseen(read, matched.votes.on(_predicted(dataset.tree, questions)), matched.keys, ~is_seen))
+    _refuse_seen(united, pl.concat(refused))
+    _refuse_twice(united)
+    return [one for one in united if len(one)]
+
+
+def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
+    """The tree of the predicted questions; those that are left out may make others unreachable."""
+    left_out = [question for question in tree.questions if question.name not in questions]
+    if not left_out:
+        return tree
+    absent = tree.absent | {column for question in left_out for column in question.columns}
+    return Tree(tree.name, tuple(question for question in tree.questions if question.name in questions), absent)
+
+
+def _unseen(read: Predictions, votes: Votes, keys: pl.DataFrame, wanted: BoolArray) -> Unseen:
+    values = read.concentrations
+    if votes.tree is not read.tree:
+        values = values[:, :, [read.tree.columns.index(column) for column in votes.tree.columns]]
+    if not wanted.all():
+        keys, votes, values = keys.filter(pl.Series(wanted)), votes.take(wanted), values[:, wanted]
+    return Unseen(keys, votes, values, read.source)
+
+
+def _refuse_seen(united: Sequence[Unseen], refused: pl.DataFrame) -> None:
+    known = pl.concat([one.keys.select(KEY) for one in united])
+    left = refused.join(known, on=KEY, how="anti", maintain_order="left")
+    if not left.height:
+        return
+    galaxies = left["id_str"].unique(maintain_order=True)
+    raise TableError(
+        f"{', '.join(left['file'].unique(maintain_order=True))}: the model was trained on {len(galaxies):,} galaxies "
+        f"({', '.join(galaxies.head(5))}{', ...' if len(galaxies) > 5 else ''}), whose votes would count twice.",
+        "Galaxies that a model has not seen: is_trained_on is false or, where a file has no such column, they are "
+        "outside of the train split.",
+        "Predict another split or, for these galaxies, give more files, by models that were trained without them.",
+    )
+
+
+def _refuse_twice(united: Sequence[Unseen]) -> None:
+    for i, one in enumerate(united):
+        for other in united[:i]:
+            both = one.keys.select(KEY).join(other.keys, on=KEY, how="semi", maintain_order="left")
+            if both.height:
+                raise TableError(
+                    f"{other.source} and {one.source} both predict galaxy '{both['id_str'][0]}' "
+                    f"({both.height:,} galaxies), by models that have not seen it.",
+                    "Each galaxy once.",
+                    "Remove it from one of them, or put the predictions of an ensemble into one file, as lists.",
+                )
+
+
+# ----------------------------------------------------------------------------------------------------
+# The catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """What combining made.
+
+    Attributes:
+        path: The catalogue.
+        n_galaxies: Its rows.
+        n_with_votes: How many of them have any votes; of the others the catalogue repeats the prediction.
+        level: Of the intervals.
+        not_predicted: Questions of the dataset that the predictions, and so the catalogue, lack.
+        reach_unknown: Questions whose probability of being asked cannot be known from those that are there.
+        worth: Votes that a prediction is worth, of each answer to a question that allows several, by file.
+        is_simulated: Whether no telescope and no person was involved.
+    """
+
+    path: Path
+    n_galaxies: int
+    n_with_votes: int
+    level: float
+    not_predicted: tuple[str, ...]
+    reach_unknown: tuple[str, ...]
+    worth: Mapping[str, Mapping[str, float]]
+    is_simulated: bool
+
+
+def combine(
+    predictions: Sequence[Path | str],
+    folder: Path | str,
+    *,
+    out: Path | str,
+    level: float = 0.9,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Combined:
+    """A catalogue of what is known of each predicted galaxy: prediction and votes combined.
+
+    A row a galaxy: `dataset_name`, `id_str`, `ra`, `dec`, `source_id`; for each question `{question}_reach`, the
+    probability of being asked, with `_low` and `_high`, and `{question}_total-votes`, the people asked; for each
+    answer `{column}_posterior`, the expected share of those asked, with `{column}_low` and `{column}_high`. NaN where
+    a reach cannot be known. The names are not those of a prediction file, for its votes would be scored twice.
+
+    Args:
+        predictions: Prediction files with concentrations; several are united, each with the galaxies that its model
+            has not seen.
+        folder: The dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
+        out: The catalogue to write: `.parquet`, `.csv` or `.fits`.
+        level: Probability that an interval holds; equal tails.
+        overwrite: Replace an earlier catalogue.
+        progress: Called as (stage, galaxies done, galaxies).
+
+    Raises:
+        InputError: No file is given, `level` is not between 0 and 1, or `out` has another ending.
+        MissingError: A file or folder is not there.
+        MissingExtraError: FITS needs astropy.
+        TableError: A file holds no predictions that can be combined with votes; see `read_unseen`.
+        OccupiedError: `out` is taken.
+    """
+    out = Path(out)
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}.", "A number between 0 and 1, such as 0.9.", "Choose another --level.")
+    refuse_out(out, "catalogue", ENDINGS, "_posterior", overwrite)
+    dataset = open_dataset(folder, progress=progress)
+    united = read_unseen(predictions, dataset)
+    tree = united[0].votes.tree
+    worth = {
+        one.source.name: {
+            column: round(float(value), 4)
+            for column, value in zip(tree.columns, one.worth, strict=True)
+            if np.isfinite(value)
+        }
+        for one in united
+    }
+    worth = {name: values for name, values in worth.items() if values}
+    made = Combined(
+        path=out,
+        n_galaxies=sum(len(one) for one in united),
+        n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in united),
+        level=level,
+        not_predicted=tuple(one.name for one in dataset.tree.questions if one not in tree.questions),
+        reach_unknown=tree.unreachable,
+        worth=worth,
+        is_simulated=dataset.is_simulated,
+    )
+    about = {
+        "kind": "catalogue",
+        "predictions": [{"file": one.source.name, "sha256": store.sha256(one.source)} for one in united],
+        "data_sha256": dataset.digest,
+        "hub": dict(dataset.origin) if dataset.origin else None,
+        "level": level,
+        "worth_in_votes": worth,
+        "is_simulated": dataset.is_simulated,
+    }
+    places = pl.concat([dataset.places(split) for split in dataset.splits]).unique(KEY, keep="first")
+    done = 0
+    with _writer(out, _schema(tree), about) as write:
+        for one in united:
+            keys = one.keys.select(KEY).join(places, on=KEY, how="left", maintain_order="left")
+            for rows, found in one.posteriors():
+                write(_batch(keys[rows], one.votes.totals[rows], found, level))
+                done += rows.stop - rows.start
+                if progress:
+                    progress("combining", done, made.n_galaxies)
+    return made
+
+
+def _schema(tree: Tree) -> pa.Schema:
+    fields = [("dataset_name", pa.string()), ("id_str", pa.string()), ("ra", pa.float64()), ("dec", pa.float64())]
+    fields.append(("source_id", pa.string()))
+    for question in tree.questions:
+        fields += [(f"{question.name}_reach{end}", pa.float32()) for end in ("", "_low", "_high")]
+        fields.append((question.total_column, pa.int32()))
+        for column in question.columns:
+            fields += [(f"{column}_{what}", pa.float32()) for what in ("posterior", "low", "high")]
+    return pa.schema(fields)
+
+
+def _batch(keys: pl.DataFrame, totals: np.ndarray, found: Posterior, level: float) -> pa.RecordBatch:
+    keys = keys.with_columns(pl.col("ra", "dec").fill_null(np.nan), pl.col("source_id").fill_null(""))
+    shares = [_columns(one) for one in (found.fractions, *found.interval(level))]
+    reaches = [_columns(one) for one in (found.reach, *found.reach_interval(level))]
+    arrays = [keys[name].to_arrow() for name in ("dataset_name", "id_str", "ra", "dec", "source_id")]
+    for i, question in enumerate(found.tree.questions):
+        arrays += [pa.array(reach[i]) for reach in reaches]
+        arrays.append(pa.array(totals[:, i].astype(np.int32)))
+        for column in range(found.tree.starts[i], found.tree.starts[i] + len(question.columns)):
+            arrays += [pa.array(share[column]) for share in shares]
+    schema = _schema(found.tree)
+    return pa.RecordBatch.from_arrays(
+        [one.cast(kind) for one, kind in zip(arrays, schema.types, strict=True)], schema=schema
+    )
+
+
+def _columns(matrix: FloatArray) -> np.ndarray:
+    """Each column in one piece, as Arrow takes it."""
+    return np.ascontiguousarray(matrix.T, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _writer(out: Path, schema: pa.Schema, about: Mapping[str, object]) -> Generator[Callable[[pa.RecordBatch], None]]:
+    """What takes the catalogue part by part, and makes a file that is whole or not there."""
+    said = json.dumps(about, sort_keys=True)
+    if out.suffix == ".parquet":
+        with store.write_parquet(out, schema.with_metadata({"gzoo": said})) as file:
+            yield file.write_batch
+    elif out.suffix == ".csv":
+        with store.whole_file(out) as file:
+            file.write((",".join(schema.names) + "\n").encode())
+
+            def write(batch: pa.RecordBatch) -> None:  # an empty cell is read as missing by more programs than "nan"
+                rows = cast(pl.DataFrame, pl.from_arrow(batch)).fill_nan(None)
+                rows.write_csv(file, include_header=False)
+
+            yield write
+    else:
+        batches: list[pa.RecordBatch] = []
+        yield batches.append
+        with store.whole_file(out) as file:
+            _write_fits(file, pa.Table.from_batches(batches, schema), said)
+
+
+def _write_fits(file: Any, table: pa.Table, said: str) -> None:
+    fits = import_module("astropy.io.fits")
+    columns: list[tuple[str, str]] = []
+    values: list[np.ndarray] = []
+    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
+        column = table[name].to_numpy()
+        if pa.types.is_string(kind):
+            column = np.array([text.encode() for text in column.tolist()], dtype=np.bytes_)
+        columns.append((name, column.dtype.newbyteorder(">").str if column.dtype.kind != "S" else column.dtype.str))
+        values.append(column)
+    rows = np.empty(table.num_rows, dtype=columns)
+    for (name, _), column in zip(columns, values, strict=True):
+        rows[name] = column
+    hdu = fits.BinTableHDU(rows, name="CATALOGUE")
+    hdu.header["GZOO"] = said
+    hdu.writeto(file)
+
+
+def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwrite: bool) -> None:
+    """Check that a table may be written.
+
+    Args:
+        out: The file.
+        what: What it is to hold, such as "catalogue".
+        endings: How its name may end.
+        column: How a column's name ends that only such tables have.
+        overwrite: Whether an earlier one may be replaced.
+
+    Raises:
+        InputError: The name has another ending.
+        MissingError: There is no folder for it.
+        MissingExtraError: FITS needs astropy.
+        OccupiedError: It is there, and not to be replaced.
+    """
+    if out.suffix not in endings:
+        raise InputError(
+            f"{out} is no table that gzoo writes.",
+            f"A name that ends in {', '.join(endings)}.",
+            "Choose another --out.",
+        )
+    if out.suffix == ".fits":
+        try:
+            import_module("astropy")
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{out} is a FITS file, and astropy, which writes it, is not installed.",
+                "The extra 'tables'.",
+                "Type: pip install 'gzoo[tables]'",
+            ) from error
+    if not out.absolute().parent.is_dir():
+        raise MissingError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
+    if not out.exists():
+        return
+    if not _has_column(out, column):
+        raise OccupiedError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
+    if not overwrite:
+        raise OccupiedError(
+            f"{out} holds a finished {what}.", "A new name.", "Choose another --out, or pass --overwrite."
+        )
+
+
+def _has_column(path: Path, end: str) -> bool:
+    if not path.is_file():
+        return False
+    if path.suffix == ".parquet":
+        try:
+            return any(name.endswith(end) for name in pq.read_schema(path).names)
+        except (OSError, pa.ArrowException):
+            return False
+    with path.open("rb") as file:
+        return end.encode() in file.read(1 << 18)
