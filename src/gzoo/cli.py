@@ -774,7 +774,9 @@ def score(
     )
     if len(found["slices"]) > 1:
         print("\nSlices, largest noise-corrected error first:")
-        _print_columns([rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])])
+        _print_columns(
+            [rows[0], *(_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"])]
+        )
     if found["calibration"]:
         print("\nCalibration:")
         for one in found["calibration"]["questions"].values():
@@ -820,7 +822,7 @@ def _print_otherwise(
 ) -> None:
     """Scores by label or by a published protocol."""
     from gzoo.errors import InputError
-    from gzoo.scoring import Value, classify, published
+    from gzoo.scoring import classify, published
 
     def text(value: Value, digits: int = 4) -> str:
         if value["value"] is None:
@@ -846,7 +848,7 @@ def _print_otherwise(
             ("class frequencies' cross-entropy", text(found["cross_entropy_of_frequencies"])),
         ]
         _print_columns(rows)
-        called = list(next(iter(found["confusion"].values())))
+        called = list(found["confusion"][found["classes"][0]])
         counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
         print()
         _print_columns([("is \\ called", *(one or "no class" for one in called)), *counts])
