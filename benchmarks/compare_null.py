@@ -133,7 +133,8 @@ def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) 
 
 
 def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
-    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 0)
+    # p does not rest on draws: one is the fewest
+    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 1)
     return float(np.mean(np.concatenate([p for _, p in draws]) < LEVEL))
 
 
@@ -153,7 +154,7 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
                     rows.append(pool[rng.integers(0, len(pool), n)] * weight)
                     weights.append(weight)
         numerator, denominator = np.column_stack(rows), np.column_stack(weights)
-        p = ratio(numerator, denominator, blocks(n), n_bootstrap=0).p_values()
+        p = ratio(numerator, denominator, blocks(n), n_bootstrap=1).p_values()
         p[denominator.sum(axis=0) < LEAST_GALAXIES] = np.nan
         for one in p.reshape(-1, n_columns):
             any_holm += bool(np.nanmin(holm(one)) < LEVEL)
