@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER, holm, p_values
+from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER, holm
 from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, ratio
 from gzoo.scoring.likelihood import question_nll
 
@@ -120,9 +120,8 @@ def repetitions(
     for start in range(0, n_repetitions, COLUMNS_AT_ONCE):
         numbers = range(start, min(start + COLUMNS_AT_ONCE, n_repetitions))
         rows = np.column_stack([draw(np.random.default_rng([seed, r] if seed else r)) for r in numbers])
-        one, each = np.ones((len(rows), 1)), blocks(len(rows))
-        found = ratio(rows, one, each, n_bootstrap=n_bootstrap)
-        yield np.stack([found.low, found.high]), p_values(found, one, each)
+        found = ratio(rows, np.ones((len(rows), 1)), blocks(len(rows)), n_bootstrap=n_bootstrap)
+        yield np.stack([found.low, found.high]), found.p_values()
 
 
 def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) -> float:
@@ -134,7 +133,8 @@ def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) 
 
 
 def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
-    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 0)
+    # p does not rest on draws: one is the fewest
+    draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 1)
     return float(np.mean(np.concatenate([p for _, p in draws]) < LEVEL))
 
 
@@ -154,7 +154,7 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
                     rows.append(pool[rng.integers(0, len(pool), n)] * weight)
                     weights.append(weight)
         numerator, denominator = np.column_stack(rows), np.column_stack(weights)
-        p = p_values(ratio(numerator, denominator, blocks(n), n_bootstrap=0), denominator, blocks(n))
+        p = ratio(numerator, denominator, blocks(n), n_bootstrap=1).p_values()
         p[denominator.sum(axis=0) < LEAST_GALAXIES] = np.nan
         for one in p.reshape(-1, n_columns):
             any_holm += bool(np.nanmin(holm(one)) < LEVEL)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.comparison import LEVEL, Comparison, compute, holm, log_scores, p_values
+from gzoo.scoring.comparison import LEVEL, Comparison, compute, holm, log_scores
 from gzoo.scoring.intervals import Blocks, blocks, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.predictions import Kind, Predictions
@@ -212,7 +212,7 @@ def test_equal_models_are_seldom_called_different_and_intervals_hold_the_truth()
     n_repetitions, n = 600, 300
     rng = np.random.default_rng(0)
     null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
-    p = p_values(ratio(null, np.ones((n, 1)), blocks(n)), np.ones((n, 1)), blocks(n))
+    p = ratio(null, np.ones((n, 1)), blocks(n)).p_values()
     assert 0.02 < (p < LEVEL).mean() < 0.085
     families = p.reshape(-1, 20)  # 30 families of 20 questions
     assert sum(bool((holm(family) < LEVEL).any()) for family in families) <= 6
@@ -235,8 +235,7 @@ def test_what_it_would_take_to_tell() -> None:
     n, n_repetitions = 400, 300
     null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
     least = (1.96 + 0.8416) * null.std() / np.sqrt(n)
-    moved, one = null + least, np.ones((n, 1))
-    told = p_values(ratio(moved, one, blocks(n)), one, blocks(n)) < LEVEL
+    told = ratio(null + least, np.ones((n, 1)), blocks(n)).p_values() < LEVEL
     assert 0.7 < told.mean() < 0.9
 
 
@@ -246,7 +245,7 @@ def test_long_tails_need_more_to_convince() -> None:
     gaussian, skewed = rng.standard_normal(60), rng.exponential(1, 60)
     columns = np.column_stack([(one - one.mean()) / one.std() + 0.4 for one in (gaussian, skewed)])
     one = np.ones((60, 1))
-    p = p_values(ratio(columns, one, blocks(60)), one, blocks(60))
+    p = ratio(columns, one, blocks(60)).p_values()
     assert p[0] < p[1]
     student = stats.ttest_1samp(columns, 0).pvalue
     assert (p > student).all()
@@ -255,8 +254,8 @@ def test_long_tails_need_more_to_convince() -> None:
     summed = columns.reshape(30, 2, 2).sum(axis=1)
     two = np.full((30, 1), 2.0)
     np.testing.assert_allclose(
-        p_values(ratio(columns, one, cells), one, cells),
-        p_values(ratio(summed, two, blocks(30)), two, blocks(30)),
+        ratio(columns, one, cells).p_values(),
+        ratio(summed, two, blocks(30)).p_values(),
     )
 
 

@@ -848,7 +848,7 @@ def _print_otherwise(
             ("class frequencies' cross-entropy", text(found["cross_entropy_of_frequencies"])),
         ]
         _print_columns(rows)
-        called = list(next(iter(found["confusion"].values())))
+        called = list(found["confusion"][found["classes"][0]])
         counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
         print()
         _print_columns([("is \\ called", *(one or "no class" for one in called)), *counts])

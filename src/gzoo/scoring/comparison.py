@@ -16,7 +16,7 @@ from scipy import stats
 
 from gzoo.dataset import KEY, Dataset, open_dataset
 from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.intervals import Blocks, Intervals, Value, blocks, ratio
+from gzoo.scoring.intervals import Blocks, Value, blocks, ratio
 from gzoo.scoring.likelihood import mixed, question_nll, share_nll
 from gzoo.scoring.predictions import (
     Matched,
@@ -272,24 +272,6 @@ def log_scores(predictions: Predictions, votes: Votes, questions: Sequence[str])
     return out
 
 
-def p_values(found: Intervals, denominator: FloatArray, galaxy_blocks: Blocks) -> FloatArray:
-    """Two-sided probability of so large a ratio if the true one is 0, shape (column,).
-
-    Differences of log score are skewed and have long tails, of which few galaxies show little: with Student's t a
-    false call among 60 questions would come twice as often as said. So the error is that around 0, as the null
-    hypothesis has it (a score test), and t has as many degrees of freedom as intervals have.
-
-    Args:
-        found: The ratios.
-        denominator: Theirs, shape (galaxy, column) or (galaxy, 1).
-        galaxy_blocks: What was resampled.
-    """
-    n = np.count_nonzero(galaxy_blocks.sums(denominator), axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = np.abs(found.value) / found.standard_error
-        return 2 * stats.t.sf(t / np.sqrt(1 + t**2 / (n - 1)), found.degrees)
-
-
 def holm(p: npt.ArrayLike) -> FloatArray:
     """Probabilities corrected for having looked at all of them (Holm 1979); NaN stays NaN, and does not count.
 
@@ -440,7 +422,7 @@ def _differences(
     is_known = (impossible[0] + impossible[1]) == 0
     both = measures.with_groups(np.nan_to_num(first, neginf=0.0) - np.nan_to_num(second, neginf=0.0))
     found = ratio(both, weight, galaxy_blocks)
-    p = p_values(found, weight, galaxy_blocks)
+    p = found.p_values()
     n_galaxies = (weight > 0).sum(axis=0)
     is_same = ~both.any(axis=0) & is_known
     out: list[Difference] = []
