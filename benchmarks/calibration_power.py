@@ -29,9 +29,9 @@ import numpy as np
 from scipy import stats
 
 from gzoo.campaign import campaigns
-from gzoo.scoring.calibration import FAMILY_LEVEL, TESTS, holm, question_tests
+from gzoo.scoring.calibration import FAMILY_LEVEL, TESTS, question_tests
 from gzoo.scoring.dispersion import dispersion
-from gzoo.scoring.intervals import Blocks
+from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
 from gzoo.scoring.places import Belief, draw_counts
 from gzoo.trees import FloatArray, IntArray, Question

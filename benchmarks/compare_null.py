@@ -37,8 +37,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER, holm
-from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, ratio
+from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER
+from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, holm, ratio
 from gzoo.scoring.likelihood import question_nll
 
 Numbers = npt.NDArray[np.float64]

@@ -25,14 +25,13 @@ from gzoo.scoring.calibration import (
     TESTS,
     Calibration,
     calibration_of,
-    holm,
     question_calibration,
     question_tests,
     reliability,
 )
 from gzoo.scoring.calibration_page import calibration_section
 from gzoo.scoring.dispersion import dispersion
-from gzoo.scoring.intervals import Blocks
+from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import mixed, question_nll
 from gzoo.scoring.places import Belief, answer_places, draw_counts, sequential_pit
 from gzoo.scoring.predictions import Predictions

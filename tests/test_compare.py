@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.comparison import LEVEL, Comparison, compute, holm, log_scores
-from gzoo.scoring.intervals import Blocks, blocks, ratio
+from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_scores
+from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.predictions import Kind, Predictions
 from gzoo.trees import FloatArray, IntArray, Question, Tree

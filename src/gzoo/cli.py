@@ -779,8 +779,8 @@ def score(
         )
     if found["calibration"]:
         print("\nCalibration:")
-        for one in found["calibration"]["questions"].values():
-            print(f"  {one['sentence']}")
+        told = [(name, one) for name, one in found["calibration"]["questions"].items() if one["n_used"]]
+        _print_columns([(name, one["sentence"]) for name, one in told] or [("no question has votes", "")])
     _say(
         "Log scores in nats per galaxy asked, higher is better; skill = model - baseline that knows only the training "
         "votes; error: root mean square of fractions; noise floor: what the votes' own noise makes of it. In brackets: "

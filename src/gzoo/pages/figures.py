@@ -174,7 +174,7 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
     width, left, right, row = 360.0, 112.0, 14.0, 27.0
     span = width - left - right
     height = sum(26 + row * len(question.answers) for question in questions) + 34
-    drawing = _Drawing(width, height, description)
+    drawing = Drawing(width, height, description)
     y = 0.0
     for question in questions:
         drawing.text(0, y + 16, question.label, size=12, is_bold=True)
@@ -223,7 +223,7 @@ def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str
         return left + (value - low) / (high - low) * (width - left - right)
 
     bottom = top + row * len(rows)
-    drawing = _Drawing(width, bottom + 44, description)
+    drawing = Drawing(width, bottom + 44, description)
     for tick in _ticks(low, high):
         drawing.line(place(tick), top, place(tick), bottom, role="grid")
         drawing.text(
@@ -288,7 +288,7 @@ def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, a
         return left + (min(max(value, -end), end) + end) / (2 * end) * (width - left - right)
 
     bottom, middle = top + row * len(rows), place(0)
-    drawing = _Drawing(width, bottom + 44, description)
+    drawing = Drawing(width, bottom + 44, description)
     longest = int((middle - left) / (12 * _CHARACTER_WIDTH)) - 9
     drawing.text(middle - 12, 14, f"\N{LEFTWARDS ARROW} {_shown(second, longest)} better", size=12, anchor="end",
                  role="model", is_bold=True)  # fmt: skip
@@ -338,7 +338,7 @@ def referee_svg(rows: Sequence[RefereeRow], *, description: str) -> str:
         return left + value / high * (width - left - right)
 
     bottom = top + row * len(rows)
-    drawing = _Drawing(width, bottom + 44, description)
+    drawing = Drawing(width, bottom + 44, description)
     for tick in _ticks(0.0, high):
         drawing.line(place(tick), top, place(tick), bottom, role="grid")
         drawing.text(place(tick), bottom + 16, f"{tick:g}", role="muted", size=11, anchor="middle")
@@ -366,7 +366,7 @@ def reliability_svg(points: Sequence[ReliabilityPoint], spread: Sequence[int], *
     """
     width, left, top, side = 168.0, 38.0, 22.0, 120.0
     bottom = top + side
-    drawing = _Drawing(width, bottom + 34, description)
+    drawing = Drawing(width, bottom + 34, description)
     drawing.text(left + side / 2, 13, answer, size=11, anchor="middle", is_bold=True, longest=23)
     drawing.box(left, top, side, side, fill="page", line="grid")
     most = max([1, *spread])
@@ -406,7 +406,7 @@ def tree_svg(tree: Tree, reach: Mapping[str, float] | None = None) -> str:
     shares = reach or {}
     boxes = [_Box.of(question, label(question.name, tree), shares.get(question.name)) for question in tree.ordered]
     layout = _Layout.of(boxes)
-    drawing = _Drawing(layout.width, layout.height, f"Decision tree of {tree.name}")
+    drawing = Drawing(layout.width, layout.height, f"Decision tree of {tree.name}")
     for link in layout.links:
         drawing.path(layout.curve(link), line="muted", opacity=0.75)
     opening = {parent for question in tree.questions for parent in question.parents}
@@ -614,7 +614,7 @@ def _settle(layer: Sequence[_Box], wanted: Sequence[float]) -> None:
         box.y = mean + offset
 
 
-def _draw_box(drawing: _Drawing, box: _Box, opening: Set[str]) -> None:
+def _draw_box(drawing: Drawing, box: _Box, opening: Set[str]) -> None:
     question = box.question
     if question is None:
         return
@@ -643,7 +643,7 @@ def _draw_box(drawing: _Drawing, box: _Box, opening: Set[str]) -> None:
 # Drawing
 
 
-class _Drawing:
+class Drawing:
     """An SVG element under construction.
 
     Colours are given twice: as an attribute, for a figure that stands alone, and as a class, through which
@@ -665,6 +665,7 @@ class _Drawing:
         )
 
     def render(self) -> str:
+        """The figure as an `<svg>` element."""
         return tostring(self._root, encoding="unicode")
 
     def box(
@@ -681,21 +682,25 @@ class _Drawing:
         dashes: str = "",
         tip: str = "",
     ) -> None:
+        """A rectangle."""
         place = {"x": _number(x), "y": _number(y), "width": _number(width), "height": _number(height)}
         if corner:
             place["rx"] = _number(corner)
         self._add("rect", place, fill=fill, line=line, opacity=opacity, dashes=dashes, tip=tip)
 
     def circle(self, x: float, y: float, radius: float, *, fill: str, role: str = "", tip: str = "") -> None:
+        """A point."""
         place = {"cx": _number(x), "cy": _number(y), "r": _number(radius)}
         self._add("circle", place, fill=fill, line=role, tip=tip)
 
     def path(self, path: str, *, fill: str = "", line: str = "", opacity: float = 1) -> None:
+        """A line or area by the commands of SVG."""
         self._add("path", {"d": path}, fill=fill, line=line, opacity=opacity)
 
     def line(
         self, x1: float, y1: float, x2: float, y2: float, *, role: str, thickness: float = 1, dashes: str = ""
     ) -> None:
+        """A straight line."""
         place = {"x1": _number(x1), "y1": _number(y1), "x2": _number(x2), "y2": _number(y2)}
         self._add("line", place, line=role, thickness=thickness, dashes=dashes)
 
@@ -717,6 +722,7 @@ class _Drawing:
         is_upright: bool = False,
         longest: int = _LONGEST_LABEL,
     ) -> None:
+        """A line of text."""
         place = {"x": _number(x), "y": _number(y), "font-size": _number(size), "text-anchor": anchor}
         if is_bold:
             place["font-weight"] = "600"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -23,7 +23,7 @@ from gzoo.scoring.bands import (
     wilson,
 )
 from gzoo.scoring.dispersion import Dispersion, dispersion, no_dispersion
-from gzoo.scoring.intervals import Blocks, Value
+from gzoo.scoring.intervals import Blocks, Value, holm
 from gzoo.scoring.places import Belief, Places, answer_places, sequential_pit
 from gzoo.scoring.predictions import Predictions
 from gzoo.trees import FloatArray, IntArray
@@ -359,21 +359,6 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
 # In words
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected for their number: the chance of any false call stays what it was for one.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
-
-
 TESTS: tuple[Literal["pit", "central", "highest_density", "dispersion"], ...] = (
     "pit",
     "central",
@@ -385,7 +370,7 @@ TESTS: tuple[Literal["pit", "central", "highest_density", "dispersion"], ...] = 
 def _correct_for_many(questions: Collection[QuestionCalibration]) -> None:
     made = [(one, test, one["tests"][test]) for one in questions for test in TESTS]
     known = [(one, test, p) for one, test, p in made if p is not None]
-    for (one, test, _), adjusted in zip(known, holm([p for _, _, p in known]), strict=True):
+    for (one, test, _), adjusted in zip(known, holm([p for _, _, p in known]).tolist(), strict=True):
         one["tests_adjusted"][test] = adjusted
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 from gzoo import pages
 from gzoo.pages import Markup
 from gzoo.pages.figures import (
+    Drawing,  # pyright: ignore[reportPrivateUsage]  # of one hand with the other figures
     ReliabilityPoint,
-    _Drawing,  # pyright: ignore[reportPrivateUsage]  # of one hand with the other figures
     label,
     reliability_svg,
     words,
@@ -103,7 +103,7 @@ def factors_svg(rows: Sequence[FactorRow], *, description: str) -> str:
         return left + share * (width - left - right)
 
     bottom = top + row * len(rows)
-    drawing = _Drawing(width, bottom + 44, description)
+    drawing = Drawing(width, bottom + 44, description)
     for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0):
         if 1 / reach <= tick <= reach:
             drawing.line(place(tick), top, place(tick), bottom, role="grid")
@@ -213,9 +213,9 @@ def coverage_svg(central: Curve, highest_density: Curve, *, description: str) ->
     return drawing.render()
 
 
-def _panel(below: str, beside: str, heading: str, description: str) -> tuple[_Drawing, float]:
+def _panel(below: str, beside: str, heading: str, description: str) -> tuple[Drawing, float]:
     bottom = TOP + SIDE
-    drawing = _Drawing(PANEL_WIDTH, bottom + 34, description)
+    drawing = Drawing(PANEL_WIDTH, bottom + 34, description)
     drawing.text(LEFT + SIDE / 2, 13, heading, size=11, anchor="middle", is_bold=True)
     drawing.box(LEFT, TOP, SIDE, SIDE, fill="page", line="grid")
     drawing.text(LEFT + SIDE / 2, bottom + 27, below, role="muted", size=10, anchor="middle")
@@ -223,12 +223,12 @@ def _panel(below: str, beside: str, heading: str, description: str) -> tuple[_Dr
     return drawing, bottom
 
 
-def _tick_below(drawing: _Drawing, x: float, bottom: float, name: str) -> None:
+def _tick_below(drawing: Drawing, x: float, bottom: float, name: str) -> None:
     drawing.line(x, bottom, x, bottom + 3, role="muted")
     drawing.text(x, bottom + 13, name, role="muted", size=9, anchor="middle")
 
 
-def _tick_beside(drawing: _Drawing, y: float, name: str) -> None:
+def _tick_beside(drawing: Drawing, y: float, name: str) -> None:
     drawing.line(LEFT - 3, y, LEFT, y, role="muted")
     drawing.text(LEFT - 6, y + 3, name, role="muted", size=9, anchor="end")
 

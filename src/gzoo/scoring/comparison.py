@@ -16,7 +16,7 @@ from scipy import stats
 
 from gzoo.dataset import KEY, Dataset, open_dataset
 from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.intervals import Blocks, Value, blocks, ratio
+from gzoo.scoring.intervals import Blocks, Value, blocks, holm, ratio
 from gzoo.scoring.likelihood import mixed, question_nll, share_nll
 from gzoo.scoring.predictions import (
     Matched,
@@ -269,23 +269,6 @@ def log_scores(predictions: Predictions, votes: Votes, questions: Sequence[str])
         cost = share_nll if predictions.kind == "fractions" else question_nll
         each = [cost(counts, people, member[rows, where], is_multiple=is_multiple) for member in predictions.values]
         out[rows, column] = -mixed(each)
-    return out
-
-
-def holm(p: npt.ArrayLike) -> FloatArray:
-    """Probabilities corrected for having looked at all of them (Holm 1979); NaN stays NaN, and does not count.
-
-    Calling what is below 5 % makes a false call at all in at most 5 % of cases, however they depend on each other.
-
-    >>> holm([0.01, 0.04, float("nan"), 0.03]).tolist()
-    [0.03, 0.06, nan, 0.06]
-    """
-    given = np.asarray(p, dtype=np.float64)
-    out = np.full(given.shape, np.nan)
-    known = np.flatnonzero(np.isfinite(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    steps = given[order] * np.arange(len(order), 0, -1)
-    out[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
     return out
 
 

@@ -103,6 +103,7 @@ def write_report(
         has_uncarried=any(not question.carried for question in tree.questions),
         drawn=scores["drawn"],
         n_impossible=scores["overall"]["n_impossible"],
+        unasked=[label(one.name, tree) for one in asked if not scores["questions"][one.name]["n_asked"]],
         missing=[label(name, tree) for name in scores["questions_missing"]],
         skill=_cell(scores["overall"]["skill"], 2),
         balanced=scores["balanced"],
@@ -413,7 +414,8 @@ class _Answers:
 
 def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
     rows = [_row("All questions", scores["overall"])]
-    return rows + [_row(label(question.name, tree), scores["questions"][question.name]) for question in asked]
+    found = [(question, scores["questions"][question.name]) for question in asked]
+    return rows + [_row(label(question.name, tree), one) for question, one in found if one["n_asked"]]
 
 
 def _row(name: str, score: Score, column: str = "") -> _Row:
@@ -426,7 +428,7 @@ def _row(name: str, score: Score, column: str = "") -> _Row:
         (score["noise_floor"], 3),
     )
     cells = [_cell(found, places) for found, places in measures]
-    return _Row(name, score["n_asked"], score["n_effective"], (*cells, *_error_cells(score)), column)
+    return _Row(name, score["n_asked"], score["n_effective"], (*cells, _error_cells(score)[0]), column)
 
 
 def _error_cells(errors: Errors) -> tuple[_Cell, _Cell]:

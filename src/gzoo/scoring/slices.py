@@ -19,7 +19,7 @@ from gzoo.votes import Votes
 N_BINS = 4  # of numbers, each with as many galaxies
 MOST_VALUES = 20  # of texts; the rest are taken together
 VOTES = "number of votes"
-UNKNOWN, OTHERS = "not known", "others"
+UNKNOWN, OTHERS, NONE = "not known", "others", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Slicing:
             texts = values.cast(pl.String)
             common = texts.drop_nulls().value_counts(sort=True)[texts.name].head(MOST_VALUES).to_list()
             for one in sorted(common):
-                yield one, _rows(texts == one)
+                yield one or NONE, _rows(texts == one)
             yield from _unless_empty(OTHERS, _rows(texts.is_not_null() & ~texts.is_in(common)))
         yield from _unless_empty(UNKNOWN, _rows(values.is_null()))
 
