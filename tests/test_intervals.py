@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gzoo.errors import InputError
 from gzoo.scoring import intervals
-from gzoo.scoring.comparison import p_values
 from gzoo.scoring.intervals import Blocks, blocks, ratio
 from gzoo.trees import FloatArray
 
@@ -236,4 +235,3 @@ def test_probabilities_are_even_where_the_true_ratio_is_0_and_reach_far() -> Non
         assert (p < level).mean() == pytest.approx(level, abs=4 * np.sqrt(level / 3000))
     far = ratio(null[:, :1] + 1, one, blocks(200))
     assert 0 < far.p_values()[0] < 1e-12
-    assert p_values(far, one, blocks(200)).tolist() == far.p_values().tolist()
