@@ -4,7 +4,8 @@ Truth is drawn from the prediction, votes from the truth, and the 90 % interval 
 not. One answer of one question of a galaxy counts, so that all intervals are independent. Kinds: two answers, many
 answers (3 to 6), several answers allowed at once (odds whose worth in votes is to be found out: truly 1, 5 or 30),
 mixtures (3 members: truth is drawn from one of them), the probability of being asked (whole trees of GZ2), all with 0
-to 40 votes, and concentrations from 0.02 to 1,000. Tails are to be equal, so the shares of truths below and above the
+to 40 votes, and concentrations from 0.02 to 1,000; and two and four answers with concentrations from 1 on, whose
+beliefs are not U-shaped. Tails are to be equal, so the shares of truths below and above the
 interval are given too.
 
 An interval that begins at 0 or ends at 1, to a millionth, cannot miss on that side: where U-shaped beliefs have few
@@ -44,6 +45,8 @@ def main() -> None:
     result: dict[str, object] = {"intervals of each kind": options.n, "level": LEVEL}
     for seed in range(options.seeds):
         found = {
+            "two answers, concentrations from 1": dirichlet(options.n, 2, 1, seed, least=1.0),
+            "4 answers, concentrations from 1": dirichlet(options.n, 4, 1, seed, least=1.0),
             "two answers": dirichlet(options.n, 2, 1, seed),
             **{f"{k} answers": dirichlet(options.n, k, 1, seed) for k in (3, 4, 6)},
             **{f"several at once, worth {s}": odds(options.n, s, seed) for s in (1, 5, 30)},
@@ -70,9 +73,9 @@ def people(n: int, rng: np.random.Generator) -> IntArray:
     return rng.integers(0, 41, n)
 
 
-def dirichlet(n: int, n_answers: int, n_members: int, seed: int) -> dict[str, float]:
+def dirichlet(n: int, n_answers: int, n_members: int, seed: int, least: float = 0.02) -> dict[str, float]:
     rng = np.random.default_rng([n_answers, n_members, seed])
-    predicted = np.exp(rng.uniform(np.log(0.02), np.log(1000), (n_members, n, n_answers)))
+    predicted = np.exp(rng.uniform(np.log(least), np.log(1000), (n_members, n, n_answers)))
     member = rng.integers(n_members, size=n)
     truth = drawn(predicted[member, np.arange(n)], rng)
     counts = rng.multinomial(people(n, rng), truth).astype(np.int64)
