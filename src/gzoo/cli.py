@@ -923,7 +923,7 @@ def compare(
         print(pair["overall"]["says"], pair["says"])
     _say(
         "Differences in nats per galaxy asked, first minus second, with 95 % intervals over "
-        f"{found['blocks']['kind']}. Verdicts are at 5 % for all {found['n_tests']} looks together."
+        f"{found['blocks']['kind']}. Verdicts are at 5 % for all looks together ({found['n_tests']})."
     )
     for name, one in found["models"].items():
         if one["n_trained_on"]:

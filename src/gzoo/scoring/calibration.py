@@ -416,6 +416,12 @@ def _sentence(one: QuestionCalibration) -> str:
     low, high = factor["low"], factor["high"]
     if verdict == "nothing against it" and (low is None or high is None or high > 4 * low):
         return f"Nothing speaks against it, but votes are too few to judge concentration ({numbers})."
+    if verdict == "nothing against it" and low is not None and high is not None and not low <= 1 <= high:
+        way = "wider" if high < 1 else "narrower"
+        return (
+            f"Nothing speaks against it once all questions are counted, though alone it would: votes look spread {way} "
+            f"than predicted ({numbers}); {held}."
+        )
     said = {
         "too sure": "Too sure: votes are spread wider than predicted",
         "not sure enough": "Not sure enough: votes are spread narrower than predicted",

@@ -421,7 +421,6 @@ def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
 def _row(name: str, score: Score, column: str = "") -> _Row:
     measures = (
         (score["log_score"], 2),
-        (score["log_score_per_vote"], 3),
         (score["skill"], 2),
         (score["brier_skill"], 3),
         (score["rmse"], 3),
