@@ -115,8 +115,14 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     scores = json.loads(said.out)
     assert scores["n_galaxies"] == pl.read_parquet("predictions.parquet").height
     assert "imulated" in Path("report.html").read_text("utf-8")
-    table = gzoo("score", "predictions.parquet", "dataset").out
+    table = gzoo("score", "predictions.parquet", "dataset", "--slice", "summary").out
     assert "overall" in table
+    assert "summary: " in table
+    assert "Column 'nope' is not in dataset" in gzoo("score", "predictions.parquet", "dataset", "--slice", "nope").err
+    said = gzoo("score", "predictions.parquet", "dataset", "--table", "nope.csv")
+    assert "There is no table nope.csv" in said.err
+    said = gzoo("score", "predictions.parquet", "dataset", "--label", "summary", "--report", "other.html")
+    assert "--label and --report are both given" in said.err
     said = gzoo("combine", "predictions.parquet", "dataset", "--out", "catalogue.fits")
     assert f"Made catalogue.fits: {scores['n_galaxies']} galaxies" in said.err
     assert "SIMULATED" in said.err

@@ -739,9 +739,12 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score predictions against votes, with intervals."""
+    from gzoo.scoring.metrics import refuse_both
     from gzoo.scoring.metrics import score as run
 
     if label or protocol:
+        others = {"--report": report, "--slice": slices, "--table": table, "--columns": columns}
+        refuse_both({"--label": label, "--protocol": protocol, **others})
         _print_otherwise(predictions, folder, label, protocol, include_trained_on, as_json)
         return
     found = run(
@@ -821,7 +824,6 @@ def _print_otherwise(
     predictions: Path, folder: Path, label: str | None, protocol: str | None, include_trained_on: bool, as_json: bool
 ) -> None:
     """Scores by label or by a published protocol."""
-    from gzoo.errors import InputError
     from gzoo.scoring import classify, published
 
     def text(value: Value, digits: int = 4) -> str:
@@ -830,8 +832,6 @@ def _print_otherwise(
         ends = "" if value["low"] is None else f" [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
         return f"{value['value']:.{digits}f}{ends}"
 
-    if label and protocol:
-        raise InputError("--label and --protocol are two things.", "One of them.", "Ask one by one.")
     if label:
         found = classify(predictions, folder, label=label, include_trained_on=include_trained_on)
     else:

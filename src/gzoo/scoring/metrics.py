@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset import Dataset, open_dataset
-from gzoo.errors import MissingError
+from gzoo.errors import InputError, MissingError
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
 from gzoo.scoring.intervals import Blocks, Kind, Value, blocks, ratio
@@ -216,12 +216,12 @@ def score(
         InputError: Arguments contradict each other.
     """
     if label is not None or protocol is not None:
-        _refuse_both(
+        refuse_both(
             {
                 "--label": label,
                 "--protocol": protocol,
                 "--report": report,
-                "--slices": slices,
+                "--slice": slices,
                 "--table": table,
                 "--columns": columns,
             }
@@ -264,9 +264,15 @@ def score(
     return scores
 
 
-def _refuse_both(given: Mapping[str, object]) -> None:
-    from gzoo.errors import InputError
+def refuse_both(given: Mapping[str, object]) -> None:
+    """Check that of some options no more than one is given.
 
+    Args:
+        given: Option -> what was given for it; what is empty was not given.
+
+    Raises:
+        InputError: Two are.
+    """
     both = [name for name, value in given.items() if value]
     if len(both) > 1:
         raise InputError(

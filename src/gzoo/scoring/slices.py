@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset import KEY, Dataset
-from gzoo.errors import TableError
+from gzoo.errors import MissingError, TableError
 from gzoo.tables import read_table
 from gzoo.trees import IntArray
 from gzoo.votes import Votes
@@ -65,9 +65,12 @@ def slicings(
         table: Further columns, keyed by `id_str` (and `dataset_name`, if it has that).
 
     Raises:
+        MissingError: There is no such table.
         TableError: The table cannot be read or has no `id_str`, or a column is nowhere.
     """
     found = [Slicing(VOTES, pl.Series(votes.totals.max(axis=1, initial=0)))]
+    if table and not table.is_file():
+        raise MissingError(f"There is no table {table}.", "A table of more columns, by id_str.", "Check --table.")
     more = read_table(table) if table else pl.DataFrame()
     if table and "id_str" not in more.columns:
         raise TableError(
