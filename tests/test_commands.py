@@ -121,6 +121,8 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     assert "Column 'nope' is not in dataset" in gzoo("score", "predictions.parquet", "dataset", "--slice", "nope").err
     said = gzoo("score", "predictions.parquet", "dataset", "--table", "nope.csv")
     assert "There is no table nope.csv" in said.err
+    said = gzoo("score", "predictions.parquet", "dataset", "--report", "report.html")
+    assert "report.html exists" in said.err
     said = gzoo("score", "predictions.parquet", "dataset", "--label", "summary", "--report", "other.html")
     assert "--label and --report are both given" in said.err
     said = gzoo("combine", "predictions.parquet", "dataset", "--out", "catalogue.fits")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gzoo.dataset import Dataset
+from gzoo.errors import TableError
 from gzoo.scoring.metrics import compute
-from gzoo.scoring.slices import MOST_VALUES, N_BINS, Slicing
+from gzoo.scoring.slices import MOST_VALUES, N_BINS, Slicing, slicings
 from gzoo.trees import Question, Tree
 from gzoo.votes import Votes
 
@@ -52,3 +58,15 @@ def test_the_worst_slice_comes_first_and_has_the_error_of_its_galaxies() -> None
     assert worst["score"]["mse_corrected"] == alone["overall"]["mse_corrected"]
     assert worst["score"]["is_distinguishable"] is True
     assert best["score"]["is_distinguishable"] is False
+
+
+def test_a_table_with_a_galaxy_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("id_str,redshift\n1,0.1\n2,0.2\n1,0.3\n")
+    keys = pl.DataFrame({"dataset_name": ["d"], "id_str": ["1"]})
+    votes = Votes(ONE, np.array([[1, 2]]))
+    with pytest.raises(TableError, match="has galaxy '1' more than once"):
+        slicings(cast(Dataset, None), keys, votes, ["redshift"], tmp_path / "more.csv")
+    (tmp_path / "more.csv").write_text("id_str,redshift\n1,0.1\n2,0.2\n")
+    cuts = slicings(cast(Dataset, None), keys, votes, ["redshift"], tmp_path / "more.csv")
+    assert [one.column for one in cuts] == ["number of votes", "redshift"]
+    assert cuts[1].values.cast(pl.Float64).to_list() == [0.1]

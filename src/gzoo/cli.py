@@ -784,10 +784,12 @@ def score(
         print("\nCalibration:")
         told = [(name, one) for name, one in found["calibration"]["questions"].items() if one["n_used"]]
         _print_columns([(name, one["sentence"]) for name, one in told] or [("no question has votes", "")])
+    arcmin = found["drawn"]["cell_arcmin"]
+    wide = f" of {arcmin:.0f} arcmin" if arcmin else ""
     _say(
         "Log scores in nats per galaxy asked, higher is better; skill = model - baseline that knows only the training "
         "votes; error: root mean square of fractions; noise floor: what the votes' own noise makes of it. In brackets: "
-        f"95 % intervals, by drawing {found['drawn']['n']:,} {found['drawn']['kind']} anew; none below 10 galaxies. "
+        f"95 % intervals, by drawing {found['drawn']['n']:,} {found['drawn']['kind']}{wide} anew; none below 10. "
         "Overall, a question weighs as often as it was asked; balanced, by the square root of that."
     )
     impossible = found["overall"]["n_impossible"]

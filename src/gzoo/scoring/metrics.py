@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset import Dataset, open_dataset
-from gzoo.errors import InputError, MissingError
+from gzoo.errors import InputError, MissingError, OccupiedError
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
 from gzoo.scoring.intervals import Blocks, Kind, Value, blocks, ratio
@@ -121,10 +121,11 @@ class SliceScore(TypedDict):
 
 
 class Drawn(TypedDict):
-    """What intervals draw anew: galaxies or sky cells; how many; and how each was found."""
+    """What intervals draw anew: galaxies or sky cells, how many there are, and how wide cells are (0 of galaxies)."""
 
     kind: Kind
     n: int
+    cell_arcmin: float
 
 
 class Scores(TypedDict):
@@ -214,6 +215,7 @@ def score(
         TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies; or the
             model was trained on galaxies split by another scheme.
         InputError: Arguments contradict each other.
+        OccupiedError: There is a report already.
     """
     if label is not None or protocol is not None:
         refuse_both(
@@ -229,6 +231,8 @@ def score(
         if label is not None:
             return classify(predictions, folder, label=label, include_trained_on=include_trained_on)
         return published(predictions, folder, protocol=str(protocol), include_trained_on=include_trained_on)
+    if report is not None and Path(report).exists() and not overwrite:  # told before the work, not after
+        raise OccupiedError(f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
     dataset, path = open_dataset(folder), Path(predictions)
     read = read_predictions(path, dataset.tree, columns)
     matched = match(dataset, read.keys, path, read.is_trained_on)
@@ -360,7 +364,7 @@ def compute(
     return Scores(
         n_galaxies=n,
         n_trained_on=0,
-        drawn=Drawn(kind=each.kind, n=each.n_blocks),
+        drawn=Drawn(kind=each.kind, n=each.n_blocks, cell_arcmin=each.cell_arcmin),
         overall=_score(total, each, seed),
         balanced=Balanced(skill=skill, mse_corrected=error, rmse_corrected=_root(error), n_questions=n_balanced),
         campaigns={name: _score(total.take(rows), _take(each, rows), seed) for name, rows in parts.items()},

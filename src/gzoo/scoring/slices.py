@@ -66,7 +66,7 @@ def slicings(
 
     Raises:
         MissingError: There is no such table.
-        TableError: The table cannot be read or has no `id_str`, or a column is nowhere.
+        TableError: The table cannot be read, has no `id_str` or a galaxy twice, or a column is nowhere.
     """
     found = [Slicing(VOTES, pl.Series(votes.totals.max(axis=1, initial=0)))]
     if table and not table.is_file():
@@ -80,6 +80,11 @@ def slicings(
         if table and column in more.columns:
             by = [name for name in KEY if name in more.columns]
             source = more.with_columns(pl.col(by).cast(pl.String)).select(*by, pl.col(column).alias("value"))
+            twice = source.filter(source.select(by).is_duplicated())
+            if twice.height:
+                raise TableError(
+                    f"{table} has galaxy '{twice['id_str'][0]}' more than once.", "A row a galaxy.", "Mend the table."
+                )
         else:
             parts = [dataset.column(split, column) for split in dataset.splits]
             if not parts or any(part is None for part in parts):
@@ -91,7 +96,7 @@ def slicings(
                 )
             by = list(KEY)
             source = pl.concat([part for part in parts if part is not None])
-        joined = keys.select(KEY).join(source.unique(by, keep="first"), on=by, how="left", maintain_order="left")
+        joined = keys.select(KEY).join(source, on=by, how="left", maintain_order="left")
         found.append(Slicing(column, joined["value"]))
     return found
 
