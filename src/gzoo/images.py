@@ -149,7 +149,7 @@ def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> PictureFacts
         _check_size(width, height)
         _check_mode(_JPEG_MODES.get(colours, "RGB"))
         if is_decoded:
-            if _n_scans(data) > MOST_SCANS:
+            if n_scans(data) > MOST_SCANS:
                 raise _damaged(f"it has more than {MOST_SCANS} scans")
             # strict: what libjpeg would mend in silence is an error; fast: pixels are thrown away, so they may be rough
             pixels = scratch.of(height * width)
@@ -163,7 +163,7 @@ def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> PictureFacts
     return PictureFacts("JPEG", width, height)
 
 
-def _n_scans(data: bytes) -> int:
+def n_scans(data: bytes | memoryview) -> int:
     """How often a scan may begin: as `data.count`, five times as fast."""
     mark = int.from_bytes(_SCAN, "little")
     parts = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in (0, 1))

@@ -1,0 +1,107 @@
+"""From the bytes of a picture to pixels at the size that a model sees."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+from PIL import Image
+
+from gzoo.errors import PictureError
+from gzoo.images import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
+
+RULE = "decode-1"
+"""Names how pixels follow from bytes: another rule makes other pixels, and what was kept of earlier ones is of no use."""
+MANY_PIXELS = 1_000_000  # a picture of more is refused if it asks for hundreds of passes over them
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode(data: bytes | memoryview, size: int) -> Pixels:
+    """A JPEG or PNG picture as red, green and blue, shape (size, size, 3).
+
+    Raises:
+        PictureError: The picture is cut off, damaged, or larger than 8192 pixels a side.
+    """
+    out = np.empty((size, size, 3), np.uint8)
+    decode_into(data, out, Scratch())
+    return out
+
+
+def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None:
+    """Write a picture's pixels into `out`, shape (size, size, 3) and contiguous.
+
+    A picture of that size is decoded straight into it, to the same pixels as Pillow's. A larger JPEG is decoded to a
+    half, a quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
+    interpolation; to other fractions, which libjpeg can also decode to, it takes longer than to all pixels.
+
+    Args:
+        data: The file's content.
+        out: Where the pixels go.
+        scratch: Memory to decode in, the thread's own.
+
+    Raises:
+        PictureError: The picture is cut off, damaged, or larger than 8192 pixels a side.
+    """
+    size = len(out)
+    try:
+        if data[:3] != b"\xff\xd8\xff":
+            pixels = _by_pillow(data)
+        else:
+            height, width, colours, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
+            _check(data, width, height)
+            if (height, width) == (size, size) and colours != "CMYK":
+                simplejpeg.decode_jpeg(data, "RGB", buffer=out, strict=True)
+                return
+            if colours in {"CMYK", "YCCK"}:
+                pixels = _by_pillow(data)
+            else:
+                part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
+                rows, columns = -(-height // part), -(-width // part)
+                pixels = simplejpeg.decode_jpeg(
+                    data,
+                    "RGB",
+                    min_height=rows,
+                    min_width=columns,
+                    buffer=scratch.of(rows * columns * 3),
+                    strict=True,
+                )
+    except PictureError:
+        raise
+    # simplejpeg's and Pillow's words for damage
+    except (ValueError, RuntimeError, OSError, SyntaxError, EOFError, MemoryError, zlib.error) as error:
+        raise _damaged(str(error)) from error
+    if pixels.shape == out.shape:
+        out[:] = pixels
+        return
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True
+    )
+    out[:] = resized[0].permute(1, 2, 0).numpy()
+
+
+def _check(data: bytes | memoryview, width: int, height: int) -> None:
+    if max(width, height) > LARGEST_SIDE_PIXELS:
+        raise PictureError(f"It is {width} x {height} pixels.", f"At most {LARGEST_SIDE_PIXELS} a side.")
+    if width * height > MANY_PIXELS and n_scans(data) > MOST_SCANS:
+        raise _damaged(f"it has more than {MOST_SCANS} scans")
+
+
+def _by_pillow(data: bytes | memoryview) -> Pixels:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            _check(data, *picture.size)
+            return np.array(picture.convert("RGB"))
+    except Image.UnidentifiedImageError as error:
+        raise _damaged("it is neither JPEG nor PNG") from error
+    except Image.DecompressionBombError as error:
+        raise _damaged(str(error)) from error
+
+
+def _damaged(how: str) -> PictureError:
+    return PictureError(f"It is damaged: {how}.", "A whole JPEG or PNG picture.")

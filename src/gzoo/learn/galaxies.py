@@ -1,0 +1,343 @@
+"""Where a loader's galaxies come from: a split on this machine, a table of `datasets`, or a stream of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from gzoo import store
+from gzoo.dataset import KEY, Dataset, load, open_dataset, quietly, recognised, votes_in
+from gzoo.errors import DatasetError, InputError, MissingError
+from gzoo.learn.caching import PictureCache
+from gzoo.learn.pictures import HeldPictures, Pictures, ShardPictures, TablePictures, encoded
+from gzoo.trees import IntArray, Tree
+from gzoo.votes import Votes
+
+if TYPE_CHECKING:
+    import datasets
+
+ROWS_OF_WINDOW = 2048
+
+Counts = npt.NDArray[np.int32]
+At = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A batch to be made.
+
+    Attributes:
+        ids: Identifier of each galaxy.
+        rows: Its row in the split, or its place in the stream.
+        votes: Shape (galaxy, answer).
+        totals: Shape (galaxy, question).
+        seeds: Of augmentation.
+        pictures: Where its picture is read from.
+        at: Which of those it is.
+        cache: Where decoded pictures are kept.
+        after: Where its source is when the batch has been given out.
+        is_last: Whether it ends the epoch.
+    """
+
+    ids: list[str]
+    rows: IntArray
+    votes: Counts
+    totals: Counts
+    seeds: IntArray
+    pictures: Pictures
+    at: IntArray
+    cache: PictureCache | None
+    after: At
+    is_last: bool
+
+
+class Split:
+    """Galaxies whose number and votes are known, and whose pictures can be read in any order.
+
+    Args:
+        tree: The questions.
+        keys: `dataset_name` and `id_str` of all rows of the split.
+        counts: Their votes.
+        totals: People asked.
+        pictures: Their pictures.
+        digest: Names the data.
+        rows: Which of them to use; all when None.
+        seed: Of the order, which is new each epoch; None: as they stand.
+    """
+
+    start: At = {"batch": 0}
+
+    def __init__(
+        self,
+        tree: Tree,
+        keys: pl.DataFrame,
+        counts: Counts,
+        totals: Counts,
+        pictures: Pictures,
+        digest: str,
+        rows: IntArray | None,
+        seed: int | None,
+    ) -> None:
+        n = len(counts)
+        self.rows: IntArray = np.arange(n) if rows is None else np.asarray(rows, np.int64)
+        if rows is not None and n and len(rows) and not 0 <= self.rows.min() <= self.rows.max() < n:
+            raise InputError(f"Row {self.rows.max()} of {n}.", f"Rows from 0 to {n - 1}.", "Choose others.")
+        self.tree = tree
+        self.keys = keys if rows is None else keys[self.rows]
+        self._counts = counts if rows is None else counts[self.rows]
+        self._totals = totals if rows is None else totals[self.rows]
+        self._pictures, self._seed, self._n_all = pictures, seed, n
+        self._cache: PictureCache | None = None
+        self._data = digest
+        self.digest = store.digest([digest, len(self.rows), store.digest(self.rows.tolist()) if rows is not None else 0, seed])
+
+    @property
+    def votes(self) -> Votes:
+        """All votes."""
+        return Votes(self.tree, self._counts.astype(np.int64), self._totals.astype(np.int64))
+
+    def keep(self, folder: Path, size: int, most_bytes: int) -> None:
+        """Keep decoded pictures of that size in a folder."""
+        self._cache = PictureCache(folder, self._data, self._n_all, size, most_bytes)
+
+    def n_batches(self, batch_size: int, n_ranks: int) -> int:
+        """Batches of each process."""
+        return math.ceil(len(self.rows) / (batch_size * n_ranks))
+
+    def tasks(self, epoch: int, at: At, batch_size: int, rank: int, n_ranks: int) -> Iterator[Task]:
+        """The batches of one process in an epoch, from where it is."""
+        n, n_batches = len(self.rows), self.n_batches(batch_size, n_ranks)
+        if n < n_ranks:
+            raise InputError(f"{n} galaxies for {n_ranks} processes.", "At least one for each.", "Use fewer processes.")
+        order = np.arange(n)
+        if self._seed is not None:
+            np.random.default_rng([self._seed, epoch]).shuffle(order)
+        ends = np.arange(n_batches * n_ranks + 1) * n // max(1, n_batches * n_ranks)
+        for batch in range(cast(int, at["batch"]), n_batches):
+            part = batch * n_ranks + rank
+            yield self.task(order[ends[part] : ends[part + 1]], epoch, batch, n_batches)
+
+    def task(self, places: IntArray, epoch: int, batch: int = 0, n_batches: int = 1) -> Task:
+        """A batch of some galaxies, by their places among `rows`."""
+        rows = self.rows[places]
+        return Task(
+            self.keys["id_str"][places].to_list(),
+            rows,
+            self._counts[places],
+            self._totals[places],
+            seeds_of(self._seed, epoch, rows),
+            self._pictures,
+            rows,
+            self._cache,
+            {"batch": batch + 1},
+            batch + 1 == n_batches,
+        )
+
+
+class Stream:
+    """Galaxies that come one after the other.
+
+    Each process of a distributed run reads all of it and takes its share. They are shuffled across shards by
+    `datasets`, and in windows here, so that a window's beginning is all that must be known to go on inside it.
+
+    Args:
+        stream: What `datasets` streams.
+        name: What to call it in errors.
+        seed: Of the order, which is new each epoch; None: as they come.
+    """
+
+    start: At = {"stream": None, "passed": 0, "rows": 0}
+
+    def __init__(self, stream: datasets.IterableDataset, name: str, seed: int | None) -> None:
+        columns = stream.column_names
+        if not columns:
+            raise DatasetError(f"{name} does not say its columns.", "A stream with named columns.", "Load it whole.")
+        known = recognised(set(columns))
+        if known is None:
+            raise DatasetError(f"The columns of {name} are no campaign's.", "Those of one.", "See `gzoo campaigns`.")
+        self._known, self._name, self._seed = known, name, seed
+        self._columns = columns
+        self.tree = known.campaign.carried
+        if seed is not None:
+            stream = stream.shuffle(seed=seed, buffer_size=1)
+        self._stream = stream
+        self.digest = store.digest([name, sorted(columns), seed])
+
+    def tasks(self, epoch: int, at: At, batch_size: int, rank: int, n_ranks: int) -> Iterator[Task]:
+        """The batches of one process in an epoch, from where it is."""
+        together = batch_size * n_ranks
+        n_window = max(1, ROWS_OF_WINDOW // together) * together
+        passed, n_before = cast(int, at["passed"]), cast(int, at["rows"])
+        windows = self._windows(epoch, at["stream"], n_window, n_ranks)
+        for number, (table, begun, is_last) in enumerate(windows):
+            n = table.num_rows
+            if n < n_ranks:
+                raise InputError(
+                    f"{n} galaxies for {n_ranks} processes.", "At least one for each.", "Use fewer processes."
+                )
+            order = np.arange(n)
+            if self._seed is not None:
+                np.random.default_rng([self._seed, epoch, n_before]).shuffle(order)
+            n_batches = math.ceil(n / together)
+            ends = np.arange(n_batches * n_ranks + 1) * n // (n_batches * n_ranks)
+            labels = cast(pl.DataFrame, pl.from_arrow(table.drop_columns(["image"])))
+            counts, totals = votes_in(labels, self.tree, self._known.not_collected)
+            ids = (
+                labels["id_str"].to_list()
+                if "id_str" in labels.columns
+                else [f"{self.digest[:8]}-{n_before + i:07d}" for i in range(n)]
+            )
+            held = HeldPictures(encoded(table), self._name)
+            for batch in range(passed if number == 0 else 0, n_batches):
+                part = batch * n_ranks + rank
+                places = order[ends[part] : ends[part + 1]]
+                rows = n_before + places
+                ends_window = batch + 1 == n_batches
+                yield Task(
+                    [ids[i] for i in places],
+                    rows,
+                    counts[places],
+                    totals[places],
+                    seeds_of(self._seed, epoch, rows),
+                    held,
+                    places,
+                    None,
+                    {"stream": begun, "passed": batch + 1, "rows": n_before},
+                    ends_window and is_last,
+                )
+            n_before += n
+
+    def _windows(
+        self, epoch: int, state: object, n_window: int, n_ranks: int
+    ) -> Iterator[tuple[pa.Table, object, bool]]:
+        """Tables of so many rows, the last shorter or, by less than one for each process, longer.
+
+        With each, the state of the stream before it, and whether it is the last.
+        """
+        stream = self._stream.with_format("arrow")
+        if self._seed is not None:
+            stream.set_epoch(epoch)
+        with _unheard("datasets.iterable_dataset"):  # it tells of a buffer, which has one row here
+            if state is not None:
+                stream.load_state_dict(cast("dict[str, object]", state))
+            before: object = stream.state_dict() if state is None else state
+            held: tuple[pa.Table, object] | None = None
+            for table in cast("Iterator[pa.Table]", stream.iter(batch_size=n_window)):
+                after = stream.state_dict()
+                if held is not None and table.num_rows < n_ranks:
+                    held = (pa.concat_tables([held[0], table]), held[1])
+                    continue
+                if held is not None:
+                    yield *held, False
+                held, before = (table, before), after
+            if held is not None:
+                yield *held, True
+
+
+Source = Split | Stream
+
+
+def source_of(
+    dataset: Dataset | Path | str | datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict,
+    split: str,
+    *,
+    rows: IntArray | None,
+    seed: int | None,
+    streaming: bool,
+) -> Source:
+    """The galaxies of a dataset, whatever it is given as."""
+    if not isinstance(dataset, Dataset | Path | str):
+        return _of_datasets(dataset, split, rows, seed)
+    if streaming:
+        if isinstance(dataset, Dataset):
+            dataset = dataset.folder
+        return _of_datasets(load(dataset, split=split, streaming=True), split, rows, seed, str(dataset))
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset)
+    keys, counts, totals = dataset.matrices(split)
+    index = dataset.picture_index(split)
+    if index is not None:
+        pictures: Pictures = ShardPictures(index)
+    else:  # stored in another way, which `datasets` turns into an Arrow file
+        with quietly():
+            table = load(dataset.folder, split=split)
+        pictures = TablePictures(cast("datasets.Dataset", table))
+    return Split(dataset.tree, keys, counts, totals, pictures, store.digest([dataset.digest, split]), rows, seed)
+
+
+def _of_datasets(
+    given: object, split: str, rows: IntArray | None, seed: int | None, name: str | None = None
+) -> Source:
+    import datasets
+
+    if isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict):
+        if split not in given:
+            raise MissingError(f"There is no split '{split}'.", f"One of {', '.join(map(str, given))}.", "Choose one.")
+        given = given[split]
+    if isinstance(given, datasets.IterableDataset):
+        if rows is not None:
+            raise InputError("Rows of a stream were chosen.", "All of them.", "Leave `rows` away, or do not stream.")
+        return Stream(given, name or "the stream", seed)
+    if not isinstance(given, datasets.Dataset):
+        raise InputError(
+            f"The dataset is a {type(given).__name__}.",
+            "A folder, a name on the Hub, or what gzoo.open_dataset, gzoo.load or datasets.load_dataset returns.",
+            "Give one of these.",
+        )
+    known = recognised(set(given.column_names))
+    if known is None or "image" not in given.column_names:
+        raise DatasetError(
+            f"The columns of the table are no campaign's: {', '.join(given.column_names[:6])}, ...",
+            "`image` and the columns of votes of a campaign.",
+            "See `gzoo campaigns` and GUIDE.md, On disk.",
+        )
+    labels = given.remove_columns(["image"]).with_format("polars")[:]
+    frame = cast(pl.DataFrame, labels)
+    tree = known.campaign.carried
+    counts, totals = votes_in(frame, tree, known.not_collected)
+    print_of = given._fingerprint  # pyright: ignore[reportPrivateUsage]  names the data and what was done to them
+    number = pl.int_range(pl.len()).cast(pl.String).str.zfill(7)
+    keys = frame.select(
+        dataset_name=pl.col("dataset_name") if "dataset_name" in frame.columns else pl.lit(known.campaign.name),
+        id_str=pl.col("id_str") if "id_str" in frame.columns else pl.lit(f"{print_of[:8]}-") + number,
+    )
+    return Split(tree, keys, counts, totals, TablePictures(given), print_of, rows, seed)
+
+
+def seeds_of(seed: int | None, epoch: int, rows: IntArray) -> IntArray:
+    """A seed for each galaxy, of an epoch; without a seed the same in all epochs."""
+    start = np.array([0 if seed is None else seed + 1, 0 if seed is None else epoch + 1], np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = _mixed(_mixed(start[:1]) + start[1:])
+        return (_mixed(mixed + rows.astype(np.uint64)) >> np.uint64(1)).astype(np.int64)
+
+
+def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's value at a place (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
+    x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@contextlib.contextmanager
+def _unheard(logger: str) -> Iterator[None]:
+    """Without the warnings of a logger."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
