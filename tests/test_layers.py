@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trees",),
     ("campaign",),
     ("columns", "store", "tables", "wording"),
-    ("citing", "schema", "votes", "images", "pages", "sky", "sources", "splits", "hub", "gates"),
+    ("citing", "schema", "votes", "images", "indexing", "pages", "sky", "sources", "splits", "hub", "gates"),
     ("card", "dataset", "clicks", "summaries"),
     ("croissant", "shards", "volunteers"),
     ("cluster", "finishing", "zooniverse"),

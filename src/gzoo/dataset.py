@@ -16,6 +16,7 @@ from gzoo import campaign as campaigns_of
 from gzoo import hub, schema, store
 from gzoo.campaign import Campaign
 from gzoo.errors import DatasetError, InputError, MissingError, Notice
+from gzoo.indexing import PictureIndex, pictures_in
 from gzoo.splits import PUBLISHED
 from gzoo.trees import Question, Tree
 from gzoo.votes import Votes
@@ -191,6 +192,25 @@ class Dataset:
             if question.multiple:
                 people[:, i] = table[question.total_column].to_numpy()
         return table.select(KEY), Votes(tree, counts, people)
+
+    def picture_index(self, split: str) -> PictureIndex | None:
+        """Where the pictures of a split lie in its shards, in the order of `galaxies`.
+
+        Returns:
+            None where there are no pictures, or they are not stored plainly and have to be read through Parquet.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard cannot be read.
+        """
+        self.require(split)
+        paths = tuple(store.shards(self.folder, split))
+        found = [pictures_in(path) for path in paths]
+        plain = [one for one in found if one is not None]
+        if len(plain) < len(found):
+            return None
+        shard = np.repeat(np.arange(len(paths), dtype=np.int32), [len(offset) for offset, _ in plain])
+        return PictureIndex(paths, shard, *(np.concatenate(part) for part in zip(*plain, strict=True)))
 
     def column(self, split: str, name: str) -> pl.DataFrame | None:
         """Keys and one column (as `value`) of a split, in the order of `galaxies`; None if it has no such column.

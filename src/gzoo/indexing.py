@@ -1,0 +1,366 @@
+"""Indexing: where in its shards the pictures of a split lie, so that each is read by position, without Parquet.
+
+gzoo stores pictures as they are: not compressed, without dictionary. The bytes of one picture then stand in its shard
+in one piece, and are found by walking the headers of the pages around them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from gzoo.errors import DatasetError
+from gzoo.trees import IntArray
+
+COLUMN = "image.bytes"
+LARGEST_HEADER = 1 << 24
+"""Bytes of a page's header, which may hold the least and largest value of the page."""
+_DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 1, 2, 3
+_PLAIN, _RLE = 0, 3
+
+Offsets = npt.NDArray[np.int64]
+Lengths = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureIndex:
+    """Where the pictures of a split lie, row by row.
+
+    Attributes:
+        paths: Its shards.
+        shard: In which of them each picture is.
+        offset: Where in that file its bytes begin.
+        length: How many they are.
+    """
+
+    paths: tuple[Path, ...]
+    shard: npt.NDArray[np.int32]
+    offset: Offsets
+    length: Lengths
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+
+def pictures_in(
+    path: Path, *, footer: pq.FileMetaData | None = None, lengths: IntArray | None = None
+) -> tuple[Offsets, Lengths] | None:
+    """Offset and length of each row's picture in a Parquet file.
+
+    Args:
+        path: The file, with a column `image` of bytes and path.
+        footer: What the file's footer says, where that is known.
+        lengths: The pictures' lengths, where they are known: then only the headers of pages are read.
+
+    Returns:
+        None where there are no pictures, or pictures are not stored plainly: compressed, in a dictionary, some missing.
+
+    Raises:
+        DatasetError: The file cannot be read, or is damaged.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            footer = footer or pq.read_metadata(path)
+            return _Pages(path, file.fileno(), footer).pictures(lengths)
+    except DatasetError:
+        raise
+    except Exception as error:  # whatever a damaged file brings a reader to raise
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        _refuse(path, f"cannot be read: {said}")
+
+
+def _refuse(path: Path, problem: str) -> NoReturn:
+    raise DatasetError(
+        f"{path} {problem}.", "A Parquet shard with the dataset's columns.", "Build or copy it again."
+    ) from None
+
+
+class _NotPlainError(Exception):
+    """The pictures are stored in another way than plainly."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Values that stand one after the other, each its length (32 bits) and then its bytes."""
+
+    start: int
+    stop: int
+    n: int
+
+
+class _Pages:
+    """The pages of one file's pictures. No number in the file is believed that leads out of what it belongs to."""
+
+    def __init__(self, path: Path, file: int, footer: pq.FileMetaData) -> None:
+        self._path, self._file, self._footer = path, file, footer
+        self._size = os.fstat(file).st_size
+
+    def pictures(self, lengths: IntArray | None) -> tuple[Offsets, Lengths] | None:
+        n_rows = self._footer.num_rows
+        if lengths is not None and len(lengths) != n_rows:
+            self._refuse(f"holds {n_rows:,} rows, and {len(lengths):,} pictures are known")
+        if not 0 <= n_rows * 4 <= self._size:
+            return None if COLUMN not in self._columns() else self._refuse(f"cannot hold {n_rows:,} pictures")
+        offset, length = np.empty(n_rows, np.int64), np.empty(n_rows, np.int32)
+        first = 0
+        try:
+            for page in self._walk():
+                rows = slice(first, first + page.n)
+                if lengths is None:
+                    self._read_lengths(page, offset[rows], length[rows])
+                else:
+                    length[rows] = lengths[rows]
+                    ends = page.start + np.cumsum(lengths[rows] + 4)
+                    if ends[-1] != page.stop:
+                        self._refuse("holds pictures of other sizes than are known")
+                    offset[rows] = ends - lengths[rows]
+                first = rows.stop
+        except _NotPlainError:
+            return None
+        if first != n_rows:
+            self._refuse(f"holds {first:,} pictures in {n_rows:,} rows")
+        return offset, length
+
+    def _columns(self) -> list[str]:
+        schema = self._footer.schema
+        return [str(schema.column(i).path) for i in range(len(schema))]
+
+    def _walk(self) -> Iterator[_Page]:
+        """Every page with values, in order."""
+        columns = self._columns()
+        if columns.count(COLUMN) != 1:
+            raise _NotPlainError
+        number = columns.index(COLUMN)
+        column = self._footer.schema.column(number)
+        if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level:
+            raise _NotPlainError
+        for i in range(self._footer.num_row_groups):
+            group = self._footer.row_group(i)
+            chunk = group.column(number)
+            if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
+                raise _NotPlainError
+            if chunk.num_values != group.num_rows:
+                self._refuse("is damaged: a row group has pictures and rows in different numbers")
+            if not chunk.num_values:  # its pages need not be anywhere
+                continue
+            start, n_bytes = chunk.data_page_offset, chunk.total_compressed_size
+            if start < 4 or n_bytes < 0 or start + n_bytes > self._size:
+                self._refuse("is damaged: a row group leads out of the file")
+            yield from self._pages_of(start, start + n_bytes, chunk.num_values, column.max_definition_level)
+
+    def _pages_of(self, start: int, stop: int, n_values: int, deepest: int) -> Iterator[_Page]:
+        """The pages of one column of one row group, which lies from `start` to `stop`."""
+        while n_values:
+            facts, n_header = self._header(start, stop)
+            kind, n_bytes = facts.get(1), facts.get(3)
+            data = start + n_header
+            if not isinstance(n_bytes, int) or not 0 <= n_bytes <= stop - data:
+                self._refuse("is damaged: a page leads out of its row group")
+            start = data + n_bytes
+            if kind == _INDEX_PAGE:
+                continue
+            if kind == _DICTIONARY_PAGE:
+                raise _NotPlainError
+            said = facts.get({_DATA_PAGE: 5, _DATA_PAGE_V2: 8}.get(cast(int, kind), 0))
+            if not isinstance(said, dict):
+                self._refuse("is damaged: a page is of no known kind")
+            page = _numbers(cast("dict[int, object]", said))
+            n, encoding = page.get(1, -1), page.get(2 if kind == _DATA_PAGE else 4)
+            if not 0 <= n <= n_values:
+                self._refuse("is damaged: a page has more values than its row group")
+            if encoding != _PLAIN:
+                raise _NotPlainError
+            data += self._levels(kind == _DATA_PAGE, page, data, start, n, deepest)
+            if 4 * n > start - data:
+                self._refuse("is damaged: a page has more values than room for them")
+            if n:
+                yield _Page(data, start, n)
+            n_values -= n
+
+    def _levels(self, is_first: bool, page: dict[int, int], start: int, stop: int, n: int, deepest: int) -> int:
+        """How many bytes say which values are there; all must be."""
+        if is_first:
+            if not deepest:
+                return 0
+            if page.get(3) != _RLE:
+                raise _NotPlainError
+            n_length = 4
+            n_bytes = self._number(start, stop)
+        else:
+            n_length, n_bytes = 0, page.get(5, 0)
+            if page.get(6, 0):  # of repetition, which such a column has none of
+                raise _NotPlainError
+        if not 0 <= n_bytes <= stop - start - n_length:
+            self._refuse("is damaged: the levels of a page lead out of it")
+        if n_bytes > 5 * n + 5:  # what is longer than a run for each value is not read into memory
+            self._refuse("is damaged: a page has more levels than values")
+        if deepest and not _are_all(self._bytes(start + n_length, n_bytes), deepest, n):
+            raise _NotPlainError
+        return n_length + n_bytes
+
+    def _read_lengths(self, page: _Page, offset: Offsets, length: Lengths) -> None:
+        at = page.start
+        for i in range(page.n):
+            n_bytes = self._number(at, page.stop)
+            at += 4
+            if n_bytes > page.stop - at:
+                self._refuse("is damaged: a picture leads out of its page")
+            offset[i], length[i] = at, n_bytes
+            at += n_bytes
+        if at != page.stop:
+            self._refuse("is damaged: a page is longer than its pictures")
+
+    def _number(self, at: int, stop: int) -> int:
+        """The 32 bits at a place, which must lie before `stop`."""
+        if at + 4 > stop:
+            self._refuse("is damaged: a page is shorter than its pictures")
+        return int.from_bytes(self._bytes(at, 4), "little")
+
+    def _header(self, start: int, stop: int) -> tuple[dict[int, object], int]:
+        """What the header of a page says, by the numbers of its fields; and how many bytes it takes."""
+        n_bytes = 128
+        while True:
+            n_bytes = min(n_bytes, stop - start, LARGEST_HEADER)
+            reader = _Compact(self._bytes(start, n_bytes))
+            try:
+                return reader.struct(), reader.at
+            except IndexError:  # it goes on
+                if n_bytes in (stop - start, LARGEST_HEADER):
+                    self._refuse("is damaged: the header of a page leads out of its row group")
+                n_bytes *= 8
+            except ValueError as error:
+                self._refuse(f"is damaged: the header of a page {error}")
+
+    def _bytes(self, at: int, n: int) -> bytes:
+        data = os.pread(self._file, n, at)
+        if len(data) != n:
+            self._refuse("is cut off")
+        return data
+
+    def _refuse(self, problem: str) -> NoReturn:
+        _refuse(self._path, problem)
+
+
+def _numbers(facts: dict[int, object]) -> dict[int, int]:
+    return {key: value for key, value in facts.items() if isinstance(value, int)}
+
+
+def _are_all(data: bytes, level: int, n: int) -> bool:
+    """Whether `n` levels, in the RLE and bit-packed hybrid of Parquet, are all `level`."""
+    width = level.bit_length()
+    in_run = -(-width // 8)
+    reader = _Compact(data)
+    while n > 0:
+        try:
+            head = reader.varint()
+        except (IndexError, ValueError):
+            return False
+        if head & 1:  # so many times eight levels, each of `width` bits
+            n_packed = min((head >> 1) * 8, n)
+            packed = data[reader.at : reader.at + (head >> 1) * width]
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")[: n_packed * width]
+            if len(bits) < n_packed * width or not n_packed:
+                return False
+            levels = bits.reshape(-1, width) @ (1 << np.arange(width))
+            if (levels != level).any():
+                return False
+            reader.at += len(packed)
+            n -= n_packed
+        else:
+            at = reader.at
+            if not head >> 1 or int.from_bytes(data[at : at + in_run], "little") != level:
+                return False
+            reader.at += in_run
+            n -= head >> 1
+    return True
+
+
+class _Compact:
+    """Thrift's compact protocol, as far as headers of pages need it; of texts only the length is looked at."""
+
+    _DEEPEST = 8
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.at = 0
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._data[self.at]
+            self.at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                raise ValueError("has a number without end")
+
+    def struct(self, depth: int = 0) -> dict[int, object]:
+        """The fields of a structure by their numbers.
+
+        Raises:
+            IndexError: The data end before it does.
+            ValueError: It is none.
+        """
+        fields: dict[int, object] = {}
+        number = 0
+        while kind := self._byte():
+            step = kind >> 4
+            number = number + step if step else self._zigzag()
+            fields[number] = self._value(kind & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> object:
+        if depth > self._DEEPEST:
+            raise ValueError("holds structures without end")
+        value: object = None
+        match kind:
+            case 1 | 2:
+                value = kind == 1
+            case 3:
+                value = self._byte()
+            case 4 | 5 | 6:
+                value = self._zigzag()
+            case 7:
+                self._skip(8)
+            case 8:
+                self._skip(self.varint())
+            case 9 | 10:
+                self._list(depth)
+            case 12:
+                value = self.struct(depth + 1)
+            case _:
+                raise ValueError(f"has a field of kind {kind}")
+        return value
+
+    def _list(self, depth: int) -> None:
+        head = self._byte()
+        n = head >> 4
+        if n == 15:
+            n = self.varint()
+        for _ in range(n):  # each takes a byte at least, so data that end end this too
+            if head & 15 in (1, 2):
+                self._byte()
+            else:
+                self._value(head & 15, depth + 1)
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _zigzag(self) -> int:
+        value = self.varint()
+        return (value >> 1) ^ -(value & 1)
+
+    def _skip(self, n: int) -> None:
+        if n > len(self._data) - self.at:
+            raise IndexError
+        self.at += n
