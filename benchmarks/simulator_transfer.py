@@ -27,7 +27,7 @@ from simulator_realism import NUMBERS, numbers_of
 from sklearn.metrics import roc_auc_score
 
 from gzoo import build, train
-from gzoo.learn.batches import decode
+from gzoo.learn.decoding import decode
 from gzoo.learn.model import open_run
 from gzoo.simulator import simulate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 import signal
@@ -25,7 +24,7 @@ from gzoo.campaign import campaign
 from gzoo.dataset import open_dataset
 from gzoo.errors import DatasetError, HubError, InputError, MissingError, NonFiniteLossError, OccupiedError, TableError
 from gzoo.learn import training
-from gzoo.learn.batches import Loader, augment
+from gzoo.learn.loading import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
 from gzoo.learn.training import Trained, train
@@ -65,69 +64,6 @@ def predictions(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 # ----------------------------------------------------------------------------------------------------
-# Batches
-
-
-@pytest.mark.parametrize("turn", range(8))
-def test_augmentation_knows_each_of_the_eight_orientations(turn: int) -> None:
-    picture = torch.arange(3 * 4 * 4).view(1, 3, 4, 4)
-    wanted = torch.rot90(picture[0], turn % 4, (1, 2))
-    wanted = wanted.flip(2) if turn >= 4 else wanted
-    turned = augment(picture.expand(400, 3, 4, 4), torch.Generator().manual_seed(0))
-    assert 20 < sum(bool(torch.equal(one, wanted)) for one in turned) < 90
-
-
-def test_augmentation_moves_pixels_and_changes_none() -> None:
-    pictures = torch.randint(0, 256, (32, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    turned = augment(pictures, torch.Generator().manual_seed(0))
-    assert turned.dtype == torch.uint8
-    assert torch.equal(turned.flatten(2).sort(dim=2).values, pictures.flatten(2).sort(dim=2).values)
-    assert not torch.equal(turned, pictures)
-    assert torch.equal(turned, augment(pictures, torch.Generator().manual_seed(0)))
-
-
-def order(loader: Loader) -> list[str]:
-    return [one for batch in loader for one in batch["id_str"]]
-
-
-def test_each_galaxy_comes_once_an_epoch_in_a_new_order(dataset: Path) -> None:
-    opened = open_dataset(dataset)
-    loader, same, other = (Loader(opened, "train", size=8, batch_size=10, seed=seed) for seed in (1, 1, 2))
-    first, second = order(loader), order(loader)
-    ids = opened.galaxies("train")[0]["id_str"].to_list()
-    assert sorted(first) == sorted(second) == sorted(ids)
-    assert len({tuple(first), tuple(second), tuple(ids), tuple(order(other))}) == 4
-    assert (order(same), order(same)) == (first, second)
-    assert order(Loader(opened, "train", size=8, batch_size=10)) == ids
-
-
-def test_votes_and_pictures_of_a_batch_are_of_its_galaxies(dataset: Path) -> None:
-    rows = pl.read_parquet(store.shards(dataset, "train")[0])
-    opened = open_dataset(dataset)
-    tree = opened.tree
-    wanted = {row["id_str"]: row for row in rows.iter_rows(named=True)}
-    chosen = np.arange(0, rows.height, 2)
-    for batch in Loader(opened, "train", size=424, batch_size=7, rows=chosen, seed=3):
-        for i, id_str in enumerate(batch["id_str"]):
-            row = wanted.pop(id_str)
-            assert batch["votes"][i].tolist() == [row[column] for column in tree.columns]
-            assert batch["totals"][i].tolist() == [row[question.total_column] for question in tree.questions]
-            picture = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
-            assert (batch["image"][i].permute(1, 2, 0).numpy() == picture).all()
-    assert len(wanted) == rows.height - len(chosen)
-
-
-@pytest.mark.parametrize(("batch_size", "sizes"), [(46, {23, 24}), (47, {47}), (46 // 3, {11, 12}), (1000, {47})])
-def test_no_batch_is_left_with_a_single_galaxy(dataset: Path, batch_size: int, sizes: set[int]) -> None:
-    opened = open_dataset(dataset)
-    chosen = np.arange(47) % len(opened.galaxies("train")[0])
-    loader = Loader(opened, "train", size=8, batch_size=batch_size, rows=chosen, seed=0)
-    batches = [len(batch["id_str"]) for batch in loader]
-    assert set(batches) == sizes
-    assert len(batches) == len(loader)
-
-
-# ----------------------------------------------------------------------------------------------------
 # Runs
 
 
@@ -141,6 +77,7 @@ def test_a_run_folder_holds_what_it_needs_and_no_pickle(run: Path, dataset: Path
         "epochs": 4,
         "batch_size": 32,
         "learning_rate": 1e-3,
+        "augment": "train",
         "patience": 10,
         "seed": 5,
     }
@@ -166,7 +103,7 @@ def test_the_best_epoch_is_kept(trained: Trained, dataset: Path) -> None:
     opened = open_dataset(dataset)
     total = 0.0
     with torch.inference_mode():
-        for batch in Loader(opened, "validation", size=32, batch_size=100):
+        for batch in loader(opened, 100, 32, split="validation"):
             nll = training.dirichlet_multinomial_nll(
                 batch["votes"], model(batch["image"]), opened.tree, batch["totals"]
             )

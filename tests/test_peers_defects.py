@@ -16,7 +16,7 @@ from gzoo.campaign import campaign
 from gzoo.dataset import open_dataset
 from gzoo.errors import InputError, NonFiniteLossError, TableError
 from gzoo.learn import training
-from gzoo.learn.batches import Batch, Loader
+from gzoo.learn.loading import Batch, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.learn.model import Design, Model
 from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions
@@ -134,13 +134,13 @@ def test_validation_sees_pictures_as_they_are_and_training_does_not() -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
 def test_validation_leaves_no_galaxy_out(dataset: Path, batch_size: int) -> None:
     opened = open_dataset(dataset)
-    shown = [one for batch in Loader(opened, "validation", size=8, batch_size=batch_size) for one in batch["id_str"]]
+    shown = [one for batch in loader(opened, batch_size, 8, split="validation") for one in batch["id"]]
     assert shown == opened.galaxies("validation")[0]["id_str"].to_list()
 
 
 def test_training_is_shuffled_anew_each_epoch(dataset: Path) -> None:
-    loader = Loader(open_dataset(dataset), "train", size=8, batch_size=5, seed=0)
-    epochs = [tuple(one for batch in loader for one in batch["id_str"]) for _ in range(4)]
+    galaxies = loader(open_dataset(dataset), 5, 8, seed=0)
+    epochs = [tuple(one for batch in galaxies for one in batch["id"]) for _ in range(4)]
     assert len(set(epochs)) == 4
     assert len({tuple(sorted(one)) for one in epochs}) == 1
 
@@ -250,7 +250,7 @@ def test_a_fraction_that_no_number_of_people_gives_is_not_a_count(tmp_path: Path
 
 def test_what_the_loader_gives_is_what_training_takes(dataset: Path) -> None:
     opened = open_dataset(dataset)
-    batch = next(iter(Loader(opened, "train", size=32, batch_size=4)))
+    batch = next(iter(loader(opened, 4, 32)))
     assert set(batch) == set(get_type_hints(Batch))
     made = task(Says(np.ones(len(opened.tree.columns))), opened.tree)
     assert torch.isfinite(made.validation_step(batch, 0))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gzoo.errors import GZooError
     from gzoo.hub import access
     from gzoo.leaking import leaks
+    from gzoo.learn.loading import loader
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
@@ -53,6 +54,7 @@ __all__ = [
     "demo",
     "leaks",
     "load",
+    "loader",
     "mapping",
     "next",
     "open_dataset",
@@ -86,6 +88,7 @@ _HOME = {
     "demo": "demonstration",
     "leaks": "leaking",
     "load": "dataset",
+    "loader": "learn.loading",
     "mapping": "mappings",
     "next": "scoring.choosing",
     "open_dataset": "dataset",

@@ -22,7 +22,7 @@ from gzoo.learn.decoding import RULE, Pixels
 
 CACHE_BYTES = 50_000_000_000
 _SUFFIX = ".pictures"
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+_ODD = 0x9E3779B97F4A7C15
 
 
 class PictureCache:
@@ -97,7 +97,7 @@ def _sum(pixels: Pixels) -> np.uint64:
     flat = pixels.reshape(-1)
     n = len(flat) // 8 * 8
     total = flat[:n].view(np.uint64).sum(dtype=np.uint64) + flat[n:].sum(dtype=np.uint64)
-    return np.uint64(total * _ODD) | np.uint64(1)
+    return np.uint64(int(total) * _ODD % 2**64 | 1)
 
 
 def _make_room(folder: Path, keep: Path, n_bytes: int) -> None:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import store
-from gzoo.dataset import KEY, Dataset, load, open_dataset, quietly, recognised, votes_in
+from gzoo.dataset import KEY, Dataset, load, open_dataset, quietly, recognised
 from gzoo.errors import DatasetError, InputError, MissingError
 from gzoo.learn.caching import PictureCache
 from gzoo.learn.pictures import HeldPictures, Pictures, ShardPictures, TablePictures, encoded
@@ -100,7 +100,9 @@ class Split:
         self._pictures, self._seed, self._n_all = pictures, seed, n
         self._cache: PictureCache | None = None
         self._data = digest
-        self.digest = store.digest([digest, len(self.rows), store.digest(self.rows.tolist()) if rows is not None else 0, seed])
+        self.digest = store.digest(
+            [digest, len(self.rows), store.digest(self.rows.tolist()) if rows is not None else 0, seed]
+        )
 
     @property
     def votes(self) -> Votes:
@@ -265,7 +267,8 @@ def source_of(
         return _of_datasets(load(dataset, split=split, streaming=True), split, rows, seed, str(dataset))
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
-    keys, counts, totals = dataset.matrices(split)
+    keys, votes = dataset.galaxies(split)
+    counts, totals = votes.counts.astype(np.int32), votes.totals.astype(np.int32)
     index = dataset.picture_index(split)
     if index is not None:
         pictures: Pictures = ShardPictures(index)
@@ -276,9 +279,7 @@ def source_of(
     return Split(dataset.tree, keys, counts, totals, pictures, store.digest([dataset.digest, split]), rows, seed)
 
 
-def _of_datasets(
-    given: object, split: str, rows: IntArray | None, seed: int | None, name: str | None = None
-) -> Source:
+def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | None, name: str | None = None) -> Source:
     import datasets
 
     if isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict):
@@ -313,6 +314,23 @@ def _of_datasets(
         id_str=pl.col("id_str") if "id_str" in frame.columns else pl.lit(f"{print_of[:8]}-") + number,
     )
     return Split(tree, keys, counts, totals, TablePictures(given), print_of, rows, seed)
+
+
+def votes_in(frame: pl.DataFrame, tree: Tree, not_collected: Sequence[str]) -> tuple[Counts, Counts]:
+    """Votes and people asked, from the columns of a dataset's rows."""
+    columns = [
+        pl.col(name).fill_null(0).cast(pl.Int32)
+        if name in frame.columns and question.name not in not_collected
+        else pl.lit(0, pl.Int32).alias(name)
+        for question in tree.questions
+        for name in question.columns
+    ]
+    counts = np.ascontiguousarray(frame.with_columns(*columns).select(tree.columns).to_numpy())
+    totals = tree.totals(counts.astype(np.int64)).astype(np.int32)
+    for i, question in enumerate(tree.questions):
+        if question.multiple and question.total_column in frame.columns:
+            totals[:, i] = frame[question.total_column].fill_null(0).to_numpy()
+    return counts, totals
 
 
 def seeds_of(seed: int | None, epoch: int, rows: IntArray) -> IntArray:

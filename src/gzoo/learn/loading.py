@@ -22,7 +22,6 @@ import torch
 from gzoo.dataset import Dataset
 from gzoo.errors import InputError, PictureError
 from gzoo.images import Scratch
-from gzoo.learn.augmentation import Augmentation, augmentation
 from gzoo.learn.caching import CACHE_BYTES
 from gzoo.learn.decoding import Pixels, decode_into
 from gzoo.learn.memory import Recycler
@@ -32,6 +31,7 @@ from gzoo.votes import Votes
 
 if TYPE_CHECKING:
     import datasets
+    from gzoo.learn.augmentation import Augmentation
     import polars as pl
 
 MOST_AT_ONCE = 16  # pictures that a thread takes at a time
@@ -125,9 +125,9 @@ def loader(
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}.", "A whole number from 0 to 2**63 - 1.", "Give another seed.")
     if (rank is None) != (n_ranks is None) or (rank is not None and n_ranks is not None and not 0 <= rank < n_ranks):
-        raise InputError(
-            f"rank is {rank} of {n_ranks}.", "Both, rank from 0 to n_ranks - 1, or neither.", "Give both."
-        )
+        raise InputError(f"rank is {rank} of {n_ranks}.", "Both, rank from 0 to n_ranks - 1, or neither.", "Give both.")
+    from gzoo.learn.augmentation import augmentation
+
     augment = augmentation(augment) if isinstance(augment, str) else augment
     source = source_of(dataset, split, rows=rows, seed=seed, streaming=streaming)
     made = Loader(
@@ -186,7 +186,7 @@ class Loader:
         ranks: tuple[int, int] | None = None,
     ) -> None:
         self.source, self.batch_size, self.size, self.augment = source, batch_size, size, augment
-        self.decoded_size = size if augment is None else augment.source_size(size)
+        self.decoded_size = size if augment is None else augment.source_pixels(size)
         self.workers = workers or _n_cores()
         self.skipped: dict[str, str] = {}
         self._corrupt, self._ranks = corrupt, ranks
@@ -372,7 +372,9 @@ class Loader:
 
     def _read(self, one: _Underway, places: range) -> None:
         """Read some encoded pictures of a batch; in a thread."""
-        for i, data in zip(places, one.task.pictures.read(one.task.at[places.start : places.stop].tolist()), strict=True):
+        for i, data in zip(
+            places, one.task.pictures.read(one.task.at[places.start : places.stop].tolist()), strict=True
+        ):
             try:
                 one.encoded[i] = _there(data)
             except PictureError as error:

@@ -85,9 +85,10 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(design.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Concentrations, shape (galaxy, answer), from uint8 pictures of shape (galaxy, 3, size, size)."""
+        """Concentrations, shape (galaxy, answer), from pictures of shape (galaxy, 3, size, size): uint8, or 0 to 1."""
         mean, std = cast(torch.Tensor, self.mean), cast(torch.Tensor, self.std)
-        features = self.encoder((image.float() / 255 - mean) / std)
+        bright = image if image.is_floating_point() else image.float() / 255
+        features = self.encoder((bright - mean) / std)
         with torch.autocast(image.device.type, enabled=False):
             log_concentration = self.head(features.float())
             # a smooth limit, far outside what votes can tell apart, keeps exp finite

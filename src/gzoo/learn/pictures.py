@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MOST_OPEN_FILES = 256
 
 
-
 class Pictures(Protocol):
     """Pictures of a split, row by row; read by several threads at once."""
 

@@ -14,7 +14,7 @@ import torch
 from gzoo import store
 from gzoo.dataset import KEY, open_dataset
 from gzoo.errors import DatasetError
-from gzoo.learn.batches import Loader
+from gzoo.learn.loading import Loader, loader
 from gzoo.learn.model import Model, open_run
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
@@ -83,12 +83,12 @@ def predict(
             "A model and a dataset with the same questions.",
             "Train on a dataset of this campaign.",
         )
-    loader = Loader(dataset, split, size=model.design.size, batch_size=batch_size)
-    values = concentrations(model, loader, progress)
+    galaxies = loader(dataset, batch_size, model.design.size, split=split)
+    values = concentrations(model, galaxies, progress)
     if recalibrate and "recalibration" in facts:
         values = Recalibration.from_json(facts["recalibration"], run / "run.json").apply(values[None], tree)[0]
     seen = pl.read_parquet(run / "galaxies.parquet", glob=False).select(*KEY, is_trained_on=pl.lit(True))
-    table = prediction_table(loader.keys, values, tree).join(seen, on=KEY, how="left", maintain_order="left")
+    table = prediction_table(galaxies.keys, values, tree).join(seen, on=KEY, how="left", maintain_order="left")
     table = table.with_columns(pl.col("is_trained_on").fill_null(False))
     about = {
         "kind": "predictions",
@@ -104,16 +104,16 @@ def predict(
     return Predicted(out, table.height, int(table["is_trained_on"].sum()))
 
 
-def concentrations(model: Model, loader: Loader, progress: Progress | None = None) -> FloatArray:
+def concentrations(model: Model, galaxies: Loader, progress: Progress | None = None) -> FloatArray:
     """What a model says of a loader's galaxies, shape (galaxy, answer)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
     parts: list[FloatArray] = []
     done = 0
     with torch.inference_mode():
-        for batch in loader:
+        for batch in galaxies:
             parts.append(model(batch["image"].to(device)).double().cpu().numpy())
             done += len(parts[-1])
             if progress:
-                progress("predicting", done, len(loader.rows))
+                progress("predicting", done, len(galaxies.rows))
     return np.concatenate(parts)

@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save
 from gzoo import hub, splits, store
 from gzoo.dataset import Dataset, open_dataset
 from gzoo.errors import InputError, MissingError, NonFiniteLossError
-from gzoo.learn.batches import Batch, Loader, augment
+from gzoo.learn.loading import Batch, Loader, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll
 from gzoo.learn.model import Design, Model, design_to
 from gzoo.learn.prediction import concentrations
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.recalibration import fit_recalibration
-from gzoo.trees import FloatArray, Tree
+from gzoo.trees import FloatArray, IntArray, Tree
 
 DEFAULT_ENCODER = "resnet18"
 LAST = "last.ckpt"
@@ -72,7 +72,9 @@ def train(
     epochs: int = 30,
     batch_size: int = 32,
     learning_rate: float | None = None,
+    augment: str = "train",
     seed: int = 0,
+    cache: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
@@ -94,7 +96,9 @@ def train(
         epochs: At most this many.
         batch_size: Galaxies in a step.
         learning_rate: The largest; by default 1e-3 for a fresh encoder, 1e-4 for a pretrained one.
+        augment: What happens to training pictures, by the name of a preset; `gzoo augmentations` draws them.
         seed: Of weights, order and augmentation.
+        cache: Folder on this machine to keep decoded pictures in, for later epochs; it takes up to 50 GB.
         overwrite: Replace an earlier run.
         progress: Called as (stage, epochs done, epochs).
 
@@ -124,12 +128,13 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "augment": augment,
         "patience": PATIENCE,
         "seed": seed,
     }
     begun = {"command": "train", "data": dataset.digest, **settings}
     torch.manual_seed(seed)
-    train_loader, validation_loader, held_out = _loaders(dataset, size, batch_size, seed)
+    train_loader, validation_loader, held_out = _loaders(dataset, size, batch_size, augment, seed, cache)
     tree = dataset.tree
     baseline = fit_baseline(train_loader.votes)
     mean, std = _colours(train_loader)
@@ -184,37 +189,40 @@ def train(
     )
 
 
-def _loaders(dataset: Dataset, size: int, batch_size: int, seed: int) -> tuple[Loader, Loader, str]:
+def _loaders(
+    dataset: Dataset, size: int, batch_size: int, augment: str, seed: int, cache: Path | str | None
+) -> tuple[Loader, Loader, str]:
     """Loaders of training and validation galaxies, and where the latter are from."""
     if "train" not in dataset.splits:
         raise MissingError(f"{dataset.folder} has no train split.", "One to train on.", "Build a larger dataset.")
-    keys, votes = dataset.galaxies("train")
+    keys = dataset.places("train")
+    rows: tuple[IntArray | None, IntArray | None] = (None, None)
     if "validation" in dataset.splits:
-        train = Loader(dataset, "train", size=size, batch_size=batch_size, seed=seed)
-        validation = Loader(dataset, "validation", size=size, batch_size=batch_size)
-        where = "validation split"
+        held_in, where = "validation", "validation split"
     else:
         held_out = np.array([splits.is_held_out(one) for one in keys["id_str"]])
         if held_out.all() or not held_out.any():
             raise InputError(
-                f"{dataset.folder} has {len(votes)} galaxies to train on, too few to hold some out for validation.",
+                f"{dataset.folder} has {len(keys)} galaxies to train on, too few to hold some out for validation.",
                 "A dozen or more.",
                 "Build a larger dataset.",
             )
-        train = Loader(dataset, "train", size=size, batch_size=batch_size, rows=np.flatnonzero(~held_out), seed=seed)
-        validation = Loader(dataset, "train", size=size, batch_size=batch_size, rows=np.flatnonzero(held_out))
-        where = f"{splits.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
-    for name, loader in (("train", train), ("validation", validation)):
-        if not (loader.votes.totals > 0).any():
+        rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        held_in, where = "train", f"{splits.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train = loader(dataset, batch_size, size, augment=augment, seed=seed, rows=rows[0], cache=cache, device=device)
+    validation = loader(dataset, batch_size, size, split=held_in, rows=rows[1], cache=cache, device=device)
+    for name, one in (("train", train), ("validation", validation)):
+        if not (one.votes.totals > 0).any():
             raise InputError(
                 f"No galaxy of {dataset.folder} has votes in {name}.", "Votes to learn from.", "Build with other votes."
             )
     return train, validation, where
 
 
-def _colours(loader: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _colours(train: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of each colour over some training pictures, 0 to 1."""
-    pictures = loader.take(np.arange(min(256, len(loader.rows))))["image"].double() / 255
+    pictures = train.take(np.arange(min(256, len(train.rows))))["image"].double() / 255
     mean, std = pictures.mean(dim=(0, 2, 3)).tolist(), pictures.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
@@ -238,24 +246,23 @@ class _Task(L.LightningModule):
         self.model, self.tree, self.learning_rate, self.seed = model, tree, learning_rate, seed
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        chance = torch.Generator().manual_seed(hash((self.seed, self.current_epoch, batch_idx)) % 2**63)
-        return self._loss("train", batch, augment(batch["image"], chance))
+        return self._loss("train", batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        return self._loss("validation", batch, batch["image"])
+        return self._loss("validation", batch)
 
-    def _loss(self, name: str, batch: Batch, image: torch.Tensor) -> torch.Tensor:
-        nll = dirichlet_multinomial_nll(batch["votes"], self.model(image), self.tree, batch["totals"])
+    def _loss(self, name: str, batch: Batch) -> torch.Tensor:
+        nll = dirichlet_multinomial_nll(batch["votes"], self.model(batch["image"]), self.tree, batch["totals"])
         per_galaxy = nll.sum(dim=1)
         if not bool(torch.isfinite(per_galaxy).all()):
-            ids = [one for one, finite in zip(batch["id_str"], torch.isfinite(per_galaxy), strict=True) if not finite]
+            ids = [one for one, finite in zip(batch["id"], torch.isfinite(per_galaxy), strict=True) if not finite]
             raise NonFiniteLossError(
                 f"The loss is not a number for {len(ids)} galaxies of {name}: {', '.join(ids[:10])}.",
                 "A finite loss.",
                 "Lower --learning-rate, or look at these galaxies' pictures and votes.",
             )
         loss = per_galaxy.mean()
-        self.log(f"{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log(f"{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(nll))
         return loss
 
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -352,15 +359,17 @@ def _fit(
     )
 
 
-def _baseline_loss(loader: Loader, baseline: FloatArray, tree: Tree) -> float:
+def _baseline_loss(validation: Loader, baseline: FloatArray, tree: Tree) -> float:
     from gzoo.scoring.likelihood import dirichlet_multinomial_nll as nll
 
-    counts = loader.votes.counts
-    return float(nll(counts, np.broadcast_to(baseline, counts.shape), tree, loader.votes.totals).sum(axis=1).mean())
+    votes = validation.votes
+    return float(
+        nll(votes.counts, np.broadcast_to(baseline, votes.counts.shape), tree, votes.totals).sum(axis=1).mean()
+    )
 
 
 def _write_galaxies(path: Path, train: Loader, validation: Loader) -> None:
     """Which galaxies the run has seen, and what for."""
     parts = [(train, "train"), (validation, "validation")]
-    table = pl.concat([loader.keys.with_columns(role=pl.lit(role)) for loader, role in parts])
+    table = pl.concat([one.keys.with_columns(role=pl.lit(role)) for one, role in parts])
     table.sort("dataset_name", "id_str").write_parquet(path)
