@@ -355,7 +355,8 @@ def _hashed(x: torch.Tensor) -> torch.Tensor:
 
 def _words(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """The sequence of SplitMix64 that begins at each galaxy's base, at some places; shape (galaxy, place)."""
-    return _hashed(base[:, None] + _GOLDEN * (places + 1))
+    steps = (places + 1) & 0x7FFFFFFF  # which changes none, and keeps torch.compile from multiplying beyond 64 bits
+    return _hashed(base[:, None] + _GOLDEN * steps)
 
 
 def _chances(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
