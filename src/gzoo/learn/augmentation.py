@@ -1,0 +1,510 @@
+"""What may happen to a picture of a galaxy before a model sees it, for whole batches on the device they are on.
+
+The picture of a galaxy is resampled once: turn, mirror, zoom, shift, shear and the change of size are one matrix. What
+happens to it follows from its own seed alone, by a counter-based hash in whole numbers: the same on every device, in
+any batch, in any order, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from gzoo.errors import InputError
+
+_FINER = 1.1  # a picture this much finer than what is drawn is made smaller first
+_COARSEST_STEP = 1.5  # pixels from one sample to the next; beyond, several are averaged
+_WHITE = 255  # of stored pixels
+
+# SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195), its constants as signed numbers
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
+# a 32-bit hash without visible bias (C. Wellons, https://nullprogram.com/blog/2018/07/31/)
+_FIRST_32, _SECOND_32 = 0x7FEB352D, 0x846CA68B - (1 << 32)
+
+# Which chance is whose; a place is never given to another, so that seeds keep their meaning.
+_ROTATION, _FLIP, _FLIP_TOP, _ZOOM, _RIGHT, _DOWN, _SHEAR_X, _SHEAR_Y = range(8)
+_BLUR, _BRIGHTNESS, _PHOTON_NOISE, _SKY_NOISE, _NOISE_KEY = range(8, 13)
+_ERASED = 32  # and four more for each erased rectangle
+_MOST_ERASED = 56
+_CHANCES = _ERASED + 4 * _MOST_ERASED
+
+Range = tuple[float, float]
+
+
+class Parameters(NamedTuple):
+    """What happens to each galaxy's picture, in the order in which it happens.
+
+    Attributes:
+        shear_degrees: Shape (galaxy, 2), along x and along y.
+        rotation_degrees: Clockwise, shape (galaxy,).
+        zoom: Shape (galaxy,).
+        shift: To the right and down, in widths of the picture, shape (galaxy, 2).
+        flipped: Whether left and right, top and bottom change places, shape (galaxy, 2).
+        blur_pixels: Shape (galaxy,).
+        brightness: Shape (galaxy,).
+        photon_noise: Shape (galaxy,).
+        sky_noise: Shape (galaxy,).
+        noise_key: Where each galaxy's noise comes from, shape (galaxy,).
+        erased: Top, left, height and width in widths of the picture, shape (galaxy, rectangle, 4).
+    """
+
+    shear_degrees: torch.Tensor
+    rotation_degrees: torch.Tensor
+    zoom: torch.Tensor
+    shift: torch.Tensor
+    flipped: torch.Tensor
+    blur_pixels: torch.Tensor
+    brightness: torch.Tensor
+    photon_noise: torch.Tensor
+    sky_noise: torch.Tensor
+    noise_key: torch.Tensor
+    erased: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What may happen to a picture. Each range is drawn from evenly; the defaults leave the picture alone.
+
+    Called with pictures and seeds, it gives augmented pictures; see `__call__`.
+
+    Attributes:
+        flips: Chances that left and right, and that top and bottom change places.
+        rotation_degrees: Clockwise, about the middle.
+        quarter_turns: Round rotations down to multiples of 90 degrees.
+        zoom: How much larger the galaxy becomes; what no longer fits is cut off.
+        shift: Farthest way to the right or left, and up or down, in widths of the picture.
+        shear_degrees: Along x, and as much at the most along y.
+        blur_pixels: Standard deviation of the Gaussian by which seeing widens the picture, in pixels of the result.
+        brightness: Factor.
+        photon_noise: Standard deviation of the noise at white; elsewhere its square goes with brightness.
+        sky_noise: Standard deviation of the noise that is everywhere. White is 1.
+        erasings: How many rectangles are made black.
+        erased_area: Of each, as a share of the picture.
+        erased_ratio: Of its height and width, evenly in the logarithm.
+
+    Raises:
+        InputError: A value that cannot be.
+
+    >>> import torch
+    >>> turn = Augmentation(rotation_degrees=(90, 90))
+    >>> turn(torch.tensor([[1, 0], [0, 0]], dtype=torch.uint8).expand(1, 3, 2, 2) * 255, torch.tensor([7]))[0, 0]
+    tensor([[0., 1.],
+            [0., 0.]])
+    """
+
+    flips: Range = (0.0, 0.0)
+    rotation_degrees: Range = (0.0, 0.0)
+    quarter_turns: bool = False
+    zoom: Range = (1.0, 1.0)
+    shift: float = 0.0
+    shear_degrees: Range = (0.0, 0.0)
+    blur_pixels: Range = (0.0, 0.0)
+    brightness: Range = (1.0, 1.0)
+    photon_noise: Range = (0.0, 0.0)
+    sky_noise: Range = (0.0, 0.0)
+    erasings: int = 0
+    erased_area: Range = (0.002, 0.007)
+    erased_ratio: Range = (0.5, 2.0)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            ends = value if isinstance(value, tuple) else (value, value)
+            is_sound = len(ends) == 2 and all(low <= end <= high for end in ends)
+            if not is_sound or (name != "flips" and ends[0] > ends[1]):
+                kind = "Two numbers" if name == "flips" else "A lowest and a highest value"
+                kind = kind if isinstance(_DEFAULTS[name], tuple) else "A number"
+                raise InputError(
+                    f"{name} of an augmentation is {value}.", f"{kind} within {low:g} and {high:g}.", "Give it so."
+                )
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        seeds: torch.Tensor,
+        size: int | None = None,
+        *,
+        view: int = 0,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Pictures as a model is to see them, on the device where they are.
+
+        Where nothing but quarter turns and mirroring can happen and the size stays, pixels change places and keep
+        their values. Outside of the picture it is black. On a CPU it works picture by picture without any state of
+        its own, so threads may share the galaxies of a batch.
+
+        Args:
+            images: uint8, or floats from 0 to 1; shape (galaxy, 3, side, side).
+            seeds: int64, shape (galaxy,).
+            size: Width and height of the result in pixels; by default that of the pictures.
+            view: Which of several views of the same galaxies, to average over: angles of views are spread evenly,
+                and any eight in a row of `augmentation("average")` are the eight orientations.
+            out: Where to put the result; new memory by default.
+
+        Returns:
+            float32 from 0 to 1, shape (galaxy, 3, size, size).
+
+        Raises:
+            InputError: Images, seeds or `out` of another shape or type, or a size below 1.
+        """
+        size = _checked(images, seeds, size, view, out)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            steps = self._steps(self.parameters(seeds.to(images.device), view), size)
+            if images.device.type != "cpu" or torch.compiler.is_compiling():
+                made = self._augmented(images, steps, size)
+                return made if out is None else out.copy_(made)
+            out = torch.empty(len(images), 3, size, size) if out is None else out
+            for i in range(len(images)):  # one by one, so that all is done while a picture is in the cache
+                self._augmented(images[i : i + 1], _Steps(*(one[i : i + 1] for one in steps)), size, out[i : i + 1])
+            return out
+
+    def parameters(self, seeds: torch.Tensor, view: int = 0) -> Parameters:
+        """What happens to the pictures of galaxies with these seeds.
+
+        Args:
+            seeds: int64, shape (galaxy,).
+            view: See `__call__`.
+
+        >>> import torch
+        >>> Augmentation(rotation_degrees=(0, 360)).parameters(torch.tensor([1, 2])).rotation_degrees
+        tensor([205.2484, 273.3399])
+        """
+        base = _hashed(seeds)
+        # angles and mirroring keep the galaxy's chance, shifted from view to view; all else is drawn anew
+        same = _chances(base, torch.arange(_ROTATION, _FLIP_TOP + 1, device=seeds.device))
+        anew = view * _CHANCES
+        rest = torch.arange(_ZOOM, _NOISE_KEY, device=seeds.device) + anew
+        chance = torch.cat([same, _chances(base, rest)], 1)
+        turn, flip = _spread(view)
+        angle = _within((chance[:, _ROTATION] + turn) % 1, self.rotation_degrees)
+        flipped = torch.stack([(chance[:, _FLIP] + flip) % 1 < self.flips[0], chance[:, _FLIP_TOP] < self.flips[1]], 1)
+        both_ways = (-self.shift, self.shift)
+        return Parameters(
+            shear_degrees=_within(chance[:, _SHEAR_X : _SHEAR_Y + 1], self.shear_degrees),
+            rotation_degrees=torch.floor(angle / 90) * 90 if self.quarter_turns else angle,
+            zoom=_within(chance[:, _ZOOM], self.zoom),
+            shift=_within(chance[:, _RIGHT : _DOWN + 1], both_ways),
+            flipped=flipped,
+            blur_pixels=_within(chance[:, _BLUR], self.blur_pixels),
+            brightness=_within(chance[:, _BRIGHTNESS], self.brightness),
+            photon_noise=_within(chance[:, _PHOTON_NOISE], self.photon_noise),
+            sky_noise=_within(chance[:, _SKY_NOISE], self.sky_noise),
+            noise_key=_words(base, torch.arange(_NOISE_KEY, _NOISE_KEY + 1, device=seeds.device) + anew)[:, 0],
+            erased=self._rectangles(base, view),
+        )
+
+    def source_pixels(self, size: int) -> int:
+        """How wide a picture has to be for nothing to be lost that could be seen at a size.
+
+        >>> augmentation("galaxy-datasets").source_pixels(224)
+        314
+        """
+        return math.ceil(size * self.zoom[1])
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether pixels only ever change places, as long as the size stays."""
+        angles = (0.0,) if self.quarter_turns else self.rotation_degrees
+        is_square = angles[0] == angles[-1] and angles[0] % 90 == 0
+        return is_square and self.zoom == (1, 1) and not self.shift and self.shear_degrees == (0, 0)
+
+    def _rectangles(self, base: torch.Tensor, view: int) -> torch.Tensor:
+        places = torch.arange(4 * self.erasings, device=base.device) + _ERASED + view * _CHANCES
+        area, ratio, top, left = _chances(base, places).view(len(base), self.erasings, 4).unbind(2)
+        area = _within(area, self.erased_area)
+        low, high = self.erased_ratio
+        root = _within(ratio, (math.log(low) / 2, math.log(high) / 2)).exp()
+        height, width = (area.sqrt() * root).clamp(max=1), (area.sqrt() / root).clamp(max=1)
+        return torch.stack([top * (1 - height), left * (1 - width), height, width], 2)
+
+    def _steps(self, found: Parameters, size: int) -> _Steps:
+        turns = torch.round(found.rotation_degrees / 90).to(torch.int64) % 4
+        by_turning = torch.stack([(turns == 1) | (turns == 2), (turns == 2) | (turns == 3)], 1)
+        return _Steps(
+            matrix=_matrix(found),
+            is_on_its_side=turns % 2 == 1,
+            is_mirrored=found.flipped ^ by_turning,
+            blur=_weights(found.blur_pixels, self._blur_radius),
+            brightness=found.brightness,
+            photon_variance=found.photon_noise.square(),
+            sky_variance=found.sky_noise.square(),
+            noise_key=found.noise_key,
+            erased_rows=_inside(found.erased[:, :, 0], found.erased[:, :, 2], size),
+            erased_columns=_inside(found.erased[:, :, 1], found.erased[:, :, 3], size),
+        )
+
+    @property
+    def _blur_radius(self) -> int:
+        return math.ceil(3 * self.blur_pixels[1])
+
+    def _augmented(
+        self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
+        if images.dtype == torch.uint8:
+            moved = moved.to(torch.float32).div(_WHITE)
+        if self.blur_pixels[1]:
+            moved = _blurred(moved, steps.blur)
+        if self.brightness != (1, 1):
+            moved = moved * _each(steps.brightness)
+        if self.photon_noise[1] or self.sky_noise[1]:
+            variance = torch.addcmul(_each(steps.sky_variance), moved, _each(steps.photon_variance))
+            moved = torch.addcmul(moved, variance.sqrt(), _normal(steps.noise_key, moved))
+        if self.erasings:
+            is_left = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns) == 0
+            moved = moved * is_left[:, None]
+        return torch.clamp(moved, 0, 1, out=out)
+
+    def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
+        """Pictures in one of their eight orientations."""
+        moved = _resized(images, size)
+        if not self.quarter_turns and self.rotation_degrees == (0, 0) and self.flips == (0, 0):
+            return moved
+        moved = torch.where(_each(steps.is_on_its_side), moved.transpose(2, 3), moved)
+        moved = torch.where(_each(steps.is_mirrored[:, 0]), moved.flip(3), moved)
+        return torch.where(_each(steps.is_mirrored[:, 1]), moved.flip(2), moved)
+
+    def _resampled(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
+        wanted = self.source_pixels(size)
+        if images.shape[-1] > _FINER * wanted:
+            images = _resized(images, wanted)
+        step = images.shape[-1] / (size * self.zoom[0])
+        finer = math.ceil(step / _COARSEST_STEP)
+        grid = _grid(steps.matrix, size * finer)
+        drawn = F.grid_sample(images.to(torch.float32), grid, align_corners=False)
+        return F.avg_pool2d(drawn, finer) if finer > 1 else drawn
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Augmentation)}
+_LIMITS: dict[str, Range] = {
+    "flips": (0, 1),
+    "rotation_degrees": (-360, 360),
+    "zoom": (0.1, 10),
+    "shift": (0, 1),
+    "shear_degrees": (-60, 60),
+    "blur_pixels": (0, 10),
+    "brightness": (0, 10),
+    "photon_noise": (0, 1),
+    "sky_noise": (0, 1),
+    "erasings": (0, _MOST_ERASED),
+    "erased_area": (0, 1),
+    "erased_ratio": (0.01, 100),
+}
+
+PRESETS = {
+    "train": Augmentation(
+        flips=(0.5, 0.0),
+        rotation_degrees=(0, 360),
+        zoom=(0.9, 1.15),
+        shift=0.03,
+        blur_pixels=(0.0, 0.6),
+        brightness=(0.9, 1.1),
+        photon_noise=(0.0, 0.03),
+        sky_noise=(0.0, 0.015),
+    ),
+    "test": Augmentation(),
+    "average": Augmentation(flips=(0.5, 0.0), rotation_degrees=(0, 360), quarter_turns=True),
+    "galaxy-datasets": Augmentation(
+        flips=(0.5, 0.5),
+        rotation_degrees=(-90, 90),
+        zoom=(1.2, 1.4),
+        shift=0.1,
+        shear_degrees=(0, 20),
+        erasings=5,
+    ),
+}
+
+
+def augmentation(name: str | Augmentation) -> Augmentation:
+    """An augmentation by name; what is one already is handed back.
+
+    - `train`: what gzoo trains with. The sky has no up and no handedness, so any rotation and mirroring; zoom, shift,
+      brightness, seeing and noise by as little as pictures of one survey differ in. No shear, for it changes how
+      round a galaxy is, and nothing erased: volunteers were asked about what would be hidden.
+    - `test`: nothing but the size.
+    - `average`: one of the eight orientations; views 0 to 7 are all of them.
+    - `galaxy-datasets`: the same distribution as the default of the package of that name, 0.0.25.
+
+    Raises:
+        InputError: There is none of that name.
+
+    >>> augmentation("test") == Augmentation()
+    True
+    """
+    if isinstance(name, Augmentation):
+        return name
+    if name not in PRESETS:
+        raise InputError(f"There is no augmentation '{name}'.", f"One of {', '.join(PRESETS)}.", "Choose one.")
+    return PRESETS[name]
+
+
+# --- Chance -----------------------------------------------------------------------------------------------------------
+
+
+def _hashed(x: torch.Tensor) -> torch.Tensor:
+    """Whole numbers of 64 bits, each changed into one that looks like chance: the end of SplitMix64."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _FIRST
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _SECOND
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def _words(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The sequence of SplitMix64 that begins at each galaxy's base, at some places; shape (galaxy, place)."""
+    steps = (places + 1) & 0x7FFFFFFF  # which changes none, and keeps torch.compile from multiplying beyond 64 bits
+    return _hashed(base[:, None] + _GOLDEN * steps)
+
+
+def _chances(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Numbers from 0 up to 1, shape (galaxy, place)."""
+    return ((_words(base, places) >> 40) & 0xFFFFFF).to(torch.float32) * 2**-24
+
+
+def _within(chance: torch.Tensor, ends: Range) -> torch.Tensor:
+    return ends[0] + (ends[1] - ends[0]) * chance
+
+
+def _spread(view: int) -> tuple[float, float]:
+    """How far a view's chances of angle and mirroring are from those of view 0.
+
+    Four views are a quarter of the circle apart, the next four are mirrored, and so on with angles in between.
+    """
+    turn, step = 0.0, 0.5
+    for bit in (0, 1, *range(3, view.bit_length())):
+        turn += step * (view >> bit & 1)
+        step /= 2
+    return turn, 0.5 * (view >> 2 & 1)
+
+
+def _normal(keys: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Normal deviates, each from its galaxy's key and its place in the picture alone (Box and Muller)."""
+    n = like[0].numel()
+    pairs = torch.arange((n + 1) // 2, dtype=torch.int32, device=like.device)
+    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None])
+    radius = ((drawn >> 16) & 0xFFFF).to(torch.float32).add_(0.5).mul_(2**-16).log_().mul_(-2).sqrt_()
+    angle = (drawn & 0xFFFF).to(torch.float32).mul_(2 * math.pi * 2**-16)
+    drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
+    return drawn[:, :n].view(like.shape)
+
+
+def _hashed_32(x: torch.Tensor) -> torch.Tensor:
+    x = (x ^ ((x >> 16) & 0xFFFF)) * _FIRST_32
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _SECOND_32
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+# --- Pixels -----------------------------------------------------------------------------------------------------------
+
+
+class _Steps(NamedTuple):
+    """What is done to the pixels of each galaxy: `Parameters` as the arithmetic wants them."""
+
+    matrix: torch.Tensor
+    is_on_its_side: torch.Tensor
+    is_mirrored: torch.Tensor
+    blur: torch.Tensor
+    brightness: torch.Tensor
+    photon_variance: torch.Tensor
+    sky_variance: torch.Tensor
+    noise_key: torch.Tensor
+    erased_rows: torch.Tensor
+    erased_columns: torch.Tensor
+
+
+def _each(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]
+
+
+def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Pictures of another size, without aliasing."""
+    if images.shape[-1] == size:
+        return images
+    if images.dtype == torch.uint8 and images.device.type == "cpu":
+        images = images.contiguous(memory_format=torch.channels_last)  # for which there is a fast way
+    elif not images.is_floating_point():
+        images = images.to(torch.float32)
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def _matrix(found: Parameters) -> torch.Tensor:
+    """From places in the result to places in the picture, shape (galaxy, 2, 3)."""
+    angle = torch.deg2rad(found.rotation_degrees)
+    cos, sin = angle.cos() / found.zoom, angle.sin() / found.zoom
+    tan_x, tan_y = torch.deg2rad(found.shear_degrees).tan().unbind(1)
+    # the way back: unturned and unzoomed, then unsheared along y, then along x
+    lower = torch.stack([tan_y * cos - sin, tan_y * sin + cos], 1)
+    linear = torch.stack([torch.stack([cos, sin], 1) + tan_x[:, None] * lower, lower], 1)
+    origin = -2 * (linear * found.shift[:, None]).sum(2, keepdim=True)
+    mirror = 1 - 2 * found.flipped.to(torch.float32)
+    return torch.cat([linear * mirror[:, None], origin], 2)
+
+
+def _grid(matrix: torch.Tensor, size: int) -> torch.Tensor:
+    """Where each pixel of the result lies in the picture, both from -1 to 1; shape (galaxy, size, size, 2)."""
+    places = (torch.arange(size, device=matrix.device) * 2 + 1) / size - 1
+    columns = matrix[:, :, 0, None] * places
+    rows = torch.addcmul(matrix[:, :, 2, None], matrix[:, :, 1, None], places)
+    return (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)
+
+
+def _weights(width: torch.Tensor, radius: int) -> torch.Tensor:
+    """Of a Gaussian, from its middle outwards; shape (galaxy, radius + 1)."""
+    steps = torch.arange(radius + 1, device=width.device)
+    weights = torch.exp(-0.5 * (steps / width.clamp(min=1e-3)[:, None]).square())
+    return weights / (2 * weights.sum(1, keepdim=True) - 1)
+
+
+def _blurred(pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Pictures under a Gaussian each; beyond their border they go on as they end."""
+    radius = weights.shape[1] - 1
+    for dimension, margins in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        n = pictures.shape[dimension]
+        wide = F.pad(pictures, margins, mode="replicate")
+        pictures = pictures * _each(weights[:, 0])
+        for step in range(1, radius + 1):
+            for start in (radius - step, radius + step):
+                pictures = torch.addcmul(pictures, wide.narrow(dimension, start, n), _each(weights[:, step]))
+    return pictures
+
+
+def _inside(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
+    """1 for each pixel whose middle is in an interval, else 0; shape (galaxy, interval, size)."""
+    places = (torch.arange(size, device=start.device) + 0.5) / size
+    return ((places >= start[..., None]) & (places < (start + length)[..., None])).to(torch.float32)
+
+
+def _checked(images: torch.Tensor, seeds: torch.Tensor, size: int | None, view: int, out: torch.Tensor | None) -> int:
+    """The size of the result, if all arguments fit together."""
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[3]:
+        raise InputError(
+            f"Pictures of shape {shape} to augment.",
+            "Shape (galaxy, 3, side, side).",
+            "Cut them square, and put colours before rows and columns.",
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise InputError(
+            f"Pictures of type {images.dtype} to augment.", "torch.uint8, or floats from 0 to 1.", "Convert them."
+        )
+    if seeds.shape != shape[:1] or seeds.dtype != torch.int64:
+        raise InputError(
+            f"Seeds of shape {tuple(seeds.shape)} and type {seeds.dtype} for {shape[0]} pictures.",
+            f"Shape ({shape[0]},) and type torch.int64.",
+            "Give each galaxy a seed.",
+        )
+    size = shape[3] if size is None else size
+    if size < 1 or view < 0:
+        wrong = f"view {view}" if view < 0 else f"size {size}"
+        raise InputError(f"Pictures with {wrong}.", "A size of at least 1, a view of at least 0.", "Give one.")
+    wanted = (shape[0], 3, size, size)
+    if out is not None and (tuple(out.shape) != wanted or out.dtype != torch.float32 or out.device != images.device):
+        raise InputError(
+            f"Memory of shape {tuple(out.shape)} and type {out.dtype} on {out.device} for augmented pictures.",
+            f"Shape {wanted} and type torch.float32 on {images.device}.",
+            "Leave it out, or give such.",
+        )
+    return size
