@@ -25,6 +25,7 @@ from gzoo.errors import DatasetError, GZooError, InputError, MissingError, Occup
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
+INDEX = "index"  # folder of what is known of each shard's rows beside their pictures
 WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
 ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
@@ -125,6 +126,9 @@ def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> 
 
     Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
     stand in groups so small that zstd takes its time and saves nothing.
+
+    Yields:
+        The writer. When the block has ended, its `writer.metadata` is what the file's footer says.
     """
     has_pictures = "image" in schema.names
     columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
@@ -282,6 +286,15 @@ def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
 def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
     """Name of a shard inside a dataset folder."""
     return f"{shard_start(split, config)}{i:05d}-of-{n:05d}.parquet"
+
+
+def index_name(shard: str) -> str:
+    """Name inside a dataset folder of what lists the rows of a shard, which need not be there.
+
+    >>> index_name("data/train-00000-of-00002.parquet")
+    'index/train-00000-of-00002.parquet'
+    """
+    return f"{INDEX}/{shard.rpartition('/')[2]}"
 
 
 def shard_start(split: str, config: str = "default") -> str:
