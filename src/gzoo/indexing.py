@@ -9,13 +9,14 @@ They are found by walking the headers of the pages around them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from gzoo import store
 from gzoo.errors import DatasetError
 from gzoo.schema import KEY, Record
 from gzoo.trees import IntArray, Tree
+from gzoo.votes import Votes
 
 COLUMN = "image.bytes"
 LARGEST_HEADER = 1 << 24
@@ -30,6 +32,7 @@ LARGEST_HEADER = 1 << 24
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 1, 2, 3
 _PLAIN, _RLE = 0, 3
 
+Numbers = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.int32]
 
@@ -70,6 +73,59 @@ def index_schema(record: Record, tree: Tree, shard_bytes: int) -> pa.Schema:
     keys = [(name, pa.string()) for name in KEY if name in record.names]
     votes = [(name, pa.int32()) for name in vote_columns(tree)]
     return pa.schema([*keys, *PLACES.items(), *votes], metadata={SHARD_BYTES: str(shard_bytes)})
+
+
+def numbers_of(tree: Tree, votes: Votes) -> Numbers:
+    """The numbers in the vote columns of a tree, of votes on its questions at least."""
+    names = [*votes.tree.columns, *(question.total_column for question in votes.tree.questions)]
+    places = [names.index(name) for name in vote_columns(tree)]
+    return np.hstack([votes.counts, votes.totals])[:, places].astype(np.int32)
+
+
+def write_index(
+    path: Path,
+    shard: Path,
+    record: Record,
+    tree: Tree,
+    footer: pq.FileMetaData,
+    keys: pl.DataFrame,
+    numbers: Iterable[Numbers],
+) -> None:
+    """Write the index of a shard with pictures.
+
+    Args:
+        path: The index.
+        shard: The shard, which is written.
+        record: What a row of it holds.
+        tree: The questions that it carries.
+        footer: What its footer says.
+        keys: Identifiers of its rows.
+        numbers: Their votes (see `numbers_of`), some rows at a time.
+    """
+    found = pictures_in(shard, footer=footer)
+    assert found
+    schema = index_schema(record, tree, shard.stat().st_size)
+    named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
+    columns = [*named, *map(pa.array, found)]
+    first = 0
+    with store.write_parquet(path, schema, packing="snappy") as writer:
+        for part in _joined(numbers, store.ROWS_IN_LARGE_GROUP):
+            known = [column.slice(first, len(part)) for column in columns]
+            votes = [pa.array(column) for column in np.ascontiguousarray(part.T)]
+            writer.write_batch(pa.record_batch([*known, *votes], schema=schema))
+            first += len(part)
+
+
+def _joined(parts: Iterable[Numbers], n: int) -> Iterator[Numbers]:
+    """The same rows, so many at a time or somewhat more; of the last what is left."""
+    waiting: list[Numbers] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= n:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def indices(folder: Path, shards: Sequence[Path]) -> list[Path] | None:

@@ -119,10 +119,12 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> Generator[pq.ParquetWriter]:
+def write_parquet(
+    path: Path, schema: pa.Schema, *, is_flushed: bool = True, packing: str | None = None
+) -> Generator[pq.ParquetWriter]:
     """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
 
-    `is_flushed` as in `whole_file`.
+    `is_flushed` as in `whole_file`. `packing` is how columns other than pictures are compressed, if not as follows.
 
     Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
     stand in groups so small that zstd takes its time and saves nothing.
@@ -133,7 +135,7 @@ def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> 
     has_pictures = "image" in schema.names
     columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
     plain = [name for name in columns if name != "image.bytes"]
-    method = "snappy" if has_pictures else "zstd"
+    method = packing or ("snappy" if has_pictures else "zstd")
     by_column: Any = {  # what pyarrow takes, and its stubs do not know
         "compression": {column: method if column in plain else "none" for column in columns},
         "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
