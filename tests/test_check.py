@@ -179,7 +179,7 @@ def test_a_published_folder_is_checked_as_far_as_can_be(published: Path) -> None
     assert not found.has_manifest
     unchecked = {name for name, verdict in verdicts(found).items() if verdict == "not checked"}
     assert unchecked == {
-        "manifest", "files", "summaries", "tree", "splits", "order", "tiny", "left out", "weights", "card",
+        "manifest", "files", "summaries", "tree", "splits", "order", "index", "tiny", "left out", "weights", "card",
     }  # fmt: skip
     assert all(one.note for one in found.checks if one.verdict == "not checked")
     assert sum(found.n_galaxies.values()) == next(one.n for one in found.checks if one.name == "pictures") > 0
@@ -660,11 +660,79 @@ def test_damage_to_pictures_is_found(damage: str, pictured: Path) -> None:
     rehash(pictured)
     found = check(pictured)
     told = {(one.name, one.column) for one in found.findings if "download_size" not in one.column}
+    if any("image" in column or name == "picture differs" for name, column in expected) and "listed" not in damage:
+        expected = {*expected, ("index differs", "")}  # for the shard is now another one
     assert told == expected, [str(one) for one in found.findings]
     for one in found.findings:
         if one.column in {"image", "sha256", "bytes", "width", "picture"}:
             assert (one.row, one.n) == (ROW + 1, 1)
             assert value(pictured, "id_str", ROW) in one.examples[0]
+
+
+INDEX = "index/train-00000-of-00001.parquet"
+INDICES: Mapping[str, tuple[Callable[[Path], object], tuple[str, int | None, int, str]]] = {
+    "other votes": (
+        lambda f: put(f, SMOOTH.columns[1], ROW, 77, INDEX),
+        (SMOOTH.columns[1], ROW + 1, 1, ""),
+    ),
+    "another galaxy": (lambda f: put(f, "id_str", ROW, "x", INDEX), ("id_str", ROW + 1, 1, "")),
+    "another dataset": (lambda f: put(f, "dataset_name", 0, "gz2", INDEX), ("dataset_name", 1, 1, "")),
+    "a picture further on": (
+        lambda f: put(f, "offset", ROW, value(f, "offset", ROW, INDEX) + 1, INDEX),
+        ("offset", ROW + 1, 1, ""),
+    ),
+    "the next picture": (
+        lambda f: put(f, "offset", ROW, value(f, "offset", ROW + 1, INDEX), INDEX),
+        ("offset", ROW + 1, 1, ""),
+    ),
+    "a shorter picture": (
+        lambda f: put(f, "length", ROW, value(f, "length", ROW, INDEX) - 1, INDEX),
+        ("offset", ROW + 1, 1, ""),
+    ),
+    "a picture before the file": (lambda f: put(f, "offset", ROW, -1, INDEX), ("offset", ROW + 1, 1, "")),
+    "a picture behind the file": (lambda f: put(f, "offset", ROW, 1 << 62, INDEX), ("offset", ROW + 1, 1, "")),
+    "no picture": (lambda f: put(f, "offset", ROW, None, INDEX), ("offset", ROW + 1, 1, "")),
+    "a row too few": (
+        lambda f: rewrite(f, INDEX, lambda table: table.slice(0, table.num_rows - 1)),
+        ("", None, 1, "40 rows, not 41"),
+    ),
+    "rows too many": (
+        lambda f: rewrite(f, INDEX, lambda table: pa.concat_tables([table, table.slice(0, 2)])),
+        ("", None, 1, "more rows, not 41"),
+    ),
+    "a column too few": (
+        lambda f: rewrite(f, INDEX, lambda table: table.drop_columns(["offset"])),
+        ("", None, 1, "its columns are others"),
+    ),
+    "the index of another shard": (
+        lambda f: shutil.copy(f / INDEX.replace("train", "test"), f / INDEX),
+        ("", None, 1, "it is of another shard"),
+    ),
+    "no table": (written(INDEX, b"PAR1PAR1"), ("", None, 1, "it cannot be read")),
+    "a damaged page": (
+        lambda f: flip(f / INDEX, pq.read_metadata(f / INDEX).row_group(0).column(9).data_page_offset + 60),
+        ("", None, 1, "it cannot be read to its end"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", INDICES)
+def test_an_index_that_says_something_else_is_found(damage: str, pictured: Path) -> None:
+    spoil, (column, row, n, says) = INDICES[damage]
+    spoil(pictured)
+    rehash(pictured)
+    [one] = check(pictured, headers_only=True).findings
+    assert (one.name, one.file, one.column, one.row, one.n) == ("index differs", INDEX, column, row, n)
+    assert "; ".join(one.examples) == says
+
+
+def test_a_dataset_without_index_is_sound(pictured: Path) -> None:
+    """As earlier versions built them."""
+    shutil.rmtree(pictured / "index")
+    rehash(pictured)
+    found = check(pictured, headers_only=True)
+    assert found.is_sound
+    assert verdicts(found)["index"] == "not checked"
 
 
 def test_pictures_behind_an_unreadable_page_are_still_compared(tmp_path: Path, sky: Simulated) -> None:

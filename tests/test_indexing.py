@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gzoo import schema, store
+from gzoo import builder, schema, shards, store, uniting
+from gzoo.builder import build
 from gzoo.dataset import open_dataset
 from gzoo.errors import DatasetError
 from gzoo.indexing import pictures_in
+from gzoo.simulator import Simulated, simulate
+from gzoo.uniting import union
 
 PICTURES = st.lists(st.binary(max_size=300), max_size=60)
 WRITING = st.fixed_dictionaries(
@@ -191,3 +195,127 @@ def test_packed_pictures_of_a_published_copy_have_no_index(published: Path, tmp_
     pq.write_table(table, mixed / "data/train-00001-of-00002.parquet", compression="none", use_dictionary=False)
     assert pictures_in(mixed / "data/train-00001-of-00002.parquet") is not None
     assert open_dataset(mixed).picture_index("train") is None
+
+
+# ----------------------------------------------------------------------------------------------------
+# The index of a dataset folder
+
+
+def stripped(folder: Path, to: Path) -> Path:
+    """A copy without index, as earlier versions built them."""
+    return Path(shutil.copytree(folder, to, ignore=shutil.ignore_patterns(store.INDEX)))
+
+
+def assert_the_same(one: Path, other: Path) -> None:
+    """That two folders have the same votes, and pictures at the same places."""
+    a, b = open_dataset(one), open_dataset(other)
+    assert a.splits == b.splits
+    for split in a.splits:
+        (keys, votes), (other_keys, other_votes) = a.galaxies(split), b.galaxies(split)
+        assert keys.equals(other_keys)
+        np.testing.assert_array_equal(votes.counts, other_votes.counts)
+        np.testing.assert_array_equal(votes.totals, other_votes.totals)
+        found, expected = a.picture_index(split), b.picture_index(split)
+        assert found is not None
+        assert expected is not None
+        assert [path.name for path in found.paths] == [path.name for path in expected.paths]
+        for name in ("shard", "offset", "length"):
+            mine, others = getattr(found, name), getattr(expected, name)
+            assert mine.dtype == others.dtype
+            np.testing.assert_array_equal(mine, others)
+
+
+def test_the_index_says_what_the_shards_say(sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several shards too, where pictures are left out, and with many row groups in the index."""
+    monkeypatch.setattr(builder, "SHARD_BYTES", 150_000)
+    monkeypatch.setattr(store, "ROWS_IN_LARGE_GROUP", 4)
+    monkeypatch.setattr(shards, "ROWS_IN_BLOCK", 3)
+    images = Path(shutil.copytree(sky.images, tmp_path / "images"))
+    for path in sorted(images.iterdir())[::7]:
+        path.write_bytes(path.read_bytes()[:500])
+    build("gz2", votes=sky.votes, images=images, out=tmp_path / "out")
+    assert len(store.shards(tmp_path / "out", "train")) > 2
+    names = {path.name for path in (tmp_path / "out" / "data").iterdir()}
+    assert {path.name for path in (tmp_path / "out" / "index").iterdir()} == names
+    assert_the_same(tmp_path / "out", stripped(tmp_path / "out", tmp_path / "stripped"))
+
+
+def test_a_union_has_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uniting, "SHARD_BYTES", 150_000)
+    folders: list[Path] = []
+    for seed, name in enumerate(("gz2", "gz_candels")):
+        made = simulate(name, n=25, seed=seed, workers=1, export=False, out=tmp_path / name)
+        folders.append(tmp_path / f"{name}-built")
+        build(name, votes=made.votes, images=made.images, out=folders[-1])
+    union("gz_evo", folders, out=tmp_path / "united")
+    assert len(store.shards(tmp_path / "united", "train")) > 1
+    assert_the_same(tmp_path / "united", stripped(tmp_path / "united", tmp_path / "stripped"))
+
+
+def test_votes_alone_need_no_index(sky: Simulated, tmp_path: Path) -> None:
+    """Their shards have large groups already."""
+    build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "index").exists()
+    assert open_dataset(tmp_path / "out").picture_index("train") is None
+
+
+def test_matrices_are_votes_in_less_memory(dataset: Path, published: Path) -> None:
+    for folder in (dataset, published):
+        opened = open_dataset(folder)
+        keys, counts, totals = opened.matrices("train")
+        expected, votes = opened.galaxies("train")
+        assert keys.equals(expected)
+        np.testing.assert_array_equal(counts, votes.counts)
+        np.testing.assert_array_equal(totals, votes.totals)
+        assert (counts.dtype, totals.dtype) == (np.int32, np.int32)
+        assert counts.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("dtype", "shift"), [(pl.Float64, 0.5), (pl.Int64, 2**32), (pl.String, None)])
+def test_votes_that_are_no_whole_numbers_are_refused(
+    published: Path, tmp_path: Path, dtype: pl.DataType, shift: float | None
+) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "copy"))
+    path = folder / "data/train-00000-of-00001.parquet"
+    column = open_dataset(folder).tree.columns[0]
+    changed = pl.read_parquet(path).with_columns(pl.col(column).cast(dtype))
+    if shift is not None:
+        changed = changed.with_columns(pl.col(column) + shift)
+    changed.write_parquet(path)
+    with pytest.raises(DatasetError, match="are no whole numbers"):
+        open_dataset(folder).galaxies("train")
+
+
+def test_an_index_of_other_shards_is_refused(dataset: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    names = [f"index/{split}-00000-of-00001.parquet" for split in ("train", "test")]
+    shutil.copy(folder / names[1], folder / names[0])
+    for read in (open_dataset(folder).galaxies, open_dataset(folder).picture_index):
+        with pytest.raises(DatasetError, match=r"is not the index of .*train-00000-of-00001"):
+            read("train")
+
+
+@pytest.mark.parametrize(("column", "value"), [("offset", 1 << 40), ("offset", -5), ("length", -1), ("offset", None)])
+def test_an_index_that_leads_elsewhere_is_refused(
+    dataset: Path, tmp_path: Path, column: str, value: int | None
+) -> None:
+    folder = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    path = folder / "index/train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    i = table.schema.get_field_index(column)
+    values = [value, *table.column(i).to_pylist()[1:]]
+    table = table.set_column(i, table.schema.field(i), pa.array(values, table.schema.field(i).type))
+    pq.write_table(table, path)
+    with pytest.raises(DatasetError, match="has pictures outside of"):
+        open_dataset(folder).picture_index("train")
+
+
+def test_a_damaged_index_is_told(dataset: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    path = folder / "index/train-00000-of-00001.parquet"
+    for keep in (100, path.stat().st_size - 100):
+        path.write_bytes((dataset / "index" / path.name).read_bytes()[:keep])
+        with pytest.raises(DatasetError, match=r"index/train.* cannot be read"):
+            open_dataset(folder).galaxies("train")
+        with pytest.raises(DatasetError, match=r"index/train.* cannot be read"):
+            open_dataset(folder).picture_index("train")

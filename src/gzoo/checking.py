@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from gzoo.dataset import recognised
 from gzoo.errors import GZooError, InputError, MissingError, PictureError
 from gzoo.finishing import DROPPED_ARROW, DROPPED_OF_UNION, PICTURES_ARROW, n_tiny
 from gzoo.images import Scratch, check_picture
+from gzoo.indexing import PLACES, SHARD_BYTES, index_schema
 from gzoo.leaking import leaks
 from gzoo.shards import Spread, in_turn
 from gzoo.summaries import summary
@@ -66,6 +67,7 @@ CHECKS: Mapping[str, tuple[str, str, str]] = {
     "tree": ("rows", "rows", "no more rows have votes against the tree than the manifest tells"),
     "splits": ("rows", "rows", "each row is on the side that the scheme says"),
     "order": ("rows", "rows", "rows stand in the order of the hash of their identifier"),
+    "index": ("rows", "rows", "the index has each row's identifier and votes, and the place of its picture's bytes"),
     "tiny": ("tiny", "rows", "config tiny is the first rows of each split"),
     "leaks": ("leaks", "rows", "no galaxy is on two sides of the split"),
     "pictures": ("pictures", "pictures", "each picture is sound, and the one that pictures.parquet lists"),
@@ -107,6 +109,10 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "scheme unknown": ("splits", "A split scheme that this version of gzoo knows."),
     "wrong side": ("splits", "Each row on the side that the scheme says."),
     "out of order": ("order", "Rows of a split in the order of gzoo.splits.place, dataset_name, id_str."),
+    "index differs": (
+        "index",
+        "A row for each row of the shard of that name: what stands there, and its picture's place.",
+    ),
     "tiny differs": ("tiny", "The first rows of the split, and as many as the rule says."),
     "galaxy on two sides": ("leaks", "Each galaxy in one of train, validation and test; see `gzoo leaks`."),
     "picture damaged": ("pictures", "A whole JPEG or PNG picture, RGB, up to 8192 pixels a side."),
@@ -746,6 +752,7 @@ class _Seen:
         n_by_id: Rows without a known position.
         is_whole: Whether every row was read.
         is_counted: Whether the votes of every row are sound.
+        places: Of each shard, offset and length of its pictures, as its index says.
     """
 
     sums: IntArray
@@ -758,6 +765,7 @@ class _Seen:
     n_by_id: int = 0
     is_whole: bool = True
     is_counted: bool = True
+    places: dict[str, tuple[IntArray, IntArray]] = field(default_factory=dict[str, tuple[IntArray, IntArray]])
 
     @property
     def n(self) -> int:
@@ -793,12 +801,19 @@ def _check_rows(folder: _Folder, ledger: _Ledger) -> _Seen:
         seen.starts[shard.name] = seen.n
         seen.n_rows.setdefault(shard.split, 0)
         wanted = [name for name in columns if name != "image"]
+        index = _Index.of(folder, shard, ledger)
         for first, batch in _batches(shard, file, wanted, ROWS_AT_ONCE, ledger):
             judge.look(shard, first, batch)
+            if index:
+                index.look(first, batch)
             ledger.say("rows", seen.n, max(n_all, seen.n))
         seen.is_whole &= not ledger.has("shard unreadable")
+        if index:
+            seen.places[shard.name] = index.finish(file.metadata.num_rows)
     if judge:
         judge.sum_up()
+        if not seen.places and not ledger.has("index differs"):
+            ledger.skip("index", "there is none: votes are read from the shards")
     else:
         for name, (stage, _, _) in CHECKS.items():
             if stage == "rows" and name != "shards":
@@ -1226,7 +1241,7 @@ class _Judge:
                     self._ledger.add("identifier twice", shard.name, "id_str", rows=rows, examples=such)
 
 
-_KEY = ("dataset_name", "id_str")
+_KEY = schema.KEY
 
 
 def _hashes(names: Sequence[str], ids: Sequence[str]) -> _Keys:
@@ -1343,6 +1358,87 @@ class _Rows:
         return taken
 
 
+class _Index:
+    """The index of a shard, row by row, held against the shard."""
+
+    def __init__(self, shard: _Shard, file: pq.ParquetFile, ledger: _Ledger) -> None:
+        self._name, self._ledger = shard.name, ledger
+        self._rows = _Rows([shard], file.schema_arrow.names, _Ledger(_silent))
+        self._n_read = 0
+        self._places: list[pa.RecordBatch] = []
+
+    @classmethod
+    def of(cls, folder: _Folder, shard: _Shard, ledger: _Ledger) -> _Index | None:
+        """The index of a shard, if there is one that can be read."""
+        name = store.index_name(shard.name)
+        if name not in folder.files:
+            return None
+        assert folder.record
+        assert folder.campaign
+        index = _Shard(name, folder.files[name], "", "")
+        file = _opened(index, _Ledger(_silent))
+        wanted = index_schema(folder.record, folder.campaign.carried, shard.path.stat().st_size)
+        if file is None or not file.schema_arrow.equals(wanted):
+            ledger.add("index differs", name, examples=["its columns are others" if file else "it cannot be read"])
+            return None
+        if (file.schema_arrow.metadata or {}).get(SHARD_BYTES) != wanted.metadata[SHARD_BYTES]:
+            ledger.add("index differs", name, examples=["it is of another shard"])
+            return None
+        return cls(index, file, ledger)
+
+    def _take(self, n: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The next rows, and the number (from 0) of the first of each part."""
+        while n and (part := self._rows.take(n)) is not None:
+            yield self._n_read, part
+            self._places.append(part.select(list(PLACES)))
+            self._n_read += part.num_rows
+            n -= part.num_rows
+
+    def look(self, first: int, batch: pa.RecordBatch) -> None:
+        """Compare some rows of the shard, of which `first` (from 0) is the first; those before may be left out."""
+        for _ in self._take(first - self._n_read):
+            pass
+        for at, part in self._take(batch.num_rows):
+            self._ledger.looked("index", part.num_rows)
+            others = batch.slice(at - first, part.num_rows)
+            for name in part.schema.names:
+                if name in others.schema.names and others.schema.field(name).type == part.schema.field(name).type:
+                    rows_off = _unlike(part.column(name), others.column(name))
+                    if len(rows_off):
+                        self._ledger.add("index differs", self._name, name, rows=at + rows_off + 1)
+
+    def finish(self, n: int) -> tuple[IntArray, IntArray]:
+        """Say if there are more or fewer rows than the shard's; offset and length of each row's picture."""
+        for _ in self._take(n - self._n_read):  # to the end of a shard that cannot be read to its end
+            pass
+        is_more = self._rows.take(1) is not None
+        if self._rows.is_cut:
+            self._ledger.add("index differs", self._name, examples=["it cannot be read to its end"])
+        elif is_more or self._n_read < n:
+            such = [f"{'more' if is_more else f'{self._n_read:,}'} rows, not {n:,}"]
+            self._ledger.add("index differs", self._name, examples=such)
+        columns = (
+            [np.asarray(part.column(name).fill_null(-1).to_numpy(), np.int64) for part in self._places]
+            for name in PLACES
+        )
+        offset, length = (np.concatenate([np.empty(0, np.int64), *parts]) for parts in columns)
+        return offset, length
+
+
+def _check_places(
+    seen: _Seen, shard: _Shard, first: int, pictures: Sequence[bytes], file: BinaryIO, ledger: _Ledger
+) -> None:
+    """The bytes at the places that the index names, which must be those of the pictures."""
+    if shard.name not in seen.places:
+        return
+    offset, length = (of_all[first : first + len(pictures)] for of_all in seen.places[shard.name])
+    is_off = np.zeros(len(offset), bool)
+    for i, (at, n, data) in enumerate(zip(offset.tolist(), length.tolist(), pictures, strict=False)):
+        is_off[i] = n != len(data) or at < 0 or os.pread(file.fileno(), n, at) != data
+    if is_off.any():
+        ledger.add("index differs", store.index_name(shard.name), "offset", rows=first + 1 + np.flatnonzero(is_off))
+
+
 def _check_tiny(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
     """Config `tiny` against the first rows of config `default`."""
     if not folder.facts or not folder.record:
@@ -1450,7 +1546,7 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
     is_whole = seen.is_whole
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
-        for done in in_turn(work, _tasks(folder, ledger, quiet), pool, ahead=2 * threads + 2):
+        for done in in_turn(work, _tasks(folder, seen, ledger, quiet), pool, ahead=2 * threads + 2):
             for one in done:
                 n += 1
                 n_bytes[one.shard.split] += len(one.data)
@@ -1475,7 +1571,7 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
         ledger.differs("picture_sizes", folder.facts.picture_sizes, found, check="pictures")
 
 
-def _tasks(folder: _Folder, ledger: _Ledger, quiet: _Ledger) -> Iterator[list[_Picture]]:
+def _tasks(folder: _Folder, seen: _Seen, ledger: _Ledger, quiet: _Ledger) -> Iterator[list[_Picture]]:
     """The pictures of all rows in order, some at a time."""
     for shard in folder.of_config("default"):
         file = _opened(shard, quiet)
@@ -1486,16 +1582,20 @@ def _tasks(folder: _Folder, ledger: _Ledger, quiet: _Ledger) -> Iterator[list[_P
             if not folder.facts:  # else it was told with the columns
                 ledger.add("value of another type", shard.name, "image", examples=[str(kind)])
             continue
-        for first, batch in _batches(shard, file, ["image", "id_str"], store.ROWS_IN_GROUP, ledger):
-            images = batch.column("image")
-            data, names = images.field("bytes"), images.field("path")
-            part = _Part(quiet, shard.name, first, batch, {"id_str": "string"}, is_strict=False)
-            ids = part.texts("id_str") or [""] * batch.num_rows
-            for start in range(0, batch.num_rows, PICTURES_IN_TASK):
-                yield [
-                    _Picture(shard, first + i + 1, ids[i], _text(names[i]), data[i].as_py() or b"")
-                    for i in range(start, min(start + PICTURES_IN_TASK, batch.num_rows))
-                ]
+        with shard.path.open("rb", buffering=0) as plain:
+            for first, batch in _batches(shard, file, ["image", "id_str"], store.ROWS_IN_GROUP, ledger):
+                images = batch.column("image")
+                column, names = images.field("bytes"), images.field("path")
+                part = _Part(quiet, shard.name, first, batch, {"id_str": "string"}, is_strict=False)
+                ids = part.texts("id_str") or [""] * batch.num_rows
+                for start in range(0, batch.num_rows, PICTURES_IN_TASK):
+                    rows = range(start, min(start + PICTURES_IN_TASK, batch.num_rows))
+                    data = [column[i].as_py() or b"" for i in rows]
+                    _check_places(seen, shard, first + start, data, plain, ledger)
+                    yield [
+                        _Picture(shard, first + i + 1, ids[i], _text(names[i]), one)
+                        for i, one in zip(rows, data, strict=True)
+                    ]
 
 
 def _is_of_pictures(kind: pa.DataType) -> bool:

@@ -70,6 +70,7 @@ _TYPES = {
 _MEANINGS = {
     "README.md": "The dataset card.",
     card.TREE: "The decision tree, drawn.",
+    store.INDEX: "Identifiers, votes and where the bytes of each picture lie, of the shard of the same name.",
     "dropped.parquet": "Every row or picture that was left out, and why.",
     "pictures.parquet": "Source and sha256 of each picture, in the order of the rows.",
     "same_galaxies.parquet": "Rows that show the same galaxy.",
@@ -133,7 +134,7 @@ def facts(
 
 
 def _file(name: str, known: Mapping[str, object]) -> dict[str, object]:
-    meaning = _MEANINGS.get(name, "")
+    meaning = _MEANINGS.get(name.partition("/")[0], "")
     return {
         "@type": "cr:FileObject",
         "@id": name,

@@ -6,17 +6,20 @@ import contextlib
 import warnings
 from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from gzoo import campaign as campaigns_of
 from gzoo import hub, schema, store
 from gzoo.campaign import Campaign
 from gzoo.errors import DatasetError, InputError, MissingError, Notice
-from gzoo.indexing import PictureIndex, pictures_in
+from gzoo.indexing import Lengths, Offsets, PictureIndex, indices, pictures_in, places, vote_columns
+from gzoo.schema import KEY
 from gzoo.splits import PUBLISHED
 from gzoo.trees import Question, Tree
 from gzoo.votes import Votes
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     Loaded = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict
 
-KEY = ("dataset_name", "id_str")
+Matrix = npt.NDArray[np.int32]
 
 
 def load(
@@ -170,28 +173,55 @@ class Dataset:
 
         Returns:
             A row a galaxy with `dataset_name` and `id_str`, and its votes in the same order.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard or its index cannot be read.
+            InputError: What it holds is no votes.
+        """
+        keys, counts, totals = self.matrices(split)
+        # sums over answers are several times as fast in this order
+        return keys, Votes(self.tree, counts.astype(np.int64, order="F"), totals.astype(np.int64, order="F"))
+
+    def matrices(self, split: str) -> tuple[pl.DataFrame, Matrix, Matrix]:
+        """As `galaxies`, with votes as plain matrices, of which millions of rows fit into memory.
+
+        Returns:
+            Keys; counts, shape (galaxy, answer); people asked, shape (galaxy, question). Rows are whole in memory.
+
+        Raises:
+            MissingError: There is no such split.
+            DatasetError: A shard or its index cannot be read, or holds no whole numbers.
         """
         self.require(split)
-        paths = store.shards(self.folder, split)
-        names = _columns(paths[0])
-        tree = self.tree
-        totals = {question.name: question.total_column for question in tree.questions if question.multiple}
-        columns = [name for one in tree.questions if one.name not in self.not_collected for name in one.columns]
-        wanted = [name for name in (*KEY, *columns, *totals.values()) if name in names]
-        table = _read(paths, wanted)
-        absent = {name: pl.lit(0, pl.Int32) for name in (*tree.columns, *totals.values()) if name not in wanted}
-        table = table.with_columns(pl.col([name for name in wanted if name not in KEY]).fill_null(0), **absent)
-        if "dataset_name" not in names:  # older layouts
-            table = table.with_columns(dataset_name=pl.lit(self.campaign.name))
-        if "id_str" not in names:  # the oldest
-            number = pl.int_range(pl.len()).cast(pl.String).str.zfill(7)
-            table = table.with_columns(id_str=pl.lit(f"{self.digest[:8]}-{split}-") + number)
-        counts = table.select(tree.columns).to_numpy().astype(np.int64)
-        people = tree.totals(counts)
-        for i, question in enumerate(tree.questions):
-            if question.multiple:
-                people[:, i] = table[question.total_column].to_numpy()
-        return table.select(KEY), Votes(tree, counts, people)
+        tree, shards = self.tree, store.shards(self.folder, split)
+        paths = indices(self.folder, shards) or shards
+        names, columns = _columns(paths[0]), vote_columns(tree)
+        not_known = {column for name in self.not_collected for column in tree.question(name).columns}
+        known = [name for name in columns if name in names and name not in not_known]
+        absent = {name: pl.lit(0, pl.Int32) for name in columns if name not in known}
+        borders = np.cumsum([0, *(_n_rows(path) for path in paths)]).tolist()
+        counts = np.empty((borders[-1], len(tree.columns)), np.int32)
+        totals = np.empty((borders[-1], len(tree.questions)), np.int32)
+        keys: list[pl.DataFrame] = []
+        for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
+            table = _read([path], [*(name for name in KEY if name in names), *known])
+            keys.append(table.select(name for name in KEY if name in names))
+            votes = table.select(pl.col(known).fill_null(0)).with_columns(**absent)
+            numbers = _whole(votes.select(tree.columns), path)
+            totals[rows] = tree.totals(numbers)
+            for i, question in enumerate(tree.questions):
+                if question.multiple:
+                    totals[rows, i] = _whole(votes.select(question.total_column), path)[:, 0]
+            counts[rows] = numbers
+        number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
+        missing = {  # in older layouts, and in the oldest
+            "dataset_name": pl.lit(self.campaign.name),
+            "id_str": pl.lit(f"{self.digest[:8]}-{split}-") + number,
+        }
+        key = [pl.col(name) if name in names else missing[name].alias(name) for name in KEY]
+        table = pl.concat(keys) if keys[0].width else pl.select(number)
+        return table.select(key), counts, totals
 
     def picture_index(self, split: str) -> PictureIndex | None:
         """Where the pictures of a split lie in its shards, in the order of `galaxies`.
@@ -204,13 +234,17 @@ class Dataset:
             DatasetError: A shard cannot be read.
         """
         self.require(split)
-        paths = tuple(store.shards(self.folder, split))
-        found = [pictures_in(path) for path in paths]
-        plain = [one for one in found if one is not None]
-        if len(plain) < len(found):
-            return None
-        shard = np.repeat(np.arange(len(paths), dtype=np.int32), [len(offset) for offset, _ in plain])
-        return PictureIndex(paths, shard, *(np.concatenate(part) for part in zip(*plain, strict=True)))
+        shards = store.shards(self.folder, split)
+        listed = indices(self.folder, shards)
+        found = [places(*pair) for pair in zip(listed, shards, strict=True)] if listed else map(pictures_in, shards)
+        plain: list[tuple[Offsets, Lengths]] = []
+        for one in found:
+            if one is None:
+                return None
+            plain.append(one)
+        shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(offset) for offset, _ in plain])
+        offsets, lengths = (np.concatenate(parts) for parts in zip(*plain, strict=True))
+        return PictureIndex(tuple(shards), shard, offsets, lengths)
 
     def column(self, split: str, name: str) -> pl.DataFrame | None:
         """Keys and one column (as `value`) of a split, in the order of `galaxies`; None if it has no such column.
@@ -383,6 +417,29 @@ def recognised(columns: Set[str]) -> Recognised | None:
 def _columns(shard: Path) -> set[str]:
     with _readable(shard):
         return set(pl.scan_parquet(shard, glob=False).collect_schema().names())
+
+
+def _n_rows(path: Path) -> int:
+    with _readable(path):
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
+def _whole(votes: pl.DataFrame, path: Path) -> Matrix:
+    """Whole numbers of 32 bits, column by column in memory."""
+    numbers = votes.to_numpy()
+    if numbers.dtype != np.int32:
+        try:
+            whole = numbers.astype(np.int32)
+        except (TypeError, ValueError):
+            whole = numbers = np.full(1, np.nan)
+        if (whole != numbers).any():
+            raise DatasetError(
+                f"The votes of {path} are no whole numbers.",
+                "Counts of people, up to 2,147,483,647.",
+                "Build it again.",
+            )
+        numbers = whole
+    return cast(Matrix, numbers)
 
 
 def _read(shards: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:

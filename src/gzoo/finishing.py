@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
@@ -135,6 +135,10 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
     for number, name in made.names().items():
         if not (folder / name).exists():  # it was moved before the work was stopped
             made.job.shard_path(number).replace(folder / name)
+        index = folder / store.index_name(name)
+        if made.job.has_pictures and not index.exists():
+            index.parent.mkdir(exist_ok=True)
+            made.job.index_path(number).replace(index)
     tiny = {split: _write_tiny(made, split, most_bytes) for split in made.splits}
     n_rows = {split: sum(made.n_of(number) for number in made.numbers(split)) for split in made.splits}
     n_bytes = {split: sum(int(made.bytes_of(number).sum()) for number in made.numbers(split)) for split in made.splits}
@@ -191,34 +195,30 @@ def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
     numbers = made.numbers(split)
     n_all = sum(made.n_of(number) for number in numbers)
     n = n_left = n_tiny(n_all)
-    groups: list[tuple[Path, int, int]] = []  # the file, its row group, and how many of its rows
+    groups: list[tuple[Path, pq.FileMetaData, int, int]] = []  # the file, its row group, and how many of its rows
     sizes: list[int] = []
     for number in numbers:
         if not n_left:
             break
         each, first = made.bytes_of(number), 0
-        for i, size in enumerate(_row_groups(folder / names[number])):
+        footer = pq.read_metadata(folder / names[number])
+        for i in range(footer.num_row_groups):
+            size = footer.row_group(i).num_rows
             n_rows = min(size, n_left)
             if n_rows:
-                groups.append((folder / names[number], i, n_rows))
+                groups.append((folder / names[number], footer, i, n_rows))
                 sizes.append(int(each[first : first + n_rows].sum()))
             first, n_left = first + size, n_left - n_rows
     pieces = _pieces(np.array(sizes, np.int64), most_bytes)
     for i, (start, stop) in enumerate(pieces):
         path = folder / store.shard_name(split, i, len(pieces), "tiny")
         with store.write_parquet(path, schema) as writer:
-            for source, group, n_rows in groups[start:stop]:
-                with pq.ParquetFile(source) as file:
+            for source, footer, group, n_rows in groups[start:stop]:
+                with pq.ParquetFile(source, metadata=footer) as file:
                     table = file.read_row_group(group).slice(0, n_rows)
                 columns = [contiguous(column) for column in table.columns]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     return n, sum(sizes)
-
-
-def _row_groups(path: Path) -> Iterator[int]:
-    """Rows of each row group."""
-    facts = pq.read_metadata(path)
-    return (facts.row_group(i).num_rows for i in range(facts.num_row_groups))
 
 
 def contiguous(column: pa.ChunkedArray) -> pa.Array:

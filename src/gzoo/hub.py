@@ -1006,7 +1006,9 @@ def _selected(listed: Iterable[str], folder: Path, config: str | None, repositor
     patterns = _named_files(folder, config, repository)
     if patterns is None:
         return listed
-    return [name for name in listed if name in _BESIDES or any(fnmatch.fnmatchcase(name, one) for one in patterns)]
+    named = {name for name in listed if any(fnmatch.fnmatchcase(name, one) for one in patterns)}
+    indices = {store.index_name(name) for name in named if name.startswith("data/")}
+    return [name for name in listed if name in {*_BESIDES, *named, *indices}]
 
 
 def _named_files(folder: Path, config: str | None, repository: str) -> list[str] | None:

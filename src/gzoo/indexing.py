@@ -1,23 +1,30 @@
-"""Indexing: where in its shards the pictures of a split lie, so that each is read by position, without Parquet.
+"""Indexing: identifiers and votes of a shard's rows without their pictures, and where each picture lies.
 
-gzoo stores pictures as they are: not compressed, without dictionary. The bytes of one picture then stand in its shard
-in one piece, and are found by walking the headers of the pages around them.
+A shard with pictures has a row group for each hundred rows, and up to hundreds of columns: reading all votes from it
+takes long. Its index has them once more in large groups. gzoo stores pictures as they are: not compressed, without
+dictionary. The bytes of one picture then stand in the shard in one piece, and are read by position, without Parquet.
+They are found by walking the headers of the pages around them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gzoo import store
 from gzoo.errors import DatasetError
-from gzoo.trees import IntArray
+from gzoo.schema import KEY, Record
+from gzoo.trees import IntArray, Tree
+from gzoo.votes import Votes
 
 COLUMN = "image.bytes"
 LARGEST_HEADER = 1 << 24
@@ -25,6 +32,7 @@ LARGEST_HEADER = 1 << 24
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 1, 2, 3
 _PLAIN, _RLE = 0, 3
 
+Numbers = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.int32]
 
@@ -47,6 +55,116 @@ class PictureIndex:
 
     def __len__(self) -> int:
         return len(self.shard)
+
+
+PLACES = {"offset": pa.int64(), "length": pa.int32()}
+"""Columns of an index that say where a row's picture lies in its shard."""
+SHARD_BYTES = b"shard_bytes"
+"""Metadata of an index: how large the shard is that it is of."""
+
+
+def vote_columns(tree: Tree) -> list[str]:
+    """The columns that votes are made of: all counts, and people asked where several answers are allowed."""
+    return [*tree.columns, *(question.total_column for question in tree.questions if question.multiple)]
+
+
+def index_schema(record: Record, tree: Tree, shard_bytes: int) -> pa.Schema:
+    """Columns of the index of a shard of so many bytes."""
+    keys = [(name, pa.string()) for name in KEY if name in record.names]
+    votes = [(name, pa.int32()) for name in vote_columns(tree)]
+    return pa.schema([*keys, *PLACES.items(), *votes], metadata={SHARD_BYTES: str(shard_bytes)})
+
+
+def numbers_of(tree: Tree, votes: Votes) -> Numbers:
+    """The numbers in the vote columns of a tree, of votes on its questions at least."""
+    names = [*votes.tree.columns, *(question.total_column for question in votes.tree.questions)]
+    places = [names.index(name) for name in vote_columns(tree)]
+    return np.hstack([votes.counts, votes.totals])[:, places].astype(np.int32)
+
+
+def write_index(
+    path: Path,
+    shard: Path,
+    record: Record,
+    tree: Tree,
+    footer: pq.FileMetaData,
+    keys: pl.DataFrame,
+    numbers: Iterable[Numbers],
+) -> None:
+    """Write the index of a shard with pictures.
+
+    Args:
+        path: The index.
+        shard: The shard, which is written.
+        record: What a row of it holds.
+        tree: The questions that it carries.
+        footer: What its footer says.
+        keys: Identifiers of its rows.
+        numbers: Their votes (see `numbers_of`), some rows at a time.
+    """
+    found = pictures_in(shard, footer=footer)
+    assert found
+    schema = index_schema(record, tree, shard.stat().st_size)
+    named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
+    columns = [*named, *map(pa.array, found)]
+    first = 0
+    with store.write_parquet(path, schema, packing="snappy") as writer:
+        for part in _joined(numbers, store.ROWS_IN_LARGE_GROUP):
+            known = [column.slice(first, len(part)) for column in columns]
+            votes = [pa.array(column) for column in np.ascontiguousarray(part.T)]
+            writer.write_batch(pa.record_batch([*known, *votes], schema=schema))
+            first += len(part)
+
+
+def _joined(parts: Iterable[Numbers], n: int) -> Iterator[Numbers]:
+    """The same rows, so many at a time or somewhat more; of the last what is left."""
+    waiting: list[Numbers] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= n:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def indices(folder: Path, shards: Sequence[Path]) -> list[Path] | None:
+    """The index of each shard of a dataset folder; None where they do not all have one.
+
+    Raises:
+        DatasetError: One cannot be read, or is of another shard.
+    """
+    paths = [folder / store.index_name(shard.name) for shard in shards]
+    if not all(path.is_file() for path in paths):
+        return None
+    for path, shard in zip(paths, shards, strict=True):
+        try:
+            said = (pq.read_schema(path).metadata or {}).get(SHARD_BYTES, b"").decode()
+        except Exception as error:  # whatever a damaged file brings a reader to raise
+            _refuse(path, f"cannot be read: {_said(error)}", "A table as gzoo wrote it.")
+        if said != str(shard.stat().st_size):
+            _refuse(path, f"is not the index of {shard}, which has another size", "What was built with that shard.")
+    return paths
+
+
+def places(path: Path, shard: Path) -> tuple[Offsets, Lengths]:
+    """What an index says of where each row's picture lies.
+
+    Raises:
+        DatasetError: It cannot be read, or names places outside of the shard.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(list(PLACES), use_threads=False)
+            columns = [table.column(name).cast(kind).to_numpy() for name, kind in PLACES.items()]
+            offset, length = (cast(IntArray, one) for one in columns)
+            is_sound = table.column(0).null_count + table.column(1).null_count == 0
+    except Exception as error:  # whatever a damaged file brings a reader to raise
+        _refuse(path, f"cannot be read: {_said(error)}", "A table as gzoo wrote it.")
+    n_bytes = shard.stat().st_size
+    if not is_sound or ((offset < 4) | (length < 0) | (offset > n_bytes - length)).any():
+        _refuse(path, f"has pictures outside of {shard}", "Places in the shard.")
+    return offset, cast(Lengths, length)
 
 
 def pictures_in(
@@ -72,14 +190,15 @@ def pictures_in(
     except DatasetError:
         raise
     except Exception as error:  # whatever a damaged file brings a reader to raise
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        _refuse(path, f"cannot be read: {said}")
+        _refuse(path, f"cannot be read: {_said(error)}")
 
 
-def _refuse(path: Path, problem: str) -> NoReturn:
-    raise DatasetError(
-        f"{path} {problem}.", "A Parquet shard with the dataset's columns.", "Build or copy it again."
-    ) from None
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refuse(path: Path, problem: str, expected: str = "A Parquet shard with the dataset's columns.") -> NoReturn:
+    raise DatasetError(f"{path} {problem}.", expected, "Build or copy it again.") from None
 
 
 class _NotPlainError(Exception):

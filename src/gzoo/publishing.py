@@ -19,7 +19,7 @@ from gzoo.citing import cite
 from gzoo.errors import DatasetError, InputError, MissingError
 
 OWNED = {
-    "dataset": r"(data|tiny)/.*\.parquet|[a-z_]+\.parquet|croissant\.json|tree\.svg",
+    "dataset": r"(data|tiny|index)/.*\.parquet|[a-z_]+\.parquet|croissant\.json|tree\.svg",
     "model": r"run/.*|config\.json|model\.safetensors",
 }
 """What an earlier version may have left in a repository, and is removed where the new one lacks it."""

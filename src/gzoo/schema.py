@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from gzoo.campaign import Campaign
 
+KEY = ("dataset_name", "id_str")
+"""The columns that together name a row."""
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 ARROW_TYPES: dict[str, pa.DataType] = {
     "image": IMAGE_TYPE,

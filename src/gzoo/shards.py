@@ -22,12 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import MissingError, PictureError
 from gzoo.images import Scratch, check_picture, is_fits, shown
+from gzoo.indexing import numbers_of, write_index
+from gzoo.schema import KEY
 from gzoo.sources import Source
 from gzoo.summaries import summary
 from gzoo.trees import IntArray, Tree
@@ -85,6 +88,10 @@ class Layout:
     def pictures_path(self, number: int) -> Path:
         """What each of its pictures is, a row each, at least the columns `PICTURES_SCHEMA`."""
         return self.folder / store.WORK / f"shard-{number:05d}.pictures.parquet"
+
+    def index_path(self, number: int) -> Path:
+        """Its index, where it has pictures, until that is moved to its final name."""
+        return self.folder / store.WORK / f"shard-{number:05d}.index.parquet"
 
     def shard_path(self, number: int) -> Path:
         """The shard, until it is moved to its final name."""
@@ -206,26 +213,34 @@ def write_rows(
         for places, images in _groups(job, rows, found, pool, threads, report):
             columns = [*([] if images is None else [images]), *said.of(places).columns]
             writer.write_batch(pa.record_batch(columns, schema=record))
-    places_of_votes = rows["place"]
+    footer: pq.FileMetaData = writer.writer.metadata
+    used = rows.select(*KEY, "place")
 
     def close() -> None:
         store.flush(job.shard_path(number))
-        tally = _tally(job, places_of_votes, [not problem for *_, problem in found])
+        tally = Tally(campaign_of(job.campaign).tree)
         if job.sources:
             table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
             with store.whole_file(job.pictures_path(number)) as file:
                 table.write_parquet(file)
+            good = used.filter(table["problem"] == "")
+            carried = campaign_of(job.campaign).carried
+            numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
+            write_index(job.index_path(number), job.shard_path(number), job.record, carried, footer, good, numbers)
+        else:
+            for _ in _counted(job, used["place"], tally):
+                pass
         write_facts(job, number, tally)
 
     return close
 
 
-def _tally(job: Job, places: pl.Series, is_good: list[bool]) -> Tally:
-    tally = Tally(campaign_of(job.campaign).tree)
-    used = places.filter(pl.Series(is_good)) if job.sources else places
-    for start in range(0, len(used), ROWS_IN_BLOCK):
-        tally.add(job.votes.take(used[start : start + ROWS_IN_BLOCK].to_numpy()))
-    return tally
+def _counted(job: Job, places: pl.Series, tally: Tally) -> Iterator[Votes]:
+    """The votes of a shard's rows, some at a time, each of which is added to the tally."""
+    for start in range(0, len(places), ROWS_IN_BLOCK):
+        votes = job.votes.take(places[start : start + ROWS_IN_BLOCK].to_numpy())
+        tally.add(votes)
+        yield votes
 
 
 class Spread:

@@ -25,6 +25,7 @@ from gzoo.errors import DatasetError, GZooError, InputError, MissingError, Occup
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
+INDEX = "index"  # folder of what is known of each shard's rows beside their pictures
 WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
 ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
@@ -118,18 +119,23 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def write_parquet(path: Path, schema: pa.Schema, *, is_flushed: bool = True) -> Generator[pq.ParquetWriter]:
+def write_parquet(
+    path: Path, schema: pa.Schema, *, is_flushed: bool = True, packing: str | None = None
+) -> Generator[pq.ParquetWriter]:
     """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
 
-    `is_flushed` as in `whole_file`.
+    `is_flushed` as in `whole_file`. `packing` is how columns other than pictures are compressed, if not as follows.
 
     Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
     stand in groups so small that zstd takes its time and saves nothing.
+
+    Yields:
+        The writer. When the block has ended, its `writer.metadata` is what the file's footer says.
     """
     has_pictures = "image" in schema.names
     columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
     plain = [name for name in columns if name != "image.bytes"]
-    method = "snappy" if has_pictures else "zstd"
+    method = packing or ("snappy" if has_pictures else "zstd")
     by_column: Any = {  # what pyarrow takes, and its stubs do not know
         "compression": {column: method if column in plain else "none" for column in columns},
         "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
@@ -282,6 +288,15 @@ def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
 def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
     """Name of a shard inside a dataset folder."""
     return f"{shard_start(split, config)}{i:05d}-of-{n:05d}.parquet"
+
+
+def index_name(shard: str) -> str:
+    """Name inside a dataset folder of what lists the rows of a shard, which need not be there.
+
+    >>> index_name("data/train-00000-of-00002.parquet")
+    'index/train-00000-of-00002.parquet'
+    """
+    return f"{INDEX}/{shard.rpartition('/')[2]}"
 
 
 def shard_start(split: str, config: str = "default") -> str:

@@ -44,6 +44,7 @@ from gzoo.finishing import (
     write_frame,
 )
 from gzoo.images import check_picture
+from gzoo.indexing import Numbers, numbers_of, vote_columns, write_index
 from gzoo.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, write_facts
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import DROPPED_SCHEMA, Votes
@@ -256,7 +257,7 @@ def _opened(folder: Path, campaign: Campaign) -> _Member:
 
 
 def _refuse_lacking(paths: Sequence[Path], tree: Tree, has_pictures: bool) -> None:
-    wanted = ["id_str", *_vote_columns(tree), *["image"] * has_pictures]
+    wanted = ["id_str", *vote_columns(tree), *["image"] * has_pictures]
     for path in paths:
         with _readable(path):
             known = set(pq.read_schema(path).names)
@@ -384,7 +385,7 @@ def _taken_in(work: Path, number: int, member: _Member, say: Progress) -> list[_
                 for table in _tables(path):
                     found, is_good = _found(table, path, split, member)
                     lost.append(_unusable(found.filter(~is_good)))
-                    votes = pa.table(_plain(table.select(_vote_columns(tree)), path))
+                    votes = pa.table(_plain(table.select(vote_columns(tree)), path))
                     if member.has_pictures:
                         votes = votes.append_column("image", _typed(table, "image", schema.IMAGE_TYPE, path))
                     parts.append((found.filter(is_good), votes.filter(is_good.to_arrow())))
@@ -494,11 +495,6 @@ def _typed(table: pa.Table, name: str, dtype: pa.DataType, path: Path) -> pa.Chu
             "The columns of its campaign's dataset.",
             "Build or copy it again.",
         ) from error
-
-
-def _vote_columns(tree: Tree) -> list[str]:
-    """The columns that votes are made of: all counts, and people asked where several answers are allowed."""
-    return [*tree.columns, *(question.total_column for question in tree.questions if question.multiple)]
 
 
 def _plain(table: pa.Table, path: Path) -> dict[str, pa.ChunkedArray]:
@@ -653,6 +649,10 @@ class _Job(Layout):
     members: tuple[_Member, ...]
     streams: tuple[_Stream, ...]
 
+    def numbers_path(self, number: int) -> Path:
+        """Votes of a shard that is being written, for its index, which comes when all pictures have their place."""
+        return self.folder / store.WORK / f"shard-{number:05d}.int32"
+
     def n_before(self, number: int) -> IntArray:
         """How many rows of each stream are in earlier shards."""
         plan = pl.scan_parquet(self.folder / store.WORK / "plan.parquet", glob=False).select("stream")
@@ -741,15 +741,21 @@ def _write_shard(job: _Job, number: int) -> None:
     campaign, record, rows = campaign_of(job.campaign), job.record, job.plan(number)
     before = job.n_before(number)
     tally = Tally(campaign.carried)
-    votes = _Merge(job, before, lambda stream: (stream.rows, _vote_columns(job.members[stream.member].dataset.tree)))
+    votes = _Merge(job, before, lambda stream: (stream.rows, vote_columns(job.members[stream.member].dataset.tree)))
     images = _Merge(job, before, lambda stream: (stream.rows, ["image"]))
     streams = rows["stream"].to_numpy()
     each = store.ROWS_IN_GROUP if job.has_pictures else store.ROWS_IN_LARGE_GROUP
     in_block = -(-ROWS_IN_BLOCK // each) * each
-    with store.write_parquet(job.shard_path(number), record.arrow()) as writer:
+    with (
+        store.write_parquet(job.shard_path(number), record.arrow()) as writer,
+        job.numbers_path(number).open("wb") as numbers,
+    ):
         for first in range(0, rows.height, in_block):
             block = slice(first, min(first + in_block, rows.height))
-            said = labels(campaign, record, rows[block], _votes(job, votes, streams[block], campaign.carried, tally))
+            counted = _votes(job, votes, streams[block], campaign.carried, tally)
+            said = labels(campaign, record, rows[block], counted)
+            if job.has_pictures:
+                numbers_of(campaign.carried, counted).tofile(numbers)
             for start in range(block.start, block.stop, each):
                 group = slice(start, min(start + each, block.stop))
                 part = said.slice(start - first, group.stop - start)
@@ -758,7 +764,18 @@ def _write_shard(job: _Job, number: int) -> None:
     if job.has_pictures:
         found = _Merge(job, before, lambda stream: ((stream.found,), _FOUND))
         _write_found(job, number, rows, found)
+        shard, footer = job.shard_path(number), writer.writer.metadata
+        counts = _numbers(job.numbers_path(number), len(vote_columns(campaign.carried)))
+        write_index(job.index_path(number), shard, record, campaign.carried, footer, rows, counts)
+    job.numbers_path(number).unlink()
     write_facts(job, number, tally)
+
+
+def _numbers(path: Path, n_columns: int) -> Iterator[Numbers]:
+    """Votes that were put aside, some rows at a time."""
+    with path.open("rb") as file:
+        while len(some := np.fromfile(file, np.int32, ROWS_IN_BLOCK * n_columns)):
+            yield some.reshape(-1, n_columns)
 
 
 def _votes(job: _Job, merge: _Merge, streams: IntArray, tree: Tree, tally: Tally) -> Votes:
