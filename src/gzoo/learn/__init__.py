@@ -1,14 +1,15 @@
 """Training and prediction: the only place with torch. Needs the `learn` extra."""
 
+from importlib.util import find_spec
+
 from gzoo.errors import MissingExtraError
 
-try:
-    import lightning as _lightning
-    import timm as _timm
-    import torch as _torch
-except ImportError as error:
-    raise MissingExtraError(
-        f"{error.name} is not installed.", "The `learn` extra.", "Type: pip install 'gzoo[learn]'"
-    ) from error
-
-del _lightning, _timm, _torch
+for _name in (
+    "lightning",
+    "timm",
+    "torch",
+    "torchvision",
+    "safetensors",
+):  # looked for, not imported: that takes seconds
+    if find_spec(_name) is None:
+        raise MissingExtraError(f"{_name} is not installed.", "The `learn` extra.", "Type: pip install 'gzoo[learn]'")

@@ -16,7 +16,7 @@ from gzoo.errors import PictureError
 from gzoo.images import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
 
 RULE = "decode-1"
-"""Names how pixels follow from bytes: another rule makes other pixels, and what was kept of earlier ones is of no use."""
+"""Names how pixels follow from bytes: kept pixels of another rule are other pixels."""
 MANY_PIXELS = 1_000_000  # a picture of more is refused if it asks for hundreds of passes over them
 
 Pixels = npt.NDArray[np.uint8]

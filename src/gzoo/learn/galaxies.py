@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +73,7 @@ class Split:
         seed: Of the order, which is new each epoch; None: as they stand.
     """
 
-    start: At = {"batch": 0}
+    start: ClassVar[At] = {"batch": 0}
 
     def __init__(
         self,
@@ -150,8 +147,8 @@ class Split:
 class Stream:
     """Galaxies that come one after the other.
 
-    Each process of a distributed run reads all of it and takes its share. They are shuffled across shards by
-    `datasets`, and in windows here, so that a window's beginning is all that must be known to go on inside it.
+    Each process of a distributed run reads all of it and takes its share. Shards come in a new order each epoch, and
+    galaxies are shuffled in windows: a window's beginning is all that must be known to go on inside it.
 
     Args:
         stream: What `datasets` streams.
@@ -159,7 +156,7 @@ class Stream:
         seed: Of the order, which is new each epoch; None: as they come.
     """
 
-    start: At = {"stream": None, "passed": 0, "rows": 0}
+    start: ClassVar[At] = {"stream": None, "passed": 0, "rows": 0}
 
     def __init__(self, stream: datasets.IterableDataset, name: str, seed: int | None) -> None:
         columns = stream.column_names
@@ -171,9 +168,8 @@ class Stream:
         self._known, self._name, self._seed = known, name, seed
         self._columns = columns
         self.tree = known.campaign.carried
-        if seed is not None:
-            stream = stream.shuffle(seed=seed, buffer_size=1)
-        self._stream = stream
+        wanted = {"image", *KEY, *self.tree.columns, *(question.total_column for question in self.tree.questions)}
+        self._stream = stream.select_columns([name for name in columns if name in wanted]).with_format("arrow")
         self.digest = store.digest([name, sorted(columns), seed])
 
     def tasks(self, epoch: int, at: At, batch_size: int, rank: int, n_ranks: int) -> Iterator[Task]:
@@ -193,7 +189,7 @@ class Stream:
                 np.random.default_rng([self._seed, epoch, n_before]).shuffle(order)
             n_batches = math.ceil(n / together)
             ends = np.arange(n_batches * n_ranks + 1) * n // (n_batches * n_ranks)
-            labels = cast(pl.DataFrame, pl.from_arrow(table.drop_columns(["image"])))
+            labels = cast(pl.DataFrame, pl.from_arrow(table.drop_columns(["image"]).combine_chunks()))
             counts, totals = votes_in(labels, self.tree, self._known.not_collected)
             ids = (
                 labels["id_str"].to_list()
@@ -227,24 +223,32 @@ class Stream:
 
         With each, the state of the stream before it, and whether it is the last.
         """
-        stream = self._stream.with_format("arrow")
-        if self._seed is not None:
-            stream.set_epoch(epoch)
-        with _unheard("datasets.iterable_dataset"):  # it tells of a buffer, which has one row here
-            if state is not None:
-                stream.load_state_dict(cast("dict[str, object]", state))
-            before: object = stream.state_dict() if state is None else state
-            held: tuple[pa.Table, object] | None = None
-            for table in cast("Iterator[pa.Table]", stream.iter(batch_size=n_window)):
-                after = stream.state_dict()
-                if held is not None and table.num_rows < n_ranks:
-                    held = (pa.concat_tables([held[0], table]), held[1])
-                    continue
-                if held is not None:
-                    yield *held, False
-                held, before = (table, before), after
+        stream = self._shuffled(epoch)
+        if state is not None:
+            stream.load_state_dict(cast("dict[str, object]", state))
+        before: object = stream.state_dict()
+        held: tuple[pa.Table, object] | None = None
+        for table in cast("Iterator[pa.Table]", stream.iter(batch_size=n_window)):
+            after = stream.state_dict()
+            if held is not None and table.num_rows < n_ranks:
+                held = (pa.concat_tables([held[0], table]), held[1])
+                continue
             if held is not None:
-                yield *held, True
+                yield held[0], held[1], False
+            held, before = (table, before), after
+        if held is not None:
+            yield held[0], held[1], True
+
+    def _shuffled(self, epoch: int) -> datasets.IterableDataset:
+        """The stream from its beginning, its shards in the order of the epoch.
+
+        Its own way to shuffle has a buffer that no state holds.
+        """
+        import datasets
+
+        n = self._stream.num_shards
+        order = np.arange(n) if self._seed is None else np.random.default_rng([self._seed, epoch]).permutation(n)
+        return datasets.concatenate_datasets([self._stream.shard(n, int(i)) for i in order])
 
 
 Source = Split | Stream
@@ -267,15 +271,19 @@ def source_of(
         return _of_datasets(load(dataset, split=split, streaming=True), split, rows, seed, str(dataset))
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
-    keys, votes = dataset.galaxies(split)
-    counts, totals = votes.counts.astype(np.int32), votes.totals.astype(np.int32)
+    keys, counts, totals = dataset.matrices(split)
     index = dataset.picture_index(split)
     if index is not None:
         pictures: Pictures = ShardPictures(index)
-    else:  # stored in another way, which `datasets` turns into an Arrow file
+    else:
+        import datasets
+
+        # stored in another way; `datasets` makes an Arrow file of them, and knows these by path and time
         with quietly():
-            table = load(dataset.folder, split=split)
-        pictures = TablePictures(cast("datasets.Dataset", table))
+            table = datasets.Dataset.from_parquet([str(path) for path in store.shards(dataset.folder, split)])
+        if "image" not in (table.column_names or ()):
+            raise DatasetError(f"{dataset.folder} has no pictures.", "Some.", "Build it with --images.")
+        pictures = TablePictures(table)
     return Split(dataset.tree, keys, counts, totals, pictures, store.digest([dataset.digest, split]), rows, seed)
 
 
@@ -347,15 +355,3 @@ def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-@contextlib.contextmanager
-def _unheard(logger: str) -> Iterator[None]:
-    """Without the warnings of a logger."""
-    log = logging.getLogger(logger)
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

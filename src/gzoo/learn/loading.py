@@ -23,16 +23,17 @@ from gzoo.dataset import Dataset
 from gzoo.errors import InputError, PictureError
 from gzoo.images import Scratch
 from gzoo.learn.caching import CACHE_BYTES
-from gzoo.learn.decoding import Pixels, decode_into
-from gzoo.learn.memory import Recycler
+from gzoo.learn.decoding import Pixels, decode, decode_into
 from gzoo.learn.galaxies import Source, Split, Stream, Task, source_of
+from gzoo.learn.memory import Recycler
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
 if TYPE_CHECKING:
     import datasets
-    from gzoo.learn.augmentation import Augmentation
     import polars as pl
+
+    from gzoo.learn.augmentation import Augmentation
 
 MOST_AT_ONCE = 16  # pictures that a thread takes at a time
 
@@ -457,13 +458,17 @@ class Loader:
         try:
             data = [torch.frombuffer(bytearray(one.encoded[i]), dtype=torch.uint8) for i in order]
             decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self._device))
-            for i, picture in zip(order, decoded, strict=True):
+            # what is cut short or damaged ends in one colour, or is told; what ends in one colour may be sound
+            doubtful = torch.stack([_ends_flat(picture) for picture in decoded]).tolist()
+            for i, picture, is_doubtful in zip(order, decoded, doubtful, strict=True):
+                if is_doubtful:
+                    decode(one.encoded[i], size)
                 wide = picture[None]
                 if wide.shape[2:] != (size, size):
                     wide = torch.nn.functional.interpolate(wide.float(), (size, size), mode="bilinear", antialias=True)
                     wide = wide.round_().clamp_(0, 255).to(torch.uint8)
                 image[i] = wide[0]
-        except RuntimeError:  # one of them is no JPEG picture, or damaged
+        except (RuntimeError, PictureError):  # one of them is no JPEG picture, or damaged
             pixels = np.zeros((size, size, 3), np.uint8)
             for i in order:
                 try:
@@ -479,6 +484,12 @@ def _there(data: bytes | None) -> bytes:
     if data is None:
         raise PictureError("There is none.", "A JPEG or PNG picture.")
     return data
+
+
+def _ends_flat(picture: torch.Tensor) -> torch.Tensor:
+    """Whether the last rows of a picture, shape (3, y, x), are of one colour."""
+    last = picture[:, -8:].flatten(1)
+    return (last.amax(1) == last.amin(1)).all()
 
 
 def _n_cores() -> int:
