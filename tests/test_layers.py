@@ -198,6 +198,7 @@ except SystemExit as end:
 VERBS = (
     "access",
     "audit",
+    "augmentations",
     "build",
     "check",
     "cite",
