@@ -199,6 +199,7 @@ except SystemExit as end:
 VERBS = (
     "access",
     "audit",
+    "augmentations",
     "build",
     "check",
     "cite",

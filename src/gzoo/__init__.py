@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gzoo.hub import access
     from gzoo.leaking import leaks
     from gzoo.learn.loading import loader
+    from gzoo.learn.augmentation import Augmentation, augmentation
     from gzoo.learn.prediction import predict
+    from gzoo.learn.sheet import augmentations
     from gzoo.learn.training import train
     from gzoo.mappings import mapping
     from gzoo.publishing import publish
@@ -38,12 +40,15 @@ if TYPE_CHECKING:
     from gzoo.zooniverse import count
 
 __all__ = [
+    "Augmentation",
     "GZooError",
     "Question",
     "Tree",
     "Votes",
     "access",
     "audit",
+    "augmentation",
+    "augmentations",
     "build",
     "campaigns",
     "check",
@@ -72,12 +77,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
+    "Augmentation": "learn.augmentation",
     "GZooError": "errors",
     "Question": "trees",
     "Tree": "trees",
     "Votes": "votes",
     "access": "hub",
     "audit": "auditing",
+    "augmentation": "learn.augmentation",
+    "augmentations": "learn.sheet",
     "build": "builder",
     "campaigns": "campaign",
     "check": "checking",

@@ -646,6 +646,26 @@ def train(
 
 
 @app.command()
+def augmentations(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("augmentations.png"),
+    augment: Annotated[
+        str | None, typer.Option("--augment", help="train, test, average or galaxy-datasets; by default all.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Whose first galaxies are shown.")] = "train",
+    n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 6,
+    size: Annotated[int, typer.Option("--size", help="Pixels a side that a model would see.")] = 128,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw what augmentation makes of some galaxies."""
+    from gzoo.learn.sheet import augmentations as run
+
+    made = run(folder, out=out, augment=augment, split=split, n=n, size=size, seed=seed, overwrite=overwrite)
+    _say(f"Made {made}: a galaxy a row, as stored and as a model would see it at {size} pixels.")
+
+
+@app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, made by `gzoo train`.", show_default=False)],
     folder: Folder,

@@ -142,8 +142,8 @@ class Augmentation:
             images: uint8, or floats from 0 to 1; shape (galaxy, 3, side, side).
             seeds: int64, shape (galaxy,).
             size: Width and height of the result in pixels; by default that of the pictures.
-            view: Which of several views of the same galaxies, to average over: angles of views are spread evenly,
-                and any eight in a row of `augmentation("average")` are the eight orientations.
+            view: Which of several views of the same galaxies, to average over. Their angles are spread evenly: views
+                0 to 7 of `augmentation("average")` are the eight orientations.
             out: Where to put the result; new memory by default.
 
         Returns:
@@ -153,7 +153,7 @@ class Augmentation:
             InputError: Images, seeds or `out` of another shape or type, or a size below 1.
         """
         size = _checked(images, seeds, size, view, out)
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.no_grad():
             steps = self._steps(self.parameters(seeds.to(images.device), view), size)
             if images.device.type != "cpu" or torch.compiler.is_compiling():
                 made = self._augmented(images, steps, size)
@@ -172,7 +172,7 @@ class Augmentation:
 
         >>> import torch
         >>> Augmentation(rotation_degrees=(0, 360)).parameters(torch.tensor([1, 2])).rotation_degrees
-        tensor([205.2484, 273.3399])
+        tensor([269.9094,  91.5170])
         """
         base = _hashed(seeds)
         # angles and mirroring keep the galaxy's chance, shifted from view to view; all else is drawn anew
@@ -245,8 +245,10 @@ class Augmentation:
     def _augmented(
         self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None
     ) -> torch.Tensor:
+        is_stored = images.dtype == torch.uint8
+        images = images if is_stored else images.to(torch.float32)
         moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
-        if images.dtype == torch.uint8:
+        if is_stored:
             moved = moved.to(torch.float32).div(_WHITE)
         if self.blur_pixels[1]:
             moved = _blurred(moved, steps.blur)
