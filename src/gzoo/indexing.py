@@ -90,6 +90,7 @@ def write_index(
     footer: pq.FileMetaData,
     keys: pl.DataFrame,
     numbers: Iterable[Numbers],
+    lengths: IntArray | None = None,
 ) -> None:
     """Write the index of a shard with pictures.
 
@@ -101,8 +102,9 @@ def write_index(
         footer: What its footer says.
         keys: Identifiers of its rows.
         numbers: Their votes (see `numbers_of`), some rows at a time.
+        lengths: Of their pictures, where they are known.
     """
-    found = pictures_in(shard, footer=footer)
+    found = pictures_in(shard, footer=footer, lengths=lengths)
     assert found
     schema = index_schema(record, tree, shard.stat().st_size)
     named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
