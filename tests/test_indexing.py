@@ -125,11 +125,16 @@ def test_known_lengths_must_fit(tmp_path: Path) -> None:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(version=st.sampled_from(["1.0", "2.0"]), seed=st.integers(0, 2**32), n_flips=st.integers(1, 8))
+@given(
+    version=st.sampled_from(["1.0", "2.0"]),
+    seed=st.integers(0, 2**32),
+    n_flips=st.integers(1, 8),
+    is_in_header=st.booleans(),
+)
 def test_damage_is_an_error_and_never_a_picture_from_elsewhere(
-    tmp_path: Path, version: str, seed: int, n_flips: int
+    tmp_path: Path, version: str, seed: int, n_flips: int, is_in_header: bool
 ) -> None:
-    """Bytes flipped anywhere: what is found lies in the file, or it is said that the file is damaged."""
+    """Bytes changed anywhere, or where pages begin: what is found lies in the file, or it is said that it does not."""
     buffer = io.BytesIO()
     table = table_of([bytes([i]) * (7 * i) for i in range(20)])
     pq.write_table(
@@ -138,8 +143,12 @@ def test_damage_is_an_error_and_never_a_picture_from_elsewhere(
     )  # fmt: skip
     data = bytearray(buffer.getvalue())
     chance = np.random.default_rng(seed)
-    for place in chance.integers(0, len(data), n_flips):
-        data[place] ^= 1 << int(chance.integers(8))
+    low, high = 0, len(data)
+    if is_in_header:
+        low = pq.read_metadata(buffer).row_group(int(chance.integers(4))).column(1).data_page_offset
+        high = low + 50
+    for place in chance.integers(low, high, n_flips):
+        data[place] ^= int(chance.integers(1, 256))
     path = tmp_path / "damaged.parquet"
     path.write_bytes(data)
     with contextlib.suppress(DatasetError):
@@ -160,6 +169,35 @@ def test_files_that_are_cut_off(tmp_path: Path, keep: float) -> None:
     if keep in (0, 3, 8, 200):
         with pytest.raises(DatasetError, match=r"written\.parquet"):
             pictures_in(path, footer=footer)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (b"\x19\xf1" + b"\xff" * 6 + b"\x01", "holds values without end"),  # a list of very many truths
+        (b"\x19\x19" * 20, "holds values without end"),  # lists in lists
+        (b"\x1c" * 40, "holds values without end"),  # structures in structures
+        (b"\x15" + b"\xff" * 30, "a number without end"),
+        (b"\x18" + b"\xff" * 6 + b"\x01", "leads out of its row group"),  # a text that goes on and on
+        (b"\x1d", "a field of kind 13"),
+    ],
+)
+def test_headers_without_end_are_told(tmp_path: Path, header: bytes, says: str) -> None:
+    path = written(tmp_path, table_of([b"abc" * 50] * 20), compression="none", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(0).column(1).data_page_offset
+    data[start : start + len(header)] = header
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=f"is damaged: the header of a page .*{says}|{says}"):
+        pictures_in(path)
+
+
+def test_many_missing_pictures_in_few_bytes(tmp_path: Path) -> None:
+    """Rows that take less than a length each are no damage."""
+    table = pa.table({"image": pa.nulls(50_000, schema.IMAGE_TYPE)})
+    path = written(tmp_path, table, compression="none", use_dictionary=False)
+    assert path.stat().st_size < 50_000
+    assert pictures_in(path) is None
 
 
 def test_there_must_be_a_file(tmp_path: Path) -> None:

@@ -91,7 +91,14 @@ def test_what_was_published_is_loaded(hub: LoopbackHub, alice: Client, dataset: 
     made = publish(dataset, NAME)
     ours, theirs = (cast(Any, gzoo.load(one, split="test")) for one in (dataset, NAME))
     assert theirs["id_str"][:] == ours["id_str"][:]
-    assert gzoo.open_dataset(NAME).origin["commit"] == made.sent.commit  # type: ignore[index]
+    opened = gzoo.open_dataset(NAME)
+    assert opened.origin["commit"] == made.sent.commit  # type: ignore[index]
+    names = sorted(path.name for path in (dataset / "index").iterdir())
+    assert sorted(path.name for path in (opened.folder / "index").iterdir()) == names
+    index, expected = opened.picture_index("test"), gzoo.open_dataset(dataset).picture_index("test")
+    assert index
+    assert expected
+    assert index.offset.tolist() == expected.offset.tolist()
 
 
 def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
@@ -99,7 +106,8 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
 ) -> None:
     publish(dataset, NAME)
     repo = hub.repos[NAME]
-    other = {"data/train-00000-of-00009.parquet": b"of an earlier version", "LICENSE": b"mine", "notes/a.txt": b"mine"}
+    earlier = [f"{folder}/train-00000-of-00009.parquet" for folder in ("data", "index")]
+    other = {**dict.fromkeys(earlier, b"of an earlier version"), "LICENSE": b"mine", "notes/a.txt": b"mine"}
     repo.commit({**repo.files, **other})
     folder = tmp_path / "changed"
     shutil.copytree(dataset, folder)
@@ -110,7 +118,7 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
     store.write_manifest(folder, kept)
     made = publish(folder, NAME)
     assert made.sent.files == ("README.md", "manifest.json")
-    assert made.sent.removed == ("data/train-00000-of-00009.parquet",)
+    assert made.sent.removed == tuple(earlier)
     assert stored(repo) == {**contents(folder), "LICENSE": b"mine", "notes/a.txt": b"mine"}
 
 

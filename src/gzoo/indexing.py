@@ -90,6 +90,7 @@ def write_index(
     footer: pq.FileMetaData,
     keys: pl.DataFrame,
     numbers: Iterable[Numbers],
+    lengths: IntArray | None = None,
 ) -> None:
     """Write the index of a shard with pictures.
 
@@ -101,8 +102,9 @@ def write_index(
         footer: What its footer says.
         keys: Identifiers of its rows.
         numbers: Their votes (see `numbers_of`), some rows at a time.
+        lengths: Of their pictures, where they are known.
     """
-    found = pictures_in(shard, footer=footer)
+    found = pictures_in(shard, footer=footer, lengths=lengths)
     assert found
     schema = index_schema(record, tree, shard.stat().st_size)
     named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
@@ -225,27 +227,22 @@ class _Pages:
         n_rows = self._footer.num_rows
         if lengths is not None and len(lengths) != n_rows:
             self._refuse(f"holds {n_rows:,} rows, and {len(lengths):,} pictures are known")
-        if not 0 <= n_rows * 4 <= self._size:
-            return None if COLUMN not in self._columns() else self._refuse(f"cannot hold {n_rows:,} pictures")
-        offset, length = np.empty(n_rows, np.int64), np.empty(n_rows, np.int32)
-        first = 0
+        offsets, found = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+        n = 0
         try:
             for page in self._walk():
-                rows = slice(first, first + page.n)
-                if lengths is None:
-                    self._read_lengths(page, offset[rows], length[rows])
-                else:
-                    length[rows] = lengths[rows]
-                    ends = page.start + np.cumsum(lengths[rows] + 4)
-                    if ends[-1] != page.stop:
-                        self._refuse("holds pictures of other sizes than are known")
-                    offset[rows] = ends - lengths[rows]
-                first = rows.stop
+                each = self._lengths(page) if lengths is None else lengths[n : n + page.n]
+                ends = page.start + np.cumsum(4 + each.astype(np.int64))
+                if ends[-1] != page.stop:
+                    self._refuse("holds pictures of other sizes than are known")
+                offsets.append(ends - each)
+                found.append(each.astype(np.int32))
+                n += page.n
         except _NotPlainError:
             return None
-        if first != n_rows:
-            self._refuse(f"holds {first:,} pictures in {n_rows:,} rows")
-        return offset, length
+        if n != n_rows:
+            self._refuse(f"holds {n:,} pictures in {n_rows:,} rows")
+        return np.concatenate(offsets), np.concatenate(found)
 
     def _columns(self) -> list[str]:
         schema = self._footer.schema
@@ -260,6 +257,7 @@ class _Pages:
         column = self._footer.schema.column(number)
         if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level:
             raise _NotPlainError
+        n_left = self._size
         for i in range(self._footer.num_row_groups):
             group = self._footer.row_group(i)
             chunk = group.column(number)
@@ -272,6 +270,9 @@ class _Pages:
             start, n_bytes = chunk.data_page_offset, chunk.total_compressed_size
             if start < 4 or n_bytes < 0 or start + n_bytes > self._size:
                 self._refuse("is damaged: a row group leads out of the file")
+            n_left -= n_bytes
+            if n_left < 0:  # else a small file could take for ever
+                self._refuse("is damaged: row groups overlap")
             yield from self._pages_of(start, start + n_bytes, chunk.num_values, column.max_definition_level)
 
     def _pages_of(self, start: int, stop: int, n_values: int, deepest: int) -> Iterator[_Page]:
@@ -324,17 +325,15 @@ class _Pages:
             raise _NotPlainError
         return n_length + n_bytes
 
-    def _read_lengths(self, page: _Page, offset: Offsets, length: Lengths) -> None:
+    def _lengths(self, page: _Page) -> IntArray:
+        lengths = np.empty(page.n, np.int64)
         at = page.start
         for i in range(page.n):
-            n_bytes = self._number(at, page.stop)
-            at += 4
-            if n_bytes > page.stop - at:
-                self._refuse("is damaged: a picture leads out of its page")
-            offset[i], length[i] = at, n_bytes
-            at += n_bytes
+            lengths[i] = n_bytes = self._number(at, page.stop)
+            at += 4 + n_bytes
         if at != page.stop:
-            self._refuse("is damaged: a page is longer than its pictures")
+            self._refuse("is damaged: a page is not as long as its pictures")
+        return lengths
 
     def _number(self, at: int, stop: int) -> int:
         """The 32 bits at a place, which must lie before `stop`."""
@@ -404,10 +403,11 @@ def _are_all(data: bytes, level: int, n: int) -> bool:
 class _Compact:
     """Thrift's compact protocol, as far as headers of pages need it; of texts only the length is looked at."""
 
-    _DEEPEST = 8
+    _DEEPEST, _MOST = 8, 1_000
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._n_values = 0
         self.at = 0
 
     def varint(self) -> int:
@@ -438,8 +438,9 @@ class _Compact:
         return fields
 
     def _value(self, kind: int, depth: int) -> object:
-        if depth > self._DEEPEST:
-            raise ValueError("holds structures without end")
+        self._n_values += 1
+        if depth > self._DEEPEST or self._n_values > self._MOST:  # a page's header has some 20, three deep
+            raise ValueError("holds values without end")
         value: object = None
         match kind:
             case 1 | 2:
@@ -465,11 +466,8 @@ class _Compact:
         n = head >> 4
         if n == 15:
             n = self.varint()
-        for _ in range(n):  # each takes a byte at least, so data that end end this too
-            if head & 15 in (1, 2):
-                self._byte()
-            else:
-                self._value(head & 15, depth + 1)
+        for _ in range(n):
+            self._value(3 if head & 15 in (1, 2) else head & 15, depth + 1)  # in a list, truths take a byte
 
     def _byte(self) -> int:
         self.at += 1

@@ -223,10 +223,11 @@ def write_rows(
             table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
             with store.whole_file(job.pictures_path(number)) as file:
                 table.write_parquet(file)
-            good = used.filter(table["problem"] == "")
-            carried = campaign_of(job.campaign).carried
+            good = used.hstack(table).filter(pl.col("problem") == "")
+            carried, lengths = campaign_of(job.campaign).carried, good["bytes"].to_numpy()
             numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
-            write_index(job.index_path(number), job.shard_path(number), job.record, carried, footer, good, numbers)
+            path = job.shard_path(number)
+            write_index(job.index_path(number), path, job.record, carried, footer, good, numbers, lengths)
         else:
             for _ in _counted(job, used["place"], tally):
                 pass

@@ -1,0 +1,165 @@
+"""How fast the votes of a split are there: from its index, and from its shards.
+
+    python benchmarks/index_speed.py [--n 40000] [--rounds 5] [--folder FOLDER]
+
+A dataset with the record of gz_evo (194 answers in 457 columns, row groups of 100 rows) is built from simulated votes
+of four of its campaigns, a quarter each, beside copies of 500 simulated pictures (14 kB). All are read on one thread,
+from the page cache, into one matrix of 32-bit counts, row by row in memory:
+
+- `polars` and `pyarrow`: identifiers and the columns of counts, from the files themselves;
+- `gzoo`: `Dataset.matrices`, which also counts the people asked; of the same folder without its index as well;
+- `places`: `Dataset.picture_index`, with and without the index.
+
+Ways take turns; the median of the rounds counts. Writes benchmarks/results/index_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gzoo import store
+from gzoo.builder import build
+from gzoo.campaign import campaign
+from gzoo.dataset import KEY, open_dataset
+from gzoo.simulator import simulate
+
+CAMPAIGNS = ("gz2", "gz_candels", "gz_desi", "gz_hubble")
+SPLIT = "train"
+ONE_THREAD = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Matrix = npt.NDArray[np.int32]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    if any(os.environ.get(name) != "1" for name in ONE_THREAD):  # which libraries look at when they are imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **dict.fromkeys(ONE_THREAD, "1")})
+    pa.set_cpu_count(1)
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        result = measured(made(Path(name), options.n), options.rounds)
+    path = Path(__file__).parent / "results" / "index_speed.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def made(folder: Path, n: int) -> Path:
+    """The dataset folder."""
+    parts = [
+        pl.read_parquet(simulate(one, n=n // len(CAMPAIGNS), images=False, export=False, out=folder / one).votes)
+        for one in CAMPAIGNS
+    ]
+    votes = pl.concat(parts, how="diagonal").with_columns(pl.selectors.integer().fill_null(0))
+    carried = [name for name in campaign("gz_evo").carried.columns if name in votes.columns]
+    votes = votes.select(*(name for name in (*KEY, "ra", "dec") if name in votes.columns), *carried)
+    votes.write_parquet(folder / "votes.parquet")
+    sky = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+    pictures = [path.read_bytes() for path in sorted(sky.images.iterdir())]
+    (folder / "pictures").mkdir()
+    for i, name in enumerate(votes["id_str"]):
+        (folder / "pictures" / f"{name}.jpg").write_bytes(pictures[i % len(pictures)])
+    build(
+        "gz_evo", votes=folder / "votes.parquet", images=folder / "pictures", out=folder / "gz_evo", headers_only=True
+    )
+    shutil.rmtree(folder / "pictures")
+    return folder / "gz_evo"
+
+
+def measured(folder: Path, rounds: int) -> dict[str, object]:
+    bare = folder.with_name("bare")
+    bare.mkdir()
+    for name in ("data", "tiny", "manifest.json"):
+        (bare / name).symlink_to(folder / name)
+    shards = store.shards(folder, SPLIT)
+    indices = [folder / store.index_name(path.name) for path in shards]
+    indexed, without = open_dataset(folder), open_dataset(bare)
+    answers = list(indexed.tree.columns)
+    ways: dict[str, Callable[[], object]] = {
+        "polars, shards": lambda: by_polars(shards, answers),
+        "polars, index": lambda: by_polars(indices, answers),
+        "pyarrow, shards": lambda: by_pyarrow(shards, answers),
+        "pyarrow, index": lambda: by_pyarrow(indices, answers),
+        "gzoo, shards": lambda: without.matrices(SPLIT)[1],
+        "gzoo, index": lambda: indexed.matrices(SPLIT)[1],
+        "places, shards": lambda: without.picture_index(SPLIT),
+        "places, index": lambda: indexed.picture_index(SPLIT),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    found: list[Matrix] = []
+    for _ in range(rounds):
+        for name, read in ways.items():
+            begun = time.perf_counter()
+            one = read()
+            seconds[name].append(time.perf_counter() - begun)
+            if isinstance(one, np.ndarray):
+                found = found or [one]
+                assert np.array_equal(one, found[0]), name
+    n = len(found[0])
+    rate = {name: n / median(each) for name, each in seconds.items()}
+    facts = pq.read_metadata(shards[0])
+    return {
+        "rows": n,
+        "answers": len(answers),
+        "columns of a shard": len(facts.schema.to_arrow_schema().names),
+        "shards": len(shards),
+        "rows in a row group": {
+            "shard": facts.row_group(0).num_rows,
+            "index": pq.read_metadata(indices[0]).row_group(0).num_rows,
+        },
+        "bytes a row": {"shards": size(shards) // n, "index": size(indices) // n},
+        "seconds, all": {name: [round(one, 4) for one in each] for name, each in seconds.items()},
+        "rows a second (median)": {name: round(one) for name, one in rate.items()},
+        "times as fast by index": {
+            way: round(rate[f"{way}, index"] / rate[f"{way}, shards"], 1)
+            for way in ("polars", "pyarrow", "gzoo", "places")
+        },
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {
+            **{name: version(name) for name in ("gzoo", "pyarrow", "polars", "numpy")},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def size(paths: list[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+def by_polars(paths: list[Path], answers: list[str]) -> Matrix:
+    tables = [pl.read_parquet(path, columns=[*KEY, *answers]) for path in paths]
+    return np.concatenate([table.select(answers).to_numpy() for table in tables]).copy(order="C")
+
+
+def by_pyarrow(paths: list[Path], answers: list[str]) -> Matrix:
+    tables = [pq.ParquetFile(path).read([*KEY, *answers], use_threads=False) for path in paths]
+    counts = np.empty((sum(table.num_rows for table in tables), len(answers)), np.int32)
+    first = 0
+    for table in tables:
+        for i, name in enumerate(answers):
+            counts[first : first + table.num_rows, i] = table.column(name).to_numpy()
+        first += table.num_rows
+    return counts
+
+
+if __name__ == "__main__":
+    main()
