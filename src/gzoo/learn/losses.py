@@ -28,7 +28,7 @@ def dirichlet_multinomial_nll(
     Given that N people answered a question, their votes are Dirichlet-multinomial with the answers' concentrations;
     the multinomial coefficient is included. Where several answers are allowed at once, each answer is a binomial of
     the people asked, with odds equal to its concentration. A question that nobody was asked costs exactly 0 and has
-    exactly zero gradient.
+    exactly zero gradient. It can be differentiated once.
 
     Computed in float32, whatever the autocast, and in float64 for concentrations of that type; right to the last
     digits for concentrations of any size (`benchmarks/loss_speed.py`). On the CPU only questions that were asked are
