@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
 from gzoo.errors import InputError
 from gzoo.trees import Tree
 
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # of Stirling's series
+LONGEST_TABLE = 65_536
+
 
 def dirichlet_multinomial_nll(
-    votes: torch.Tensor, concentration: torch.Tensor, tree: Tree, totals: torch.Tensor | None = None
+    votes: torch.Tensor,
+    concentration: torch.Tensor,
+    tree: Tree,
+    totals: torch.Tensor | None = None,
+    asked: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Negative log probability of the votes on each question, in nats; `gzoo.scoring` has the same in NumPy.
 
     Given that N people answered a question, their votes are Dirichlet-multinomial with the answers' concentrations;
     the multinomial coefficient is included. Where several answers are allowed at once, each answer is a binomial of
     the people asked, with odds equal to its concentration. A question that nobody was asked costs exactly 0 and has
-    exactly zero gradient. Computed in float64, whatever the autocast.
+    exactly zero gradient. It can be differentiated once.
+
+    Computed in float32, whatever the autocast, and in float64 for concentrations of that type; right to the last
+    digits for concentrations of any size (`benchmarks/loss_speed.py`). On the CPU only questions that were asked are
+    computed. On other devices, and under `torch.compile`, all are, and masked: to count those that were asked, the
+    host would have to wait for the device. Give `asked` to have them computed alone there too.
 
     Args:
         votes: Whole counts, shape (galaxy, answer), columns as `tree.columns`.
@@ -24,6 +41,7 @@ def dirichlet_multinomial_nll(
         tree: The questions.
         totals: People asked, shape (galaxy, question); by default the sum of the votes, and where several answers
             are allowed the people who gave a parent answer.
+        asked: `asked_questions(totals)`, where it is known beforehand.
 
     Returns:
         Shape (galaxy, question), of the concentration's type (float32 where that is narrower).
@@ -42,35 +60,161 @@ def dirichlet_multinomial_nll(
             f"Both (galaxy, {len(tree.columns)}) for tree '{tree.name}'.",
             "Put the columns in the order of tree.columns.",
         )
-    with torch.autocast(concentration.device.type, enabled=False):
-        wide = torch.float32 if concentration.device.type == "mps" else torch.float64  # mps has no float64
-        k = votes.to(wide)
-        of = torch.tensor(tree.question_of_answer, device=k.device)
-        several = torch.tensor([question.multiple for question in tree.questions], device=k.device)
-        people = _totals(k, of, tree) if totals is None else totals.to(wide)
-        asked = people > 0
-        cell_asked = asked[:, of]
-        # where nobody was asked, constants stand in: no value or gradient can come from there
-        a = torch.where(cell_asked, concentration.to(wide), torch.ones_like(k))
-        n = people[:, of]
-        single = torch.lgamma(k + 1) - (torch.lgamma(a + k) - torch.lgamma(a))
-        if bool(several.any()):
-            rest = torch.where(several[of], n - k, torch.zeros_like(k))
-            coefficient = torch.lgamma(k + 1) + torch.lgamma(rest + 1) - torch.lgamma(n + 1)
-            binomial = coefficient + k * torch.log1p(1 / a) + rest * torch.log1p(a)
-            single = torch.where(several[of], binomial, single)
-        zeros = torch.zeros_like(people)
-        a0 = zeros.index_add(1, of, a)
-        whole = torch.lgamma(a0 + people) - torch.lgamma(a0) - torch.lgamma(people + 1)
-        nll = zeros.index_add(1, of, single) + torch.where(several, zeros, whole)
-        nll = torch.where(asked, nll, zeros)
-    return nll.to(concentration.dtype if concentration.dtype == torch.float64 else torch.float32)
+    device, n_questions, n_answers = concentration.device, len(tree.questions), len(tree.columns)
+    with torch.autocast(device.type, enabled=False):
+        if totals is None:
+            totals = _totals(votes, tree)
+        if asked is None:
+            asked = asked_questions(totals) if _is_eager_on_cpu(totals) else _all_questions(totals)
+        galaxy, question = asked.unbind(0)
+        # a column for each question; a row for each of its answers, as many as the longest question has
+        sizes = [len(each.columns) for each in tree.questions]
+        first = galaxy * n_answers + torch.tensor(tree.starts, device=device).index_select(0, question)
+        size = torch.tensor(sizes, device=device).index_select(0, question)
+        slot = torch.arange(max(sizes), device=device).unsqueeze(1)
+        place = (first + torch.minimum(slot, size - 1)).view(-1)
+        a = concentration.reshape(-1).index_select(0, place).view(len(slot), -1)
+        a = a if a.dtype == torch.float64 else a.float()
+        k = votes.reshape(-1).index_select(0, place).view(len(slot), -1)
+        row = galaxy * n_questions + question
+        people = totals.reshape(-1).index_select(0, row)
+        is_answer = (slot < size) & (people > 0)
+        n = torch.cat([k * is_answer, people.unsqueeze(0)])
+        cost = cast(torch.Tensor, _OneAnswer.apply(a, n, is_answer))
+        if any(each.multiple for each in tree.questions):
+            is_several = torch.tensor([each.multiple for each in tree.questions], device=device)
+            cost = torch.where(is_several.index_select(0, question), _several_answers(a, n, is_answer), cost)
+        return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
 
 
-def _totals(k: torch.Tensor, of: torch.Tensor, tree: Tree) -> torch.Tensor:
-    people = torch.zeros(len(k), len(tree.questions), dtype=k.dtype, device=k.device).index_add(1, of, k)
+def asked_questions(totals: torch.Tensor) -> torch.Tensor:
+    """Which questions somebody was asked.
+
+    Args:
+        totals: People asked, shape (galaxy, question).
+
+    Returns:
+        The galaxy and the question of each, shape (2, asked).
+
+    >>> asked_questions(torch.tensor([[3, 0], [2, 1]]))
+    tensor([[0, 1, 1],
+            [0, 0, 1]])
+    """
+    if not _is_eager_on_cpu(totals):
+        return (totals > 0).nonzero().t()
+    place = np.flatnonzero(totals.numpy() > 0)  # NumPy takes half the time of torch
+    galaxy = place // max(1, totals.shape[1])
+    return torch.from_numpy(np.stack([galaxy, place - galaxy * totals.shape[1]]))
+
+
+def _all_questions(totals: torch.Tensor) -> torch.Tensor:
+    each = [torch.arange(size, device=totals.device) for size in totals.shape]
+    return torch.stack(torch.meshgrid(*each, indexing="ij")).flatten(1)
+
+
+def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
+    votes = votes if votes.is_floating_point() else votes.long()
+    of = torch.tensor(tree.question_of_answer, device=votes.device)
+    people = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
     for i, question in enumerate(tree.questions):
         if question.multiple:
-            asked = k[:, list(tree.parents_of_question[i])].sum(dim=1)
-            people[:, i] = torch.maximum(asked, k[:, tree.slice(question.name)].amax(dim=1))
+            asked = votes[:, list(tree.parents_of_question[i])].sum(dim=1)
+            people[:, i] = torch.maximum(asked, votes[:, tree.slice(question.name)].amax(dim=1))
     return people
+
+
+def _is_eager_on_cpu(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+# ----------------------------------------------------------------------------------------------------
+# Questions: a column each, a row for each answer. In `n` the people asked stand below the votes.
+
+
+class _OneAnswer(torch.autograd.Function):
+    """Questions with one answer a person; the gradient is found together with the value."""
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
+        is_asked = n[-1] > 0
+        a = torch.where(is_answer, a, 1.0)  # a stand-in where there is no such answer or nobody was asked
+        a0 = torch.where(is_asked, (a * is_answer).sum(0), 1.0)
+        a, steps = torch.cat([a, a0.unsqueeze(0)]), n.to(a.dtype)
+        rest, slope = _rising(a, steps)
+        rest = rest - _factorial_rest(n, a.dtype)
+        # logs of ratios: in a difference of logs the last digits would be lost
+        ratio = (a + (steps + _shift(a.dtype))) / (steps + (1 + _shift(a.dtype)))
+        cost = rest[-1] - (steps[:-1] * torch.log(ratio[:-1] / ratio[-1]) + rest[:-1]).sum(0)
+        ctx.save_for_backward((slope[-1] - slope[:-1]) * is_answer)
+        return torch.where(is_asked, cost, 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return slope * grad_outputs[0], None, None
+
+
+def _several_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
+    """Questions with several answers a person: a binomial for each answer."""
+    a = torch.where(is_answer, a, 1.0)
+    counts = torch.stack([n[:-1], n[-1] - n[:-1], n[-1].expand_as(n[:-1])])
+    yes, no, people = counts.to(a.dtype)
+    of_yes, of_no, of_people = _factorial_rest(counts, a.dtype)
+    past = 1 + _shift(a.dtype)
+    coefficient = yes * torch.log((people + past) / (yes + past)) + no * torch.log((people + past) / (no + past))
+    coefficient = coefficient + (of_people - of_yes - of_no)
+    return ((yes * torch.log1p(1 / a) + no * torch.log1p(a) - coefficient) * is_answer).sum(0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Stirling's series, the first factors taken out, so that a few terms do wherever a begins
+
+
+def _shift(dtype: torch.dtype) -> int:
+    """How many factors are taken out."""
+    return 8 if dtype == torch.float64 else 2
+
+
+def _rising(a: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log of a (a + 1) ... (a + n - 1) less n log(a + n + shift) - n, and the derivative of the whole log in a."""
+    low = a + _shift(a.dtype)
+    u, v = low.reciprocal(), (low + n).reciprocal()
+    u2, v2 = u * u, v * v
+    log = torch.log1p(n * u)
+    bernoulli = BERNOULLI if a.dtype == torch.float64 else BERNOULLI[:3]
+    terms = [b / (2 * i * (2 * i - 1)) for i, b in enumerate(bernoulli, 1)]
+    rest = (low - 0.5) * log + v * _series(v2, terms) - u * _series(u2, terms)
+    terms = [b / (2 * i) for i, b in enumerate(bernoulli, 1)]
+    slope = log + 0.5 * (u - v) + u2 * _series(u2, terms) - v2 * _series(v2, terms)
+    product = torch.ones_like(a)
+    for i in range(_shift(a.dtype)):
+        first, last = a + i, a + i + n
+        product *= first / last
+        slope += n / (first * last)
+    return rest + torch.log(product), slope
+
+
+def _series(x: torch.Tensor, terms: list[float]) -> torch.Tensor:
+    total = x * terms[-1]
+    for term in terms[-2:0:-1]:
+        total += term
+        total *= x
+    total += terms[0]
+    return total
+
+
+def _factorial_rest(n: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The same of log n!, where a is 1; from a table where numbers can be looked at for nothing."""
+    if n.numel() and _is_eager_on_cpu(n) and not n.is_floating_point():
+        largest = int(n.max())
+        if largest < LONGEST_TABLE:
+            return _table(1 << largest.bit_length(), dtype).index_select(0, n.reshape(-1)).view(n.shape)
+    steps = n.to(dtype)
+    return _rising(torch.ones_like(steps), steps)[0]
+
+
+@lru_cache
+def _table(size: int, dtype: torch.dtype) -> torch.Tensor:
+    steps = torch.arange(size, dtype=dtype)
+    return _rising(torch.ones_like(steps), steps)[0]

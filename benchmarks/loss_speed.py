@@ -1,0 +1,337 @@
+"""How long does the loss of a batch take, forward and backward, against zoobot's, and how right is it?
+
+The questions of gz_evo without those of UKIDSS, 63 with 194 answers, which are zoobot's list too; 10 to 20 of them
+asked of each galaxy; batches of 256, one thread. Both sides are processes of their own, which take turns; finding the
+questions that were asked is in gzoo's time. Values and gradients are compared with mpmath's.
+
+    python benchmarks/loss_speed.py --peers PYTHON [--device cuda] [--rounds 15]
+
+PYTHON is an interpreter that has zoobot, galaxy-datasets and torch; without it gzoo alone is measured. Leave the
+machine alone meanwhile. Writes benchmarks/results/loss_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH, N_BATCHES = 256, 8
+STEPS = {"cpu": 24, "cuda": 200}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", help="Python interpreter with zoobot.")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--cases", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.cases, options.device)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        cases = Path(name) / "cases.npz"
+        write_cases(cases)
+        sides = [Side("gzoo", sys.executable, cases, options.device)]
+        if options.peers:
+            sides.append(Side("zoobot", options.peers, cases, options.device))
+        found = {"milliseconds a batch": timings(sides, options.rounds)}
+        if options.device == "cpu":
+            found["error"] = errors(sides, cases)
+        found["versions"] = {"python": platform.python_version()}
+        for side in sides:
+            found["versions"] |= {f"{name} ({side.name})": one for name, one in side.ask("versions").items()}
+        machine = sides[0].ask("machine")
+        for side in sides:
+            side.end()
+    milliseconds = found["milliseconds a batch"]
+    if options.peers:
+        found["times as fast as zoobot's eager loss"] = {
+            name: statistics.median(peer / own for peer, own in zip(milliseconds["zoobot eager"], each, strict=True))
+            for name, each in milliseconds.items()
+        }
+    found["milliseconds a batch"] = {name: statistics.median(each) for name, each in milliseconds.items()}
+    found = rounded(found) | {"rounds": options.rounds, "galaxies in a batch": BATCH, "machine": machine}
+    path = Path(__file__).parent / "results" / "loss_speed.json"
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    result[options.device] = found
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+# --- what is asked of both sides
+
+
+def write_cases(path: Path) -> None:
+    """Batches of votes and concentrations, and single questions with extreme ones."""
+    from gzoo.campaign import campaign
+    from gzoo.trees import Tree
+
+    tree = campaign("gz_evo").carried
+    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
+    rng = np.random.default_rng(0)
+    size, shape = N_BATCHES * BATCH, (N_BATCHES, BATCH, len(tree.columns))
+    counts = np.zeros((size, len(tree.columns)), np.int32)
+    campaigns = list(tree.parts.values())
+    for galaxy in range(size):
+        # one campaign's questions or those of two, as where surveys overlap
+        chosen = rng.choice(len(campaigns), rng.integers(1, 3), replace=False)
+        questions = [question for i in chosen for question in campaigns[i]]
+        for i in rng.permutation(len(questions))[:20]:
+            where = tree.slice(questions[i].name)
+            shares = rng.dirichlet(np.ones(where.stop - where.start))
+            counts[galaxy, where] = rng.multinomial(rng.integers(1, 41), shares)
+    totals = tree.totals(counts).astype(np.int32)
+    asked = (totals > 0).sum(axis=1)
+    assert 10 <= asked.min() <= asked.max() <= 20
+    assert counts.shape[1] == 194
+    votes, concentrations = extremes(rng)
+    np.savez(
+        path,
+        columns=np.array(tree.columns),
+        counts=counts.reshape(shape),
+        totals=totals.reshape(N_BATCHES, BATCH, -1),
+        concentration=np.exp(rng.normal(1, 1.5, shape)).astype(np.float32),
+        extreme_counts=votes,
+        extreme_concentration=concentrations,
+    )
+
+
+def extremes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Questions of four answers: concentrations 1e-3 to 1e6, up to 100 votes an answer."""
+    n, decades = 3000, 10.0 ** np.arange(-3, 7)
+    concentration = 10 ** rng.uniform(-3, 6, (n, 4))
+    concentration[: n // 3] = rng.choice(decades, (n // 3, 4))
+    counts = rng.integers(0, 101, (n, 4)) * rng.integers(0, 2, (n, 4))
+    counts[: n // 6] = rng.choice([0, 1, 2, 3, 10, 100], (n // 6, 4))
+    for i in range(n // 2, n):  # votes that go with the concentrations, where terms cancel
+        concentration[i] = 10 ** rng.uniform(-3, 6) * rng.uniform(0.1, 1, 4)
+        counts[i] = rng.multinomial(100, concentration[i] / concentration[i].sum())
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    concentration = np.clip(concentration, 1e-3, 1e6).astype(np.float32)
+    return counts.astype(np.int32), concentration
+
+
+class Side:
+    """A process with one of the losses, which answers one question a line."""
+
+    def __init__(self, name: str, python: str, cases: Path, device: str) -> None:
+        self.name = name
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        command = [python, str(Path(__file__).absolute()), "--serve", name, "--cases", str(cases), "--device", device]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
+        )
+        self.variants: list[str] = self.ask("variants")
+
+    def ask(self, what: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("= "):
+                return json.loads(line[2:])
+        raise SystemExit(f"The process of {self.name} has ended.")
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timings(sides: list[Side], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a batch of each variant in each round; the variants take turns."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for side in sides:
+            for variant in side.variants:
+                found.setdefault(f"{side.name} {variant}", []).append(1e3 * side.ask(variant))
+    return found
+
+
+def errors(sides: list[Side], cases: Path) -> dict[str, dict[str, float]]:
+    """The largest errors of values and gradients."""
+    file = np.load(cases)
+    counts, concentration = file["extreme_counts"], file["extreme_concentration"]
+    exact = [exactly(k, a) for k, a in zip(counts.tolist(), concentration.tolist(), strict=True)]
+    value, slope = np.array([one[0] for one in exact]), np.array([one[1] for one in exact])
+    found: dict[str, dict[str, float]] = {}
+    for side in sides:
+        for variant, (got, gradient) in side.ask("values").items():
+            error = np.abs(np.array(got, np.float64) - value)
+            of_slope = np.abs(np.array(gradient, np.float64) - slope).max(axis=1) / np.abs(slope).max(axis=1)
+            found[f"{side.name} {variant}"] = {
+                "nats": float(error.max()),
+                "of 1e-3 nats, or of 1e-5 of the value where that is larger": float(
+                    (error / np.maximum(1e-3, 1e-5 * value)).max()
+                ),
+                "of the question's largest gradient": float(of_slope.max()),
+            }
+    return found
+
+
+def exactly(counts: list[int], concentration: list[float]) -> tuple[float, list[float]]:
+    """Value and gradient with 40 digits."""
+    import mpmath
+
+    with mpmath.workdps(40):
+        alpha = [mpmath.mpf(one) for one in concentration]
+        both = [*zip(alpha, counts, strict=True), (sum(alpha), sum(counts))]
+        logs = [mpmath.loggamma(a + n) - mpmath.loggamma(a) - mpmath.loggamma(n + 1) for a, n in both]
+        slopes = [mpmath.psi(0, a + n) - mpmath.psi(0, a) for a, n in both]
+        return float(logs[-1] - sum(logs[:-1])), [float(slopes[-1] - one) for one in slopes[:-1]]
+
+
+# --- the two sides; torch is imported here only
+
+
+def serve(side: str, cases: Path, device: str) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    variants, values, packages = SIDES[side](np.load(cases), device)
+    answers: dict[str, Callable[[], object]] = {
+        "variants": lambda: list(variants),
+        "values": values,
+        "versions": lambda: {name: version(name) for name in packages},
+        "machine": lambda: {
+            "cores": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        },
+    }
+    for name, step in variants.items():
+        answers[name] = lambda step=step: seconds(step, device)
+    for line in sys.stdin:
+        print("=", json.dumps(answers[line.strip()]()), flush=True)
+
+
+def seconds(step: Callable[[int], None], device: str) -> float:
+    """Seconds a step takes: the median of single ones on a CPU, the mean of many in a row on a GPU."""
+    import torch
+
+    for i in range(2 * N_BATCHES):
+        step(i % N_BATCHES)
+    took: list[float] = []
+    n = STEPS[device]
+    torch.cuda.synchronize() if device == "cuda" else None
+    began = last = time.perf_counter()
+    for i in range(n):
+        step(i % N_BATCHES)
+        now = time.perf_counter()
+        took.append(now - last)
+        last = now
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return (time.perf_counter() - began) / n
+    return statistics.median(took)
+
+
+def gzoo_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]], Callable[[], object], list[str]]:
+    import torch
+
+    from gzoo.campaign import campaign
+    from gzoo.learn.losses import asked_questions, dirichlet_multinomial_nll
+    from gzoo.trees import Question, Tree
+
+    tree = campaign("gz_evo").carried
+    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
+    here = [torch.from_numpy(one) for one in file["totals"]]
+    votes, totals, start = (torch.from_numpy(file[n]).to(device) for n in ("counts", "totals", "concentration"))
+
+    def asked(i: int) -> torch.Tensor:
+        found = asked_questions(here[i])  # as a loader does, on the CPU
+        return found if device == "cpu" else found.pin_memory().to(device, non_blocking=True)
+
+    def mean(k: torch.Tensor, a: torch.Tensor, n: torch.Tensor, q: torch.Tensor | None = None) -> torch.Tensor:
+        return dirichlet_multinomial_nll(k, a, tree, n, q).sum(dim=1).mean()
+
+    def mean_without_totals(k: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return dirichlet_multinomial_nll(k, a, tree).sum(dim=1).mean()
+
+    of_asked, of_all = (torch.compile(mean, fullgraph=True) for _ in range(2))
+
+    def step(loss: Callable[[int, torch.Tensor], torch.Tensor]) -> Callable[[int], None]:
+        return lambda i: loss(i, start[i].detach().requires_grad_()).backward()
+
+    def values() -> dict[str, tuple[list[float], list[list[float]]]]:
+        one = Tree("one", (Question("q", tuple("abcd"), tuple("abcd")),))
+        k = torch.from_numpy(file["extreme_counts"])
+
+        def both(a: torch.Tensor) -> tuple[list[float], list[list[float]]]:
+            a.requires_grad_()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = dirichlet_multinomial_nll(k, a, one)
+            loss.sum().backward()
+            assert a.grad is not None
+            return loss[:, 0].tolist(), a.grad.tolist()
+
+        a = torch.from_numpy(file["extreme_concentration"])
+        return {"float32": both(a.clone()), "float64": both(a.double())}
+
+    variants = {
+        "eager": step(lambda i, a: mean(votes[i], a, totals[i])),
+        "eager, totals not given": step(lambda i, a: mean_without_totals(votes[i], a)),
+        "compiled": step(lambda i, a: of_asked(votes[i], a, totals[i], asked(i))),
+        "compiled, asked not given": step(lambda i, a: of_all(votes[i], a, totals[i])),
+    }
+    if device == "cuda":
+        variants["eager, asked given"] = step(lambda i, a: mean(votes[i], a, totals[i], asked(i)))
+    return variants, values, ["torch", "numpy", "gzoo"]
+
+
+def zoobot_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]], Callable[[], object], list[str]]:
+    import torch
+    from galaxy_datasets.shared import label_metadata
+    from zoobot.pytorch.training import losses
+
+    pairs = label_metadata.gz_evo_v1_public_pairs
+    columns = [question + answer for question, answers in pairs.items() for answer in answers]
+    assert columns == file["columns"].tolist()
+    votes, start = (torch.from_numpy(file[name]).to(device) for name in ("counts", "concentration"))
+    targets = [{name: batch[:, i].contiguous() for i, name in enumerate(columns)} for batch in votes]
+    loss = losses.CustomMultiQuestionLoss(pairs, losses.get_dirichlet_neg_log_prob)
+
+    def mean(a: torch.Tensor, k: dict[str, torch.Tensor]) -> torch.Tensor:
+        return loss(a, k).sum(dim=1).mean()
+
+    compiled = torch.compile(mean)
+
+    def step(of: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]) -> Callable[[int], None]:
+        return lambda i: of(start[i].detach().requires_grad_(), targets[i]).backward()
+
+    def values() -> dict[str, tuple[list[float], list[list[float]]]]:
+        a = torch.from_numpy(file["extreme_concentration"]).requires_grad_()
+        found = losses.get_dirichlet_neg_log_prob(a, torch.from_numpy(file["extreme_counts"]))
+        found.sum().backward()
+        return {"float32": (found.tolist(), a.grad.tolist())}
+
+    return {"eager": step(mean), "compiled": step(compiled)}, values, ["torch", "numpy", "zoobot", "galaxy-datasets"]
+
+
+SIDES = {"gzoo": gzoo_side, "zoobot": zoobot_side}
+
+if __name__ == "__main__":
+    main()
