@@ -81,7 +81,8 @@ class Made:
 
 def made(corpus: Corpus, folder: Path) -> Made:
     """The corpus in a folder, made if it is not there."""
-    home, work = folder / corpus.name.replace(" ", "-"), folder / "work"
+    home = folder / f"{corpus.name.replace(' ', '-')}-{corpus.n}"
+    work = home.with_suffix(".work")
     facts = home / "corpus.json"
     wanted = {"format": 1, **asdict(corpus)}
     if not facts.is_file() or json.loads(facts.read_text())["corpus"] != wanted:

@@ -223,12 +223,13 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
 
     model = _model(encoder, size, tree.columns, device, is_channels_last=True)
     few = torch.rand(min(8, batch), 3, size, size, device=device)
-    with FlopCounterMode(display=False) as counted:
-        model(few).sum().backward()
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        model(few)
     return {
         "loss milliseconds": 1e3 * _seconds(loss, device),
         "augmentation milliseconds": 1e3 * _seconds(lambda: preset(one["image"], one["seed"], size), device),
-        "operations a picture": counted.get_total_flops() / len(few),
+        # the way back costs two such passes: gradients of features and of weights
+        "operations a picture": 3 * counted.get_total_flops() / len(few),
         "operations a second": _matrix_speed(device),
     }
 
@@ -244,8 +245,8 @@ def _matrix_speed(device: str) -> float:
     return best
 
 
-def device_decode(record: str, batch: int, n: int) -> dict[str, object]:
-    """Pictures a second of the GPU's own JPEG decoder, and its difference from Pillow in grey levels."""
+def device_decode(record: str, batch: int, n: int, device: str) -> dict[str, object]:
+    """Pictures a second of the device's own JPEG decoder, and its difference from Pillow in grey levels."""
     import io
 
     import torch
@@ -255,18 +256,17 @@ def device_decode(record: str, batch: int, n: int) -> dict[str, object]:
     encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in _encoded(record)[:n]]
 
     def decoded(start: int) -> list[torch.Tensor]:
-        made = decode_jpeg(encoded[start : start + batch], ImageReadMode.RGB, "cuda")
-        return made if isinstance(made, list) else [made]
+        return decode_jpeg(encoded[start : start + batch], ImageReadMode.RGB, device)
 
     differences: list[np.ndarray[Any, Any]] = []
     for data, picture in zip(encoded[:batch], decoded(0), strict=True):
         wanted = np.asarray(Image.open(io.BytesIO(data.numpy().tobytes())).convert("RGB")).astype(np.int16)
         differences.append(np.abs(picture.permute(1, 2, 0).cpu().numpy().astype(np.int16) - wanted))
-    _wait("cuda")
+    _wait(device)
     begun = time.perf_counter()
     for start in range(0, len(encoded), batch):
         decoded(start)
-    _wait("cuda")
+    _wait(device)
     return {
         **_rate(len(encoded), time.perf_counter() - begun),
         "largest difference from Pillow": int(max(one.max() for one in differences)),

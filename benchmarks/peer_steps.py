@@ -12,10 +12,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, default_collate
 
 logging.disable(logging.WARNING)
@@ -94,25 +93,89 @@ def _module(rows: Any, batch: int, workers: int, view: str, size: int) -> Iterab
     return made.train_dataloader()
 
 
+def train(
+    parquet: str,
+    cache: str,
+    encoder: str,
+    batch: int,
+    size: int,
+    n: int,
+    workers: int,
+    device: str = "cpu",
+    is_mixed: bool = False,
+) -> dict[str, object]:
+    """Training steps of zoobot's model and loss, fed by the data module with its default augmentation and the counts.
+
+    Args:
+        parquet: The rows.
+        cache: Where `datasets` keeps them.
+        encoder: Name of the timm encoder.
+        batch: Galaxies in a batch.
+        size: Pixels.
+        n: Galaxies to train on.
+        workers: Processes that load.
+        device: Where to train.
+        is_mixed: In float16 with scaled gradients, as gz-evo does.
+    """
+    import torch
+    from galaxy_datasets.shared import label_metadata as labels
+    from zoobot.pytorch.estimators.define_model import ZoobotTree
+
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    rows = _some(_rows(parquet, cache, n), "counts")
+    batches = _module(rows, batch, workers, "default", size)
+    pairs, gates = labels.gz_evo_v1_public_pairs, labels.gz_evo_v1_public_dependencies
+    model = ZoobotTree(
+        output_dim=len(_answers()), question_answer_pairs=pairs, dependencies=gates, architecture_name=encoder
+    )
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
+    scaler = torch.amp.GradScaler(device, enabled=is_mixed)
+
+    def take_step(one: dict[str, Any], number: int) -> None:
+        there = {name: each.to(device, non_blocking=True) for name, each in one.items() if hasattr(each, "to")}
+        with torch.autocast(device, torch.float16, enabled=is_mixed):
+            loss = model.training_step(there, number)["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
+        scaler.step(optimizer)
+        scaler.update()
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return _rate(batches, take_step, wait)
+
+
 def _answers() -> Sequence[str]:
     from galaxy_datasets.shared import label_metadata
 
     return label_metadata.gz_evo_v1_public_label_cols
 
 
-def _rate(loader: Iterable[dict[str, Any]]) -> dict[str, object]:
+def _rate(
+    loader: Iterable[dict[str, Any]],
+    use: Callable[[dict[str, Any], int], None] = lambda batch, number: None,
+    wait: Callable[[], None] = lambda: None,
+) -> dict[str, object]:
     """Pictures a second of the second pass."""
     n, seconds = 0, 0.0
     for _ in range(2):
         n, begun = 0, time.perf_counter()
-        for batch in loader:
+        for number, batch in enumerate(loader):
+            use(batch, number)
             n += len(batch["image"])
+        wait()
         seconds = time.perf_counter() - begun
     return {"pictures": n, "seconds": round(seconds, 3), "rate": n / seconds}
 
 
 if __name__ == "__main__":
-    steps = {one.__name__: one for one in (prepare, usual, module)}
+    steps = {one.__name__: one for one in (prepare, usual, module, train)}
     result = steps[sys.argv[1]](**json.loads(sys.argv[2]))
     print(json.dumps(result), flush=True)
     os._exit(0)  # without waiting for workers
