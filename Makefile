@@ -6,10 +6,10 @@ export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 # what `make bench` runs, in this order; choose with make bench BENCH="loader_speed training_speed"
-BENCH ?= loader_speed loader_memory loss_speed augmentation_speed training_speed \
-	$(if $(shell command -v nvidia-smi),gpu_speed)
+BENCH ?= loader_speed loader_memory loss_speed augmentation_speed training_speed
+BESIDE_PEERS := --peers .venv-peers/bin/python
 
-.PHONY: demo test test-slow lint bench lock clean
+.PHONY: demo test test-slow lint bench bench-gpu lock clean
 
 demo: .venv/ready  ## Run the main job on simulated galaxies; open gzoo-demo/report.html
 	$(BIN)/gzoo demo --out gzoo-demo --overwrite
@@ -26,7 +26,12 @@ lint: .venv/ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: .venv/ready .venv-peers/ready  ## Loading and training beside the peers, into benchmarks/results; BENCH=... chooses
-	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(BESIDE_PEERS) || exit 1; done
+
+bench-gpu: .venv/ready .venv-peers/ready  ## The same on an NVIDIA GPU
+	$(BIN)/python benchmarks/gpu_speed.py $(BESIDE_PEERS)
+	$(BIN)/python benchmarks/loss_speed.py $(BESIDE_PEERS) --device cuda
+	$(BIN)/python benchmarks/augmentation_speed.py $(BESIDE_PEERS) --device cuda
 
 lock: .venv/ready  ## Resolve requirements.lock anew
 	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -47,7 +47,7 @@ def main() -> None:
     gpu = step("gpu")
     if given.device == "cuda" and gpu["name"] is None:
         sys.exit(
-            "There is no NVIDIA GPU here that torch can use. Run this where there is one; "
+            "There is no NVIDIA GPU here that torch can use. Run this where there is one (make bench-gpu); "
             "to see that it runs: python benchmarks/gpu_speed.py --device cpu --small --out FILE"
         )
     if not given.without_peers:

@@ -144,7 +144,7 @@ def train(
     seen = 0
     for _ in range(n_epochs):
         seen, begun = 0, time.perf_counter()
-        for one in batches if source == "loader" else _random(batches, size, device):
+        for one in batches if source == "loader" else _random(batches):
             take_step(one)
             seen += len(one["votes"])
         _wait(device)
@@ -152,20 +152,14 @@ def train(
     return {"pictures": seen, "seconds": [round(one, 3) for one in seconds], "rates": [seen / one for one in seconds]}
 
 
-def _random(batches: Loader, size: int, device: str) -> Iterator[Batch]:
-    """As many batches as the loader gives, of random pictures as it gives them, and the votes of one of its batches."""
+def _random(batches: Loader) -> Iterator[Batch]:
+    """As many batches as the loader gives, all with the votes of its first and the same random pictures."""
     import torch
 
-    first = batches.take(np.arange(min(batches.batch_size, len(batches.rows))))
-    image = torch.rand(len(first["image"]), 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    sizes = [len(one) for one in np.array_split(np.arange(len(batches.rows)), len(batches))]
-    for n in sizes:
-        yield {
-            **first,
-            "image": image[:n],
-            "votes": first["votes"][:n],
-            "totals": first["totals"][:n],
-        }
+    first = next(iter(batches))
+    image = torch.rand_like(first["image"], dtype=torch.float32)  # in memory as the loader's are
+    for n in (len(one) for one in np.array_split(np.arange(len(batches.rows)), len(batches))):
+        yield {**first, "image": image[:n], "votes": first["votes"][:n], "totals": first["totals"][:n]}
 
 
 def _model(encoder: str, size: int, columns: Sequence[str], device: str, *, is_channels_last: bool) -> Model:
@@ -213,7 +207,7 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
     from gzoo.learn.losses import dirichlet_multinomial_nll
 
     dataset, preset = open_dataset(record), augmentation(augment)
-    one = loader(dataset, batch, preset.source_size(size), seed=0, device=device).take(np.arange(batch))
+    one = loader(dataset, batch, size, augment=preset, seed=0, device=device).take(np.arange(batch))  # not augmented
     votes, totals, tree = one["votes"], one["totals"], dataset.tree
     concentration = torch.rand(votes.shape, device=device).mul_(9).add_(1).requires_grad_()
 

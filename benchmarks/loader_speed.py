@@ -108,17 +108,18 @@ def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
         note("decode", step("decode", record=at.record, threads=cores, is_exact=False)["rate"])
         note("gzoo", *step("epochs", record=at.record, batch=BATCH, size=FULL)["rates"])
         note("decode, exact", step("decode", record=at.record, threads=cores, is_exact=True)["rate"])
-    for _ in range(max(1, rounds // 2)):
-        settings: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": SIZE, "n_epochs": 5}
-        settings["cache"] = at.record.parent / "cache"
-        shutil.rmtree(settings["cache"], ignore_errors=True)
-        first, *later = step("epochs", **settings)["rates"]
+    small: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": SIZE}
+    cache = at.record.parent / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    for _ in range(rounds):
+        first, *later = step("epochs", **small, cache=cache, n_epochs=5)["rates"]
+        shutil.rmtree(cache)
         note("first epoch at 224 px, filling the cache", first)
         note("later epochs", *later)
-        shutil.rmtree(settings["cache"])
-        note("augmented", *step("epochs", **settings, augment=PEERS_PRESET)["rates"][:1])
-        note("augmented, later epochs", *step("epochs", **settings, augment=PEERS_PRESET)["rates"][1:])
-        shutil.rmtree(settings["cache"])
+        note("augmented", *step("epochs", **small, augment=PEERS_PRESET)["rates"])
+        _, *later = step("epochs", **small, augment=PEERS_PRESET, cache=cache, n_epochs=3)["rates"]
+        shutil.rmtree(cache)
+        note("augmented, later epochs", *later)
     return rates
 
 

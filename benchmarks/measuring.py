@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -85,8 +86,8 @@ def middle(values: Iterable[float], digits: int = 1) -> float:
 
 
 def asked(ratio: float, least: float) -> dict[str, object]:
-    """A ratio beside what was asked of it."""
-    return {"ratio": round(ratio, 3), "asked": f"at least {least:g}", "holds": ratio >= least}
+    """A ratio, rounded down, beside what was asked of it."""
+    return {"ratio": math.floor(ratio * 1000) / 1000, "asked": f"at least {least:g}", "holds": ratio >= least}
 
 
 def write(path: Path, result: Mapping[str, object], *, peers: Mapping[str, str] | None = None) -> None:
