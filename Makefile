@@ -5,7 +5,11 @@ BIN := .venv/bin
 export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: demo test test-slow lint lock clean
+# what `make bench` runs, in this order; choose with make bench BENCH="loader_speed training_speed"
+BENCH ?= loader_speed loader_memory loss_speed augmentation_speed training_speed
+BESIDE_PEERS := --peers .venv-peers/bin/python
+
+.PHONY: demo test test-slow lint bench bench-gpu lock clean
 
 demo: .venv/ready  ## Run the main job on simulated galaxies; open gzoo-demo/report.html
 	$(BIN)/gzoo demo --out gzoo-demo --overwrite
@@ -21,6 +25,14 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+bench: .venv/ready .venv-peers/ready  ## Loading and training beside the peers, into benchmarks/results; BENCH=... chooses
+	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(BESIDE_PEERS) || exit 1; done
+
+bench-gpu: .venv/ready .venv-peers/ready  ## The same on an NVIDIA GPU
+	$(BIN)/python benchmarks/gpu_speed.py $(BESIDE_PEERS)
+	$(BIN)/python benchmarks/loss_speed.py $(BESIDE_PEERS) --device cuda
+	$(BIN)/python benchmarks/augmentation_speed.py $(BESIDE_PEERS) --device cuda
+
 lock: .venv/ready  ## Resolve requirements.lock anew
 	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --upgrade -o requirements.lock
@@ -34,5 +46,11 @@ lock: .venv/ready  ## Resolve requirements.lock anew
 	.uv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 	touch .venv/ready
 
+# the peers, which only benchmarks import, in an environment of their own
+.venv-peers/ready: benchmarks/peers.txt | .venv/ready
+	.uv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-peers
+	.uv/bin/uv pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
+	touch .venv-peers/ready
+
 clean:
-	rm -rf .venv .uv gzoo-demo .gzoo-demo.gzoo-partial
+	rm -rf .venv .venv-peers .uv build gzoo-demo .gzoo-demo.gzoo-partial

@@ -1,0 +1,148 @@
+"""How fast gzoo's loader is, against what the decoder allows and against the usual ways.
+
+    make .venv-peers/ready
+    python benchmarks/loader_speed.py [--corpus "57 kB"] [--rounds 5] [--peer-pictures 1536]
+
+Every step is a process of its own, on the same galaxies (`corpora.py`), whose bytes are in the page cache. The steps of
+gzoo and of the decoder take turns; ratios are of their medians.
+
+- `decode`: the limit. As many threads as there are cores decode pictures that lie in memory to all colours at full
+  size, into memory that is used again, nothing kept, with libjpeg-turbo's fastest settings; and `decode, exact`: the
+  same to within 2 grey levels of Pillow, as the loader decodes.
+- `gzoo`: the first epoch of `gzoo.loader` at 424 px, shuffled, with votes and totals. Opening the dataset and reading
+  the votes are timed too.
+- `usual`: `set_format("torch")` and a `DataLoader`, all columns, shuffled; the best of 0, 2 and 4 workers.
+- `galaxy-datasets`: its Hugging Face data module, with the plain crop and with its default augmentation, to 224 px;
+  with all columns, and with no more than pictures and counts; the best of these and of 0, 2 and 4 workers.
+- `later epochs`: the second to fifth epoch of the loader with a cache at 224 px, against `usual` with the same resize.
+- `augmented`: the loader with the preset that equals the default augmentation of galaxy-datasets, on the CPU, in the
+  first epoch and from the cache.
+
+The peers are timed in a second pass over fewer pictures, when their workers run and their files are known; the
+conversion to Arrow by `datasets` is not counted. Writes benchmarks/results/loader_speed.json.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from corpora import LARGE, SMALL, Corpus, Made, made
+from measuring import asked, best, middle, options, peer_step, require_peers, step, write
+
+FULL, SIZE, BATCH = 424, 224, 64
+WORKERS = (0, 2, 4)
+PEERS_PRESET = "galaxy-datasets"
+LEAST = {  # what is asked of each ratio
+    LARGE.name: {"decode": 0.85, "usual": 4, "crop": 3, "default": 5, "later": 30},
+    SMALL.name: {"decode": 0.85, "usual": 8, "crop": 3, "default": 5, "later": 30},
+}
+
+
+def main() -> None:
+    parser = options(__doc__ or "", "loader_speed.json")
+    parser.add_argument("--corpus", choices=(LARGE.name, SMALL.name), help="only this one")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-pictures", type=int, default=1536)
+    given = parser.parse_args()
+    require_peers(given.peers)
+    result: dict[str, object] = {}
+    versions: dict[str, str] = {}
+    for corpus in (LARGE, SMALL):
+        if given.corpus in {None, corpus.name}:
+            at = made(corpus, given.folder)
+            versions = peer_step(given.peers, "prepare", **_peer(at))["versions"]
+            result[corpus.name] = measured(corpus, at, given.peers, given.rounds, given.peer_pictures)
+    write(given.out, result, peers=versions)
+
+
+def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict[str, object]:
+    ours = our_rates(at, rounds)
+    theirs = peer_rates(at, peers, n)
+    least = LEAST[corpus.name]
+    middles = {name: middle(rates) for name, rates in ours.items()}
+    bests = {name: best(rates) for name, rates in theirs.items()}
+    crop = max(rate for name, (_, rate) in bests.items() if "crop" in name)
+    default = max(rate for name, (_, rate) in bests.items() if "default" in name)
+    gzoo = middles["gzoo"]
+    return {
+        "pictures": at.n,
+        "kilobytes a picture": at.kilobytes,
+        "pictures a second (median)": {
+            **middles,
+            **{f"{name}, {workers} workers": round(rate, 1) for name, (workers, rate) in bests.items()},
+        },
+        "ratios": {
+            "gzoo, of the decode-only limit": asked(gzoo / middles["decode"], least["decode"]),
+            "gzoo, of the limit of exact decoding": round(gzoo / middles["decode, exact"], 3),
+            "gzoo, times the usual way": asked(gzoo / bests["usual"][1], least["usual"]),
+            "gzoo, times galaxy-datasets' plain crop": asked(gzoo / crop, least["crop"]),
+            "augmented, times galaxy-datasets' default augmentation": asked(
+                middles["augmented"] / default, least["default"]
+            ),
+            "later epochs, times the usual way with the same resize": asked(
+                middles["later epochs"] / bests["usual, resized"][1], least["later"]
+            ),
+            "augmented from the cache, times galaxy-datasets' default augmentation": asked(
+                middles["augmented, later epochs"] / default, least["default"]
+            ),
+        },
+        "all": {
+            **{name: [round(one) for one in rates] for name, rates in ours.items()},
+            **{name: {w: round(one, 1) for w, one in rates.items()} for name, rates in theirs.items()},
+        },
+    }
+
+
+def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
+    """Pictures a second of each of gzoo's steps and of the decoder, round by round."""
+    cores = len(os.sched_getaffinity(0))
+    rates: dict[str, list[float]] = {}
+
+    def note(name: str, *values: float) -> None:
+        rates.setdefault(name, []).extend(values)
+
+    for _ in range(rounds):
+        note("decode", step("decode", record=at.record, threads=cores, is_exact=False)["rate"])
+        note("gzoo", *step("epochs", record=at.record, batch=BATCH, size=FULL)["rates"])
+        note("decode, exact", step("decode", record=at.record, threads=cores, is_exact=True)["rate"])
+    small: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": SIZE}
+    cache = at.record.parent / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    for _ in range(rounds):
+        first, *later = step("epochs", **small, cache=cache, n_epochs=5)["rates"]
+        shutil.rmtree(cache)
+        note("first epoch at 224 px, filling the cache", first)
+        note("later epochs", *later)
+        note("augmented", *step("epochs", **small, augment=PEERS_PRESET)["rates"])
+        _, *later = step("epochs", **small, augment=PEERS_PRESET, cache=cache, n_epochs=3)["rates"]
+        shutil.rmtree(cache)
+        note("augmented, later epochs", *later)
+    return rates
+
+
+def peer_rates(at: Made, python: Path, n: int) -> dict[str, dict[str, float]]:
+    """Pictures a second of each peer by number of workers."""
+    settings = {**_peer(at), "n": n, "batch": BATCH}
+    ways: dict[str, tuple[str, dict[str, object]]] = {
+        "usual": ("usual", {}),
+        "usual, resized": ("usual", {"size": SIZE}),
+        "galaxy-datasets, crop": ("module", {"view": "crop"}),
+        "galaxy-datasets, crop, counts alone": ("module", {"view": "crop", "columns": "counts"}),
+        "galaxy-datasets, default": ("module", {"view": "default"}),
+        "galaxy-datasets, default, counts alone": ("module", {"view": "default", "columns": "counts"}),
+    }
+    return {
+        name: {str(w): peer_step(python, one, **settings, **more, workers=w)["rate"] for w in WORKERS}
+        for name, (one, more) in ways.items()
+    }
+
+
+def _peer(at: Made) -> dict[str, object]:
+    return {"parquet": at.peer, "cache": at.peer.parent / "arrow"}
+
+
+if __name__ == "__main__":
+    main()
