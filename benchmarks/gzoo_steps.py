@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from measuring import serve
 
 from gzoo import store
-from measuring import serve
 
 if TYPE_CHECKING:
     import torch

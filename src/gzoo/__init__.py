@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gzoo.errors import GZooError
     from gzoo.hub import access
     from gzoo.leaking import leaks
-    from gzoo.learn.loading import loader
     from gzoo.learn.augmentation import Augmentation, augmentation
+    from gzoo.learn.loading import loader
     from gzoo.learn.prediction import predict
     from gzoo.learn.sheet import augmentations
     from gzoo.learn.training import train
