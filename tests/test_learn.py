@@ -270,6 +270,26 @@ def test_predictions_have_the_promised_columns(predictions: Path, dataset: Path)
     assert about["split"] == "test"
 
 
+def test_predictions_may_be_averaged_over_orientations(run: Path, dataset: Path, tmp_path: Path) -> None:
+    predict(run, dataset, out=tmp_path / "averaged.parquet", views=8, recalibrate=False)
+    found = pl.read_parquet(tmp_path / "averaged.parquet")
+    model, _ = open_run(run)
+    tree = open_dataset(dataset).tree
+    batch = next(iter(loader(dataset, 1000, 32, split="test")))
+    with torch.inference_mode():
+        image = batch["image"]
+        eight = [torch.rot90(one, turn, (2, 3)) for one in (image, image.flip(3)) for turn in range(4)]
+        wanted = torch.stack([model(one).log() for one in eight]).mean(0).exp()
+    columns = [f"{column}_concentration" for column in tree.columns]
+    assert found.select(columns).to_numpy() == pytest.approx(wanted.numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("views", [0, 9])
+def test_other_numbers_of_views_are_refused(run: Path, dataset: Path, tmp_path: Path, views: int) -> None:
+    with pytest.raises(InputError, match=f"views is {views}"):
+        predict(run, dataset, out=tmp_path / "predictions.parquet", views=views)
+
+
 def test_predictions_do_not_depend_on_the_batches(run: Path, dataset: Path, predictions: Path, tmp_path: Path) -> None:
     predict(run, dataset, out=tmp_path / "p.parquet", batch_size=3)
     one, other = pl.read_parquet(predictions), pl.read_parquet(tmp_path / "p.parquet")

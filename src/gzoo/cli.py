@@ -675,6 +675,8 @@ def predict(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate/--raw", help="As sure as the validation split allows, or as it comes.")
     ] = True,
+    views: Annotated[int, typer.Option("--views", help="Orientations to average over, up to 8.")] = 1,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pictures, up to 50 GB.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict what volunteers would say of each galaxy."""
@@ -689,6 +691,8 @@ def predict(
             out=out,
             batch_size=batch_size,
             recalibrate=recalibrate,
+            views=views,
+            cache=cache,
             overwrite=overwrite,
             progress=say,
         )

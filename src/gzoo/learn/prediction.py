@@ -13,12 +13,15 @@ import torch
 
 from gzoo import store
 from gzoo.dataset import KEY, open_dataset
-from gzoo.errors import DatasetError
+from gzoo.errors import DatasetError, InputError
+from gzoo.learn.augmentation import augmentation
 from gzoo.learn.loading import Loader, loader
 from gzoo.learn.model import Model, open_run
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.trees import FloatArray
+
+MOST_VIEWS = 8  # orientations of a picture
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,6 +49,8 @@ def predict(
     out: Path | str,
     batch_size: int = 64,
     recalibrate: bool = True,
+    views: int = 1,
+    cache: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
@@ -62,14 +67,20 @@ def predict(
         out: The Parquet file to write.
         batch_size: Pictures at once.
         recalibrate: Make the model as sure as its validation split says that it should be; otherwise as it comes.
+        views: How many orientations of each picture to average over, up to 8, in logarithms of concentrations.
+        cache: Folder on this machine to keep decoded pictures in, for other models; it takes up to 50 GB.
         overwrite: Replace an earlier prediction file.
         progress: Called as (stage, galaxies done, galaxies).
 
     Raises:
         MissingError: The run, the dataset or the split is not there.
         DatasetError: The model answers other questions than the dataset has.
+        InputError: The number of views is not from 1 to 8.
+        PictureError: A picture cannot be decoded; the message names galaxy and file.
         OccupiedError: `out` is taken.
     """
+    if not 1 <= views <= MOST_VIEWS:
+        raise InputError(f"views is {views}.", f"From 1 to {MOST_VIEWS}.", "Give another --views.")
     run, out = Path(run), Path(out)
     refuse_occupied(out, overwrite)
     model, facts = open_run(run)
@@ -83,8 +94,8 @@ def predict(
             "A model and a dataset with the same questions.",
             "Train on a dataset of this campaign.",
         )
-    galaxies = loader(dataset, batch_size, model.design.size, split=split)
-    values = concentrations(model, galaxies, progress)
+    galaxies = loader(dataset, batch_size, model.design.size, split=split, cache=cache)
+    values = concentrations(model, galaxies, progress, views=views)
     if recalibrate and "recalibration" in facts:
         values = Recalibration.from_json(facts["recalibration"], run / "run.json").apply(values[None], tree)[0]
     seen = pl.read_parquet(run / "galaxies.parquet", glob=False).select(*KEY, is_trained_on=pl.lit(True))
@@ -97,6 +108,7 @@ def predict(
         "hub": dict(dataset.origin) if dataset.origin else None,
         "split": split,
         "is_simulated": dataset.is_simulated,
+        "views": views,
         "is_recalibrated": recalibrate and "recalibration" in facts,
         "trained_by_scheme": cast("dict[str, object]", facts["data"]).get("split_scheme"),
     }
@@ -104,15 +116,19 @@ def predict(
     return Predicted(out, table.height, int(table["is_trained_on"].sum()))
 
 
-def concentrations(model: Model, galaxies: Loader, progress: Progress | None = None) -> FloatArray:
+def concentrations(model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1) -> FloatArray:
     """What a model says of a loader's galaxies, shape (galaxy, answer)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
+    turned = augmentation("average")
     parts: list[FloatArray] = []
     done = 0
     with torch.inference_mode():
         for batch in galaxies:
-            parts.append(model(batch["image"].to(device)).double().cpu().numpy())
+            image, seed = batch["image"].to(device), batch["seed"].to(device)
+            shown = [image] if views == 1 else (turned(image, seed, view=view) for view in range(views))
+            logs = torch.stack([model(one).double().log() for one in shown])
+            parts.append(logs.mean(0).exp().cpu().numpy())
             done += len(parts[-1])
             if progress:
                 progress("predicting", done, len(galaxies.rows))

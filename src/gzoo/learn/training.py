@@ -139,6 +139,8 @@ def train(
     baseline = fit_baseline(train_loader.votes)
     mean, std = _colours(train_loader)
     model = Model(Design(encoder, size, tree.columns, mean, std), baseline)
+    if torch.cuda.is_available():
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's pictures are
     origin: dict[str, str] | None = None
     if pretrained:
         origin = _start_from_published(model, encoder)
@@ -329,6 +331,8 @@ def _fit(
         max_epochs=epochs,
         accelerator="auto",
         devices=1,
+        # the loss is computed in float32 all the same
+        precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
         logger=False,
         enable_checkpointing=False,
         callbacks=[stop, watch, average],
