@@ -26,6 +26,10 @@ from gzoo.schema import KEY, Record
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
+PLACES = {"offset": pa.int64(), "length": pa.int32()}
+"""Columns of an index that say where a row's picture lies in its shard."""
+SHARD_BYTES = b"shard_bytes"
+"""Metadata of an index: how large the shard is that it is of."""
 COLUMN = "image.bytes"
 LARGEST_HEADER = 1 << 24
 """Bytes of a page's header, which may hold the least and largest value of the page."""
@@ -61,12 +65,6 @@ class PictureIndex:
 
     def __len__(self) -> int:
         return len(self.shard)
-
-
-PLACES = {"offset": pa.int64(), "length": pa.int32()}
-"""Columns of an index that say where a row's picture lies in its shard."""
-SHARD_BYTES = b"shard_bytes"
-"""Metadata of an index: how large the shard is that it is of."""
 
 
 def vote_columns(tree: Tree) -> list[str]:
