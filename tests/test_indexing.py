@@ -120,7 +120,9 @@ def test_known_lengths_must_fit(tmp_path: Path) -> None:
     path = written(tmp_path, table_of([b"abc", b"de"]), compression="none", use_dictionary=False)
     with pytest.raises(DatasetError, match="pictures of other sizes"):
         pictures_in(path, lengths=np.array([3, 3]))
-    with pytest.raises(DatasetError, match="holds 2 rows, and 1 pictures are known"):
+    with pytest.raises(
+        DatasetError, match=r"holds pictures of other sizes than are known|holds 2 pictures, and 1 are known"
+    ):
         pictures_in(path, lengths=np.array([5]))
 
 

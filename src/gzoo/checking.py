@@ -1333,15 +1333,19 @@ class _Part:
 class _Rows:
     """Rows of several shards in turn, as many at a time as are asked for, up to the first that cannot be read."""
 
-    def __init__(self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger) -> None:
+    def __init__(
+        self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger, size: int = store.ROWS_IN_GROUP
+    ) -> None:
         self.is_cut = False
-        self._batches = self._read(shards, columns, ledger)
+        self._batches = self._read(shards, columns, ledger, size)
         self._left: pa.RecordBatch | None = None
 
-    def _read(self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, shards: Sequence[_Shard], columns: Sequence[str], ledger: _Ledger, size: int
+    ) -> Iterator[pa.RecordBatch]:
         for shard in shards:
             file, n = _opened(shard, ledger), 0
-            for first, batch in _batches(shard, file, columns, store.ROWS_IN_GROUP, ledger) if file else ():
+            for first, batch in _batches(shard, file, columns, size, ledger) if file else ():
                 if first == n and not self.is_cut:
                     yield batch
                     n += batch.num_rows
@@ -1363,7 +1367,7 @@ class _Index:
 
     def __init__(self, shard: _Shard, file: pq.ParquetFile, ledger: _Ledger) -> None:
         self._name, self._ledger = shard.name, ledger
-        self._rows = _Rows([shard], file.schema_arrow.names, _Ledger(_silent))
+        self._rows = _Rows([shard], file.schema_arrow.names, _Ledger(_silent), ROWS_AT_ONCE)
         self._n_read = 0
         self._places: list[pa.RecordBatch] = []
 

@@ -26,9 +26,19 @@ from gzoo.schema import KEY, Record
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
+PLACES = {"offset": pa.int64(), "length": pa.int32()}
+"""Columns of an index that say where a row's picture lies in its shard."""
+SHARD_BYTES = b"shard_bytes"
+"""Metadata of an index: how large the shard is that it is of."""
 COLUMN = "image.bytes"
 LARGEST_HEADER = 1 << 24
 """Bytes of a page's header, which may hold the least and largest value of the page."""
+MOST_VALUES = 1_000  # in such a header, which has some 20
+LARGEST_FOOTER = 1 << 28
+_WHOLE, _TEXT, _LIST, _STRUCT = (4, 5, 6), 8, 9, 12  # kinds of values in Thrift's compact protocol
+_QUICK = (*_WHOLE, _TEXT, _STRUCT)
+_BYTE_ARRAY = 6
+_REPEATED = 1_000  # a level that none else comes to
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 1, 2, 3
 _PLAIN, _RLE = 0, 3
 
@@ -55,12 +65,6 @@ class PictureIndex:
 
     def __len__(self) -> int:
         return len(self.shard)
-
-
-PLACES = {"offset": pa.int64(), "length": pa.int32()}
-"""Columns of an index that say where a row's picture lies in its shard."""
-SHARD_BYTES = b"shard_bytes"
-"""Metadata of an index: how large the shard is that it is of."""
 
 
 def vote_columns(tree: Tree) -> list[str]:
@@ -176,7 +180,8 @@ def pictures_in(
 
     Args:
         path: The file, with a column `image` of bytes and path.
-        footer: What the file's footer says, where that is known.
+        footer: What the file's footer says, from whoever wrote it just now. That of a file that came from elsewhere is
+            read here, for pyarrow ends the process when it is asked about columns of a damaged one.
         lengths: The pictures' lengths, where they are known: then only the headers of pages are read.
 
     Returns:
@@ -187,8 +192,7 @@ def pictures_in(
     """
     try:
         with path.open("rb", buffering=0) as file:
-            footer = footer or pq.read_metadata(path)
-            return _Pages(path, file.fileno(), footer).pictures(lengths)
+            return _Pages(path, file.fileno()).pictures(footer, lengths)
     except DatasetError:
         raise
     except Exception as error:  # whatever a damaged file brings a reader to raise
@@ -216,21 +220,37 @@ class _Page:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The pictures of one row group: where their pages lie, and how many there are."""
+
+    start: int
+    n_bytes: int
+    n_values: int
+    n_rows: int
+    is_plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """The pictures of one file; `deepest` is the level of definition of a value that is there."""
+
+    deepest: int
+    chunks: Iterable[_Chunk]
+
+
 class _Pages:
     """The pages of one file's pictures. No number in the file is believed that leads out of what it belongs to."""
 
-    def __init__(self, path: Path, file: int, footer: pq.FileMetaData) -> None:
-        self._path, self._file, self._footer = path, file, footer
+    def __init__(self, path: Path, file: int) -> None:
+        self._path, self._file = path, file
         self._size = os.fstat(file).st_size
 
-    def pictures(self, lengths: IntArray | None) -> tuple[Offsets, Lengths] | None:
-        n_rows = self._footer.num_rows
-        if lengths is not None and len(lengths) != n_rows:
-            self._refuse(f"holds {n_rows:,} rows, and {len(lengths):,} pictures are known")
+    def pictures(self, footer: pq.FileMetaData | None, lengths: IntArray | None) -> tuple[Offsets, Lengths] | None:
         offsets, found = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         n = 0
         try:
-            for page in self._walk():
+            for page in self._walk(_told(footer) if footer else self._read_footer()):
                 each = self._lengths(page) if lengths is None else lengths[n : n + page.n]
                 ends = page.start + np.cumsum(4 + each.astype(np.int64))
                 if ends[-1] != page.stop:
@@ -240,40 +260,40 @@ class _Pages:
                 n += page.n
         except _NotPlainError:
             return None
-        if n != n_rows:
-            self._refuse(f"holds {n:,} pictures in {n_rows:,} rows")
+        if lengths is not None and n != len(lengths):
+            self._refuse(f"holds {n:,} pictures, and {len(lengths):,} are known")
         return np.concatenate(offsets), np.concatenate(found)
 
-    def _columns(self) -> list[str]:
-        schema = self._footer.schema
-        return [str(schema.column(i).path) for i in range(len(schema))]
+    def _read_footer(self) -> _Column:
+        if self._size < 12:
+            self._refuse("is cut off")
+        tail = self._bytes(self._size - 8, 8)
+        n_bytes = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or n_bytes > min(self._size - 12, LARGEST_FOOTER):
+            self._refuse("is no Parquet file, or cut off")
+        try:
+            return _read_column(_Compact(self._bytes(self._size - 8 - n_bytes, n_bytes), n_bytes))
+        except IndexError:
+            self._refuse("is damaged: its footer leads out of the file")
+        except ValueError as error:
+            self._refuse(f"is damaged: its footer {error}")
 
-    def _walk(self) -> Iterator[_Page]:
+    def _walk(self, column: _Column) -> Iterator[_Page]:
         """Every page with values, in order."""
-        columns = self._columns()
-        if columns.count(COLUMN) != 1:
-            raise _NotPlainError
-        number = columns.index(COLUMN)
-        column = self._footer.schema.column(number)
-        if column.physical_type != "BYTE_ARRAY" or column.max_repetition_level:
-            raise _NotPlainError
         n_left = self._size
-        for i in range(self._footer.num_row_groups):
-            group = self._footer.row_group(i)
-            chunk = group.column(number)
-            if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
+        for chunk in column.chunks:
+            if not chunk.is_plain:
                 raise _NotPlainError
-            if chunk.num_values != group.num_rows:
+            if chunk.n_values != chunk.n_rows:
                 self._refuse("is damaged: a row group has pictures and rows in different numbers")
-            if not chunk.num_values:  # its pages need not be anywhere
+            if not chunk.n_values:  # its pages need not be anywhere
                 continue
-            start, n_bytes = chunk.data_page_offset, chunk.total_compressed_size
-            if start < 4 or n_bytes < 0 or start + n_bytes > self._size:
+            if chunk.start < 4 or chunk.n_bytes < 0 or chunk.start + chunk.n_bytes > self._size:
                 self._refuse("is damaged: a row group leads out of the file")
-            n_left -= n_bytes
+            n_left -= chunk.n_bytes
             if n_left < 0:  # else a small file could take for ever
                 self._refuse("is damaged: row groups overlap")
-            yield from self._pages_of(start, start + n_bytes, chunk.num_values, column.max_definition_level)
+            yield from self._pages_of(chunk.start, chunk.start + chunk.n_bytes, chunk.n_values, column.deepest)
 
     def _pages_of(self, start: int, stop: int, n_values: int, deepest: int) -> Iterator[_Page]:
         """The pages of one column of one row group, which lies from `start` to `stop`."""
@@ -346,7 +366,7 @@ class _Pages:
         n_bytes = 128
         while True:
             n_bytes = min(n_bytes, stop - start, LARGEST_HEADER)
-            reader = _Compact(self._bytes(start, n_bytes))
+            reader = _Compact(self._bytes(start, n_bytes), MOST_VALUES)
             try:
                 return reader.struct(), reader.at
             except IndexError:  # it goes on
@@ -366,6 +386,105 @@ class _Pages:
         _refuse(self._path, problem)
 
 
+def _told(footer: pq.FileMetaData) -> _Column:
+    """What a sound footer says of the pictures.
+
+    Raises:
+        _NotPlainError: There is no such column.
+    """
+    paths = [str(footer.schema.column(i).path) for i in range(len(footer.schema))]
+    if paths.count(COLUMN) != 1:
+        raise _NotPlainError
+    number = paths.index(COLUMN)
+    groups = (footer.row_group(i) for i in range(footer.num_row_groups))
+    chunks = (
+        _Chunk(
+            chunk.data_page_offset,
+            chunk.total_compressed_size,
+            chunk.num_values,
+            group.num_rows,
+            chunk.compression == "UNCOMPRESSED" and not chunk.has_dictionary_page,
+        )
+        for group in groups
+        for chunk in [group.column(number)]
+    )
+    return _Column(footer.schema.column(number).max_definition_level, chunks)
+
+
+def _read_column(reader: _Compact) -> _Column:
+    """What a footer of anyone's says of the pictures.
+
+    Raises:
+        _NotPlainError: There is no such column.
+        IndexError: The footer ends too early.
+        ValueError: It is none.
+    """
+    found: tuple[int, int] | None = None
+    chunks: list[_Chunk] = []
+    for field, kind in reader.fields():
+        if field == 2:
+            found = _place([reader.struct() for _ in range(reader.list_of(_STRUCT))])
+        elif field == 4:
+            if found is None:
+                raise ValueError("has row groups before columns")
+            chunks = [_read_chunk(reader, found[0]) for _ in range(reader.list_of(_STRUCT))]
+        else:
+            reader.skip(kind)
+    if found is None:
+        raise ValueError("names no columns")
+    return _Column(found[1], chunks)
+
+
+def _place(elements: Sequence[dict[int, object]]) -> tuple[int, int]:
+    """Which of the columns holds pictures, and its level of definition, from the tree of columns in its flat form."""
+    found: list[tuple[int, int]] = []
+    open_: list[tuple[str, int, int]] = []  # of the structures around: path, level, and how many parts are to come
+    n_columns = 0
+    for element in elements[1:]:
+        numbers = _numbers(element)
+        name = element.get(4)
+        path = (open_[-1][0] if open_ else "") + (name.decode("utf-8", "replace") if isinstance(name, bytes) else "")
+        level = (open_[-1][1] if open_ else 0) + (numbers.get(3, 0) > 0) + _REPEATED * (numbers.get(3) == 2)
+        if open_:
+            open_[-1] = (*open_[-1][:2], open_[-1][2] - 1)
+        if numbers.get(5, 0) > 0:
+            open_.append((f"{path}.", level, numbers[5]))
+        else:
+            if path == COLUMN:
+                is_plain = numbers.get(1) == _BYTE_ARRAY and level < _REPEATED
+                found.append((n_columns, level if is_plain else -1))
+            n_columns += 1
+        while open_ and open_[-1][2] <= 0:
+            open_.pop()
+    if len(found) != 1 or found[0][1] < 0:
+        raise _NotPlainError
+    return found[0]
+
+
+def _read_chunk(reader: _Compact, number: int) -> _Chunk:
+    """What a row group says of one of its columns."""
+    chunk: dict[int, object] = {}
+    n_rows = -1
+    for field, kind in reader.fields():
+        if field == 1:
+            for i in range(reader.list_of(_STRUCT)):
+                if i == number:
+                    chunk = reader.struct()
+                else:
+                    reader.skip(_STRUCT)
+        elif field == 3 and kind in _WHOLE:
+            n_rows = reader.zigzag()
+        else:
+            reader.skip(kind)
+    said = chunk.get(3)
+    facts = _numbers(cast("dict[int, object]", said)) if isinstance(said, dict) else {}
+    is_elsewhere = 1 in chunk
+    return _Chunk(
+        facts.get(9, -1), facts.get(7, -1), facts.get(5, -1), n_rows,
+        facts.get(4) == 0 and 11 not in facts and not is_elsewhere,
+    )  # fmt: skip
+
+
 def _numbers(facts: dict[int, object]) -> dict[int, int]:
     return {key: value for key, value in facts.items() if isinstance(value, int)}
 
@@ -374,7 +493,7 @@ def _are_all(data: bytes, level: int, n: int) -> bool:
     """Whether `n` levels, in the RLE and bit-packed hybrid of Parquet, are all `level`."""
     width = level.bit_length()
     in_run = -(-width // 8)
-    reader = _Compact(data)
+    reader = _Compact(data, 0)
     while n > 0:
         try:
             head = reader.varint()
@@ -401,16 +520,21 @@ def _are_all(data: bytes, level: int, n: int) -> bool:
 
 
 class _Compact:
-    """Thrift's compact protocol, as far as headers of pages need it; of texts only the length is looked at."""
+    """Thrift's compact protocol, as far as Parquet needs it. What is read may be anything: it ends in any case.
 
-    _DEEPEST, _MOST = 8, 1_000
+    Raises:
+        IndexError: The data end before what is read does.
+        ValueError: They are something else.
+    """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._n_values = 0
+    _DEEPEST = 8
+
+    def __init__(self, data: bytes, most: int) -> None:
+        self._data, self._n_left = data, most  # values that may still be read
         self.at = 0
 
     def varint(self) -> int:
+        """A number that is 0 or more."""
         value = shift = 0
         while True:
             byte = self._data[self.at]
@@ -422,24 +546,63 @@ class _Compact:
             if shift > 63:
                 raise ValueError("has a number without end")
 
-    def struct(self, depth: int = 0) -> dict[int, object]:
-        """The fields of a structure by their numbers.
+    def zigzag(self) -> int:
+        """A number."""
+        value = self.varint()
+        return (value >> 1) ^ -(value & 1)
 
-        Raises:
-            IndexError: The data end before it does.
-            ValueError: It is none.
-        """
-        fields: dict[int, object] = {}
+    def fields(self) -> Iterator[tuple[int, int]]:
+        """Number and kind of each field of a structure; whoever asks must read the field, or skip it."""
         number = 0
-        while kind := self._byte():
-            step = kind >> 4
-            number = number + step if step else self._zigzag()
-            fields[number] = self._value(kind & 15, depth)
-        return fields
+        while head := self._byte():
+            step = head >> 4
+            number = number + step if step else self.zigzag()
+            yield number, head & 15
+
+    def list_of(self, kind: int) -> int:
+        """How many values follow in a list, which must be of one kind."""
+        n, found = self._list_head()
+        if n and found != kind:
+            raise ValueError(f"has a list of kind {found}")
+        return n
+
+    def struct(self, depth: int = 0) -> dict[int, object]:
+        """A structure: what its fields hold, by their numbers; lists are passed over."""
+        return {number: self._value(kind, depth) for number, kind in self.fields()}
+
+    def skip(self, kind: int, depth: int = 0) -> None:
+        """Pass over a value."""
+        if kind != _STRUCT or depth > self._DEEPEST or not self._n_left:
+            self._value(kind, depth)
+            return
+        self._n_left -= 1
+        data, at = self._data, self.at
+        while head := data[at]:  # footers have hundreds of thousands of such, so this is made for speed
+            at += 1
+            if head < 16:  # the field's number is not told by how far it is from the last
+                while data[at] > 127:
+                    at += 1
+                at += 1
+            kind, n = head & 15, 1
+            if kind == _LIST and data[at] < 240 and data[at] & 15 in _QUICK:
+                kind, n = data[at] & 15, data[at] >> 4
+                at += 1
+            for _ in range(n):
+                if 4 <= kind <= 6:
+                    while data[at] > 127:
+                        at += 1
+                    at += 1
+                elif kind == _TEXT and data[at] < 128:
+                    at += data[at] + 1
+                elif kind > 2:
+                    self.at = at
+                    self.skip(kind, depth + 1)
+                    at = self.at
+        self.at = at + 1
 
     def _value(self, kind: int, depth: int) -> object:
-        self._n_values += 1
-        if depth > self._DEEPEST or self._n_values > self._MOST:  # a page's header has some 20, three deep
+        self._n_left -= 1
+        if depth > self._DEEPEST or self._n_left < 0:
             raise ValueError("holds values without end")
         value: object = None
         match kind:
@@ -448,36 +611,31 @@ class _Compact:
             case 3:
                 value = self._byte()
             case 4 | 5 | 6:
-                value = self._zigzag()
+                value = self.zigzag()
             case 7:
-                self._skip(8)
+                self._bytes(8)
             case 8:
-                self._skip(self.varint())
+                value = self._bytes(self.varint())
             case 9 | 10:
-                self._list(depth)
+                n, kind = self._list_head()
+                for _ in range(n):
+                    self.skip(3 if kind in (1, 2) else kind, depth + 1)  # in a list, truths take a byte
             case 12:
                 value = self.struct(depth + 1)
             case _:
                 raise ValueError(f"has a field of kind {kind}")
         return value
 
-    def _list(self, depth: int) -> None:
+    def _list_head(self) -> tuple[int, int]:
         head = self._byte()
-        n = head >> 4
-        if n == 15:
-            n = self.varint()
-        for _ in range(n):
-            self._value(3 if head & 15 in (1, 2) else head & 15, depth + 1)  # in a list, truths take a byte
+        return (self.varint() if head >> 4 == 15 else head >> 4), head & 15
 
     def _byte(self) -> int:
         self.at += 1
         return self._data[self.at - 1]
 
-    def _zigzag(self) -> int:
-        value = self.varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def _skip(self, n: int) -> None:
+    def _bytes(self, n: int) -> bytes:
         if n > len(self._data) - self.at:
             raise IndexError
         self.at += n
+        return self._data[self.at - n : self.at]
