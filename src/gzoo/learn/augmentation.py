@@ -258,8 +258,8 @@ class Augmentation:
             variance = torch.addcmul(_each(steps.sky_variance), moved, _each(steps.photon_variance))
             moved = torch.addcmul(moved, variance.sqrt(), _normal(steps.noise_key, moved))
         if self.erasings:
-            is_left = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns) == 0
-            moved = moved * is_left[:, None]
+            n_erased = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns)
+            moved = moved * (1 - n_erased).clamp(min=0)[:, None]
         return torch.clamp(moved, 0, 1, out=out)
 
     def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
@@ -383,14 +383,12 @@ def _spread(view: int) -> tuple[float, float]:
 
 
 def _normal(keys: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Normal deviates, each from its galaxy's key and its place in the picture alone (Box and Muller)."""
+    """Normal deviates, each from its galaxy's key and its place in the picture alone: quantiles of 16-bit numbers."""
     n = like[0].numel()
     pairs = torch.arange((n + 1) // 2, dtype=torch.int32, device=like.device)
-    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None])
-    radius = ((drawn >> 16) & 0xFFFF).to(torch.float32).add_(0.5).mul_(2**-16).log_().mul_(-2).sqrt_()
-    angle = (drawn & 0xFFFF).to(torch.float32).mul_(2 * math.pi * 2**-16)
-    drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
-    return drawn[:, :n].view(like.shape)
+    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None]).view(torch.int16)
+    even = (drawn[:, :n].to(torch.float32) + 0.5) * 2**-15  # from -1 to 1
+    return (torch.erfinv(even) * math.sqrt(2)).view(like.shape)
 
 
 def _hashed_32(x: torch.Tensor) -> torch.Tensor:
