@@ -12,9 +12,11 @@ On a CPU, with simulated pictures at 424 px (noise added, JPEG quality 95: 57 kB
 - `galaxy-datasets`: that package's default transform as its data module applies it, picture by picture, decoding
   included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25).
 
-Steps take turns, medians count. Milliseconds a picture are of one thread; `at once` is how a batch is augmented on a
+Steps take turns, medians count; the work of a core is told too, which other programs on the machine change less than
+they change rates. Milliseconds a picture are of one thread; `at once` is how a batch is augmented on a
 GPU, done on the CPU. With `--peers`, both augment one picture 2,000 times, and the means and standard deviations of
-these are compared pixel by pixel, within the larger circle around the middle where both have some light.
+these are compared pixel by pixel, and with those of other seeds of ours, which differ by chance alone. The package
+turns 8-bit pictures, and Pillow cuts off what is below a grey level: its pictures are darker by half of one.
 
 On a GPU: milliseconds a batch, as it is and compiled. Writes benchmarks/results/augmentation_speed.json, or
 augmentation_speed_cuda.json.
@@ -61,11 +63,11 @@ from galaxy_datasets import transforms
 def made(seconds):
     torch.set_num_threads(1)
     transform = transforms.get_galaxy_transform(transforms.default_view_config())
-    n, begun = 0, time.perf_counter()
+    n, begun, used = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds:
         transform(Image.open(io.BytesIO(held[n % len(held)])))
         n += 1
-    return n / (time.perf_counter() - begun)
+    return n / (time.perf_counter() - begun), (time.process_time() - used) / n * 1e3
 
 def drawn(n):
     torch.set_num_threads(1)
@@ -84,7 +86,8 @@ if __name__ == "__main__":
     with multiprocessing.Pool(cores) as pool:
         if sys.argv[2] == "rate":
             pool.map(made, [0.5] * cores, chunksize=1)
-            print(json.dumps(sum(pool.map(made, [4.0] * cores, chunksize=1))))
+            rates, used = zip(*pool.map(made, [4.0] * cores, chunksize=1))
+            print(json.dumps([sum(rates), sum(used) / cores]))
         else:
             half = int(sys.argv[2]) // 2
             totals = sum(pool.map(drawn, [half, half + 1], chunksize=1)) / (2 * half + 1)
@@ -144,23 +147,30 @@ def decoded(held: list[bytes]) -> torch.Tensor:
     return torch.from_numpy(np.stack([simplejpeg.decode_jpeg(one, "RGB") for one in held])).permute(0, 3, 1, 2)
 
 
+def smaller(stored: torch.Tensor) -> torch.Tensor:
+    """The same at the size of the results, as from a cache."""
+    small = augmentation("test")(stored, torch.zeros(len(stored), dtype=torch.int64), SIZE)
+    return (small * 255).round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
 def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     stored = decoded(held)
-    small = (augmentation("test")(stored, torch.zeros(len(held), dtype=torch.int64), SIZE) * 255).round()
-    small = small.to(torch.uint8).contiguous(memory_format=torch.channels_last)
-    rates: dict[str, list[float]] = {}
+    small = smaller(stored)
+    runs: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for name, given in (("decoded", None), ("decoded and augmented", None), ("augmented, stored at 224 px", small)):
-            rates.setdefault(name, []).append(rate(held, given, is_augmented=name != "decoded"))
+            runs.setdefault(name, []).append(rate(held, given, is_augmented=name != "decoded"))
         if peers:
-            rates.setdefault(PRESET, []).append(peer(peers, folder, "rate"))
-    middle = {name: round(median(each), 1) for name, each in rates.items()}
+            runs.setdefault(PRESET, []).append(tuple(peer(peers, folder, "rate")))
+    middle = {name: round(median(one for one, _ in each), 1) for name, each in runs.items()}
+    used = {name: round(median(one for _, one in each), 3) for name, each in runs.items()}
     result: dict[str, Any] = {
         "pictures": len(held),
         "kilobytes a picture": round(sum(map(len, held)) / len(held) / 1e3, 1),
         "pictures a second (median)": middle,
-        "pictures a second, all": {name: [round(one, 1) for one in each] for name, each in rates.items()},
+        "pictures a second, all": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
+        "milliseconds of a core for a picture (median)": used,
         "milliseconds a picture": {
             f"{side} to {SIZE} px": {name: one_by_one(name, given) for name in PRESETS}
             for side, given in ((FULL, stored), (SIZE, small))
@@ -169,15 +179,19 @@ def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> 
     }
     if peers:
         result["ratios"] = {
-            f"{name}, times {PRESET}": {"ratio": round(middle[name] / middle[PRESET], 2), "asked": "at least 5"}
+            f"{name}, times {PRESET}": {
+                "pictures a second": round(middle[name] / middle[PRESET], 2),
+                "work of a core": round(used[PRESET] / used[name], 2),
+                "asked": "at least 5",
+            }
             for name in ("decoded and augmented", "augmented, stored at 224 px")
         }
         result["likeness"] = likeness(folder, stored[:1], peers)
     return result
 
 
-def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) -> float:
-    """Pictures a second of as many threads as there are cores."""
+def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) -> tuple[float, float]:
+    """Pictures a second of as many threads as there are cores, and milliseconds of a core for each."""
     preset = augmentation(PRESET)
     out = torch.zeros(len(held), 3, SIZE, SIZE)
     parts = [slice(i, i + PART) for i in range(0, len(held), PART)]
@@ -194,10 +208,10 @@ def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) 
 
     with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for n_epochs in (1, 8):
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             list(pool.map(work, list(range(len(parts))) * n_epochs))
-            seconds = time.perf_counter() - begun
-    return 8 * len(held) / seconds
+            seconds, used = time.perf_counter() - begun, time.process_time() - used
+    return 8 * len(held) / seconds, used / 8 / len(held) * 1e3
 
 
 def milliseconds(work: Callable[[], object], n: int) -> float:
@@ -246,13 +260,11 @@ def likeness(folder: Path, picture: torch.Tensor, peers: Path) -> dict[str, obje
     for name, one in {PRESET: theirs, "ours with other seeds": means[1]}.items():
         spread, ours = (np.sqrt(np.maximum(each[1] - each[0] ** 2, 0)) for each in (one, means[0]))
         found[f"against {name}"] = {
-            "mean over all, ratio": round(float(means[0][0].mean() / one[0].mean()), 4),
+            "grey levels, mean of ours minus theirs": round(float(255 * (means[0][0] - one[0]).mean()), 3),
             "standard deviation, mean over all, ratio": round(float(ours.mean() / spread.mean()), 4),
             "correlation of means": round(float(np.corrcoef(means[0][0].ravel(), one[0].ravel())[0, 1]), 5),
             "correlation of standard deviations": round(float(np.corrcoef(ours.ravel(), spread.ravel())[0, 1]), 5),
-            "grey levels between means, root mean square": round(
-                float(255 * np.sqrt(((means[0][0] - one[0]) ** 2).mean())), 3
-            ),
+            "grey levels between means, standard deviation": round(float(255 * (means[0][0] - one[0]).std()), 3),
         }
     return found
 
@@ -260,31 +272,27 @@ def likeness(folder: Path, picture: torch.Tensor, peers: Path) -> dict[str, obje
 def on_gpu(held: list[bytes], batch: int) -> dict[str, Any]:
     if not torch.cuda.is_available():
         raise SystemExit("There is no NVIDIA GPU here that torch can use.")
-    stored = decoded(held)
-    found: dict[str, Any] = {"batch": batch}
-    for side in (FULL, SIZE):
-        if side == FULL:
-            seen = stored
-        else:
-            small = augmentation("test")(stored, torch.zeros(len(stored), dtype=torch.int64), side)
-            seen = (small * 255).round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
-        given = seen.cuda()[torch.arange(batch) % len(seen)].contiguous(memory_format=torch.channels_last)
-        seeds = torch.arange(batch, device="cuda")
-        times: dict[str, dict[str, float]] = {}
-        for name, one in PRESETS.items():
-            compiled = torch.compile(one)
-            times[name] = {
-                "milliseconds a batch": gpu_milliseconds(lambda one=one: one(given, seeds, SIZE)),
-                "compiled": gpu_milliseconds(lambda compiled=compiled: compiled(given, seeds, SIZE)),
-                "largest difference from the CPU": round(
-                    float(
-                        (one(given[:32], seeds[:32], SIZE).cpu() - one(seen[:32], seeds[:32].cpu(), SIZE)).abs().max()
-                    ),
-                    5,
-                ),
-            }
-        found[f"{side} to {SIZE} px"] = times
-    return found
+    stored = decoded(held)[torch.arange(batch) % len(held)].contiguous(memory_format=torch.channels_last)
+    return {
+        "batch": batch,
+        f"{FULL} to {SIZE} px": {name: on_gpu_by(name, stored) for name in PRESETS},
+        f"{SIZE} to {SIZE} px": {name: on_gpu_by(name, smaller(stored)) for name in PRESETS},
+    }
+
+
+def on_gpu_by(name: str, stored: torch.Tensor) -> dict[str, float]:
+    preset, seeds = augmentation(name), torch.arange(len(stored))
+    compiled = torch.compile(preset)
+    there, seeds_there = stored.cuda(), seeds.cuda()
+    made = preset(there, seeds_there, SIZE)
+    torch.cuda.set_sync_debug_mode("error")  # whoever waits for the GPU stops the benchmark
+    preset(there, seeds_there, SIZE)
+    torch.cuda.set_sync_debug_mode("default")
+    return {
+        "milliseconds a batch": gpu_milliseconds(lambda: preset(there, seeds_there, SIZE)),
+        "compiled": gpu_milliseconds(lambda: compiled(there, seeds_there, SIZE)),
+        "largest difference from the CPU": round(float((made.cpu() - preset(stored, seeds, SIZE)).abs().max()), 5),
+    }
 
 
 def gpu_milliseconds(work: Callable[[], object]) -> float:
