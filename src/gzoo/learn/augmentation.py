@@ -19,6 +19,7 @@ from gzoo.errors import InputError
 _FINER = 1.1  # a picture this much finer than what is drawn is made smaller first
 _COARSEST_STEP = 1.5  # pixels from one sample to the next; beyond, several are averaged
 _WHITE = 255  # of stored pixels
+_DEGREE = math.pi / 180
 
 # SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195), its constants as signed numbers
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -174,12 +175,11 @@ class Augmentation:
         >>> Augmentation(rotation_degrees=(0, 360)).parameters(torch.tensor([1, 2])).rotation_degrees
         tensor([269.9094,  91.5170])
         """
-        base = _hashed(seeds)
-        # angles and mirroring keep the galaxy's chance, shifted from view to view; all else is drawn anew
-        same = _chances(base, torch.arange(_ROTATION, _FLIP_TOP + 1, device=seeds.device))
-        anew = view * _CHANCES
-        rest = torch.arange(_ZOOM, _NOISE_KEY, device=seeds.device) + anew
-        chance = torch.cat([same, _chances(base, rest)], 1)
+        places = torch.arange(_ERASED + 4 * self.erasings, device=seeds.device)
+        if view:  # angles and mirroring keep the galaxy's chance, shifted from view to view; all else is drawn anew
+            places = places + (places >= _ZOOM) * (view * _CHANCES)
+        words = _words(seeds, places)
+        chance = ((words >> 40) & 0xFFFFFF).to(torch.float32) * 2**-24
         turn, flip = _spread(view)
         angle = _within((chance[:, _ROTATION] + turn) % 1, self.rotation_degrees)
         flipped = torch.stack([(chance[:, _FLIP] + flip) % 1 < self.flips[0], chance[:, _FLIP_TOP] < self.flips[1]], 1)
@@ -194,8 +194,8 @@ class Augmentation:
             brightness=_within(chance[:, _BRIGHTNESS], self.brightness),
             photon_noise=_within(chance[:, _PHOTON_NOISE], self.photon_noise),
             sky_noise=_within(chance[:, _SKY_NOISE], self.sky_noise),
-            noise_key=_words(base, torch.arange(_NOISE_KEY, _NOISE_KEY + 1, device=seeds.device) + anew)[:, 0],
-            erased=self._rectangles(base, view),
+            noise_key=words[:, _NOISE_KEY],
+            erased=self._rectangles(chance[:, _ERASED:]),
         )
 
     def source_pixels(self, size: int) -> int:
@@ -213,9 +213,8 @@ class Augmentation:
         is_square = angles[0] == angles[-1] and angles[0] % 90 == 0
         return is_square and self.zoom == (1, 1) and not self.shift and self.shear_degrees == (0, 0)
 
-    def _rectangles(self, base: torch.Tensor, view: int) -> torch.Tensor:
-        places = torch.arange(4 * self.erasings, device=base.device) + _ERASED + view * _CHANCES
-        area, ratio, top, left = _chances(base, places).view(len(base), self.erasings, 4).unbind(2)
+    def _rectangles(self, chance: torch.Tensor) -> torch.Tensor:
+        area, ratio, top, left = chance.view(len(chance), self.erasings, 4).unbind(2)
         area = _within(area, self.erased_area)
         low, high = self.erased_ratio
         root = _within(ratio, (math.log(low) / 2, math.log(high) / 2)).exp()
@@ -223,24 +222,20 @@ class Augmentation:
         return torch.stack([top * (1 - height), left * (1 - width), height, width], 2)
 
     def _steps(self, found: Parameters, size: int) -> _Steps:
-        turns = torch.round(found.rotation_degrees / 90).to(torch.int64) % 4
-        by_turning = torch.stack([(turns == 1) | (turns == 2), (turns == 2) | (turns == 3)], 1)
+        none = found.zoom  # stands for what is not needed
+        turns = torch.round(found.rotation_degrees / 90) % 4 if self.is_exact else none
         return _Steps(
-            matrix=_matrix(found),
-            is_on_its_side=turns % 2 == 1,
-            is_mirrored=found.flipped ^ by_turning,
-            blur=_weights(found.blur_pixels, self._blur_radius),
+            matrix=none if self.is_exact else _matrix(found),
+            is_on_its_side=turns % 2 == 1 if self.is_exact else none,
+            is_mirrored=_mirrored(found.flipped, turns) if self.is_exact else none,
+            blur=_weights(found.blur_pixels, math.ceil(3 * self.blur_pixels[1])) if self.blur_pixels[1] else none,
             brightness=found.brightness,
             photon_variance=found.photon_noise.square(),
             sky_variance=found.sky_noise.square(),
             noise_key=found.noise_key,
-            erased_rows=_inside(found.erased[:, :, 0], found.erased[:, :, 2], size),
-            erased_columns=_inside(found.erased[:, :, 1], found.erased[:, :, 3], size),
+            erased_rows=_inside(found.erased[:, :, 0], found.erased[:, :, 2], size) if self.erasings else none,
+            erased_columns=_inside(found.erased[:, :, 1], found.erased[:, :, 3], size) if self.erasings else none,
         )
-
-    @property
-    def _blur_radius(self) -> int:
-        return math.ceil(3 * self.blur_pixels[1])
 
     def _augmented(
         self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None
@@ -258,8 +253,8 @@ class Augmentation:
             variance = torch.addcmul(_each(steps.sky_variance), moved, _each(steps.photon_variance))
             moved = torch.addcmul(moved, variance.sqrt(), _normal(steps.noise_key, moved))
         if self.erasings:
-            is_left = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns) == 0
-            moved = moved * is_left[:, None]
+            n_erased = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns)
+            moved = moved * (1 - n_erased).clamp(min=0)[:, None]
         return torch.clamp(moved, 0, 1, out=out)
 
     def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
@@ -355,15 +350,10 @@ def _hashed(x: torch.Tensor) -> torch.Tensor:
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
-def _words(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The sequence of SplitMix64 that begins at each galaxy's base, at some places; shape (galaxy, place)."""
+def _words(seeds: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The sequence of SplitMix64 that begins at each galaxy's hashed seed, at some places; shape (galaxy, place)."""
     steps = (places + 1) & 0x7FFFFFFF  # which changes none, and keeps torch.compile from multiplying beyond 64 bits
-    return _hashed(base[:, None] + _GOLDEN * steps)
-
-
-def _chances(base: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Numbers from 0 up to 1, shape (galaxy, place)."""
-    return ((_words(base, places) >> 40) & 0xFFFFFF).to(torch.float32) * 2**-24
+    return _hashed(_hashed(seeds)[:, None] + _GOLDEN * steps)
 
 
 def _within(chance: torch.Tensor, ends: Range) -> torch.Tensor:
@@ -383,14 +373,12 @@ def _spread(view: int) -> tuple[float, float]:
 
 
 def _normal(keys: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Normal deviates, each from its galaxy's key and its place in the picture alone (Box and Muller)."""
+    """Normal deviates, each from its galaxy's key and its place in the picture alone: quantiles of 16-bit numbers."""
     n = like[0].numel()
     pairs = torch.arange((n + 1) // 2, dtype=torch.int32, device=like.device)
-    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None])
-    radius = ((drawn >> 16) & 0xFFFF).to(torch.float32).add_(0.5).mul_(2**-16).log_().mul_(-2).sqrt_()
-    angle = (drawn & 0xFFFF).to(torch.float32).mul_(2 * math.pi * 2**-16)
-    drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
-    return drawn[:, :n].view(like.shape)
+    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None]).view(torch.int16)
+    even = (drawn[:, :n].to(torch.float32) + 0.5) * 2**-15  # from -1 to 1
+    return (torch.erfinv(even) * math.sqrt(2)).view(like.shape)
 
 
 def _hashed_32(x: torch.Tensor) -> torch.Tensor:
@@ -432,11 +420,17 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
+def _mirrored(flipped: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Whether left and right, top and bottom change places once a quarter turn has swapped rows and columns."""
+    by_turning = torch.stack([(turns == 1) | (turns == 2), (turns == 2) | (turns == 3)], 1)
+    return flipped ^ by_turning
+
+
 def _matrix(found: Parameters) -> torch.Tensor:
     """From places in the result to places in the picture, shape (galaxy, 2, 3)."""
-    angle = torch.deg2rad(found.rotation_degrees)
+    angle = found.rotation_degrees * _DEGREE
     cos, sin = angle.cos() / found.zoom, angle.sin() / found.zoom
-    tan_x, tan_y = torch.deg2rad(found.shear_degrees).tan().unbind(1)
+    tan_x, tan_y = (found.shear_degrees * _DEGREE).tan().unbind(1)
     # the way back: unturned and unzoomed, then unsheared along y, then along x
     lower = torch.stack([tan_y * cos - sin, tan_y * sin + cos], 1)
     linear = torch.stack([torch.stack([cos, sin], 1) + tan_x[:, None] * lower, lower], 1)

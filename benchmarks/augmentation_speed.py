@@ -1,0 +1,313 @@
+"""How fast pictures are augmented, and whether the preset `galaxy-datasets` does what that package does.
+
+    python benchmarks/augmentation_speed.py [--peers PYTHON] [--rounds 5]
+    python benchmarks/augmentation_speed.py --device cuda [--batch 256]
+
+On a CPU, with simulated pictures at 424 px (noise added, JPEG quality 95: 57 kB each) whose bytes lie in memory, to
+224 px, on as many threads as there are cores, in parts of 16 pictures, into memory that is used again:
+
+- `decoded`: decoding alone, to all colours at full size.
+- `decoded and augmented`: with the preset `galaxy-datasets`.
+- `augmented, stored at 224 px`: the same preset on pictures that were decoded and made smaller before, as from a cache.
+- `galaxy-datasets`: that package's default transform as its data module applies it, picture by picture, decoding
+  included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25).
+
+Steps take turns, medians count; the work of a core is told too, which other programs on the machine change less than
+they change rates. Milliseconds a picture are of one thread; `at once` is how a batch is augmented on a
+GPU, done on the CPU. With `--peers`, both augment one picture 2,000 times, and the means and standard deviations of
+these are compared pixel by pixel, and with those of other seeds of ours, which differ by chance alone. The package
+turns 8-bit pictures, and Pillow cuts off what is below a grey level: its pictures are darker by half of one.
+
+On a GPU: milliseconds a batch, as it is and compiled. Writes benchmarks/results/augmentation_speed.json, or
+augmentation_speed_cuda.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image
+
+from gzoo import simulate
+from gzoo.learn.augmentation import PRESETS, augmentation
+
+FULL, SIZE, PART, N_PICTURES, N_DRAWS = 424, 224, 16, 128, 2_000
+PRESET = "galaxy-datasets"
+RESULTS = Path(__file__).parent / "results"
+
+PEER = """
+import io, json, logging, multiprocessing, os, sys, time, warnings
+logging.disable(logging.WARNING)
+warnings.filterwarnings("ignore")
+from pathlib import Path
+import numpy, torch
+from PIL import Image
+from galaxy_datasets import transforms
+
+def made(seconds):
+    torch.set_num_threads(1)
+    transform = transforms.get_galaxy_transform(transforms.default_view_config())
+    n, begun, used = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - begun < seconds:
+        transform(Image.open(io.BytesIO(held[n % len(held)])))
+        n += 1
+    return n / (time.perf_counter() - begun), (time.process_time() - used) / n * 1e3
+
+def drawn(n):
+    torch.set_num_threads(1)
+    torch.manual_seed(n)
+    transform = transforms.get_galaxy_transform(transforms.default_view_config())
+    total = torch.zeros(2, 3, 224, 224, dtype=torch.float64)
+    picture = Image.open(io.BytesIO(held[0]))
+    for _ in range(n):
+        seen = transform(picture).to(torch.float64)
+        total += torch.stack([seen, seen**2])
+    return total
+
+held = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
+cores = len(os.sched_getaffinity(0))
+if __name__ == "__main__":
+    with multiprocessing.Pool(cores) as pool:
+        if sys.argv[2] == "rate":
+            pool.map(made, [0.5] * cores, chunksize=1)
+            rates, used = zip(*pool.map(made, [4.0] * cores, chunksize=1))
+            print(json.dumps([sum(rates), sum(used) / cores]))
+        else:
+            half = int(sys.argv[2]) // 2
+            totals = sum(pool.map(drawn, [half, half + 1], chunksize=1)) / (2 * half + 1)
+            numpy.save(sys.argv[3], totals.numpy())
+            from importlib.metadata import version
+            print(json.dumps({name: version(name) for name in ("galaxy-datasets", "torch", "torchvision", "pillow")}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--peers", type=Path, help="a Python that has galaxy-datasets")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=256)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        held = pictures(folder)
+        if options.device == "cpu":
+            result = on_cpu(folder, held, options.peers, options.rounds)
+        else:
+            result = on_gpu(held, options.batch)
+    result["machine"] = machine(options.device)
+    names = ("gzoo", "torch", "simplejpeg", "pillow", "numpy")
+    result["versions"] = {**{name: version(name) for name in names}, "python": platform.python_version()}
+    path = RESULTS / ("augmentation_speed.json" if options.device == "cpu" else "augmentation_speed_cuda.json")
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def machine(device: str) -> dict[str, object]:
+    said = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    models = [line.partition(":")[2].strip() for line in said if line.startswith("model name")]
+    found: dict[str, object] = {"cores": cores(), "processor": (models or [platform.machine()])[0]}
+    return found if device == "cpu" else {**found, "gpu": torch.cuda.get_device_name()}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def pictures(folder: Path) -> list[bytes]:
+    """JPEG files of about 57 kB, which are also in a folder."""
+    sky = simulate("gz2", n=N_PICTURES, export=False, workers=cores(), out=folder / "sky")
+    chance = np.random.default_rng(0)
+    (folder / "pictures").mkdir()
+    for path in sorted(sky.images.iterdir()):
+        pixels = np.asarray(Image.open(path)).astype(np.float32)
+        noisy = (pixels + chance.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / "pictures" / path.name, "JPEG", quality=95)
+    return [path.read_bytes() for path in sorted((folder / "pictures").iterdir())]
+
+
+def decoded(held: list[bytes]) -> torch.Tensor:
+    """Shape (galaxy, 3, side, side), colours of a pixel together in memory."""
+    return torch.from_numpy(np.stack([simplejpeg.decode_jpeg(one, "RGB") for one in held])).permute(0, 3, 1, 2)
+
+
+def smaller(stored: torch.Tensor) -> torch.Tensor:
+    """The same at the size of the results, as from a cache."""
+    small = augmentation("test")(stored, torch.zeros(len(stored), dtype=torch.int64), SIZE)
+    return (small * 255).round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    stored = decoded(held)
+    small = smaller(stored)
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for name, given in (("decoded", None), ("decoded and augmented", None), ("augmented, stored at 224 px", small)):
+            runs.setdefault(name, []).append(rate(held, given, is_augmented=name != "decoded"))
+        if peers:
+            runs.setdefault(PRESET, []).append(tuple(peer(peers, folder, "rate")))
+    middle = {name: round(median(one for one, _ in each), 1) for name, each in runs.items()}
+    used = {name: round(median(one for _, one in each), 3) for name, each in runs.items()}
+    result: dict[str, Any] = {
+        "pictures": len(held),
+        "kilobytes a picture": round(sum(map(len, held)) / len(held) / 1e3, 1),
+        "pictures a second (median)": middle,
+        "pictures a second, all": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
+        "milliseconds of a core for a picture (median)": used,
+        "milliseconds a picture": {
+            f"{side} to {SIZE} px": {name: one_by_one(name, given) for name in PRESETS}
+            for side, given in ((FULL, stored), (SIZE, small))
+        },
+        "milliseconds a picture, 16 at once": {name: at_once(name, stored) for name in PRESETS},
+    }
+    if peers:
+        result["ratios"] = {
+            f"{name}, times {PRESET}": {
+                "pictures a second": round(middle[name] / middle[PRESET], 2),
+                "work of a core": round(used[PRESET] / used[name], 2),
+                "asked": "at least 5",
+            }
+            for name in ("decoded and augmented", "augmented, stored at 224 px")
+        }
+        result["likeness"] = likeness(folder, stored[:1], peers)
+    return result
+
+
+def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) -> tuple[float, float]:
+    """Pictures a second of as many threads as there are cores, and milliseconds of a core for each."""
+    preset = augmentation(PRESET)
+    out = torch.zeros(len(held), 3, SIZE, SIZE)
+    parts = [slice(i, i + PART) for i in range(0, len(held), PART)]
+    memory = [np.empty((PART, FULL, FULL, 3), np.uint8) for _ in parts]
+
+    def work(number: int) -> None:
+        part = parts[number]
+        if stored is None:
+            for one, pixels in zip(held[part], memory[number], strict=True):
+                simplejpeg.decode_jpeg(one, "RGB", fastdct=True, fastupsample=True, buffer=pixels)
+        if is_augmented:
+            seen = torch.from_numpy(memory[number]).permute(0, 3, 1, 2) if stored is None else stored[part]
+            preset(seen, torch.arange(part.start, part.stop), SIZE, out=out[part])
+
+    with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for n_epochs in (1, 8):
+            begun, used = time.perf_counter(), time.process_time()
+            list(pool.map(work, list(range(len(parts))) * n_epochs))
+            seconds, used = time.perf_counter() - begun, time.process_time() - used
+    return 8 * len(held) / seconds, used / 8 / len(held) * 1e3
+
+
+def milliseconds(work: Callable[[], object], n: int) -> float:
+    """Of a picture, in seconds of this thread alone."""
+    took: list[float] = []
+    for _ in range(7):
+        begun = time.thread_time()
+        work()
+        took.append(time.thread_time() - begun)
+    return round(median(took[2:]) / n * 1e3, 3)
+
+
+def one_by_one(name: str, stored: torch.Tensor) -> float:
+    some, seeds, out = stored[:PART], torch.arange(PART), torch.zeros(PART, 3, SIZE, SIZE)
+    return milliseconds(lambda: augmentation(name)(some, seeds, SIZE, out=out), PART)
+
+
+def at_once(name: str, stored: torch.Tensor) -> float:
+    with mock.patch.object(torch.compiler, "is_compiling", return_value=True):
+        return one_by_one(name, stored)
+
+
+def peer(python: Path, folder: Path, *words: object) -> Any:
+    done = subprocess.run(
+        [python, "-c", PEER, folder / "pictures", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{python} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def likeness(folder: Path, picture: torch.Tensor, peers: Path) -> dict[str, object]:
+    """How alike mean and standard deviation of many augmentations of one picture are."""
+    versions = peer(peers, folder, N_DRAWS, folder / "theirs.npy")
+    theirs = np.load(folder / "theirs.npy")
+    total = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64)
+    # twice as ours, with other seeds: how alike two such means are by chance alone
+    means: list[np.ndarray] = []
+    for start in (0, N_DRAWS):
+        total.zero_()
+        for i in range(start, start + N_DRAWS, 50):
+            seen = augmentation(PRESET)(picture.expand(50, -1, -1, -1), torch.arange(i, i + 50), SIZE).double()
+            total += torch.stack([seen, seen**2]).sum(1)
+        means.append(total.numpy() / N_DRAWS)
+    found: dict[str, object] = {"draws": N_DRAWS, "versions": versions}
+    for name, one in {PRESET: theirs, "ours with other seeds": means[1]}.items():
+        spread, ours = (np.sqrt(np.maximum(each[1] - each[0] ** 2, 0)) for each in (one, means[0]))
+        found[f"against {name}"] = {
+            "grey levels, mean of ours minus theirs": round(float(255 * (means[0][0] - one[0]).mean()), 3),
+            "standard deviation, mean over all, ratio": round(float(ours.mean() / spread.mean()), 4),
+            "correlation of means": round(float(np.corrcoef(means[0][0].ravel(), one[0].ravel())[0, 1]), 5),
+            "correlation of standard deviations": round(float(np.corrcoef(ours.ravel(), spread.ravel())[0, 1]), 5),
+            "grey levels between means, standard deviation": round(float(255 * (means[0][0] - one[0]).std()), 3),
+        }
+    return found
+
+
+def on_gpu(held: list[bytes], batch: int) -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        raise SystemExit("There is no NVIDIA GPU here that torch can use.")
+    stored = decoded(held)[torch.arange(batch) % len(held)].contiguous(memory_format=torch.channels_last)
+    return {
+        "batch": batch,
+        f"{FULL} to {SIZE} px": {name: on_gpu_by(name, stored) for name in PRESETS},
+        f"{SIZE} to {SIZE} px": {name: on_gpu_by(name, smaller(stored)) for name in PRESETS},
+    }
+
+
+def on_gpu_by(name: str, stored: torch.Tensor) -> dict[str, float]:
+    preset, seeds = augmentation(name), torch.arange(len(stored))
+    compiled = torch.compile(preset)
+    there, seeds_there = stored.cuda(), seeds.cuda()
+    made = preset(there, seeds_there, SIZE)
+    torch.cuda.set_sync_debug_mode("error")  # whoever waits for the GPU stops the benchmark
+    preset(there, seeds_there, SIZE)
+    torch.cuda.set_sync_debug_mode("default")
+    return {
+        "milliseconds a batch": gpu_milliseconds(lambda: preset(there, seeds_there, SIZE)),
+        "compiled": gpu_milliseconds(lambda: compiled(there, seeds_there, SIZE)),
+        "largest difference from the CPU": round(float((made.cpu() - preset(stored, seeds, SIZE)).abs().max()), 5),
+    }
+
+
+def gpu_milliseconds(work: Callable[[], object]) -> float:
+    for _ in range(5):
+        work()
+    took: list[float] = []
+    for _ in range(20):
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        work()
+        ended.record()
+        torch.cuda.synchronize()
+        took.append(begun.elapsed_time(ended))
+    return round(median(took), 3)
+
+
+if __name__ == "__main__":
+    main()
