@@ -69,8 +69,8 @@ def dirichlet_multinomial_nll(
             asked = asked_questions(totals) if _is_eager_on_cpu(totals) else _all_questions(totals)
         galaxy, question = asked.unbind(0)
         # a column for each question; a row for each of its answers, as many as the longest question has
-        sizes = [len(each.columns) for each in tree.questions]
-        every_size = torch.tensor(sizes, device=device)
+        sizes = tuple(len(each.columns) for each in tree.questions)
+        every_size = _constant(sizes, device)
         size = every_size.index_select(0, question)
         first = galaxy * n_answers + (every_size.cumsum(0) - every_size).index_select(0, question)
         slot = torch.arange(max(sizes), device=device).unsqueeze(1)
@@ -84,8 +84,9 @@ def dirichlet_multinomial_nll(
         n = torch.cat([k * is_answer, people.unsqueeze(0)])
         cost = cast(torch.Tensor, _OneAnswer.apply(a, n, is_answer))
         if any(each.multiple for each in tree.questions):
-            is_several = torch.tensor([each.multiple for each in tree.questions], device=device)
-            cost = torch.where(is_several.index_select(0, question), _several_answers(a, n, is_answer), cost)
+            several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
+            is_several = several.index_select(0, question) > 0
+            cost = torch.where(is_several, _several_answers(a, n, is_answer), cost)
         return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
 
 
@@ -117,18 +118,33 @@ def _all_questions(totals: torch.Tensor) -> torch.Tensor:
 def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
     """As `tree.totals`, in torch; the compiler cannot look into what a tree works out when first asked."""
     votes = votes if votes.is_floating_point() else votes.long()
-    of = torch.tensor([i for i, question in enumerate(tree.questions) for _ in question.columns], device=votes.device)
+    of = _constant(tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device)
     people = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
     for i, question in enumerate(tree.questions):
         if question.multiple:
-            parents = [tree.columns.index(parent) for parent in question.parents if parent in tree.columns]
-            own = [tree.columns.index(column) for column in question.columns]
-            people[:, i] = torch.maximum(votes[:, parents].sum(dim=1), votes[:, own].amax(dim=1))
+            parents, own = (
+                _constant(tuple(tree.columns.index(one) for one in columns if one in tree.columns), votes.device)
+                for columns in (question.parents, question.columns)
+            )
+            asked = votes.index_select(1, parents).sum(dim=1)
+            people[:, i] = torch.maximum(asked, votes.index_select(1, own).amax(dim=1))
     return people
 
 
 def _is_eager_on_cpu(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _constant(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """The values as a tensor, kept: to copy them to a device the host would wait for it, each time."""
+    if torch.compiler.is_compiling():  # which keeps it by itself
+        return torch.tensor(values, dtype=torch.int64, device=device)
+    return _kept(values, device)
+
+
+@lru_cache
+def _kept(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=device)
 
 
 # ----------------------------------------------------------------------------------------------------
