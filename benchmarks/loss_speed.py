@@ -2,7 +2,9 @@
 
 The questions of gz_evo without those of UKIDSS, 63 with 194 answers, which are zoobot's list too; 10 to 20 of them
 asked of each galaxy; batches of 256, one thread. Both sides are processes of their own, which take turns; finding the
-questions that were asked is in gzoo's time. Values and gradients are compared with mpmath's.
+questions that were asked is in gzoo's time. Concentrations are those that zoobot's models can say, 1 to 101 evenly,
+and, as it is slower where they are small, those around 3 by a factor of 20 either way. Values and gradients are
+compared with mpmath's.
 
     python benchmarks/loss_speed.py --peers PYTHON [--device cuda] [--rounds 15]
 
@@ -24,11 +26,17 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import torch
+
+    Loss = Callable[[int, torch.Tensor], torch.Tensor]  # of a batch, at these concentrations
+
 BATCH, N_BATCHES = 256, 8
+KINDS = ("1 to 101", "around 3")
 STEPS = {"cpu": 24, "cuda": 200}
 
 
@@ -58,13 +66,16 @@ def main() -> None:
         machine = sides[0].ask("machine")
         for side in sides:
             side.end()
-    milliseconds = found["milliseconds a batch"]
-    if options.peers:
-        found["times as fast as zoobot's eager loss"] = {
-            name: statistics.median(peer / own for peer, own in zip(milliseconds["zoobot eager"], each, strict=True))
-            for name, each in milliseconds.items()
-        }
-    found["milliseconds a batch"] = {name: statistics.median(each) for name, each in milliseconds.items()}
+    milliseconds = found.pop("milliseconds a batch")
+    for kind, of_kind in milliseconds.items():
+        of: dict[str, object] = {name: {"milliseconds a batch": statistics.median(ms)} for name, ms in of_kind.items()}
+        for name, ms in of_kind.items() if options.peers else ():
+            ratio = [peer / own for peer, own in zip(of_kind["zoobot eager"], ms, strict=True)]
+            of[name] |= {
+                "times as fast as zoobot eager": statistics.median(ratio),
+                "least and most": [min(ratio), max(ratio)],
+            }
+        found[f"concentrations {kind}"] = of
     found = rounded(found) | {"rounds": options.rounds, "galaxies in a batch": BATCH, "machine": machine}
     path = Path(__file__).parent / "results" / "loss_speed.json"
     result = json.loads(path.read_text()) if path.is_file() else {}
@@ -76,6 +87,8 @@ def main() -> None:
 def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
@@ -111,7 +124,8 @@ def write_cases(path: Path) -> None:
         columns=np.array(tree.columns),
         counts=counts.reshape(shape),
         totals=totals.reshape(N_BATCHES, BATCH, -1),
-        concentration=np.exp(rng.normal(1, 1.5, shape)).astype(np.float32),
+        **{KINDS[0]: rng.uniform(1, 101, shape).astype(np.float32)},
+        **{KINDS[1]: np.exp(rng.normal(1, 1.5, shape)).astype(np.float32)},
         extreme_counts=votes,
         extreme_concentration=concentrations,
     )
@@ -160,13 +174,15 @@ class Side:
         self.process.wait()
 
 
-def timings(sides: list[Side], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a batch of each variant in each round; the variants take turns."""
-    found: dict[str, list[float]] = {}
+def timings(sides: list[Side], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds a batch of each variant in each round, for each kind of concentrations; the variants take turns."""
+    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
     for _ in range(rounds):
-        for side in sides:
-            for variant in side.variants:
-                found.setdefault(f"{side.name} {variant}", []).append(1e3 * side.ask(variant))
+        for kind in KINDS:
+            for side in sides:
+                for variant in side.variants:
+                    took = 1e3 * side.ask(f"{variant}; {kind}")
+                    found[kind].setdefault(f"{side.name} {variant}", []).append(took)
     return found
 
 
@@ -210,7 +226,9 @@ def serve(side: str, cases: Path, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    variants, values, packages = SIDES[side](np.load(cases), device)
+    file = np.load(cases)
+    variants, values, packages = SIDES[side](file, device)
+    starts = {kind: torch.from_numpy(file[kind]).to(device) for kind in KINDS}
     answers: dict[str, Callable[[], object]] = {
         "variants": lambda: list(variants),
         "values": values,
@@ -222,34 +240,39 @@ def serve(side: str, cases: Path, device: str) -> None:
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         },
     }
-    for name, step in variants.items():
-        answers[name] = lambda step=step: seconds(step, device)
+    for name, loss in variants.items():
+        for kind, start in starts.items():
+            answers[f"{name}; {kind}"] = lambda loss=loss, start=start: seconds(loss, start)
     for line in sys.stdin:
         print("=", json.dumps(answers[line.strip()]()), flush=True)
 
 
-def seconds(step: Callable[[int], None], device: str) -> float:
-    """Seconds a step takes: the median of single ones on a CPU, the mean of many in a row on a GPU."""
+def seconds(loss: Loss, start: torch.Tensor) -> float:
+    """Seconds of forward and backward: the median of single ones on a CPU, the mean of many in a row on a GPU."""
     import torch
 
+    def step(i: int) -> None:
+        loss(i % N_BATCHES, start[i % N_BATCHES].detach().requires_grad_()).backward()
+
     for i in range(2 * N_BATCHES):
-        step(i % N_BATCHES)
+        step(i)
     took: list[float] = []
-    n = STEPS[device]
-    torch.cuda.synchronize() if device == "cuda" else None
+    n = STEPS[start.device.type]
+    if start.is_cuda:
+        torch.cuda.synchronize()
     began = last = time.perf_counter()
     for i in range(n):
-        step(i % N_BATCHES)
+        step(i)
         now = time.perf_counter()
         took.append(now - last)
         last = now
-    if device == "cuda":
+    if start.is_cuda:
         torch.cuda.synchronize()
         return (time.perf_counter() - began) / n
     return statistics.median(took)
 
 
-def gzoo_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]], Callable[[], object], list[str]]:
+def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
     import torch
 
     from gzoo.campaign import campaign
@@ -259,7 +282,7 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]],
     tree = campaign("gz_evo").carried
     tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
     here = [torch.from_numpy(one) for one in file["totals"]]
-    votes, totals, start = (torch.from_numpy(file[n]).to(device) for n in ("counts", "totals", "concentration"))
+    votes, totals = (torch.from_numpy(file[name]).to(device) for name in ("counts", "totals"))
 
     def asked(i: int) -> torch.Tensor:
         found = asked_questions(here[i])  # as a loader does, on the CPU
@@ -272,9 +295,6 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]],
         return dirichlet_multinomial_nll(k, a, tree).sum(dim=1).mean()
 
     of_asked, of_all = (torch.compile(mean, fullgraph=True) for _ in range(2))
-
-    def step(loss: Callable[[int, torch.Tensor], torch.Tensor]) -> Callable[[int], None]:
-        return lambda i: loss(i, start[i].detach().requires_grad_()).backward()
 
     def values() -> dict[str, tuple[list[float], list[list[float]]]]:
         one = Tree("one", (Question("q", tuple("abcd"), tuple("abcd")),))
@@ -291,18 +311,18 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]],
         a = torch.from_numpy(file["extreme_concentration"])
         return {"float32": both(a.clone()), "float64": both(a.double())}
 
-    variants = {
-        "eager": step(lambda i, a: mean(votes[i], a, totals[i])),
-        "eager, totals not given": step(lambda i, a: mean_without_totals(votes[i], a)),
-        "compiled": step(lambda i, a: of_asked(votes[i], a, totals[i], asked(i))),
-        "compiled, asked not given": step(lambda i, a: of_all(votes[i], a, totals[i])),
+    variants: dict[str, Loss] = {
+        "eager": lambda i, a: mean(votes[i], a, totals[i]),
+        "eager, totals not given": lambda i, a: mean_without_totals(votes[i], a),
+        "compiled": lambda i, a: of_asked(votes[i], a, totals[i], asked(i)),
+        "compiled, asked not given": lambda i, a: of_all(votes[i], a, totals[i]),
     }
     if device == "cuda":
-        variants["eager, asked given"] = step(lambda i, a: mean(votes[i], a, totals[i], asked(i)))
+        variants["eager, asked given"] = lambda i, a: mean(votes[i], a, totals[i], asked(i))
     return variants, values, ["torch", "numpy", "gzoo"]
 
 
-def zoobot_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]], Callable[[], object], list[str]]:
+def zoobot_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
     import torch
     from galaxy_datasets.shared import label_metadata
     from zoobot.pytorch.training import losses
@@ -310,7 +330,7 @@ def zoobot_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]
     pairs = label_metadata.gz_evo_v1_public_pairs
     columns = [question + answer for question, answers in pairs.items() for answer in answers]
     assert columns == file["columns"].tolist()
-    votes, start = (torch.from_numpy(file[name]).to(device) for name in ("counts", "concentration"))
+    votes = torch.from_numpy(file["counts"]).to(device)
     targets = [{name: batch[:, i].contiguous() for i, name in enumerate(columns)} for batch in votes]
     loss = losses.CustomMultiQuestionLoss(pairs, losses.get_dirichlet_neg_log_prob)
 
@@ -319,16 +339,17 @@ def zoobot_side(file: Any, device: str) -> tuple[dict[str, Callable[[int], None]
 
     compiled = torch.compile(mean)
 
-    def step(of: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]) -> Callable[[int], None]:
-        return lambda i: of(start[i].detach().requires_grad_(), targets[i]).backward()
-
     def values() -> dict[str, tuple[list[float], list[list[float]]]]:
         a = torch.from_numpy(file["extreme_concentration"]).requires_grad_()
         found = losses.get_dirichlet_neg_log_prob(a, torch.from_numpy(file["extreme_counts"]))
         found.sum().backward()
         return {"float32": (found.tolist(), a.grad.tolist())}
 
-    return {"eager": step(mean), "compiled": step(compiled)}, values, ["torch", "numpy", "zoobot", "galaxy-datasets"]
+    variants: dict[str, Loss] = {
+        "eager": lambda i, a: mean(a, targets[i]),
+        "compiled": lambda i, a: compiled(a, targets[i]),
+    }
+    return variants, values, ["torch", "numpy", "zoobot", "galaxy-datasets"]
 
 
 SIDES = {"gzoo": gzoo_side, "zoobot": zoobot_side}

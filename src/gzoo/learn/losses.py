@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from gzoo.errors import InputError
 from gzoo.trees import Tree
 
-BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # of Stirling's series
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ...: of Stirling's series
 LONGEST_TABLE = 65_536
 
 
@@ -68,9 +69,10 @@ def dirichlet_multinomial_nll(
             asked = asked_questions(totals) if _is_eager_on_cpu(totals) else _all_questions(totals)
         galaxy, question = asked.unbind(0)
         # a column for each question; a row for each of its answers, as many as the longest question has
-        sizes = [len(each.columns) for each in tree.questions]
-        first = galaxy * n_answers + torch.tensor(tree.starts, device=device).index_select(0, question)
-        size = torch.tensor(sizes, device=device).index_select(0, question)
+        sizes = tuple(len(each.columns) for each in tree.questions)
+        every_size = _constant(sizes, device)
+        size = every_size.index_select(0, question)
+        first = galaxy * n_answers + (every_size.cumsum(0) - every_size).index_select(0, question)
         slot = torch.arange(max(sizes), device=device).unsqueeze(1)
         place = (first + torch.minimum(slot, size - 1)).view(-1)
         a = concentration.reshape(-1).index_select(0, place).view(len(slot), -1)
@@ -82,8 +84,9 @@ def dirichlet_multinomial_nll(
         n = torch.cat([k * is_answer, people.unsqueeze(0)])
         cost = cast(torch.Tensor, _OneAnswer.apply(a, n, is_answer))
         if any(each.multiple for each in tree.questions):
-            is_several = torch.tensor([each.multiple for each in tree.questions], device=device)
-            cost = torch.where(is_several.index_select(0, question), _several_answers(a, n, is_answer), cost)
+            several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
+            is_several = several.index_select(0, question) > 0
+            cost = torch.where(is_several, _several_answers(a, n, is_answer), cost)
         return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
 
 
@@ -113,18 +116,35 @@ def _all_questions(totals: torch.Tensor) -> torch.Tensor:
 
 
 def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
+    """As `tree.totals`, in torch; the compiler cannot look into what a tree works out when first asked."""
     votes = votes if votes.is_floating_point() else votes.long()
-    of = torch.tensor(tree.question_of_answer, device=votes.device)
+    of = _constant(tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device)
     people = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
     for i, question in enumerate(tree.questions):
         if question.multiple:
-            asked = votes[:, list(tree.parents_of_question[i])].sum(dim=1)
-            people[:, i] = torch.maximum(asked, votes[:, tree.slice(question.name)].amax(dim=1))
+            parents, own = (
+                _constant(tuple(tree.columns.index(one) for one in columns if one in tree.columns), votes.device)
+                for columns in (question.parents, question.columns)
+            )
+            asked = votes.index_select(1, parents).sum(dim=1)
+            people[:, i] = torch.maximum(asked, votes.index_select(1, own).amax(dim=1))
     return people
 
 
 def _is_eager_on_cpu(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _constant(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """The values as a tensor, kept: to copy them to a device the host would wait for it, each time."""
+    if torch.compiler.is_compiling():  # which keeps it by itself
+        return torch.tensor(values, dtype=torch.int64, device=device)
+    return _kept(values, device)
+
+
+@lru_cache
+def _kept(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=device)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -176,17 +196,22 @@ def _shift(dtype: torch.dtype) -> int:
     return 8 if dtype == torch.float64 else 2
 
 
+def _terms(dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """The series of log gamma and of its derivative; how many terms are needed goes with the shift."""
+    bernoulli = BERNOULLI if dtype == torch.float64 else BERNOULLI[:3]
+    of_value = [b / (2 * i * (2 * i - 1)) for i, b in enumerate(bernoulli, 1)]
+    return of_value, [b / (2 * i) for i, b in enumerate(bernoulli, 1)]
+
+
 def _rising(a: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The log of a (a + 1) ... (a + n - 1) less n log(a + n + shift) - n, and the derivative of the whole log in a."""
     low = a + _shift(a.dtype)
     u, v = low.reciprocal(), (low + n).reciprocal()
     u2, v2 = u * u, v * v
     log = torch.log1p(n * u)
-    bernoulli = BERNOULLI if a.dtype == torch.float64 else BERNOULLI[:3]
-    terms = [b / (2 * i * (2 * i - 1)) for i, b in enumerate(bernoulli, 1)]
-    rest = (low - 0.5) * log + v * _series(v2, terms) - u * _series(u2, terms)
-    terms = [b / (2 * i) for i, b in enumerate(bernoulli, 1)]
-    slope = log + 0.5 * (u - v) + u2 * _series(u2, terms) - v2 * _series(v2, terms)
+    of_value, of_slope = _terms(a.dtype)
+    rest = (low - 0.5) * log + v * _series(v2, of_value) - u * _series(u2, of_value)
+    slope = log + 0.5 * (u - v) + u2 * _series(u2, of_slope) - v2 * _series(v2, of_slope)
     product = torch.ones_like(a)
     for i in range(_shift(a.dtype)):
         first, last = a + i, a + i + n
@@ -205,16 +230,25 @@ def _series(x: torch.Tensor, terms: list[float]) -> torch.Tensor:
 
 
 def _factorial_rest(n: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The same of log n!, where a is 1; from a table where numbers can be looked at for nothing."""
+    """The log of n! less n log(n + 1 + shift) - n; from a table where it costs nothing to look at the numbers."""
     if n.numel() and _is_eager_on_cpu(n) and not n.is_floating_point():
         largest = int(n.max())
         if largest < LONGEST_TABLE:
             return _table(1 << largest.bit_length(), dtype).index_select(0, n.reshape(-1)).view(n.shape)
-    steps = n.to(dtype)
-    return _rising(torch.ones_like(steps), steps)[0]
+    return _factorial_series(n.to(dtype))
 
 
 @lru_cache
 def _table(size: int, dtype: torch.dtype) -> torch.Tensor:
-    steps = torch.arange(size, dtype=dtype)
-    return _rising(torch.ones_like(steps), steps)[0]
+    return _factorial_series(torch.arange(size, dtype=dtype))
+
+
+def _factorial_series(n: torch.Tensor) -> torch.Tensor:
+    shift = _shift(n.dtype)
+    past = n + (1 + shift)
+    product = past.sqrt()
+    for i in range(1, shift + 1):
+        product *= past / (n + i)
+    v = past.reciprocal()
+    value_terms, _ = _terms(n.dtype)
+    return torch.log(product) + v * _series(v * v, value_terms) + (0.5 * math.log(2 * math.pi) - 1 - shift)
