@@ -10,7 +10,8 @@ On a CPU, with simulated pictures at 424 px (noise added, JPEG quality 95: 57 kB
 - `decoded and augmented`: with the preset `galaxy-datasets`.
 - `augmented, stored at 224 px`: the same preset on pictures that were decoded and made smaller before, as from a cache.
 - `galaxy-datasets`: that package's default transform as its data module applies it, picture by picture, decoding
-  included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25).
+  included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25). The data module itself,
+  which must also read, collate and hand over, is slower; `loader_speed.py` has it.
 
 Steps take turns, medians count; the work of a core is told too, which other programs on the machine change less than
 they change rates. Milliseconds a picture are of one thread; `at once` is how a batch is augmented on a
@@ -182,7 +183,6 @@ def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> 
             f"{name}, times {PRESET}": {
                 "pictures a second": round(middle[name] / middle[PRESET], 2),
                 "work of a core": round(used[PRESET] / used[name], 2),
-                "asked": "at least 5",
             }
             for name in ("decoded and augmented", "augmented, stored at 224 px")
         }
