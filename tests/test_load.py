@@ -178,7 +178,7 @@ def test_damaged_folders_end_in_one_message(dataset: Path, published: Path, tmp_
         shutil.copytree(source, folder)
         for shard in (folder / "data").iterdir():
             shard.write_bytes(shard.read_bytes()[:1000])
-        with pytest.raises(DatasetError, match="cannot be read"):
+        with pytest.raises(DatasetError, match=r"cannot be read|index/.* is of a shard of \d+ bytes, and .* has 1000"):
             open_dataset(folder).galaxies("train")
     shutil.copytree(dataset, tmp_path / "c")
     (tmp_path / "c" / "manifest.json").write_text('{"format": "gzoo-dataset-1"}')

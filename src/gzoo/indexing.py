@@ -148,8 +148,12 @@ def indices(folder: Path, shards: Sequence[Path]) -> list[Path] | None:
             said = (pq.read_schema(path).metadata or {}).get(SHARD_BYTES, b"").decode()
         except Exception as error:  # whatever a damaged file brings a reader to raise
             _refuse(path, f"cannot be read: {_said(error)}", "A table as gzoo wrote it.")
-        if said != str(shard.stat().st_size):
-            _refuse(path, f"is not the index of {shard}, which has another size", "What was built with that shard.")
+        n_bytes = shard.stat().st_size
+        if said != str(n_bytes):
+            what = f"of {said} bytes" if said.isdecimal() else "of unknown size"
+            _refuse(
+                path, f"is of a shard {what[:40]}, and {shard} has {n_bytes}", "A shard and the index written with it."
+            )
     return paths
 
 
