@@ -86,7 +86,7 @@ def dirichlet_multinomial_nll(
         if any(each.multiple for each in tree.questions):
             several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
             is_several = several.index_select(0, question) > 0
-            cost = torch.where(is_several, _several_answers(a, n, is_answer), cost)
+            cost = torch.where(is_several, _several_answers(a, n, is_answer & is_several), cost)
         return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
 
 
@@ -178,6 +178,7 @@ class _OneAnswer(torch.autograd.Function):
 def _several_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
     """Questions with several answers a person: a binomial for each answer."""
     a = torch.where(is_answer, a, 1.0)
+    n = n * torch.cat([is_answer, is_answer.any(0, keepdim=True)])
     counts = torch.stack([n[:-1], n[-1] - n[:-1], n[-1].expand_as(n[:-1])])
     yes, no, people = counts.to(a.dtype)
     of_yes, of_no, of_people = _factorial_rest(counts, a.dtype)
