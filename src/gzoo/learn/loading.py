@@ -369,7 +369,7 @@ class Loader:
         if one.augment is not None and one.image.dtype == torch.float32:
             of = slice(places.start, places.stop)
             seen = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            one.image[of] = one.augment(seen, torch.from_numpy(task.seeds[of]), self.size)
+            one.augment(seen, torch.from_numpy(task.seeds[of]), self.size, out=one.image[of])
 
     def _read(self, one: _Underway, places: range) -> None:
         """Read some encoded pictures of a batch; in a thread."""
