@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 BATCH, N_BATCHES = 256, 8
 KINDS = ("1 to 101", "around 3")
-STEPS = {"cpu": 24, "cuda": 200}
+SECONDS = 0.4  # of each measurement
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         sides = [Side("gzoo", sys.executable, cases, options.device)]
         if options.peers:
             sides.append(Side("zoobot", options.peers, cases, options.device))
-        found = {"milliseconds a batch": timings(sides, options.rounds)}
+        found: dict[str, Any] = {"milliseconds a batch": timings(sides, options.rounds)}
         if options.device == "cpu":
             found["error"] = errors(sides, cases)
         found["versions"] = {"python": platform.python_version()}
@@ -68,7 +68,9 @@ def main() -> None:
             side.end()
     milliseconds = found.pop("milliseconds a batch")
     for kind, of_kind in milliseconds.items():
-        of: dict[str, object] = {name: {"milliseconds a batch": statistics.median(ms)} for name, ms in of_kind.items()}
+        of: dict[str, dict[str, Any]] = {
+            name: {"milliseconds a batch": statistics.median(ms)} for name, ms in of_kind.items()
+        }
         for name, ms in of_kind.items() if options.peers else ():
             ratio = [peer / own for peer, own in zip(of_kind["zoobot eager"], ms, strict=True)]
             of[name] |= {
@@ -257,18 +259,16 @@ def seconds(loss: Loss, start: torch.Tensor) -> float:
     for i in range(2 * N_BATCHES):
         step(i)
     took: list[float] = []
-    n = STEPS[start.device.type]
     if start.is_cuda:
         torch.cuda.synchronize()
     began = last = time.perf_counter()
-    for i in range(n):
-        step(i)
-        now = time.perf_counter()
-        took.append(now - last)
-        last = now
+    while last - began < SECONDS:
+        step(len(took))
+        took.append(time.perf_counter() - last)
+        last += took[-1]
     if start.is_cuda:
         torch.cuda.synchronize()
-        return (time.perf_counter() - began) / n
+        return (time.perf_counter() - began) / len(took)
     return statistics.median(took)
 
 
@@ -343,6 +343,7 @@ def zoobot_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], o
         a = torch.from_numpy(file["extreme_concentration"]).requires_grad_()
         found = losses.get_dirichlet_neg_log_prob(a, torch.from_numpy(file["extreme_counts"]))
         found.sum().backward()
+        assert a.grad is not None
         return {"float32": (found.tolist(), a.grad.tolist())}
 
     variants: dict[str, Loss] = {
