@@ -11,6 +11,8 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
   are not turned into pixels.
 - `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
   Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
+- `copy, checked`: the same on two threads, with what a dataset promises beside: checksums of pages, sha256 of each
+  picture and of the file, the file on the disk and not only on its way there.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
@@ -70,6 +72,37 @@ with pq.ParquetWriter(sys.argv[2], pa.schema([*votes.schema, ("image", kind)])) 
                 rows.append({"bytes": file.read(), "path": name})
         writer.write_table(votes.slice(i, 100).append_column("image", pa.array(rows, kind)))
 """
+COPY_CHECKED = """
+import hashlib, os, sys
+from concurrent.futures import ThreadPoolExecutor
+import pyarrow as pa, pyarrow.parquet as pq
+def read(names):
+    rows, digests = [], []
+    for name in names:
+        with open(os.path.join(sys.argv[1], name), "rb") as file:
+            data = file.read()
+        rows.append({"bytes": data, "path": name})
+        digests.append(hashlib.sha256(data).hexdigest())
+    return pa.array(rows, kind), digests
+votes = pq.read_table(sys.argv[3])
+names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+groups = [names[i:i + 100] for i in range(0, len(names), 100)]
+digests = []
+with ThreadPoolExecutor(1) as pool, pq.ParquetWriter(
+    sys.argv[2], pa.schema([*votes.schema, ("image", kind)]), write_page_checksum=True
+) as writer:
+    ahead = [pool.submit(read, group) for group in groups[:8]]
+    for i in range(len(groups)):
+        rows, found = ahead.pop(0).result()
+        if i + 8 < len(groups):
+            ahead.append(pool.submit(read, groups[i + 8]))
+        writer.write_table(votes.slice(i * 100, 100).append_column("image", rows))
+        digests += found
+with open(sys.argv[2], "rb") as file:
+    os.fsync(file.fileno())
+    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+"""
 IMAGEFOLDER = """
 import sys, datasets
 datasets.disable_progress_bars()
@@ -126,6 +159,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "decode in grey": lambda out: [sys.executable, "-c", DECODE, some, "GRAY"],
         "build": lambda out: build(votes, some, out),
         "copy": lambda out: [sys.executable, "-c", COPY, some, out, votes],
+        "copy, checked": lambda out: [sys.executable, "-c", COPY_CHECKED, some, out, votes],
         "build --headers-only": lambda out: [*build(votes, some, out), "--headers-only"],
         "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, ones, out],
     }
@@ -157,6 +191,9 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
         "build, of the limit in grey": round(middle["decode in grey"] / middle["build"], 3),
         "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
+        "build --headers-only, of the writer with checksums and digests": round(
+            middle["copy, checked"] / middle["build --headers-only"], 3
+        ),
         "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
     }
 
