@@ -8,7 +8,7 @@ gzoo and of the decoder take turns; ratios are of their medians.
 
 - `decode`: the limit. As many threads as there are cores decode pictures that lie in memory to all colours at full
   size, into memory that is used again, nothing kept, by the fastest decoder (libjpeg-turbo) to the pixels that Pillow
-  gives, as the loader does; and `decode, rough`: the same with its fastest settings, which are up to 28 grey levels off.
+  gives, as the loader does; and `decode, rough`: the same with its fastest settings, up to 28 grey levels off.
 - `gzoo`: the first epoch of `gzoo.loader` at 424 px, shuffled, with votes and totals. Opening the dataset and reading
   the votes are timed too.
 - `usual`: `set_format("torch")` and a `DataLoader`, all columns, shuffled; the best of 0, 2 and 4 workers.

@@ -26,6 +26,7 @@ from gzoo.campaign import campaign
 from gzoo.cli import app, main
 from gzoo.dataset import open_dataset
 from gzoo.errors import AccessError, GZooError, HubError, InputError, MissingError, Notice
+from gzoo.learn.loading import Loader
 from loopback_hub import Client, Fault, LoopbackHub, Repo, environment
 
 NAME = "mwalmsley/gz2"
@@ -97,6 +98,29 @@ def test_streaming_reads_ranges_and_copies_no_shard(
     assert [row["id_str"] for row in stream] == ids_of(dataset, "train", "tiny")
     assert any(one.range for one in hub.asked("GET .*/resolve/.*parquet"))
     assert not {path.suffix for path in client.cache.rglob("snapshots/*/*/*")}
+
+
+def test_a_loader_streams_from_the_hub_and_goes_on_there(repo: Repo, client: Client, dataset: Path) -> None:
+    def fresh() -> Loader:
+        return gzoo.loader(NAME, 5, 32, seed=1, streaming=True, augment="train")
+
+    wanted = [(batch["id"], batch["seed"].tolist(), batch["votes"].tolist()) for batch in fresh()]
+    assert sorted(one for ids, *_ in wanted for one in ids) == sorted(ids_of(dataset))
+    assert not {path.suffix for path in client.cache.rglob("snapshots/*/*/*")}
+    stopped, found = fresh(), []
+    for batch in stopped:
+        found.append((batch["id"], batch["seed"].tolist(), batch["votes"].tolist()))
+        if len(found) == 3:
+            break
+    resumed = fresh()
+    resumed.load_state_dict(stopped.state_dict())
+    found += [(batch["id"], batch["seed"].tolist(), batch["votes"].tolist()) for batch in resumed]
+    assert found == wanted
+
+
+def test_a_loader_of_a_name_on_the_hub_reads_its_copy_by_place(repo: Repo, dataset: Path) -> None:
+    pairs = zip(gzoo.loader(NAME, 5, 32, seed=1), gzoo.loader(dataset, 5, 32, seed=1), strict=True)
+    assert all(there["id"] == here["id"] and (there["image"] == here["image"]).all() for there, here in pairs)
 
 
 def test_a_flipped_byte_in_a_stream_is_noticed(hub: LoopbackHub, repo: Repo) -> None:
