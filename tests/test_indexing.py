@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +363,14 @@ def test_a_damaged_index_is_told(dataset: Path, tmp_path: Path) -> None:
             open_dataset(folder).galaxies("train")
         with pytest.raises(DatasetError, match=r"index/train.* cannot be read"):
             open_dataset(folder).picture_index("train")
+
+
+def test_reading_an_index_does_not_wait_for_pandas(dataset: Path) -> None:
+    code = f"""
+import sys
+from gzoo import open_dataset
+opened = open_dataset({str(dataset)!r})
+opened.matrices("train"), opened.picture_index("train")
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
