@@ -114,21 +114,16 @@ def test_what_a_model_says_has_no_bounds_that_votes_could_feel() -> None:
 # --- 3. validation with augmented pictures and without its last batch; training in the same order each epoch ----------
 
 
-def test_validation_sees_pictures_as_they_are_and_training_does_not() -> None:
-    model = Says(np.ones(2))
-    image = torch.arange(8 * 3 * 6 * 6).reshape(8, 3, 6, 6).to(torch.uint8)
-    batch = Batch(
-        image=image,
-        votes=torch.ones(8, 2, dtype=torch.int64),
-        totals=torch.full((8, 1), 2),
-        id_str=[str(i) for i in range(8)],
-    )
-    made = task(model, RINGS)
-    made.validation_step(batch, 0)
-    assert torch.equal(model.shown[-1], image)
-    made.training_step(batch, 0)
-    assert not torch.equal(model.shown[-1], image)
-    assert torch.equal(model.shown[-1].flatten().sort().values, image.flatten().sort().values)
+def test_validation_sees_pictures_as_they_are_and_training_does_not(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    train, validation, _ = training._loaders(opened, 32, 8, "train", 0, None)
+    for batch in validation:
+        plain = loader(opened, len(batch["id"]), 32, split="validation", rows=batch["row"].numpy())
+        assert torch.equal(next(iter(plain))["image"], batch["image"])
+    for batch in train:
+        plain = loader(opened, len(batch["id"]), 32, rows=batch["row"].numpy())
+        difference = batch["image"] - next(iter(plain))["image"] / 255
+        assert (difference.abs().flatten(1).amax(1) > 0.02).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
@@ -175,7 +170,9 @@ def test_what_is_no_number_stops_training_and_scoring(tmp_path: Path) -> None:
         image=torch.zeros(2, 3, 4, 4),
         votes=torch.ones(2, 2, dtype=torch.int64),
         totals=torch.full((2, 1), 2),
-        id_str=["good", "bad"],
+        row=torch.arange(2),
+        id=["good", "bad"],
+        seed=torch.arange(2),
     )
     with pytest.raises(NonFiniteLossError, match="good, bad"):
         task(Says(np.array([np.nan, 1.0])), RINGS).validation_step(batch, 0)
