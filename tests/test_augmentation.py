@@ -19,10 +19,14 @@ from scipy import stats
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
+from gzoo.builder import build
+from gzoo.dataset import open_dataset
 from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError, PictureError
 from gzoo.learn import sheet
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
+from gzoo.learn.loading import loader
 from gzoo.learn.sheet import augmentations
+from gzoo.simulator import Simulated
 
 MANY = 20_000
 ANY_ANGLE = Augmentation(rotation_degrees=(0, 360))
@@ -563,7 +567,7 @@ def cell(path: Path, column: int, row: int, size: int, group: int) -> np.ndarray
 def test_a_sheet_shows_galaxies_as_stored_and_augmented(dataset: Path, tmp_path: Path) -> None:
     made = augmentations(dataset, out=tmp_path / "all.png", n=3, size=48)
     assert made == tmp_path / "all.png"
-    _, pictures = sheet._first(dataset, "train", 3)
+    pictures = loader(dataset, 3, 68).take(np.arange(3))["image"].split(1)  # as large as any zoom can show
     for row, picture in enumerate(pictures):
         stored = cell(made, 0, row, 48, 1)
         wanted = augmentation("test")(picture, seeds(1), 48)[0].permute(1, 2, 0).numpy() * 255
@@ -608,20 +612,18 @@ def test_a_sheet_that_cannot_be_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sheet_names_a_damaged_picture_and_needs_pictures(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    from gzoo import dataset as opening
-
-    rows = opening.load(dataset, split="train").select_columns(["id_str", "image"]).with_format("arrow")[:2]  # type: ignore[union-attr]
-    broken = [{"bytes": b"\xff\xd8\xff no", "path": None}] * 2
-    damaged = datasets.Dataset.from_dict({"id_str": rows["id_str"].to_pylist(), "image": broken})
-    monkeypatch.setattr(sheet, "load", lambda *_, **__: damaged)
-    with pytest.raises(PictureError, match=f"The picture of galaxy '{rows['id_str'][0].as_py()}': "):
-        augmentations(dataset, out=tmp_path / "sheet.png")
-    monkeypatch.setattr(sheet, "load", lambda *_, **__: damaged.remove_columns("image"))
+def test_a_sheet_names_a_damaged_picture_and_needs_pictures(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+    damaged, bare, out = tmp_path / "damaged", tmp_path / "bare", tmp_path / "sheet.png"
+    shutil.copytree(dataset, damaged)
+    opened = open_dataset(damaged)
+    index = opened.picture_index("train")
+    assert index is not None
+    with index.paths[0].open("r+b") as file:
+        file.seek(int(index.offset[0]))
+        file.write(b"no picture")
+    with pytest.raises(PictureError, match=f"The picture of galaxy '{opened.galaxies('train')[0]['id_str'][0]}' in "):
+        augmentations(damaged, out=out)
+    build("gz2", votes=sky.votes, no_images=True, out=bare)
     with pytest.raises(DatasetError, match="has no pictures"):
-        augmentations(dataset, out=tmp_path / "sheet.png")
-    assert not list(tmp_path.iterdir())
+        augmentations(bare, out=out)
+    assert not out.exists()

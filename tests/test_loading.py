@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import lightning as L
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -200,7 +201,6 @@ def test_shares_of_ranks_are_a_partition(n: int, batch_size: int, n_ranks: int, 
     assert max(sizes) <= batch_size
     assert {len(part) for part in parts} == {split.n_batches(batch_size, n_ranks)}
     assert sorted(int(row) for part in parts for task in part for row in task.rows) == list(range(n))
-    assert all([task.is_last for task in part] == [False] * (len(part) - 1) + [True] for part in parts)
 
 
 def _of_a_rank(folder: str, rank: int, n_ranks: int, meeting: str, out: str) -> None:
@@ -274,6 +274,45 @@ def test_resumed_at_any_step_the_rest_is_the_same(
     assert found == wanted
 
 
+class _Sees(L.LightningModule):
+    """Notes what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.seen: list[tuple[list[str], list[int]]] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        self.seen.append((batch["id"], batch["seed"].tolist()))
+        return self.layer(batch["image"].float().mean((2, 3))).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*:Warning:lightning")
+@pytest.mark.parametrize("n_done", [3, 9, 12])
+def test_lightning_goes_on_at_the_batch_of_its_checkpoint(dataset: Path, tmp_path: Path, n_done: int) -> None:
+    def fit(n_steps: int, checkpoint: Path | None = None) -> tuple[_Sees, L.Trainer]:
+        model = _Sees()
+        trainer = L.Trainer(
+            max_steps=n_steps,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, loader(dataset, 5, 16, seed=3), ckpt_path=checkpoint, weights_only=True)
+        return model, trainer
+
+    undisturbed, _ = fit(20)
+    stopped, trainer = fit(n_done)
+    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+    resumed, _ = fit(20, tmp_path / "stopped.ckpt")
+    assert stopped.seen + resumed.seen == undisturbed.seen
+
+
 def test_an_epoch_that_was_left_is_not_begun_again_by_itself(dataset: Path) -> None:
     batches, other = loader(dataset, 5, 8, seed=9), loader(dataset, 5, 8, seed=9)
     next(iter(batches))
@@ -335,6 +374,33 @@ def test_a_batch_of_corrupt_pictures_alone_stops(damaged: tuple[Path, str]) -> N
     folder, culprit = damaged
     with pytest.raises(PictureError, match=f"None of the 1 pictures of a batch.*'{culprit}'"):
         ids_of(loader(folder, 1, 32, corrupt="skip"))
+
+
+@pytest.mark.parametrize("kind", ["stream", "pipe"])
+def test_files_that_a_stream_names_and_pipes_are_not_opened(sky: Any, dataset: Path, tmp_path: Path, kind: str) -> None:
+    whole = datasets.load_dataset(str(dataset), split="train")
+    assert isinstance(whole, datasets.Dataset)
+    rows = whole.with_format("arrow")[:].to_pylist()
+    named = sky.images / f"{rows[0]['id_str']}.jpg"
+    if kind == "pipe":
+        named = tmp_path / "pipe"
+        os.mkfifo(named)
+    for row in rows:
+        row["image"] = {"bytes": None, "path": str(named)}
+    table = datasets.Dataset(pa.Table.from_pylist(rows)).cast_column("image", datasets.Image())
+    given = table.to_iterable_dataset() if kind == "stream" else table
+    with pytest.raises(PictureError, match=f"galaxy '{rows[0]['id_str']}' .* There is none"):
+        ids_of(loader(given, 4, 32))
+
+
+@pytest.mark.parametrize("way", ["table", "stream"])
+def test_votes_that_are_no_whole_numbers_are_refused(dataset: Path, way: str) -> None:
+    whole = datasets.load_dataset(str(dataset), split="train")
+    assert isinstance(whole, datasets.Dataset)
+    column = "smooth-or-featured-gz2_smooth"
+    table = whole.remove_columns([column]).add_column(column, [2.5] * len(whole))
+    with pytest.raises(DatasetError, match="are no whole numbers"):
+        ids_of(loader(table if way == "table" else table.to_iterable_dataset(), 4, 32))
 
 
 def test_a_picture_that_is_not_there_stops(dataset: Path) -> None:
@@ -579,6 +645,14 @@ def test_several_processes_may_share_a_cache(tmp_path: Path) -> None:
         assert process.exitcode == 0
     _fill(str(tmp_path), 9)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_is_kept_where_room_cannot_be_taken_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(caching.os, "posix_fallocate")
+    cache, pixels = PictureCache(tmp_path, "x", 3, 16), np.full((16, 16, 3), 7, np.uint8)
+    cache.put(1, pixels)
+    out = np.empty_like(pixels)
+    assert [cache.get(row, out) for row in range(3)] == [False, True, False]
 
 
 def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

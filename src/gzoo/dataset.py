@@ -199,7 +199,6 @@ class Dataset:
         names, columns = _columns(paths[0]), vote_columns(tree)
         not_known = {column for name in self.not_collected for column in tree.question(name).columns}
         known = [name for name in columns if name in names and name not in not_known]
-        absent = {name: pl.lit(0, pl.Int32) for name in columns if name not in known}
         borders = np.cumsum([0, *(_n_rows(path) for path in paths)]).tolist()
         counts = np.empty((borders[-1], len(tree.columns)), np.int32)
         totals = np.empty((borders[-1], len(tree.questions)), np.int32)
@@ -207,13 +206,7 @@ class Dataset:
         for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
             table = _read([path], [*(name for name in KEY if name in names), *known])
             keys.append(table.select(name for name in KEY if name in names))
-            votes = table.select(pl.col(known).fill_null(0)).with_columns(**absent)
-            numbers = _whole(votes.select(tree.columns), path)
-            totals[rows] = tree.totals(numbers)
-            for i, question in enumerate(tree.questions):
-                if question.multiple:
-                    totals[rows, i] = _whole(votes.select(question.total_column), path)[:, 0]
-            counts[rows] = numbers
+            counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
         number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
         missing = {  # in older layouts, and in the oldest
             "dataset_name": pl.lit(self.campaign.name),
@@ -424,7 +417,32 @@ def _n_rows(path: Path) -> int:
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
 
 
-def _whole(votes: pl.DataFrame, path: Path) -> Matrix:
+def votes_in(table: pl.DataFrame, tree: Tree, where: str) -> tuple[Matrix, Matrix]:
+    """Votes and people asked, of rows of a dataset.
+
+    Args:
+        table: Their vote columns; counts of those that it lacks are 0.
+        tree: The questions.
+        where: What to call it in errors.
+
+    Returns:
+        Counts, shape (galaxy, answer), column by column in memory; people asked, shape (galaxy, question).
+
+    Raises:
+        DatasetError: Counts are no whole numbers.
+    """
+    columns = vote_columns(tree)
+    absent = {name: pl.lit(0, pl.Int32) for name in columns if name not in table.columns}
+    votes = table.with_columns(pl.all().fill_null(0)).with_columns(**absent)
+    counts = _whole(votes.select(tree.columns), where)
+    totals = tree.totals(counts).astype(np.int32)
+    for i, question in enumerate(tree.questions):
+        if question.multiple:
+            totals[:, i] = _whole(votes.select(question.total_column), where)[:, 0]
+    return counts, totals
+
+
+def _whole(votes: pl.DataFrame, where: str) -> Matrix:
     """Whole numbers of 32 bits, column by column in memory."""
     numbers = votes.to_numpy()
     if numbers.dtype != np.int32:
@@ -434,7 +452,7 @@ def _whole(votes: pl.DataFrame, path: Path) -> Matrix:
             whole = numbers = np.full(1, np.nan)
         if (whole != numbers).any():
             raise DatasetError(
-                f"The votes of {path} are no whole numbers.",
+                f"The votes of {where} are no whole numbers.",
                 "Counts of people, up to 2,147,483,647.",
                 "Build it again.",
             )

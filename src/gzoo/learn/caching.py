@@ -80,12 +80,13 @@ def _mapped(path: Path, n_bytes: int) -> mmap.mmap | bytearray:
     try:
         if os.fstat(descriptor).st_size != n_bytes:  # another process may do just the same just now
             try:
-                os.posix_fallocate(descriptor, 0, n_bytes)  # a full disk must show here: a map has no errors
+                if hasattr(os, "posix_fallocate"):  # not on macOS
+                    os.posix_fallocate(descriptor, 0, n_bytes)  # a full disk must show here: a map has no errors
             except OSError as error:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                     path.unlink(missing_ok=True)
                     raise
-                os.ftruncate(descriptor, n_bytes)  # a file system that cannot take room ahead
+            os.ftruncate(descriptor, n_bytes)  # where room cannot be taken ahead
         os.utime(descriptor)  # used now
         return mmap.mmap(descriptor, n_bytes)
     finally:

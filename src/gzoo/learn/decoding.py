@@ -55,11 +55,11 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
         else:
             height, width, colours, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
             _check(data, width, height)
-            if (height, width) == (size, size) and colours != "CMYK":
-                simplejpeg.decode_jpeg(data, "RGB", buffer=out, strict=True)
-                return
             if colours in {"CMYK", "YCCK"}:
                 pixels = _by_pillow(data)
+            elif (height, width) == (size, size):
+                simplejpeg.decode_jpeg(data, "RGB", buffer=out, strict=True)
+                return
             else:
                 part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
                 rows, columns = -(-height // part), -(-width // part)

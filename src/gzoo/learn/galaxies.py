@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import store
-from gzoo.dataset import KEY, Dataset, load, open_dataset, quietly, recognised
+from gzoo.dataset import KEY, Dataset, Recognised, load, open_dataset, quietly, recognised, votes_in
 from gzoo.errors import DatasetError, InputError, MissingError
+from gzoo.indexing import vote_columns
 from gzoo.learn.caching import PictureCache
 from gzoo.learn.pictures import HeldPictures, Pictures, ShardPictures, TablePictures, encoded
 from gzoo.trees import IntArray, Tree
@@ -44,7 +45,6 @@ class Task:
         at: Which of those it is.
         cache: Where decoded pictures are kept.
         after: Where its source is when the batch has been given out.
-        is_last: Whether it ends the epoch.
     """
 
     ids: list[str]
@@ -56,7 +56,6 @@ class Task:
     at: IntArray
     cache: PictureCache | None
     after: At
-    is_last: bool
 
 
 class Split:
@@ -125,9 +124,9 @@ class Split:
         ends = np.arange(n_batches * n_ranks + 1) * n // max(1, n_batches * n_ranks)
         for batch in range(cast(int, at["batch"]), n_batches):
             part = batch * n_ranks + rank
-            yield self.task(order[ends[part] : ends[part + 1]], epoch, batch, n_batches)
+            yield self.task(order[ends[part] : ends[part + 1]], epoch, batch)
 
-    def task(self, places: IntArray, epoch: int, batch: int = 0, n_batches: int = 1) -> Task:
+    def task(self, places: IntArray, epoch: int, batch: int = 0) -> Task:
         """A batch of some galaxies, by their places among `rows`."""
         rows = self.rows[places]
         return Task(
@@ -140,7 +139,6 @@ class Split:
             rows,
             self._cache,
             {"batch": batch + 1},
-            batch + 1 == n_batches,
         )
 
 
@@ -178,7 +176,7 @@ class Stream:
         n_window = max(1, ROWS_OF_WINDOW // together) * together
         passed, n_before = cast(int, at["passed"]), cast(int, at["rows"])
         windows = self._windows(epoch, at["stream"], n_window, n_ranks)
-        for number, (table, begun, is_last) in enumerate(windows):
+        for number, (table, begun) in enumerate(windows):
             n = table.num_rows
             if n < n_ranks:
                 raise InputError(
@@ -190,18 +188,17 @@ class Stream:
             n_batches = math.ceil(n / together)
             ends = np.arange(n_batches * n_ranks + 1) * n // (n_batches * n_ranks)
             labels = cast(pl.DataFrame, pl.from_arrow(table.drop_columns(["image"]).combine_chunks()))
-            counts, totals = votes_in(labels, self.tree, self._known.not_collected)
+            counts, totals = votes_in(_votes_of(labels, self._known), self.tree, self._name)
             ids = (
                 labels["id_str"].to_list()
                 if "id_str" in labels.columns
                 else [f"{self.digest[:8]}-{n_before + i:07d}" for i in range(n)]
             )
-            held = HeldPictures(encoded(table), self._name)
+            held = HeldPictures(encoded(table, reads_files=False), self._name)
             for batch in range(passed if number == 0 else 0, n_batches):
                 part = batch * n_ranks + rank
                 places = order[ends[part] : ends[part + 1]]
                 rows = n_before + places
-                ends_window = batch + 1 == n_batches
                 yield Task(
                     [ids[i] for i in places],
                     rows,
@@ -212,16 +209,13 @@ class Stream:
                     places,
                     None,
                     {"stream": begun, "passed": batch + 1, "rows": n_before},
-                    ends_window and is_last,
                 )
             n_before += n
 
-    def _windows(
-        self, epoch: int, state: object, n_window: int, n_ranks: int
-    ) -> Iterator[tuple[pa.Table, object, bool]]:
+    def _windows(self, epoch: int, state: object, n_window: int, n_ranks: int) -> Iterator[tuple[pa.Table, object]]:
         """Tables of so many rows, the last shorter or, by less than one for each process, longer.
 
-        With each, the state of the stream before it, and whether it is the last.
+        With each, the state of the stream before it.
         """
         stream = self._shuffled(epoch)
         if state is not None:
@@ -234,10 +228,10 @@ class Stream:
                 held = (pa.concat_tables([held[0], table]), held[1])
                 continue
             if held is not None:
-                yield held[0], held[1], False
+                yield held
             held, before = (table, before), after
         if held is not None:
-            yield held[0], held[1], True
+            yield held
 
     def _shuffled(self, epoch: int) -> datasets.IterableDataset:
         """The stream from its beginning, its shards in the order of the epoch.
@@ -314,7 +308,7 @@ def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | N
     labels = given.remove_columns(["image"]).with_format("polars")[:]
     frame = cast(pl.DataFrame, labels)
     tree = known.campaign.carried
-    counts, totals = votes_in(frame, tree, known.not_collected)
+    counts, totals = votes_in(_votes_of(frame, known), tree, "the table")
     print_of = given._fingerprint  # pyright: ignore[reportPrivateUsage]  names the data and what was done to them
     number = pl.int_range(pl.len()).cast(pl.String).str.zfill(7)
     keys = frame.select(
@@ -324,21 +318,11 @@ def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | N
     return Split(tree, keys, counts, totals, TablePictures(given), print_of, rows, seed)
 
 
-def votes_in(frame: pl.DataFrame, tree: Tree, not_collected: Sequence[str]) -> tuple[Counts, Counts]:
-    """Votes and people asked, from the columns of a dataset's rows."""
-    columns = [
-        pl.col(name).fill_null(0).cast(pl.Int32)
-        if name in frame.columns and question.name not in not_collected
-        else pl.lit(0, pl.Int32).alias(name)
-        for question in tree.questions
-        for name in question.columns
-    ]
-    counts = np.ascontiguousarray(frame.with_columns(*columns).select(tree.columns).to_numpy())
-    totals = tree.totals(counts.astype(np.int64)).astype(np.int32)
-    for i, question in enumerate(tree.questions):
-        if question.multiple and question.total_column in frame.columns:
-            totals[:, i] = frame[question.total_column].fill_null(0).to_numpy()
-    return counts, totals
+def _votes_of(rows: pl.DataFrame, known: Recognised) -> pl.DataFrame:
+    """The vote columns of the questions that were asked."""
+    tree = known.campaign.carried
+    not_known = {column for name in known.not_collected for column in tree.question(name).columns}
+    return rows.select(name for name in vote_columns(tree) if name in rows.columns and name not in not_known)
 
 
 def seeds_of(seed: int | None, epoch: int, rows: IntArray) -> IntArray:

@@ -278,25 +278,18 @@ class Loader:
         # enough of them that all threads have work while one is handed over
         n_ahead = 2 + 2 * self.workers * MOST_AT_ONCE // max(self.batch_size, MOST_AT_ONCE)
         waiting: deque[_Underway] = deque()
-        ready: tuple[Task, Batch] | None = None
         self._is_underway = True
         try:
             while True:
                 while len(waiting) < n_ahead and (task := next(tasks, None)):
                     waiting.append(self._begin(task, self.augment))
-                if ready is None:
-                    if not waiting:
-                        break
-                    ready = self._end(waiting.popleft())
-                task, batch = ready
-                ready = None
-                if self._device.type == "cuda" and waiting and all(one.done() for one in waiting[0].work):
-                    ready = self._end(waiting.popleft())  # it travels to the device while the model is at work
+                if not waiting:
+                    break
+                task, batch = self._end(waiting.popleft())
                 self._at = task.after
-                if task.is_last:
-                    self.epoch = epoch + 1
                 yield batch
                 del batch
+            self.epoch = epoch + 1
         finally:
             for one in waiting:
                 for future in one.work:

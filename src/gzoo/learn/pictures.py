@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -96,7 +97,7 @@ class TablePictures:
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
         """The encoded pictures of some rows."""
-        return encoded(cast(pa.Table, self._table[list(rows)]))
+        return encoded(cast(pa.Table, self._table[list(rows)]), reads_files=True)
 
     def where(self, row: int) -> str:
         """The Arrow files."""
@@ -118,17 +119,19 @@ class HeldPictures:
         return self._name
 
 
-def encoded(table: pa.Table) -> list[bytes | None]:
-    """Bytes of the pictures in a table's column `image`, read from their files where the table names only those."""
+def encoded(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
+    """Bytes of the pictures in a table's column `image`.
+
+    Args:
+        table: The table.
+        reads_files: Where the table only names a picture's file, read that; not what comes from another machine names.
+    """
     rows = cast("list[dict[str, bytes | str | None] | None]", table["image"].to_pylist())
     found: list[bytes | None] = []
     for row in rows:
-        data, path = (row["bytes"], row["path"]) if row else (None, None)
-        if data is None and path:
-            try:
-                with open(path, "rb") as file:  # noqa: PTH123  as datasets does
-                    data = file.read(LARGEST_FILE_BYTES)
-            except OSError:
-                data = None
-        found.append(cast("bytes | None", data))
+        data, path = cast("tuple[bytes | None, str | None]", (row["bytes"], row["path"]) if row else (None, None))
+        if data is None and path and reads_files and os.path.isfile(path):  # noqa: PTH113  a pipe would never end
+            with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+                data = file.read(LARGEST_FILE_BYTES)
+        found.append(data)
     return found

@@ -5,21 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gzoo import store
-from gzoo.dataset import load, open_dataset, quietly
-from gzoo.errors import DatasetError, InputError, PictureError
-from gzoo.images import check_picture
+from gzoo.errors import InputError
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
+from gzoo.learn.loading import loader
 from gzoo.zooniverse import refuse_occupied
-
-if TYPE_CHECKING:
-    import datasets
 
 _VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of a galaxy, where one preset is drawn and where all are
 _MOST_GALAXIES, _LARGEST_SIZE = 100, 1024
@@ -73,42 +68,19 @@ def augmentations(
     if out.suffix.lower() != ".png":
         raise InputError(f"A sheet cannot be written to {out}.", "A name that ends in .png.", "Rename it.")
     refuse_occupied(out.absolute(), overwrite=overwrite)
-    ids, pictures = _first(folder, split, n)
-    stored = torch.cat([augmentation("test")(one, torch.zeros(1, dtype=torch.int64), size) for one in pictures])
+    galaxies = loader(folder, n, max(one.source_pixels(size) for one in all_of.values()), split=split)
+    some = galaxies.take(np.arange(min(n, len(galaxies.rows))))
+    pictures = list(some["image"].split(1))
+    stored = augmentation("test")(some["image"], some["seed"], size)
     columns = [("as stored", [stored])]
     for name, one in all_of.items():
         n_views = _VIEWS_OF_EACH if augment is None else _VIEWS_OF_ONE
         views = range(n_views if one != Augmentation() else 1)
         columns.append((name, [_view(one, pictures, size, seed, view) for view in views]))
     data = io.BytesIO()
-    _drawn(ids, columns, size).save(data, "PNG")
+    _drawn(some["id"], columns, size).save(data, "PNG")
     store.write_bytes(out, data.getvalue())
     return out
-
-
-def _first(folder: Path | str, split: str, n: int) -> tuple[list[str], list[torch.Tensor]]:
-    """Identifiers and pictures of the first galaxies of a split, each of shape (1, 3, side, side)."""
-    dataset = open_dataset(folder)
-    dataset.require(split)
-    with quietly():
-        opened = cast("datasets.Dataset", load(dataset.folder, split=split))
-    if "image" not in opened.column_names:
-        raise DatasetError(f"{folder} has no pictures.", "A dataset with a column 'image'.", "Build it with --images.")
-    some = opened.select(range(min(n, len(opened))))
-    ids = cast("list[str]", some["id_str"][:]) if "id_str" in some.column_names else [str(i) for i in range(len(some))]
-    encoded = some.select_columns(["image"]).with_format("arrow")[:]["image"].combine_chunks().field("bytes")
-    return ids, [_decoded(data, name) for data, name in zip(encoded.to_pylist(), ids, strict=True)]
-
-
-def _decoded(data: bytes, name: str) -> torch.Tensor:
-    try:
-        check_picture(data)
-    except PictureError as error:
-        raise PictureError(f"The picture of galaxy '{name}': {error.what}", error.expected, error.do) from error
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-        side = min(picture.size)
-        pixels = np.array(picture.convert("RGB").resize((side, side)))  # as loaders do, should it not be square
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
 def _view(one: Augmentation, pictures: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:

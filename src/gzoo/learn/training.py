@@ -197,11 +197,11 @@ def _loaders(
     """Loaders of training and validation galaxies, and where the latter are from."""
     if "train" not in dataset.splits:
         raise MissingError(f"{dataset.folder} has no train split.", "One to train on.", "Build a larger dataset.")
-    keys = dataset.places("train")
     rows: tuple[IntArray | None, IntArray | None] = (None, None)
     if "validation" in dataset.splits:
         held_in, where = "validation", "validation split"
     else:
+        keys, *_ = dataset.matrices("train")
         held_out = np.array([splits.is_held_out(one) for one in keys["id_str"]])
         if held_out.all() or not held_out.any():
             raise InputError(
