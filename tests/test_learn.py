@@ -77,7 +77,7 @@ def test_a_run_folder_holds_what_it_needs_and_no_pickle(run: Path, dataset: Path
         "epochs": 4,
         "batch_size": 32,
         "learning_rate": 1e-3,
-        "augment": "train",
+        "augment": "average",
         "patience": 10,
         "seed": 5,
     }

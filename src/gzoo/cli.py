@@ -612,7 +612,7 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", help="At most this many.")] = 30,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Galaxies in a step.")] = 32,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The largest.")] = None,
-    augment: Annotated[str, typer.Option("--augment", help="A preset; `gzoo augmentations` draws them.")] = "train",
+    augment: Annotated[str, typer.Option("--augment", help="A preset; `gzoo augmentations` draws them.")] = "average",
     seed: Annotated[int, typer.Option("--seed")] = 0,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pictures, up to 50 GB.")] = None,
     overwrite: Overwrite = False,

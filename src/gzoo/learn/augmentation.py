@@ -320,7 +320,7 @@ PRESETS = {
 def augmentation(name: str | Augmentation) -> Augmentation:
     """An augmentation by name; what is one already is handed back.
 
-    - `train`: what gzoo trains with. The sky has no up and no handedness, so any rotation and mirroring; zoom, shift,
+    - `train`: for long training. The sky has no up and no handedness, so any rotation and mirroring; zoom, shift,
       brightness, seeing and noise by as little as pictures of one survey differ in. No shear, for it changes how
       round a galaxy is, and nothing erased: volunteers were asked about what would be hidden.
     - `test`: nothing but the size.

@@ -72,7 +72,7 @@ def train(
     epochs: int = 30,
     batch_size: int = 32,
     learning_rate: float | None = None,
-    augment: str = "train",
+    augment: str = "average",
     seed: int = 0,
     cache: Path | str | None = None,
     overwrite: bool = False,
@@ -96,7 +96,8 @@ def train(
         epochs: At most this many.
         batch_size: Galaxies in a step.
         learning_rate: The largest; by default 1e-3 for a fresh encoder, 1e-4 for a pretrained one.
-        augment: What happens to training pictures, by the name of a preset; `gzoo augmentations` draws them.
+        augment: What happens to training pictures, by the name of a preset, which `gzoo augmentations` draws: by
+            default one of their eight orientations; `train` does more, for which training has to be long.
         seed: Of weights, order and augmentation.
         cache: Folder on this machine to keep decoded pictures in, for later epochs; it takes up to 50 GB.
         overwrite: Replace an earlier run.
