@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import cast
 
@@ -181,7 +181,7 @@ class TreeSource:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Campaign:
     """A campaign: tree, survey, Hub repository, licence, papers.
 
@@ -200,7 +200,7 @@ class Campaign:
     decisions: tuple[Decision, ...]
     members: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def carried(self) -> Tree:
         """The tree of the questions that the published dataset has columns for."""
         return self.tree.carried()

@@ -169,9 +169,9 @@ class Tree:
                     "No question may lead back to itself.",
                     "Mend the `parents` of one of them.",
                 )
+            waiting = [question for question in waiting if not known.issuperset(question.parents)]
             done += ready
             known.update(column for question in ready for column in question.columns)
-            waiting = [question for question in waiting if question not in ready]
         return tuple(done)
 
     @cached_property
@@ -229,7 +229,7 @@ class Tree:
         Returns:
             Totals, shape (galaxy, question).
         """
-        totals = np.empty((len(counts), len(self.questions)), np.int64)
+        totals = np.empty((len(counts), len(self.questions)), np.int64, order="F")
         for i, question in enumerate(self.questions):
             own = counts[:, self.slice(question.name)]
             if question.multiple:

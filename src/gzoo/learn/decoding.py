@@ -79,10 +79,10 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
     if pixels.shape == out.shape:
         out[:] = pixels
         return
-    resized = torch.nn.functional.interpolate(
-        torch.from_numpy(pixels).permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True
-    )
-    out[:] = resized[0].permute(1, 2, 0).numpy()
+    # as one of a batch whose memory is in the order that pixels have; else the result's is not, and costs as much again
+    batch = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=True)
+    out[:] = resized.permute(0, 2, 3, 1)[0].numpy()
 
 
 def _check(data: bytes | memoryview, width: int, height: int) -> None:

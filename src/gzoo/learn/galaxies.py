@@ -122,24 +122,37 @@ class Split:
         if self._seed is not None:
             np.random.default_rng([self._seed, epoch]).shuffle(order)
         ends = np.arange(n_batches * n_ranks + 1) * n // max(1, n_batches * n_ranks)
-        for batch in range(cast(int, at["batch"]), n_batches):
-            part = batch * n_ranks + rank
-            yield self.task(order[ends[part] : ends[part + 1]], epoch, batch)
+        mine = [order[ends[part] : ends[part + 1]] for part in range(rank, n_batches * n_ranks, n_ranks)]
+        begun = cast(int, at["batch"])
+        n_together = max(1, ROWS_OF_WINDOW // batch_size)  # labels of many rows at once are gathered in less time
+        for first in range(begun, n_batches, n_together):
+            some = mine[first : first + n_together]
+            yield from self._some(some, epoch, first)
 
-    def task(self, places: IntArray, epoch: int, batch: int = 0) -> Task:
+    def task(self, places: IntArray, epoch: int) -> Task:
         """A batch of some galaxies, by their places among `rows`."""
+        return next(self._some([places], epoch, 0))
+
+    def _some(self, parts: list[IntArray], epoch: int, first: int) -> Iterator[Task]:
+        """Batches that come one after the other."""
+        places = np.concatenate(parts)
         rows = self.rows[places]
-        return Task(
-            self.keys["id_str"][places].to_list(),
-            rows,
-            self._counts[places],
-            self._totals[places],
-            seeds_of(self._seed, epoch, rows),
-            self._pictures,
-            rows,
-            self._cache,
-            {"batch": batch + 1},
-        )
+        ids = self.keys["id_str"][places].to_list()
+        counts, totals, seeds = self._counts[places], self._totals[places], seeds_of(self._seed, epoch, rows)
+        end = 0
+        for batch, part in enumerate(parts, first + 1):
+            of = slice(end, end := end + len(part))
+            yield Task(
+                ids[of],
+                rows[of],
+                counts[of],
+                totals[of],
+                seeds[of],
+                self._pictures,
+                rows[of],
+                self._cache,
+                {"batch": batch},
+            )
 
 
 class Stream:

@@ -395,6 +395,8 @@ class Loader:
 
     def _end(self, one: _Underway) -> tuple[Task, Batch]:
         """A batch, when the threads are done with it."""
+        for last in one.work[-1:]:  # to wait once costs less than to wait for each
+            last.exception()
         for future in one.work:
             future.result()
         task, image = one.task, one.image
