@@ -199,14 +199,20 @@ class Dataset:
         names, columns = _columns(paths[0]), vote_columns(tree)
         not_known = {column for name in self.not_collected for column in tree.question(name).columns}
         known = [name for name in columns if name in names and name not in not_known]
-        borders = np.cumsum([0, *(_n_rows(path) for path in paths)]).tolist()
-        counts = np.empty((borders[-1], len(tree.columns)), np.int32)
-        totals = np.empty((borders[-1], len(tree.questions)), np.int32)
+        wanted = [*(name for name in KEY if name in names), *known]
         keys: list[pl.DataFrame] = []
-        for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
-            table = _read([path], [*(name for name in KEY if name in names), *known])
+        if len(paths) == 1:
+            table = _read(paths, wanted)
             keys.append(table.select(name for name in KEY if name in names))
-            counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
+            counts, totals = map(np.ascontiguousarray, votes_in(table.select(known), tree, str(paths[0])))
+        else:  # one after the other into their place, so that there is no second copy of all
+            borders = np.cumsum([0, *(_n_rows(path) for path in paths)]).tolist()
+            counts = np.empty((borders[-1], len(tree.columns)), np.int32)
+            totals = np.empty((borders[-1], len(tree.questions)), np.int32)
+            for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
+                table = _read([path], wanted)
+                keys.append(table.select(name for name in KEY if name in names))
+                counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
         number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
         missing = {  # in older layouts, and in the oldest
             "dataset_name": pl.lit(self.campaign.name),
