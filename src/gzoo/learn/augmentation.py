@@ -244,7 +244,7 @@ class Augmentation:
         images = images if is_stored else images.to(torch.float32)
         moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
         if is_stored:
-            moved = moved.to(torch.float32).div(_WHITE)
+            moved = moved.to(torch.float32).div_(_WHITE)  # a copy already
         if self.blur_pixels[1]:
             moved = _blurred(moved, steps.blur)
         if self.brightness != (1, 1):
@@ -254,7 +254,7 @@ class Augmentation:
             moved = torch.addcmul(moved, variance.sqrt(), _normal(steps.noise_key, moved))
         if self.erasings:
             n_erased = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns)
-            moved = moved * (1 - n_erased).clamp(min=0)[:, None]
+            moved = torch.mul(moved, (1 - n_erased).clamp_(min=0)[:, None], out=out)
         return torch.clamp(moved, 0, 1, out=out)
 
     def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
