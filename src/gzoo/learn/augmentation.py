@@ -155,13 +155,16 @@ class Augmentation:
         """
         size = _checked(images, seeds, size, view, out)
         with torch.no_grad():
-            steps = self._steps(self.parameters(seeds.to(images.device), view), size)
+            steps = self._steps(self.parameters(seeds.to(images.device), view), images.shape[3], size)
             if images.device.type != "cpu" or torch.compiler.is_compiling():
                 made = self._augmented(images, steps, size)
                 return made if out is None else out.copy_(made)
             out = torch.empty(len(images), 3, size, size) if out is None else out
-            for i in range(len(images)):  # one by one, so that all is done while a picture is in the cache
-                self._augmented(images[i : i + 1], _Steps(*(one[i : i + 1] for one in steps)), size, out[i : i + 1])
+            if not len(images):
+                return out
+            # one by one, so that all is done while a picture is in the cache
+            for image, made, *one in zip(*(each.split(1) for each in (images, out, *steps)), strict=True):
+                self._augmented(image, _Steps(*one), size, made)
             return out
 
     def parameters(self, seeds: torch.Tensor, view: int = 0) -> Parameters:
@@ -221,11 +224,20 @@ class Augmentation:
         height, width = (area.sqrt() * root).clamp(max=1), (area.sqrt() / root).clamp(max=1)
         return torch.stack([top * (1 - height), left * (1 - width), height, width], 2)
 
-    def _steps(self, found: Parameters, size: int) -> _Steps:
+    def _drawn(self, side: int, size: int) -> tuple[int, int]:
+        """How wide a picture is made before it is resampled, and how many samples a pixel is across."""
+        wanted = self.source_pixels(size)
+        side = wanted if side > _FINER * wanted else side
+        return side, math.ceil(side / (size * self.zoom[0]) / _COARSEST_STEP)
+
+    def _steps(self, found: Parameters, side: int, size: int) -> _Steps:
         none = found.zoom  # stands for what is not needed
+        n_samples = size * self._drawn(side, size)[1]
+        columns, rows = (none, none) if self.is_exact else _places(_matrix(found), n_samples)
         turns = torch.round(found.rotation_degrees / 90) % 4 if self.is_exact else none
         return _Steps(
-            matrix=none if self.is_exact else _matrix(found),
+            columns=columns,
+            rows=rows,
             is_on_its_side=turns % 2 == 1 if self.is_exact else none,
             is_mirrored=_mirrored(found.flipped, turns) if self.is_exact else none,
             blur=_weights(found.blur_pixels, math.ceil(3 * self.blur_pixels[1])) if self.blur_pixels[1] else none,
@@ -267,13 +279,9 @@ class Augmentation:
         return torch.where(_each(steps.is_mirrored[:, 1]), moved.flip(2), moved)
 
     def _resampled(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
-        wanted = self.source_pixels(size)
-        if images.shape[-1] > _FINER * wanted:
-            images = _resized(images, wanted)
-        step = images.shape[-1] / (size * self.zoom[0])
-        finer = math.ceil(step / _COARSEST_STEP)
-        grid = _grid(steps.matrix, size * finer)
-        drawn = F.grid_sample(images.to(torch.float32), grid, align_corners=False)
+        side, finer = self._drawn(images.shape[3], size)
+        grid = (steps.columns + steps.rows).permute(0, 2, 3, 1)
+        drawn = F.grid_sample(_resized(images, side).to(torch.float32), grid, align_corners=False)
         return F.avg_pool2d(drawn, finer) if finer > 1 else drawn
 
 
@@ -393,7 +401,8 @@ def _hashed_32(x: torch.Tensor) -> torch.Tensor:
 class _Steps(NamedTuple):
     """What is done to the pixels of each galaxy: `Parameters` as the arithmetic wants them."""
 
-    matrix: torch.Tensor
+    columns: torch.Tensor
+    rows: torch.Tensor
     is_on_its_side: torch.Tensor
     is_mirrored: torch.Tensor
     blur: torch.Tensor
@@ -439,12 +448,15 @@ def _matrix(found: Parameters) -> torch.Tensor:
     return torch.cat([linear * mirror[:, None], origin], 2)
 
 
-def _grid(matrix: torch.Tensor, size: int) -> torch.Tensor:
-    """Where each pixel of the result lies in the picture, both from -1 to 1; shape (galaxy, size, size, 2)."""
+def _places(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the pixels of the result lie in the picture, from -1 to 1 in x and y: what columns and rows add to it.
+
+    Shapes (galaxy, 2, 1, size) and (galaxy, 2, size, 1).
+    """
     places = (torch.arange(size, device=matrix.device) * 2 + 1) / size - 1
     columns = matrix[:, :, 0, None] * places
     rows = torch.addcmul(matrix[:, :, 2, None], matrix[:, :, 1, None], places)
-    return (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)
+    return columns[:, :, None, :], rows[:, :, :, None]
 
 
 def _weights(width: torch.Tensor, radius: int) -> torch.Tensor:

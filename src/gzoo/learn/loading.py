@@ -313,6 +313,7 @@ class Loader:
 
         def begin() -> None:
             torch.set_num_threads(1)
+            torch.get_num_threads()  # else the thread takes over what is set below when it first uses it
             begun.wait()
 
         pool = ThreadPoolExecutor(self.workers, "gzoo-loader", begin)
