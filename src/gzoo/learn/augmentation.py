@@ -255,19 +255,31 @@ class Augmentation:
         is_stored = images.dtype == torch.uint8
         images = images if is_stored else images.to(torch.float32)
         moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
-        if is_stored:
-            moved = moved.to(torch.float32).div_(_WHITE)  # a copy already
-        if self.blur_pixels[1]:
-            moved = _blurred(moved, steps.blur)
-        if self.brightness != (1, 1):
-            moved = moved * _each(steps.brightness)
-        if self.photon_noise[1] or self.sky_noise[1]:
-            variance = torch.addcmul(_each(steps.sky_variance), moved, _each(steps.photon_variance))
-            moved = torch.addcmul(moved, variance.sqrt(), _normal(steps.noise_key, moved))
-        if self.erasings:
-            n_erased = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns)
-            moved = torch.mul(moved, (1 - n_erased).clamp_(min=0)[:, None], out=out)
+        white = _WHITE if is_stored else 1
+        if self._changes_light:
+            moved, white = self._lit(moved.to(torch.float32) / white, steps), 1
+        if self.erasings:  # divided by infinity
+            whole = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns).lt_(0.5)
+            moved = torch.div(moved, whole.reciprocal_().mul_(white)[:, None], out=out)
+        elif white != 1:
+            moved = torch.div(moved, white, out=out)
         return torch.clamp(moved, 0, 1, out=out)
+
+    @property
+    def _changes_light(self) -> bool:
+        """Whether anything happens to pixels other than that they move or are erased."""
+        return bool(self.blur_pixels[1] or self.photon_noise[1] or self.sky_noise[1] or self.brightness != (1, 1))
+
+    def _lit(self, pictures: torch.Tensor, steps: _Steps) -> torch.Tensor:
+        """Pictures, from 0 to 1, blurred, brighter or darker, and with noise."""
+        if self.blur_pixels[1]:
+            pictures = _blurred(pictures, steps.blur)
+        if self.brightness != (1, 1):
+            pictures = pictures * _each(steps.brightness)
+        if self.photon_noise[1] or self.sky_noise[1]:
+            variance = torch.addcmul(_each(steps.sky_variance), pictures, _each(steps.photon_variance))
+            pictures = torch.addcmul(pictures, variance.sqrt(), _normal(steps.noise_key, pictures))
+        return pictures
 
     def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
         """Pictures in one of their eight orientations."""
