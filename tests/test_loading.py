@@ -709,10 +709,14 @@ def test_torch_keeps_its_threads_outside(dataset: Path) -> None:
 
 
 def test_each_thread_of_a_loader_uses_one_core(dataset: Path) -> None:
-    torch.set_num_threads(n_before := max(2, torch.get_num_threads()))
-    pool = loader(dataset, 4, 32, seed=0, workers=3)._pool  # pyright: ignore[reportPrivateUsage]
-    assert {pool.submit(torch.get_num_threads).result() for _ in range(9)} == {1}
-    assert torch.get_num_threads() == n_before
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pool = loader(dataset, 4, 32, seed=0, workers=3)._pool  # pyright: ignore[reportPrivateUsage]
+        assert {pool.submit(torch.get_num_threads).result() for _ in range(9)} == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(n_before)
 
 
 def test_a_loop_that_is_left_leaves_no_thread_at_work(dataset: Path) -> None:
