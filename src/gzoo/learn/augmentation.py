@@ -8,8 +8,9 @@ any batch, in any order, with any number of workers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -154,18 +155,37 @@ class Augmentation:
             InputError: Images, seeds or `out` of another shape or type, or a size below 1.
         """
         size = _checked(images, seeds, size, view, out)
-        with torch.no_grad():
-            steps = self._steps(self.parameters(seeds.to(images.device), view), images.shape[3], size)
-            if images.device.type != "cpu" or torch.compiler.is_compiling():
+        if images.device.type != "cpu" or torch.compiler.is_compiling():
+            with torch.no_grad():
+                steps = self._steps(self.parameters(seeds.to(images.device), view), images.shape[3], size)
                 made = self._augmented(images, steps, size)
+                made = made * _kept(steps.erased, size) if self.erasings else made
                 return made if out is None else out.copy_(made)
-            out = torch.empty(len(images), 3, size, size) if out is None else out
-            if not len(images):
-                return out
-            # one by one, so that all is done while a picture is in the cache
-            for image, made, *one in zip(*(each.split(1) for each in (images, out, *steps)), strict=True):
-                self._augmented(image, _Steps(*one), size, made)
-            return out
+        out = torch.empty(len(images), 3, size, size) if out is None else out
+        plan = self.plan(seeds, images.shape[3], size, view=view)
+        # one by one, so that all is done while a picture is in the cache
+        for place in range(len(images)):
+            plan.draw(place, images[place : place + 1], out[place : place + 1])
+        return out
+
+    def plan(self, seeds: torch.Tensor, side: int, size: int, *, view: int = 0) -> Plan:
+        """What is done to pictures with these seeds, to be drawn on a CPU one by one.
+
+        Args:
+            seeds: int64, shape (galaxy,).
+            side: Width and height of the pictures in pixels.
+            size: The same of what is drawn of them.
+            view: See `__call__`.
+
+        >>> import torch
+        >>> plan, out = augmentation("train").plan(torch.tensor([4, 2]), side=8, size=4), torch.zeros(1, 3, 4, 4)
+        >>> plan.draw(1, torch.full((1, 3, 8, 8), 255, dtype=torch.uint8), out)
+        >>> bool((out[0, :, 1:3, 1:3] > 0.8).all())
+        True
+        """
+        with torch.no_grad():
+            steps = self._steps(self.parameters(seeds, view), side, size)
+        return Plan(self._augmented, steps, size)
 
     def parameters(self, seeds: torch.Tensor, view: int = 0) -> Parameters:
         """What happens to the pictures of galaxies with these seeds.
@@ -231,6 +251,7 @@ class Augmentation:
         return side, math.ceil(side / (size * self.zoom[0]) / _COARSEST_STEP)
 
     def _steps(self, found: Parameters, side: int, size: int) -> _Steps:
+        """What is done to pictures of that size."""
         none = found.zoom  # stands for what is not needed
         n_samples = size * self._drawn(side, size)[1]
         columns, rows = (none, none) if self.is_exact else _places(_matrix(found), n_samples)
@@ -245,23 +266,20 @@ class Augmentation:
             photon_variance=found.photon_noise.square(),
             sky_variance=found.sky_noise.square(),
             noise_key=found.noise_key,
-            erased_rows=_inside(found.erased[:, :, 0], found.erased[:, :, 2], size) if self.erasings else none,
-            erased_columns=_inside(found.erased[:, :, 1], found.erased[:, :, 3], size) if self.erasings else none,
+            erased=_pixels(found.erased, size),
         )
 
     def _augmented(
         self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """All but that parts are erased."""
         is_stored = images.dtype == torch.uint8
         images = images if is_stored else images.to(torch.float32)
         moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
         white = _WHITE if is_stored else 1
         if self._changes_light:
             moved, white = self._lit(moved.to(torch.float32) / white, steps), 1
-        if self.erasings:  # divided by infinity
-            whole = torch.matmul(steps.erased_rows.transpose(1, 2), steps.erased_columns).lt_(0.5)
-            moved = torch.div(moved, whole.reciprocal_().mul_(white)[:, None], out=out)
-        elif white != 1:
+        if white != 1:
             moved = torch.div(moved, white, out=out)
         return torch.clamp(moved, 0, 1, out=out)
 
@@ -422,8 +440,29 @@ class _Steps(NamedTuple):
     photon_variance: torch.Tensor
     sky_variance: torch.Tensor
     noise_key: torch.Tensor
-    erased_rows: torch.Tensor
-    erased_columns: torch.Tensor
+    erased: torch.Tensor
+
+
+class Plan:
+    """What is done to some pictures of one size; made by `Augmentation.plan`. Threads may share it."""
+
+    def __init__(self, augmented: Callable[..., torch.Tensor], steps: _Steps, size: int) -> None:
+        self._augmented, self._size = augmented, size
+        self._erased = cast("list[list[tuple[int, int, int, int]]]", steps.erased.tolist())
+        self._steps = [_Steps(*one) for one in zip(*(each.split(1) for each in steps), strict=True)]
+
+    def draw(self, place: int, image: torch.Tensor, out: torch.Tensor) -> None:
+        """Draw one of the pictures.
+
+        Args:
+            place: Which of the seeds is its own.
+            image: uint8, or floats from 0 to 1; shape (1, 3, side, side).
+            out: Where to put the result, float32 from 0 to 1, shape (1, 3, size, size).
+        """
+        with torch.no_grad():
+            self._augmented(image, self._steps[place], self._size, out)
+            for top, bottom, left, right in self._erased[place]:
+                out[:, :, top:bottom, left:right] = 0
 
 
 def _each(values: torch.Tensor) -> torch.Tensor:
@@ -491,10 +530,24 @@ def _blurred(pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return pictures
 
 
-def _inside(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
-    """1 for each pixel whose middle is in an interval, else 0; shape (galaxy, interval, size)."""
-    places = (torch.arange(size, device=start.device) + 0.5) / size
-    return ((places >= start[..., None]) & (places < (start + length)[..., None])).to(torch.float32)
+def _pixels(rectangles: torch.Tensor, size: int) -> torch.Tensor:
+    """First row, the row behind the last, and the same of columns, of the pixels whose middles are in rectangles.
+
+    Args:
+        rectangles: Top, left, height and width in widths of the picture, shape (galaxy, rectangle, 4).
+        size: Width and height of the picture in pixels.
+    """
+    start, length = rectangles[..., :2], rectangles[..., 2:]
+    ends = torch.stack([start, start + length], 3)
+    return torch.ceil(ends * size - 0.5).to(torch.int64).flatten(2)
+
+
+def _kept(erased: torch.Tensor, size: int) -> torch.Tensor:
+    """0 for each pixel in a rectangle of its galaxy, else 1; shape (galaxy, 1, size, size)."""
+    places = torch.arange(size, device=erased.device)
+    first, behind = erased[..., 0::2, None], erased[..., 1::2, None]
+    rows, columns = ((places >= first) & (places < behind)).to(torch.float32).unbind(2)
+    return (torch.matmul(rows.transpose(1, 2), columns) < 0.5).to(torch.float32)[:, None]
 
 
 def _checked(images: torch.Tensor, seeds: torch.Tensor, size: int | None, view: int, out: torch.Tensor | None) -> int:

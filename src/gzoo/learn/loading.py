@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import datasets
     import polars as pl
 
-    from gzoo.learn.augmentation import Augmentation
+    from gzoo.learn.augmentation import Augmentation, Plan
 
 MOST_AT_ONCE = 16  # pictures that a thread takes at a time
 
@@ -158,6 +158,7 @@ class _Underway:
     task: Task
     augment: Augmentation | None
     image: torch.Tensor
+    plan: Future[Plan] | None = None
     work: list[Future[None]] = field(default_factory=list)
     encoded: dict[int, bytes] = field(default_factory=dict)
     bad: dict[int, PictureError] = field(default_factory=dict)
@@ -333,6 +334,9 @@ class Loader:
         else:
             image = self._memory.take((n, self.decoded_size, self.decoded_size, 3), torch.uint8)
         one = _Underway(task, augment, image)
+        if augment is not None and image.dtype == torch.float32:
+            seeds = torch.from_numpy(task.seeds)
+            one.plan = self._pool.submit(augment.plan, seeds, self.decoded_size, self.size)
         step = max(1, min(MOST_AT_ONCE, -(-n // (2 * self.workers))))
         for start in range(0, n, step):
             places = range(start, min(start + step, n))
@@ -341,13 +345,12 @@ class Loader:
 
     def _fill(self, one: _Underway, places: range) -> None:
         """Make some pictures of a batch; in a thread."""
-        task, size = one.task, self.decoded_size
-        if one.augment is not None and one.image.dtype == torch.float32:
-            pixels = self._scratch("pixels").of(len(places) * size * size * 3)[: len(places) * size * size * 3]
-            pixels = pixels.reshape(len(places), size, size, 3)
-        else:
+        task, kept, size = one.task, one.task.cache, self.decoded_size
+        if one.plan is None:
             pixels = cast(Pixels, one.image.numpy())[places.start : places.stop]
-        kept = task.cache
+        else:
+            n_bytes = len(places) * size * size * 3
+            pixels = self._scratch("pixels").of(n_bytes)[:n_bytes].reshape(len(places), size, size, 3)
         missing = [i for i in places if kept is None or not kept.get(int(task.at[i]), pixels[i - places.start])]
         if missing:
             for i, data in zip(missing, task.pictures.read([int(task.at[i]) for i in missing]), strict=True):
@@ -360,10 +363,10 @@ class Loader:
                 else:
                     if kept is not None:
                         kept.put(int(task.at[i]), out)
-        if one.augment is not None and one.image.dtype == torch.float32:
-            of = slice(places.start, places.stop)
-            seen = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            one.augment(seen, torch.from_numpy(task.seeds[of]), self.size, out=one.image[of])
+        if one.plan is not None:
+            plan, seen = one.plan.result(), torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            for place, image in zip(places, seen.split(1), strict=True):
+                plan.draw(place, image, one.image[place : place + 1])
 
     def _read(self, one: _Underway, places: range) -> None:
         """Read some encoded pictures of a batch; in a thread."""
