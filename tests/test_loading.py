@@ -34,7 +34,7 @@ from gzoo.errors import DatasetError, InputError, MissingError, PictureError
 from gzoo.images import Scratch
 from gzoo.learn import caching, galaxies
 from gzoo.learn.caching import PictureCache
-from gzoo.learn.decoding import decode, decode_into
+from gzoo.learn.decoding import decode, decode_into, quick_size
 from gzoo.learn.galaxies import seeds_of
 from gzoo.learn.loading import Batch, Loader, loader
 from gzoo.learn.memory import Recycler
@@ -496,13 +496,60 @@ def test_real_pictures_are_pillows(shared_data: Path) -> None:
         assert np.abs(decode(data, Image.open(path).size[0]) - by_pillow(data)).max() <= 2
 
 
-@pytest.mark.parametrize("shape", [(424, 424), (300, 424), (65, 64), (40, 30), (512, 512)])
+@pytest.mark.parametrize(
+    "shape", [(424, 424), (300, 424), (65, 64), (40, 30), (512, 512), (85, 85), (102, 102), (170, 170)]
+)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_resized_pixels_are_close_to_those_of_all_pixels_resized(shape: tuple[int, int], kind: str) -> None:
     data = picture(*shape, kind=kind)
     difference = decode(data, 64) - by_pillow(data, 64)
     assert np.abs(difference).mean() < 1.5
     assert abs(difference.mean()) < 0.3
+
+
+@pytest.mark.parametrize("side", [1, 9, 64, 85, 101])
+def test_every_size_fills_its_own_memory_and_no_other(side: int) -> None:
+    data = picture(side, side)
+    for size in range(1, side + 2):
+        out = np.full((size + 2, size, 3), 7, np.uint8)
+        decode_into(data, out[1:-1], Scratch())
+        assert (out[[0, -1]] == 7).all()
+        assert (out[1:-1] != 7).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "wanted", "size"),
+    [
+        ((424, 424), "JPEG", (314, 345), 318),
+        ((424, 424), "JPEG", (258, 283), 265),
+        ((424, 424), "JPEG", (319, 350), 319),  # 371, seven eighths, is no quick one
+        ((424, 424), "JPEG", (400, 440), 424),
+        ((424, 424), "JPEG", (448, 492), 448),
+        ((424, 423), "JPEG", (314, 345), 314),
+        ((424, 424), "PNG", (314, 345), 314),
+    ],
+)
+def test_a_size_near_the_wanted_one_saves_a_resize(
+    shape: tuple[int, int], kind: str, wanted: tuple[int, int], size: int
+) -> None:
+    assert quick_size(picture(*shape, kind=kind), *wanted) == size
+
+
+def test_of_what_is_no_picture_the_least_size_is_taken() -> None:
+    data = picture(424, 424)
+    for bad in (b"", data[:10], data[:100], b"GIF89a" + data):
+        assert quick_size(bad, 314, 345) == 314
+
+
+@pytest.mark.parametrize("rows", [None, np.array([2, 1])])
+def test_pictures_to_be_resampled_are_decoded_to_an_eighth_that_is_near(dataset: Path, rows: Any) -> None:
+    """Pictures of 424 pixels, of which six eighths are 318."""
+    assert loader(dataset, 4, 224, augment="galaxy-datasets", rows=rows).decoded_size == 318
+    assert loader(dataset, 4, 224, augment="average", rows=rows).decoded_size == 224
+    assert loader(dataset, 4, 224, rows=rows).decoded_size == 224
+    assert loader(dataset, 4, 230, augment="galaxy-datasets", rows=rows).decoded_size == 322
+    assert loader(datasets.load_dataset(str(dataset), split="train"), 4, 224, augment="train").decoded_size == 265
+    assert loader(dataset, 4, 224, augment="train", streaming=True).decoded_size == 258
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,15 @@ class Augmentation:
         """
         return math.ceil(size * self.zoom[1])
 
+    def source_range(self, size: int) -> tuple[int, int]:
+        """How wide pictures are best given: no less than is needed, no more than is used without being resized.
+
+        >>> augmentation("galaxy-datasets").source_range(224)
+        (314, 345)
+        """
+        wanted = self.source_pixels(size)
+        return wanted, wanted if self.is_exact else int(_FINER * wanted)
+
     @property
     def is_exact(self) -> bool:
         """Whether pixels only ever change places, as long as the size stays."""
@@ -246,8 +255,8 @@ class Augmentation:
 
     def _drawn(self, side: int, size: int) -> tuple[int, int]:
         """How wide a picture is made before it is resampled, and how many samples a pixel is across."""
-        wanted = self.source_pixels(size)
-        side = wanted if side > _FINER * wanted else side
+        wanted, most = self.source_range(size)
+        side = wanted if side > most else side
         return side, math.ceil(side / (size * self.zoom[0]) / _COARSEST_STEP)
 
     def _steps(self, found: Parameters, side: int, size: int) -> _Steps:

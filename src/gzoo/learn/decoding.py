@@ -15,9 +15,11 @@ from PIL import Image
 from gzoo.errors import PictureError
 from gzoo.images import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
 
-RULE = "decode-1"
+RULE = "decode-2"
 """Names how pixels follow from bytes: kept pixels of another rule are other pixels."""
 MANY_PIXELS = 1_000_000  # a picture of more is refused if it asks for hundreds of passes over them
+
+_QUICK_EIGHTHS = (1, 2, 3, 4, 5, 6, 8)  # of its size; seven of them take longer than all pixels and a resize
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,9 +38,10 @@ def decode(data: bytes | memoryview, size: int) -> Pixels:
 def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None:
     """Write a picture's pixels into `out`, shape (size, size, 3) and contiguous.
 
-    A picture of that size is decoded straight into it, to the same pixels as Pillow's. A larger JPEG is decoded to a
-    half, a quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
-    interpolation; to other fractions, which libjpeg can also decode to, it takes longer than to all pixels.
+    A picture of that size is decoded straight into it, to the same pixels as Pillow's; so is a JPEG of which that size
+    is one to six eighths, to pixels that libjpeg makes of fewer frequencies. Another JPEG is decoded to a half, a
+    quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
+    interpolation.
 
     Args:
         data: The file's content.
@@ -57,8 +60,8 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
             _check(data, width, height)
             if colours in {"CMYK", "YCCK"}:
                 pixels = _by_pillow(data)
-            elif (height, width) == (size, size):
-                simplejpeg.decode_jpeg(data, "RGB", buffer=out, strict=True)
+            elif height == width and size in _eighths(height):
+                simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, buffer=out, strict=True)
                 return
             else:
                 part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
@@ -83,6 +86,21 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
     batch = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=True)
     out[:] = resized.permute(0, 2, 3, 1)[0].numpy()
+
+
+def quick_size(data: bytes | memoryview, least: int, most: int) -> int:
+    """The least size within limits that a JPEG picture is decoded to without a resize; `least` if there is none."""
+    try:
+        height, width, _, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
+    except (ValueError, RuntimeError):  # what is damaged is told when it is decoded
+        return least
+    found = _eighths(height) if height == width else []
+    return next((size for size in found if least <= size <= most), least)
+
+
+def _eighths(side: int) -> list[int]:
+    """Sizes that a JPEG picture is decoded to in less time than to all pixels and resized, ascending."""
+    return [-(-side * n // 8) for n in _QUICK_EIGHTHS]
 
 
 def _check(data: bytes | memoryview, width: int, height: int) -> None:

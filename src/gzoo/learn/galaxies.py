@@ -18,6 +18,7 @@ from gzoo.dataset import KEY, Dataset, Recognised, load, open_dataset, quietly, 
 from gzoo.errors import DatasetError, InputError, MissingError
 from gzoo.indexing import vote_columns
 from gzoo.learn.caching import PictureCache
+from gzoo.learn.decoding import quick_size
 from gzoo.learn.pictures import HeldPictures, Pictures, ShardPictures, TablePictures, encoded
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
@@ -108,6 +109,11 @@ class Split:
     def keep(self, folder: Path, size: int, most_bytes: int) -> None:
         """Keep decoded pictures of that size in a folder."""
         self._cache = PictureCache(folder, self._data, self._n_all, size, most_bytes)
+
+    def decoded_size(self, least: int, most: int) -> int:
+        """The least size within limits that pictures like the first of the split are decoded to without a resize."""
+        first = self._pictures.read([0])[0] if least < most and self._n_all else None
+        return least if first is None else quick_size(first, least, most)
 
     def n_batches(self, batch_size: int, n_ranks: int) -> int:
         """Batches of each process."""

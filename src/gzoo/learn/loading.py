@@ -169,7 +169,8 @@ class Loader:
 
     Attributes:
         size: Width and height of the pictures in pixels.
-        decoded_size: The same before augmentation, which may zoom in.
+        decoded_size: The same before augmentation, which may zoom in: a little more than it needs, where the first
+            picture of a split can be decoded to that without being resized.
         batch_size: Galaxies in a batch, at most.
         skipped: Why pictures that were passed over could not be decoded, by identifier.
     """
@@ -188,7 +189,8 @@ class Loader:
         ranks: tuple[int, int] | None = None,
     ) -> None:
         self.source, self.batch_size, self.size, self.augment = source, batch_size, size, augment
-        self.decoded_size = size if augment is None else augment.source_pixels(size)
+        least, most = (size, size) if augment is None else augment.source_range(size)
+        self.decoded_size = source.decoded_size(least, most) if isinstance(source, Split) else least
         self.workers = workers or _n_cores()
         self.skipped: dict[str, str] = {}
         self._corrupt, self._ranks = corrupt, ranks
