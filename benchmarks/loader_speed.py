@@ -4,7 +4,10 @@
     python benchmarks/loader_speed.py [--corpus "57 kB"] [--rounds 5] [--peer-pictures 1536]
 
 Every step is a process of its own, on the same galaxies (`corpora.py`), whose bytes are in the page cache. The steps of
-gzoo and of the decoder take turns; ratios are of their medians.
+gzoo and of the decoder take turns. The machine is now faster and now slower, so steps are compared with those next to
+them: the loader with the decoder round by round, of which the median counts, and with each peer by what it does just
+before and after that (its middle against the peer's best). Ratios of later epochs, far from what is asked, are of
+medians.
 
 - `decode`: the limit. As many threads as there are cores decode pictures that lie in memory to all colours at full
   size, into memory that is used again, nothing kept, by the fastest decoder (libjpeg-turbo) to the pixels that Pillow
@@ -27,12 +30,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from corpora import LARGE, SMALL, Corpus, Made, made
 from measuring import asked, best, middle, options, peer_step, require_peers, step, write
 
 FULL, SIZE, BATCH = 424, 224, 64
+ROUNDS_OF_LIMIT = 11
 WORKERS = (0, 2, 4)
 PEERS_PRESET = "galaxy-datasets"
 LEAST = {  # what is asked of each ratio
@@ -60,13 +65,14 @@ def main() -> None:
 
 def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict[str, object]:
     ours = our_rates(at, rounds)
-    theirs = peer_rates(at, peers, n)
+    theirs, beside = peer_rates(at, peers, n)
     least = LEAST[corpus.name]
     middles = {name: middle(rates) for name, rates in ours.items()}
     bests = {name: best(rates) for name, rates in theirs.items()}
-    crop = max(rate for name, (_, rate) in bests.items() if "crop" in name)
     default = max(rate for name, (_, rate) in bests.items() if "default" in name)
-    gzoo = middles["gzoo"]
+    times = {name: median(beside[name]) / rate for name, (_, rate) in bests.items() if name in beside}
+    crop = min(one for name, one in times.items() if "crop" in name)
+    augmented = min(one for name, one in times.items() if "default" in name)
     return {
         "pictures": at.n,
         "kilobytes a picture": at.kilobytes,
@@ -75,13 +81,11 @@ def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict
             **{f"{name}, {workers} workers": round(rate, 1) for name, (workers, rate) in bests.items()},
         },
         "ratios": {
-            "gzoo, of the decode-only limit": asked(gzoo / middles["decode"], least["decode"]),
-            "gzoo, of the limit of rough decoding": round(gzoo / middles["decode, rough"], 3),
-            "gzoo, times the usual way": asked(gzoo / bests["usual"][1], least["usual"]),
-            "gzoo, times galaxy-datasets' plain crop": asked(gzoo / crop, least["crop"]),
-            "augmented, times galaxy-datasets' default augmentation": asked(
-                middles["augmented"] / default, least["default"]
-            ),
+            "gzoo, of the decode-only limit": asked(_of(ours, "decode"), least["decode"]),
+            "gzoo, of the limit of rough decoding": round(_of(ours, "decode, rough"), 3),
+            "gzoo, times the usual way": asked(times["usual"], least["usual"]),
+            "gzoo, times galaxy-datasets' plain crop": asked(crop, least["crop"]),
+            "augmented, times galaxy-datasets' default augmentation": asked(augmented, least["default"]),
             "later epochs, times the usual way with the same resize": asked(
                 middles["later epochs"] / bests["usual, resized"][1], least["later"]
             ),
@@ -92,8 +96,14 @@ def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict
         "all": {
             **{name: [round(one) for one in rates] for name, rates in ours.items()},
             **{name: {w: round(one, 1) for w, one in rates.items()} for name, rates in theirs.items()},
+            **{f"gzoo, beside {name}": [round(one) for one in rates] for name, rates in beside.items()},
         },
     }
+
+
+def _of(rates: dict[str, list[float]], limit: str) -> float:
+    """The median over rounds of gzoo's rate as a share of a limit's."""
+    return median(one / most for one, most in zip(rates["gzoo"], rates[limit], strict=True))
 
 
 def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
@@ -104,7 +114,7 @@ def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
     def note(name: str, *values: float) -> None:
         rates.setdefault(name, []).extend(values)
 
-    for _ in range(rounds):
+    for _ in range(ROUNDS_OF_LIMIT):
         note("decode", step("decode", record=at.record, threads=cores, is_exact=True)["rate"])
         note("gzoo", *step("epochs", record=at.record, batch=BATCH, size=FULL)["rates"])
         note("decode, rough", step("decode", record=at.record, threads=cores, is_exact=False)["rate"])
@@ -123,21 +133,27 @@ def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
-def peer_rates(at: Made, python: Path, n: int) -> dict[str, dict[str, float]]:
-    """Pictures a second of each peer by number of workers."""
+def peer_rates(at: Made, python: Path, n: int) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
+    """Pictures a second of each peer by number of workers, and of gzoo's first epoch before and after that."""
     settings = {**_peer(at), "n": n, "batch": BATCH}
-    ways: dict[str, tuple[str, dict[str, object]]] = {
-        "usual": ("usual", {}),
-        "usual, resized": ("usual", {"size": SIZE}),
-        "galaxy-datasets, crop": ("module", {"view": "crop"}),
-        "galaxy-datasets, crop, counts alone": ("module", {"view": "crop", "columns": "counts"}),
-        "galaxy-datasets, default": ("module", {"view": "default"}),
-        "galaxy-datasets, default, counts alone": ("module", {"view": "default", "columns": "counts"}),
+    whole: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": FULL}
+    augmented = {**whole, "size": SIZE, "augment": PEERS_PRESET}
+    ways: dict[str, tuple[str, dict[str, object], dict[str, Any] | None]] = {
+        "usual": ("usual", {}, whole),
+        "usual, resized": ("usual", {"size": SIZE}, None),
+        "galaxy-datasets, crop": ("module", {"view": "crop"}, whole),
+        "galaxy-datasets, crop, counts alone": ("module", {"view": "crop", "columns": "counts"}, whole),
+        "galaxy-datasets, default": ("module", {"view": "default"}, augmented),
+        "galaxy-datasets, default, counts alone": ("module", {"view": "default", "columns": "counts"}, augmented),
     }
-    return {
-        name: {str(w): peer_step(python, one, **settings, **more, workers=w)["rate"] for w in WORKERS}
-        for name, (one, more) in ways.items()
-    }
+    theirs: dict[str, dict[str, float]] = {}
+    beside: dict[str, list[float]] = {}
+    for name, (one, more, mine) in ways.items():
+        before = step("epochs", **mine)["rates"] if mine else []
+        theirs[name] = {str(w): peer_step(python, one, **settings, **more, workers=w)["rate"] for w in WORKERS}
+        if mine:
+            beside[name] = [*before, *step("epochs", **mine)["rates"]]
+    return theirs, beside
 
 
 def _peer(at: Made) -> dict[str, object]:
