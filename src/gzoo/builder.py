@@ -172,6 +172,7 @@ def build(
                 say,
             )
             plan = _Plan.of(work, table, listed if sources else None, refused, splits, say)
+            del listed, refused  # of millions of pictures they are large
             if not plan.shards:
                 raise TableError(
                     f"No row of {votes or classifications} is left: {_reasons(_lost(work))}.",

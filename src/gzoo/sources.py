@@ -216,20 +216,19 @@ def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
     while todo:
         folder = todo.pop()
         try:
-            entries = list(os.scandir(root / folder))
+            with os.scandir(root / folder) as entries:
+                for entry in entries:  # all of them at once, with what is known of each, take a kilobyte a file
+                    name = f"{folder}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(f"{name}/")
+                    elif reason := _unfit(entry, name):
+                        refused[_as_text(name)] = reason
+                    else:
+                        listing[name] = entry.stat().st_size
         except OSError as error:
             if not folder:
                 raise
             refused[_as_text(folder.rstrip("/"))] = f"cannot be read: {error.strerror}"
-            continue
-        for entry in entries:
-            name = f"{folder}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                todo.append(f"{name}/")
-            elif reason := _unfit(entry, name):
-                refused[_as_text(name)] = reason
-            else:
-                listing[name] = entry.stat().st_size
     return listing, refused
 
 
