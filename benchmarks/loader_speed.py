@@ -5,7 +5,7 @@
 
 Every step is a process of its own, on the same galaxies (`corpora.py`), whose bytes are in the page cache. The steps of
 gzoo and of the decoder take turns. The machine is now faster and now slower, so steps are compared with those next to
-them: the loader with the decoder round by round, of which the median counts, and with each peer by what it does just
+them: the loader with the decoder in eleven rounds, of which the median counts, and with each peer by what it does just
 before and after that (its middle against the peer's best). Ratios of later epochs, far from what is asked, are of
 medians.
 
