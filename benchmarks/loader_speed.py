@@ -5,9 +5,8 @@
 
 Every step is a process of its own, on the same galaxies (`corpora.py`), whose bytes are in the page cache. The steps of
 gzoo and of the decoder take turns. The machine is now faster and now slower, so steps are compared with those next to
-them: the loader with the decoder in eleven rounds, of which the median counts, and with each peer by what it does just
-before and after that (its middle against the peer's best). Ratios of later epochs, far from what is asked, are of
-medians.
+them: the loader with the decoder in eleven rounds, of which the median counts, and with each peer in three, its median
+against that of the peer's best setting. Ratios of later epochs, far from what is asked, are of medians.
 
 - `decode`: the limit. As many threads as there are cores decode pictures that lie in memory to all colours at full
   size, into memory that is used again, nothing kept, by the fastest decoder (libjpeg-turbo) to the pixels that Pillow
@@ -15,8 +14,9 @@ medians.
 - `gzoo`: the first epoch of `gzoo.loader` at 424 px, shuffled, with votes and totals. Opening the dataset and reading
   the votes are timed too.
 - `usual`: `set_format("torch")` and a `DataLoader`, all columns, shuffled; the best of 0, 2 and 4 workers.
-- `galaxy-datasets`: its Hugging Face data module, with the plain crop and with its default augmentation, to 224 px;
-  with all columns, and with no more than pictures and counts; the best of these and of 0, 2 and 4 workers.
+- `galaxy-datasets`: its Hugging Face data module, with the plain crop and with its default augmentation, to 224 px, on
+  the same record, and on one from which all columns but pictures and counts were taken away (`counts alone`), which is
+  faster; the best of 0, 2 and 4 workers.
 - `later epochs`: the second to fifth epoch of the loader with a cache at 224 px, against `usual` with the same resize.
 - `augmented`: the loader with the preset that equals the default augmentation of galaxy-datasets, on the CPU, in the
   first epoch and from the cache.
@@ -38,6 +38,7 @@ from measuring import asked, best, middle, options, peer_step, require_peers, st
 
 FULL, SIZE, BATCH = 424, 224, 64
 ROUNDS_OF_LIMIT = 11
+ROUNDS_OF_PEERS = 3
 WORKERS = (0, 2, 4)
 PEERS_PRESET = "galaxy-datasets"
 LEAST = {  # what is asked of each ratio
@@ -68,11 +69,8 @@ def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict
     theirs, beside = peer_rates(at, peers, n)
     least = LEAST[corpus.name]
     middles = {name: middle(rates) for name, rates in ours.items()}
-    bests = {name: best(rates) for name, rates in theirs.items()}
-    default = max(rate for name, (_, rate) in bests.items() if "default" in name)
+    bests = {name: best({w: median(all_of) for w, all_of in rates.items()}) for name, rates in theirs.items()}
     times = {name: median(beside[name]) / rate for name, (_, rate) in bests.items() if name in beside}
-    crop = min(one for name, one in times.items() if "crop" in name)
-    augmented = min(one for name, one in times.items() if "default" in name)
     return {
         "pictures": at.n,
         "kilobytes a picture": at.kilobytes,
@@ -84,18 +82,28 @@ def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict
             "gzoo, of the decode-only limit": asked(_of(ours, "decode"), least["decode"]),
             "gzoo, of the limit of rough decoding": round(_of(ours, "decode, rough"), 3),
             "gzoo, times the usual way": asked(times["usual"], least["usual"]),
-            "gzoo, times galaxy-datasets' plain crop": asked(crop, least["crop"]),
-            "augmented, times galaxy-datasets' default augmentation": asked(augmented, least["default"]),
+            **{
+                f"gzoo, times {name}": asked(times[name], least["crop" if "crop" in name else "default"])
+                for name in times
+                if name != "usual"
+            },
             "later epochs, times the usual way with the same resize": asked(
                 middles["later epochs"] / bests["usual, resized"][1], least["later"]
             ),
-            "augmented from the cache, times galaxy-datasets' default augmentation": asked(
-                middles["augmented, later epochs"] / default, least["default"]
-            ),
+            **{
+                f"gzoo, augmented from the cache, times {name}": asked(
+                    middles["augmented, later epochs"] / bests[name][1], least["default"]
+                )
+                for name in times
+                if "default" in name
+            },
         },
         "all": {
             **{name: [round(one) for one in rates] for name, rates in ours.items()},
-            **{name: {w: round(one, 1) for w, one in rates.items()} for name, rates in theirs.items()},
+            **{
+                name: {w: [round(one) for one in all_of] for w, all_of in rates.items()}
+                for name, rates in theirs.items()
+            },
             **{f"gzoo, beside {name}": [round(one) for one in rates] for name, rates in beside.items()},
         },
     }
@@ -133,8 +141,8 @@ def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
-def peer_rates(at: Made, python: Path, n: int) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
-    """Pictures a second of each peer by number of workers, and of gzoo's first epoch before and after that."""
+def peer_rates(at: Made, python: Path, n: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[float]]]:
+    """Pictures a second of each peer by number of workers, round by round, and of gzoo's first epoch between them."""
     settings = {**_peer(at), "n": n, "batch": BATCH}
     whole: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": FULL}
     augmented = {**whole, "size": SIZE, "augment": PEERS_PRESET}
@@ -146,13 +154,15 @@ def peer_rates(at: Made, python: Path, n: int) -> tuple[dict[str, dict[str, floa
         "galaxy-datasets, default": ("module", {"view": "default"}, augmented),
         "galaxy-datasets, default, counts alone": ("module", {"view": "default", "columns": "counts"}, augmented),
     }
-    theirs: dict[str, dict[str, float]] = {}
+    theirs: dict[str, dict[str, list[float]]] = {}
     beside: dict[str, list[float]] = {}
     for name, (one, more, mine) in ways.items():
-        before = step("epochs", **mine)["rates"] if mine else []
-        theirs[name] = {str(w): peer_step(python, one, **settings, **more, workers=w)["rate"] for w in WORKERS}
-        if mine:
-            beside[name] = [*before, *step("epochs", **mine)["rates"]]
+        rates = theirs.setdefault(name, {str(workers): [] for workers in WORKERS})
+        for _ in range(ROUNDS_OF_PEERS):
+            if mine:
+                beside.setdefault(name, []).extend(step("epochs", **mine)["rates"])
+            for workers in WORKERS:
+                rates[str(workers)].append(peer_step(python, one, **settings, **more, workers=workers)["rate"])
     return theirs, beside
 
 

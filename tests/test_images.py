@@ -190,7 +190,7 @@ def test_no_bytes_do_anything_but_pass_or_be_refused(data: st.DataObject, format
 
 @given(st.data(), st.sampled_from([{}, {"progressive": True}, {"restart_marker_blocks": 3}]))
 def test_damage_that_decoding_in_colour_finds_is_found(data: st.DataObject, options: dict[str, Any]) -> None:
-    """The check decodes to grey pixels, which is faster; it must not see less for that."""
+    """The check decodes to a small grey picture, which is faster; it must not see less for that."""
     picture = bytearray(encoded(**options))
     for _ in range(data.draw(st.integers(1, 3))):
         picture[data.draw(st.integers(2, len(picture) - 1))] = data.draw(st.integers(0, 255))

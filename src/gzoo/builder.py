@@ -25,6 +25,7 @@ from gzoo.campaign import campaign as campaign_of
 from gzoo.clicks import Ingest
 from gzoo.errors import InputError, MissingError, TableError
 from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, seal, settle, write_dropped, write_frame
+from gzoo.gates import load_solver
 from gzoo.images import SUFFIXES
 from gzoo.shards import Job, Shard, write_rows
 from gzoo.sources import Source, open_source
@@ -490,6 +491,7 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
         return
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as closer:
+        closer.submit(load_solver)  # for the audit of the votes, which comes last
         closing: Future[None] | None = None
         for number in missing:
             close = write_rows(job, number, readers, threads, report)

@@ -101,6 +101,11 @@ def find_gates(
     return tuple(search.gate(i, name, columns) for i, (name, _) in enumerate(questions))
 
 
+def load_solver() -> None:
+    """Import what gates are solved with, which takes half a second: for a thread that has nothing else to do."""
+    import scipy.optimize  # pyright: ignore[reportUnusedImport]  # noqa: F401
+
+
 def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[int]) -> tuple[BoolArray, BoolArray]:
     """Where the answers' votes add up to a question's total, and in which rows that says something.
 

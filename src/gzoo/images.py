@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ LARGEST_MISSING_SHARE = 0.01
 MOST_SCANS = 100  # of a JPEG picture; usual ones have up to 10, and each may cost a pass over all pixels
 
 _WHOLE = "Expected a whole JPEG or PNG."
+_SMALLEST = 8  # how many times smaller than it is libjpeg decodes a picture at most
 _JPEG_MODES = {"Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"  # marks in a JPEG file
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -68,8 +69,9 @@ class Scratch:
 def check_picture(data: bytes, *, is_decoded: bool = True, scratch: Scratch | None = None) -> PictureFacts:
     """Facts of a JPEG or PNG picture, decoded to its last byte.
 
-    All that a JPEG file holds is decoded, colours too; only the pixels are made in grey, for no damage shows up in
-    turning brightness and colours into red, green and blue.
+    All that a JPEG file holds is decoded, colours too, to the last coefficient. Of the pixels, which follow from these
+    by arithmetic that nothing can go wrong in, a small grey picture is made: each damage that shows up in decoding to
+    full size shows up in this too, and it takes up to a third less time.
 
     Args:
         data: The file's content.
@@ -151,9 +153,10 @@ def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> PictureFacts
         if is_decoded:
             if n_scans(data) > MOST_SCANS:
                 raise _damaged(f"it has more than {MOST_SCANS} scans")
-            # strict: what libjpeg would mend in silence is an error; fast: pixels are thrown away, so they may be rough
-            pixels = scratch.of(height * width)
-            simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, buffer=pixels, strict=True)
+            # strict: what libjpeg would mend in silence is an error; fast, small: pixels are thrown away
+            pixels = scratch.of((height // _SMALLEST + 1) * (width // _SMALLEST + 1))
+            small: dict[str, Any] = {"min_height": 1, "min_width": 1, "min_factor": _SMALLEST}
+            simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, buffer=pixels, strict=True, **small)
         elif not data.endswith(_END) and data.rfind(_END) < data.rfind(_SCAN):  # an earlier end is a thumbnail's
             raise _damaged("it has no end")
     except PictureError:
