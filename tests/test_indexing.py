@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,7 @@ WRITING = st.fixed_dictionaries(
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def table_of(pictures: list[bytes | None], **fields: Any) -> pa.Table:
+def table_of(pictures: Sequence[bytes | None], **fields: Any) -> pa.Table:
     rows = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(pictures)]
     kind = pa.struct([pa.field("bytes", pa.binary(), **fields), pa.field("path", pa.string())])
     return pa.table(
@@ -77,6 +80,19 @@ def test_plain_pictures_are_where_they_are_said_to_be(
     known = pictures_in(path, footer=pq.read_metadata(path), lengths=np.array([len(one) for one in pictures], int))
     assert known is not None
     np.testing.assert_array_equal(known, found)
+
+
+def test_a_footer_goes_when_it_was_read(tmp_path: Path) -> None:
+    path = written(tmp_path, table_of([b"abc", b"de"]), compression="none", use_dictionary=False)
+    footer = pq.read_metadata(path)
+    is_there = weakref.ref(footer)
+    gc.disable()  # which knows nothing of how much a footer takes, and so does not hurry
+    try:
+        assert pictures_in(path, footer=footer, lengths=np.array([3, 2]))
+        del footer
+        assert is_there() is None
+    finally:
+        gc.enable()
 
 
 @QUICK

@@ -255,7 +255,7 @@ class _Pages:
         offsets, found = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         n = 0
         try:
-            for page in self._walk(_told(footer) if footer else self._read_footer()):
+            for page in self._walk(_told(self._path, footer) if footer else self._read_footer()):
                 each = self._lengths(page) if lengths is None else lengths[n : n + page.n]
                 ends = page.start + np.cumsum(4 + each.astype(np.int64))
                 if ends[-1] != page.stop:
@@ -391,17 +391,24 @@ class _Pages:
         _refuse(self._path, problem)
 
 
-def _told(footer: pq.FileMetaData) -> _Column:
+def _told(path: Path, footer: pq.FileMetaData) -> _Column:
     """What a sound footer says of the pictures.
+
+    `footer.schema` is not asked: the two would hold each other, and millions of bytes stay until Python looks for such.
 
     Raises:
         _NotPlainError: There is no such column.
     """
-    paths = [str(footer.schema.column(i).path) for i in range(len(footer.schema))]
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    if not groups:
+        return _Column(0, [])
+    paths = [groups[0].column(i).path_in_schema for i in range(footer.num_columns)]
     if paths.count(COLUMN) != 1:
         raise _NotPlainError
     number = paths.index(COLUMN)
-    groups = (footer.row_group(i) for i in range(footer.num_row_groups))
+    with pq.ParquetFile(path, metadata=footer) as file:
+        field = file.schema_arrow.field(COLUMN.partition(".")[0])
+    parts = (field, field.type.field(COLUMN.partition(".")[2]))
     chunks = (
         _Chunk(
             chunk.data_page_offset,
@@ -413,7 +420,7 @@ def _told(footer: pq.FileMetaData) -> _Column:
         for group in groups
         for chunk in [group.column(number)]
     )
-    return _Column(footer.schema.column(number).max_definition_level, chunks)
+    return _Column(sum(part.nullable for part in parts), chunks)
 
 
 def _read_column(reader: _Compact) -> _Column:
