@@ -91,10 +91,9 @@ def write_index(
     shard: Path,
     record: Record,
     tree: Tree,
-    footer: pq.FileMetaData,
+    places: tuple[Offsets, Lengths],
     keys: pl.DataFrame,
     numbers: Iterable[Numbers],
-    lengths: IntArray | None = None,
 ) -> None:
     """Write the index of a shard with pictures.
 
@@ -103,22 +102,19 @@ def write_index(
         shard: The shard, which is written.
         record: What a row of it holds.
         tree: The questions that it carries.
-        footer: What its footer says.
+        places: Offset and length of each row's picture; see `pictures_in`.
         keys: Identifiers of its rows.
         numbers: Their votes (see `numbers_of`), some rows at a time.
-        lengths: Of their pictures, where they are known.
     """
-    found = pictures_in(shard, footer=footer, lengths=lengths)
-    assert found
     schema = index_schema(record, tree, shard.stat().st_size)
     named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
-    columns = [*named, *map(pa.array, found)]
+    columns = [*named, *map(pa.array, places)]
     first = 0
     with store.write_parquet(path, schema, packing="snappy") as writer:
         for part in _joined(numbers, store.ROWS_IN_LARGE_GROUP):
             known = [column.slice(first, len(part)) for column in columns]
             votes = [pa.array(column) for column in np.ascontiguousarray(part.T)]
-            writer.write_batch(pa.record_batch([*known, *votes], schema=schema))
+            writer.write_table(pa.table([*known, *votes], schema=schema))  # write_batch holds all columns at once
             first += len(part)
 
 

@@ -22,14 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
 from gzoo.errors import MissingError, PictureError
 from gzoo.images import Scratch, check_picture, is_fits, shown
-from gzoo.indexing import numbers_of, write_index
+from gzoo.indexing import numbers_of, pictures_in, write_index
 from gzoo.schema import KEY
 from gzoo.sources import Source
 from gzoo.summaries import summary
@@ -212,22 +211,24 @@ def write_rows(
     with store.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
         for places, images in _groups(job, rows, found, pool, threads, report):
             columns = [*([] if images is None else [images]), *said.of(places).columns]
-            writer.write_batch(pa.record_batch(columns, schema=record))
-    footer: pq.FileMetaData = writer.writer.metadata
-    used = rows.select(*KEY, "place")
+            # not write_batch, which puts a whole row group aside before it writes the same bytes
+            writer.write_table(pa.table(columns, schema=record))
+    path, used = job.shard_path(number), rows.select(*KEY, "place")
+    table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
+    lengths = table.filter(pl.col("problem") == "")["bytes"].to_numpy()
+    pictures = pictures_in(path, footer=writer.writer.metadata, lengths=lengths) if job.sources else None
 
     def close() -> None:
-        store.flush(job.shard_path(number))
+        store.flush(path)
         tally = Tally(campaign_of(job.campaign).tree)
         if job.sources:
-            table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
+            assert pictures
             with store.whole_file(job.pictures_path(number)) as file:
                 table.write_parquet(file)
             good = used.hstack(table).filter(pl.col("problem") == "")
-            carried, lengths = campaign_of(job.campaign).carried, good["bytes"].to_numpy()
+            carried = campaign_of(job.campaign).carried
             numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
-            path = job.shard_path(number)
-            write_index(job.index_path(number), path, job.record, carried, footer, good, numbers, lengths)
+            write_index(job.index_path(number), path, job.record, carried, pictures, good, numbers)
         else:
             for _ in _counted(job, used["place"], tally):
                 pass
@@ -430,8 +431,8 @@ def _image_array(done: _Pictures) -> pa.Array:
 def _read_pictures(job: Job, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int) -> Iterator[_Pictures]:
     """The rows' pictures in turn, read and checked a little ahead, those of a row group at once if they are small."""
     stretch = campaign_of(job.campaign).stretch
-    wanted = list(rows.select("source", "image").iter_rows())
-    tasks = pairwise(_borders(rows["bytes"].to_list()))
+    wanted = list(rows.select("source", "image", "bytes").iter_rows())
+    tasks = pairwise(_borders([size for _, _, size in wanted]))
 
     def work(task: tuple[int, int]) -> _Pictures:
         return _checked(job, stretch, task[0], wanted[slice(*task)])
@@ -467,13 +468,34 @@ def in_turn(
             one.cancel()
 
 
-def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int, str]]) -> _Pictures:
-    """Pictures read and checked, by source and name; `first` is the place of the first."""
+class _Joined:
+    """Pictures put one after the other into memory that is taken at once, and not each into some of its own."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._memory = pa.allocate_buffer(n_bytes, resizable=True)
+        self._ends = [0]
+
+    def add(self, data: bytes) -> None:
+        """Put another one behind the others; there may be more of them than was thought."""
+        start, end = self._ends[-1], self._ends[-1] + len(data)
+        if end > self._memory.size:
+            self._memory.resize(2 * end)
+        memoryview(self._memory).cast("B")[start:end] = data
+        self._ends.append(end)
+
+    def array(self) -> pa.Array:
+        """All of them."""
+        ends = pa.py_buffer(np.array(self._ends, np.int32))
+        return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, self._memory])
+
+
+def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int, str, int]]) -> _Pictures:
+    """Pictures read and checked, by source, name and bytes; `first` is the place of the first."""
     found: list[tuple[str, str, int, int, int, str]] = []
-    good: list[bytes] = []
+    good = _Joined(sum(size for _, _, size in wanted))
     places: list[int] = []
     scratch = Scratch()
-    for place, (source, name) in enumerate(wanted, first):
+    for place, (source, name, _) in enumerate(wanted, first):
         try:
             read = job.sources[source].read(name)
             data = shown(read, name, stretch)
@@ -494,15 +516,9 @@ def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int,
             digest = hashlib.sha256(data).hexdigest()
             source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
             found.append((digest, source_digest, len(data), facts.width, facts.height, ""))
-            good.append(data)
+            good.add(data)
             places.append(place)
-    ends = np.cumsum([0, *map(len, good)], dtype=np.int32)
-    memory = pa.allocate_buffer(int(ends[-1]))  # and not Python's: large and small pieces of that, taken and given in
-    view = memoryview(memory).cast("B")  # turns by several threads, leave holes that nobody fills
-    for (start, stop), data in zip(pairwise(ends.tolist()), good, strict=True):
-        view[start:stop] = data
-    joined = pa.Array.from_buffers(pa.binary(), len(good), [None, pa.py_buffer(ends), memory])
-    return _Pictures(found, places, joined, [wanted[place - first][1] for place in places])
+    return _Pictures(found, places, good.array(), [wanted[place - first][1] for place in places])
 
 
 def _unusable(problem: str) -> tuple[str, str, int, int, int, str]:

@@ -44,7 +44,7 @@ from gzoo.finishing import (
     write_frame,
 )
 from gzoo.images import check_picture
-from gzoo.indexing import Numbers, numbers_of, vote_columns, write_index
+from gzoo.indexing import Numbers, numbers_of, pictures_in, vote_columns, write_index
 from gzoo.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, write_facts
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import DROPPED_SCHEMA, Votes
@@ -764,9 +764,11 @@ def _write_shard(job: _Job, number: int) -> None:
     if job.has_pictures:
         found = _Merge(job, before, lambda stream: ((stream.found,), _FOUND))
         _write_found(job, number, rows, found)
-        shard, footer = job.shard_path(number), writer.writer.metadata
+        shard = job.shard_path(number)
+        places = pictures_in(shard, footer=writer.writer.metadata)
+        assert places
         counts = _numbers(job.numbers_path(number), len(vote_columns(campaign.carried)))
-        write_index(job.index_path(number), shard, record, campaign.carried, footer, rows, counts)
+        write_index(job.index_path(number), shard, record, campaign.carried, places, rows, counts)
     job.numbers_path(number).unlink()
     write_facts(job, number, tally)
 
