@@ -23,14 +23,16 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from gzoo import builder, schema, splits, store
+from gzoo import auditing, builder, schema, shards, splits, store
 from gzoo.builder import Built, build
 from gzoo.campaign import campaign
+from gzoo.checking import check
 from gzoo.errors import MissingError, OccupiedError, PictureError, TableError
 from gzoo.images import check_picture
 from gzoo.simulator import Simulated
 from gzoo.sky import split as split_at_place
 from gzoo.sources import Source
+from gzoo.votes import Votes
 
 SMOOTH = campaign("gz2").tree.questions[0].columns
 REAL_MAPPING = """\
@@ -397,6 +399,52 @@ def test_pictures_are_found_by_identifier_where_the_table_names_none(inputs: Inp
         "g1.png": "no row for this picture"
     }
     assert inputs.kept() == {"g0", "g2", "g3", "g4"}
+
+
+@pytest.mark.parametrize("room", [None, 20_000, 200], ids=["a group at once", "some at once", "one at once"])
+def test_pictures_keep_their_bytes_whichever_others_fall_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | None
+) -> None:
+    if room:
+        monkeypatch.setattr(shards, "BYTES_IN_TASK", room)
+    inputs, rng = Inputs(tmp_path / "inputs", n=900), np.random.default_rng(0)
+    lost = {f"g{i}" for i in rng.choice(900, 7, replace=False)}
+    wanted: dict[str, bytes] = {}
+    for i in range(900):
+        path = inputs.images / f"g{i}.jpg"
+        data = path.read_bytes() + bytes(int(rng.integers(400)))  # behind its end a picture may have more
+        path.write_bytes(b"" if f"g{i}" in lost else data)
+        wanted[f"g{i}"] = data
+
+    def grow(stage: str, done: int, total: int) -> None:  # pictures that are not as they were listed
+        if stage == "planning" and done:
+            wanted["g8"] += bytes(3_000)
+            (inputs.images / "g8.jpg").write_bytes(wanted["g8"])
+
+    lost -= {"g8"}
+    inputs.build(headers_only=True, progress=grow)
+    found = pl.concat([pl.read_parquet(path) for path in (inputs.out / "data").iterdir()])
+    kept = dict(zip(found["id_str"], found["image"].struct.field("bytes"), strict=True))
+    assert kept == {name: data for name, data in wanted.items() if name not in lost}
+    assert check(inputs.out).is_sound
+
+
+def test_the_audit_asks_one_galaxy_in_so_many_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "N_AUDITED", 20)
+    monkeypatch.setattr(builder, "SHARD_BYTES", 10 * len(jpeg(1)))
+    asked: list[str] = []
+
+    def audit_votes(votes: Votes, ids: pl.Series) -> object:
+        asked.extend(ids)
+        return auditing.audit_votes(votes, ids)
+
+    monkeypatch.setattr(builder, "audit_votes", audit_votes)
+    inputs = Inputs(tmp_path / "inputs", n=70)
+    inputs.build()
+    files = [path for split in store.SPLITS for path in store.shards(inputs.out, split)]
+    assert len(files) > len(store.SPLITS)
+    rows = [name for path in files for name in pl.read_parquet(path)["id_str"]]
+    assert sorted(asked) == sorted(rows[::4])
 
 
 def test_file_names_that_are_not_text_do_no_harm(inputs: Inputs) -> None:

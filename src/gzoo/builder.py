@@ -527,12 +527,14 @@ class _Made(Made):
                 parts.append(bad.select("id_str", "row", picture="image", reason=reason, detail="problem"))
         return pl.concat(parts)
 
-    def keys(self) -> pl.DataFrame:
-        """Identifiers of all rows of the dataset, in order."""
+    def keys(self, every: int = 1) -> pl.DataFrame:
+        """Identifiers of the rows of the dataset, in order: of all, or of one in so many."""
         parts: list[pl.DataFrame] = []
+        n_before = 0
         for number in self.names():
             rows = self.good(number) if self.job.sources else self.job.plan(number)
-            parts.append(rows.select("id_str", "dataset_name", "place"))
+            parts.append(rows.select("id_str", "dataset_name", "place").gather_every(every, -n_before % every))
+            n_before += rows.height
         return pl.concat(parts)
 
 
@@ -598,9 +600,7 @@ def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
 
 def _audit(made: _Made) -> dict[str, object]:
     """What the votes say of the tree; of many galaxies a part is asked, spread evenly over the splits."""
-    keys = made.keys()
-    step = -(-keys.height // N_AUDITED)
-    keys = keys.gather_every(step).sort("place")
+    keys = made.keys(every=-(-made.n_rows // N_AUDITED)).sort("place")
     votes = made.job.votes.take(keys["place"].to_numpy())
     judgements, _ = audit_votes(votes, keys["id_str"])
     return {one.question: one.facts() for one in judgements}

@@ -233,9 +233,9 @@ def write_dropped(path: Path, dropped: pl.DataFrame) -> None:
 
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:
-    """Write a table of the work in progress."""
+    """Write a table of the work in progress, of which some rows can be read without the others."""
     with store.whole_file(path, is_flushed=False) as file:
-        frame.write_parquet(file)
+        frame.write_parquet(file, row_group_size=store.ROWS_IN_LARGE_GROUP)
 
 
 def remove_work(work: Path) -> None:

@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import islice, pairwise
 from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ from gzoo.trees import IntArray, Tree
 from gzoo.votes import WELL_VOTED, Votes
 
 ROWS_IN_BLOCK = 2_000  # whose labels are made at once
+ROWS_LOOKED_AT = 100  # whose votes are mapped into memory at once
 BYTES_IN_TASK = 8_000_000  # of pictures that a thread reads in one go
 PICTURES_SCHEMA = {
     "sha256": pl.String,  # of the picture as stored
@@ -148,10 +150,18 @@ class VoteStore:
 
     def take(self, rows: IntArray) -> Votes:
         """The votes of some rows; the first is 0."""
-        counts, totals = (numbers[rows].astype(np.int64) for _, numbers in self._files)
-        for memory, _ in self._files:  # else all that was ever looked at counts as this process's own
-            memory.madvise(MADV_DONTNEED)
+        counts, totals = (_taken(memory, numbers, rows) for memory, numbers in self._files)
         return Votes(self._tree, counts, totals, self._collected)
+
+
+def _taken(memory: mmap, numbers: _Counts, rows: IntArray) -> IntArray:
+    """Some rows of a file in memory. What was looked at counts as this process's own, with 64 kB around each row."""
+    taken = np.empty((len(rows), numbers.shape[1]), np.int64)
+    for start in range(0, len(rows), ROWS_LOOKED_AT):
+        some = slice(start, start + ROWS_LOOKED_AT)
+        taken[some] = numbers[rows[some]]
+        memory.madvise(MADV_DONTNEED)
+    return taken
 
 
 def _mapped(path: Path, n_columns: int) -> tuple[mmap, _Counts]:
@@ -173,7 +183,7 @@ class _Pictures:
 
     found: list[tuple[str, str, int, int, int, str]]
     places: list[int]
-    data: pa.Array
+    data: _Joined
     names: list[str]
 
 
@@ -202,8 +212,8 @@ def write_rows(
         report: Called as the work goes on.
 
     Returns:
-        What is left to do, while the next shard may be begun: wait for the disk, digest the file, and write what was
-        found; with that the shard is done.
+        What is left to do, while the next shard may be begun: wait for the disk, and digest the file; with that the
+        shard is done.
     """
     rows = job.plan(number)
     said, record = _Labels(job, rows), job.record.arrow()
@@ -213,25 +223,23 @@ def write_rows(
             columns = [*([] if images is None else [images]), *said.of(places).columns]
             # not write_batch, which puts a whole row group aside before it writes the same bytes
             writer.write_table(pa.table(columns, schema=record))
-    path, used = job.shard_path(number), rows.select(*KEY, "place")
-    table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
-    lengths = table.filter(pl.col("problem") == "")["bytes"].to_numpy()
-    pictures = pictures_in(path, footer=writer.writer.metadata, lengths=lengths) if job.sources else None
+    path, used, tally = job.shard_path(number), rows.select(*KEY, "place"), Tally(campaign_of(job.campaign).tree)
+    if job.sources:
+        table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
+        with store.whole_file(job.pictures_path(number)) as file:
+            table.write_parquet(file)
+        good = used.hstack(table).filter(pl.col("problem") == "")
+        pictures = pictures_in(path, footer=writer.writer.metadata, lengths=good["bytes"].to_numpy())
+        assert pictures
+        carried = campaign_of(job.campaign).carried
+        numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
+        write_index(job.index_path(number), path, job.record, carried, pictures, good, numbers)
+    else:
+        for _ in _counted(job, used["place"], tally):
+            pass
 
     def close() -> None:
         store.flush(path)
-        tally = Tally(campaign_of(job.campaign).tree)
-        if job.sources:
-            assert pictures
-            with store.whole_file(job.pictures_path(number)) as file:
-                table.write_parquet(file)
-            good = used.hstack(table).filter(pl.col("problem") == "")
-            carried = campaign_of(job.campaign).carried
-            numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
-            write_index(job.index_path(number), path, job.record, carried, pictures, good, numbers)
-        else:
-            for _ in _counted(job, used["place"], tally):
-                pass
         write_facts(job, number, tally)
 
     return close
@@ -384,6 +392,10 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
     return pa.record_batch(columns)
 
 
+def _copied(images: pa.Array) -> pa.Array:
+    return pa.concat_arrays([images, images[:0]])
+
+
 def _shown_name(name: str) -> str:
     return f"{name}.jpg" if is_fits(name) else name
 
@@ -409,14 +421,23 @@ def _groups(
         return
     places: list[int] = []
     waiting: list[pa.Array] = []
-    for done in _read_pictures(job, rows, pool, threads):
+    free: SimpleQueue[_Joined] = SimpleQueue()
+    for done in _read_pictures(job, rows, free, pool, threads):
         found += done.found
         places += done.places
-        waiting.append(_image_array(done))
-        while len(places) >= store.ROWS_IN_GROUP:
-            images = waiting[0] if len(waiting) == 1 else pa.concat_arrays(waiting)
-            yield places[: store.ROWS_IN_GROUP], images[: store.ROWS_IN_GROUP]
-            places, waiting = places[store.ROWS_IN_GROUP :], [images[store.ROWS_IN_GROUP :]]
+        images = _image_array(done)
+        if not waiting and len(places) == store.ROWS_IN_GROUP:  # as most are
+            yield places, images
+            places = []
+        else:
+            waiting.append(_copied(images))
+            while len(places) >= store.ROWS_IN_GROUP:
+                images = pa.concat_arrays(waiting)
+                yield places[: store.ROWS_IN_GROUP], images[: store.ROWS_IN_GROUP]
+                places, waiting = places[store.ROWS_IN_GROUP :], [images[store.ROWS_IN_GROUP :]]
+            waiting = waiting if places else []
+        del images
+        free.put(done.data)
         if report:
             report(len(done.found))
     if places:
@@ -425,17 +446,26 @@ def _groups(
 
 def _image_array(done: _Pictures) -> pa.Array:
     names = pa.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
-    return pa.StructArray.from_arrays([done.data, names], fields=list(schema.IMAGE_TYPE))
+    return pa.StructArray.from_arrays([done.data.array(), names], fields=list(schema.IMAGE_TYPE))
 
 
-def _read_pictures(job: Job, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int) -> Iterator[_Pictures]:
-    """The rows' pictures in turn, read and checked a little ahead, those of a row group at once if they are small."""
+def _read_pictures(
+    job: Job, rows: pl.DataFrame, free: SimpleQueue[_Joined], pool: ThreadPoolExecutor, threads: int
+) -> Iterator[_Pictures]:
+    """The rows' pictures in turn, read and checked a little ahead, those of a row group at once if they are small.
+
+    Whoever is done with some puts their memory among what is free.
+    """
     stretch = campaign_of(job.campaign).stretch
-    wanted = list(rows.select("source", "image", "bytes").iter_rows())
-    tasks = pairwise(_borders([size for _, _, size in wanted]))
+    wanted = list(rows.select("source", "image").iter_rows())
+    tasks = pairwise(_borders(rows["bytes"].to_list()))
 
     def work(task: tuple[int, int]) -> _Pictures:
-        return _checked(job, stretch, task[0], wanted[slice(*task)])
+        try:
+            joined = free.get_nowait()
+        except Empty:
+            joined = _Joined()
+        return _checked(job, stretch, joined, task[0], wanted[slice(*task)])
 
     return in_turn(work, tasks, pool, ahead=threads + 2)
 
@@ -469,33 +499,42 @@ def in_turn(
 
 
 class _Joined:
-    """Pictures put one after the other into memory that is taken at once, and not each into some of its own."""
+    """Pictures put one after the other into memory that is taken at once, and used again when they are written.
 
-    def __init__(self, n_bytes: int) -> None:
-        self._memory = pa.allocate_buffer(n_bytes, resizable=True)
+    An allocator that is asked for so much by several threads in turn keeps twice of what it is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap(-1, BYTES_IN_TASK)
+        self._ends = [0]
+
+    def clear(self) -> None:
+        """Forget all of them; nothing may look at their array any more."""
         self._ends = [0]
 
     def add(self, data: bytes) -> None:
-        """Put another one behind the others; there may be more of them than was thought."""
+        """Put another one behind the others."""
         start, end = self._ends[-1], self._ends[-1] + len(data)
-        if end > self._memory.size:
-            self._memory.resize(2 * end)
-        memoryview(self._memory).cast("B")[start:end] = data
+        if end > len(self._memory):  # a large picture, or larger ones than were listed
+            memory = mmap(-1, 2 * end)
+            memory[:start] = self._memory[:start]
+            self._memory = memory
+        self._memory[start:end] = data
         self._ends.append(end)
 
     def array(self) -> pa.Array:
         """All of them."""
         ends = pa.py_buffer(np.array(self._ends, np.int32))
-        return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, self._memory])
+        return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, pa.py_buffer(self._memory)])
 
 
-def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int, str, int]]) -> _Pictures:
-    """Pictures read and checked, by source, name and bytes; `first` is the place of the first."""
+def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequence[tuple[int, str]]) -> _Pictures:
+    """Pictures read and checked, by source and name; `first` is the place of the first, `good` is to hold them."""
     found: list[tuple[str, str, int, int, int, str]] = []
-    good = _Joined(sum(size for _, _, size in wanted))
     places: list[int] = []
     scratch = Scratch()
-    for place, (source, name, _) in enumerate(wanted, first):
+    good.clear()
+    for place, (source, name) in enumerate(wanted, first):
         try:
             read = job.sources[source].read(name)
             data = shown(read, name, stretch)
@@ -518,7 +557,7 @@ def _checked(job: Job, stretch: Stretch, first: int, wanted: Sequence[tuple[int,
             found.append((digest, source_digest, len(data), facts.width, facts.height, ""))
             good.add(data)
             places.append(place)
-    return _Pictures(found, places, good.array(), [wanted[place - first][1] for place in places])
+    return _Pictures(found, places, good, [wanted[place - first][1] for place in places])
 
 
 def _unusable(problem: str) -> tuple[str, str, int, int, int, str]:
