@@ -114,7 +114,7 @@ def write_index(
         for part in _joined(numbers, store.ROWS_IN_LARGE_GROUP):
             known = [column.slice(first, len(part)) for column in columns]
             votes = [pa.array(column) for column in np.ascontiguousarray(part.T)]
-            writer.write_table(pa.table([*known, *votes], schema=schema))  # write_batch holds all columns at once
+            writer.write_batch(pa.record_batch([*known, *votes], schema=schema))
             first += len(part)
 
 
