@@ -124,8 +124,8 @@ def _joined(parts: Iterable[Numbers], n: int) -> Iterator[Numbers]:
     for part in parts:
         waiting.append(part)
         if sum(map(len, waiting)) >= n:
-            yield np.concatenate(waiting)
-            waiting = []
+            joined, waiting = np.concatenate(waiting), []
+            yield joined
     if waiting:
         yield np.concatenate(waiting)
 

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
@@ -217,19 +218,13 @@ def write_rows(
         shard is done.
     """
     rows = job.plan(number)
-    said, record = _Labels(job, rows), job.record.arrow()
-    found: list[tuple[str, str, int, int, int, str]] = []
-    with store.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
-        for places, images in _groups(job, rows, found, pool, threads, report):
-            columns = [*([] if images is None else [images]), *said.of(places).columns]
-            writer.write_batch(pa.record_batch(columns, schema=record))
+    footer, table = _write_groups(job, number, rows, pool, threads, report)
     path, used, tally = job.shard_path(number), rows.select(*KEY, "place"), Tally(campaign_of(job.campaign).tree)
     if job.sources:
-        table = pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
         with store.whole_file(job.pictures_path(number)) as file:
             table.write_parquet(file)
         good = used.hstack(table).filter(pl.col("problem") == "")
-        pictures = pictures_in(path, footer=writer.writer.metadata, lengths=good["bytes"].to_numpy())
+        pictures = pictures_in(path, footer=footer, lengths=good["bytes"].to_numpy())
         assert pictures
         carried = campaign_of(job.campaign).carried
         numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
@@ -243,6 +238,19 @@ def write_rows(
         write_facts(job, number, tally)
 
     return close
+
+
+def _write_groups(
+    job: Job, number: int, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int, report: Report | None
+) -> tuple[pq.FileMetaData, pl.DataFrame]:
+    """Write the file of a shard; what its footer says, and what each picture is."""
+    said, record = _Labels(job, rows), job.record.arrow()
+    found: list[tuple[str, str, int, int, int, str]] = []
+    with store.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
+        for places, images in _groups(job, rows, found, pool, threads, report):
+            columns = [*([] if images is None else [images]), *said.of(places).columns]
+            writer.write_batch(pa.record_batch(columns, schema=record))
+    return writer.writer.metadata, pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
 
 
 def _counted(job: Job, places: pl.Series, tally: Tally) -> Iterator[Votes]:
