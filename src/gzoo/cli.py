@@ -409,8 +409,9 @@ def build(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a dataset folder from votes or raw classifications, and pictures."""
-    # before polars is loaded: what it no longer needs goes back to the system at once, not some time later
+    # before polars and pyarrow are loaded: what they no longer need goes back to the system, or is used again
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from gzoo.builder import build as run
 
     with _progress() as say:

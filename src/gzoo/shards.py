@@ -156,7 +156,10 @@ class VoteStore:
 
 
 def _taken(memory: mmap, numbers: _Counts, rows: IntArray) -> IntArray:
-    """Some rows of a file in memory. What was looked at counts as this process's own, with 64 kB around each row."""
+    """Some rows of a file, looked at in its order and not all at once.
+
+    What was looked at counts as this process's own, with 64 kB around each row.
+    """
     taken = np.empty((len(rows), numbers.shape[1]), np.int64)
     order = np.argsort(rows)
     for start in range(0, len(rows), ROWS_LOOKED_AT):
@@ -518,6 +521,8 @@ class _Joined:
 
     def clear(self) -> None:
         """Forget all of them; nothing may look at their array any more."""
+        if len(self._memory) > BYTES_IN_TASK:
+            self._memory = mmap(-1, BYTES_IN_TASK)
         self._ends = [0]
 
     def add(self, data: bytes) -> None:
