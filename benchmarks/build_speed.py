@@ -13,6 +13,8 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
   Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
 - `copy, checked`: the same on two threads, with what a dataset promises beside: checksums of pages, sha256 of each
   picture and of the file, the file on the disk and not only on its way there.
+- `copy, checked, by two`: as little as that can take: two processes, each with half of the pictures and a file of its
+  own, no compression, no dictionary, and one pass over what was read.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
@@ -104,6 +106,34 @@ with open(sys.argv[2], "rb") as file:
     os.fsync(file.fileno())
     digests.append(hashlib.file_digest(file, "sha256").hexdigest())
 """
+COPY_CHECKED_BY_TWO = """
+import os, sys
+os.mkdir(sys.argv[2])
+half = int(os.fork() == 0)
+import hashlib
+import pyarrow as pa, pyarrow.parquet as pq
+votes = pq.read_table(sys.argv[3])
+names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+path, digests = os.path.join(sys.argv[2], str(half)), []
+schema = pa.schema([*votes.schema, ("image", kind)])
+with pq.ParquetWriter(path, schema, write_page_checksum=True, compression="none", use_dictionary=False) as writer:
+    for i in range(100 * half, len(names), 200):
+        rows = []
+        for name in names[i:i + 100]:
+            with open(os.path.join(sys.argv[1], name), "rb") as file:
+                data = file.read()
+            rows.append({"bytes": data, "path": name})
+            digests.append(hashlib.sha256(data).hexdigest())
+        writer.write_table(votes.slice(i, 100).append_column("image", pa.array(rows, kind)))
+with open(path, "rb") as file:
+    os.fsync(file.fileno())
+    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+if half:
+    os._exit(0)
+if os.wait()[1]:
+    sys.exit("the other half failed")
+"""
 IMAGEFOLDER = """
 import sys, datasets
 datasets.disable_progress_bars()
@@ -161,6 +191,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "build": lambda out: build(votes, some, out),
         "copy": lambda out: [sys.executable, "-c", COPY, some, out, votes],
         "copy, checked": lambda out: [sys.executable, "-c", COPY_CHECKED, some, out, votes],
+        "copy, checked, by two": lambda out: [sys.executable, "-c", COPY_CHECKED_BY_TWO, some, out, votes],
         "build --headers-only": lambda out: [*build(votes, some, out), "--headers-only"],
         "imagefolder": lambda out: [sys.executable, "-c", IMAGEFOLDER, ones, out],
     }
@@ -194,6 +225,9 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
         "build --headers-only, of the writer with checksums and digests": round(
             middle["copy, checked"] / middle["build --headers-only"], 3
+        ),
+        "writer with checksums and digests by two, of the plain writer": round(
+            middle["copy"] / middle["copy, checked, by two"], 3
         ),
         "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
         "build --headers-only, times as fast as imagefolder": round(
