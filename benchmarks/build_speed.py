@@ -13,8 +13,8 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
   Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
 - `copy, checked`: the same on two threads, with what a dataset promises beside: checksums of pages, sha256 of each
   picture and of the file, the file on the disk and not only on its way there.
-- `copy, checked, by two`: as little as that can take: two processes, each with half of the pictures and a file of its
-  own, no compression, no dictionary, and one pass over what was read.
+- `copy, checked, by two`: about as little as that can take: two processes, each with half of the pictures and a file
+  of its own, without compression and dictionaries.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
