@@ -429,6 +429,16 @@ def test_pictures_keep_their_bytes_whichever_others_fall_out(
     assert check(inputs.out).is_sound
 
 
+def test_a_build_does_not_wait_for_pandas(sky: Simulated, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from gzoo import build
+build("gz2", votes={str(sky.votes)!r}, images={str(sky.images)!r}, out={str(tmp_path / "out")!r})
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_audit_asks_one_galaxy_in_so_many_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "N_AUDITED", 20)
     monkeypatch.setattr(builder, "SHARD_BYTES", 10 * len(jpeg(1)))

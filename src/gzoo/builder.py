@@ -17,6 +17,7 @@ from typing import cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from gzoo import cluster, sky, splits, store, zooniverse
 from gzoo.auditing import audit_votes
@@ -494,6 +495,7 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
         closer.submit(load_solver)  # for the audit of the votes, which comes last
         closing: Future[None] | None = None
         for number in missing:
+            pa.default_memory_pool().release_unused()  # of what went before, to the system
             close = write_rows(job, number, readers, threads, report)
             if closing:
                 closing.result()
@@ -513,18 +515,23 @@ class _Made(Made):
         found = pl.read_parquet(self.job.pictures_path(number), glob=False)
         return self.job.plan(number).drop("bytes").hstack(found)
 
-    def good(self, number: int) -> pl.DataFrame:
-        """As `pictures`, of those that are rows of the shard."""
-        return self.pictures(number).filter(pl.col("problem") == "")
+    def rows(self, number: int) -> pl.DataFrame:
+        """The plan of a shard, of the rows that it holds."""
+        is_used = pl.col("problem") == ""
+        return self.pictures(number).filter(is_used) if self.n_unusable(number) else self.job.plan(number)
+
+    def n_unusable(self, number: int) -> int:
+        """How many rows were left out of a shard because their picture is of no use."""
+        shard = self.job.shards[number]
+        return shard.stop - shard.start - self.n_of(number)
 
     def unusable(self) -> pl.DataFrame:
         """Rows left out because their picture is of no use, as in `dropped.parquet`."""
         parts = [pl.DataFrame(schema=DROPPED_SCHEMA)]
-        if self.job.sources:
-            for number in range(len(self.facts)):
-                bad = self.pictures(number).filter(pl.col("problem") != "")
-                reason = pl.lit("picture unusable")
-                parts.append(bad.select("id_str", "row", picture="image", reason=reason, detail="problem"))
+        for number in filter(self.n_unusable, range(len(self.facts))):
+            bad = self.pictures(number).filter(pl.col("problem") != "")
+            reason = pl.lit("picture unusable")
+            parts.append(bad.select("id_str", "row", picture="image", reason=reason, detail="problem"))
         return pl.concat(parts)
 
     def keys(self, every: int = 1) -> pl.DataFrame:
@@ -532,7 +539,7 @@ class _Made(Made):
         parts: list[pl.DataFrame] = []
         n_before = 0
         for number in self.names():
-            rows = self.good(number) if self.job.sources else self.job.plan(number)
+            rows = self.rows(number)
             parts.append(rows.select("id_str", "dataset_name", "place").gather_every(every, -n_before % every))
             n_before += rows.height
         return pl.concat(parts)
@@ -589,7 +596,8 @@ def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
     sources = {i: source.path.name for i, source in enumerate(made.job.sources)}
     with store.write_parquet(path, PICTURES_ARROW) as writer:
         for number in made.names():
-            good = made.good(number).with_columns(
+            good = made.pictures(number).filter(pl.col("problem") == "")
+            good = good.with_columns(
                 picture="image", source=pl.col("source").replace_strict(sources, return_dtype=pl.String)
             )
             sizes.update(good.select("width", "height").unique().iter_rows())

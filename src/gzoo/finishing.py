@@ -114,6 +114,10 @@ class Made:
         """Sha256 and size of the shards, by final name."""
         return {name: cast("Mapping[str, object]", self.facts[number]["file"]) for number, name in self.names().items()}
 
+    def picture_bytes(self, number: int) -> int:
+        """Bytes of the pictures of a shard, together."""
+        return cast(int, self.facts[number]["picture_bytes"])
+
     def bytes_of(self, number: int) -> IntArray:
         """Bytes of the picture of each row of a shard."""
         if not self.job.has_pictures:
@@ -141,7 +145,7 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
             made.job.index_path(number).replace(index)
     tiny = {split: _write_tiny(made, split, most_bytes) for split in made.splits}
     n_rows = {split: sum(made.n_of(number) for number in made.numbers(split)) for split in made.splits}
-    n_bytes = {split: sum(int(made.bytes_of(number).sum()) for number in made.numbers(split)) for split in made.splits}
+    n_bytes = {split: sum(made.picture_bytes(number) for number in made.numbers(split)) for split in made.splits}
     found = [cast("dict[str, list[int]]", facts["questions"]) for facts in made.facts]
     carried = campaign.carried.questions
     sums = {question.name: map(sum, zip(*(one[question.name] for one in found), strict=True)) for question in carried}
@@ -223,7 +227,7 @@ def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
 
 def contiguous(column: pa.ChunkedArray) -> pa.Array:
     """A copy without offsets, so that the same rows give the same bytes."""
-    return pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+    return pa.concat_arrays([*column.chunks, pa.nulls(0, column.type)])
 
 
 def write_dropped(path: Path, dropped: pl.DataFrame) -> None:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from gzoo import store
 from gzoo.errors import DatasetError
-from gzoo.schema import KEY, Record
+from gzoo.schema import KEY, Record, array
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import Votes
 
@@ -107,13 +107,13 @@ def write_index(
         numbers: Their votes (see `numbers_of`), some rows at a time.
     """
     schema = index_schema(record, tree, shard.stat().st_size)
-    named = [keys[name].to_arrow().cast(pa.string()) for name in KEY if name in schema.names]
-    columns = [*named, *map(pa.array, places)]
+    named = [array(keys[name], pa.string()) for name in KEY if name in schema.names]
+    columns = [*named, *map(array, places, PLACES.values())]
     first = 0
     with store.write_parquet(path, schema, packing="snappy") as writer:
         for part in _joined(numbers, store.ROWS_IN_LARGE_GROUP):
             known = [column.slice(first, len(part)) for column in columns]
-            votes = [pa.array(column) for column in np.ascontiguousarray(part.T)]
+            votes = [array(column, pa.int32()) for column in np.ascontiguousarray(part.T)]
             writer.write_batch(pa.record_batch([*known, *votes], schema=schema))
             first += len(part)
 

@@ -6,8 +6,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from gzoo.campaign import Campaign
@@ -22,6 +26,16 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "float32": pa.float32(),
     "float64": pa.float64(),
 }
+
+
+def array(values: pl.Series | npt.NDArray[Any] | Sequence[str], kind: pa.DataType) -> pa.Array:
+    """A column without nulls, made by polars: before it makes any array pyarrow loads pandas, where that is installed.
+
+    >>> array(["a", "b"], pa.string()).to_pylist()
+    ['a', 'b']
+    """
+    made = pl.Series(values=values).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return made if made.type == kind else made.cast(kind)
 
 
 @dataclass(frozen=True, slots=True)

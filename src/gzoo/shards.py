@@ -223,6 +223,7 @@ def write_rows(
     rows = job.plan(number)
     footer, table = _write_groups(job, number, rows, pool, threads, report)
     path, used, tally = job.shard_path(number), rows.select(*KEY, "place"), Tally(campaign_of(job.campaign).tree)
+    picture_bytes = int(table["bytes"].sum())
     if job.sources:
         with store.whole_file(job.pictures_path(number)) as file:
             table.write_parquet(file)
@@ -238,7 +239,7 @@ def write_rows(
 
     def close() -> None:
         store.flush(path)
-        write_facts(job, number, tally)
+        write_facts(job, number, tally, picture_bytes)
 
     return close
 
@@ -334,12 +335,13 @@ class Tally:
         return {one.name: self._spread.pairs(i) for i, one in enumerate(self._tree.questions)}
 
 
-def write_facts(layout: Layout, number: int, tally: Tally) -> None:
-    """Write what was found in writing a shard; with that the shard is done."""
+def write_facts(layout: Layout, number: int, tally: Tally, picture_bytes: int) -> None:
+    """Write what was found in writing a shard, whose pictures have so many bytes; with that the shard is done."""
     path = layout.shard_path(number)
     facts: dict[str, object] = {
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
+        "picture_bytes": picture_bytes,
         "questions": tally.questions(),
         "spread": tally.spread(),
         "file": {"sha256": store.sha256(path), "bytes": path.stat().st_size},
@@ -364,7 +366,7 @@ class _Labels:
             if inside and inside[-1] - inside[0] + 1 == len(inside):
                 parts.append(block.slice(inside[0], len(inside)))
             elif inside:
-                parts.append(block.take(pa.array(inside, pa.int64())))
+                parts.append(block.take(schema.array(np.array(inside), pa.int64())))
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def _block(self, number: int) -> pa.RecordBatch:
@@ -390,16 +392,16 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
         if field.name == "image":
             continue
         if field.name in rows.columns:
-            values: object = rows[field.name].to_list() if field.dtype == "string" else rows[field.name].to_numpy()
+            values = rows[field.name]
         elif field.name == "summary":
-            values = summary(votes.on(campaign.carried)).tolist()
+            values = summary(votes.on(campaign.carried))
         elif field.name in index:
             values = votes.counts[:, index[field.name]]
         elif field.name in index_of_total:
             values = votes.totals[:, index_of_total[field.name]]
         else:
             values = fractions[:, index[field.name.removesuffix("_fraction")]]
-        columns[field.name] = pa.array(values, schema.ARROW_TYPES[field.dtype], from_pandas=False)
+        columns[field.name] = schema.array(values, schema.ARROW_TYPES[field.dtype])
     return pa.record_batch(columns)
 
 
@@ -456,7 +458,7 @@ def _groups(
 
 
 def _image_array(done: _Pictures) -> pa.Array:
-    names = pa.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
+    names = schema.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
     return pa.StructArray.from_arrays([done.data.array(), names], fields=list(schema.IMAGE_TYPE))
 
 

@@ -761,16 +761,17 @@ def _write_shard(job: _Job, number: int) -> None:
                 part = said.slice(start - first, group.stop - start)
                 pictures = [images.column(streams[group], "image")] if job.has_pictures else []
                 writer.write_batch(pa.record_batch([*pictures, *part.columns], schema=record.arrow()))
+    picture_bytes = 0
     if job.has_pictures:
         found = _Merge(job, before, lambda stream: ((stream.found,), _FOUND))
-        _write_found(job, number, rows, found)
+        picture_bytes = _write_found(job, number, rows, found)
         shard = job.shard_path(number)
         places = pictures_in(shard, footer=writer.writer.metadata)
         assert places
         counts = _numbers(job.numbers_path(number), len(vote_columns(campaign.carried)))
         write_index(job.index_path(number), shard, record, campaign.carried, places, rows, counts)
     job.numbers_path(number).unlink()
-    write_facts(job, number, tally)
+    write_facts(job, number, tally, picture_bytes)
 
 
 def _numbers(path: Path, n_columns: int) -> Iterator[Numbers]:
@@ -805,8 +806,8 @@ def _votes(job: _Job, merge: _Merge, streams: IntArray, tree: Tree, tally: Tally
     return votes
 
 
-def _write_found(job: _Job, number: int, rows: pl.DataFrame, merge: _Merge) -> None:
-    """What each picture of a shard is, as its dataset says."""
+def _write_found(job: _Job, number: int, rows: pl.DataFrame, merge: _Merge) -> int:
+    """Write what each picture of a shard is, as its dataset says; their bytes, together."""
     streams = rows["stream"].to_numpy()
     wheres, parts = [], []
     for where, _, table in merge.take(streams):
@@ -816,6 +817,7 @@ def _write_found(job: _Job, number: int, rows: pl.DataFrame, merge: _Merge) -> N
     found = rows.select("id_str", "dataset_name").hstack(found).with_columns(problem=pl.lit(""))
     with store.whole_file(job.pictures_path(number)) as file:
         found.write_parquet(file)
+    return int(found["bytes"].sum())
 
 
 def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
