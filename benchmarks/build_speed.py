@@ -18,6 +18,9 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
+Core seconds are what a step computed for, on all cores together: divided by the number of cores, the least time that it
+could take if no core ever waited.
+
 Pictures are the simulator's, at JPEG quality 97 (37 kB each, as in later campaigns), and some as it writes them (14
 kB, as the real ones of Galaxy Zoo 2). Memory is the peak of the build's process (resident set) at `--n` pictures and at
 10,000. Writes benchmarks/results/build_speed.json.
@@ -165,7 +168,7 @@ def measured(folder: Path, n: int, n_small: int, rounds: int) -> dict[str, objec
         Image.open(path).save(rich / path.name, quality=97, subsampling=0)
     votes = copies(folder, rich, table, 10_000, "ten")
     build_of_ten = build(votes, folder / "ten", folder / "out")
-    memory = median(run(build_of_ten)[1] for _ in range(2) if not shutil.rmtree(folder / "out", ignore_errors=True))
+    memory = median(run(build_of_ten)[2] for _ in range(3) if not shutil.rmtree(folder / "out", ignore_errors=True))
     shutil.rmtree(folder / "out")
     shutil.rmtree(folder / "ten")
     large = speed(folder, rich, table, n, rounds)
@@ -197,6 +200,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
     }
     as_imagefolder(folder, votes)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    core_seconds: dict[str, list[float]] = {name: [] for name in steps}
     memory: list[int] = []
     for i in range(rounds):
         for name, command in steps.items():
@@ -205,8 +209,9 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
                 if i:
                     continue
                 out.mkdir()
-            took, peak = run(command(out))
+            took, computed, peak = run(command(out))
             seconds[name].append(took)
+            core_seconds[name].append(computed)
             memory += [peak] if name == "build" else []
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
     n_bytes = sum(path.stat().st_size for path in some.iterdir())
@@ -218,6 +223,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
         "kilobytes a picture": round(n_bytes / n / 1e3, 1),
         "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
         "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
+        "core seconds (median)": {name: round(median(each), 2) for name, each in core_seconds.items()},
         "pictures a second": {name: round(n / one) for name, one in middle.items()},
         "peak megabytes": round(median(memory) / 1e6),
         "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
@@ -265,8 +271,8 @@ def build(votes: Path, images: Path, out: Path) -> list[str | Path]:
     return [sys.executable, "-m", "gzoo.cli", "build", "gz2", "--votes", votes, "--images", images, "--out", out]
 
 
-def run(command: list[str | Path]) -> tuple[float, int]:
-    """Seconds, and the largest resident set in bytes."""
+def run(command: list[str | Path]) -> tuple[float, float, int]:
+    """Seconds, core seconds, and the largest resident set in bytes."""
     begun = time.perf_counter()
     # compiled modules are kept from one run to the next, as in any installation
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -278,7 +284,7 @@ def run(command: list[str | Path]) -> tuple[float, int]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{command} failed:\n{said}")
-    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":
