@@ -562,6 +562,16 @@ def test_unfinished_work_of_another_command_is_in_the_way(inputs: Inputs) -> Non
     assert inputs.kept() == {f"g{i}" for i in range(4)}
 
 
+def test_a_build_begun_with_another_pyarrow_does_not_go_on(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version stands in every shard: bytes would be those of neither."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr("gzoo.shards.version", {"gzoo": "0.1.0", "pyarrow": "25.0.0"}.get)
+        with pytest.raises(KeyboardInterrupt):
+            inputs.build(progress=stop)
+    with pytest.raises(OccupiedError, match="another command, with other pyarrow"):
+        inputs.build()
+
+
 def test_unfinished_work_goes_on_where_it_stopped(inputs: Inputs) -> None:
     with pytest.raises(KeyboardInterrupt):
         inputs.build(progress=stop)

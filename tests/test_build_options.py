@@ -24,8 +24,9 @@ import gzoo
 from gzoo import builder, sky, splits, store
 from gzoo.builder import Built, build
 from gzoo.dataset import load, open_dataset
-from gzoo.errors import InputError, MissingError, TableError, WriteError
+from gzoo.errors import InputError, MissingError, MissingExtraError, TableError, WriteError
 from gzoo.images import check_picture
+from gzoo.shards import made_with
 from gzoo.simulator import Simulated
 
 RINGS = gzoo.tree("gz_rings").columns
@@ -303,6 +304,15 @@ def test_workers_give_the_same_bytes_and_one_may_die(sky: Simulated, tmp_path: P
     assert killed
     assert len(store.shards(tmp_path / "serial", "train")) > 3
     assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
+
+
+def test_workers_with_another_pyarrow_are_refused(
+    sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "made_with", lambda: made_with() | {"pyarrow": "25.0.0"})
+    with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*begun with pyarrow 25\.0\.0"):
+        build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", workers=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(

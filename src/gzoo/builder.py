@@ -28,7 +28,7 @@ from gzoo.errors import InputError, MissingError, TableError
 from gzoo.finishing import PICTURES_ARROW, SHARD_BYTES, Made, cut, remove_work, seal, settle, write_dropped, write_frame
 from gzoo.gates import load_solver
 from gzoo.images import SUFFIXES
-from gzoo.shards import Job, Shard, write_rows
+from gzoo.shards import Job, Shard, made_with, write_rows
 from gzoo.sources import Source, open_source
 from gzoo.trees import IntArray
 from gzoo.votes import DROPPED_SCHEMA, stream_votes
@@ -156,6 +156,7 @@ def build(
         "split_column": split_column,
         "splits": splits,
         "headers_only": headers_only,
+        **made_with(),
     }
     with store.told(out), store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
         work = partial / store.WORK
@@ -189,6 +190,7 @@ def build(
                 has_source_id=plan.has_source_id,
                 is_decoded=not headers_only,
                 collected=table.collected,
+                made_with=made_with(),
                 shards=plan.shards,
             )
             _write_shards(job, workers, scheduler or "", say)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice, pairwise
 from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 from gzoo import schema, store
 from gzoo.campaign import Campaign, Stretch
 from gzoo.campaign import campaign as campaign_of
-from gzoo.errors import MissingError, PictureError
+from gzoo.errors import MissingError, MissingExtraError, PictureError
 from gzoo.images import Scratch, check_picture, is_fits, shown
 from gzoo.indexing import numbers_of, pictures_in, write_index
 from gzoo.schema import KEY
@@ -119,11 +120,13 @@ class Job(Layout):
         sources: Where pictures are read from; none for a dataset without pictures.
         is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
         collected: Questions whose votes are known.
+        made_with: What it was begun with; see `made_with`.
     """
 
     sources: tuple[Source, ...]
     is_decoded: bool
     collected: tuple[str, ...]
+    made_with: Mapping[str, str]
 
     @property
     def votes(self) -> VoteStore:
@@ -196,8 +199,24 @@ Report = Callable[[int], None]
 """Called with the number of rows that were dealt with since it was last called."""
 
 
+def made_with() -> dict[str, str]:
+    """The versions that must stay the same while a dataset is made, or its bytes are those of neither."""
+    return {name: version(name) for name in ("gzoo", "pyarrow")}
+
+
 def write_shard(job: Job, number: int) -> None:
-    """Write a shard and what was found in doing so, unless that is done."""
+    """Write a shard and what was found in doing so, unless that is done.
+
+    Raises:
+        MissingExtraError: This machine has other versions than the one where the work was begun.
+    """
+    for name, found in made_with().items():
+        if found != job.made_with[name]:
+            raise MissingExtraError(
+                f"A worker has {name} {found}, and the build was begun with {name} {job.made_with[name]}.",
+                "The same version on every machine: it stands in each file.",
+                f"Type on the worker's machine: pip install {name}=={job.made_with[name]}",
+            )
     if not job.facts_path(number).is_file():
         with ThreadPoolExecutor(1) as pool:
             write_rows(job, number, pool, 1)()

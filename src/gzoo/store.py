@@ -216,10 +216,11 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     if partial.exists():
         if not (partial / BEGUN).is_file():
             raise OccupiedError(f"{partial} is in the way.", "No such file or folder.", "Move it away.")
-        if read_json(partial / BEGUN).get("digest") != marker["digest"]:
+        was = read_json(partial / BEGUN)
+        if was.get("digest") != marker["digest"]:
             if not overwrite:
                 raise OccupiedError(
-                    f"{partial} holds unfinished work of another command.",
+                    f"{partial} holds unfinished work of another command{_differing(was.get('begun'), begun)}.",
                     "Work begun by the same command with the same inputs, which would be resumed.",
                     "Finish that command, remove the folder, or pass --overwrite.",
                 )
@@ -243,6 +244,15 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     partial.replace(out)
     (out / BEGUN).unlink()
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _differing(was: object, now: Mapping[str, object]) -> str:
+    """Which settings or inputs are not the same, in words."""
+    if not isinstance(was, dict):
+        return ""
+    before = cast("dict[str, object]", was)
+    names = [name for name in before | dict(now) if before.get(name) != now.get(name)]
+    return f", with other {', '.join(names)}" if names else ""
 
 
 def partial_name(out: Path) -> Path:

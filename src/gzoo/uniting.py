@@ -45,7 +45,7 @@ from gzoo.finishing import (
 )
 from gzoo.images import check_picture
 from gzoo.indexing import Numbers, numbers_of, pictures_in, vote_columns, write_index
-from gzoo.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, write_facts
+from gzoo.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, made_with, write_facts
 from gzoo.trees import IntArray, Tree
 from gzoo.votes import DROPPED_SCHEMA, Votes
 
@@ -121,7 +121,8 @@ def union(
     members = [_opened(Path(folder), facts) for folder in folders]
     _refuse_mixed(members)
     members = _verified(members, say)
-    begun = {"command": "union", "campaign": campaign, "inputs": [member.digest for member in members]}
+    digests = [member.digest for member in members]
+    begun = {"command": "union", "campaign": campaign, "inputs": digests, **made_with()}
     with store.told(out), store.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
         work = partial / store.WORK
         work.mkdir(exist_ok=True)
