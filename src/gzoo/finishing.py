@@ -218,9 +218,10 @@ def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
         path = folder / store.shard_name(split, i, len(pieces), "tiny")
         with store.write_parquet(path, schema) as writer:
             for source, footer, group, n_rows in groups[start:stop]:
-                with pq.ParquetFile(source, metadata=footer) as file:
+                with pq.ParquetFile(source, metadata=footer, memory_map=True) as file:
                     table = file.read_row_group(group).slice(0, n_rows)
                 columns = [contiguous(column) for column in table.columns]
+                del table  # what a row group takes is taken often enough
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     return n, sum(sizes)
 
