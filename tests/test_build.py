@@ -565,7 +565,7 @@ def test_unfinished_work_of_another_command_is_in_the_way(inputs: Inputs) -> Non
 def test_a_build_begun_with_another_pyarrow_does_not_go_on(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its version stands in every shard: bytes would be those of neither."""
     with monkeypatch.context() as earlier:
-        earlier.setattr("gzoo.shards.version", {"gzoo": "0.1.0", "pyarrow": "25.0.0"}.get)
+        earlier.setattr(builder, "made_with", lambda: shards.made_with() | {"pyarrow": "25.0.0"})
         with pytest.raises(KeyboardInterrupt):
             inputs.build(progress=stop)
     with pytest.raises(OccupiedError, match="another command, with other pyarrow"):
