@@ -54,7 +54,7 @@ def test_work_that_its_inputs_forbid_leaves_nothing(tmp_path: Path) -> None:
 def test_other_work_in_progress_is_refused_or_replaced(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop(tmp_path / "out")
-    with pytest.raises(OccupiedError, match="unfinished work of another command, with other of"):
+    with pytest.raises(OccupiedError, match=r"unfinished work of another command, with other of \(1 then\)"):
         finish(tmp_path / "out", {"command": "build", "of": 2})
     finish(tmp_path / "out", {"command": "build", "of": 2}, overwrite=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.txt", "manifest.json"}

@@ -30,6 +30,7 @@ WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
 ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
 ROWS_IN_LARGE_GROUP = 10_000  # without
+MOST_LETTERS = 20  # of a setting that is told in a message; a digest says nothing to people
 SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
 # what a mark holds, for others use such file names too
@@ -252,7 +253,9 @@ def _differing(was: object, now: Mapping[str, object]) -> str:
         return ""
     before = cast("dict[str, object]", was)
     names = [name for name in before | dict(now) if before.get(name) != now.get(name)]
-    return f", with other {', '.join(names)}" if names else ""
+    values = {name: str(before.get(name)) for name in names}
+    told = [f"{name} ({value} then)" if len(value) <= MOST_LETTERS else name for name, value in values.items()]
+    return f", with other {', '.join(told)}" if told else ""
 
 
 def partial_name(out: Path) -> Path:
