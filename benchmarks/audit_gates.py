@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.campaign import campaigns, tree
-from gzoo.gates import find_gates
 from gzoo.simulator import simulate
-from gzoo.trees import IntArray, Tree
+from gzoo.trees.campaign import campaigns, tree
+from gzoo.trees.tree import IntArray, Tree
+from gzoo.votes.parents import find_gates
 
 
 def main() -> None:

@@ -25,16 +25,16 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from gzoo import store
+from gzoo import files
 from gzoo.simulator import simulate
 
 BUILD = """
 import sys
-from gzoo import builder
-builder.SHARD_BYTES = 1_500_000
+from gzoo.dataset import build
+build.SHARD_BYTES = 1_500_000
 if __name__ == "__main__":
     votes, images, out, workers = sys.argv[1:]
-    builder.build("gz2", votes=votes, images=images, out=out, workers=int(workers))
+    build.build("gz2", votes=votes, images=images, out=out, workers=int(workers))
 """
 
 
@@ -71,7 +71,7 @@ def main() -> None:
             process.wait()
             if out.exists():
                 n_there += 1
-                if {one for one in digests(out).items() if one[0] != store.BEGUN} != set(expected.items()):
+                if {one for one in digests(out).items() if one[0] != files.BEGUN} != set(expected.items()):
                     outcomes["half under the final name"] += 1
             again = subprocess.run([*command, str(out), str(workers)], capture_output=True, text=True, check=False)
             if again.returncode and "holds a finished dataset" not in again.stderr:

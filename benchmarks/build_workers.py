@@ -27,7 +27,7 @@ import polars as pl
 from build_speed import copies
 from distributed import LocalCluster
 
-from gzoo import builder
+from gzoo.dataset import build
 from gzoo.simulator import simulate
 
 Progress = Callable[[str, int, int], None]
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    builder.SHARD_BYTES = 10_000_000
+    build.SHARD_BYTES = 10_000_000
     seconds: dict[str, list[float]] = {"alone": [], "one worker": [], "two workers": [], "two, one of them killed": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -85,7 +85,7 @@ def built(votes: Path, images: Path, out: Path, n_workers: int, *, is_killed: bo
     killed: list[int] = []
     begun = time.perf_counter()
     scheduler = cluster.scheduler_address if cluster else None
-    builder.build("gz2", votes=votes, images=images, out=out, scheduler=scheduler, progress=kill)
+    build.build("gz2", votes=votes, images=images, out=out, scheduler=scheduler, progress=kill)
     seconds = time.perf_counter() - begun
     assert bool(killed) == is_killed
     if cluster:

@@ -25,8 +25,8 @@ import numpy as np
 from gzoo.scoring.bands import LEVELS, Curve, coverage_curve
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks
-from gzoo.scoring.places import Belief, answer_places, draw_counts
-from gzoo.trees import FloatArray, IntArray, Question
+from gzoo.scoring.pit import Belief, answer_places, draw_counts
+from gzoo.trees.tree import FloatArray, IntArray, Question
 
 RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
 SEEDS = (0, 1, 2, 3)  # the number of a repetition is added to a multiple of a million

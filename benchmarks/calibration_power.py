@@ -28,13 +28,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from gzoo.campaign import campaigns
 from gzoo.scoring.calibration import FAMILY_LEVEL, TESTS, question_tests
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
-from gzoo.scoring.places import Belief, draw_counts
-from gzoo.trees import FloatArray, IntArray, Question
+from gzoo.scoring.pit import Belief, draw_counts
+from gzoo.trees.campaign import campaigns
+from gzoo.trees.tree import FloatArray, IntArray, Question
 
 RESULTS = Path(__file__).parent / "results" / "calibration_power.json"
 LEVEL = 0.01

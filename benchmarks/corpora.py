@@ -33,8 +33,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gzoo import build, open_dataset, schema, simulate, store, union
-from gzoo.campaign import campaign
+from gzoo import build, files, open_dataset, simulate, union
+from gzoo.dataset import schema
+from gzoo.trees.campaign import campaign
 
 SHARES = {"gz_desi": 399_000, "gz2": 191_000, "gz_hubble": 96_400, "gz_candels": 48_100}  # rows of the published ones
 N_PICTURES, N_VOTES = 500, 1_000  # simulated: pictures in all, rows of votes for each campaign
@@ -142,7 +143,7 @@ def _peer(record: Path, out: Path) -> tuple[int, int]:
     kept = schema.Record(tuple(fields))
     n = n_bytes = 0
     with pq.ParquetWriter(out, kept.arrow()) as writer:
-        for path in store.shards(record, "train"):
+        for path in files.shards(record, "train"):
             for batch in pq.ParquetFile(path).iter_batches(100, columns=list(kept.names)):
                 table = pa.Table.from_batches([batch]).select(list(kept.names)).cast(kept.arrow())
                 writer.write_table(table, row_group_size=100)

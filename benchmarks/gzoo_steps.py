@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 from measuring import serve
 
-from gzoo import store
+from gzoo import files
 
 if TYPE_CHECKING:
     import torch
 
-    from gzoo.learn.loading import Batch, Loader
+    from gzoo.learn.loader import Batch, Loader
     from gzoo.learn.model import Model
 
 
@@ -61,7 +61,7 @@ def epochs(
         Pictures an epoch, seconds, rates and megabytes resident after each epoch.
     """
     from gzoo import open_dataset
-    from gzoo.learn.loading import loader
+    from gzoo.learn.loader import loader
 
     _in_page_cache(record)
     begun, batches, n = time.perf_counter(), None, 0
@@ -121,7 +121,7 @@ def train(
     import torch
 
     from gzoo import open_dataset
-    from gzoo.learn.loading import loader
+    from gzoo.learn.loader import loader
 
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -203,7 +203,7 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
 
     from gzoo import open_dataset
     from gzoo.learn.augmentation import augmentation
-    from gzoo.learn.loading import loader
+    from gzoo.learn.loader import loader
     from gzoo.learn.losses import dirichlet_multinomial_nll
 
     dataset, preset = open_dataset(record), augmentation(augment)
@@ -303,7 +303,7 @@ def _rate(n: int, seconds: float) -> dict[str, object]:
 
 def _encoded(record: str) -> list[bytes]:
     """The bytes of the train split's pictures, each in memory of its own."""
-    parts = [pl.read_parquet(path, columns=["image"], glob=False) for path in store.shards(Path(record), "train")]
+    parts = [pl.read_parquet(path, columns=["image"], glob=False) for path in files.shards(Path(record), "train")]
     return pl.concat(parts)["image"].struct.field("bytes").to_list()
 
 

@@ -35,11 +35,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo import store
-from gzoo.builder import build
-from gzoo.campaign import campaign
-from gzoo.dataset import KEY, open_dataset
+from gzoo import files
+from gzoo.dataset.build import build
+from gzoo.dataset.open import KEY, open_dataset
 from gzoo.simulator import simulate
+from gzoo.trees.campaign import campaign
 
 CAMPAIGNS = ("gz2", "gz_candels", "gz_desi", "gz_hubble")
 SPLIT = "train"
@@ -91,8 +91,8 @@ def measured(folder: Path, rounds: int) -> dict[str, object]:
     bare.mkdir()
     for name in ("data", "tiny", "manifest.json"):
         (bare / name).symlink_to(folder / name)
-    shards = store.shards(folder, SPLIT)
-    indices = [folder / store.index_name(path.name) for path in shards]
+    shards = files.shards(folder, SPLIT)
+    indices = [folder / files.index_name(path.name) for path in shards]
     indexed, without = open_dataset(folder), open_dataset(bare)
     answers = list(indexed.tree.columns)
     ways: dict[str, Callable[[], object]] = {

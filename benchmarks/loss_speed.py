@@ -99,8 +99,8 @@ def rounded(value: Any) -> Any:
 
 def write_cases(path: Path) -> None:
     """Batches of votes and concentrations, and single questions with extreme ones."""
-    from gzoo.campaign import campaign
-    from gzoo.trees import Tree
+    from gzoo.trees.campaign import campaign
+    from gzoo.trees.tree import Tree
 
     tree = campaign("gz_evo").carried
     tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
@@ -275,9 +275,9 @@ def seconds(loss: Loss, start: torch.Tensor) -> float:
 def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
     import torch
 
-    from gzoo.campaign import campaign
     from gzoo.learn.losses import asked_questions, dirichlet_multinomial_nll
-    from gzoo.trees import Question, Tree
+    from gzoo.trees.campaign import campaign
+    from gzoo.trees.tree import Question, Tree
 
     tree = campaign("gz_evo").carried
     tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)

@@ -36,16 +36,16 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.vq import kmeans2, vq
 
-from gzoo.campaign import campaign
-from gzoo.scoring.choosing import BY, gain
+from gzoo.scoring.acquisition import BY, gain
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.posterior import posterior
 from gzoo.simulator.camera import visible
 from gzoo.simulator.galaxies import draw_galaxy
 from gzoo.simulator.survey import survey_view
 from gzoo.simulator.volunteers import Sights, careful_log_odds, kind_chances, pool, population_chances
-from gzoo.trees import FloatArray, IntArray
-from gzoo.votes import Votes
+from gzoo.trees.campaign import campaign
+from gzoo.trees.tree import FloatArray, IntArray
+from gzoo.votes.votes import Votes
 
 TREE = campaign("gz2").carried
 MOST = 160  # classifications that a galaxy can get

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gzoo.campaign import campaign
 from gzoo.scoring.posterior import Posterior, fit_worth, posterior
-from gzoo.trees import FloatArray, IntArray, Question, Tree
-from gzoo.votes import Votes
+from gzoo.trees.campaign import campaign
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.votes.votes import Votes
 
 LEVEL = 0.9
 LEAST = 1e-6  # what is nearer to 0 or 1 cannot be told from it

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.campaign import campaign
+from gzoo.trees.campaign import campaign
 
 RUN = """
 import resource, sys, warnings

@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.campaign import tree
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.intervals import Blocks
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll
 from gzoo.scoring.predictions import Predictions
 from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.simulator import simulate
-from gzoo.trees import FloatArray, Tree
-from gzoo.votes import Votes
+from gzoo.trees.campaign import tree
+from gzoo.trees.tree import FloatArray, Tree
+from gzoo.votes.votes import Votes
 
 RESULTS = Path(__file__).parent / "results" / "recalibration.json"
 MODELS = {"too sure": (0.5, 150.0), "not sure enough": (0.2, 4.0)}  # error of the log shares, and concentration stated

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.campaign import campaign
 from gzoo.scoring.intervals import N_BOOTSTRAP
-from gzoo.scoring.metrics import compute
-from gzoo.trees import Tree
-from gzoo.votes import Votes
+from gzoo.scoring.scores import compute
+from gzoo.trees.campaign import campaign
+from gzoo.trees.tree import Tree
+from gzoo.votes.votes import Votes
 
 N_PARTS = 5
 

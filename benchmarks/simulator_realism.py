@@ -26,11 +26,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
-from gzoo.campaign import tree
 from gzoo.simulator.camera import jpeg_bytes, picture, visible
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.survey import survey_view
 from gzoo.simulator.volunteers import Sights, careful_chances, careful_log_odds
+from gzoo.trees.campaign import tree
 
 NUMBERS = ("background_mean", "background_rms", "central_brightness", "colour", "half_light_pixels", "jpeg_bytes")
 KINDS = ("spiral", "elliptical", "edge-on", "merger")

@@ -33,11 +33,11 @@ import numpy.typing as npt
 from astropy.visualization import make_lupton_rgb
 from PIL import Image
 
-from gzoo.campaign import campaigns
 from gzoo.simulator.camera import blur, jpeg_bytes, observed_flux, picture
 from gzoo.simulator.galaxies import ARTIFACTS, Galaxy, draw_galaxy
 from gzoo.simulator.spectrum import band_fluxes
 from gzoo.simulator.survey import SIZE_PIXELS, SurveyView, survey_view
+from gzoo.trees.campaign import campaigns
 
 KINDS: dict[str, dict[str, object]] = {
     "spiral": {"n_arms": 2, "arm_strength": 0.8, "inclination": 30.0},

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.campaign import campaigns, tree
 from gzoo.simulator import Simulated, simulate
+from gzoo.trees.campaign import campaigns, tree
 
 ANNOTATIONS = pl.List(pl.Struct({"task": pl.String, "value": pl.List(pl.String)}))
 

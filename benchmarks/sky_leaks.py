@@ -31,7 +31,7 @@ import polars as pl
 
 import gzoo
 from gzoo import sky
-from gzoo.campaign import campaign
+from gzoo.trees.campaign import campaign
 
 Numbers = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]

@@ -1,6 +1,6 @@
 """Do volunteer weights bring votes nearer to what careful people say, and are robots found?
 
-    python benchmarks/volunteers.py [--n 3000] [--seeds 3] [--coadd ../shared/data/gz2_coadd/counts.csv]
+    python benchmarks/consistency.py [--n 3000] [--seeds 3] [--coadd ../shared/data/gz2_coadd/counts.csv]
 
 Simulated volunteers have a known care, and simulated galaxies known probabilities of a careful person's answers. For
 each campaign asked for, from the raw export on:
@@ -13,7 +13,7 @@ each campaign asked for, from the raw export on:
 - mean weight of careful volunteers (care of at least 0.9).
 
 On real votes of Galaxy Zoo 2 (Stripe 82, where at hand): the consistency and weight that somebody would have who
-clicks at random. Writes benchmarks/results/volunteers.json.
+clicks at random. Writes benchmarks/results/consistency.json.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo import mapping, read_votes, volunteers
-from gzoo.campaign import campaign, tree
-from gzoo.clicks import Clicks
+from gzoo import mapping, read_votes
 from gzoo.simulator import Simulated, simulate
-from gzoo.trees import FloatArray
-from gzoo.zooniverse import Source, ingest
+from gzoo.trees.campaign import campaign, tree
+from gzoo.trees.tree import FloatArray
+from gzoo.zooniverse import Source, consistency, ingest
+from gzoo.zooniverse.classifications import Clicks
 
 
 def main() -> None:
@@ -67,9 +67,9 @@ def judged(made: Simulated) -> dict[str, object]:
     clicks = ingest(Source(made.classifications, made.workflows), campaign(made.campaign)).clicks
     people = pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
     care, is_robot = people["care"].to_numpy(), people["is_robot"].to_numpy()
-    consistent = volunteers.consistency_weights(clicks)
+    consistent = consistency.consistency_weights(clicks)
     plain = np.ones(len(consistent))
-    weights = np.where(volunteers.robots(clicks).any, 0.0, consistent)
+    weights = np.where(consistency.robots(clicks).any, 0.0, consistent)
     truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
     careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
     found: dict[str, object] = {
@@ -82,7 +82,7 @@ def judged(made: Simulated) -> dict[str, object]:
     }
     slow = replace(clicks, seconds=np.full(len(clicks), np.nan))
     for what, one in (("as exported", clicks), ("without durations", slow)):
-        robots = volunteers.robots(one)
+        robots = consistency.robots(one)
         honest, machines = ~is_robot & robots.is_judged, is_robot & robots.is_judged
         found[f"flags, {what}"] = {
             rule: {
@@ -97,7 +97,7 @@ def judged(made: Simulated) -> dict[str, object]:
 
 
 def busy(clicks: Clicks) -> np.ndarray:
-    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= volunteers.LEAST_CLICKS
+    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= consistency.LEAST_CLICKS
 
 
 def errors(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -139,8 +139,8 @@ def random_clicker(path: Path) -> dict[str, float]:
         asked, pl.DataFrame({"id_str": [str(i) for i in range(n)]}), given, was_asked, np.arange(n), np.arange(n),
         zeros, zeros, np.full(n, np.nan), ("random",), np.array([True]),
     )  # fmt: skip
-    kappa = float(volunteers.consistency(clicks, votes.fractions)[0])
-    weight = min(1.0, (kappa / volunteers.CONSISTENT) ** volunteers.STEEPNESS)
+    kappa = float(consistency.consistency(clicks, votes.fractions)[0])
+    weight = min(1.0, (kappa / consistency.CONSISTENT) ** consistency.STEEPNESS)
     return {"galaxies": n, "consistency": round(kappa, 4), "weight": round(weight, 4)}
 
 

@@ -12,7 +12,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import polars as pl
 import pytest
 
-from gzoo.builder import build
+from gzoo.dataset.build import build
 from gzoo.simulator import Simulated, simulate
 from loopback_hub import Client, LoopbackHub
 

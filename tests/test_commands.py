@@ -15,8 +15,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gzoo import __version__, cli, store
-from gzoo.dataset import open_dataset
+from gzoo import __version__, cli, files
+from gzoo.dataset.open import open_dataset
 from gzoo.learn import prediction, training
 from gzoo.simulator import Simulated
 
@@ -274,7 +274,7 @@ def test_ctrl_c_says_how_to_go_on(dataset: Path, tmp_path: Path) -> None:
     )
     words = [sys.executable, "-c", start, "train", dataset, "--out", out, *SMALL[:4], "--epochs", "5000"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=dict(os.environ))
-    partial = store.partial_name(out)
+    partial = files.partial_name(out)
     until = time.monotonic() + 120
     while not (partial / "last.ckpt").exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from gzoo import store
+from gzoo import files
 from gzoo.demonstration import Demonstrated, demo
 from gzoo.errors import InputError, OccupiedError
 
@@ -92,8 +92,8 @@ def test_the_command_makes_it_all_and_tells_nothing_of_this_machine(tmp_path: Pa
 
     secrets = {str(tmp_path), str(home), TOKEN, str(Path.cwd()), str(Path(sys.executable).parent), ".gzoo-partial"}
     secrets |= {name for name in (socket.gethostname(), str(Path.home())) if len(name) > 5}
-    files = [path for path in made.rglob("*") if path.is_file()]
-    assert len(files) > 100
+    contents = [path for path in made.rglob("*") if path.is_file()]
+    assert len(contents) > 100
     for path in files:
         said = words_in(path)
         assert [secret for secret in secrets if secret in said] == [], path
@@ -111,4 +111,4 @@ def test_the_command_makes_it_all_and_tells_nothing_of_this_machine(tmp_path: Pa
     assert set(predictions["dataset_name"]) == {"gz2_simulated"}
     scores = json.loads((made / "scores.json").read_text("utf-8"))
     assert scores["n_galaxies"] == predictions.height
-    assert store.read_json(made / "demo.json")["n"] == 100
+    assert files.read_json(made / "demo.json")["n"] == 100

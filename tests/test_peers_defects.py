@@ -12,11 +12,10 @@ import torch
 from scipy import stats
 
 import gzoo
-from gzoo.campaign import campaign
-from gzoo.dataset import open_dataset
+from gzoo.dataset.open import open_dataset
 from gzoo.errors import InputError, NonFiniteLossError, TableError
 from gzoo.learn import training
-from gzoo.learn.loading import Batch, loader
+from gzoo.learn.loader import Batch, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.learn.model import Design, Model
 from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions
@@ -24,11 +23,12 @@ from gzoo.scoring.calibration import calibration_of
 from gzoo.scoring.classification import compute_classification
 from gzoo.scoring.intervals import blocks
 from gzoo.scoring.likelihood import multinomial_nll
-from gzoo.scoring.metrics import compute
 from gzoo.scoring.predictions import Predictions, read_predictions
+from gzoo.scoring.scores import compute
 from gzoo.simulator import Simulated
-from gzoo.trees import FloatArray, Question, Tree
-from gzoo.votes import Votes, read_votes
+from gzoo.trees.campaign import campaign
+from gzoo.trees.tree import FloatArray, Question, Tree
+from gzoo.votes.votes import Votes, read_votes
 
 GZ2 = gzoo.tree("gz2")
 RINGS = gzoo.tree("gz_rings")

@@ -10,34 +10,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gzoo.auditing import audit
-    from gzoo.builder import build
-    from gzoo.campaign import campaigns, tree
-    from gzoo.checking import check
-    from gzoo.citing import cite
-    from gzoo.dataset import load, open_dataset
+    from gzoo.catalogs.catalog import combine
+    from gzoo.dataset.audit import audit
+    from gzoo.dataset.build import build
+    from gzoo.dataset.check import check
+    from gzoo.dataset.leakage import leaks
+    from gzoo.dataset.merge import union
+    from gzoo.dataset.open import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
     from gzoo.hub import access
-    from gzoo.leaking import leaks
     from gzoo.learn.augmentation import Augmentation, augmentation
-    from gzoo.learn.loading import loader
+    from gzoo.learn.contact_sheet import augmentations
+    from gzoo.learn.loader import loader
     from gzoo.learn.prediction import predict
-    from gzoo.learn.sheet import augmentations
     from gzoo.learn.training import train
-    from gzoo.mappings import mapping
-    from gzoo.publishing import publish
-    from gzoo.scoring.choosing import next  # noqa: A004  the verb
+    from gzoo.publication import publish
+    from gzoo.scoring.acquisition import next  # noqa: A004  the verb
     from gzoo.scoring.comparison import compare
-    from gzoo.scoring.metrics import score
-    from gzoo.scoring.posterior import combine
     from gzoo.scoring.recalibration import recalibrate
+    from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
-    from gzoo.summaries import summary
-    from gzoo.trees import Question, Tree
-    from gzoo.uniting import union
-    from gzoo.votes import Votes, read_votes
+    from gzoo.trees.campaign import campaigns, tree
+    from gzoo.trees.cite import cite
+    from gzoo.trees.tree import Question, Tree
+    from gzoo.votes.summary import summary
+    from gzoo.votes.votes import Votes, read_votes
     from gzoo.zooniverse import count
+    from gzoo.zooniverse.mapping import mapping
 
 __all__ = [
     "Augmentation",
@@ -79,37 +79,37 @@ __version__ = "0.1.0"
 _HOME = {
     "Augmentation": "learn.augmentation",
     "GZooError": "errors",
-    "Question": "trees",
-    "Tree": "trees",
-    "Votes": "votes",
+    "Question": "trees.tree",
+    "Tree": "trees.tree",
+    "Votes": "votes.votes",
     "access": "hub",
-    "audit": "auditing",
+    "audit": "dataset.audit",
     "augmentation": "learn.augmentation",
-    "augmentations": "learn.sheet",
-    "build": "builder",
-    "campaigns": "campaign",
-    "check": "checking",
-    "cite": "citing",
-    "combine": "scoring.posterior",
+    "augmentations": "learn.contact_sheet",
+    "build": "dataset.build",
+    "campaigns": "trees.campaign",
+    "check": "dataset.check",
+    "cite": "trees.cite",
+    "combine": "catalogs.catalog",
     "compare": "scoring.comparison",
     "count": "zooniverse",
     "demo": "demonstration",
-    "leaks": "leaking",
-    "load": "dataset",
-    "loader": "learn.loading",
-    "mapping": "mappings",
-    "next": "scoring.choosing",
-    "open_dataset": "dataset",
+    "leaks": "dataset.leakage",
+    "load": "dataset.open",
+    "loader": "learn.loader",
+    "mapping": "zooniverse.mapping",
+    "next": "scoring.acquisition",
+    "open_dataset": "dataset.open",
     "predict": "learn.prediction",
-    "publish": "publishing",
-    "read_votes": "votes",
+    "publish": "publication",
+    "read_votes": "votes.votes",
     "recalibrate": "scoring.recalibration",
-    "score": "scoring.metrics",
+    "score": "scoring.scores",
     "simulate": "simulator",
-    "summary": "summaries",
+    "summary": "votes.summary",
     "train": "learn.training",
-    "tree": "campaign",
-    "union": "uniting",
+    "tree": "trees.campaign",
+    "union": "dataset.merge",
 }
 
 

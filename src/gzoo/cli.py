@@ -24,10 +24,10 @@ from gzoo.errors import GZooError, Notice
 if TYPE_CHECKING:
     import polars as pl
 
-    from gzoo.checking import Checked
-    from gzoo.clicks import Ingest
+    from gzoo.dataset.check import Checked
     from gzoo.scoring.intervals import Value
-    from gzoo.scoring.metrics import Score
+    from gzoo.scoring.scores import Score
+    from gzoo.zooniverse.classifications import Ingest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -135,7 +135,7 @@ def _print_columns(rows: Sequence[Sequence[str]]) -> None:
 @app.command()
 def campaigns() -> None:
     """List the campaigns that gzoo knows."""
-    from gzoo.campaign import campaigns as all_campaigns
+    from gzoo.trees.campaign import campaigns as all_campaigns
 
     rows = [("name", "campaign", "questions", "published", "on the Hub", "gated")]
     for one in all_campaigns():
@@ -151,8 +151,8 @@ def tree(
     format: Annotated[str, typer.Option("--format", help="text, mermaid or json.")] = "text",
 ) -> None:
     """Show a campaign's decision tree."""
-    from gzoo.campaign import campaign
     from gzoo.errors import InputError
+    from gzoo.trees.campaign import campaign
 
     facts = campaign(name)
     if format == "text":
@@ -176,8 +176,8 @@ def cite(
     format: Annotated[str, typer.Option("--format", help="bibtex or text.")] = "bibtex",
 ) -> None:
     """Print what to cite for campaigns: their papers, surveys and datasets."""
-    from gzoo.citing import SOFTWARE
-    from gzoo.citing import cite as run
+    from gzoo.trees.cite import SOFTWARE
+    from gzoo.trees.cite import cite as run
 
     print(run(*names, format=format))
     if SOFTWARE not in names:
@@ -259,7 +259,7 @@ def mapping(
     overwrite: Overwrite = False,
 ) -> None:
     """Propose which column of a table is which answer."""
-    from gzoo.mappings import mapping as run
+    from gzoo.zooniverse.mapping import mapping as run
 
     made = run(source, campaign, workflows=workflows, out=out, overwrite=overwrite)
     if not out:
@@ -279,7 +279,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Say whether votes obey the tree, and which columns look misnamed. Exit code 1: something speaks against them."""
-    from gzoo.auditing import audit as run
+    from gzoo.dataset.audit import audit as run
 
     found = run(table, campaign, columns=columns)
     if as_json:
@@ -412,7 +412,7 @@ def build(
     # before polars and pyarrow are loaded: what they no longer need goes back to the system, or is used again
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    from gzoo.builder import build as run
+    from gzoo.dataset.build import build as run
 
     with _progress() as say:
         made = run(
@@ -466,7 +466,7 @@ def union(
     overwrite: Overwrite = False,
 ) -> None:
     """Make one dataset folder of several, with the columns of all campaigns of a union such as gz_evo."""
-    from gzoo.uniting import union as run
+    from gzoo.dataset.merge import union as run
 
     with _progress() as say:
         made = run(campaign, folders, out=out, overwrite=overwrite, progress=say)
@@ -496,7 +496,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Verify every checksum, column, row, split, picture and the card. Exit code 1: something is wrong."""
-    from gzoo.checking import check as run
+    from gzoo.dataset.check import check as run
 
     seconds: dict[str, float] = {}
     began = now = time.monotonic()
@@ -560,7 +560,7 @@ def leaks(
     as_json: AsJson = False,
 ) -> None:
     """Find galaxies that are on two sides of the split, in any datasets. Exit code 1: there are some."""
-    from gzoo.leaking import leaks as run
+    from gzoo.dataset.leakage import leaks as run
 
     found = run(folders, radius_arcsec=radius_arcsec, picture_arcsec=picture_arcsec, out=out, overwrite=overwrite)
     if as_json:
@@ -660,7 +660,7 @@ def augmentations(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw what augmentation makes of some galaxies."""
-    from gzoo.learn.sheet import augmentations as run
+    from gzoo.learn.contact_sheet import augmentations as run
 
     made = run(folder, out=out, augment=augment, split=split, n=n, size=size, seed=seed, overwrite=overwrite)
     _say(f"Made {made}: a galaxy a row, as stored and as a model would see it at {size} pixels.")
@@ -768,8 +768,8 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score predictions against votes, with intervals."""
-    from gzoo.scoring.metrics import refuse_both
-    from gzoo.scoring.metrics import score as run
+    from gzoo.scoring.scores import refuse_both
+    from gzoo.scoring.scores import score as run
 
     if label or protocol:
         others = {"--report": report, "--slice": slices, "--table": table, "--columns": columns}
@@ -980,7 +980,7 @@ def combine(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a catalogue of what predictions and votes together say of each galaxy, with intervals."""
-    from gzoo.scoring.posterior import combine as run
+    from gzoo.catalogs.catalog import combine as run
 
     with _progress() as say:
         made = run(predictions, folder, out=out, level=level, overwrite=overwrite, progress=say)
@@ -1010,7 +1010,7 @@ def next(
     as_json: AsJson = False,
 ) -> None:
     """Rank galaxies by what one more classification is expected to tell."""
-    from gzoo.scoring.choosing import next as run
+    from gzoo.scoring.acquisition import next as run
 
     with _progress() as say:
         found = run(predictions, folder, n=n, by=by, out=out, overwrite=overwrite, progress=say)
@@ -1048,7 +1048,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
 ) -> None:
     """Put a dataset or a model on the Hub: checked before, verified after, only what changed."""
-    from gzoo.publishing import publish as run
+    from gzoo.publication import publish as run
 
     with _progress() as say:
         made = run(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from gzoo import store
+from gzoo import files
 from gzoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ def demo(
         InputError: Too few galaxies to train, validate and test on.
         OccupiedError: `out` is taken.
     """
-    from gzoo.builder import build
-    from gzoo.dataset import load, quietly
+    from gzoo.dataset.build import build
+    from gzoo.dataset.open import load, quietly
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
-    from gzoo.scoring.metrics import score
-    from gzoo.scoring.referee import true_rmse
-    from gzoo.scoring.report import write_report
+    from gzoo.reports.score import write_report
+    from gzoo.scoring.ground_truth import true_rmse
+    from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
 
     if n < 100:
@@ -87,7 +87,7 @@ def demo(
         "seed": seed,
     }
     out = Path(out)
-    with store.work(out, kind="demo", begun=begun, overwrite=overwrite) as partial:
+    with files.work(out, kind="demo", begun=begun, overwrite=overwrite) as partial:
         sky, folder, run = partial / "simulation", partial / "dataset", partial / "run"
         predictions, page = partial / "predictions.parquet", partial / "report.html"
         if not sky.exists():
@@ -109,8 +109,8 @@ def demo(
             predict(run, folder, split="test", out=predictions, progress=say)
         say("scoring", 0, 1)
         scores = score(predictions, folder)
-        store.write_json(partial / "scores.json", scores)
-        trained = store.read_json(run / "run.json")
+        files.write_json(partial / "scores.json", scores)
+        trained = files.read_json(run / "run.json")
         write_report(
             page,
             folder=folder,
@@ -127,7 +127,7 @@ def demo(
             overwrite=True,
         )
         say("scoring", 1, 1)
-        store.write_json(partial / store.MARKS["demo"], begun)
+        files.write_json(partial / files.MARKS["demo"], begun)
     skill = scores["overall"]["skill"]
     return Demonstrated(
         out,

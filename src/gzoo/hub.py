@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from gzoo import store
-from gzoo.campaign import campaign, names
+from gzoo import files
 from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, MissingError
+from gzoo.trees.campaign import campaign, names
 
 if TYPE_CHECKING:
     import datasets
@@ -50,7 +50,7 @@ LARGEST_LISTING = 200_000  # files
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _RECORDS = "gzoo"  # folder inside a repository's folder of the cache
-_BESIDES = ("README.md", store.MANIFEST)  # files that are read with every config
+_BESIDES = ("README.md", files.MANIFEST)  # files that are read with every config
 
 Progress = Callable[[str, int, int], None]
 Answer = TypeVar("Answer")
@@ -139,7 +139,7 @@ class _Entry:
         if path.stat().st_size != self.size:
             return False
         if self.sha256:
-            return store.sha256(path) == self.sha256
+            return files.sha256(path) == self.sha256
         found = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         found.update(path.read_bytes())
         return found.hexdigest() == self.blob
@@ -239,8 +239,10 @@ def load_dataset(
         else:
             copied = _copied(found, name, None)
             # with its files named, for else those of the first config are looked for, whichever is wanted
-            files = _by_split(copied.folder, name)
-            made = datasets.load_dataset(str(copied.folder), name, data_files=files, split=split, streaming=streaming)
+            contents = _by_split(copied.folder, name)
+            made = datasets.load_dataset(
+                str(copied.folder), name, data_files=contents, split=split, streaming=streaming
+            )
     except (HubError, MissingError):
         raise
     except Exception as error:  # the client's libraries have errors of their own, of no public family
@@ -637,7 +639,7 @@ class _Gift:
                 ),
                 self.repository,
             )
-            return store.sha256(Path(path)) == self.digests[name]
+            return files.sha256(Path(path)) == self.digests[name]
 
 
 # Who may read
@@ -788,7 +790,7 @@ def _record(repository: str, commit: str) -> Path:
 def _read_record(repository: str, commit: str) -> dict[str, dict[str, Any]]:
     """The Hub's listing of a commit, as it was when downloaded, and which files were found to be right."""
     try:
-        return cast("dict[str, dict[str, Any]]", store.read_json(_record(repository, commit))["files"])
+        return cast("dict[str, dict[str, Any]]", files.read_json(_record(repository, commit))["files"])
     except (DatasetError, KeyError):
         return {}
 
@@ -822,7 +824,7 @@ def _copied(found: Access, config: str | None, progress: Progress | None) -> Cop
     checked.fetch([name for name in wanted if name not in _BESIDES], _promised(folder), progress)
     reference = _storage(repository) / "refs" / found.revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    store.write_bytes(reference, commit.encode())
+    files.write_bytes(reference, commit.encode())
     return Copy(folder, found, commit)
 
 
@@ -939,7 +941,7 @@ class _Checked:
         for trial in range(TRIES):
             _pause(trial)
             path = Path(_patiently(lambda: self._download(name, bars), self.repository))
-            if entry.is_of(path) and (promised is None or entry.sha256 == promised or store.sha256(path) == promised):
+            if entry.is_of(path) and (promised is None or entry.sha256 == promised or files.sha256(path) == promised):
                 self.known[name] = {"right": _stamp(path)}
                 return
             path.resolve().unlink(missing_ok=True)  # of what the cache calls a blob, the name of which is a promise
@@ -956,13 +958,13 @@ class _Checked:
         return HfApi().hf_hub_download(self.repository, name, repo_type="dataset", revision=self.commit, **bars)
 
     def _write_record(self) -> None:
-        files = {
+        contents = {
             name: {**self.known.get(name, {}), "bytes": entry.size, "sha256": entry.sha256, "blob": entry.blob}
             for name, entry in self.entries.items()
         }
         path = _record(self.repository, self.commit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_json(path, {"commit": self.commit, "files": files})
+        files.write_json(path, {"commit": self.commit, "files": contents})
 
 
 def _stamp(path: Path) -> list[int]:
@@ -987,12 +989,12 @@ def _silent_bar(say: Callable[[int], None]) -> type:
 
 def _promised(folder: Path) -> dict[str, str]:
     """Sha256 of each file that our manifest names; nothing where there is none."""
-    if not (folder / store.MANIFEST).is_file():
+    if not (folder / files.MANIFEST).is_file():
         return {}
     try:
-        manifest = store.open_folder(folder)
-        files = cast("dict[str, dict[str, object]]", manifest["files"])
-        return {name: str(one["sha256"]) for name, one in files.items()}
+        manifest = files.open_folder(folder)
+        contents = cast("dict[str, dict[str, object]]", manifest["files"])
+        return {name: str(one["sha256"]) for name, one in contents.items()}
     except (DatasetError, KeyError, TypeError, AttributeError):
         return {}  # a manifest of something else
 
@@ -1007,7 +1009,7 @@ def _selected(listed: Iterable[str], folder: Path, config: str | None, repositor
     if patterns is None:
         return listed
     named = {name for name in listed if any(fnmatch.fnmatchcase(name, one) for one in patterns)}
-    indices = {store.index_name(name) for name in named if name.startswith("data/")}
+    indices = {files.index_name(name) for name in named if name.startswith("data/")}
     return [name for name in listed if name in {*_BESIDES, *named, *indices}]
 
 
@@ -1102,7 +1104,7 @@ def _missing_shards(present: Iterable[str]) -> list[str]:
 
 def _page_checks(folder: Path) -> dict[str, Any]:
     """How to have each page's checksum looked at, for a stream has no file to digest."""
-    if not (folder / store.MANIFEST).is_file():
+    if not (folder / files.MANIFEST).is_file():
         return {}
     import pyarrow.dataset as parquet
 

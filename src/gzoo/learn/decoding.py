@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from gzoo.errors import PictureError
-from gzoo.images import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
+from gzoo.images.checks import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
 
 RULE = "decode-2"
 """Names how pixels follow from bytes: kept pixels of another rule are other pixels."""

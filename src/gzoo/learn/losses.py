@@ -11,7 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from gzoo.errors import InputError
-from gzoo.trees import Tree
+from gzoo.trees.tree import Tree
 
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ...: of Stirling's series
 LONGEST_TABLE = 65_536

@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from gzoo import store
+from gzoo import files
 from gzoo.errors import DatasetError, InputError, MissingError
-from gzoo.trees import FloatArray
+from gzoo.trees.tree import FloatArray
 
 LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
 
@@ -103,7 +103,7 @@ def open_run(run: Path) -> tuple[Model, dict[str, object]]:
         DatasetError: It is not a run folder, or its weights do not fit.
     """
     if not run.is_dir():
-        unfinished = store.partial_name(run.absolute()).exists()
+        unfinished = files.partial_name(run.absolute()).exists()
         raise MissingError(
             f"{run} is not finished." if unfinished else f"There is no run folder {run}.",
             "A folder made by `gzoo train`.",
@@ -113,7 +113,7 @@ def open_run(run: Path) -> tuple[Model, dict[str, object]]:
         raise DatasetError(
             f"{run} is not a run folder.", "run.json and model.safetensors.", "Give the --out of `gzoo train`."
         )
-    facts = store.read_json(run / "run.json")
+    facts = files.read_json(run / "run.json")
     try:
         design = design_from(cast("Mapping[str, object]", facts["design"]))
         model = Model(design)

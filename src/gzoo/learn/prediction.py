@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from gzoo import store
-from gzoo.dataset import KEY, open_dataset
+from gzoo import files
+from gzoo.dataset.open import KEY, open_dataset
 from gzoo.errors import DatasetError, InputError
 from gzoo.learn.augmentation import augmentation
-from gzoo.learn.loading import Loader, loader
+from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Model, open_run
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
-from gzoo.trees import FloatArray
+from gzoo.trees.tree import FloatArray
 
 MOST_VIEWS = 8  # orientations of a picture
 
@@ -103,7 +103,7 @@ def predict(
     table = table.with_columns(pl.col("is_trained_on").fill_null(False))
     about = {
         "kind": "predictions",
-        "run_sha256": store.sha256(run / "run.json"),
+        "run_sha256": files.sha256(run / "run.json"),
         "data_sha256": dataset.digest,
         "hub": dict(dataset.origin) if dataset.origin else None,
         "split": split,

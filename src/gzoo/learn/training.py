@@ -20,16 +20,17 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from safetensors.torch import load_file, save
 
-from gzoo import hub, splits, store
-from gzoo.dataset import Dataset, open_dataset
+from gzoo import files, hub
+from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.errors import InputError, MissingError, NonFiniteLossError
-from gzoo.learn.loading import Batch, Loader, loader
+from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll
 from gzoo.learn.model import Design, Model, design_to
 from gzoo.learn.prediction import concentrations
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.recalibration import fit_recalibration
-from gzoo.trees import FloatArray, IntArray, Tree
+from gzoo.sky import identifier_split
+from gzoo.trees.tree import FloatArray, IntArray, Tree
 
 DEFAULT_ENCODER = "resnet18"
 LAST = "last.ckpt"
@@ -120,7 +121,7 @@ def train(
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}.", "A whole number from 0 to 2**63 - 1.", "Give another --seed.")
     out = Path(out)
-    store.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
+    files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
     dataset = open_dataset(folder, progress=progress)
     settings: dict[str, object] = {
         "encoder": encoder,
@@ -145,12 +146,12 @@ def train(
     origin: dict[str, str] | None = None
     if pretrained:
         origin = _start_from_published(model, encoder)
-    with store.work(out, kind="run", begun=begun, overwrite=overwrite) as partial:
+    with files.work(out, kind="run", begun=begun, overwrite=overwrite) as partial:
         metrics, weights = partial / "metrics.csv", partial / "model.safetensors"
         if not metrics.exists():  # it is written when training is over
             task = _Task(model, tree, learning_rate, seed)
             history = _fit(task, train_loader, validation_loader, partial, epochs, progress)
-            store.write_bytes(metrics, history.write_csv().encode())
+            files.write_bytes(metrics, history.write_csv().encode())
         losses = cast("list[float]", pl.read_csv(metrics, glob=False)["validation_loss"].to_list())
         best_epoch = int(np.argmin(losses)) + 1
         baseline_loss = _baseline_loss(validation_loader, baseline, tree)
@@ -182,10 +183,10 @@ def train(
             "validation_loss": losses[best_epoch - 1],
             "baseline_validation_loss": baseline_loss,
             "recalibration": recalibration.to_json(),
-            "weights_sha256": store.sha256(weights),
+            "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
-        store.write_json(partial / "run.json", facts)
+        files.write_json(partial / "run.json", facts)
         (partial / LAST).unlink(missing_ok=True)
     return Trained(
         out, len(train_loader.rows), len(validation_loader.rows), len(losses), best_epoch, min(losses), baseline_loss
@@ -203,7 +204,7 @@ def _loaders(
         held_in, where = "validation", "validation split"
     else:
         keys, *_ = dataset.matrices("train")
-        held_out = np.array([splits.is_held_out(one) for one in keys["id_str"]])
+        held_out = np.array([identifier_split.is_held_out(one) for one in keys["id_str"]])
         if held_out.all() or not held_out.any():
             raise InputError(
                 f"{dataset.folder} has {len(keys)} galaxies to train on, too few to hold some out for validation.",
@@ -211,7 +212,7 @@ def _loaders(
                 "Build a larger dataset.",
             )
         rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        held_in, where = "train", f"{splits.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
+        held_in, where = "train", f"{identifier_split.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train = loader(dataset, batch_size, size, augment=augment, seed=seed, rows=rows[0], cache=cache, device=device)
     validation = loader(dataset, batch_size, size, split=held_in, rows=rows[1], cache=cache, device=device)
@@ -238,7 +239,7 @@ def _start_from_published(model: Model, encoder: str) -> dict[str, str]:
         raise InputError(
             f"The published weights of '{encoder}' lack {missing[0]}.", "Weights of this encoder.", "Choose another."
         )
-    return {**origin, "sha256": store.sha256(Path(path))}
+    return {**origin, "sha256": files.sha256(Path(path))}
 
 
 class _Task(L.LightningModule):
@@ -296,7 +297,7 @@ class _Watch(Callback):
         loss = float(trainer.callback_metrics["validation_loss"])
         if loss < min((validation for _, validation in self.losses), default=math.inf):
             weights = {name: value.cpu().contiguous() for name, value in self.task.model.state_dict().items()}
-            store.write_bytes(self.partial / "model.safetensors", save(weights))
+            files.write_bytes(self.partial / "model.safetensors", save(weights))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         train, validation = (float(trainer.callback_metrics[f"{name}_loss"]) for name in ("train", "validation"))

@@ -3,7 +3,7 @@
 from gzoo.scoring.classification import Classification, classify, published
 from gzoo.scoring.comparison import Comparison, compare
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, expected_fractions, fit_baseline
-from gzoo.scoring.metrics import Score, Scores, Value, score
+from gzoo.scoring.scores import Score, Scores, Value, score
 
 __all__ = [
     "Classification",

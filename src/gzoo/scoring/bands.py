@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from gzoo.scoring.intervals import Blocks
-from gzoo.trees import FloatArray
+from gzoo.trees.tree import FloatArray
 
 LEVELS: FloatArray = np.array([*(np.arange(1, 20) / 20), 0.99])  # of the intervals whose coverage is measured
 LEAST_BLOCKS = 10  # below, no interval

@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.optimize import elementwise
 from scipy.special import betainc, betaincinv
 
-from gzoo.trees import FloatArray
+from gzoo.trees.tree import FloatArray
 
 # The table's range, in log a and log b, and its step. Where both are below SMALL nearly all probability lies at 0 and
 # at 1, the quantile jumps between them, and no table will do.

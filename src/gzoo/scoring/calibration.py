@@ -24,10 +24,10 @@ from gzoo.scoring.bands import (
 )
 from gzoo.scoring.dispersion import Dispersion, dispersion, no_dispersion
 from gzoo.scoring.intervals import Blocks, Value, holm
-from gzoo.scoring.places import Belief, Places, answer_places, sequential_pit
+from gzoo.scoring.pit import Belief, Places, answer_places, sequential_pit
 from gzoo.scoring.predictions import Predictions
-from gzoo.trees import FloatArray, IntArray
-from gzoo.votes import Votes
+from gzoo.trees.tree import FloatArray, IntArray
+from gzoo.votes.votes import Votes
 
 N_BINS = 20  # of a histogram; half of it where there are few counts
 FEW = 1000

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from gzoo import store
-from gzoo.dataset import Dataset, open_dataset
+from gzoo import files
+from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.errors import InputError, TableError
 from gzoo.scoring.intervals import Blocks, Value, blocks, ratio
 from gzoo.scoring.predictions import (
@@ -26,10 +26,10 @@ from gzoo.scoring.predictions import (
     refuse_other_scheme,
     refuse_seen,
 )
-from gzoo.summaries import PUBLISHED, summary
-from gzoo.tables import read_table
-from gzoo.trees import FloatArray, IntArray
-from gzoo.votes import Votes
+from gzoo.trees.tree import FloatArray, IntArray
+from gzoo.votes.summary import PUBLISHED, summary
+from gzoo.votes.tables import read_table
+from gzoo.votes.votes import Votes
 
 SUMMARY = "summary"
 NO_CLASS = ""
@@ -303,7 +303,7 @@ def _labels(dataset: Dataset, label: str) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     for split in dataset.splits:
         keys, votes = dataset.galaxies(split)
-        shards = store.shards(dataset.folder, split)
+        shards = files.shards(dataset.folder, split)
         columns = pl.scan_parquet(shards[0], glob=False).collect_schema()
         if label in columns and (
             columns[label] == pl.String or columns[label].is_integer() or columns[label] == pl.Boolean

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from gzoo.dataset import KEY, Dataset, open_dataset
+from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.errors import InputError, OccupiedError, TableError
 from gzoo.scoring.intervals import Blocks, Value, blocks, holm, ratio
 from gzoo.scoring.likelihood import mixed, question_nll, share_nll
@@ -28,9 +28,9 @@ from gzoo.scoring.predictions import (
     refuse_seen,
     same_questions,
 )
-from gzoo.trees import FloatArray, Tree
-from gzoo.votes import Votes
-from gzoo.wording import label
+from gzoo.trees.labels import label
+from gzoo.trees.tree import FloatArray, Tree
+from gzoo.votes.votes import Votes
 
 LEVEL = 0.05  # of a false call, over all questions and pairs together
 POWER = 0.8  # chance of telling a difference that is there, in what is said of further galaxies
@@ -182,7 +182,7 @@ def compare(
         model["n_galaxies"], model["n_beyond"] = len(one), len(one) - len(shared.votes)
         model["n_trained_on"] = int(is_seen.sum())
     if report is not None:
-        from gzoo.scoring.comparison_report import write_comparison
+        from gzoo.reports.comparison import write_comparison
 
         write_comparison(Path(report), dataset=dataset, found=found)
     return found

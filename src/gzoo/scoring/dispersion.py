@@ -13,8 +13,8 @@ from scipy.special import ndtr
 from gzoo.scoring.bands import LEAST_BLOCKS, block_sums, covariance, t_quantile
 from gzoo.scoring.intervals import Blocks, Value
 from gzoo.scoring.likelihood import beta_binomial_nll, mixed, question_nll
-from gzoo.scoring.places import Belief
-from gzoo.trees import FloatArray, IntArray
+from gzoo.scoring.pit import Belief
+from gzoo.trees.tree import FloatArray, IntArray
 
 LOG_LIMIT = math.log(1000.0)  # of the factor, either way
 LOG_ENDLESS = math.log(1e7)  # a concentration that no votes can tell from certainty

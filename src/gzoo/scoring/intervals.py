@@ -29,7 +29,7 @@ from scipy import sparse, stats
 
 from gzoo.errors import InputError
 from gzoo.sky import cells, is_position
-from gzoo.trees import FloatArray, IntArray
+from gzoo.trees.tree import FloatArray, IntArray
 
 FEWEST_BLOCKS = 10  # of fewer nothing is said
 FEWEST_TO_DRAW = 50  # of fewer none are drawn: Student's t says how far

@@ -10,8 +10,8 @@ from scipy import optimize
 from scipy.special import gammaln, psi, xlogy
 
 from gzoo.errors import InputError
-from gzoo.trees import FloatArray, IntArray, Tree
-from gzoo.votes import Votes
+from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.votes.votes import Votes
 
 BoolArray = npt.NDArray[np.bool_]
 

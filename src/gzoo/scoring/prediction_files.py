@@ -11,10 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.dataset import KEY
+from gzoo.dataset.open import KEY
 from gzoo.errors import OccupiedError
 from gzoo.scoring.likelihood import expected_fractions
-from gzoo.trees import FloatArray, Tree
+from gzoo.trees.tree import FloatArray, Tree
 
 
 def prediction_table(

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from gzoo.columns import Columns
-from gzoo.dataset import KEY, Dataset
+from gzoo.dataset.open import KEY, Dataset
 from gzoo.errors import InputError, MissingError, TableError
 from gzoo.scoring.likelihood import expected_fractions
-from gzoo.tables import read_table
-from gzoo.trees import FloatArray, Question, Tree
-from gzoo.votes import Votes
+from gzoo.trees.tree import FloatArray, Question, Tree
+from gzoo.votes.columns import Columns
+from gzoo.votes.tables import read_table
+from gzoo.votes.votes import Votes
 
 Kind = Literal["concentrations", "fractions"]
 BoolArray = npt.NDArray[np.bool_]

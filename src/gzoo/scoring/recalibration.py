@@ -18,13 +18,13 @@ import numpy.typing as npt
 import polars as pl
 from scipy import optimize
 
-from gzoo.dataset import KEY, open_dataset
+from gzoo.dataset.open import KEY, open_dataset
 from gzoo.errors import DatasetError, InputError, TableError
 from gzoo.scoring.likelihood import mixed, question_nll
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.predictions import Kind, match, read_predictions
-from gzoo.trees import FloatArray, IntArray, Question, Tree
-from gzoo.votes import Votes
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.votes.votes import Votes
 
 MOST_GALAXIES = 50_000  # of a question: both numbers are then known to about 1 %
 SPREAD_OF_FACTOR, SPREAD_OF_TEMPERATURE = 1.5, 0.25  # of the logs, before any votes are seen

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.dataset import KEY, Dataset
+from gzoo.dataset.open import KEY, Dataset
 from gzoo.errors import MissingError, TableError
-from gzoo.tables import read_table
-from gzoo.trees import IntArray
-from gzoo.votes import Votes
+from gzoo.trees.tree import IntArray
+from gzoo.votes.tables import read_table
+from gzoo.votes.votes import Votes
 
 N_BINS = 4  # of numbers, each with as many galaxies
 MOST_VALUES = 20  # of texts; the rest are taken together

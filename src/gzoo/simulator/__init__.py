@@ -29,10 +29,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo import store
-from gzoo.campaign import campaign as campaign_of
+from gzoo import files
 from gzoo.errors import GZooError, InputError, MissingError, WriteError
-from gzoo.simulator import sky_positions
+from gzoo.simulator import positions
 from gzoo.simulator.camera import jpeg_bytes, picture, visible
 from gzoo.simulator.export import Exporter, Subjects, classification_header, volunteer_name, workflow_export
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
@@ -49,7 +48,8 @@ from gzoo.simulator.volunteers import (
     pool,
     population_chances,
 )
-from gzoo.trees import FloatArray, IntArray, Tree
+from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.tree import FloatArray, IntArray, Tree
 
 __all__ = ["Galaxy", "Simulated", "simulate"]
 
@@ -195,21 +195,21 @@ def simulate(
     folder = Path(out)
     with (
         _written_or_removed(folder),
-        store.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as partial,
+        files.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as partial,
     ):
         job = _Job(campaign, seed, n, partial / "images" if images else None, export, source is not None)
         if job.images is not None:
             job.images.mkdir(exist_ok=True)
         clicks_of, clicks_in = np.zeros(N_VOLUNTEERS, np.int64), np.zeros(len(parts(job.tree)), np.int64)
         n_done = 0
-        with contextlib.ExitStack() as files:
-            votes = _Rows(partial / "votes.parquet", facts, files)
-            truth = _Rows(partial / "truth.parquet", facts, files)
+        with contextlib.ExitStack() as stack:
+            votes = _Rows(partial / "votes.parquet", facts, stack)
+            truth = _Rows(partial / "truth.parquet", facts, stack)
             csv: BinaryIO | None = None
             if export:
-                csv = files.enter_context(_whole_file(partial / "classifications.csv"))
+                csv = stack.enter_context(_whole_file(partial / "classifications.csv"))
                 csv.write(classification_header())
-            for one in files.enter_context(_observed(job, source, workers)):
+            for one in stack.enter_context(_observed(job, source, workers)):
                 votes.add(one.votes)
                 truth.add(one.truth)
                 if csv is not None:
@@ -222,12 +222,12 @@ def simulate(
             votes.flush()
             truth.flush()
         if export:
-            store.write_bytes(partial / "workflows.csv", workflow_export(campaign, n, clicks_in))
+            files.write_bytes(partial / "workflows.csv", workflow_export(campaign, n, clicks_in))
         _write_volunteers(partial / "volunteers.parquet", seed, clicks_of, facts)
         n_clicks = int(clicks_of.sum())
         if hasattr(os, "sync"):  # Windows has none
             os.sync()  # pictures reach the disk before the mark that says all is done
-        store.write_json(partial / store.MARKS["simulation"], facts | {"n_classifications": n_clicks})
+        files.write_json(partial / files.MARKS["simulation"], facts | {"n_classifications": n_clicks})
     return Simulated(folder, campaign, n, n_clicks, seed)
 
 
@@ -324,14 +324,14 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     source_ids: list[str] = []
     if source is None:
         galaxies = [draw_galaxy(job.chance(_GALAXY, first + i), view) for i in range(size)]
-        ra, dec = sky_positions.places(job.campaign, job.key(_SKY), block, _BLOCK)
+        ra, dec = positions.places(job.campaign, job.key(_SKY), block, _BLOCK)
         ra, dec = ra[:size], dec[:size]
     else:
         rows = source.slice(0, size).to_pylist()
         source_ids = [str(row.pop("id_str")) for row in rows]
         galaxies = [_seen_again(Galaxy(**row), view) for row in rows]
         place = np.array([(galaxy.ra, galaxy.dec) for galaxy in galaxies] + [(0.0, 0.0)] * (_BLOCK - size)).T
-        ra, dec = sky_positions.scattered(place[0], place[1], job.chance(_SCATTER, block))
+        ra, dec = positions.scattered(place[0], place[1], job.chance(_SCATTER, block))
         ra, dec = ra[:size], dec[:size]
 
     sights = Sights.of(galaxies, [visible(galaxy, view) for galaxy in galaxies])
@@ -344,7 +344,7 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
             path = job.images / f"{ids[i]}.jpg"
             if not _is_whole(path):
                 taken = jpeg_bytes(picture(galaxy, view, job.chance(_CAMERA, first + i)))
-                store.write_bytes(path, taken, is_flushed=False)  # all are flushed at the end
+                files.write_bytes(path, taken, is_flushed=False)  # all are flushed at the end
     classifications = b""
     if job.export:
         subjects = Subjects(first, ids, ra, dec, part)
@@ -422,8 +422,8 @@ def _write_volunteers(path: Path, seed: int, clicks_of: IntArray, facts: dict[st
         "is_anonymous": people.is_anonymous[met],
         "n_classifications": clicks_of[met],
     }
-    with contextlib.ExitStack() as files:
-        rows = _Rows(path, facts, files)
+    with contextlib.ExitStack() as stack:
+        rows = _Rows(path, facts, stack)
         rows.add(pa.RecordBatch.from_pydict(columns))
         rows.flush()
 
@@ -435,14 +435,14 @@ def _source_facts(folder: Path, n: int) -> dict[str, object]:
     """What an earlier simulation is; refuses what is none, or too small."""
     if not folder.is_dir():
         raise MissingError(f"There is no folder {folder}.", "A folder made by `gzoo simulate`.", "Check the path.")
-    mark = folder / store.MARKS["simulation"]
+    mark = folder / files.MARKS["simulation"]
     if not mark.is_file() or not (folder / "truth.parquet").is_file():
         raise InputError(
             f"{folder} is not a finished simulation: it lacks {mark.name} or truth.parquet.",
             "A folder made by `gzoo simulate`.",
             "Check --galaxies-from.",
         )
-    facts = store.read_json(mark)
+    facts = files.read_json(mark)
     try:
         table = pq.ParquetFile(folder / "truth.parquet")
     except (OSError, pa.ArrowException) as error:
@@ -481,8 +481,8 @@ def _source_rows(folder: Path | None) -> Iterator[pa.RecordBatch | None]:
 class _Rows:
     """A Parquet file that grows by blocks and keeps few of them in memory."""
 
-    def __init__(self, path: Path, facts: dict[str, object], files: contextlib.ExitStack) -> None:
-        self._path, self._files = path, files
+    def __init__(self, path: Path, facts: dict[str, object], contents: contextlib.ExitStack) -> None:
+        self._path, self._files = path, contents
         self._metadata = {b"gzoo": json.dumps(facts, sort_keys=True).encode()}
         self._waiting: list[pa.RecordBatch] = []
         self._n_waiting = 0
@@ -491,7 +491,7 @@ class _Rows:
     def add(self, batch: pa.RecordBatch) -> None:
         if self._writer is None:
             schema = batch.schema.with_metadata(self._metadata)
-            self._writer = self._files.enter_context(store.write_parquet(self._path, schema))
+            self._writer = self._files.enter_context(files.write_parquet(self._path, schema))
         self._waiting.append(batch.replace_schema_metadata(self._metadata))
         self._n_waiting += len(batch)
         if self._n_waiting >= _ROWS_IN_GROUP:
@@ -517,7 +517,7 @@ def _whole_file(path: Path) -> Generator[BinaryIO]:
 @contextlib.contextmanager
 def _written_or_removed(folder: Path) -> Generator[None]:
     """Turn what the disk refuses into a clear error, and leave nothing of the work begun behind."""
-    partial = store.partial_name(folder.absolute())
+    partial = files.partial_name(folder.absolute())
     was_begun = partial.exists()
     try:
         yield

@@ -16,8 +16,6 @@ from functools import cache
 
 import numpy as np
 
-from gzoo.campaign import campaign as campaign_of
-from gzoo.campaign import names
 from gzoo.simulator.volunteers import (
     KINDS,
     MOST_REPEATS,
@@ -29,7 +27,9 @@ from gzoo.simulator.volunteers import (
     Pool,
     parts,
 )
-from gzoo.trees import FloatArray, IntArray, Question, Tree
+from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.campaign import names
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 
 CLASSIFICATION_COLUMNS = (
     *("classification_id", "user_name", "user_id", "user_ip", "workflow_id", "workflow_name", "workflow_version"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from gzoo.campaign import View, campaign
+from gzoo.trees.campaign import View, campaign
 
 SIZE_PIXELS = 424
 """Width and height of every picture, pixels."""

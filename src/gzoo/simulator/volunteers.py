@@ -25,7 +25,7 @@ import numpy.typing as npt
 from gzoo.errors import InputError
 from gzoo.simulator.camera import Visibility
 from gzoo.simulator.galaxies import Galaxy
-from gzoo.trees import FloatArray, IntArray, Question, Tree
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -163,7 +163,7 @@ _SHARES = {"dr12": 0.25, "dr5": 0.5, "dr8": 0.25}
 def parts(tree: Tree) -> tuple[Part, ...]:
     """The parts of a tree, each with its own root: one, except where a dataset holds several campaigns in a row.
 
-    >>> from gzoo.campaign import tree
+    >>> from gzoo.trees.campaign import tree
     >>> [part.name for part in parts(tree("gz_desi"))]
     ['dr12', 'dr5', 'dr8']
     """

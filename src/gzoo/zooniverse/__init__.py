@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gzoo.zooniverse.counting import Counted, Source, count, ingest, page, refuse_occupied, write_votes, write_weighted
-from gzoo.zooniverse.proposing import propose
+from gzoo.zooniverse.export_mapping import propose
 from gzoo.zooniverse.tasks import Tasks
 
 __all__ = [

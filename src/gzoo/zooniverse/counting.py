@@ -10,14 +10,15 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from gzoo import store, volunteers
-from gzoo.campaign import Campaign
-from gzoo.campaign import campaign as campaign_of
-from gzoo.clicks import Clicks, Ingest
+from gzoo import files
 from gzoo.errors import InputError, MissingError, OccupiedError, TableError
-from gzoo.trees import FloatArray
-from gzoo.votes import Votes
-from gzoo.zooniverse.proposing import all_workflows, propose
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.tree import FloatArray
+from gzoo.votes.votes import Votes
+from gzoo.zooniverse import consistency
+from gzoo.zooniverse.classifications import Clicks, Ingest
+from gzoo.zooniverse.export_mapping import all_workflows, propose
 from gzoo.zooniverse.reading import ANNOTATION_RULES, RULES, Account, Progress, read_clicks
 from gzoo.zooniverse.tasks import Tasks
 
@@ -72,13 +73,13 @@ class Read:
     clicks: Clicks
     votes: Votes
     weights: FloatArray | None
-    robots: volunteers.Robots
+    robots: consistency.Robots
     ingest: Ingest
 
     @property
     def is_simulated(self) -> bool:
         """Whether any galaxy is."""
-        return bool(self.clicks.galaxies["dataset_name"].str.ends_with(store.SIMULATED).any())
+        return bool(self.clicks.galaxies["dataset_name"].str.ends_with(files.SIMULATED).any())
 
 
 def count(
@@ -106,7 +107,7 @@ def count(
         out: Parquet file to make: `id_str`, `dataset_name`, position, a count for each answer and, with `weights`,
             `{answer}_weighted_fraction` and `{question}_effective-votes`.
         tasks: Mapping file of tasks and answers (see `gzoo mapping`); may be left out where the words leave no doubt.
-        weights: Whether to add weighted fractions (Willett et al. 2013; see `gzoo.volunteers`).
+        weights: Whether to add weighted fractions (Willett et al. 2013; see `gzoo.zooniverse.consistency`).
         report: HTML page to write; it tells nothing of any single person.
         people: CSV file to write with one row a volunteer, for the team alone: it holds names.
         overwrite: Replace earlier files.
@@ -120,10 +121,10 @@ def count(
     """
     facts = campaign_of(campaign)
     target = Path(out)
-    files = [target, *(Path(one) for one in (report, people) if one is not None)]
-    for file in files:
+    outputs = [target, *(Path(one) for one in (report, people) if one is not None)]
+    for file in outputs:
         refuse_occupied(file, overwrite=overwrite)
-    if len({file.absolute() for file in files}) < len(files):
+    if len({file.absolute() for file in outputs}) < len(outputs):
         raise InputError("Two results have the same name.", "A file each.", "Choose other names.")
     source = Source(
         Path(classifications), Path(workflows) if workflows else None, Path(tasks) if tasks else None, weights
@@ -131,9 +132,9 @@ def count(
     read = ingest(source, facts, progress=progress)
     write_votes(target, read)
     if report is not None:
-        store.write_bytes(Path(report), page(read))
+        files.write_bytes(Path(report), page(read))
     if people is not None:
-        store.write_bytes(Path(people), people_list(read).encode())
+        files.write_bytes(Path(people), people_list(read).encode())
     return Counted(target, len(read.votes), read.ingest)
 
 
@@ -168,11 +169,11 @@ def ingest(source: Source, campaign: Campaign, *, progress: Progress | None = No
     if progress:
         progress("judging volunteers", 0, 1)
     votes = clicks.votes()
-    robots = volunteers.robots(clicks)
+    robots = consistency.robots(clicks)
     weights = None
     said: dict[str, float] = {}
     if source.weights:
-        weights = np.where(robots.any, 0.0, volunteers.consistency_weights(clicks))
+        weights = np.where(robots.any, 0.0, consistency.consistency_weights(clicks))
         said = {
             "mean_weight": float(weights.mean()),
             "share_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
@@ -204,15 +205,15 @@ def _ingest(
     campaign: Campaign,
     clicks: Clicks,
     votes: Votes,
-    robots: volunteers.Robots,
+    robots: consistency.Robots,
     account: Account,
     weights: dict[str, float],
 ) -> Ingest:
     n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
     n_top = max(1, round(len(n_clicks) / 10))
     names = [question.name for question in campaign.tree.questions]
-    files = {
-        role: {"name": path.name, "sha256": store.sha256(path)}
+    contents = {
+        role: {"name": path.name, "sha256": files.sha256(path)}
         for role, path in (
             ("classifications", source.classifications),
             ("workflows", source.workflows),
@@ -235,13 +236,13 @@ def _ingest(
         n_galaxies_of=dict(zip(names, (votes.totals > 0).sum(axis=0).tolist(), strict=True)),
         n_volunteers=len(clicks.names),
         n_anonymous=int(clicks.is_anonymous.sum()),
-        gini=round(volunteers.gini(n_clicks), 4),
+        gini=round(consistency.gini(n_clicks), 4),
         share_of_top=round(float(np.sort(n_clicks)[-n_top:].sum() / n_clicks.sum()), 4),
         clicks_per_volunteer={str(q): int(np.quantile(n_clicks, q, method="inverted_cdf")) for q in QUANTILES},
         n_suspicious={name: int(flag.sum()) for name, flag in robots.flags.items()} | {"any": int(robots.any.sum())},
         versions=account.versions,
         weights=weights,
-        files=files,
+        files=contents,
     )
 
 
@@ -277,7 +278,7 @@ def _weighted(read: Read) -> dict[str, pa.Array]:
 def write_votes(path: Path, read: Read) -> None:
     """The table of votes as Parquet."""
     table = votes_table(read)
-    with store.write_parquet(path, table.schema) as writer:
+    with files.write_parquet(path, table.schema) as writer:
         writer.write_table(table)
 
 
@@ -287,15 +288,15 @@ def write_weighted(path: Path, read: Read, galaxies: pl.DataFrame) -> None:
     known = {name: pa.array(read.clicks.galaxies[name].to_list(), pa.string()) for name in names}
     table = galaxies.join(pl.DataFrame(pa.table(known | _weighted(read))), on=names, how="left", maintain_order="left")
     arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with store.write_parquet(path, arrow.schema) as writer:
+    with files.write_parquet(path, arrow.schema) as writer:
         writer.write_table(arrow.combine_chunks())
 
 
 def page(read: Read) -> bytes:
     """The report of an ingest as an HTML page, without a word about any single person."""
-    from gzoo import pages
+    from gzoo import reports
 
-    return pages.render(
+    return reports.render(
         "ingest",
         title=f"From clicks to votes: {read.ingest.campaign}",
         ingest=read.ingest,
@@ -303,7 +304,7 @@ def page(read: Read) -> bytes:
         most_votes=max(read.ingest.n_votes_of.values(), default=0),
         rules=RULES,
         annotation_rules=ANNOTATION_RULES,
-        robot_rules=volunteers.RULES,
+        robot_rules=consistency.RULES,
     )
 
 
@@ -312,7 +313,7 @@ def people_list(read: Read) -> str:
     clicks = read.clicks
     n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
     pace = clicks.seconds / (1.0 + clicks.walks.sum(axis=1)[clicks.walk])
-    kappa = volunteers.consistency(clicks, clicks.weighted(np.ones(len(clicks.names)))[0])
+    kappa = consistency.consistency(clicks, clicks.weighted(np.ones(len(clicks.names)))[0])
     rules = ["; ".join(name for name, flag in read.robots.flags.items() if flag[i]) for i in range(len(clicks.names))]
     frame = pl.DataFrame(
         {

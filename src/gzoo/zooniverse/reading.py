@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo import store
-from gzoo.campaign import Campaign
-from gzoo.clicks import GALAXY_SCHEMA, BoolArray, Clicks
+from gzoo import files
 from gzoo.errors import TableError
-from gzoo.trees import IntArray, Tree
-from gzoo.zooniverse import exports, walks
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.tree import IntArray, Tree
+from gzoo.zooniverse import exports, interpretation
+from gzoo.zooniverse.classifications import GALAXY_SCHEMA, BoolArray, Clicks
 from gzoo.zooniverse.tasks import SUBJECT, Tasks
 from gzoo.zooniverse.workflows import Task, Version, Workflows
 
@@ -43,26 +43,26 @@ RULES: Mapping[str, str] = {
     GOLD: "made as a gold standard, by someone who knew the answer",
     STAFF: "made by a member of the project's staff (column expert)",
     NOT_LIVE: "made before the project went live, as its metadata say",
-    walks.UNREADABLE: "the annotations are not a JSON list",
-    walks.UNFINISHED: "the metadata name no end, or the walk breaks off at a task that must be answered",
+    interpretation.UNREADABLE: "the annotations are not a JSON list",
+    interpretation.UNFINISHED: "the metadata name no end, or the walk breaks off at a task that must be answered",
     SEVERAL_SUBJECTS: "one classification of several subjects together",
     NO_SUBJECT: "subject_data is not JSON, or lacks the field that names the galaxy",
-    walks.NO_ANSWER: "no annotation that could be counted",
+    interpretation.NO_ANSWER: "no annotation that could be counted",
     AGAIN: "the same volunteer, or the same anonymous address, classified this galaxy before: the first counts",
 }
 """Rules that take whole classifications, in the order in which they are applied; the first one that fits counts."""
 ANNOTATION_RULES: Mapping[str, str] = {
-    walks.OTHER_ROW: "its classification was taken by a rule",
-    walks.A_UNREADABLE: "no task, or a value that is no choice of answers",
-    walks.A_OTHER_TASK: "that version of the workflow has no such task",
-    walks.A_UNMAPPED: "the mapping does not list that task with those words",
-    walks.A_LEFT_OUT: "the mapping leaves the task out",
-    walks.A_NOTHING: "the volunteer passed on",
-    walks.A_UNKNOWN: "the mapping does not list that answer",
-    walks.A_NO_COLUMN: "the tree has no such answer, the mapping says",
-    walks.A_SEVERAL: "the site allowed several answers where the tree has one",
-    walks.A_TWICE: "of equal ones the first counts, of others none",
-    walks.A_UNASKED: "the tree asks this only after an answer that was not given",
+    interpretation.OTHER_ROW: "its classification was taken by a rule",
+    interpretation.A_UNREADABLE: "no task, or a value that is no choice of answers",
+    interpretation.A_OTHER_TASK: "that version of the workflow has no such task",
+    interpretation.A_UNMAPPED: "the mapping does not list that task with those words",
+    interpretation.A_LEFT_OUT: "the mapping leaves the task out",
+    interpretation.A_NOTHING: "the volunteer passed on",
+    interpretation.A_UNKNOWN: "the mapping does not list that answer",
+    interpretation.A_NO_COLUMN: "the tree has no such answer, the mapping says",
+    interpretation.A_SEVERAL: "the site allowed several answers where the tree has one",
+    interpretation.A_TWICE: "of equal ones the first counts, of others none",
+    interpretation.A_UNASKED: "the tree asks this only after an answer that was not given",
 }
 N_EXAMPLES = 5
 UNKNOWN_TIME = np.iinfo(np.int64).min
@@ -75,7 +75,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class Account:
-    """What became of rows and annotations (see `gzoo.clicks.Ingest`)."""
+    """What became of rows and annotations (see `gzoo.zooniverse.classifications.Ingest`)."""
 
     n_rows: int = 0
     n_annotations: int = 0
@@ -161,11 +161,11 @@ class _Table:
     def __init__(self, campaign: Campaign, workflows: Workflows, tasks: Tasks) -> None:
         self.campaign, self.tree, self.workflows, self.tasks = campaign, campaign.tree, workflows, tasks
         entries = {(one.workflow, one.task, one.label): one for one in tasks.entries}
-        self.reader = walks.Reader(self.tree, entries)
+        self.reader = interpretation.Reader(self.tree, entries)
         self.mapped = {one.workflow for one in tasks.entries}
         self.versions: dict[tuple[str, str], Version | None] = {}
         self.parsed: dict[tuple[str, str, bytes], int] = {}
-        self.walks: list[walks.Walk] = []
+        self.walks: list[interpretation.Walk] = []
         self.subjects: dict[str, int] = {}
         self.galaxy_of: list[int] = []
         self.subject_problem: list[tuple[str, str]] = []
@@ -251,17 +251,17 @@ class _Table:
             self.walks.append(self._read(workflow, version, text))
         return self.parsed[key]
 
-    def _read(self, workflow: str, version: str, text: str) -> walks.Walk:
+    def _read(self, workflow: str, version: str, text: str) -> interpretation.Walk:
         nothing = frozenset[int]()
         if workflow in self.tasks.left_out or workflow not in self.mapped:
             problem = LEFT_OUT if workflow in self.tasks.left_out else OTHER_WORKFLOW
-            return walks.Walk(problem, f"workflow {workflow[:40]}", nothing, nothing, _n_annotations(text), {})
+            return interpretation.Walk(problem, f"workflow {workflow[:40]}", nothing, nothing, _n_annotations(text), {})
         if (workflow, version) not in self.versions:
             self.versions[workflow, version] = self.workflows.find(workflow, version)
         found = self.versions[workflow, version]
         if found is None:
             detail = f"workflow {workflow[:40]}, version {version[:40]}"
-            return walks.Walk(OTHER_VERSION, detail, nothing, nothing, _n_annotations(text), {})
+            return interpretation.Walk(OTHER_VERSION, detail, nothing, nothing, _n_annotations(text), {})
         return self.reader.read(text, found)
 
     def _subject(self, frame: pl.DataFrame) -> IntArray:
@@ -311,7 +311,7 @@ class _Table:
             ra, dec = (_degrees(facts.get(field_of.get(key) or key), *ends) for key, ends in _ANGLES.items())
             is_simulated = facts.get("simulated") is True
             texts = [_text(facts.get(field_of[key])) if field_of.get(key) else "" for key in ("source_id", "image")]
-            name = self.campaign.name + (store.SIMULATED if is_simulated else "")
+            name = self.campaign.name + (files.SIMULATED if is_simulated else "")
             self.galaxy_rows.append((id_str, name, *texts, ra, dec))
         return self.galaxies[id_str]
 
@@ -400,7 +400,7 @@ class _Table:
         reason = np.full(n, -1)
         for i, name in enumerate(names):
             taken = fits.get(name, np.zeros(n, bool)) | (of_walk == i) | (of_subject == i)
-            if name == walks.UNFINISHED:
+            if name == interpretation.UNFINISHED:
                 taken |= ~np.asarray(of["is_ended"], bool)
             if name == AGAIN:
                 taken = self._again(of, reason)
@@ -429,7 +429,7 @@ class _Table:
             return self.subject_problem[int(of["subject"][at])][1]
         if name == exports.R_UNREADABLE:
             return "classification_id is no number"
-        if name == walks.UNFINISHED:
+        if name == interpretation.UNFINISHED:
             return "metadata has no finished_at"
         return ""
 
@@ -440,13 +440,13 @@ class _Table:
         for walk, used, lost in zip(self.walks, n_used.tolist(), n_lost.tolist(), strict=True):
             account.n_annotations += walk.n_annotations * (used + lost)
             if lost:
-                total[walks.OTHER_ROW] += walk.n_annotations * lost
+                total[interpretation.OTHER_ROW] += walk.n_annotations * lost
             if used:
                 for rule, n in walk.lost.items():
                     total[rule] += n * used
                 account.n_annotations_used += (walk.n_annotations - sum(walk.lost.values())) * used
                 if walk.n_notes:
-                    account.notes[walks.NOTE_TICK] += walk.n_notes * used
+                    account.notes[interpretation.NOTE_TICK] += walk.n_notes * used
         order = (exports.R_UNREADABLE, exports.R_LONG, *ANNOTATION_RULES)
         account.annotation_reasons = {name: total[name] for name in order if total[name]}
         account.notes = Counter({name: n for name, n in account.notes.items() if n})
@@ -510,7 +510,7 @@ def _n_annotations(text: str) -> int:
     return len(cast("list[object]", value)) if isinstance(value, list) else 0
 
 
-def _part_of_walks(tree: Tree, all_walks: list[walks.Walk]) -> IntArray:
+def _part_of_walks(tree: Tree, all_walks: list[interpretation.Walk]) -> IntArray:
     """The first question without parents that each walk answers: the same one in every walk through one part."""
     roots = [i for i, question in enumerate(tree.questions) if not question.parents]
     return np.array([next((i for i in roots if i in walk.asked), -1) for walk in all_walks])

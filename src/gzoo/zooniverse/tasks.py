@@ -15,10 +15,10 @@ from typing import cast
 
 import numpy as np
 
-from gzoo.campaign import Campaign
 from gzoo.errors import MissingError, TableError
-from gzoo.trees import Question, Tree
-from gzoo.wording import answer_likeness, likeness, tokens
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.labels import answer_likeness, likeness, tokens
+from gzoo.trees.tree import Question, Tree
 from gzoo.zooniverse.workflows import ASKING, Task, Workflows
 
 FIRST_LINE = "# Mapping file for gzoo, of a Zooniverse export"

@@ -1,0 +1,1 @@
+"""Catalogues: tables of galaxies that other programs read."""

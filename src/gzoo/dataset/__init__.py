@@ -1,0 +1,1 @@
+"""Datasets: building, reading, merging and checking dataset folders."""

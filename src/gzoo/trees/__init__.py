@@ -1,0 +1,1 @@
+"""Campaigns of Galaxy Zoo and their decision trees."""

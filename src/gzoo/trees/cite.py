@@ -1,0 +1,137 @@
+"""Citing: what to put into a paper's bibliography for the campaigns whose data were used."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from importlib.metadata import metadata
+
+from gzoo.errors import InputError
+from gzoo.trees import campaign as campaigns_of
+from gzoo.trees.campaign import Campaign, Paper
+
+SOFTWARE = "gzoo"
+FORMATS = ("bibtex", "text")
+PREPRINT = "arXiv preprint"
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0308": '"',
+    "\u030a": "r ",
+    "\u030c": "v ",
+    "\u0327": "c ",
+}
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"${sign}$" for sign in "<>"},
+    "~": r"$\sim$",
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def cite(*names: str, format: str = "bibtex") -> str:
+    r"""The papers to cite for campaigns, their datasets, and gzoo itself.
+
+    A union such as gz_evo names the papers of all campaigns in it beside its own. Each entry stands once, under a key
+    that never changes; what is not known of a paper is left out.
+
+    Args:
+        names: Campaigns; `gzoo` for the software.
+        format: "bibtex", plain ASCII that any BibTeX reads, or "text", a line for each.
+
+    Raises:
+        MissingError: There is no such campaign.
+        InputError: There is no such format, or nothing is named.
+
+    >>> print(cite("gz_rings", format="text").splitlines()[0])
+    Dey, A., Schlegel, D. J., Lang, D., Blum, R., Burleigh, K., Fan, X., et al. (2019). Overview of the DESI Legacy
+    Imaging Surveys. The Astronomical Journal 157 168. doi:10.3847/1538-3881/ab089d
+    """
+    if format not in FORMATS:
+        raise InputError(f"There is no format '{format}'.", f"{' or '.join(FORMATS)}.", "Choose one.")
+    if not names:
+        raise InputError("Nothing is named to cite.", "One or more campaigns.", "See `gzoo campaigns`.")
+    entries: dict[str, str] = {}
+    for name in names:
+        entries |= _software(format) if name == SOFTWARE else _entries(campaigns_of.campaign(name), format)
+    return ("\n\n" if format == "bibtex" else "\n").join(entries.values())
+
+
+def _entries(campaign: Campaign, format: str) -> dict[str, str]:
+    """Key -> entry, for the papers of a campaign and for its dataset."""
+    found = {paper.key: bibtex(paper) if format == "bibtex" else paper.reference for paper in campaign.papers}
+    if campaign.hub.repository:
+        url = f"https://huggingface.co/datasets/{campaign.hub.repository}"
+        fields = {"title": _title(f"{campaign.title} (dataset)"), "howpublished": "Hugging Face", "url": url}
+        found[campaign.name] = (
+            _entry("misc", campaign.name, fields) if format == "bibtex" else f"{campaign.title} (dataset). {url}"
+        )
+    return found
+
+
+def _software(format: str) -> dict[str, str]:
+    facts = metadata(SOFTWARE).json
+    title, version, author = (str(facts.get(key, "")) for key in ("summary", "version", "author"))
+    if format == "text":
+        return {SOFTWARE: f"{author}. {SOFTWARE}: {title}. Version {version}"}
+    fields = {"author": f"{{{_latex(author)}}}", "title": _title(f"{SOFTWARE}: {title}"), "version": version}
+    return {SOFTWARE: _entry("software", SOFTWARE, fields)}
+
+
+def bibtex(paper: Paper) -> str:
+    r"""The BibTeX entry of a paper.
+
+    >>> from gzoo.trees.campaign import campaign
+    >>> print(bibtex(campaign("gz_desi").papers[0]).splitlines()[1])
+      author = {Walmsley, M. and G{\'e}ron, T. and Kruk, S. and Scaife, A. M. M. and Lintott, C. and Masters, K. L.
+      and others},
+    """
+    is_preprint = paper.journal == PREPRINT
+    fields = {
+        "author": " and ".join(_authors(paper)),
+        "title": _title(paper.title),
+        "journal": "" if is_preprint else _latex(paper.journal),
+        "volume": paper.volume,
+        "pages": paper.pages,
+        "year": str(paper.year),
+        "doi": paper.doi,
+        "eprint": paper.arxiv,
+        "archiveprefix": "arXiv" if paper.arxiv else "",
+    }
+    return _entry("misc" if is_preprint else "article", paper.key, fields)
+
+
+def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
+
+
+def _authors(paper: Paper) -> Iterator[str]:
+    for author in paper.authors:
+        is_person = "," in author or author == "others"
+        yield _latex(author) if is_person else f"{{{_latex(author)}}}"  # or it would be cut into names
+
+
+def _title(text: str) -> str:
+    return f"{{{_latex(text)}}}"  # in braces of its own, so that no style changes its capitals
+
+
+def _latex(text: str) -> str:
+    r"""Text as BibTeX reads it everywhere.
+
+    >>> _latex("Géron & Häußler, z~4")
+    'G{\\\'e}ron \\& H{\\"a}u{\\ss}ler, z$\\sim$4'
+    """
+    written: list[str] = []
+    for sign in text:
+        base, *marks = unicodedata.normalize("NFD", sign)
+        if len(marks) == 1 and marks[0] in _ACCENTS:
+            written.append(f"{{\\{_ACCENTS[marks[0]]}{base}}}")
+        elif sign == "ß":
+            written.append("{\\ss}")
+        else:
+            written.append(_SPECIAL.get(sign, sign))
+    return "".join(written)

@@ -1,0 +1,84 @@
+"""What names mean: the words of tables, of the site and of trees, compared or said plainly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from gzoo.trees.tree import Tree
+
+_SAME = {
+    "features": "featured", "feature": "featured", "disc": "disk", "edgeon": "edge on",
+    "rounded": "round", "cigarshaped": "cigar", "dustlane": "dust lane", "none": "no", "not": "no",
+    "arms": "arm", "number": "count", "prominence": "size", "arrangement": "configuration", "brightest": "bright",
+    "clumps": "clump", "clumpy": "clump", "or": "", "has": "", "how": "", "something": "", "the": "",
+    "a": "", "is": "", "symmetrical": "symmetric", "symmetry": "symmetric", "can": "cant", "t": "", "merging": "merger",
+    "embedded": "embed", "irregulars": "irregular", "artefact": "artifact",
+    "neither": "no", "nothing": "no",
+}  # fmt: skip
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """The words of a name that tell it from others, in one spelling."""
+    plain = re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower()
+    plain = re.sub(r"more[\W_]*than[\W_]*4|5[\W_]*(?:plus|\+)|4[\W_]*plus", "5plus", plain)
+    plain = plain.replace("can't", "cant")
+    words = [_SAME.get(word.group(), word.group()) for word in re.finditer(r"[^\W_]+", plain)]
+    return tuple(" ".join(words).split())
+
+
+def likeness(one: Sequence[str], other: Sequence[str]) -> float:
+    """How alike two names are, 0 to 1."""
+    if not one or not other:
+        return float(not one and not other)
+    if "".join(one) == "".join(other):
+        return 1.0
+    mine, theirs = set(one), set(other)
+    if {word for word in mine ^ theirs if any(sign.isdigit() for sign in word)}:
+        return 0.0  # a number is itself or another
+    if ("no" in mine) != ("no" in theirs):
+        return 0.0
+    shared = mine & theirs - {"no"}
+    overlap = 2 * len(shared) / (len(mine) + len(theirs))
+    if shared and shared in (mine, theirs):
+        overlap = max(overlap, 0.8)
+    ratio = SequenceMatcher(None, "".join(one), "".join(other)).ratio()
+    return max(overlap, ratio if ratio > 0.75 else 0.0)
+
+
+def answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) -> float:
+    """As `likeness`; `spiral` and `no_spiral` say yes and no to has-spiral-arms."""
+    wanted = tokens(answer)
+    about = {word for word in label if word != "no"}
+    on_topic = not about or about <= set(question)
+    if wanted == ("yes",):
+        return 1.0 if tuple(label) == ("yes",) else 0.9 * (about != set() and on_topic and "no" not in label)
+    if wanted == ("no",):
+        return 1.0 if tuple(label) == ("no",) else 0.9 * (on_topic and "no" in label)
+    return likeness(label, wanted)
+
+
+def label(name: str, tree: Tree) -> str:
+    """A question's name as a reader would write it: without the campaign's suffix and hyphens.
+
+    >>> import gzoo
+    >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
+    'smooth or featured'
+    """
+    return words(name.removesuffix(f"-{_suffix(tree)}"))
+
+
+def _suffix(tree: Tree) -> str:
+    """The campaign suffix that all question names share, if they do."""
+    endings = {question.name.rpartition("-")[2] for question in tree.questions}
+    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
+
+
+def words(answer: str) -> str:
+    """An answer's name as a reader would write it.
+
+    >>> words("just-noticeable")
+    'just noticeable'
+    """
+    return answer.replace("-", " ")

@@ -1,0 +1,1 @@
+"""Vote tables: reading, auditing and summarising vote counts."""

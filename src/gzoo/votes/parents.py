@@ -1,0 +1,352 @@
+"""Gates from votes: which answers lead to each question, found from the counts alone.
+
+Everyone who gives an answer that leads to a question is asked it. So a question's total is the sum of the votes of
+some answers, and which ones can be read off the rows of a table, without knowing the tree: a small integer program
+for each question finds the sum that comes closest in a few hundred rows, and exact agreement in all rows judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gzoo.errors import InputError
+from gzoo.trees.tree import IntArray
+
+AS_GOOD = 0.005  # of the share: answers that do not differ by more are one class
+CERTAIN_ROWS = 30
+CERTAIN_SHARE = 0.8
+CERTAIN_DEVIATIONS = 3.0  # by which the gate must beat any other answers, row by row
+N_SEARCHED = 20_000  # rows that the search looks at; shares are of all rows
+N_SOLVED = 300  # rows of one integer program
+N_COMPARED = 500  # rows in which two answers are compared
+SELDOM = 0.1
+OFTEN = 0.25  # an answer with more votes than the question in more of its rows does not lead to it alone
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The answers that lead to one question, as the votes have it.
+
+    Attributes:
+        question: Name of the question.
+        answers: Columns of the answers of which any one leads to it; () where everyone is asked. Their votes add up
+            to the question's total in most rows.
+        share: In how many of the judged rows they do, 0 to 1.
+        n_judged: Rows in which the question or the gate has votes (that 0 equals 0 proves nothing).
+        equivalents: Other answers of which the same holds, to within half a point of a per cent.
+        is_certain: Whether the rows are many and agree enough that no other answers can lead to the question, but
+            `answers` and `equivalents`.
+    """
+
+    question: str
+    answers: tuple[str, ...]
+    share: float
+    n_judged: int
+    equivalents: tuple[tuple[str, ...], ...]
+    is_certain: bool
+
+
+def find_gates(
+    counts: IntArray,
+    columns: Sequence[str],
+    questions: Sequence[tuple[str, Sequence[str]]],
+    totals: IntArray,
+) -> tuple[Gate, ...]:
+    """The gate of each question, found from the votes without knowing the tree or the order of questions.
+
+    A gate never holds all answers of a question: then the gate of that question is meant. Where several sums of
+    answers are as good, the one nearest to the first question is given and the others are listed.
+
+    Args:
+        counts: Votes, shape (galaxy, answer).
+        columns: Name of each answer.
+        questions: Name of each question, and its answers' columns.
+        totals: People who answered each question, shape (galaxy, question).
+
+    Returns:
+        One gate a question, in the order of `questions`.
+
+    Raises:
+        InputError: Shapes and names do not fit together.
+
+    >>> counts = np.random.default_rng(0).multinomial(40, [0.5, 0.4, 0.1], 200)
+    >>> bar = np.random.default_rng(1).binomial(counts[:, 1], 0.3)
+    >>> counts = np.column_stack([counts, bar, counts[:, 1] - bar])
+    >>> questions = [("shape", ["smooth", "disk", "star"]), ("bar", ["yes", "no"])]
+    >>> totals = np.column_stack([counts[:, :3].sum(axis=1), counts[:, 3:].sum(axis=1)])
+    >>> gates = find_gates(counts, ["smooth", "disk", "star", "yes", "no"], questions, totals)
+    >>> [(gate.answers, gate.share, gate.is_certain) for gate in gates]
+    [((), 1.0, True), (('disk',), 1.0, True)]
+    """
+    place = {name: i for i, name in enumerate(columns)}
+    own = [[place[name] for name in answers if name in place] for _, answers in questions]
+    if (
+        counts.shape != (len(totals), len(columns))
+        or totals.shape[1:] != (len(questions),)
+        or any(len(found) != len(answers) for found, (_, answers) in zip(own, questions, strict=True))
+    ):
+        raise InputError(
+            f"Counts of shape {counts.shape}, totals of shape {totals.shape}, {len(columns)} answers and "
+            f"{len(questions)} questions do not fit together.",
+            "Counts (galaxy, answer), totals (galaxy, question), each question's answers among the columns.",
+            "Check the order of the columns.",
+        )
+    search = _Search(counts, own, totals)
+    return tuple(search.gate(i, name, columns) for i, (name, _) in enumerate(questions))
+
+
+def load_solver() -> None:
+    """Import what gates are solved with, which takes half a second: for a thread that has nothing else to do."""
+    import scipy.optimize  # pyright: ignore[reportUnusedImport]  # noqa: F401
+
+
+def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[int]) -> tuple[BoolArray, BoolArray]:
+    """Where the answers' votes add up to a question's total, and in which rows that says something.
+
+    Args:
+        counts: Votes, shape (galaxy, answer).
+        totals: People who answered each question, shape (galaxy, question).
+        question: Index of the question.
+        answers: Indices of the answers; none for a question that everyone is asked, whose total is the largest.
+
+    Returns:
+        Two arrays of shape (galaxy,).
+    """
+    total = totals[:, question]
+    if not len(answers):
+        return total == totals.max(axis=1, initial=0), total > 0
+    led = counts[:, list(answers)].sum(axis=1)
+    return total == led, (total > 0) | (led > 0)
+
+
+def share_of(is_kept: BoolArray, is_judged: BoolArray) -> float:
+    """Share of the judged rows; 0 where there are none."""
+    n = int(is_judged.sum())
+    return float((is_kept & is_judged).sum() / n) if n else 0.0
+
+
+def is_clearly_better(one: BoolArray, other: BoolArray) -> bool:
+    """Whether one rule holds in more rows than another, beyond the chance of which rows were seen (sign test)."""
+    n_one, n_other = int((one & ~other).sum()), int((other & ~one).sum())
+    return n_one - n_other >= CERTAIN_DEVIATIONS * max(n_one + n_other, 1) ** 0.5
+
+
+_Set = tuple[int, ...]
+
+
+class _Search:
+    """The rows that are searched, and what is known of each question."""
+
+    def __init__(self, counts: IntArray, own: Sequence[Sequence[int]], totals: IntArray) -> None:
+        self.all_counts, self.all_totals = counts, totals
+        self.own = own
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.permutation(len(counts))[:N_SEARCHED])
+        self.counts = np.asfortranarray(counts[rows])
+        self.totals = totals[rows]
+        self.has_votes = np.asarray(self.counts.any(axis=0), bool)
+        self.lies_under = self.under()
+
+    def under(self) -> BoolArray:
+        """Whether one answer seldom has more votes than another, shape (answer, answer)."""
+        n = self.counts.shape[1]
+        found = np.zeros((n, n), bool)
+        for i in range(n):
+            rows = np.flatnonzero(self.counts[:, i])[:N_COMPARED]
+            if len(rows):
+                found[i] = (self.counts[rows, i, None] > self.counts[rows]).mean(axis=0) <= SELDOM
+        return found
+
+    def gate(self, question: int, name: str, columns: Sequence[str]) -> Gate:
+        total = self.totals[:, question]
+        if not total.any():
+            return Gate(name, (), 0.0, 0, (), is_certain=False)
+        found = self.sets(question)
+        judged = {answers: holds(self.all_counts, self.all_totals, question, answers) for answers in found}
+        shares = {answers: share_of(*one) for answers, one in judged.items()}
+        most = max(shares.values())
+        best = [answers for answers in found if shares[answers] >= most - AS_GOOD]
+        best.sort(key=lambda answers: (*self.depth(answers), -shares[answers], answers))
+        chosen = best[0]
+        kept, rows = judged[chosen]
+        others = [judged[answers][0] | ~judged[answers][1] for answers in found if answers not in best]
+        kept_or_silent = kept | ~rows
+        is_certain = (
+            int(rows.sum()) >= CERTAIN_ROWS
+            and shares[chosen] >= CERTAIN_SHARE
+            and is_clearly_better(kept_or_silent, ~rows)
+            and all(is_clearly_better(kept_or_silent, other) for other in others)
+            and not self.lies_elsewhere(question, chosen, kept_or_silent)
+        )
+
+        def named(answers: _Set) -> tuple[str, ...]:
+            return tuple(columns[i] for i in sorted(answers))
+
+        return Gate(name, named(chosen), shares[chosen], int(rows.sum()), tuple(map(named, best[1:])), is_certain)
+
+    def depth(self, answers: _Set) -> tuple[float, int]:
+        """How far from the first question a gate stands: by how few were asked the least asked of its questions."""
+        asked = [float(self.totals[:, i].mean()) for i, own in enumerate(self.own) if not set(own).isdisjoint(answers)]
+        return -round(min(asked, default=np.inf), 9), len(answers)
+
+    def candidates(self, question: int) -> list[int]:
+        """Answers that may lead to a question: they seldom have more votes than it."""
+        total = self.totals[:, question]
+        found: list[int] = []
+        for i in range(self.counts.shape[1]):
+            votes = self.counts[:, i]
+            is_other = i not in self.own[question] and self.has_votes[i]
+            if is_other and np.count_nonzero(votes > total) <= OFTEN * np.count_nonzero(votes):
+                found.append(i)
+        return found
+
+    def sets(self, question: int) -> list[_Set]:
+        """Sums of answers worth judging: the best and those next to it; () for everyone."""
+        candidates = self.candidates(question)
+        seen: dict[_Set, None] = {(): None}
+        starts = {self.solve(question, pool, seed) for pool in self.pools(question, candidates) for seed in range(2)}
+        starts.add(self.best_pair(question, candidates))
+        for start in sorted(starts):
+            seen[start] = seen[self.polish(question, candidates, start)] = None
+        best = max(seen, key=lambda answers: self.share(question, answers))
+        for answers in self.neighbours(question, candidates, best):
+            seen[answers] = None
+        return [answers for answers in seen if not answers or self.is_allowed(answers)]
+
+    def pools(self, question: int, candidates: Sequence[int]) -> list[list[int]]:
+        """The candidates, and again without the answers of questions that are asked of nearly the same people.
+
+        Of those a program might mix all answers, a bit of each.
+        """
+        total = self.totals[:, question]
+        judged = (self.totals > 0) | (total > 0)[:, None]
+        same = ((self.totals == total[:, None]) & judged).sum(axis=0) / np.maximum(judged.sum(axis=0), 1)
+        same[question] = 0.0
+        pools: dict[_Set, None] = {}
+        for least in (np.inf, float(same.max()) - 0.02, 0.9, 0.5):
+            left_out = {answer for i, own in enumerate(self.own) if same[i] >= least for answer in own}
+            pools[tuple(answer for answer in candidates if answer not in left_out)] = None
+        return [list(pool) for pool in pools]
+
+    def share(self, question: int, answers: _Set) -> float:
+        return share_of(*holds(self.counts, self.totals, question, answers)) if answers else 0.0
+
+    def is_allowed(self, answers: Iterable[int]) -> bool:
+        """Whether no question is there with all its answers."""
+        chosen = set(answers)
+        return not any(own and chosen.issuperset(own) for own in self.own)
+
+    def solve(self, question: int, candidates: Sequence[int], seed: int) -> _Set:
+        """The sum of answers nearest to the total in some hundred rows: a linear program, rounded."""
+        from scipy import sparse
+        from scipy.optimize import linprog
+
+        if not candidates:
+            return ()
+        total = self.totals[:, question]
+        led = self.counts[:, candidates].any(axis=1)
+        rng = np.random.default_rng(seed)
+        asked, others = rng.permutation(np.flatnonzero(total > 0)), rng.permutation(np.flatnonzero((total == 0) & led))
+        n_others = min(len(others), max(N_SOLVED // 4, N_SOLVED - len(asked)))
+        rows = np.concatenate([asked[: N_SOLVED - n_others], others[:n_others]])
+        votes = sparse.csr_matrix(self.counts[rows][:, candidates].astype(float))
+        n, k = len(rows), len(candidates)
+        distance = sparse.identity(n)
+        whole: list[list[float]] = [
+            [float(i in own) for i in candidates] for own in self.own if own and set(own) <= set(candidates)
+        ]
+        limits = np.hstack([np.array(whole).reshape(-1, k), np.zeros((len(whole), n))])
+        solved = linprog(
+            np.concatenate([np.full(k, 1e-3), np.ones(n)]),  # of sums as near, the one of fewer answers
+            A_ub=sparse.vstack([sparse.hstack([votes, -distance]), sparse.hstack([-votes, -distance]), limits], "csc"),
+            b_ub=np.concatenate([total[rows], -total[rows], [sum(row) - 1.0 for row in whole]]),
+            bounds=[(0, 1)] * k + [(0, None)] * n,
+        )
+        if solved.x is None:
+            return ()
+        chosen = tuple(one for one, share in zip(candidates, solved.x[:k].tolist(), strict=True) if share > 0.5)
+        return chosen if self.is_allowed(chosen) else ()
+
+    def best_pair(self, question: int, candidates: Sequence[int]) -> _Set:
+        """The two answers whose sum most often equals the total."""
+        total = self.totals[:, question]
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(total > 0))[:N_SOLVED]
+        votes, missing = self.counts[rows][:, candidates], total[rows]
+        n_kept = np.array([((votes + votes[:, [i]]) == missing[:, None]).sum(axis=0) for i in range(len(candidates))])
+        if len(candidates) < 2:
+            return ()
+        np.fill_diagonal(n_kept, -1)
+        pair = divmod(int(n_kept.argmax()), len(candidates))
+        chosen = tuple(sorted(candidates[i] for i in pair))
+        return chosen if self.is_allowed(chosen) else ()
+
+    def polish(self, question: int, candidates: Sequence[int], answers: _Set) -> _Set:
+        """Answers added, removed and exchanged as long as the sum equals the total in more rows."""
+        share = self.share(question, answers)
+        while True:
+            scored = self.scored(question, candidates, answers)
+            better = max(
+                ((value, one) for one, value in scored.items() if self.is_allowed(one)), default=(0.0, answers)
+            )
+            if better[0] <= share + 1e-12:
+                return answers
+            share, answers = better
+
+    def neighbours(self, question: int, candidates: Sequence[int], answers: _Set) -> list[_Set]:
+        """Sets one step away that are as good, and the best that is not."""
+        scored = {
+            one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)
+        }
+        top = max([self.share(question, answers), *scored.values()])
+        as_good = [one for one, value in scored.items() if value >= top - 2 * AS_GOOD]
+        rest = sorted((one for one in scored if one not in as_good), key=lambda one: -scored[one])
+        return as_good + rest[:5]
+
+    def scored(self, question: int, candidates: Sequence[int], answers: _Set) -> dict[_Set, float]:
+        """The share of every set that is one answer more, less or another, or has one in place of several."""
+        total = self.totals[:, question]
+        is_asked = total > 0
+        votes = self.counts[:, candidates]
+        place = {name: i for i, name in enumerate(candidates)}
+        scored: dict[_Set, float] = {}
+
+        def add_each(rest: _Set) -> None:
+            led = self.counts[:, list(rest)].sum(axis=1)
+            missing = total - led
+            n_kept = ((votes == missing[:, None]) & is_asked[:, None]).sum(axis=0)
+            n_judged = is_asked.sum() + ((votes + led[:, None] > 0) & ~is_asked[:, None]).sum(axis=0)
+            for one in candidates:
+                if one not in answers:
+                    i = place[one]
+                    scored[tuple(sorted((*rest, one)))] = float(n_kept[i] / max(1, n_judged[i]))
+
+        for one in candidates:  # and one answer in place of all that lie under it
+            if one not in answers:
+                raised = tuple(sorted((one, *(other for other in answers if not self.lies_under[other, one]))))
+                scored[raised] = self.share(question, raised)
+        add_each(answers)
+        for out in answers:
+            rest = tuple(one for one in answers if one != out)
+            add_each(rest)
+            if rest:
+                scored[rest] = self.share(question, rest)
+        return scored
+
+    def lies_elsewhere(self, question: int, answers: _Set, kept_or_silent: BoolArray) -> bool:
+        """Whether all answers of some question are clearly better than those of them in the gate.
+
+        Then both questions are asked of the same people, and the answers that lead there are not in the table.
+        """
+        for i, own in enumerate(self.own):
+            part = set(own) & set(answers)
+            if part and i != question and not part.issuperset(own):
+                kept, rows = holds(self.all_counts, self.all_totals, question, tuple(set(answers) | set(own)))
+                if is_clearly_better(kept | ~rows, kept_or_silent):
+                    return True
+        return False

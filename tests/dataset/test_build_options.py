@@ -1,0 +1,413 @@
+"""Build's other ways: votes alone, archives, FITS, splits of all kinds, workers, and disks that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gzoo
+from gzoo import files, sky
+from gzoo.dataset import build as builder
+from gzoo.dataset.build import Built, build
+from gzoo.dataset.open import load, open_dataset
+from gzoo.dataset.shards import made_with
+from gzoo.errors import InputError, MissingError, MissingExtraError, TableError, WriteError
+from gzoo.images.checks import check_picture
+from gzoo.simulator import Simulated
+from gzoo.sky import identifier_split
+
+RINGS = gzoo.tree("gz_rings").columns
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name.startswith(("data/", "tiny/"))}
+
+
+def rows_of(folder: Path, config: str = "default") -> pl.DataFrame:
+    """All rows, with their split."""
+    parts = [
+        pl.read_parquet(path).with_columns(side=pl.lit(split))
+        for split in files.SPLITS
+        for path in files.shards(folder, split, config)
+    ]
+    return pl.concat(parts)
+
+
+def rings(folder: Path, rows: Sequence[Mapping[str, object]], **options: object) -> Built:
+    folder.mkdir(exist_ok=True)
+    table = pl.DataFrame(rows, strict=False, infer_schema_length=None)
+    table.write_parquet(folder / "votes.parquet")
+    chosen: dict[str, Any] = {"no_images": True, "overwrite": True} | options
+    return build("gz_rings", votes=folder / "votes.parquet", out=folder / "dataset", **chosen)
+
+
+def a_row(i: int, **more: object) -> dict[str, object]:
+    return {"id_str": f"g{i}", **dict.fromkeys(RINGS, i + 3), **more}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Votes alone
+
+
+def test_votes_alone_make_a_dataset_that_loads(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    made = build("gz2", votes=sky.votes, no_images=True, out=out)
+    with_pictures, alone = rows_of(dataset), rows_of(out)
+    assert alone.equals(with_pictures.drop("image"))
+    assert made.n_galaxies == dict(alone.group_by("side").len().sort("side").iter_rows())
+    assert not (out / "pictures.parquet").exists()
+    assert "This dataset has votes alone, no pictures." in (out / "README.md").read_text("utf-8")
+    loaded = load(out, split="train")
+    assert "image" not in loaded.features  # type: ignore[operator]
+    assert len(loaded) == made.n_galaxies["train"]  # type: ignore[arg-type]
+    assert rows_of(out, "tiny").height == sum(min(16, n) for n in made.n_galaxies.values())
+
+
+def test_pictures_are_given_or_not_wanted(sky: Simulated, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There are no pictures"):
+        build("gz2", votes=sky.votes, out=tmp_path / "out")
+    with pytest.raises(InputError, match="none are wanted"):
+        build("gz2", votes=sky.votes, images=sky.images, no_images=True, out=tmp_path / "out")
+
+
+COUNTS = st.lists(st.tuples(*[st.integers(0, 200)] * len(RINGS)), min_size=1, max_size=40)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts=COUNTS)
+def test_what_is_written_is_read_and_votes_keep_their_sums(
+    counts: list[tuple[int, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("law")
+    rows = [{"id_str": f"g{i}", **dict(zip(RINGS, one, strict=True))} for i, one in enumerate(counts)]
+    rings(folder, rows)
+    opened = open_dataset(folder / "dataset")
+    read: dict[str, list[int]] = {}
+    for split in opened.splits:
+        keys, votes = opened.galaxies(split)
+        read |= dict(zip(keys["id_str"], votes.counts.tolist(), strict=True))
+    assert read == {f"g{i}": list(one) for i, one in enumerate(counts)}
+    manifest = files.read_json(folder / "dataset" / "manifest.json")
+    n_votes = sum(facts["n_votes"] for facts in manifest["questions"].values())  # type: ignore[attr-defined]
+    assert n_votes == np.sum(counts)
+
+
+POSITIONS = st.lists(
+    st.one_of(st.none(), st.tuples(st.floats(0, 360, exclude_max=True), st.floats(-90, 90))), min_size=2, max_size=30
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(positions=POSITIONS, data=st.data())
+def test_adding_rows_never_moves_a_row_to_another_side(
+    positions: list[tuple[float, float] | None], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nowhere = float("nan")
+    rows = [a_row(i, ra=one[0] if one else nowhere, dec=one[1] if one else nowhere) for i, one in enumerate(positions)]
+    some = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda row: str(row["id_str"])))
+    sides: list[dict[str, str]] = []
+    for part in (some, rows):
+        folder = tmp_path_factory.mktemp("law")
+        rings(folder, part)
+        sides.append(dict(rows_of(folder / "dataset").select("id_str", "side").iter_rows()))
+    assert sides[0].items() <= sides[1].items()
+
+
+# ----------------------------------------------------------------------------------------------------
+# Where pictures come from
+
+
+def test_archives_give_the_same_shards_as_the_folder(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in sky.images.iterdir())
+    with tarfile.open(tmp_path / "some.tar", "w") as tar, zipfile.ZipFile(tmp_path / "rest.zip", "w") as packed:
+        for i, name in enumerate(names):
+            if i % 2:
+                tar.add(sky.images / name, name)
+            else:
+                packed.write(sky.images / name, name)
+    build("gz2", votes=sky.votes, images=[tmp_path / "some.tar", tmp_path / "rest.zip"], out=tmp_path / "out")
+    assert shards(tmp_path / "out") == shards(dataset)
+
+
+def test_a_picture_in_two_sources_is_not_guessed(sky: Simulated, tmp_path: Path) -> None:
+    name = min(path.name for path in sky.images.iterdir())
+    with tarfile.open(tmp_path / "again.tar", "w") as tar:
+        tar.add(sky.images / name, name)
+    made = build("gz2", votes=sky.votes, images=[sky.images, tmp_path / "again.tar"], out=tmp_path / "out")
+    assert made.n_dropped["several pictures"] == 1
+
+
+def test_fits_files_become_pictures_or_have_a_reason(shared_data: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (shared_data / "fits").glob("willettk*.fits"))
+    answers = gzoo.tree("gz_desi").question("smooth-or-featured-dr5").columns
+    table = {"id_str": [name.removesuffix(".fits") for name in names], **{one: [9] * len(names) for one in answers}}
+    pl.DataFrame(table).write_csv(tmp_path / "votes.csv")
+    build("gz_desi", votes=tmp_path / "votes.csv", images=shared_data / "fits", out=tmp_path / "out")
+    dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet").filter(pl.col("reason") == "picture unusable")
+    reasons = dict(dropped.select("id_str", "detail").iter_rows())
+    assert set(reasons) == {"willettk_example_bad_pix", "willettk_example_incomplete"}
+    assert "have no data" in reasons["willettk_example_bad_pix"]
+    assert "cut off" in reasons["willettk_example_incomplete"]
+    rows = rows_of(tmp_path / "out")
+    assert rows.height == len(names) - 2
+    for image in rows["image"]:
+        assert image["path"].endswith(".fits.jpg")
+        assert check_picture(image["bytes"]).format == "JPEG"
+
+
+def test_headers_alone_are_checked_when_told(sky: Simulated, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in sky.images.iterdir():
+        (images / path.name).write_bytes(path.read_bytes())
+    spoilt = min(images.iterdir())
+    data = bytearray(spoilt.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = b"\xff\xd8" * 200  # markers where none may stand
+    spoilt.write_bytes(bytes(data))
+    whole = build("gz2", votes=sky.votes, images=images, out=tmp_path / "whole")
+    quick = build("gz2", votes=sky.votes, images=images, headers_only=True, out=tmp_path / "quick")
+    assert whole.n_dropped == {"picture unusable": 1}
+    assert not quick.n_dropped
+    assert "checked by their headers only" in (tmp_path / "quick" / "README.md").read_text("utf-8")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Splits
+
+
+def test_without_positions_the_identifier_decides_and_it_is_said(tmp_path: Path) -> None:
+    made = rings(tmp_path, [a_row(i) for i in range(60)])
+    rows = rows_of(tmp_path / "dataset")
+    assert made.n_split_by_id == 60
+    assert rows["side"].to_list() == [identifier_split.split_of(one) for one in rows["id_str"]]
+    assert files.read_json(tmp_path / "dataset" / "manifest.json")["split_scheme"] == "id-1"
+    card = (tmp_path / "dataset" / "README.md").read_text("utf-8")
+    assert "Scheme `id-1`" in card
+    assert "no positions are known" in card
+
+
+def test_where_some_positions_are_known_they_decide(tmp_path: Path) -> None:
+    rows = [a_row(i, ra=float(i) if i % 3 else float("nan"), dec=float(i)) for i in range(60)]
+    made = rings(tmp_path, rows)
+    assert made.n_split_by_id == 20
+    for row in rows_of(tmp_path / "dataset").iter_rows(named=True):
+        is_known = not np.isnan(row["ra"])
+        assert row["side"] == (
+            sky.split([row["ra"]], [row["dec"]])[0] if is_known else identifier_split.split_of(row["id_str"])
+        )
+    card = (tmp_path / "dataset" / "README.md").read_text("utf-8")
+    for said in ("Scheme `gzoo-1`", "nside 2048", "70 %", "1.5 arcsec", "20 galaxies have no known position"):
+        assert said in card
+
+
+def test_a_published_split_is_kept(tmp_path: Path) -> None:
+    names = ["train", "test", "train", "validation", "test"]
+    made = rings(tmp_path, [a_row(i, which=name) for i, name in enumerate(names)], split_column="which")
+    assert dict(rows_of(tmp_path / "dataset").select("id_str", "side").iter_rows()) == {
+        f"g{i}": name for i, name in enumerate(names)
+    }
+    assert made.n_split_by_id == 0
+    assert files.read_json(tmp_path / "dataset" / "manifest.json")["split_scheme"] == "published"
+    assert "keeps the split that its source table names" in (tmp_path / "dataset" / "README.md").read_text("utf-8")
+
+
+def test_a_split_that_is_none_takes_the_row_out(tmp_path: Path) -> None:
+    rings(tmp_path, [a_row(0, which="train"), a_row(1, which="tes"), a_row(2, which="")], split_column="which")
+    assert rows_of(tmp_path / "dataset")["id_str"].to_list() == ["g0"]
+    assert pl.read_parquet(tmp_path / "dataset" / "dropped.parquet")["id_str"].to_list() == ["g1", "g2"]
+    with pytest.raises(TableError, match="nowhere"):
+        rings(tmp_path, [a_row(0)], split_column="nowhere")
+
+
+def test_a_layout_without_validation_has_it_in_train(tmp_path: Path) -> None:
+    rows = [a_row(i, ra=i * 5.0, dec=i - 30.0) for i in range(70)]
+    rings(tmp_path, rows)
+    before = dict(rows_of(tmp_path / "dataset").select("id_str", "side").iter_rows())
+    rings(tmp_path, rows, splits="train,test")
+    after = dict(rows_of(tmp_path / "dataset").select("id_str", "side").iter_rows())
+    assert "validation" in before.values()
+    assert after == {name: "train" if side == "validation" else side for name, side in before.items()}
+    manifest = files.read_json(tmp_path / "dataset" / "manifest.json")
+    assert manifest["split_scheme"] == "gzoo-1-train-test"
+    assert "Galaxies of `validation` joined `train`." in (tmp_path / "dataset" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"splits": "train"}, "--splits is 'train'"),
+        ({"splits": "train,test", "split_column": "which"}, "both given"),
+        ({"workers": 0}, "workers is 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        rings(tmp_path, [a_row(0, which="train")], **options)
+    assert not (tmp_path / "dataset").exists()
+
+
+# ----------------------------------------------------------------------------------------------------
+# Identifiers
+
+
+def test_the_survey_s_own_identifier_is_kept_and_in_the_card(tmp_path: Path) -> None:
+    rings(tmp_path, [a_row(i, source_id=f"LS DR10 {i}") for i in range(5)])
+    rows = rows_of(tmp_path / "dataset")
+    assert dict(rows.select("id_str", "source_id").iter_rows()) == {f"g{i}": f"LS DR10 {i}" for i in range(5)}
+    assert "| `source_id` |" in (tmp_path / "dataset" / "README.md").read_text("utf-8")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Workers
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets of a few galaxies in several shards."""
+    monkeypatch.setattr(builder, "SHARD_BYTES", 60_000)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+@pytest.mark.usefixtures("several")
+def test_workers_give_the_same_bytes_and_one_may_die(sky: Simulated, tmp_path: Path) -> None:
+    build("gz2", votes=sky.votes, images=sky.images, out=tmp_path / "serial")
+    killed: list[int] = []
+
+    def kill(stage: str, done: int, total: int) -> None:
+        workers = [one for one in psutil.Process().children(recursive=True) if is_worker(one)]
+        if stage == "writing shards" and not killed and len(workers) >= 2:
+            killed.append(workers[0].pid)
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    build("gz2", votes=sky.votes, images=sky.images, out=tmp_path / "dask", workers=2, progress=kill)
+    assert killed
+    assert len(files.shards(tmp_path / "serial", "train")) > 3
+    assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
+
+
+def test_workers_with_another_pyarrow_are_refused(
+    sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "made_with", lambda: made_with() | {"pyarrow": "25.0.0"})
+    with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*begun with pyarrow 25\.0\.0"):
+        build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", workers=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_that_is_not_there_is_an_error(
+    sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gzoo.dataset.cluster.CONNECT_SECONDS", 1)
+    with pytest.raises(MissingError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"):
+        build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Disks that fail
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A disk of 200 kB, and a function to mount it anew with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here: that needs root")
+
+    def change(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True, capture_output=True)
+
+    yield folder, change
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
+    sky: Simulated, dataset: Path, disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    folder, change = disk
+    for size in (200, 400, 600):
+        change(f"size={size}k")
+        with pytest.raises(WriteError, match=r"the disk is full.*goes on where it was"):
+            build("gz2", votes=sky.votes, images=sky.images, out=folder / "dataset")
+        assert not (folder / "dataset").exists()
+    change("size=20m")
+    build("gz2", votes=sky.votes, images=sky.images, out=folder / "dataset")
+    assert contents(folder / "dataset") == contents(dataset)
+    assert [path.name for path in folder.iterdir()] == ["dataset"]
+
+
+def test_a_disk_that_turns_read_only_is_told_and_the_build_goes_on_later(
+    sky: Simulated, dataset: Path, disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    folder, change = disk
+    change("size=20m,ro")
+    with pytest.raises(WriteError, match="can only be read"):
+        build("gz2", votes=sky.votes, images=sky.images, out=folder / "dataset")
+    change("size=20m,rw")
+
+    def turn(stage: str, done: int, total: int) -> None:
+        if stage == "writing shards" and done == 0:
+            change("size=20m,ro")
+
+    with pytest.raises(WriteError, match="can only be read"):
+        build("gz2", votes=sky.votes, images=sky.images, out=folder / "dataset", progress=turn)
+    change("size=20m,rw")
+    assert not (folder / "dataset").exists()
+    build("gz2", votes=sky.votes, images=sky.images, out=folder / "dataset")
+    assert contents(folder / "dataset") == contents(dataset)
+
+
+def test_every_shard_has_page_checksums_and_small_row_groups(dataset: Path) -> None:
+    for path in dataset.glob("*/*.parquet"):
+        facts = pq.read_metadata(path)
+        assert max(facts.row_group(i).num_rows for i in range(facts.num_row_groups)) <= 100
+        spoilt = bytearray(path.read_bytes())
+        column = facts.row_group(0).column(0)
+        spoilt[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+        copy = path.with_name("spoilt")
+        try:
+            copy.write_bytes(bytes(spoilt))
+            with pytest.raises(OSError, match=r"CRC|checksum"):
+                pq.ParquetFile(copy, page_checksum_verification=True).read()
+        finally:
+            copy.unlink()
+
+
+def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from gzoo import cli
+
+    pl.DataFrame([a_row(i) for i in range(5)]).write_csv(tmp_path / "votes.csv")
+    command = ["build", "gz_rings", "--votes", str(tmp_path / "votes.csv"), "--no-images"]
+    with pytest.raises(SystemExit) as end:
+        cli.app([*command, "--out", str(tmp_path / "dataset")])
+    assert end.value.code == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "5 galaxies" in said
+    assert "5 galaxies have no known position: a hash of their identifier decides their split." in said
+    assert json.loads((tmp_path / "dataset" / "manifest.json").read_text())["has_pictures"] is False

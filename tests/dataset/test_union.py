@@ -1,0 +1,733 @@
+"""Union: every row of every dataset, unchanged, beside rows of other campaigns; and never a dataset that leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import DatasetCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import gzoo
+from gzoo import files, sky
+from gzoo.cli import app
+from gzoo.dataset import merge, schema
+from gzoo.dataset.build import build
+from gzoo.dataset.check import check
+from gzoo.dataset.merge import union
+from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError, WriteError
+from gzoo.simulator import Simulated, simulate
+from gzoo.sky import identifier_split
+from gzoo.trees.campaign import campaign
+
+N = {"gz2": 60, "gz_candels": 20, "gz_ukidss": 30}
+SMOOTH = campaign("gz2").tree.questions[0].columns
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows_of(folder: Path, config: str = "default") -> pl.DataFrame:
+    """All rows in order, each with its split."""
+    return pl.concat(
+        pl.read_parquet(path).with_columns(split=pl.lit(split))
+        for split in files.SPLITS
+        for path in files.shards(folder, split, config)
+    )
+
+
+def spoilt(folder: Path, source: Path, **facts: object) -> Path:
+    """A copy of a dataset whose manifest says something else."""
+    shutil.copytree(source, folder)
+    manifest = files.read_json(folder / "manifest.json")
+    files.write_json(folder / "manifest.json", manifest | facts)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parts(sky: Simulated, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Datasets of three campaigns, of which two show galaxies of the first; look, do not touch."""
+    folder = tmp_path_factory.mktemp("parts")
+    found = {"gz2": dataset}
+    for i, name in enumerate(("gz_candels", "gz_ukidss")):
+        made = simulate(name, n=N[name], seed=2 + i, galaxies_from=sky.folder, export=False, out=folder / f"{name}-sky")
+        build(name, votes=made.votes, images=made.images, out=folder / name)
+        found[name] = folder / name
+    return found
+
+
+@pytest.fixture(scope="session")
+def united(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The union of `parts`; look, do not touch."""
+    folder = tmp_path_factory.mktemp("united") / "evo"
+    union("gz_evo", list(parts.values()), out=folder)
+    return folder
+
+
+def tabular(
+    folder: Path,
+    name: str,
+    ids: Sequence[str],
+    places: Sequence[tuple[float | None, float | None]] | None = None,
+    seed: int = 0,
+    **settings: object,
+) -> Path:
+    """A dataset of votes alone, of real galaxies as far as it says."""
+    rng = np.random.default_rng(seed)
+    table: dict[str, object] = {"id_str": ids}
+    for column in campaign(name).carried.questions[0].columns:
+        table[column] = rng.integers(0, 40, len(ids))
+    if places:
+        table["ra"], table["dec"] = zip(*places, strict=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    votes = folder.with_suffix(".csv")
+    pl.DataFrame(table).write_csv(votes)
+    build(name, votes=votes, no_images=True, out=folder, **settings)  # type: ignore[arg-type]
+    return folder
+
+
+# ----------------------------------------------------------------------------------------------------
+# What comes out
+
+
+def test_every_row_has_the_columns_of_the_union_and_what_its_dataset_says(parts: dict[str, Path], united: Path) -> None:
+    rows = rows_of(united)
+    evo = campaign("gz_evo")
+    assert tuple(rows.columns[:-1]) == schema.record(evo).names
+    assert pq.read_schema(files.shards(united, "train")[0]).equals(schema.record(evo).arrow(), check_metadata=True)
+    assert rows.height == sum(N.values())
+    assert sum(rows.null_count().row(0)) == 0
+    for name, folder in parts.items():
+        own = rows_of(folder)
+        mine = rows.filter(pl.col("dataset_name") == f"{name}_simulated")
+        assert mine.select(own.columns).equals(own), "all of them, in the order that they had"
+        asked = set(campaign(name).carried.columns)
+        for question in evo.carried.questions:
+            if asked.isdisjoint(question.columns):
+                assert mine.select(pl.sum_horizontal(*question.columns, question.total_column)).sum().item() == 0
+                assert all(mine[f"{column}_fraction"].is_nan().all() for column in question.columns)
+
+
+def test_rows_stand_in_hash_order_and_tiny_is_their_beginning(united: Path) -> None:
+    rows = rows_of(united)
+    for (split,), part in rows.group_by("split", maintain_order=True):
+        places = [identifier_split.place(one) for one in part["id_str"]]
+        assert places == sorted(places)
+        names = rows_of(united, "tiny").filter(pl.col("split") == split)["id_str"].to_list()
+        assert names == part["id_str"].to_list()[:16]
+
+
+def test_pictures_are_listed_as_their_datasets_list_them(parts: dict[str, Path], united: Path) -> None:
+    listed, rows = pl.read_parquet(united / "pictures.parquet"), rows_of(united)
+    assert listed.select("dataset_name", "id_str").equals(rows.select("dataset_name", "id_str"))
+    data = rows["image"].struct.field("bytes")
+    assert [hashlib.sha256(one).hexdigest() for one in data] == listed["sha256"].to_list()
+    for name, folder in parts.items():
+        own = pl.read_parquet(folder / "pictures.parquet")
+        assert listed.filter(pl.col("dataset_name") == f"{name}_simulated").equals(own)
+
+
+def test_others_open_it(united: Path) -> None:
+    loaded = datasets.load_dataset(str(united))
+    assert {split: len(part) for split, part in loaded.items()} == {
+        split: pl.concat([pl.read_parquet(path, columns=["id_str"]) for path in files.shards(united, split)]).height
+        for split in files.SPLITS
+    }
+    assert loaded["test"][0]["image"].size == (424, 424)
+    opened = gzoo.open_dataset(united)
+    assert opened.campaign.name == "gz_evo"
+    assert opened.is_simulated
+    keys, votes = opened.galaxies("test")
+    assert (
+        votes.counts.sum()
+        == rows_of(united).filter(pl.col("split") == "test").select(votes.tree.columns).to_numpy().sum()
+    )
+    assert set(keys["dataset_name"]) == {f"{name}_simulated" for name in N}
+    assert {one.name for one in opened.tree.questions if one.name.endswith("-hubble")} <= set(opened.not_collected)
+
+
+def test_manifest_lists_every_file_and_what_went_in(parts: dict[str, Path], united: Path) -> None:
+    manifest = files.read_json(united / "manifest.json")
+    found = contents(united)
+    del found["manifest.json"]
+    said = {name: one["sha256"] for name, one in manifest["files"].items()}  # type: ignore[attr-defined]
+    assert said == {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+    for one in manifest["inputs"]:  # type: ignore[attr-defined]
+        folder = parts[one["campaign"]]
+        assert one["manifest"] == files.sha256(folder / "manifest.json")
+        assert one["files"] == {name: files.sha256(folder / name) for name in one["files"]}
+        assert {name for name in contents(folder) if name.startswith("data/")} < set(one["files"])
+    assert not {"work", "begun.json"} & {path.name for path in united.iterdir()}
+    assert str(united.parent) not in (united / "manifest.json").read_text()
+    own = [files.read_json(folder / "manifest.json") for folder in parts.values()]
+    for name in ("n_rows_breaking_tree", "n_rows_in_table"):
+        assert manifest[name] == sum(one[name] for one in own)  # type: ignore[misc]
+    for one in own:
+        asked = one["questions"].items()  # type: ignore[attr-defined]
+        assert {name: manifest["questions"][name] for name, _ in asked} == dict(asked)  # type: ignore[index]
+
+
+def test_card_tells_what_went_in(united: Path) -> None:
+    text = (united / "README.md").read_text()
+    header = DatasetCard(text).data.to_dict()
+    assert {one["config_name"] for one in header["configs"]} == {"default", "tiny"}
+    assert header["dataset_info"][0]["features"][0] == {"name": "image", "dtype": "image"}
+    rows = rows_of(united)
+    for name, n in N.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}_simulated` |"))
+        assert line.endswith(f"| {n} |")
+        train = rows.filter(pl.col("dataset_name") == f"{name}_simulated", pl.col("split") == "train").height
+        assert line.split(" | ")[1] == str(train)
+    assert "30 galaxies are in several of these datasets, and 0 several times in one" in text
+    assert "| `bar-hubble` | not asked |" in text
+    assert "**Simulated.**" in text
+    assert "Not collected" not in text
+
+
+# ----------------------------------------------------------------------------------------------------
+# One galaxy in several campaigns
+
+
+def test_galaxies_of_several_campaigns_are_recognised(parts: dict[str, Path], united: Path) -> None:
+    same = pl.read_parquet(united / "same_galaxies.parquet")
+    number = pl.col("id_str").str.split("-").list.last()
+    truth = same.with_columns(number=number).group_by("galaxy").agg(pl.col("number").unique(), "dataset_name")
+    assert truth["number"].list.len().to_list() == [1] * 30, "the simulator's galaxies, one each"
+    assert truth["dataset_name"].list.len().value_counts().sort("dataset_name").rows() == [(2, 10), (3, 20)]
+    rows = rows_of(united).select("dataset_name", "id_str", "split", "ra", "dec")
+    joined = same.join(rows, on=["dataset_name", "id_str", "split"], maintain_order="left")
+    assert joined.height == same.height
+    firsts = joined.group_by("galaxy", maintain_order=True).first()
+    assert (firsts["separation_arcsec"] == 0).all()
+    both = joined.join(firsts, on="galaxy", suffix="_first")
+    places = (both[name].to_numpy() for name in ("ra", "dec", "ra_first", "dec_first"))
+    assert both["separation_arcsec"].to_numpy() == pytest.approx(sky.separation_arcsec(*places), abs=1e-9)
+    assert firsts["galaxy"].to_list() == sky.cells(firsts["ra"], firsts["dec"], merge.CELLS).tolist()
+    assert gzoo.leaks([united]).is_clean
+    assert gzoo.leaks([united, *parts.values()]).is_clean
+
+
+def test_a_third_campaign_moves_no_galaxy(parts: dict[str, Path], united: Path, tmp_path: Path) -> None:
+    two = union("gz_evo", [parts["gz2"], parts["gz_ukidss"]], out=tmp_path / "two")
+    assert two.n_of == {"gz2_simulated": 60, "gz_ukidss_simulated": 30}
+    assert (two.n_shared, two.n_repeated, two.n_across) == (30, 0, 0)
+    before, after = rows_of(tmp_path / "two"), rows_of(united)
+    assert after.join(before, on=["dataset_name", "id_str"], how="semi", maintain_order="left").equals(before)
+    kept = pl.read_parquet(united / "same_galaxies.parquet").filter(pl.col("dataset_name") != "gz_candels_simulated")
+    assert kept.equals(pl.read_parquet(tmp_path / "two" / "same_galaxies.parquet")), "with the same numbers"
+    # and what is united can be united again
+    union("gz_evo", [tmp_path / "two", parts["gz_candels"]], out=tmp_path / "three")
+    assert rows_of(tmp_path / "three").equals(after)
+    for name in ("pictures.parquet", "same_galaxies.parquet", "dropped.parquet"):
+        assert (tmp_path / "three" / name).read_bytes() == (united / name).read_bytes()
+
+
+def test_chains_and_repeats_are_one_galaxy_and_unknown_places_none(tmp_path: Path) -> None:
+    arcsec = 1 / 3600
+    one = tabular(tmp_path / "one", "gz2", ["a", "b", "n"], [(10.0, 5.0), (10.0, 5 + 1.5 * arcsec), (None, None)])
+    two = tabular(
+        tmp_path / "two", "gz_candels", ["c", "far", "m"], [(10.0, 5 + 3 * arcsec), (11.0, 5.0), (None, None)]
+    )
+    made = union("gz_evo", [one, two], out=tmp_path / "out")
+    same = pl.read_parquet(tmp_path / "out" / "same_galaxies.parquet")
+    assert same["id_str"].to_list() == ["a", "b", "c"]
+    assert same["galaxy"].n_unique() == 1
+    assert same["separation_arcsec"].round(6).to_list() == [0, 1.5, 3]
+    assert (made.n_shared, made.n_repeated) == (1, 0)
+    assert files.read_json(tmp_path / "out" / "manifest.json")["n_split_by_id"] == 2
+    alone = union("gz_evo", [one], out=tmp_path / "alone")
+    assert (alone.n_shared, alone.n_repeated) == (0, 1)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The same bytes
+
+
+def test_order_and_place_of_the_folders_change_no_byte(
+    parts: dict[str, Path], united: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i, folder in enumerate(reversed(parts.values())):
+        shutil.copytree(folder, tmp_path / f"copy{i}")
+    monkeypatch.chdir(tmp_path)
+    union("gz_evo", ["copy1", "copy0", "copy2"], out="again")
+    assert contents(tmp_path / "again") == contents(united)
+    with pytest.raises(OccupiedError, match="finished dataset"):
+        union("gz_evo", ["copy1", "copy0"], out="again")
+    union("gz_evo", ["copy1", "copy0"], out="again", overwrite=True)
+    assert rows_of(tmp_path / "again").height == 50
+    assert {path.name for path in tmp_path.iterdir()} == {"again", "copy0", "copy1", "copy2"}
+
+
+def test_shards_blocks_and_row_groups_hold_every_row_once_and_in_order(
+    parts: dict[str, Path], united: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "SHARD_BYTES", 250_000)
+    monkeypatch.setattr(merge, "ROWS_IN_BLOCK", 7)
+    monkeypatch.setattr(files, "ROWS_IN_GROUP", 5)
+    union("gz_evo", list(parts.values()), out=tmp_path / "out")
+    assert len(files.shards(tmp_path / "out", "train")) > 2
+    assert max(pq.read_metadata(path).num_row_groups for path in files.shards(tmp_path / "out", "train")) > 1
+    assert rows_of(tmp_path / "out").equals(rows_of(united))
+    assert pl.read_parquet(tmp_path / "out" / "pictures.parquet").equals(pl.read_parquet(united / "pictures.parquet"))
+    # a union reads what it wrote
+    union("gz_evo", [tmp_path / "out"], out=tmp_path / "again")
+    assert rows_of(tmp_path / "again").equals(rows_of(united))
+
+
+KILLED_AT = """
+import json, os, signal, sys
+from pathlib import Path
+from gzoo import files
+from gzoo.dataset import merge
+
+folder, stride, inputs = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+merge.SHARD_BYTES = 250_000
+merge.RUN_BYTES = 300_000
+
+def run(out, kill_at):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    n = 0
+    def hook(event, arguments):
+        nonlocal n
+        if event in {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree"}:
+            if str(folder) in str(arguments[0]) + str(arguments[1:2]):
+                n += 1
+                if n == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+    if kill_at:
+        sys.addaudithook(hook)
+    code = 0
+    try:
+        merge.union("gz_evo", inputs, out=out)
+    except files.OccupiedError:
+        code = 3
+    os._exit(code)
+
+run(folder / "undisturbed", 0)
+for kill_at in range(1, 10_000, stride):
+    out = folder / f"killed{kill_at}"
+    first = run(out, kill_at)
+    there = out.exists() and any(out.iterdir())
+    second = run(out, 0)
+    print(json.dumps([kill_at, first, there, second]), flush=True)
+    if first != -9:
+        break
+"""
+
+
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kind", ["built", "published"])
+def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
+    parts: dict[str, Path], published: Path, tmp_path: Path, kind: str, stride: int
+) -> None:
+    """SIGKILL before each single use of the file system in turn, or each 23rd."""
+    folders = [parts["gz2"], parts["gz_candels"]] if kind == "built" else [published]
+    script = [sys.executable, "-c", KILLED_AT, str(tmp_path), str(stride), *map(str, folders)]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=1700)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) > 40 // stride
+    assert [row[1] for row in rows] == [-9] * (len(rows) - 1) + [0]
+    expected = contents(tmp_path / "undisturbed")
+    assert len(files.shards(tmp_path / "undisturbed", "train")) > 1
+    for kill_at, _, was_there, second in rows:
+        assert contents(tmp_path / f"killed{kill_at}") == expected, f"killed at {kill_at}"
+        assert second == (3 if was_there else 0), f"killed at {kill_at}"
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(("-partial", "-new", "-old"))]
+
+
+def test_a_disk_that_cannot_be_written_to_is_told(
+    parts: dict[str, Path], united: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merge, "write_facts", full)
+    with pytest.raises(WriteError, match="the disk is full"):
+        union("gz_evo", list(parts.values()), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    stages: set[str] = set()
+    union("gz_evo", list(parts.values()), out=tmp_path / "out", progress=lambda stage, *_: stages.add(stage))
+    assert "planning" not in stages, "it goes on where it was"
+    assert contents(tmp_path / "out") == contents(united)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Laws
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    split=st.lists(st.integers(0, 2), min_size=3, max_size=40),
+    seed=st.integers(0, 1000),
+    candels=st.booleans(),
+)
+def test_union_of_parts_keeps_the_sums_of_votes(
+    tmp_path_factory: pytest.TempPathFactory, split: list[int], seed: int, candels: bool
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("law")
+    ids = [f"g{i}" for i in range(len(split))]
+    whole = rows_of(tabular(tmp_path / "whole", "gz2", ids, seed=seed))
+    folders: list[Path] = []
+    for part in sorted(set(split)):
+        mine = whole.filter(pl.col("id_str").is_in([one for one, at in zip(ids, split, strict=True) if at == part]))
+        mine.select("id_str", *SMOOTH).write_csv(tmp_path / f"{part}.csv")
+        build("gz2", votes=tmp_path / f"{part}.csv", no_images=True, out=tmp_path / f"part{part}")
+        folders.append(tmp_path / f"part{part}")
+    if candels:  # whose votes are in columns of their own, even under the same identifiers
+        folders.append(tabular(tmp_path / "candels", "gz_candels", ids, seed=seed))
+    made = union("gz_evo", folders, out=tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert rows.filter(pl.col("dataset_name") == "gz2").select(whole.columns).equals(whole)
+    assert sum(made.n_galaxies.values()) == rows.height == len(ids) * (1 + candels)
+    counts = list(campaign("gz_evo").carried.columns)
+    own = sum(
+        rows_of(one).select(campaign("gz2").carried.columns).to_numpy().sum() for one in folders[: len(set(split))]
+    )
+    assert rows.select([one for one in counts if "-gz2_" in one]).to_numpy().sum() == own
+    shutil.rmtree(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Published copies, and what datasets left out
+
+
+def test_published_copies_are_put_in_order(
+    published: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "RUN_BYTES", 200_000)
+    source = tmp_path / "gz2"
+    (source / "data").mkdir(parents=True)
+    table = pl.read_parquet(published / "data" / "train-00000-of-00001.parquet")
+    shuffled = table.sample(fraction=1, shuffle=True, seed=1)
+    columns = pl.col(table.columns[5]).cast(pl.Int64), pl.col("ra").cast(pl.Float32)
+    shuffled[:20].with_columns(columns).write_parquet(source / "data" / "train-00000-of-00002.parquet")
+    shuffled[20:].write_parquet(source / "data" / "train-00001-of-00002.parquet")
+    broken = pl.read_parquet(published / "data" / "test-00000-of-00001.parquet")
+    data = broken["image"].struct.field("bytes").to_list()
+    data[2] = data[2][:-300]
+    image = pl.DataFrame({"bytes": data, "path": broken["image"].struct.field("path")}).to_struct("image")
+    broken.with_columns(image).write_parquet(source / "data" / "test-00000-of-00001.parquet")
+
+    made = union("gz_evo", [source], out=tmp_path / "out")
+    rows, own = rows_of(tmp_path / "out"), rows_of(dataset)
+    lost = broken["id_str"][2]
+    assert made.n_dropped == {"picture unusable": 1}
+    dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet")
+    assert dropped.select("id_str", "reason", "dataset_name").rows() == [(lost, "picture unusable", "gz2_simulated")]
+    expected = own.filter(pl.col("split") != "border", pl.col("id_str") != lost)
+    expected = expected.with_columns(
+        split=pl.col("split").replace("validation", "train"),
+        hash=pl.Series([identifier_split.place(x) for x in expected["id_str"]]),
+    ).sort(pl.col("split") == "test", "hash")
+    assert rows["id_str"].to_list() == expected["id_str"].to_list()
+    same = [name for name in own.columns if name != "ra"]
+    assert rows.select(same).equals(expected.select(same)), "votes, fractions, summary and pictures"
+    assert rows["ra"].to_numpy() == pytest.approx(expected["ra"].to_numpy(), abs=1e-4)
+    listed = pl.read_parquet(tmp_path / "out" / "pictures.parquet")
+    assert [hashlib.sha256(one).hexdigest() for one in rows["image"].struct.field("bytes")] == listed[
+        "sha256"
+    ].to_list()
+    assert set(listed["source"]) == {path.name for path in (source / "data").iterdir()}
+    manifest = files.read_json(tmp_path / "out" / "manifest.json")
+    assert (manifest["split_scheme"], manifest["n_rows_in_table"]) == ("published", table.height + broken.height)
+    assert manifest["are_pictures_decoded"] is False
+
+
+def test_a_published_copy_goes_with_a_build_that_kept_a_published_split(tmp_path: Path) -> None:
+    table = pl.DataFrame({"id_str": ["a", "b"], "split": ["test", "train"], **{column: [1, 2] for column in SMOOTH}})
+    table.write_csv(tmp_path / "votes.csv")
+    build("gz2", votes=tmp_path / "votes.csv", no_images=True, split_column="split", out=tmp_path / "built")
+    bare = tmp_path / "bare" / "data"
+    bare.mkdir(parents=True)
+    copied = rows_of(tmp_path / "built").drop("split").with_columns(id_str=pl.lit("copy-") + pl.col("id_str"))
+    copied.write_parquet(bare / "train-00000-of-00001.parquet")
+    union("gz2", [bare.parent, tmp_path / "built"], out=tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    sides = dict(rows.select("id_str", "split").iter_rows())
+    assert sides == {"a": "test", "b": "train", "copy-a": "train", "copy-b": "train"}
+    assert files.read_json(tmp_path / "out" / "manifest.json")["split_scheme"] == "published"
+
+
+def test_published_copies_that_leak_are_told(tmp_path: Path) -> None:
+    places = [(10.0 + i, 0.0) for i in range(20)]
+    one = tabular(tmp_path / "one", "gz2", [f"a{i}" for i in range(20)], places)
+    two = tabular(tmp_path / "two", "gz_candels", [f"b{i}" for i in range(20)], places)
+    for i, folder in enumerate((one, two)):
+        whole = rows_of(folder).drop("split").sort("ra")
+        shutil.rmtree(folder)
+        (folder / "data").mkdir(parents=True)
+        whole[:10].write_parquet(folder / "data" / f"{('train', 'test')[i]}-00000-of-00001.parquet")
+        whole[10:].write_parquet(folder / "data" / f"{('test', 'test')[i]}-00001-of-00001.parquet")
+    made = union("gz_evo", [one, two], out=tmp_path / "out")
+    assert (made.n_shared, made.n_across) == (20, 10)
+    assert "**10 pairs of such rows are on two sides" in (tmp_path / "out" / "README.md").read_text()
+    assert gzoo.leaks([tmp_path / "out"]).pairs.height == 10
+
+
+def test_what_datasets_left_out_and_never_asked_is_told(tmp_path: Path) -> None:
+    columns = list(SMOOTH)
+    for name, bad in (("one", "-1"), ("two", "many")):
+        rows = [[f"{name}{i}", "1", "2", "3"] for i in range(20)]
+        rows[3][2] = bad
+        pl.DataFrame(rows, schema=["id_str", *columns], orient="row").write_csv(tmp_path / f"{name}.csv")
+        build("gz2", votes=tmp_path / f"{name}.csv", no_images=True, out=tmp_path / name)
+    candels = tabular(tmp_path / "candels", "gz_candels", [f"c{i}" for i in range(20)])
+    done = CliRunner().invoke(
+        app,
+        [
+            "union",
+            "gz_evo",
+            *(str(tmp_path / one) for one in ("one", "two", "candels")),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    assert "58 rows" in done.output
+    assert "gz2 38, gz_candels 20" in done.output
+    assert "count is not a number (1); count negative (1)" in done.output
+    dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet")
+    assert dropped.select("dataset_name", "row", "id_str", "reason").rows() == [
+        ("gz2", 4, "one3", "count negative"),
+        ("gz2", 4, "two3", "count is not a number"),
+    ]
+    opened = gzoo.open_dataset(tmp_path / "out")
+    assert set(opened.tree.columns) - {*columns, *candels_columns()} == {
+        column for name in opened.not_collected for column in opened.tree.question(name).columns
+    }
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| `bar-gz2` | not collected |" in text
+    assert "| `bar-hubble` | not asked |" in text
+    assert "no source table has counts for `disk-edge-on-gz2`" in text
+    assert "Of `gz2` the votes on `disk-edge-on-gz2`" in text
+    assert candels.name == "candels"
+    assert "cc-by-nc-sa-4.0" in text
+
+
+def candels_columns() -> tuple[str, ...]:
+    return campaign("gz_candels").carried.questions[0].columns
+
+
+def test_identifiers_of_surveys_are_kept_where_any_dataset_has_them(tmp_path: Path) -> None:
+    (tmp_path / "columns.toml").write_text('id_str = "id_str"\nsource_id = "objid"\n[answers]\n' + "".join(
+        f'"{column}" = "{column}"\n' for column in SMOOTH
+    ))  # fmt: skip
+    pl.DataFrame({"id_str": ["a", "b"], "objid": ["587", "588"], **{column: [1, 2] for column in SMOOTH}}).write_csv(
+        tmp_path / "one.csv"
+    )
+    build("gz2", votes=tmp_path / "one.csv", columns=tmp_path / "columns.toml", no_images=True, out=tmp_path / "one")
+    two = tabular(tmp_path / "two", "gz_candels", ["c"])
+    union("gz_evo", [two, tmp_path / "one"], out=tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert dict(rows.select("id_str", "source_id").iter_rows()) == {"a": "587", "b": "588", "c": ""}
+
+
+# ----------------------------------------------------------------------------------------------------
+# What cannot be one dataset
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Datasets of votes alone that each differ in one thing."""
+    folder = tmp_path_factory.mktemp("real")
+    ids, places = [f"a{i}" for i in range(30)], [(10.0 + i, 0.0) for i in range(30)]
+    return {
+        "by place": tabular(folder / "place", "gz2", ids, places),
+        "by place too": tabular(folder / "place-too", "gz_candels", ids, places),
+        "by id": tabular(folder / "id", "gz_candels", ids),
+        "without validation": tabular(folder / "two-sides", "gz_candels", ids, places, splits="train,test"),
+        "rings": tabular(folder / "rings", "gz_rings", ids, places),
+        "same rows": tabular(folder / "rows", "gz2", [*ids[7:9], "z"], [*places[7:9], (80.0, 0.0)]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("by place", "by id"), "split by scheme 'gzoo-1' and .* by 'id-1'"),
+        (("by place", "without validation"), "'gzoo-1' and .* by 'gzoo-1-train-test'"),
+        (("by place", "rings"), "a dataset of gz_rings, which gz_evo has no columns for"),
+        (("by place", "by place too", "by place"), "named twice"),
+        (("by place", "same rows"), "Row a[78] of gz2 is there twice, .*; so are 1 others"),
+        ((), "nothing to unite"),
+    ],
+)
+def test_folders_that_cannot_be_one_dataset_are_refused(
+    real: dict[str, Path], names: Sequence[str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        union("gz_evo", [real[name] for name in names], out=tmp_path / "out")
+    assert caught.value.expected
+    assert caught.value.do
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fits_is_united(real: dict[str, Path], tmp_path: Path) -> None:
+    assert union("gz_evo", [real["by place"], real["by place too"]], out=tmp_path / "out").n_shared == 30
+    assert sum(union("gz_rings", [real["rings"]], out=tmp_path / "rings").n_galaxies.values()) == 30
+
+
+def simulated(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    return [real["by place"], dataset]
+
+
+def without_pictures(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    return [dataset, spoilt(folder / "none", real["by place"], is_simulated=True)]
+
+
+def copies(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "copy")
+    return [dataset, folder / "copy"]
+
+
+def published_and_built(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(real["by place too"] / "data", folder / "bare" / "data")
+    return [real["by place"], folder / "bare"]
+
+
+def unfinished(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / ".new.gzoo-partial")
+    return [folder / ".new.gzoo-partial"]
+
+
+def begun(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "begun")
+    (folder / "begun" / "manifest.json").replace(folder / "begun" / "begun.json")
+    return [folder / "begun"]
+
+
+def another_byte(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "bad")
+    shard = files.shards(folder / "bad", "test")[0]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    return [folder / "bad"]
+
+
+def missing_shard(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "bad")
+    files.shards(folder / "bad", "test")[0].unlink()
+    return [folder / "bad"]
+
+
+def added_shard(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "bad")
+    shutil.copy(files.shards(folder / "bad", "test")[0], folder / "bad" / "data" / "test-00001-of-00001.parquet")
+    return [folder / "bad"]
+
+
+def no_list(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    return [spoilt(folder / "bad", dataset, files=["data"])]
+
+
+def no_column(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    shutil.copytree(dataset, folder / "bad")
+    shard = files.shards(folder / "bad", "train")[0]
+    pq.write_table(pq.read_table(shard).drop_columns([SMOOTH[1]]), shard)
+    return [folder / "bad"]
+
+
+def other_order(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    return [reordered(folder / "bad", real["by place"])]
+
+
+def reordered(folder: Path, source: Path) -> Path:
+    shutil.copytree(source, folder)
+    manifest = files.read_json(folder / "manifest.json")
+    shard = files.shards(folder, "train")[0]
+    table = pq.read_table(shard)
+    pq.write_table(table.take(list(range(table.num_rows))[::-1]), shard)
+    manifest["files"][f"data/{shard.name}"]["sha256"] = files.sha256(shard)  # type: ignore[index]
+    files.write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def negative(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    (folder / "bare" / "data").mkdir(parents=True)
+    table = rows_of(real["by place"]).drop("split").with_columns(pl.lit(-1, pl.Int32).alias(SMOOTH[0]))
+    table.write_parquet(folder / "bare" / "data" / "train-00000-of-00001.parquet")
+    return [folder / "bare"]
+
+
+def words_for_numbers(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+    (folder / "bare" / "data").mkdir(parents=True)
+    table = rows_of(real["by place"]).drop("split").with_columns(pl.lit("many").alias(SMOOTH[0]))
+    table.write_parquet(folder / "bare" / "data" / "train-00000-of-00001.parquet")
+    return [folder / "bare"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (simulated, "dataset holds simulated galaxies and .*place real ones"),
+        (without_pictures, "dataset has pictures and .*none has none"),
+        (copies, "are copies of one dataset"),
+        (published_and_built, "split by scheme 'gzoo-1' and .*bare by 'published'"),
+        (unfinished, "is not finished"),
+        (begun, "is not finished"),
+        (another_byte, "test-00000-of-00001.parquet has the sha256 [0-9a-f]{64}, and the manifest says [0-9a-f]{64}"),
+        (missing_shard, "lacks data/test-00000-of-00001.parquet, which its manifest lists"),
+        (added_shard, "manifest.json lacks something: 'data/test-00001-of-00001.parquet'"),
+        (no_list, "manifest.json lacks something"),
+        (no_column, f"train-00000-of-00001.parquet has no column {SMOOTH[1]}"),
+        (other_order, "not in the order of their hash"),
+        (negative, f"Column {SMOOTH[0]} of .* holds a negative count"),
+        (words_for_numbers, f"Column {SMOOTH[0]} of .* holds (large_)?string"),
+    ],
+)
+def test_folders_that_are_not_what_they_should_be_are_refused(
+    spoil: Callable[[Path, dict[str, Path], Path], Sequence[Path]],
+    words: str,
+    real: dict[str, Path],
+    dataset: Path,
+    tmp_path: Path,
+) -> None:
+    folders = spoil(tmp_path, real, dataset)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(InputError, match=words) as caught:
+        union("gz_evo", folders, out=tmp_path / "out")
+    assert caught.value.expected
+    assert caught.value.do
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_is_read_is_never_replaced(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "own")
+    for out in (tmp_path / "own", tmp_path / "own" / "data", tmp_path / "own" / "sub" / "new"):
+        with pytest.raises(InputError, match=r"is .*own or lies in it"):
+            union("gz_evo", [tmp_path / "own"], out=out, overwrite=True)
+    assert contents(tmp_path / "own") == contents(dataset)
+    with pytest.raises(MissingError, match="There is no folder"):
+        union("gz_evo", [tmp_path / "nowhere"], out=tmp_path / "out")
+    with pytest.raises(MissingError, match="There is no campaign"):
+        union("gz_everything", [dataset], out=tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="not a dataset folder"):
+        union("gz_evo", [tmp_path / "empty"], out=tmp_path / "out")
+
+
+def test_a_union_is_sound_by_its_check(united: Path, tmp_path: Path) -> None:
+    assert [str(one) for one in check(united).findings] == []
+    parts = [tabular(tmp_path / name, name, ["a", "b", "a"], seed=i) for i, name in enumerate(("gz2", "gz_ukidss"))]
+    made = union("gz_evo", parts, out=tmp_path / "evo")
+    assert sum(made.n_dropped.values()) == 4  # the same rows of either table
+    found = check(tmp_path / "evo")
+    assert [str(one) for one in found.findings] == []
+    assert next(one.n for one in found.checks if one.name == "left out") == 4

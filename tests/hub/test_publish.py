@@ -1,0 +1,400 @@
+"""Publish: checked before, only what changed is sent, and what arrived is what is here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import timm
+import torch
+from huggingface_hub import DatasetCard, ModelCard
+from typer.testing import CliRunner
+
+import gzoo
+from gzoo import files
+from gzoo import hub as module
+from gzoo.cli import app
+from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, MissingError
+from gzoo.learn.model import open_run
+from gzoo.publication import RUN_FILES, model_card, publish
+from gzoo.trees.campaign import campaign, campaigns
+from loopback_hub import Client, Fault, LoopbackHub, Repo, environment
+
+TOKEN = "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
+NAME = "alice/gz2"
+SOURCE = "https://example.org/alice/training"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def alice(hub: LoopbackHub, client: Client) -> Client:
+    hub.users[TOKEN] = "alice"
+    client.login(TOKEN)
+    return client
+
+
+@pytest.fixture(scope="session")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "run"
+    return gzoo.train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=1).run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stored(repo: Repo) -> dict[str, bytes]:
+    return {name: data for name, data in repo.files.items() if name != ".gitattributes"}
+
+
+def n_uploaded(hub: LoopbackHub) -> int:
+    """Bytes in the bodies of requests that bring files."""
+    return sum(one.n_received for one in hub.asked(r"^PUT /lfs/|^POST .*/commit/"))
+
+
+# Datasets
+
+
+def test_publish_and_publish_again(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    made = publish(dataset, NAME, tag="v1")
+    repo = hub.repos[NAME]
+    assert stored(repo) == contents(dataset)
+    assert (made.sent.commit, made.sent.is_new, made.sent.n_kept) == (repo.head, True, 0)
+    assert set(made.sent.files) == set(contents(dataset))
+    assert made.sent.n_bytes == sum(map(len, contents(dataset).values()))
+    assert repo.tags == {"v1": repo.head}
+    assert len(repo.commits) == 2  # of the Hub's own, and one with everything: nobody ever sees half of it
+    n, n_bytes = len(hub.log), n_uploaded(hub)
+    again = publish(dataset, NAME, tag="v1").sent
+    assert (again.commit, again.is_new, again.files, again.n_bytes) == (made.sent.commit, False, (), 0)
+    assert again.n_kept == len(made.sent.files)
+    assert n_uploaded(hub) == n_bytes
+    assert {one.method for one in hub.log[n:]} == {"GET"}
+
+
+def test_what_was_published_is_loaded(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    made = publish(dataset, NAME)
+    ours, theirs = (cast(Any, gzoo.load(one, split="test")) for one in (dataset, NAME))
+    assert theirs["id_str"][:] == ours["id_str"][:]
+    opened = gzoo.open_dataset(NAME)
+    assert opened.origin["commit"] == made.sent.commit  # type: ignore[index]
+    names = sorted(path.name for path in (dataset / "index").iterdir())
+    assert sorted(path.name for path in (opened.folder / "index").iterdir()) == names
+    index, expected = opened.picture_index("test"), gzoo.open_dataset(dataset).picture_index("test")
+    assert index
+    assert expected
+    assert index.offset.tolist() == expected.offset.tolist()
+
+
+def test_only_what_changed_is_sent_and_what_is_gone_is_removed(
+    hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path
+) -> None:
+    publish(dataset, NAME)
+    repo = hub.repos[NAME]
+    earlier = [f"{folder}/train-00000-of-00009.parquet" for folder in ("data", "index")]
+    other = {**dict.fromkeys(earlier, b"of an earlier version"), "LICENSE": b"mine", "notes/a.txt": b"mine"}
+    repo.commit({**repo.files, **other})
+    folder = tmp_path / "changed"
+    shutil.copytree(dataset, folder)
+    with (folder / "README.md").open("a") as file:
+        file.write("\nMore.\n")
+    manifest = files.read_json(folder / "manifest.json")
+    kept = {key: value for key, value in manifest.items() if key not in {"files", "format", files.OWN_DIGEST}}
+    files.write_manifest(folder, kept)
+    made = publish(folder, NAME)
+    assert made.sent.files == ("README.md", "manifest.json")
+    assert made.sent.removed == tuple(earlier)
+    assert stored(repo) == {**contents(folder), "LICENSE": b"mine", "notes/a.txt": b"mine"}
+
+
+def test_a_dry_run_changes_nothing(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    made = publish(dataset, NAME, private=True, gated="auto", tag="v1", dry_run=True)
+    assert (made.is_dry, made.sent.is_new, set(made.sent.files)) == (True, True, set(contents(dataset)))
+    assert hub.repos == {}
+    assert {one.method for one in hub.log} == {"GET"}
+    publish(dataset, NAME)
+    n = len(hub.log)
+    assert publish(dataset, NAME, dry_run=True).sent.files == ()
+    assert {one.method for one in hub.log[n:]} == {"GET"}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "no manifest", "unfinished", "nothing"])
+def test_what_is_not_sound_is_refused_before_anything_is_written(
+    hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "folder"
+    if damage not in {"nothing", "unfinished"}:
+        shutil.copytree(dataset, folder)
+    if damage == "flipped":
+        path = folder / "data" / "test-00000-of-00001.parquet"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+    elif damage == "missing":
+        (folder / "tree.svg").unlink()
+    elif damage == "no manifest":
+        (folder / "manifest.json").unlink()
+    elif damage == "unfinished":
+        (tmp_path / ".folder.gzoo-partial").mkdir()
+    with pytest.raises((DatasetError, MissingError)) as found:
+        publish(folder, NAME)
+    said = {"flipped": "gzoo check", "missing": "tree.svg", "no manifest": "no manifest", "unfinished": "not finished"}
+    assert said.get(damage, "no folder") in str(found.value)
+    assert [one.path for one in hub.log if one.path != "/api/whoami-v2"] == []
+
+
+def test_killed_half_way_and_run_again(hub: LoopbackHub, dataset: Path, tmp_path: Path) -> None:
+    hub.users[TOKEN] = "alice"
+    sizes = {name: len(data) for name, data in contents(dataset).items() if name.endswith(".parquet")}
+    stuck = sorted(sizes)[4]
+    oid = hashlib.sha256((dataset / stuck).read_bytes()).hexdigest()
+    hub.faults.append(Fault("cut", f"PUT /lfs/{oid}"))
+    words = [sys.executable, "-m", "gzoo.cli", "publish", str(dataset), NAME, "--private"]
+    home = {**environment(hub, tmp_path / "home", TOKEN), "PATH": "", "PYTHONPATH": str(Path(gzoo.__file__).parents[1])}
+    process = subprocess.Popen(words, env=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until = time.monotonic() + 200
+    while not hub.asked(f"PUT /lfs/{oid}") and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    first = {one.path for one in hub.asked("^PUT /lfs/") if one.status == 200}
+    assert 0 < len(first) < len(sizes)
+    assert set(stored(hub.repos[NAME])) == set()  # nothing to be seen yet
+    hub.faults.clear()
+    n = len(hub.log)
+    done = subprocess.run(words, env=home, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    second = {one.path for one in hub.log[n:] if one.method == "PUT"}
+    assert second
+    assert not first & second
+    assert stored(hub.repos[NAME]) == contents(dataset)
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_private_and_gated_before_anything_is_sent(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    publish(dataset, NAME, private=True, gated="manual")
+    repo = hub.repos[NAME]
+    assert (repo.private, repo.gated) == (True, "manual")
+    first_file = next(i for i, one in enumerate(hub.log) if one.method == "PUT" and "/lfs/" in one.path)
+    settings = next(i for i, one in enumerate(hub.log) if one.path.endswith("/settings"))
+    assert settings < first_file
+    hub.users["hf_bob"] = "bob"
+    alice.login("hf_bob")
+    assert gzoo.access(NAME).state == "missing"
+    alice.login(TOKEN)
+    publish(dataset, NAME)
+    assert (repo.private, repo.gated) == (True, "manual")  # what is not asked for stays
+
+
+def test_a_tag_is_never_moved(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    publish(dataset, NAME, tag="v1")
+    repo = hub.repos[NAME]
+    first = repo.head
+    repo.commit({**repo.files, "README.md": b"other"})
+    n_bytes = n_uploaded(hub)
+    with pytest.raises(InputError, match="tag 'v1' already"):
+        publish(dataset, NAME, tag="v1")
+    assert repo.tags == {"v1": first}
+    assert n_uploaded(hub) == n_bytes
+    publish(dataset, NAME, tag="v2")
+    assert repo.tags == {"v1": first, "v2": repo.head}
+
+
+@pytest.mark.parametrize("name", ["README.md", "data/test-00000-of-00001.parquet"])
+def test_a_flipped_byte_is_found(hub: LoopbackHub, alice: Client, dataset: Path, name: str) -> None:
+    hub.faults.append(Fault("flip", f"GET .*/resolve/.*/{name}"))
+    with pytest.raises(HubError, match="not what was sent") as found:
+        publish(dataset, NAME, tag="v1")
+    assert name in str(found.value)
+    assert hub.repos[NAME].tags == {}
+    hub.faults.clear()
+    publish(dataset, NAME, tag="v1")
+    assert hub.repos[NAME].tags == {"v1": hub.repos[NAME].head}
+
+
+def test_a_file_that_the_hub_loses_is_found(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    hub.faults.append(Fault("unstored", "PUT /lfs/", 1))
+    with pytest.raises(HubError):
+        publish(dataset, NAME)
+    assert "data" not in {name.partition("/")[0] for name in stored(hub.repos[NAME])}
+
+
+def test_faults_that_pass_do_not_matter(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    hub.faults += [
+        Fault("unavailable", "POST /api/repos/create", 2),
+        Fault("unavailable", "POST .*/commit/", 1),
+        Fault("cut", "GET .*/resolve/.*README", 1),
+        Fault("flip", "GET .*/resolve/.*tree.svg", 1),
+    ]
+    publish(dataset, NAME)
+    assert stored(hub.repos[NAME]) == contents(dataset)
+
+
+def test_who_may_not_write_is_told(hub: LoopbackHub, client: Client, dataset: Path) -> None:
+    hub.users[TOKEN] = "alice"
+    for token, state, repository in (
+        ("", "login missing", NAME),
+        ("hf_nobodyknowsthisone", "login wrong", NAME),
+        (TOKEN, "refused", "bob/gz2"),
+    ):
+        client.login(token)
+        with pytest.raises(AccessError) as found:
+            publish(dataset, repository)
+        assert (found.value.state, found.value.exit_code) == (state, module.EXIT_CODES[state])
+        assert "hf auth login" in str(found.value)
+        assert not token or token not in str(found.value)
+    assert hub.repos == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"repository": one} for one in ("gz2", "a/b/c", f"{NAME}@v1", "../x")),
+        {"gated": "yes"},
+        {"tag": "a b"},
+        {"tag": "../x"},
+        {"source": SOURCE},
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(
+    hub: LoopbackHub, alice: Client, dataset: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError):
+        publish(dataset, **{"repository": NAME, **options})
+    assert hub.log == []
+
+
+def test_the_command_says_what_it_did_and_never_the_token(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    runner = CliRunner()
+    dry = runner.invoke(app, ["publish", str(dataset), NAME, "--dry-run"])
+    assert "Nothing was sent" in dry.output
+    said = runner.invoke(app, ["publish", str(dataset), NAME, "--tag", "v1"])
+    assert said.exit_code == 0, said.output
+    for words in ("SIMULATED", hub.repos[NAME].head, "tag v1", f"https://huggingface.co/datasets/{NAME}"):
+        assert words in said.output
+    assert f"Next: gzoo access {NAME}" in said.output
+    again = runner.invoke(app, ["publish", str(dataset), NAME, "--tag", "v1"])
+    assert "is the same already" in again.output
+    assert TOKEN not in dry.output + said.output + again.output
+    assert not any(TOKEN.encode() in data for data in hub.repos[NAME].files.values())
+
+
+# Models
+
+
+def real(run: Path, place: Path) -> Path:
+    """The same run, as if it had been trained on real galaxies."""
+    folder = place / "run"
+    shutil.copytree(run, folder)
+    facts = files.read_json(folder / "run.json")
+    data = cast(dict[str, object], facts["data"])
+    data |= {"is_simulated": False, "licence": "cc-by-nc-sa-4.0", "dataset_names": ["gz2"]}
+    data["hub"] = {"repository": "mwalmsley/gz2", "commit": "a" * 40}
+    files.write_json(folder / "run.json", facts)
+    return folder
+
+
+def test_a_model_is_published_and_timm_loads_it(
+    hub: LoopbackHub, alice: Client, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = publish(run, "alice/model", tag="v1")
+    repo = hub.repos["models/alice/model"]
+    assert made.kind == "model"
+    assert set(stored(repo)) == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        *(f"run/{name}" for name in RUN_FILES),
+    }
+    pictures = torch.rand(2, 3, 32, 32)
+    expected = open_run(run)[0].encoder(pictures)
+    folder = alice.home / "copy"
+    for name, data in repo.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    for name in (f"local-dir:{folder}", "hf-hub:alice/model"):
+        loaded = timm.create_model(name, pretrained=True).eval()
+        assert torch.equal(loaded(pictures), expected), name
+        config = timm.data.resolve_model_data_config(loaded)
+        assert config["input_size"] == (3, 32, 32)
+        assert list(config["mean"]) == list(open_run(run)[0].design.mean)
+    assert torch.equal(
+        open_run(folder / "run")[0](torch.zeros(1, 3, 32, 32)), open_run(run)[0](torch.zeros(1, 3, 32, 32))
+    )
+    card = ModelCard((folder / "README.md").read_text("utf-8"))
+    assert card.data.to_dict()["license"] == "cc0-1.0"
+    assert "> **Simulated.**" in card.text
+    n = n_uploaded(hub)
+    assert publish(run, "alice/model", tag="v1").sent.files == ()
+    assert n_uploaded(hub) == n
+
+
+def test_a_model_of_real_data_needs_its_source(hub: LoopbackHub, alice: Client, run: Path, tmp_path: Path) -> None:
+    folder = real(run, tmp_path)
+    with pytest.raises(InputError, match=r"cc-by-nc-sa-4\.0, which asks that the source .* --source"):
+        publish(folder, "alice/model")
+    for wrong in ("", "my laptop", "ftp://example.org", "https://x", "https://example.org/<script>"):
+        with pytest.raises(InputError):
+            publish(folder, "alice/model", source=wrong)
+    assert hub.log == []
+    publish(folder, "alice/model", source=SOURCE)
+    text = hub.repos["models/alice/model"].files["README.md"].decode()
+    card = ModelCard(text).data.to_dict()
+    assert (card["license"], card["library_name"], card["datasets"]) == ("cc-by-nc-sa-4.0", "timm", ["mwalmsley/gz2"])
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
+    for words in (
+        SOURCE,
+        "a" * 40,
+        facts["data"]["manifest_sha256"],
+        "source of the training is released",
+        "Willett2013",
+    ):
+        assert words in text
+    assert "imulated" not in text
+
+
+def test_every_campaign_has_a_model_card(run: Path) -> None:
+    facts = files.read_json(run / "run.json")
+    for one in campaigns():
+        data = {**cast(dict[str, object], facts["data"]), "is_simulated": False, "licence": one.hub.licence}
+        text = model_card(one, {**facts, "data": data}, "a/b", SOURCE, "0" * 64)
+        assert ModelCard(text).data.to_dict()["license"] == one.hub.licence
+        for paper in one.papers:
+            assert f"{{{paper.key}," in text
+
+
+def test_a_run_that_was_changed_is_refused(hub: LoopbackHub, alice: Client, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    weights = tmp_path / "run" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(DatasetError, match="not those of its run"):
+        publish(tmp_path / "run", "alice/model")
+    (tmp_path / "run" / "galaxies.parquet").unlink()
+    with pytest.raises(MissingError, match="galaxies"):
+        publish(tmp_path / "run", "alice/model")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(GZooError):
+        publish(tmp_path / "run", "alice/model")
+    assert hub.log == []
+
+
+def test_cards_of_real_datasets_name_their_licence() -> None:
+    assert DatasetCard("---\nlicense: unknown\n---\n").data.to_dict()["license"] == "unknown"
+    assert campaign("gz_euclid").hub.licence == "unknown"

@@ -1,0 +1,490 @@
+"""Pictures: sound ones are told apart from damaged ones, and FITS cutouts become pictures one would show."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import simplejpeg
+from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gzoo.errors import PictureError
+from gzoo.images.checks import PictureFacts, Scratch, check_picture, shown
+from gzoo.trees.campaign import Stretch, campaign, campaigns
+
+Array = npt.NDArray[np.float64]
+
+PLAIN = Stretch(scales=(1, 1, 1), noise=0.05, softening=0.01, black=0.0, grade="", source="")
+"""Linear from 0 to 1, to within 1 part in 10,000."""
+BY_NOISE = replace(PLAIN, scales=(), softening=7.0, black=0.06)
+
+
+def encoded(picture: npt.NDArray[np.uint8] | None = None, format: str = "JPEG", **options: object) -> bytes:
+    if picture is None:
+        picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format, **options)
+    return file.getvalue()
+
+
+def png_part(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def declared(width: int, height: int, format: str) -> bytes:
+    """A picture that says it has this size, and has next to nothing else."""
+    if format == "PNG":
+        start = png_part(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + start + png_part(b"IDAT", zlib.compress(bytes(100))) + png_part(b"IEND", b"")
+    data = bytearray(encoded())
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def fits_file(bands: npt.NDArray[np.generic], *before: object, **cards: object) -> bytes:
+    part = (fits.ImageHDU if before else fits.PrimaryHDU)(bands)
+    part.header.update(cards)
+    file = io.BytesIO()
+    fits.HDUList([*before, part]).writeto(file)
+    return file.getvalue()
+
+
+def galaxy(n_bands: int = 3, side: int = 64, noise: float = 0.01, seed: int = 0) -> Array:
+    y, x = np.mgrid[:side, :side] - side / 2
+    light = np.exp(-np.hypot(x, 2 * y) / side * 12)
+    return light * np.arange(1, n_bands + 1)[:, None, None] + np.random.default_rng(seed).normal(
+        0, noise, (n_bands, side, side)
+    )
+
+
+def pixels(data: bytes) -> npt.NDArray[np.int64]:
+    with Image.open(io.BytesIO(data)) as picture:
+        assert (picture.format, picture.mode) == ("JPEG", "RGB")
+        return np.asarray(picture).astype(np.int64)
+
+
+def why_not(data: bytes, stretch: Stretch = PLAIN, name: str = "g.fits") -> str:
+    with pytest.raises(PictureError) as caught:
+        shown(data, name, stretch)
+    return str(caught.value)
+
+
+# --- JPEG and PNG -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_decoded", [True, False])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"optimize": True}])
+def test_sound_pictures_are_sound(options: dict[str, Any], is_decoded: bool) -> None:
+    assert check_picture(encoded(**options), is_decoded=is_decoded) == PictureFacts("JPEG", 50, 40)
+    assert check_picture(encoded(format="PNG"), is_decoded=is_decoded) == PictureFacts("PNG", 50, 40)
+
+
+@pytest.mark.parametrize("is_decoded", [True, False])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_picture_that_is_cut_off_anywhere_is_refused(format: str, is_decoded: bool) -> None:
+    whole = encoded(format=format)
+    for length in {*range(0, len(whole), 7), *range(len(whole) - 20, len(whole) - 1)}:
+        with pytest.raises(PictureError):
+            check_picture(whole[:length], is_decoded=is_decoded)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_pixels_that_are_gone_are_found_by_decoding(format: str) -> None:
+    whole = encoded(format=format)
+    half = len(whole) // 2
+    gone = whole[:half] + bytes(200) + whole[half + 200 :]
+    with pytest.raises(PictureError, match="damaged"):
+        check_picture(gone)
+    if format == "JPEG":  # has no checksums, so only its header speaks
+        assert check_picture(gone, is_decoded=False) == PictureFacts("JPEG", 50, 40)
+
+
+def test_the_checksums_of_a_png_are_looked_at_without_decoding() -> None:
+    data = bytearray(encoded(format="PNG"))
+    data[data.index(b"IDAT") + 50] ^= 1
+    with pytest.raises(PictureError, match=r"checksum of its part 'IDAT' is another"):
+        check_picture(bytes(data), is_decoded=False)
+
+
+def test_pixels_that_do_not_fill_a_png_are_found_by_decoding() -> None:
+    data = declared(50, 40, "PNG")
+    assert check_picture(data, is_decoded=False) == PictureFacts("PNG", 50, 40)
+    with pytest.raises(PictureError, match="damaged"):
+        check_picture(data)
+
+
+@pytest.mark.parametrize("is_decoded", [True, False])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(20_000, 20_000), (8193, 1), (1, 65_500)])
+def test_too_large_a_picture_is_refused_before_it_is_decoded(
+    size: tuple[int, int], format: str, is_decoded: bool
+) -> None:
+    with pytest.raises(PictureError, match=rf"too large: {size[0]} x {size[1]} pixels"):
+        check_picture(declared(*size, format), is_decoded=is_decoded)
+
+
+def test_a_whole_picture_of_20000_pixels_a_side_is_refused() -> None:
+    rows = zlib.compressobj()
+    row = bytes(1 + 3 * 20_000)
+    content = b"".join([rows.compress(row) for _ in range(20_000)]) + rows.flush()
+    start = png_part(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + start + png_part(b"IDAT", content) + png_part(b"IEND", b"")
+    assert len(bomb) < 2_000_000
+    with pytest.raises(PictureError, match="too large: 20000 x 20000 pixels"):
+        check_picture(bomb)
+
+
+@pytest.mark.parametrize("is_decoded", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "format"), [("L", "JPEG"), ("CMYK", "JPEG"), ("L", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("LA", "PNG")]
+)
+def test_pictures_of_other_modes_are_refused(mode: str, format: str, is_decoded: bool) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (9, 9)).save(file, format)
+    with pytest.raises(PictureError, match=rf"is of mode {mode}\. Expected RGB"):
+        check_picture(file.getvalue(), is_decoded=is_decoded)
+
+
+def test_a_picture_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    whole = encoded(progressive=True)
+    at = whole.index(b"\xff\xda")
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        check_picture(whole[:at] + whole[at:-2] * 40 + whole[-2:])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", bytes(9)]
+)
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    for is_decoded in (True, False):
+        with pytest.raises(PictureError):
+            check_picture(data, is_decoded=is_decoded)
+
+
+@given(st.data(), st.sampled_from(["JPEG", "PNG"]), st.booleans())
+def test_no_bytes_do_anything_but_pass_or_be_refused(data: st.DataObject, format: str, is_decoded: bool) -> None:
+    picture = bytearray(encoded(format=format))
+    for _ in range(data.draw(st.integers(0, 4))):
+        picture[data.draw(st.integers(0, min(700, len(picture) - 1)))] = data.draw(st.integers(0, 255))
+    try:
+        facts = check_picture(bytes(picture), is_decoded=is_decoded)
+    except PictureError:
+        return
+    assert facts.width <= 8192
+    assert facts.height <= 8192
+
+
+@given(st.data(), st.sampled_from([{}, {"progressive": True}, {"restart_marker_blocks": 3}]))
+def test_damage_that_decoding_in_colour_finds_is_found(data: st.DataObject, options: dict[str, Any]) -> None:
+    """The check decodes to a small grey picture, which is faster; it must not see less for that."""
+    picture = bytearray(encoded(**options))
+    for _ in range(data.draw(st.integers(1, 3))):
+        picture[data.draw(st.integers(2, len(picture) - 1))] = data.draw(st.integers(0, 255))
+    picture = bytes(picture[: data.draw(st.just(len(picture)) | st.integers(2, len(picture)))])
+    try:
+        check_picture(picture, scratch=Scratch())
+    except PictureError:
+        return
+    simplejpeg.decode_jpeg(picture, fastdct=True, fastupsample=True, strict=True)
+
+
+def test_memory_for_pixels_is_used_again() -> None:
+    scratch = Scratch()
+    memory = scratch.of(50 * 40)
+    assert check_picture(encoded(), scratch=scratch) == PictureFacts("JPEG", 50, 40)
+    assert scratch.of(10) is memory
+    assert len(scratch.of(5000)) == 5000
+
+
+def test_real_pictures_are_sound_and_the_corrupt_one_is_not(shared_data: Path) -> None:
+    folders = ("gz2_sample", "goods_images", "hubble_ferengi")
+    paths = [path for folder in folders for path in (shared_data / folder).rglob("*.jpg*")]
+    assert len(paths) > 800
+    for is_decoded in (True, False):
+        refused: list[str] = []
+        for path in paths:
+            try:
+                check_picture(path.read_bytes(), is_decoded=is_decoded)
+            except PictureError:
+                refused.append(path.suffix)
+        assert refused == [".corrupt"]
+
+
+# --- FITS ---------------------------------------------------------------------------------------------------------
+
+
+def test_jpeg_and_png_are_shown_as_they_are() -> None:
+    for format, name in (("JPEG", "g.jpg"), ("PNG", "g.PNG")):
+        assert shown(encoded(format=format), name, PLAIN) == encoded(format=format)
+
+
+def test_the_real_cutouts_are_shown_but_for_the_two_that_cannot_be(shared_data: Path) -> None:
+    paths = sorted((shared_data / "fits").glob("*.fits"))
+    assert len(paths) == 15
+    for name in ("gz_desi", "gz2", "gz_hubble"):
+        refused: dict[str, str] = {}
+        for path in paths:
+            try:
+                picture = shown(path.read_bytes(), path.name, campaign(name).stretch)
+            except PictureError as error:
+                refused[path.name] = str(error)
+                continue
+            check_picture(picture)
+            rgb = pixels(picture).mean(axis=2)
+            middle = len(rgb) // 2
+            sky, centre = np.median(rgb), rgb[middle - 12 : middle + 12, middle - 12 : middle + 12].mean()
+            assert 5 < sky < 100  # the sky is dark, and not cut off
+            assert centre > 1.7 * sky  # the galaxy stands out
+            assert (rgb > 250).mean() < 0.05  # and is not washed out
+        assert list(refused) == ["willettk_example_bad_pix.fits", "willettk_example_incomplete.fits"]
+        assert "75.7% of the pixels of band 1 of 3 have no data" in refused["willettk_example_bad_pix.fits"]
+        assert "cut off: 2,160,192 bytes are needed, 1,389,044 are there" in refused["willettk_example_incomplete.fits"]
+
+
+def test_real_cutouts_look_as_in_the_surveys_viewer(shared_data: Path) -> None:
+    """Against the formula of the Legacy Surveys viewer, written down anew: sky + 0.03, Q = 20, each colour up to 1."""
+    data = (shared_data / "fits" / "willettk_example_e.fits").read_bytes()
+    with fits.open(io.BytesIO(data)) as parts:
+        g, r, z = parts[0].data.astype(float)  # pyright: ignore[reportAttributeAccessIssue]
+    rgb = np.maximum(0, np.stack([z * 2.2, r * 3.4, g * 6.0], axis=2) + 0.03)
+    mean = rgb.mean(axis=2, keepdims=True) + 1e-9
+    expected = 255 * np.clip(rgb * np.arcsinh(20 * mean) / np.sqrt(20) / mean, 0, 1)[::-1]
+    off = np.abs(pixels(shown(data, "e.fits", campaign("gz_desi").stretch)) - expected)
+    assert off.mean() < 3  # what JPEG takes
+
+
+def test_a_fits_picture_is_the_same_bytes_each_time() -> None:
+    data = fits_file(galaxy())
+    assert shown(data, "g.fits", BY_NOISE) == shown(data, "g.FIT", BY_NOISE)
+
+
+def test_bands_are_colours_by_wavelength_and_the_first_row_is_the_lowest() -> None:
+    bands = np.full((3, 32, 48), 0.1)
+    bands[0, :8], bands[1, 8:16], bands[2, 16:24] = 0.9, 0.9, 0.9
+    rgb = pixels(shown(fits_file(bands), "g.fits", PLAIN))
+    assert rgb.shape == (32, 48, 3)
+    assert [int(rgb[row].mean(axis=0).argmax()) for row in (28, 20, 12)] == [2, 1, 0]  # blue at the bottom
+    np.testing.assert_allclose(rgb[28].mean(axis=0), [25.5, 25.5, 229.5], atol=4)
+
+
+@pytest.mark.parametrize(
+    ("n_bands", "colour_of_band"),
+    [
+        (2, [[0, 128, 255], [255, 128, 0]]),
+        (3, [[0, 0, 255], [0, 255, 0], [255, 0, 0]]),
+        (4, [[0, 0, 255], [0, 128, 0], [0, 128, 0], [255, 0, 0]]),
+        (5, [[0, 0, 128], [0, 0, 128], [0, 255, 0], [128, 0, 0], [128, 0, 0]]),
+    ],
+)
+def test_each_band_has_its_colour(n_bands: int, colour_of_band: Sequence[Sequence[int]]) -> None:
+    for i, colour in enumerate(colour_of_band):
+        bands = np.zeros((n_bands, 32, 32))
+        bands[i, 16:] = 1
+        bands[[j for j in range(n_bands) if j != i], 0, 0] = 1  # no band is empty
+        rgb = pixels(shown(fits_file(bands), "g.fits", replace(PLAIN, scales=(1,) * n_bands)))
+        np.testing.assert_allclose(rgb[4:12].mean(axis=(0, 1)), colour, atol=4)
+
+
+@pytest.mark.parametrize("n_bands", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_bands_of_any_number_and_unit_show_a_galaxy(n_bands: int, unit: float) -> None:
+    rgb = pixels(shown(fits_file(galaxy(n_bands) * unit + 7 * unit), "g.fits", BY_NOISE))
+    centre, corner = rgb[28:36, 28:36].mean(axis=(0, 1)), rgb[:16, :16].mean(axis=(0, 1))
+    assert centre.min() > 90
+    assert corner.max() < 40
+    assert np.ptp(centre) < 25  # bands are balanced: no colour from the unit of one
+
+
+def test_a_band_without_light_does_not_become_all_noise() -> None:
+    bands = galaxy(3)
+    bands[0] = np.random.default_rng(1).normal(0, 0.01, bands[0].shape)
+    rgb = pixels(shown(fits_file(bands), "g.fits", BY_NOISE))
+    assert rgb[:16, :16, 2].std() < 30
+    assert rgb[28:36, 28:36, 0].mean() > 3 * rgb[28:36, 28:36, 2].mean()
+
+
+def test_one_band_of_two_axes_is_grey() -> None:
+    rgb = pixels(shown(fits_file(galaxy(1)[0]), "g.fits", BY_NOISE))
+    assert np.ptp(rgb, axis=2).max() <= 2
+
+
+@given(
+    st.sampled_from(["u1", "i2", "i4", "i8", "f4", "f8"]),
+    st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([None, (0.5, 100.0), (2.0, 32768.0)]),
+    st.booleans(),
+)
+def test_numbers_are_read_as_astropy_reads_them(
+    kind: str, n_bands: int, seed: int, scaling: tuple[float, float] | None, is_extension: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    bands = rng.integers(1, 200 if kind == "u1" else 30_000, (n_bands, 17, 23)).astype(kind)
+    cards: dict[str, object] = {} if scaling is None else {"BSCALE": scaling[0], "BZERO": scaling[1]}
+    part = fits.ImageHDU(bands)
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), part] if is_extension else [fits.PrimaryHDU(bands)]).writeto(file)
+    data = file.getvalue()
+    for key, value in cards.items():  # as written by others: astropy would scale on writing
+        at = data.index(b"END".ljust(80), 2880 if is_extension else 0)
+        data = data[:at] + f"{key:8}= {value:20}".ljust(80).encode() + b"END".ljust(80) + data[at + 160 :]
+    with fits.open(io.BytesIO(data)) as parts:
+        expected = parts[-1].data.astype(np.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    again = fits_file(expected)
+    least, ptp = float(expected.min()), float(np.ptp(expected))
+    stretch = replace(PLAIN, scales=(1 / ptp,) * n_bands, black=-least / ptp)
+    assert shown(data, "g.fits", stretch) == shown(again, "g.fits", stretch)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf, 1e37, 0.0])
+def test_a_few_pixels_without_data_take_the_value_beside_them(hole: float) -> None:
+    bands = galaxy()
+    whole = pixels(shown(fits_file(bands), "g.fits", BY_NOISE))
+    bands[1, 30:34, 30:34] = hole
+    mended = pixels(shown(fits_file(bands), "g.fits", BY_NOISE))
+    assert np.abs(mended - whole)[28:36, 28:36].max() < 120
+    assert np.abs(mended - whole).mean() < 4
+
+
+def test_blank_is_without_data() -> None:
+    numbers = np.round(galaxy() * 1000).astype(">i2")
+    numbers[0, :32] = -999
+    assert "50.0% of the pixels of band 1 of 3 have no data" in why_not(fits_file(numbers, BLANK=-999))
+
+
+def test_zero_is_a_value_where_there_is_no_noise() -> None:
+    light = np.zeros((3, 32, 32))
+    light[:, 10:20, 10:20] = 0.7
+    assert pixels(shown(fits_file(light), "g.fits", PLAIN))[0, 0].max() < 10
+
+
+def with_holes(share: float) -> Array:
+    bands = galaxy()
+    bands[2, : int(64 * share)] = np.nan
+    return bands
+
+
+@pytest.mark.parametrize(
+    ("bands", "reason"),
+    [
+        (with_holes(0.5), "50.0% of the pixels of band 3 of 3 have no data"),
+        (np.full((3, 9, 9), np.nan), "100.0% of the pixels of band 1 of 3 have no data"),
+        (np.full((3, 9, 9), 4.0), "Band 1 of 3 is 4 in every pixel"),
+        (galaxy() * 1e6 + 1e6, "almost all white"),
+        (galaxy() * 1e-6, "almost all dark"),
+        (galaxy(6), "has the shape (6, 64, 64)"),
+        (np.zeros((2, 2, 3, 9)), "has the shape (2, 2, 3, 9)"),
+        (np.zeros(50), "has the shape (50)"),
+        (np.zeros((1, 8193)), "too large: 8193 x 1 pixels"),
+        (np.zeros((5, 1500, 1500), np.uint8), "has 11,250,000 values"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_the_reason(bands: Array, reason: str) -> None:
+    assert reason in why_not(fits_file(bands))
+
+
+def test_an_axis_of_one_is_no_matter() -> None:
+    assert shown(fits_file(galaxy()[None]), "g.fits", PLAIN) == shown(fits_file(galaxy()), "g.fits", PLAIN)
+
+
+def test_a_file_that_is_cut_off_is_refused_wherever() -> None:
+    data = fits_file(galaxy().astype(">f4"))
+    for length in (0, 8, 9, 79, 80, 500, 2879, 2880, 2881, 20_000, 2880 + 3 * 64 * 64 * 4 - 1):
+        assert "damaged" in why_not(data[:length]) or "no FITS file" in why_not(data[:length])
+    assert shown(data[: 2880 + 3 * 64 * 64 * 4], "g.fits", PLAIN)  # only the padding is gone
+
+
+def test_the_first_part_with_a_picture_is_taken() -> None:
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(5))])
+    data = fits_file(galaxy(), fits.PrimaryHDU(), table)
+    assert shown(data, "g.fits", PLAIN) == shown(fits_file(galaxy()), "g.fits", PLAIN)
+
+
+def test_files_without_a_plain_picture_are_refused() -> None:
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(galaxy(1)[0].astype("f4"))]).writeto(file)
+    assert "compressed" in why_not(file.getvalue())
+    file = io.BytesIO()
+    fits.PrimaryHDU().writeto(file)
+    assert "holds no picture" in why_not(file.getvalue())
+    assert "no FITS file" in why_not(encoded(format="PNG"))
+    assert "no FITS file" in why_not(zlib.compress(fits_file(galaxy())))
+
+
+def with_card(card: str) -> bytes:
+    """A sound file in which one card of its header is another."""
+    data = fits_file(galaxy().astype(">f4"), BSCALE=1.0, BZERO=0.0)
+    key = card[:8].encode()
+    at = next(at for at in range(0, 2880, 80) if data[at : at + 8] == key)
+    return data[:at] + card.ljust(80).encode("latin-1") + data[at + 80 :]
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ("NAXIS   = 999", "NAXIS is 999"),
+        ("NAXIS   = T", "NAXIS is 'T'"),
+        ("NAXIS1  = 999999999999999999", "cut off: "),
+        ("NAXIS1  = " + "9" * 60, "NAXIS1 is '99"),
+        ("NAXIS2  = -4", "NAXIS2 is '-4'"),
+        ("NAXIS2  =", "NAXIS2 is ''"),
+        ("BITPIX  = 7", "BITPIX is '7'"),
+        ("BITPIX  = 'x'", "BITPIX is 'x'"),
+        ("BSCALE  = 'much'", "BSCALE, BZERO or BLANK is no number"),
+        ("BSCALE  = NaN", "100.0% of the pixels"),
+        ("BSCALE  = 1E300", "100.0% of the pixels"),
+        ("BZERO   = -INF", "100.0% of the pixels"),
+        ("BSCALE  = 0", "is 0 in every pixel"),
+        ("BZERO   = \xe9", "its header is no text"),
+    ],
+)
+def test_hostile_headers_are_refused(card: str, reason: str) -> None:
+    assert reason in why_not(with_card(card))
+
+
+@given(st.data())
+def test_no_fits_bytes_do_anything_but_be_shown_or_refused(data: st.DataObject) -> None:
+    file = bytearray(fits_file(galaxy(side=16).astype(">f4")))
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.one_of(st.integers(0, 800), st.integers(2880, len(file) - 1)))
+        file[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from(list(b"0123456789-ET ="))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(PictureError):
+            check_picture(shown(bytes(file), "g.fits", data.draw(st.sampled_from([PLAIN, BY_NOISE]))))
+
+
+@given(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12), st.floats(-1e30, 1e30), st.integers(0, 99))
+def test_no_flux_does_anything_but_be_shown_or_refused(n: int, height: int, width: int, flux: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bands = flux * rng.choice(
+        [0, 1, -1, 1e-320, 1e-3, 1e8, np.nan], (n, height, width), p=[0.1, 0.5, 0.1, 0.1, 0.1, 0.09, 0.01]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for stretch in (BY_NOISE, replace(PLAIN, scales=(1,) * n)):
+            with contextlib.suppress(PictureError):
+                check_picture(shown(fits_file(bands), "g.fits", stretch))
+
+
+def test_every_campaign_has_a_stretch_that_shows_a_galaxy() -> None:
+    data = fits_file(galaxy(1)[0])
+    for one in campaigns():
+        for survey in campaign(one.name).surveys:
+            rgb = pixels(shown(data, "g.fits", survey.stretch)).mean(axis=2)
+            assert rgb[28:36, 28:36].mean() > 60, one.name
+            assert 5 < np.median(rgb) < 60, one.name

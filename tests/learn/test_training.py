@@ -1,0 +1,468 @@
+"""Train and predict: the same seed gives the same weights, resumed or not, and files say what they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from gzoo import files
+from gzoo.dataset.build import build
+from gzoo.dataset.open import open_dataset
+from gzoo.errors import DatasetError, HubError, InputError, MissingError, NonFiniteLossError, OccupiedError, TableError
+from gzoo.learn import training
+from gzoo.learn.loader import loader
+from gzoo.learn.model import Design, Model, open_run
+from gzoo.learn.prediction import predict
+from gzoo.learn.training import Trained, train
+from gzoo.scoring.predictions import read_predictions
+from gzoo.scoring.recalibration import Recalibration
+from gzoo.scoring.scores import score
+from gzoo.sky import identifier_split
+from gzoo.trees.campaign import campaign
+
+SMALL = "mobilenetv3_small_050"
+FILES = {"model.safetensors", "run.json", "metrics.csv", "galaxies.parquet"}
+
+
+def quick(
+    folder: Path, out: Path, *, encoder: str = SMALL, epochs: int = 4, seed: int = 5, **settings: object
+) -> Trained:
+    return train(folder, out=out, encoder=encoder, size=32, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return quick(dataset, tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="session")
+def run(trained: Trained) -> Path:
+    return trained.run
+
+
+@pytest.fixture(scope="session")
+def predictions(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("predicted") / "predictions.parquet"
+    predict(run, dataset, out=out)
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------
+# Runs
+
+
+def test_a_run_folder_holds_what_it_needs_and_no_pickle(run: Path, dataset: Path) -> None:
+    assert names(run) == FILES
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    assert facts["settings"] == {
+        "encoder": SMALL,
+        "size": 32,
+        "pretrained": False,
+        "epochs": 4,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "augment": "average",
+        "patience": 10,
+        "seed": 5,
+    }
+    assert facts["data"]["manifest_sha256"] == files.sha256(dataset / "manifest.json")
+    assert facts["data"]["is_simulated"] is True
+    assert facts["data"]["dataset_names"] == ["gz2_simulated"]
+    assert facts["data"]["validation"] == "validation split"
+    assert facts["weights_sha256"] == files.sha256(run / "model.safetensors")
+    assert {"gzoo", "torch", "timm", "python", "numpy"} <= set(facts["versions"])
+    galaxies = pl.read_parquet(run / "galaxies.parquet")
+    for role in ("train", "validation"):
+        ids = set(galaxies.filter(pl.col("role") == role)["id_str"])
+        assert ids == set(open_dataset(dataset).galaxies(role)[0]["id_str"])
+
+
+def test_the_best_epoch_is_kept(trained: Trained, dataset: Path) -> None:
+    rows = list(csv.DictReader((trained.run / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert trained.best_loss == min(losses)
+    assert trained.best_epoch == int(np.argmin(losses)) + 1
+    model, _ = open_run(trained.run)
+    opened = open_dataset(dataset)
+    total = 0.0
+    with torch.inference_mode():
+        for batch in loader(opened, 100, 32, split="validation"):
+            nll = training.dirichlet_multinomial_nll(
+                batch["votes"], model(batch["image"]), opened.tree, batch["totals"]
+            )
+            total += float(nll.sum())
+    assert total / trained.n_validation == pytest.approx(trained.best_loss, rel=1e-5)
+
+
+def test_an_early_stop_keeps_the_best_weights(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "PATIENCE", 1)
+    made = quick(dataset, tmp_path / "run", epochs=30, learning_rate=0.3)
+    assert made.n_epochs < 30
+    assert made.best_epoch == made.n_epochs - 1
+
+
+def test_same_seed_gives_same_weights(run: Path, dataset: Path, tmp_path: Path) -> None:
+    again, other = quick(dataset, tmp_path / "again").run, quick(dataset, tmp_path / "other", seed=6).run
+    assert {name: (again / name).read_bytes() for name in FILES} == {name: (run / name).read_bytes() for name in FILES}
+    assert (other / "model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("n_done", [1, 2, 4])
+def test_a_resumed_run_ends_like_an_undisturbed_one(run: Path, dataset: Path, tmp_path: Path, n_done: int) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == n_done:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        quick(dataset, out, progress=stop)
+    assert not out.exists()
+    seen: list[int] = []
+    quick(dataset, out, progress=lambda stage, done, total: seen.append(done))
+    assert seen == list(range(n_done + 1, 5))
+    assert {name: (out / name).read_bytes() for name in FILES} == {name: (run / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.parametrize("function", ["_baseline_loss", "_write_galaxies"])
+def test_a_run_stopped_after_training_does_not_train_again(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, function, stop)
+        with pytest.raises(KeyboardInterrupt):
+            quick(dataset, tmp_path / "run")
+    monkeypatch.setattr(training, "_fit", stop)
+    quick(dataset, tmp_path / "run")
+    assert names(tmp_path / "run") == FILES
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_stays_ctrl_c(dataset: Path, tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    # a shell that runs tests in the background may have made them deaf to Ctrl-C
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            quick(dataset, tmp_path / "run", progress=interrupt)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, deaf)
+
+
+def test_other_settings_do_not_resume(dataset: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(dataset, tmp_path / "run", progress=stop)
+    with pytest.raises(OccupiedError, match="unfinished work of another command"):
+        quick(dataset, tmp_path / "run", seed=6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"encoder": "resnet19"}, "no encoder 'resnet19'"),
+        ({"encoder": "vit_tiny_patch16_224"}, "32 x 32 pixels"),
+        ({"encoder": "resnet18.no_such_weights"}, "resnet18.no_such_weights"),
+    ],
+)
+def test_settings_of_no_use_are_refused(dataset: Path, tmp_path: Path, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        quick(dataset, tmp_path / "run", **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pretrained_weights_need_a_network(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="timm/resnet18"):
+        quick(dataset, tmp_path / "run", encoder="resnet18", pretrained=True)
+
+
+def test_a_loss_that_is_no_number_names_the_galaxies(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, votes = open_dataset(dataset).galaxies("train")
+    marked = torch.from_numpy(votes.counts[7])
+    forward = training.dirichlet_multinomial_nll
+
+    def spoilt(k: torch.Tensor, *rest: object) -> torch.Tensor:
+        nll = forward(k, *rest)  # type: ignore[arg-type]
+        return torch.where((k == marked).all(dim=1, keepdim=True), torch.nan, nll)
+
+    monkeypatch.setattr(training, "dirichlet_multinomial_nll", spoilt)
+    same = [one for one, row in zip(keys["id_str"], votes.counts, strict=True) if (row == votes.counts[7]).all()]
+    with pytest.raises(NonFiniteLossError, match=f"{len(same)} galaxies of train: {same[0]}"):
+        quick(dataset, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_train_split_cannot_be_trained_on(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published, tmp_path / "gz2")
+    files.shards(tmp_path / "gz2", "train")[0].unlink()
+    with pytest.raises(MissingError, match="no train split"):
+        quick(tmp_path / "gz2", tmp_path / "run")
+
+
+def test_a_published_folder_holds_out_validation_by_hash_of_id(published: Path, tmp_path: Path) -> None:
+    made = quick(published, tmp_path / "run", epochs=1)
+    facts = files.read_json(made.run / "run.json")
+    assert facts["data"]["validation"] == "12.5% of train, by hash of id (held-out-1)"  # type: ignore[index]
+    assert facts["data"]["is_simulated"] is True  # type: ignore[index]
+    roles = dict(pl.read_parquet(made.run / "galaxies.parquet").select("id_str", "role").iter_rows())
+    ids = open_dataset(published).galaxies("train")[0]["id_str"]
+    assert roles == {one: "validation" if identifier_split.is_held_out(one) else "train" for one in ids}
+    assert 0 < made.n_validation < made.n_train
+    out = tmp_path / "predictions.parquet"
+    assert predict(made.run, published, out=out).n_trained_on == 0
+    assert score(out, published)["n_galaxies"] == len(open_dataset(published).galaxies("test")[0])
+
+
+# ----------------------------------------------------------------------------------------------------
+# Predictions
+
+
+def test_predictions_have_the_promised_columns(predictions: Path, dataset: Path) -> None:
+    table, tree = pl.read_parquet(predictions), campaign("gz2").carried
+    wanted = ["dataset_name", "id_str"]
+    for column in tree.columns:
+        wanted += [f"{column}_concentration", f"{column}_fraction"]
+    wanted += [f"{question.name}_reach" for question in tree.questions] + ["is_trained_on"]
+    assert table.columns == wanted
+    assert table["id_str"].to_list() == open_dataset(dataset).galaxies("test")[0]["id_str"].to_list()
+    assert sum(table.null_count().row(0)) == 0
+    assert not table["is_trained_on"].any()
+    for question in tree.questions:
+        assert not question.multiple
+        total = table.select(pl.sum_horizontal(f"{column}_fraction" for column in question.columns)).to_series()
+        assert total.to_numpy() == pytest.approx(1)
+        assert table[f"{question.name}_reach"].is_between(0, 1).all()
+    smooth = table["smooth-or-featured-gz2_smooth_fraction"].to_numpy()
+    assert table["how-rounded-gz2_reach"].to_numpy() == pytest.approx(smooth)
+    about = json.loads(pq.read_schema(predictions).metadata[b"gzoo"])
+    assert about["is_simulated"] is True
+    assert about["split"] == "test"
+
+
+def test_predictions_may_be_averaged_over_orientations(run: Path, dataset: Path, tmp_path: Path) -> None:
+    predict(run, dataset, out=tmp_path / "averaged.parquet", views=8, recalibrate=False)
+    found = pl.read_parquet(tmp_path / "averaged.parquet")
+    model, _ = open_run(run)
+    tree = open_dataset(dataset).tree
+    batch = next(iter(loader(dataset, 1000, 32, split="test")))
+    with torch.inference_mode():
+        image = batch["image"]
+        eight = [torch.rot90(one, turn, (2, 3)) for one in (image, image.flip(3)) for turn in range(4)]
+        wanted = torch.stack([model(one).log() for one in eight]).mean(0).exp()
+    columns = [f"{column}_concentration" for column in tree.columns]
+    assert found.select(columns).to_numpy() == pytest.approx(wanted.numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("views", [0, 9])
+def test_other_numbers_of_views_are_refused(run: Path, dataset: Path, tmp_path: Path, views: int) -> None:
+    with pytest.raises(InputError, match=f"views is {views}"):
+        predict(run, dataset, out=tmp_path / "predictions.parquet", views=views)
+
+
+def test_predictions_do_not_depend_on_the_batches(run: Path, dataset: Path, predictions: Path, tmp_path: Path) -> None:
+    predict(run, dataset, out=tmp_path / "p.parquet", batch_size=3)
+    one, other = pl.read_parquet(predictions), pl.read_parquet(tmp_path / "p.parquet")
+    numbers = [name for name in one.columns if name.endswith("_concentration")]
+    assert other.select(numbers).to_numpy() == pytest.approx(one.select(numbers).to_numpy(), rel=1e-4)
+
+
+def test_galaxies_trained_on_are_marked_and_not_scored(run: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "train.parquet"
+    made = predict(run, dataset, split="train", out=out)
+    assert made.n_trained_on == made.n_galaxies > 0
+    assert pl.read_parquet(out)["is_trained_on"].all()
+    with pytest.raises(TableError, match=f"trained on {made.n_galaxies} of its {made.n_galaxies}"):
+        score(out, dataset)
+    assert score(out, dataset, include_trained_on=True)["n_trained_on"] == made.n_galaxies
+    held_out = predict(run, dataset, split="validation", out=tmp_path / "validation.parquet")
+    assert held_out.n_trained_on == held_out.n_galaxies
+
+
+def test_models_trained_by_another_split_scheme_are_not_scored(
+    run: Path, dataset: Path, published: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "published.parquet"
+    predict(run, published, split="test", out=out)
+    with pytest.raises(TableError, match=r"split by 'gzoo-1', and .* is split by 'published'"):
+        score(out, published)
+    assert score(out, published, include_trained_on=True)["n_trained_on"] == 0
+    predict(run, dataset, split="test", out=tmp_path / "own.parquet")
+    score(tmp_path / "own.parquet", dataset)
+
+
+def test_predictions_of_other_galaxies_are_not_scored(predictions: Path, dataset: Path, tmp_path: Path) -> None:
+    strange = pl.read_parquet(predictions).with_columns(id_str=pl.lit("from elsewhere ") + pl.col("id_str"))
+    strange.write_parquet(tmp_path / "strange.parquet")
+    with pytest.raises(TableError, match=r"galaxies that .* does not have"):
+        score(tmp_path / "strange.parquet", dataset)
+
+
+def test_predictions_replace_only_predictions(run: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.parquet"
+    predict(run, dataset, out=out)
+    with pytest.raises(OccupiedError, match="--overwrite"):
+        predict(run, dataset, out=out)
+    predict(run, dataset, out=out, overwrite=True)
+    pl.DataFrame({"a": [1]}).write_parquet(out)
+    with pytest.raises(OccupiedError, match="did not make"):
+        predict(run, dataset, out=out, overwrite=True)
+    with pytest.raises(OccupiedError, match="did not make"):
+        predict(run, dataset, out=tmp_path, overwrite=True)
+
+
+@dataclass(frozen=True)
+class Hubble:
+    folder: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def hubble(tmp_path_factory: pytest.TempPathFactory) -> Hubble:
+    """A campaign whose dataset lacks an answer that leads to one of its questions; votes at random."""
+    folder = tmp_path_factory.mktemp("hubble")
+    rng = np.random.default_rng(0)
+    tree = campaign("gz_hubble").tree
+    ids = [f"h{i}" for i in range(40)]
+    votes: dict[str, object] = {"id_str": ids}
+    votes |= {column: rng.integers(0, 20, len(ids)) for column in tree.columns}
+    votes |= {question.total_column: np.full(len(ids), 20) for question in tree.questions if question.multiple}
+    pl.DataFrame(votes).write_parquet(folder / "votes.parquet")
+    (folder / "images").mkdir()
+    for one in ids:
+        noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "images" / f"{one}.png")
+    build("gz_hubble", votes=folder / "votes.parquet", images=folder / "images", out=folder / "dataset")
+    return Hubble(folder / "dataset", quick(folder / "dataset", folder / "run", epochs=1).run)
+
+
+def test_reach_is_null_where_it_cannot_be_known(hubble: Hubble, tmp_path: Path) -> None:
+    predict(hubble.run, hubble.folder, out=tmp_path / "p.parquet")
+    table, tree = pl.read_parquet(tmp_path / "p.parquet"), campaign("gz_hubble").carried
+    unknown = {name.removesuffix("_reach") for name in table.columns if table[name].null_count() == table.height}
+    assert "bulge-size-hubble" in unknown
+    assert unknown == set(tree.unreachable)
+    for question in tree.questions:
+        reach = table[f"{question.name}_reach"]
+        assert reach.null_count() in (0, table.height)
+        assert reach.drop_nulls().is_between(0, 1).all()
+    assert files.read_json(hubble.run / "run.json")["data"]["is_simulated"] is False  # type: ignore[index]
+    scores = score(tmp_path / "p.parquet", hubble.folder)
+    assert scores["questions"]["bulge-size-hubble"]["n_asked"] > 0
+
+
+def test_a_model_predicts_only_the_questions_it_knows(hubble: Hubble, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"questions of gz_hubble; .* has those of gz2"):
+        predict(hubble.run, dataset, out=tmp_path / "p.parquet")
+
+
+def lose_weights(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+
+
+def spoil_weights(run: Path) -> None:
+    (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:5000])
+
+
+def spoil_facts(run: Path) -> None:
+    (run / "run.json").write_text("{")
+
+
+def lose_design(run: Path) -> None:
+    (run / "run.json").write_text("{}")
+
+
+@pytest.mark.parametrize("spoil", [lose_weights, spoil_weights, spoil_facts, lose_design])
+def test_damaged_runs_are_refused(run: Path, dataset: Path, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    spoil(tmp_path / "run")
+    with pytest.raises(DatasetError):
+        predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_a_fresh_model_says_what_the_baseline_says() -> None:
+    tree = campaign("gz2").carried
+    baseline = np.linspace(0.05, 30, len(tree.columns))
+    model = Model(Design(SMALL, 32, tree.columns, (0.1, 0.1, 0.1), (0.1, 0.1, 0.1)), baseline).eval()
+    torch.nn.init.zeros_(model.head.weight)
+    said = model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).detach().numpy()
+    assert said == pytest.approx(np.broadcast_to(baseline, said.shape), rel=1e-4)
+
+
+def test_weights_are_of_the_model_alone(run: Path) -> None:
+    assert set(load_file(run / "model.safetensors")) == set(open_run(run)[0].state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path: Path) -> None:
+    from test_build import REAL_MAPPING
+
+    sample = shared_data / "gz2_sample"
+    (tmp_path / "columns.toml").write_text(REAL_MAPPING)
+    folder, out = tmp_path / "dataset", tmp_path / "predictions.parquet"
+    columns = tmp_path / "columns.toml"
+    build("gz2", votes=sample / "votes.csv", images=sample / "images", columns=columns, out=folder)
+    run = train(folder, out=tmp_path / "run", encoder="resnet18", size=64).run
+    predict(run, folder, out=out)
+    skill = score(out, folder)["questions"]["smooth-or-featured-gz2"]["skill"]
+    print(skill)  # noqa: T201
+    assert skill["low"] is not None
+    assert skill["low"] > 0
+
+
+def test_a_run_holds_a_recalibration_that_predict_applies(
+    run: Path, dataset: Path, predictions: Path, tmp_path: Path
+) -> None:
+    facts = files.read_json(run / "run.json")
+    tree = open_dataset(dataset).tree
+    recalibration = Recalibration.from_json(facts["recalibration"], run)
+    assert set(recalibration.questions) == {question.name for question in tree.questions}
+    raw = predict(run, dataset, out=tmp_path / "raw.parquet", recalibrate=False).path
+    as_it_comes = read_predictions(raw, tree).concentrations
+    assert read_predictions(predictions, tree).concentrations == pytest.approx(recalibration.apply(as_it_comes, tree))
+    for path, is_recalibrated in ((raw, False), (predictions, True)):
+        about = json.loads((pq.read_schema(path).metadata or {})[b"gzoo"])
+        assert about["is_recalibrated"] is is_recalibrated
+
+
+def test_a_run_from_before_recalibration_predicts_as_it_comes(run: Path, dataset: Path, tmp_path: Path) -> None:
+    older = tmp_path / "run"
+    shutil.copytree(run, older)
+    facts = files.read_json(older / "run.json")
+    del facts["recalibration"]
+    (older / "run.json").write_text(json.dumps(facts))
+    made = [predict(older, dataset, out=tmp_path / f"{flag}.parquet", recalibrate=flag).path for flag in (True, False)]
+    assert pl.read_parquet(made[0]).equals(pl.read_parquet(made[1]))

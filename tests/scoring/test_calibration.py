@@ -1,0 +1,424 @@
+"""Calibration: what holds passes, what does not is found, at any number of votes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import cast
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import gzoo
+from gzoo.errors import InputError
+from gzoo.reports.calibration import calibration_section
+from gzoo.scoring.bands import LEVELS, coverage_curve
+from gzoo.scoring.calibration import (
+    FAMILY_LEVEL,
+    TESTS,
+    Calibration,
+    calibration_of,
+    question_calibration,
+    question_tests,
+    reliability,
+)
+from gzoo.scoring.dispersion import dispersion
+from gzoo.scoring.intervals import Blocks, holm
+from gzoo.scoring.likelihood import mixed, question_nll
+from gzoo.scoring.pit import Belief, answer_places, draw_counts, sequential_pit
+from gzoo.scoring.predictions import Predictions
+from gzoo.trees.campaign import campaigns
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.votes.votes import Votes
+
+TWO = Question("two", ("a", "b"), ("two_a", "two_b"))
+THREE = Question("three", ("a", "b", "c"), ("three_a", "three_b", "three_c"))
+SEVERAL = Question("several", ("a", "b", "c"), ("several_a", "several_b", "several_c"), multiple=True)
+
+
+class Fixed:
+    """Chance that always says the same."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self, n: int) -> FloatArray:
+        return np.full(n, self.value)
+
+
+def fixed(value: float) -> np.random.Generator:
+    return cast(np.random.Generator, Fixed(value))
+
+
+def galaxies(n: int) -> Blocks:
+    return Blocks(np.arange(n), n, "galaxies")
+
+
+def drawn(
+    question: Question,
+    n: int,
+    seed: int,
+    *,
+    votes: tuple[int, int] = (1, 40),
+    factor: float = 1.0,
+    members: int = 1,
+    is_concentration: bool = True,
+) -> tuple[IntArray, IntArray, Belief]:
+    rng = np.random.default_rng(seed)
+    people = rng.integers(votes[0], votes[1] + 1, n)
+    values = np.exp(rng.normal(0.5, 1.0, (members, n, len(question.columns))))
+    if not is_concentration:
+        values /= values.sum(axis=-1, keepdims=True)
+    truth = Belief(values * factor if is_concentration else values, is_concentration, question)
+    return draw_counts(people, truth, rng), people, Belief(values, is_concentration, question)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Places
+
+
+concentrations = st.floats(1e-3, 1e6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(concentrations, concentrations), min_size=1, max_size=3),
+    st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
+    st.booleans(),
+)
+def test_places_are_those_of_the_predicted_distribution(
+    members: list[tuple[float, float]], votes: tuple[int, int], is_concentration: bool
+) -> None:
+    people, said = votes
+    values = np.array(members)[:, None, :]
+    if is_concentration:
+        p = np.mean([stats.betabinom.pmf(np.arange(people + 1), people, a, b) for a, b in members], axis=0)
+    else:
+        values = values / values.sum(axis=-1, keepdims=True)
+        p = np.mean([stats.binom.pmf(np.arange(people + 1), people, a / (a + b)) for a, b in members], axis=0)
+    counts, belief = np.array([[said, people - said]]), Belief(values, is_concentration, TWO)
+    low, high = (answer_places(counts, np.array([people]), belief, fixed(end)) for end in (0.0, 1.0))
+    assert low.pit[0, 0] == pytest.approx(p[:said].sum(), abs=1e-8)
+    assert high.pit[0, 0] == pytest.approx(p[: said + 1].sum(), abs=1e-8)
+    gaps = np.log(p + 1e-300) - np.log(p[said] + 1e-300)
+    if (np.abs(gaps)[(np.arange(people + 1) != said)] > 1e-4).all():  # what nearly ties is a matter of rounding
+        assert low.density[0, 0] == pytest.approx(p[gaps > 0].sum(), abs=1e-8)
+        assert high.density[0, 0] == pytest.approx(p[gaps >= 0].sum(), abs=1e-8)
+
+
+def test_equally_probable_counts_share_their_place() -> None:
+    counts, belief = np.array([[1, 3], [3, 1]]), Belief(np.ones((1, 2, 2)), True, TWO)  # all counts are
+    for end in (0.0, 1.0):
+        assert answer_places(counts, np.array([4, 4]), belief, fixed(end)).density[:, 0] == pytest.approx([end, end])
+
+
+@pytest.mark.parametrize("question", [TWO, THREE, SEVERAL])
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("is_concentration", [True, False])
+def test_sequential_places_cut_the_unit_cube_into_the_votes_probabilities(
+    question: Question, members: int, is_concentration: bool
+) -> None:
+    people, n_answers = 4, len(question.columns)
+    every = itertools.product(range(people + 1), repeat=n_answers)
+    counts = np.array([one for one in every if question.multiple or sum(one) == people])
+    rng = np.random.default_rng(1)
+    values = np.exp(rng.normal(0, 1, (members, 1, n_answers)))
+    if not is_concentration:
+        values = values / (values + 1) if question.multiple else values / values.sum(axis=-1, keepdims=True)
+    n = np.full(len(counts), people)
+    belief = Belief(np.repeat(values, len(counts), axis=1), is_concentration, question)
+    low, high = (sequential_pit(counts, n, belief, fixed(end)) for end in (0.0, 1.0))
+    volume = np.where(np.isfinite(low), high - low, 1.0).prod(axis=1)
+    odds = values if is_concentration or not question.multiple else values / (1 - values)
+    stated = np.repeat(odds * (1e7 if not is_concentration and not question.multiple else 1), len(counts), axis=1)
+    p = np.exp(-mixed([question_nll(counts, n, one, is_multiple=question.multiple) for one in stated]))
+    if not question.multiple or members == 1:
+        assert volume == pytest.approx(p, abs=1e-5)
+    assert volume.sum() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("votes", [(1, 1), (1, 5), (2, 40)])
+@pytest.mark.parametrize(
+    ("question", "members", "is_concentration"),
+    [(TWO, 1, True), (THREE, 1, True), (THREE, 3, True), (THREE, 1, False), (SEVERAL, 1, True), (TWO, 2, True)],
+)
+def test_places_are_uniform_where_predictions_hold(
+    question: Question, members: int, is_concentration: bool, votes: tuple[int, int]
+) -> None:
+    counts, people, belief = drawn(question, 3000, 2, votes=votes, members=members, is_concentration=is_concentration)
+    rng = np.random.default_rng(3)
+    places = answer_places(counts, people, belief, rng)
+    sequence = sequential_pit(counts, people, belief, rng)
+    for one in (*places.pit.T, *places.density.T, sequence[np.isfinite(sequence)]):
+        assert stats.kstest(one, "uniform").pvalue > 1e-3
+    if sequence.shape[1] > 1:
+        known = np.isfinite(sequence).all(axis=1)
+        assert abs(np.corrcoef(sequence[known, 0], sequence[known, 1])[0, 1]) < 0.07
+
+
+def test_places_of_extreme_predictions_are_numbers() -> None:
+    counts = np.array([[10_000, 0], [0, 10_000], [5000, 5000], [1, 0], [3, 4]])
+    values = np.array([[[1e7, 1e-3], [1e7, 1e-3], [1e7, 1e7], [1e-3, 1e-3], [1e-12, 1e12]]])
+    people = counts.sum(axis=1)
+    for is_concentration in (True, False):
+        places = answer_places(counts, people, Belief(values, is_concentration, TWO), np.random.default_rng(0))
+        for one in places:
+            assert ((one >= 0) & (one <= 1)).all()
+
+
+# ----------------------------------------------------------------------------------------------------
+# Tests
+
+
+def test_all_questions_of_all_campaigns_pass_where_predictions_hold() -> None:
+    questions = {question.name: question for one in campaigns() for question in one.tree.questions}
+    assert len(questions) > 100
+    for repetition in range(2):
+        p_values: list[float] = []
+        for i, question in enumerate(questions.values()):
+            votes = ((1, 1), (1, 5), (2, 40))[(i + repetition) % 3]
+            counts, people, belief = drawn(question, 60, 1000 * repetition + i, votes=votes)
+            tests = question_tests(counts, people, belief, galaxies(60), np.random.default_rng(i))
+            p_values += [p for test in TESTS if (p := tests[test]) is not None]
+        assert min(holm(p_values)) > FAMILY_LEVEL
+
+
+@pytest.mark.parametrize("votes", [3, 40])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_wrong_concentration_is_found_almost_as_often_as_can_be(votes: int, factor: float) -> None:
+    n = {3: 700, 40: 60}[votes]
+    n_found, best, null = 0, [], []
+    for seed in range(60):
+        counts, people, belief = drawn(THREE, n, seed, votes=(votes, votes), factor=factor)
+        p = dispersion(counts, people, belief, galaxies(n))["p_value"]
+        n_found += p is not None and p < 0.01
+        for sums, true in ((best, factor), (null, 1.0)):
+            counts, people, belief = drawn(THREE, n, 1000 + seed, votes=(votes, votes), factor=true)
+            alpha = belief.values[0]
+            sums.append(
+                float((question_nll(counts, people, alpha) - question_nll(counts, people, factor * alpha)).sum())
+            )
+    threshold = np.mean(null) + stats.norm.ppf(0.995) * np.std(null)
+    n_best = int((np.array(best) > threshold).sum())
+    assert n_best > 40  # else there is nothing to find
+    assert n_found > 0.8 * n_best
+
+
+def test_one_vote_a_galaxy_cannot_judge_concentration() -> None:
+    counts, people, belief = drawn(TWO, 2000, 1, votes=(1, 1), factor=0.1)
+    found = calibrated({TWO: (counts, people, belief)})["questions"]["two"]
+    assert found["verdict"] == "cannot be judged"
+    assert found["sentence"].startswith("Every galaxy has one vote on it, so concentration cannot be judged")
+    assert found["dispersion"]["factor"]["value"] is None
+    assert found["tests"]["dispersion"] is None
+
+
+def calibrated(
+    questions: dict[Question, tuple[IntArray, IntArray, Belief]], blocks: Blocks | None = None
+) -> Calibration:
+    tree = Tree("t", tuple(questions))
+    counts = np.column_stack([one[0] for one in questions.values()])
+    totals = np.column_stack([one[1] for one in questions.values()])
+    values = np.concatenate([one[2].values for one in questions.values()], axis=-1)
+    kind = "concentrations" if next(iter(questions.values()))[2].is_concentration else "fractions"
+    n = len(counts)
+    keys = pl.DataFrame({"dataset_name": ["x"] * n, "id_str": [str(i) for i in range(n)]})
+    names = tuple(question.name for question in tree.questions)
+    predictions = Predictions(tree, keys, kind, values, names, np.zeros(n, bool), Path("p.parquet"))
+    return calibration_of(Votes(tree, counts, totals), predictions, blocks or galaxies(n))
+
+
+def test_verdicts_say_which_way_a_prediction_is_wrong() -> None:
+    biased = drawn(SEVERAL, 2000, 4)
+    biased = (biased[0], biased[1], Belief(biased[2].values * 2, True, SEVERAL))
+    found = calibrated(
+        {TWO: drawn(TWO, 2000, 1, factor=0.4), THREE: drawn(THREE, 2000, 2, factor=2.5), SEVERAL: biased}
+    )
+    said = {name: (one["verdict"], one["sentence"]) for name, one in found["questions"].items()}
+    assert said["two"][0] == "too sure"
+    assert "Too sure: votes are spread wider than predicted" in said["two"][1]
+    assert said["three"][0] == "not sure enough"
+    assert said["several"][0] in ("off", "too sure")
+    held = calibrated({TWO: drawn(TWO, 2000, 1), THREE: drawn(THREE, 2000, 2), SEVERAL: drawn(SEVERAL, 2000, 3)})
+    assert {one["verdict"] for one in held["questions"].values()} == {"nothing against it"}
+
+
+def test_shares_without_doubt_are_too_sure_where_galaxies_differ() -> None:
+    counts, people, belief = drawn(THREE, 1500, 5)
+    shares = Belief(belief.shares, False, THREE)
+    found = calibrated({THREE: (counts, people, shares)})["questions"]["three"]
+    assert found["verdict"] == "too sure"
+    assert found["dispersion"]["factor"]["value"] is None
+    assert found["dispersion"]["concentration"]["high"] is not None
+    counts, people, belief = drawn(THREE, 1500, 6, is_concentration=False)
+    found = calibrated({THREE: (counts, people, belief)})["questions"]["three"]
+    assert found["verdict"] == "nothing against it"
+    assert found["dispersion"]["concentration"]["high"] is None
+
+
+# ----------------------------------------------------------------------------------------------------
+# Dispersion, curves, reliability
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0, 3.0]), st.integers(2, 20), st.integers(1, 2))
+def test_the_factor_is_the_likeliest(seed: int, factor: float, most: int, members: int) -> None:
+    counts, people, belief = drawn(THREE, 150, seed, votes=(2, most), factor=factor, members=members)
+    found = dispersion(counts, people, belief, galaxies(150))
+
+    def cost(scale: float) -> float:
+        return float(mixed([question_nll(counts, people, scale * one) for one in belief.values]).sum())
+
+    grid = np.exp(np.linspace(math.log(1e-3), math.log(1e3), 200))
+    least = min(cost(one) for one in grid.tolist())
+    value = found["factor"]["value"]
+    assert cost(1e3 if value is None else value) <= least + 1e-3
+    gain = 2 * max(0.0, cost(1.0) - cost(1e3 if value is None else value))
+    assert found["p_value"] == pytest.approx(2 * stats.norm.sf(math.sqrt(gain)), abs=1e-3)
+
+
+def test_votes_that_could_not_be_closer_have_no_largest_factor() -> None:
+    people = np.full(40, 10)
+    counts = np.column_stack([np.full(40, 5), np.full(40, 5)])
+    found = dispersion(counts, people, Belief(np.full((1, 40, 2), 3.0), True, TWO), galaxies(40))
+    assert found["factor"]["value"] is None
+    assert found["factor"]["high"] is None
+    assert found["factor"]["low"] is not None
+    assert found["factor"]["low"] > 1
+
+
+def test_intervals_of_curves_hold_what_the_population_has() -> None:
+    truth = np.array(coverage(5, 60_000)["covered"])
+    held = np.zeros((120, len(LEVELS)))
+    whole = np.zeros(120)
+    for seed in range(120):
+        curve = coverage(100 + seed, 300)
+        ends = [np.array(curve[end], float) for end in ("low", "high", "band_low", "band_high")]
+        held[seed] = (ends[0] <= truth) & (truth <= ends[1])
+        whole[seed] = ((ends[2] <= truth) & (truth <= ends[3])).all()
+    assert 0.93 < held.mean() < 0.975
+    assert 0.9 < whole.mean() < 0.99
+
+
+def coverage(seed: int, n: int) -> dict[str, list[float]]:
+    counts, people, belief = drawn(THREE, n, seed, votes=(2, 40), factor=0.5)
+    rng = np.random.default_rng(seed)
+    curve = coverage_curve(answer_places(counts, people, belief, rng).density, galaxies(n), rng)
+    return cast("dict[str, list[float]]", curve)
+
+
+def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
+    rng = np.random.default_rng(7)
+    n, n_cells = 3000, 60
+    labels = np.arange(n) % n_cells
+    stated = np.exp(rng.normal(0.5, 1.0, (1, n, 2)))
+    shared = np.exp(rng.normal(0, 0.6, (n_cells, 2)))[labels]
+    people = rng.integers(5, 40, n)
+    counts = draw_counts(people, Belief(stated * shared, True, TWO), rng)
+    belief = Belief(stated, True, TWO)
+    alone = question_calibration(counts, people, belief, galaxies(n), np.random.default_rng(0))
+    cells = question_calibration(counts, people, belief, Blocks(labels, n_cells, "sky cells"), np.random.default_rng(0))
+
+    def width(found: object) -> float:
+        curve = cast("dict[str, list[float]]", found)
+        return float(np.sum(np.array(curve["high"]) - np.array(curve["low"])))
+
+    assert width(cells["central"]) > 1.3 * width(alone["central"])
+    assert cells["central"] is not None
+    assert alone["central"] is not None
+    assert cells["central"]["covered"] == alone["central"]["covered"]
+    assert cells["n_blocks"] == n_cells
+    for test in TESTS[:2]:
+        weaker, stronger = cells["tests"][test], alone["tests"][test]
+        assert weaker is not None
+        assert stronger is not None
+        assert weaker > stronger
+
+
+def test_the_correction_takes_the_noise_of_votes_off() -> None:
+    plain, corrected = [], []
+    for seed in range(60):
+        counts, people, belief = drawn(TWO, 400, seed, votes=(1, 5))
+        found = reliability(counts[:, 0] / people, belief.shares[0, :, 0], galaxies(400))
+        plain.append(found["mse"])
+        corrected.append(found["mse_corrected"]["value"])
+    error = np.std(corrected) / math.sqrt(len(corrected))
+    assert abs(np.mean(corrected)) < 3 * error
+    assert np.mean(plain) > 10 * error
+
+
+def test_a_bias_is_seen_in_reliability() -> None:
+    counts, people, belief = drawn(TWO, 5000, 1)
+    found = reliability(counts[:, 0] / people, belief.shares[0, :, 0] * 0.8, galaxies(5000))
+    assert (found["mse_corrected"]["low"] or 0) > 0.005
+    assert sum(group["n_galaxies"] for group in found["groups"]) == sum(found["spread"]) == 5000
+    assert all(group["low"] <= group["voted"] <= group["high"] for group in found["groups"])
+
+
+# ----------------------------------------------------------------------------------------------------
+# What comes out
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 9, 10])
+@pytest.mark.parametrize("is_concentration", [True, False])
+def test_few_galaxies_are_no_error(n: int, is_concentration: bool) -> None:
+    every = {question: drawn(question, n, 1, is_concentration=is_concentration) for question in (TWO, THREE)}
+    found = calibrated(every)
+    json.dumps(found, allow_nan=False)
+    for one in found["questions"].values():
+        assert one["sentence"]
+        assert one["n_asked"] == n
+        if n == 0:
+            assert (one["verdict"], one["central"], one["pit"]) == ("no votes", None, None)
+        elif one["central"]:
+            assert (one["central"]["low"][0] is None) == (n < 10)
+    str(calibration_section(found, Tree("t", (TWO, THREE))))
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    first = calibrated({THREE: drawn(THREE, 100, 1)})
+    assert first == calibrated({THREE: drawn(THREE, 100, 1)})
+
+
+def test_other_galaxies_are_refused() -> None:
+    with pytest.raises(InputError, match="Votes of 100 galaxies, predictions of 100, blocks of 99"):
+        calibrated({THREE: drawn(THREE, 100, 1)}, galaxies(99))
+
+
+def test_very_many_galaxies_are_judged_by_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gzoo.scoring.calibration.MOST_GALAXIES", 200)
+    found = calibrated({THREE: drawn(THREE, 1000, 1, factor=0.2)})["questions"]["three"]
+    assert (found["n_asked"], found["n_used"]) == (1000, 200)
+    assert found["verdict"] == "too sure"
+
+
+def test_the_section_shows_every_question_and_escapes_names() -> None:
+    hostile = Question("<script>alert(1)</script>", ("<b>", "b"), ("x_a", "x_b"))
+    every = {hostile: drawn(hostile, 100, 1), THREE: drawn(THREE, 100, 2, factor=0.1), SEVERAL: drawn(SEVERAL, 100, 3)}
+    found = calibrated(every)
+    page = str(calibration_section(found, Tree("t", tuple(every))))
+    assert "<script" not in page
+    assert "<b>" not in page
+    parsed = ElementTree.fromstring(page.replace("&times;", "x"))
+    figures = [one for one in parsed.iter() if one.tag.endswith("svg")]
+    assert len(figures) == 1 + (2 + 1) + (2 + 3) + (2 + 3)
+    for one in found["questions"].values():
+        assert one["sentence"].split(" (")[0] in " ".join("".join(parsed.itertext()).split())
+
+
+def test_a_part_of_a_tree_can_be_predicted() -> None:
+    tree = gzoo.tree("gz2")
+    n = 50
+    keys = pl.DataFrame({"dataset_name": ["x"] * n, "id_str": [str(i) for i in range(n)]})
+    values = np.full((1, n, len(tree.columns)), np.nan)
+    values[..., tree.slice("bar-gz2")] = 2.0
+    predictions = Predictions(tree, keys, "concentrations", values, ("bar-gz2",), np.zeros(n, bool), Path("p"))
+    counts = np.ones((n, len(tree.columns)), np.int64)
+    assert list(calibration_of(Votes(tree, counts), predictions, galaxies(n))["questions"]) == ["bar-gz2"]

@@ -1,0 +1,268 @@
+"""Classification and published protocols: each number equals its definition, computed another way."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import gzoo
+from gzoo import cli
+from gzoo.errors import InputError, TableError
+from gzoo.scoring import classify, published
+from gzoo.scoring.classification import compute_classification, decals_confident, gz_evo, walk
+from gzoo.scoring.intervals import Value, blocks
+from gzoo.scoring.likelihood import expected_fractions
+from gzoo.trees.tree import FloatArray, Question, Tree
+from gzoo.votes.summary import PUBLISHED, summary
+from gzoo.votes.votes import Votes
+
+GZ2 = gzoo.tree("gz2").carried()
+CLASSES = ("a", "b", "c")
+
+
+def voted(n: int, seed: int = 0, tree: Tree = GZ2, people: int = 60) -> tuple[Votes, FloatArray]:
+    """Votes walked down the tree, and fractions near what they were drawn from."""
+    rng = np.random.default_rng(seed)
+    counts, near = np.zeros((n, len(tree.columns)), np.int64), np.ones((n, len(tree.columns)))
+    for question in tree.ordered:
+        where, parents = tree.slice(question.name), list(tree.parents_of_question[tree.questions.index(question)])
+        asked = counts[:, parents].sum(axis=1) if parents else rng.integers(5, people, n)
+        shares = rng.dirichlet(np.full(len(question.columns), 0.5), n)
+        counts[:, where] = rng.multinomial(asked, shares)
+        near[:, where] = 30 * shares + rng.gamma(1, 1, shares.shape)
+    return Votes(tree, counts), expected_fractions(near, tree)
+
+
+def number(value: Value) -> float:
+    assert value["value"] is not None
+    assert value["low"] is not None
+    assert value["high"] is not None
+    assert value["low"] <= value["value"] <= value["high"]
+    return value["value"]
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_number_equals_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    true = rng.choice(CLASSES, n, p=[0.6, 0.3, 0.1])
+    probabilities = rng.dirichlet([1, 1, 1], n) + 2 * (true[:, None] == np.array(CLASSES))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    called = np.array(CLASSES)[probabilities.argmax(axis=1)]
+    found = compute_classification(true, called, CLASSES, blocks(n), probabilities)
+    pairs = Counter(zip(true.tolist(), called.tolist(), strict=True))
+    size = Counter(true.tolist())
+    assert number(found["accuracy"]) == pytest.approx(sum(pairs[one, one] for one in CLASSES) / n)
+    assert number(found["balanced_accuracy"]) == pytest.approx(np.mean([pairs[c, c] / size[c] for c in CLASSES]))
+    assert number(found["majority_share"]) == pytest.approx(size["a"] / n)
+    given = [probabilities[i, CLASSES.index(one)] for i, one in enumerate(true.tolist())]
+    assert number(found["cross_entropy"]) == pytest.approx(-np.mean(np.log(given)))
+    entropy = -sum(k / n * math.log(k / n) for k in size.values())
+    assert number(found["cross_entropy_of_frequencies"]) == pytest.approx(entropy)
+    for one in CLASSES:
+        for other in CLASSES:
+            cell = found["confusion"][one][other]
+            assert cell["n"] == pairs[one, other]
+            assert number(cell["share"]) == pytest.approx(pairs[one, other] / size[one])
+
+
+def test_intervals_hold_the_truth() -> None:
+    """Of accuracy, balanced accuracy and a cell, over 300 samples of a known population; 4 standard errors wide."""
+    rng = np.random.default_rng(1)
+    n = 250
+    hits = {"a": 0.95, "b": 0.7, "c": 0.5}
+    population = {"accuracy": 0.6 * 0.95 + 0.3 * 0.7 + 0.1 * 0.5, "balanced_accuracy": np.mean(list(hits.values()))}
+    held = {"accuracy": 0, "balanced_accuracy": 0, "cell": 0}
+    for _ in range(300):
+        true = rng.choice(CLASSES, n, p=[0.6, 0.3, 0.1])
+        is_right = rng.random(n) < np.array([hits[one] for one in true.tolist()])
+        called = np.where(is_right, true, "")
+        found = compute_classification(true, called, CLASSES, blocks(n))
+        values = {
+            "accuracy": (found["accuracy"], population["accuracy"]),
+            "balanced_accuracy": (found["balanced_accuracy"], population["balanced_accuracy"]),
+            "cell": (found["confusion"]["b"]["b"]["share"], 0.7),
+        }
+        for name, (value, truth) in values.items():
+            assert value["low"] is not None
+            assert value["high"] is not None
+            held[name] += value["low"] <= truth <= value["high"]
+    assert all(0.89 < one / 300 < 0.995 for one in held.values()), held
+
+
+def test_all_right_is_not_certain() -> None:
+    """A share of 1 has an interval with a width."""
+    true = np.array(["a", "b"] * 20)
+    found = compute_classification(true, true, ("a", "b"), blocks(40))
+    low = found["accuracy"]["low"]
+    assert low == pytest.approx(0.912, abs=0.001)  # Wilson's, for 40 of 40
+
+
+def test_a_class_given_no_chance_is_said() -> None:
+    true = np.array(["a", "b"] * 10)
+    probabilities = np.tile([1.0, 0.0], (20, 1))
+    found = compute_classification(true, np.array(["a"] * 20), ("a", "b"), blocks(20), probabilities)
+    assert found["cross_entropy"]["value"] is None
+    assert found["n_impossible"] == 10
+
+
+def test_the_walk_with_the_votes_own_fractions_is_the_summary() -> None:
+    votes, _ = voted(300)
+    assert (walk(np.nan_to_num(votes.fractions), votes) == summary(votes)).mean() > 0.99  # halves may round
+    assert set(summary(votes).tolist()) > set(PUBLISHED)
+
+
+def test_the_walk_keeps_to_the_galaxys_version_of_the_tree() -> None:
+    tree = gzoo.tree("gz_desi").carried()
+    votes, fractions = voted(40, tree=tree)
+    parts = list(tree.parts.values())
+    counts = votes.counts.copy()
+    own = np.arange(40) % len(parts)
+    for i, part in enumerate(parts):
+        for question in part:
+            counts[own != i, tree.slice(question.name)] = 0
+    one = Votes(tree, counts)
+    called = walk(fractions, one)
+    for i, part in enumerate(parts):
+        alone = fractions.copy()
+        for j, other in enumerate(parts):
+            for question in other:
+                if j != i:
+                    alone[:, tree.slice(question.name)] = 1 / len(question.columns)
+        assert (walk(alone, one)[own == i] == called[own == i]).all()
+        assert part
+    assert len(set(called.tolist())) > 2
+
+
+def write(path: Path, dataset: Path, columns: dict[str, FloatArray], split: str = "test") -> Path:
+    keys, _ = gzoo.open_dataset(dataset).galaxies(split)
+    keys.with_columns(**{name: pl.Series(values) for name, values in columns.items()}).write_parquet(path)
+    return path
+
+
+def test_classes_from_files(dataset: Path, tmp_path: Path) -> None:
+    opened = gzoo.open_dataset(dataset)
+    _, votes = opened.galaxies("test")
+    labels = summary(votes)
+    near = votes.counts + 0.1
+    walked = write(
+        tmp_path / "votes.parquet",
+        dataset,
+        {f"{column}_concentration": near[:, i] for i, column in enumerate(votes.tree.columns)},
+    )
+    found = classify(walked, dataset)
+    assert found["made_from"] == "votes"
+    assert found["cross_entropy"]["value"] is None
+    assert found["n_galaxies"] == (labels != "").sum()
+    assert found["n_unlabelled"] == (labels == "").sum()
+    assert (
+        number(found["accuracy"]) == (walk(expected_fractions(near, votes.tree), votes) == labels)[labels != ""].mean()
+    )
+    classes = sorted({one for split in opened.splits for one in summary(opened.galaxies(split)[1]).tolist()} - {""})
+    chance = {f"{one}_probability": np.where(labels == one, 0.8, 0.2 / (len(classes) - 1)) for one in PUBLISHED}
+    total = sum(chance.values())
+    told = write(tmp_path / "classes.parquet", dataset, {name: one / total for name, one in chance.items()})
+    found = classify(told, dataset)
+    assert found["made_from"] == "probabilities"
+    assert found["accuracy"]["value"] == 1.0
+    assert found == gzoo.score(told, dataset, label="summary")
+    shown = CliRunner().invoke(cli.app, ["score", str(told), str(dataset), "--label", "summary"])
+    assert shown.exit_code == 0, shown.output
+    assert "balanced accuracy" in shown.stdout
+
+
+def test_what_is_no_label_is_refused(dataset: Path, tmp_path: Path) -> None:
+    told = write(tmp_path / "p.parquet", dataset, {})
+    with pytest.raises(TableError, match="column 'ra' holds Float64"):
+        classify(told, dataset, label="ra")
+    with pytest.raises(TableError, match="column 'nonsense' is not there"):
+        classify(told, dataset, label="nonsense")
+    with pytest.raises(InputError, match="no protocol 'gz-evil'"):
+        published(told, dataset, protocol="gz-evil")
+    with pytest.raises(InputError, match="--label and --protocol are both given"):
+        CliRunner().invoke(
+            cli.app, ["score", str(told), str(dataset), "--label", "summary", "--protocol", "gz-evo"],
+            catch_exceptions=False,
+        )  # fmt: skip
+
+
+# --- protocols --------------------------------------------------------------------------------------------------------
+
+
+def test_gz_evo_equals_a_direct_computation() -> None:
+    votes, fractions = voted(300)
+    found = gz_evo(fractions, votes, blocks(len(votes)))
+    rmse, mad = [], []
+    for question in GZ2.questions:
+        for column in question.columns:
+            i = GZ2.columns.index(column)
+            total = votes.counts[:, GZ2.slice(question.name)].sum(axis=1)
+            error = (fractions[:, i] - votes.counts[:, i] / np.maximum(total, 1))[total >= 20]
+            if len(error):
+                rmse.append(np.sqrt(np.mean(error**2)))
+                mad.append(np.mean(np.abs(error)))
+    assert found["n_answers"] == len(rmse) > 20
+    assert number(found["rmse"]) == pytest.approx(np.mean(rmse), rel=1e-12)
+    assert number(found["mad"]) == pytest.approx(np.mean(mad), rel=1e-12)
+
+
+def test_gz_evo_says_what_of_it_is_noise() -> None:
+    """A perfect model has the noise floor's error, and nothing left when noise is removed."""
+    tree = Tree("one", (Question("q", ("a", "b"), ("q_a", "q_b")),))
+    rng = np.random.default_rng(0)
+    true = rng.beta(2, 2, 4000)
+    people = rng.integers(20, 41, 4000)
+    first = rng.binomial(people, true)
+    votes = Votes(tree, np.column_stack([first, people - first]))
+    found = gz_evo(np.column_stack([true, 1 - true]), votes, blocks(4000))
+    assert number(found["rmse"]) == pytest.approx(number(found["noise_floor"]), rel=0.03)
+    assert found["rmse_corrected"]["low"] == 0
+    assert number(found["rmse_corrected"]) < 0.015
+
+
+def test_decals_confident_equals_a_direct_computation() -> None:
+    votes, fractions = voted(500, people=90)
+    found = decals_confident(fractions, votes, blocks(len(votes)))["questions"]
+    for question in GZ2.questions:
+        own = GZ2.slice(question.name)
+        relevant, confident = [], []
+        for row in range(len(votes)):
+            classifications = max(votes.counts[row, GZ2.slice(one.name)].sum() for one in GZ2.questions)
+            here = votes.counts[row, own]
+            if classifications < 34 or here.sum() < classifications / 2:
+                continue
+            relevant.append(fractions[row, own].argmax() == here.argmax())
+            if here.max() / here.sum() > 0.8:
+                confident.append(relevant[-1])
+        for name, rows in (("relevant", relevant), ("confident", confident)):
+            one = found[question.name]["relevant" if name == "relevant" else "confident"]
+            assert one["n_galaxies"] == len(rows)
+            if rows:
+                assert number(one["accuracy"]) == pytest.approx(np.mean(rows))
+    assert sum(one["confident"]["n_galaxies"] for one in found.values()) > 100
+
+
+@pytest.mark.parametrize("protocol", ["gz-evo", "decals-confident"])
+def test_protocols_as_a_command(dataset: Path, tmp_path: Path, protocol: str) -> None:
+    _, votes = gzoo.open_dataset(dataset).galaxies("test")
+    columns = {f"{name}_concentration": votes.counts[:, i] + 0.5 for i, name in enumerate(votes.tree.columns)}
+    path = write(tmp_path / "p.parquet", dataset, columns)
+    asked = CliRunner().invoke(cli.app, ["score", str(path), str(dataset), "--protocol", protocol, "--json"])
+    assert json.loads(asked.stdout) == json.loads(json.dumps(published(path, dataset, protocol=protocol)))
+    shown = CliRunner().invoke(cli.app, ["score", str(path), str(dataset), "--protocol", protocol])
+    assert shown.exit_code == 0, shown.output
+    seen = write(tmp_path / "seen.parquet", dataset, {}, "train")
+    pl.read_parquet(seen).with_columns(
+        **{f"{name}_fraction": pl.lit(1 / len(q.columns)) for q in votes.tree.questions for name in q.columns}
+    ).write_parquet(seen)
+    with pytest.raises(TableError, match="was trained on"):
+        published(seen, dataset, protocol=protocol)

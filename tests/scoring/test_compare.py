@@ -1,0 +1,408 @@
+"""Comparison: paired, corrected for many looks, and plain about what it cannot tell."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from typer.testing import CliRunner
+
+import gzoo
+from gzoo import cli
+from gzoo.errors import InputError, OccupiedError, TableError
+from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_scores
+from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
+from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
+from gzoo.scoring.predictions import Kind, Predictions
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.votes.votes import Votes
+
+TREE = Tree(
+    "small",
+    (
+        Question("q", ("a", "b", "c"), ("q_a", "q_b", "q_c")),
+        Question("m", ("x", "y"), ("m_x", "m_y"), ("q_a", "q_b"), multiple=True),
+        Question("r", ("s", "t"), ("r_s", "r_t"), ("q_a",)),
+        Question("never", ("s", "t"), ("never_s", "never_t"), ("q_c",)),
+    ),
+)
+QUESTIONS = tuple(question.name for question in TREE.questions)
+
+
+def world(n: int, seed: int = 0) -> tuple[Votes, FloatArray]:
+    """Votes of n galaxies, and the concentrations they were drawn with; nobody is asked `never`."""
+    rng = np.random.default_rng(seed)
+    truth = rng.gamma(2.0, 3.0, (n, len(TREE.columns))) + 0.1
+    counts = np.zeros(truth.shape, np.int64)
+    for row, own in zip(counts, truth, strict=True):
+        row[:3] = rng.multinomial(rng.integers(1, 41), rng.dirichlet(own[:3]))
+        row[3:5] = rng.binomial(row[0] + row[1], own[3:5] / (1 + own[3:5]))
+        row[5:7] = rng.multinomial(row[0], rng.dirichlet(own[5:7]))
+    return Votes(TREE, counts), truth
+
+
+def predicted(values: FloatArray, kind: Kind = "concentrations", questions: tuple[str, ...] = QUESTIONS) -> Predictions:
+    n = values.shape[-2]
+    keys = pl.DataFrame({"dataset_name": ["d"] * n, "id_str": [str(i) for i in range(n)]})
+    return Predictions(
+        TREE, keys, kind, values.reshape(-1, *values.shape[-2:]), questions, np.zeros(n, bool), Path("p")
+    )
+
+
+def off(truth: FloatArray, noise: float, seed: int) -> Predictions:
+    return predicted(truth * np.exp(noise * np.random.default_rng(seed).standard_normal(truth.shape)))
+
+
+def shares(concentrations: FloatArray) -> FloatArray:
+    return predicted(concentrations).fractions
+
+
+def compared(votes: Votes, **models: Predictions) -> Comparison:
+    return compute(models, votes, QUESTIONS, blocks(len(votes)))
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+def test_differences_equal_their_definitions() -> None:
+    votes, truth = world(300)
+    one, two = off(truth, 0.2, 1), off(truth, 0.6, 2)
+    (pair,) = compared(votes, one=one, two=two)["pairs"]
+    scores = [-dirichlet_multinomial_nll(votes.counts, each.values[0], TREE) for each in (one, two)]
+    apart = scores[0] - scores[1]
+    for i, name in enumerate(QUESTIONS[:3]):
+        asked = votes.totals[:, i] > 0
+        found = pair["questions"][name]["log_score"]
+        assert found["value"] == pytest.approx(apart[asked, i].mean())
+        assert found["n_galaxies"] == asked.sum()
+        enough = votes.totals[:, i] >= 2
+        cells = [(each.fractions - votes.fractions)[enough, TREE.slice(name)] ** 2 for each in (one, two)]
+        assert pair["questions"][name]["mse"]["value"] == pytest.approx((cells[0] - cells[1]).mean())
+    assert pair["overall"]["log_score"]["value"] == pytest.approx(apart.sum(axis=1).mean())
+    assert pair["overall"]["log_score"]["better"] == "one"
+    assert pair["overall"]["mse"]["better"] == "one"  # the smaller error
+    assert pair["campaigns"] == {}
+
+
+def test_the_difference_of_skill_is_that_of_log_scores_and_of_corrected_error_that_of_errors() -> None:
+    """The baseline, and the noise of the votes, cancel."""
+    votes, truth = world(200)
+    models = {"one": off(truth, 0.3, 1), "two": off(truth, 0.5, 2)}
+    found = compared(votes, **models)
+    about, (pair,) = found["models"], found["pairs"]
+    for unit, own in (("log_score", "log_score"), ("mse", "mse_corrected")):
+        values = [cast("dict[str, dict[str, float]]", about[name])[own]["value"] for name in models]
+        difference = cast("dict[str, dict[str, float]]", pair["overall"])[unit]["value"]
+        assert values[0] - values[1] == pytest.approx(difference)
+
+
+def test_each_kind_of_prediction_has_its_own_likelihood() -> None:
+    votes, truth = world(50)
+    members = np.stack([truth, truth[::-1]])
+    np.testing.assert_allclose(
+        log_scores(predicted(members), votes, QUESTIONS), -mixture_nll(votes.counts, members, TREE), atol=1e-12
+    )
+    fractions = shares(truth)
+    np.testing.assert_allclose(
+        log_scores(predicted(fractions, "fractions"), votes, ("r", "q")),
+        -multinomial_nll(votes.counts, fractions, TREE)[:, [2, 0]],
+    )
+
+
+def test_exchanging_the_models_changes_the_sign_and_nothing_else() -> None:
+    votes, truth = world(200)
+    one, two = off(truth, 0.3, 1), off(truth, 0.5, 2)
+    (there,), (back,) = (found["pairs"] for found in (compared(votes, a=one, b=two), compared(votes, b=two, a=one)))
+    for name in QUESTIONS[:3]:
+        first, second = there["questions"][name]["log_score"], back["questions"][name]["log_score"]
+        assert first["value"] == pytest.approx(-cast(float, second["value"]))
+        assert first["better"] == second["better"]
+        assert first["p"] == pytest.approx(second["p"], rel=0.3, abs=1e-3)
+
+
+def test_a_campaigns_difference_is_the_sum_of_its_questions_over_the_galaxies_it_asked() -> None:
+    tree = gzoo.tree("gz_desi").carried()
+    rng = np.random.default_rng(0)
+    counts = np.zeros((60, len(tree.columns)), np.int64)
+    for i, part in enumerate(tree.parts.values()):
+        for question in part:
+            counts[i::4, tree.slice(question.name)] = rng.integers(1, 9, len(question.columns))
+    votes = Votes(tree, counts)
+    models = {
+        name: Predictions(
+            tree, pl.DataFrame(), "concentrations", rng.gamma(2, 2, (1, *counts.shape)) + 0.1,
+            tuple(question.name for question in tree.questions), np.zeros(60, bool), Path(name),
+        )
+        for name in ("one", "two")
+    }  # fmt: skip
+    (pair,) = compute(models, votes, models["one"].questions, blocks(60))["pairs"]
+    assert list(pair["campaigns"]) == list(tree.parts)
+    total = 0.0
+    for name, part in tree.parts.items():
+        found = pair["campaigns"][name]["log_score"]
+        parts = [pair["questions"][question.name]["log_score"] for question in part]
+        summed = sum(cast(float, one["value"]) * one["n_galaxies"] for one in parts)
+        assert found["n_galaxies"] == 15
+        assert cast(float, found["value"]) * found["n_galaxies"] == pytest.approx(summed)
+        total += summed
+    assert pair["overall"]["log_score"]["n_galaxies"] == 45  # a quarter was asked nothing
+    assert cast(float, pair["overall"]["log_score"]["value"]) * 45 == pytest.approx(total)
+
+
+# --- many looks -------------------------------------------------------------------------------------------------------
+
+
+def by_hand(p: list[float]) -> list[float]:
+    """Holm's procedure as he states it: at which level would each be called?"""
+    order, out, worst = sorted(range(len(p)), key=lambda i: p[i]), [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        out[i] = worst
+    return out
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_holm_is_holm(p: list[float]) -> None:
+    found = holm(p)
+    np.testing.assert_allclose(found, by_hand(p))
+    assert (found >= np.array(p)).all()
+    ordered = found[np.argsort(p, kind="stable")]
+    assert all(first <= second for first, second in pairwise(ordered.tolist()))
+    np.testing.assert_allclose(holm([*p, float("nan")])[:-1], found)
+
+
+def test_more_pairs_are_more_looks() -> None:
+    votes, truth = world(150)
+    one, two, three = off(truth, 0.3, 1), off(truth, 0.45, 2), off(truth, 0.45, 3)
+    few, many = compared(votes, one=one, two=two), compared(votes, one=one, two=two, three=three)
+    assert few["n_tests"] == 3  # questions that were asked
+    assert many["n_tests"] == 9
+    assert [(pair["first"], pair["second"]) for pair in many["pairs"]] == [
+        ("one", "two"), ("one", "three"), ("two", "three"),
+    ]  # fmt: skip
+    for name in QUESTIONS[:3]:
+        alone, among = (found["pairs"][0]["questions"][name]["log_score"] for found in (few, many))
+        assert alone["p"] == among["p"]
+        assert cast(float, alone["p_corrected"]) <= cast(float, among["p_corrected"])
+
+
+def draw(rng: np.random.Generator, n: int, noises: tuple[float, float], k: int = 3) -> tuple[FloatArray, IntArray]:
+    """Differences of log score of two models off by so much, and how many voted."""
+    true = np.maximum(rng.dirichlet(np.ones(k), n), 1e-9)
+    people = rng.integers(2, 41, n)
+    counts = rng.multinomial(people, true / true.sum(axis=1, keepdims=True))
+    scores: list[FloatArray] = []
+    for noise in noises:
+        alpha = true * np.exp(noise * rng.standard_normal(true.shape))
+        scores.append(-question_nll(counts, people, np.maximum(20 * alpha / alpha.sum(axis=1, keepdims=True), 1e-3)))
+    return scores[0] - scores[1], people
+
+
+def test_equal_models_are_seldom_called_different_and_intervals_hold_the_truth() -> None:
+    """A fast look at what benchmarks/compare_null.py measures; bounds are 4 standard errors wide of nominal."""
+    n_repetitions, n = 600, 300
+    rng = np.random.default_rng(0)
+    null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
+    p = ratio(null, np.ones((n, 1)), blocks(n)).p_values()
+    assert 0.02 < (p < LEVEL).mean() < 0.085
+    families = p.reshape(-1, 20)  # 30 families of 20 questions
+    assert sum(bool((holm(family) < LEVEL).any()) for family in families) <= 6
+    truth = np.concatenate([draw(rng, 100_000, (0.4, 0.6))[0] for _ in range(4)]).mean()
+    apart = np.column_stack([draw(rng, n, (0.4, 0.6))[0] for _ in range(n_repetitions)])
+    found = ratio(apart, np.ones((n, 1)), blocks(n))
+    assert 0.91 < ((found.low <= truth) & (truth <= found.high)).mean() < 0.985
+
+
+def test_what_it_would_take_to_tell() -> None:
+    """A difference as large as the least that could be told is told 4 times of 5; n_more follows from it."""
+    votes, truth = world(400, seed=3)
+    (pair,) = compared(votes, one=off(truth, 0.3, 1), two=off(truth, 0.32, 2))["pairs"]
+    for name in QUESTIONS[:3]:
+        found = pair["questions"][name]["log_score"]
+        value, least, more = (cast(float, found[key]) for key in ("value", "least_difference", "n_more"))
+        assert not found["better"]
+        assert (found["n_galaxies"] + more) / found["n_galaxies"] == pytest.approx((least / value) ** 2, rel=0.01)
+    rng = np.random.default_rng(1)
+    n, n_repetitions = 400, 300
+    null = np.column_stack([draw(rng, n, (0.5, 0.5))[0] for _ in range(n_repetitions)])
+    least = (1.96 + 0.8416) * null.std() / np.sqrt(n)
+    told = ratio(null + least, np.ones((n, 1)), blocks(n)).p_values() < LEVEL
+    assert 0.7 < told.mean() < 0.9
+
+
+def test_long_tails_need_more_to_convince() -> None:
+    """Of two columns with the same mean and error, the one with a long tail has the larger p; of few galaxies both."""
+    rng = np.random.default_rng(0)
+    gaussian, skewed = rng.standard_normal(60), rng.exponential(1, 60)
+    columns = np.column_stack([(one - one.mean()) / one.std() + 0.4 for one in (gaussian, skewed)])
+    one = np.ones((60, 1))
+    p = ratio(columns, one, blocks(60)).p_values()
+    assert p[0] < p[1]
+    student = stats.ttest_1samp(columns, 0).pvalue
+    assert (p > student).all()
+    assert p[0] == pytest.approx(student[0], abs=0.01)
+    cells = Blocks(np.arange(60) // 2, 30, "sky cells")
+    summed = columns.reshape(30, 2, 2).sum(axis=1)
+    two = np.full((30, 1), 2.0)
+    np.testing.assert_allclose(
+        ratio(columns, one, cells).p_values(),
+        ratio(summed, two, blocks(30)).p_values(),
+    )
+
+
+# --- what cannot be told ----------------------------------------------------------------------------------------------
+
+
+def test_a_vote_thought_impossible_is_said_and_costs_everything() -> None:
+    votes, truth = world(100)
+    fractions = shares(truth)
+    row = int(np.flatnonzero(votes.counts[:, 0] > 0)[0])
+    fractions[row, :3] = [0, 0.5, 0.5]
+    found = compared(votes, sure=predicted(fractions, "fractions"), honest=off(truth, 0.5, 1))
+    (pair,) = found["pairs"]
+    contrast = pair["questions"]["q"]
+    assert contrast["log_score"]["n_impossible"] == (1, 0)
+    assert contrast["log_score"]["value"] is None
+    assert contrast["log_score"]["better"] == "honest"
+    assert "sure gave no chance to answers that 1 of 100 galaxies have votes for" in contrast["says"]
+    assert contrast["mse"]["value"] is not None
+    assert pair["overall"]["log_score"]["better"] == "honest"
+    assert pair["questions"]["r"]["log_score"]["value"] is not None
+    assert found["models"]["sure"]["log_score"]["value"] is None
+    assert found["models"]["sure"]["n_impossible"] == 1
+    json.dumps(found, allow_nan=False)
+    both = compared(votes, sure=predicted(fractions, "fractions"), other=predicted(fractions.copy(), "fractions"))
+    contrast = both["pairs"][0]["questions"]["q"]
+    assert contrast["log_score"]["better"] == ""
+    assert "log scores cannot tell" in contrast["says"]
+
+
+def test_the_same_predictions_are_the_same() -> None:
+    votes, truth = world(60)
+    found = compared(votes, one=off(truth, 0.3, 1), two=off(truth, 0.3, 1))
+    (pair,) = found["pairs"]
+    assert pair["overall"]["log_score"]["value"] == 0
+    assert pair["overall"]["log_score"]["better"] == ""
+    assert pair["overall"]["says"] == "Overall the two predict the same."
+
+
+def test_few_galaxies_give_no_verdict() -> None:
+    votes, truth = world(9)
+    (pair,) = compared(votes, one=off(truth, 0.01, 1), two=off(truth, 3, 2))["pairs"]
+    assert pair["overall"]["log_score"]["low"] is None
+    assert pair["overall"]["log_score"]["better"] == ""
+    assert "9 galaxies were asked" in pair["overall"]["says"]
+    assert pair["questions"]["never"]["log_score"]["n_galaxies"] == 0
+
+
+def test_sentences_are_plain() -> None:
+    votes, truth = world(400)
+    (pair,) = compared(votes, near=off(truth, 0.05, 1), far=off(truth, 1.0, 2))["pairs"]
+    assert pair["questions"]["q"]["says"].startswith("near is better on q by ")
+    assert pair["questions"]["q"]["says"].endswith(" nats per galaxy asked.")
+    assert "near is better on q by" in pair["says"]
+    (pair,) = compared(votes, near=off(truth, 0.3, 1), far=off(truth, 0.3, 2))["pairs"]
+    assert "the data cannot tell (" in pair["questions"]["r"]["says"]
+    assert (
+        "more galaxies to tell" in pair["questions"]["r"]["says"]
+        or "further galaxies" in pair["questions"]["r"]["says"]
+    )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, dataset: Path, seed: int, split: str = "test", n: int | None = None, **metadata: str) -> Path:
+    """Predictions of a split, near its votes."""
+    opened = gzoo.open_dataset(dataset)
+    keys, votes = opened.galaxies(split)
+    rng = np.random.default_rng(seed)
+    values = votes.counts + rng.gamma(1.0, 1.0, votes.counts.shape) + 0.05
+    columns = {f"{column}_concentration": values[:, i] for i, column in enumerate(opened.tree.columns)}
+    table = keys.with_columns(**{name: pl.Series(column) for name, column in columns.items()}).head(n or keys.height)
+    arrow = table.to_arrow()
+    pq.write_table(arrow.replace_schema_metadata({"gzoo": json.dumps(metadata)}), path)
+    return path
+
+
+@pytest.fixture
+def files(dataset: Path, tmp_path: Path) -> list[Path]:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    return [write(tmp_path / "a" / "p.parquet", dataset, 1), write(tmp_path / "b" / "p.parquet", dataset, 2, n=7)]
+
+
+def test_galaxies_that_all_predict(dataset: Path, files: list[Path]) -> None:
+    found = gzoo.compare(files, dataset)
+    n = gzoo.open_dataset(dataset).galaxies("test")[0].height
+    assert list(found["models"]) == ["a/p", "b/p"]
+    assert found["n_galaxies"] == 7
+    assert [found["models"][name]["n_beyond"] for name in ("a/p", "b/p")] == [n - 7, 0]
+    assert [found["models"][name]["n_galaxies"] for name in ("a/p", "b/p")] == [n, 7]
+
+
+def test_order_of_rows_and_lack_of_dataset_name_do_not_matter(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "c.csv"
+    pl.read_parquet(files[1]).drop("dataset_name").reverse().write_csv(other)
+    found, again = gzoo.compare(files, dataset), gzoo.compare([files[0], other], dataset)
+    for name, contrast in found["pairs"][0]["questions"].items():
+        value = again["pairs"][0]["questions"][name]["log_score"]["value"]
+        assert value == pytest.approx(contrast["log_score"]["value"])
+
+
+def test_refusals(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="At least two"):
+        gzoo.compare(files[:1], dataset)
+    with pytest.raises(InputError, match="given twice"):
+        gzoo.compare([files[0], files[0]], dataset)
+    seen = [write(tmp_path / f"seen{i}.parquet", dataset, i, "train") for i in range(2)]
+    with pytest.raises(TableError, match=r"was trained on .* of its .* galaxies .*--include-trained-on"):
+        gzoo.compare(seen, dataset)
+    found = gzoo.compare(seen, dataset, include_trained_on=True)
+    assert found["models"]["seen0"]["n_trained_on"] == found["n_galaxies"]
+    with pytest.raises(TableError, match="No galaxy is in all"):
+        gzoo.compare([files[0], seen[0]], dataset)
+    other = write(tmp_path / "other.parquet", dataset, 3, trained_by_scheme="published")
+    with pytest.raises(TableError, match="split by 'published'"):
+        gzoo.compare([files[0], other], dataset)
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(OccupiedError):
+        gzoo.compare(files, dataset, report=page)
+    assert page.read_text() == "mine"
+
+
+def test_the_command_and_its_page(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    arguments = ["compare", *map(str, files), str(dataset)]
+    shown = CliRunner().invoke(cli.app, [*arguments, "--report", str(page)])
+    assert shown.exit_code == 0, shown.output
+    assert "a/p against b/p" in shown.output
+    assert "overall" in shown.output
+    asked = CliRunner().invoke(cli.app, [*arguments, "--json"])
+    found = json.loads(asked.stdout)
+    assert found["n_galaxies"] == 7
+    assert found == json.loads(json.dumps(gzoo.compare(files, dataset)))
+    text = page.read_text("utf-8")
+    assert "SIMULATED DATA" in text
+    assert found["pairs"][0]["overall"]["says"] in text
+    assert "default-src 'none'" in text
+    gzoo.compare(files, dataset, report=page, overwrite=True)
+    assert page.read_text("utf-8") == text
+
+
+def test_the_page_is_deaf_to_hostile_names(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+    hostile = files[1].rename(tmp_path / "<script>alert(1)<.parquet")
+    page = tmp_path / "page.html"
+    gzoo.compare([files[0], hostile], dataset, report=page)
+    assert "<script" not in page.read_text("utf-8")
+    assert "&lt;script&gt;alert(1)" in page.read_text("utf-8")

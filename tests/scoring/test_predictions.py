@@ -1,0 +1,210 @@
+"""Prediction files from anyone: what is read, as what, and what is refused in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import gzoo
+from gzoo.dataset.open import open_dataset
+from gzoo.errors import InputError, MissingError, TableError
+from gzoo.scoring.likelihood import expected_fractions
+from gzoo.scoring.predictions import (
+    match,
+    read_class_predictions,
+    read_predictions,
+    refuse_seen,
+    same_questions,
+)
+
+RINGS = gzoo.tree("gz_rings")
+GZ2 = gzoo.tree("gz2")
+
+
+def predictions(folder: Path, **changed: pl.Series | list[object]) -> Path:
+    frame = pl.DataFrame(
+        {
+            "dataset_name": ["d", "d", "e"],
+            "id_str": ["1", "2", "1"],
+            "ring_yes_concentration": [1.0, 2.0, 3.0],
+            "ring_no_concentration": [1.0, 2.0, 6.0],
+        }
+    ).with_columns(**{name: pl.Series(values, strict=False) for name, values in changed.items()})
+    frame.write_parquet(folder / "predictions.parquet")
+    return folder / "predictions.parquet"
+
+
+def csv(folder: Path, text: str) -> Path:
+    path = folder / "predictions.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_sound_prediction_file_is_read_as_it_is(tmp_path: Path) -> None:
+    read = read_predictions(predictions(tmp_path, is_trained_on=[True, False, None]), RINGS)
+    assert read.keys.rows() == [("d", "1"), ("d", "2"), ("e", "1")]
+    assert read.kind == "concentrations"
+    assert read.concentrations.tolist() == [[[1.0, 1.0], [2.0, 2.0], [3.0, 6.0]]]
+    np.testing.assert_allclose(read.fractions[:, 0], [1 / 2, 1 / 2, 1 / 3])
+    assert read.is_trained_on.tolist() == [True, False, False]
+    assert read.questions == ("ring",)
+    assert len(read.take(np.array([2]))) == 1
+
+
+BAD: dict[str, tuple[dict[str, list[object]], str]] = {
+    "a galaxy twice": ({"dataset_name": ["d", "d", "d"]}, "row 1: galaxy '1' is there more than once"),
+    "zero": ({"ring_yes_concentration": [1.0, 0.0, 1.0]}, "row 2, galaxy '2': ring_yes_concentration is 0.0"),
+    "negative": ({"ring_yes_concentration": [1.0, -1.0, 1.0]}, "is -1.0"),
+    "not a number": ({"ring_no_concentration": [1.0, float("nan"), 1.0]}, "is nan"),
+    "infinite": ({"ring_no_concentration": [float("inf"), 1.0, 1.0]}, "is inf"),
+    "missing": ({"ring_no_concentration": [1.0, 1.0, None]}, "row 3, galaxy '1': ring_no_concentration is nan"),
+    "text": ({"ring_no_concentration": ["1", "one", "1"]}, "row 2, galaxy '2': ring_no_concentration is 'one'"),
+    "truth values": ({"ring_no_concentration": [True, False, True]}, "holds Boolean"),
+    "uneven lists": ({"ring_no_concentration": [[1.0], [1.0, 2.0], [1.0]]}, "lists of different lengths"),
+    "other members": ({"ring_no_concentration": [[1.0, 2.0]] * 3}, "has 2 numbers a galaxy|others have 2"),
+    "numbers as identifiers": ({"id_str": [1.0, 2.0, 3.0]}, "'id_str' holds Float64"),
+    "no identifier": ({"id_str": ["1", None, "3"]}, "row 2: id_str is missing"),
+}
+
+
+@pytest.mark.parametrize(("changed", "said"), BAD.values(), ids=BAD)
+def test_unusable_predictions_are_refused(tmp_path: Path, changed: dict[str, list[object]], said: str) -> None:
+    with pytest.raises(TableError, match=said):
+        read_predictions(predictions(tmp_path, **changed), RINGS)
+
+
+def test_files_that_hold_no_predictions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError):
+        read_predictions(tmp_path / "none.parquet", RINGS)
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(TableError, match="cannot be read"):
+        read_predictions(tmp_path / "torn.parquet", RINGS)
+    path = predictions(tmp_path)
+    with pytest.raises(TableError, match="no column 'smooth-or-featured-gz2_smooth_concentration'"):
+        read_predictions(path, GZ2)
+    with pytest.raises(TableError, match="no column 'ring_no_concentration', but others of question 'ring'"):
+        read_predictions(csv(tmp_path, "id_str,ring_yes_concentration\n1,2\n"), RINGS)
+    pl.read_parquet(path).clear().write_parquet(path)
+    with pytest.raises(TableError, match="no rows"):
+        read_predictions(path, RINGS)
+
+
+def test_a_prediction_file_name_is_no_pattern(tmp_path: Path) -> None:
+    path = predictions(tmp_path)
+    assert len(read_predictions(path.rename(tmp_path / "p[1].parquet"), RINGS)) == 3
+
+
+def test_zoobot_csv_is_a_mixture_of_its_forward_passes(tmp_path: Path) -> None:
+    text = 'id_str,ring_yes_pred,ring_no_pred\n007,"[1.0, 3.0]","[1.0, 1.0]"\n8,"[2, 2]","[5, 6.5]"\n'
+    read = read_predictions(csv(tmp_path, text), RINGS)
+    assert read.keys.rows() == [(None, "007"), (None, "8")]
+    assert read.concentrations[:, :, 1].tolist() == [[1.0, 5.0], [1.0, 6.5]]
+    members = [expected_fractions(member, RINGS) for member in read.concentrations]
+    np.testing.assert_allclose(read.fractions, np.mean(members, axis=0))
+    with pytest.raises(TableError, match=r"row 2: ring_no_pred is '\[5, x\]'"):
+        read_predictions(csv(tmp_path, text.replace("6.5", "x")), RINGS)
+
+
+def test_plain_columns_are_what_their_sums_say(tmp_path: Path) -> None:
+    fractions = read_predictions(csv(tmp_path, "id_str,ring_yes,ring_no\n1,0.25,0.75\n2,0.1,0.9\n"), RINGS)
+    assert fractions.kind == "fractions"
+    np.testing.assert_allclose(fractions.fractions, [[0.25, 0.75], [0.1, 0.9]])
+    with pytest.raises(TableError, match="holds fractions only"):
+        _ = fractions.concentrations
+    assert read_predictions(csv(tmp_path, "id_str,ring_yes,ring_no\n1,2.5,7\n"), RINGS).kind == "concentrations"
+
+
+def test_fractions_that_add_up_to_something_else_are_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path, "id_str,ring_yes_fraction,ring_no_fraction\n1,0.2,0.8\n2,0.1,0.4\n")
+    with pytest.raises(TableError, match=r"row 2, galaxy '2': the fractions of question 'ring' add up to 0\.5"):
+        read_predictions(path, RINGS)
+
+
+def test_fits_and_integer_identifiers_are_read(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("id_str", "K", array=np.array([587722981742084144, 2])),
+            fits.Column("ring_yes_concentration", "E", array=np.array([1.5, 2])),
+            fits.Column("ring_no_concentration", "E", array=np.array([0.5, 2])),
+        ]
+    )
+    table.writeto(tmp_path / "p.fits")
+    read = read_predictions(tmp_path / "p.fits", RINGS)
+    assert read.keys["id_str"].to_list() == ["587722981742084144", "2"]
+    assert read.concentrations[0, 0].tolist() == [1.5, 0.5]
+
+
+def test_a_mapping_names_columns(tmp_path: Path) -> None:
+    path = csv(tmp_path, "objid,p_ring,p_none\nx,0.25,0.75\n")
+    mapping = tmp_path / "names.toml"
+    mapping.write_text('id_str = "objid"\nvalues = "fractions"\n[answers]\nring_yes = "p_ring"\nring_no = "p_none"\n')
+    assert read_predictions(path, RINGS, mapping).fractions.tolist() == [[0.25, 0.75]]
+    mapping.write_text('id_str = "objid"\n[answers]\nring_yes = "p_ring"\n')
+    with pytest.raises(TableError, match="no column 'ring_no', but others"):
+        read_predictions(path, RINGS, mapping)
+    mapping.write_text('id_str = "objid"\n[answers]\nring_yes = "p_rong"\nring_no = "p_none"\n')
+    with pytest.raises(TableError, match="has no column 'p_rong'"):
+        read_predictions(path, RINGS, mapping)
+    mapping.write_text('id_str = "name"\n')
+    with pytest.raises(TableError, match="no column 'name'"):
+        read_predictions(path, RINGS, mapping)
+
+
+def test_some_questions_only(tmp_path: Path) -> None:
+    columns = [f"{name}_concentration" for name in GZ2.question("bar-gz2").columns]
+    path = csv(tmp_path, "id_str," + ",".join(columns) + "\n1,2,3\n")
+    read = read_predictions(path, GZ2)
+    assert read.questions == ("bar-gz2",)
+    assert np.isnan(read.concentrations).sum() == len(GZ2.columns) - 2
+    assert same_questions([read, read]) == ("bar-gz2",)
+    with pytest.raises(InputError, match="no question in common"):
+        same_questions([read, read_predictions(predictions(tmp_path), RINGS)])
+
+
+def test_class_probabilities(tmp_path: Path) -> None:
+    read = read_class_predictions(csv(tmp_path, "id_str,a_prob,b\n1,0.25,0.75\n2,1,0\n"), ("b", "a"))
+    assert read.classes == ("b", "a")
+    assert read.probabilities.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    with pytest.raises(TableError, match="row 2, galaxy '2': the probabilities add up to 3"):
+        read_class_predictions(csv(tmp_path, "id_str,a_prob,b\n1,0.25,0.75\n2,1,2\n"), ("b", "a"))
+    with pytest.raises(TableError, match="no column 'c_probability'"):
+        read_class_predictions(tmp_path / "predictions.csv", ("b", "c"))
+
+
+def keys(ids: list[str], name: str | None = None) -> pl.DataFrame:
+    return pl.DataFrame({"dataset_name": pl.Series([name] * len(ids), dtype=pl.String), "id_str": ids})
+
+
+def test_votes_are_found_by_either_key(dataset: Path, tmp_path: Path) -> None:
+    opened = open_dataset(dataset)
+    theirs, votes = opened.galaxies("test")
+    name = theirs["dataset_name"][0]
+    ids = theirs["id_str"].to_list()[::-1]
+    for wanted in (keys(ids), keys(ids, name)):
+        found = match(opened, wanted, tmp_path)
+        assert found.keys["id_str"].to_list() == ids
+        assert found.keys["dataset_name"].to_list() == [name] * len(ids)
+        assert (found.votes.counts == votes.counts[::-1]).all()
+        assert not found.is_seen.any()
+    with pytest.raises(TableError, match=r"1 of 1 galaxies that .* does not have, such as 'nobody' \(row 1\)"):
+        match(opened, keys(["nobody"]), tmp_path)
+    train = opened.galaxies("train")[0]["id_str"].to_list()
+    with pytest.raises(TableError, match=r"trained on 1 of its 2 galaxies .* or pass --x"):
+        refuse_seen(match(opened, keys([train[0], ids[0]]), tmp_path), tmp_path, "--x")
+
+
+def test_an_identifier_of_two_galaxies_needs_its_dataset(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    (folder / "data").mkdir(parents=True)
+    frame = pl.read_parquet(published / "data" / "test-00000-of-00001.parquet")
+    other = frame.with_columns(dataset_name=pl.lit("other"))
+    pl.concat([frame, other]).write_parquet(folder / "data" / "test-00000-of-00001.parquet")
+    opened = open_dataset(folder)
+    one = frame["id_str"][0]
+    with pytest.raises(TableError, match=f"'{one}' is the id_str of several galaxies"):
+        match(opened, keys([one]), tmp_path)
+    assert match(opened, keys([one], "other"), tmp_path).keys.rows() == [("other", one, "test")]

@@ -1,0 +1,245 @@
+"""Recalibration: what is too sure becomes as sure as it should be, on galaxies it was not fitted on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gzoo
+from gzoo.dataset.open import open_dataset
+from gzoo.errors import DatasetError, InputError, OccupiedError, TableError
+from gzoo.scoring.dispersion import dispersion
+from gzoo.scoring.intervals import Blocks
+from gzoo.scoring.likelihood import dirichlet_multinomial_nll
+from gzoo.scoring.pit import Belief, draw_counts
+from gzoo.scoring.prediction_files import prediction_table, write_predictions
+from gzoo.scoring.predictions import Kind, read_predictions
+from gzoo.scoring.recalibration import Recalibration, fit_question, fit_recalibration, recalibrate, recalibrated
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.votes.votes import Votes
+
+TWO = Question("two", ("a", "b"), ("two_a", "two_b"))
+FOUR = Question("four", ("a", "b", "c", "d"), ("four_a", "four_b", "four_c", "four_d"))
+SEVERAL = Question("several", ("a", "b"), ("several_a", "several_b"), multiple=True)
+
+
+def galaxies(
+    question: Question, n: int, seed: int, *, factor: float = 1.0, temperature: float = 1.0, most: int = 40
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Votes, people asked, and a prediction that `factor` and `temperature` would make right."""
+    rng = np.random.default_rng(seed)
+    people = rng.integers(1, most + 1, n)
+    stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(question.columns))))
+    truth = recalibrated(stated, factor, temperature, question, "concentrations")
+    return draw_counts(people, Belief(truth, True, question), rng), people, stated
+
+
+def check_dispersion(counts: IntArray, people: IntArray, values: FloatArray, question: Question) -> tuple[float, float]:
+    n = len(people)
+    found = dispersion(counts, people, Belief(values, True, question), Blocks(np.arange(n), n, "galaxies"))["factor"]
+    assert found["low"] is not None
+    assert found["high"] is not None
+    return found["low"], found["high"]
+
+
+@pytest.mark.parametrize("question", [TWO, FOUR])
+@pytest.mark.parametrize(("factor", "temperature"), [(0.4, 1.0), (2.5, 1.0), (1.0, 1.5), (0.5, 0.7), (1.0, 1.0)])
+def test_what_was_put_in_is_found(question: Question, factor: float, temperature: float) -> None:
+    counts, people, stated = galaxies(question, 6000, 1, factor=factor, temperature=temperature)
+    found = fit_question(counts, people, stated, question, "concentrations")
+    assert found.factor == pytest.approx(factor, rel=0.1)
+    assert found.temperature == pytest.approx(temperature, rel=0.07)
+    assert found.n_galaxies == 6000
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_other_galaxies_are_calibrated_afterwards(factor: float) -> None:
+    counts, people, stated = galaxies(FOUR, 4000, 2, factor=factor, temperature=1.3)
+    found = fit_question(counts, people, stated, FOUR, "concentrations")
+    counts, people, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
+    low, high = check_dispersion(counts, people, stated, FOUR)
+    assert not low <= 1 <= high
+    mended = recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")
+    low, high = check_dispersion(counts, people, mended, FOUR)
+    assert 0.88 < low <= 1.03
+    assert 0.97 <= high < 1.12
+
+
+def test_shares_without_a_concentration_get_the_right_one() -> None:
+    rng = np.random.default_rng(4)
+    shares = rng.dirichlet([2.0, 1.0, 1.0, 3.0], 5000)
+    people = rng.integers(2, 41, 5000)
+    counts = draw_counts(people, Belief(12 * shares[None], True, FOUR), rng)
+    found = fit_question(counts, people, shares[None], FOUR, "fractions")
+    assert found.factor == pytest.approx(12, rel=0.08)
+    assert found.temperature == pytest.approx(1, rel=0.05)
+    assert found.gain > 0.1
+
+
+def test_of_several_answers_only_the_odds_are_pulled_together() -> None:
+    rng = np.random.default_rng(5)
+    odds = np.exp(rng.normal(0, 2, (1, 4000, 2)))
+    people = rng.integers(1, 20, 4000)
+    counts = draw_counts(people, Belief(odds**0.5, True, SEVERAL), rng)
+    found = fit_question(counts, people, odds, SEVERAL, "concentrations")
+    assert (found.factor, found.temperature) == (1.0, pytest.approx(2.0, rel=0.05))
+
+
+def test_members_of_a_mixture_are_recalibrated_alike() -> None:
+    rng = np.random.default_rng(6)
+    stated = np.exp(rng.normal(0.5, 1.0, (3, 5000, 2)))
+    people = rng.integers(2, 30, 5000)
+    counts = draw_counts(people, Belief(0.5 * stated, True, TWO), rng)
+    assert fit_question(counts, people, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 30), st.integers(1, 3))
+def test_few_votes_change_little_and_never_break(seed: int, n: int, most: int) -> None:
+    counts, people, stated = galaxies(FOUR, n, seed, most=most)
+    found = fit_question(counts, people, stated, FOUR, "concentrations")
+    assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes say little
+    assert 0.4 < found.temperature < 2.5
+    assert np.isfinite(recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")).all()
+
+
+def test_one_vote_a_galaxy_leaves_the_concentration_alone() -> None:
+    counts, people, stated = galaxies(FOUR, 3000, 7, factor=0.2, most=1)
+    assert fit_question(counts, people, stated, FOUR, "concentrations").factor == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["concentrations", "fractions"])
+def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
+    values = np.array([[[1e-7, 9e6], [1e-300, 1.0], [3.0, 4.0]]])
+    if kind == "fractions":
+        values = values / values.sum(axis=-1, keepdims=True)
+        values[0, 1] = (0.0, 1.0)
+    counts, people = np.array([[1, 5], [1, 0], [2, 2]]), np.array([6, 1, 4])
+    found = fit_question(counts, people, values, TWO, kind)
+    new = recalibrated(values, found.factor, found.temperature, TWO, kind)
+    assert np.isfinite(new).all()
+    assert (new > 0).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.01, 100), st.integers(0, 1000))
+def test_temperature_1_keeps_shares_and_multiplies_concentrations(factor: float, seed: int) -> None:
+    stated = np.exp(np.random.default_rng(seed).normal(0, 2, (2, 5, 4)))
+    assert recalibrated(stated, factor, 1.0, FOUR, "concentrations") == pytest.approx(factor * stated)
+
+
+def test_json_is_read_back_and_nonsense_refused() -> None:
+    fitted = fit_recalibration(*trees_galaxies(Tree("t", (TWO, SEVERAL)), 50, 8))
+    text = json.dumps(fitted.to_json(), allow_nan=False)
+    assert Recalibration.from_json(json.loads(text), Path("run.json")) == fitted
+    for spoiled in (
+        None,
+        [],
+        {},
+        {"kind": "guesses", "questions": {}},
+        json.loads(text.replace('"factor": ', '"factor": -')),
+    ):
+        with pytest.raises(DatasetError, match="recalibration cannot be read"):
+            Recalibration.from_json(spoiled, Path("run.json"))
+
+
+def trees_galaxies(tree: Tree, n: int, seed: int) -> tuple[Votes, FloatArray]:
+    rng = np.random.default_rng(seed)
+    stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(tree.columns))))
+    counts, totals = np.zeros((n, len(tree.columns)), np.int64), np.zeros((n, len(tree.questions)), np.int64)
+    for i, question in enumerate(tree.questions):
+        own = tree.slice(question.name)
+        totals[:, i] = rng.integers(0, 20, n)
+        counts[:, own] = draw_counts(totals[:, i], Belief(stated[..., own], True, question), rng)
+    return Votes(tree, counts, totals), stated
+
+
+# ----------------------------------------------------------------------------------------------------
+# The verb
+
+
+@pytest.fixture(scope="module")
+def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Too sure predictions for the test and the validation split, and for both."""
+    opened = open_dataset(dataset)
+    folder = tmp_path_factory.mktemp("predictions")
+    tables: dict[str, pl.DataFrame] = {}
+    for split in ("test", "validation", "train"):
+        keys, votes = opened.galaxies(split)
+        fractions = np.nan_to_num(votes.fractions, nan=0.5)
+        tables[split] = prediction_table(keys, 300 * (0.8 * fractions + 0.05), opened.tree)
+        write_predictions(folder / f"{split}.parquet", tables[split], {})
+    write_predictions(folder / "both.parquet", pl.concat([tables["test"], tables["validation"]]), {})
+    return folder / "test.parquet", folder / "validation.parquet", folder / "both.parquet"
+
+
+def test_a_recalibrated_file_scores_better(files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path) -> None:
+    test, validation, _ = files
+    made = recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
+    opened = open_dataset(dataset)
+    _, votes = opened.galaxies("test")
+
+    def cost(path: Path) -> float:
+        values = read_predictions(path, opened.tree).concentrations[0]
+        return float(dirichlet_multinomial_nll(votes.counts, values, opened.tree, votes.totals).sum())
+
+    assert cost(made.path) < cost(test)
+    assert not pl.read_parquet(made.path)["is_trained_on"].any()
+    about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
+    assert about["recalibration"] == json.loads(json.dumps(made.recalibration.to_json()))
+    gzoo.score(made.path, dataset)
+    with pytest.raises(OccupiedError, match="finished predictions"):
+        recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
+
+
+def test_galaxies_it_was_fitted_on_are_marked_and_not_scored(
+    files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
+) -> None:
+    _, validation, both = files
+    made = recalibrate(both, dataset, validation=validation, out=tmp_path / "new.parquet")
+    marked = pl.read_parquet(made.path).filter("is_trained_on")["id_str"].to_list()
+    assert sorted(marked) == sorted(pl.read_parquet(validation)["id_str"].to_list())
+    with pytest.raises(TableError, match="was trained on"):
+        gzoo.score(made.path, dataset)
+
+
+def test_galaxies_of_the_train_split_are_no_validation(
+    files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TableError, match="of the train split"):
+        recalibrate(files[0], dataset, validation=files[0].with_name("train.parquet"), out=tmp_path / "new.parquet")
+    assert not (tmp_path / "new.parquet").exists()
+
+
+def test_both_files_must_predict_the_same(files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path) -> None:
+    test, validation, _ = files
+    table = pl.read_parquet(validation)
+    table.drop([name for name in table.columns if "bar-gz2" in name]).write_parquet(tmp_path / "less.parquet")
+    with pytest.raises(InputError, match="predicts question 'bar-gz2'"):
+        recalibrate(test, dataset, validation=tmp_path / "less.parquet", out=tmp_path / "new.parquet")
+    table.select(pl.col("^.*(id_str|dataset_name|_fraction)$")).write_parquet(tmp_path / "fractions.parquet")
+    with pytest.raises(InputError, match="predicts concentrations"):
+        recalibrate(test, dataset, validation=tmp_path / "fractions.parquet", out=tmp_path / "new.parquet")
+
+
+def test_mixtures_and_files_keyed_by_id_alone_stay_so(
+    files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / path.name for path in files[:2]]
+    for path, source in zip(paths, files[:2], strict=True):
+        table = pl.read_parquet(source)
+        columns = [name for name in table.columns if name.endswith("_concentration")]
+        table.select(
+            "id_str", *(pl.concat_list([pl.col(name), 2 * pl.col(name)]).alias(name) for name in columns)
+        ).write_parquet(path)
+    made = recalibrate(paths[0], dataset, validation=paths[1], out=tmp_path / "new.parquet")
+    read = read_predictions(made.path, open_dataset(dataset).tree)
+    assert read.concentrations.shape[0] == 2
+    assert read.keys["dataset_name"].null_count() == len(read)

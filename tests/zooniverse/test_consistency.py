@@ -1,0 +1,129 @@
+"""Volunteers: consistency weights, and the rules that find robots; the simulator knows who is who."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gzoo
+from gzoo.simulator import Simulated, simulate
+from gzoo.trees.campaign import campaign, tree
+from gzoo.trees.tree import FloatArray
+from gzoo.zooniverse import Source, consistency, ingest
+from gzoo.zooniverse.classifications import Clicks
+from gzoo.zooniverse.mapping import mapping
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    return simulate("gz2", n=1200, seed=7, images=False, out=tmp_path_factory.mktemp("people") / "sky")
+
+
+@pytest.fixture(scope="module")
+def clicks(made: Simulated) -> Clicks:
+    """Some 49,000 classifications."""
+    return ingest(Source(made.classifications, made.workflows), campaign("gz2")).clicks
+
+
+@pytest.fixture(scope="module")
+def people(made: Simulated, clicks: Clicks) -> pl.DataFrame:
+    """What each volunteer is in truth."""
+    return pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
+
+
+def test_robots_are_found_and_honest_people_are_not(clicks: Clicks, people: pl.DataFrame) -> None:
+    found = consistency.robots(clicks)
+    is_robot = people["is_robot"].to_numpy()
+    assert (is_robot & found.is_judged).sum() >= 10
+    assert found.any[is_robot & found.is_judged].mean() >= 0.95
+    assert found.any[~is_robot & found.is_judged].mean() <= 0.01
+
+
+def test_robots_that_take_their_time_are_found_by_their_answers(clicks: Clicks, people: pl.DataFrame) -> None:
+    found = consistency.robots(replace(clicks, seconds=np.full(len(clicks), np.nan)))
+    is_robot = people["is_robot"].to_numpy()
+    assert not found.flags[consistency.FAST].any()
+    assert found.any[is_robot & found.is_judged].mean() >= 0.75
+    always_one = people["robot"].is_in(["first", "last"]).to_numpy() & found.is_judged
+    assert found.flags[consistency.SAME][always_one].mean() >= 0.9
+
+
+def test_weighted_fractions_are_nearer_to_what_careful_people_say(
+    clicks: Clicks, made: Simulated, people: pl.DataFrame
+) -> None:
+    weights = np.where(consistency.robots(clicks).any, 0.0, consistency.consistency_weights(clicks))
+    truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
+    careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
+    gain = squares(clicks, np.ones(len(weights)), careful) - squares(clicks, weights, careful)
+    error = gain.std(ddof=1) / len(gain) ** 0.5
+    assert gain.mean() - 1.96 * error > 0
+    assert weights[(people["care"] >= 0.9).to_numpy()].mean() >= 0.9
+
+
+def squares(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> FloatArray:
+    """Squared error of each galaxy on the first question."""
+    fractions, _ = clicks.weighted(weights)
+    return ((fractions - careful)[:, :3] ** 2).mean(axis=1)
+
+
+def test_consistency_is_willetts_by_hand() -> None:
+    """Three people say yes, one says no: for yes kappa is (3/4 + 3/4) / 2, for no (1/4 + 1/4) / 2."""
+    walks = np.array([[True, False], [False, True]])
+    one = few(walks, walk=[0, 0, 0, 1], galaxy=[0, 0, 0, 0], volunteer=[0, 1, 2, 3])
+    kappa = consistency.consistency(one, one.votes().fractions)
+    assert kappa.tolist() == pytest.approx([0.75, 0.75, 0.75, 0.25])
+    weights = np.minimum(1.0, (kappa / 0.6) ** 8.5)
+    fractions, _ = one.weighted(weights)
+    for _ in range(2):
+        weights = np.minimum(1.0, (consistency.consistency(one, fractions) / 0.6) ** 8.5)
+        fractions, _ = one.weighted(weights)
+    assert consistency.consistency_weights(one).tolist() == pytest.approx(weights.tolist())
+
+
+def few(walks: np.ndarray, walk: list[int], galaxy: list[int], volunteer: list[int]) -> Clicks:
+    n, n_people = len(walk), max(volunteer) + 1
+    return Clicks(
+        tree("gz_rings"),
+        pl.DataFrame({"id_str": [str(i) for i in range(max(galaxy) + 1)]}),
+        walks,
+        np.ones((len(walks), 1), bool),
+        np.array(walk),
+        np.array(galaxy),
+        np.array(volunteer),
+        np.arange(n),
+        np.full(n, 5.0),
+        tuple(map(str, range(n_people))),
+        np.zeros(n_people, bool),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_with_equal_weights_nothing_changes(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 30))
+    who = data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))
+    where = data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    walk = data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
+    weight = data.draw(st.floats(0.01, 100.0))
+    one = few(np.eye(2, dtype=bool), walk, where, who)
+    fractions, effective = one.weighted(np.full(len(one.names), weight))
+    votes = one.votes()
+    np.testing.assert_allclose(fractions, votes.fractions, rtol=1e-12)
+    np.testing.assert_allclose(effective, votes.totals, rtol=1e-9)
+    assert votes.counts.sum() == n
+
+
+def test_who_clicks_at_random_keeps_most_of_a_weight_on_real_votes(shared_data: Path, tmp_path: Path) -> None:
+    """Why consistency weights alone do not silence robots."""
+    path = shared_data / "gz2_coadd" / "counts.csv"
+    mapping(path, "gz2", out=tmp_path / "columns.toml")
+    fractions = gzoo.read_votes(path, campaign("gz2"), tmp_path / "columns.toml").votes.fractions[:, :3]
+    # the first question alone, by hand: (1 + 2 f) / 3 for the answer given, which is each in a third of the clicks
+    kappa = float(np.nanmean((1 + 2 * fractions) / 3))
+    assert 0.3 < (kappa / consistency.CONSISTENT) ** consistency.STEEPNESS < 0.9

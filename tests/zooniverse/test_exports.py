@@ -1,0 +1,669 @@
+"""Raw exports: every row and annotation is counted or stands under a rule, and damage stays in its row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import gzoo
+from gzoo import cli
+from gzoo.errors import GZooError, InputError, MissingError, OccupiedError, TableError
+from gzoo.simulator import Simulated, simulate
+from gzoo.trees.campaign import campaign, tree
+from gzoo.zooniverse import Source, count, exports, ingest, interpretation, propose, reading
+from gzoo.zooniverse.classifications import Ingest
+from gzoo.zooniverse.mapping import mapping
+from gzoo.zooniverse.tasks import Tasks
+from gzoo.zooniverse.workflows import Workflows, plain, read_workflows
+
+Row = dict[str, str]
+GZ2 = campaign("gz2")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """Some 500 classifications of 12 galaxies."""
+    return simulate("gz2", n=12, seed=5, images=False, out=tmp_path_factory.mktemp("export") / "sky")
+
+
+@pytest.fixture(scope="module")
+def mapped(small: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mapping file of `small`."""
+    path = tmp_path_factory.mktemp("mapping") / "tasks.toml"
+    mapping(small.classifications, "gz2", workflows=small.workflows, out=path)
+    return path
+
+
+def rows_of(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written(rows: Sequence[Row], path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def account(export: Path, small: Simulated, mapped: Path) -> Ingest:
+    made = ingest(Source(export, small.workflows, mapped), GZ2).ingest
+    assert_whole(made)
+    return made
+
+
+def assert_whole(made: Ingest) -> None:
+    assert made.n_rows == made.n_used + sum(made.reasons.values())
+    assert made.n_annotations == made.n_annotations_used + sum(made.annotation_reasons.values())
+
+
+def is_truth(made: Simulated, counted: Path) -> bool:
+    truth, found = pl.read_parquet(made.votes).sort("id_str"), pl.read_parquet(counted).sort("id_str")
+    exact = [name for name in truth.columns if name not in ("ra", "dec")]
+    places = np.allclose(truth.select("ra", "dec").to_numpy(), found.select("ra", "dec").to_numpy(), atol=1e-9)
+    return places and truth.select(exact).equals(found.select(exact))
+
+
+@pytest.mark.parametrize(("name", "n"), [("gz2", 500), ("gz_desi", 60), ("gz_hubble", 30), ("gz_rings", 30)])
+def test_a_simulated_export_gives_the_truth_tables_counts(tmp_path: Path, name: str, n: int) -> None:
+    made = simulate(name, n=n, seed=2, images=False, out=tmp_path / "sky")
+    counted = count(name, classifications=made.classifications, workflows=made.workflows, out=tmp_path / "v.parquet")
+    assert_whole(counted.ingest)
+    assert is_truth(made, counted.out)
+    assert counted.ingest.n_rows == made.n_classifications
+    if name == "gz2":
+        volunteers = pl.read_parquet(made.volunteers)
+        assert counted.ingest.n_rows > 20_000
+        assert counted.ingest.reasons[reading.AGAIN] > 100
+        assert volunteers["is_robot"].any()
+        assert counted.ingest.n_anonymous > 100
+
+
+def test_counts_do_not_depend_on_the_order_of_rows(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+    rows = rows_of(small.classifications)
+    random.Random(0).shuffle(rows)
+    out = tmp_path / "v.parquet"
+    source = written(rows, tmp_path / "shuffled.csv")
+    count("gz2", classifications=source, workflows=small.workflows, tasks=mapped, out=out)
+    assert is_truth(small, out)
+
+
+def test_blocks_of_any_size_give_the_same(
+    small: Simulated, mapped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = account(small.classifications, small, mapped)
+    for size in (5000, 65_536):
+        monkeypatch.setattr(exports, "BLOCK_BYTES", size)
+        assert account(small.classifications, small, mapped) == whole
+
+
+# --- real exports -------------------------------------------------------------------------------------------------
+
+
+def test_real_galaxy_zoo_rows_are_counted(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "exports"
+    source, workflows = folder / "gz_decals_classifications.csv", folder / "gz_decals_workflow_versions.txt"
+    made = mapping(source, "gz_desi", workflows=workflows, out=tmp_path / "tasks.toml")
+    assert isinstance(made, Tasks)
+    assert not made.is_complete  # the words of those early versions differ from the tree's: a person must look
+    out = tmp_path / "v.parquet"
+    counted = count("gz_desi", classifications=source, workflows=workflows, tasks=tmp_path / "tasks.toml", out=out)
+    assert_whole(counted.ingest)
+    assert (counted.ingest.n_rows, counted.ingest.n_used) == (9, 9)
+    # counted by hand in the nine rows: T0 three times smooth, five times features, once an artifact
+    votes = pl.read_parquet(counted.out).sum()
+    found = [votes[f"smooth-or-featured-dr5_{answer}"][0] for answer in ("smooth", "featured-or-disk", "artifact")]
+    assert found == [3, 5, 1]
+    assert [votes[f"bar-dr5_{answer}"][0] for answer in ("strong", "weak", "no")] == [3, 0, 2]
+    assert votes["rare-features-dr5_lens-or-arc"][0] == 1
+    assert votes["rare-features-dr5_ring"][0] == 1
+    # 44.73 holds an empty list for merging, three rows say what the tree cannot: "Both" and two others
+    assert counted.ingest.annotation_reasons[interpretation.A_NOTHING] == 1
+    assert set(counted.ingest.versions) == {
+        f"6122 {v}" for v in ("28.30", "39.61", "44.73", "46.73", "46.77", "55.121")
+    }
+
+
+def test_1729_real_responses_are_accounted_for(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "exports" / "gz_panoptes_flat_responses.jsonl"
+    mapping(source, "gz_desi", out=tmp_path / "tasks.toml")
+    counted = count("gz_desi", classifications=source, tasks=tmp_path / "tasks.toml", out=tmp_path / "v.parquet")
+    assert_whole(counted.ingest)
+    assert counted.ingest.n_annotations == 1729
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    given = {(one["classification_id"], one["response"]) for one in lines if one["question"] == "smooth-or-featured"}
+    assert sum(counted.ingest.n_votes_of[f"smooth-or-featured-{part}"] for part in ("dr5", "dr8")) == len(given)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["michigan_survey_sample_2000", "kenya-sample", "chicago_sample_version5", "caesar_cat-project-classifications"],
+)
+def test_other_projects_are_refused_with_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
+    folder = shared_data / "exports"
+    source = folder / f"{name}.csv"
+    with pytest.raises(MissingError, match="workflow export"):
+        count("gz2", classifications=source, out=tmp_path / "v.parquet")
+    with pytest.raises(TableError, match="has none of the workflows"):
+        mapping(source, "gz2", workflows=folder / "caesar_wf_export.csv")
+    decals = folder / "gz_decals_workflow_versions.txt"
+    mapping(folder / "gz_decals_classifications.csv", "gz_desi", workflows=decals, out=tmp_path / "tasks.toml")
+    with pytest.raises(TableError, match="workflow not in the mapping"):
+        count("gz_desi", classifications=source, workflows=decals, tasks=tmp_path / "tasks.toml", out=tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_another_projects_questions_are_no_questions_of_ours(shared_data: Path) -> None:
+    folder = shared_data / "exports"
+    with pytest.raises(TableError, match=r"No task .* is a question of gz2"):
+        mapping(folder / "caesar_cls_export.csv", "gz2", workflows=folder / "caesar_wf_export.csv")
+
+
+@pytest.mark.parametrize(
+    "name", ["gz_decals_workflow_28_30", "gz_decals_workflow_version", "gz_decals_workflow_versions"]
+)
+def test_real_workflow_files_are_read(shared_data: Path, name: str) -> None:
+    found = read_workflows(shared_data / "exports" / f"{name}.txt")
+    assert found.ids == ("6122",)
+    assert all(len(version.tasks) >= 10 for version in found.versions.values())
+    if name.endswith("versions"):
+        assert len(found.versions) == 24
+        assert found.find("6122", "28.30") is found.versions["6122", "28", "30"]
+        assert found.find("6122", "99.1") is None
+
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+def workflow(version: str, answers: Sequence[str], question: str = "Smooth or featured?") -> dict[str, object]:
+    major, _, minor = version.partition(".")
+    labels = {f"T0.answers.{i}.label": answer for i, answer in enumerate(answers)}
+    return {
+        "id": "1",
+        "major_number": int(major),
+        "minor_number": int(minor),
+        "first_task": "T0",
+        "links": {"workflow": "7"},
+        "tasks": {
+            "T0": {
+                "type": "single",
+                "question": "T0.question",
+                "required": True,
+                "answers": [{"label": key} for key in labels],
+            }
+        },
+        "strings": {"T0.question": question, **labels},
+    }
+
+
+def one_row(version: str, value: object, **changes: str) -> Row:
+    started = '"started_at":"2020-01-01T00:00:00.000Z","finished_at":"2020-01-01T00:00:09.000Z"'
+    return {
+        "classification_id": "1",
+        "user_name": "somebody",
+        "user_id": "5",
+        "user_ip": "aa",
+        "workflow_id": "7",
+        "workflow_name": "Seven",
+        "workflow_version": version,
+        "created_at": "2020-01-01 00:00:09 UTC",
+        "gold_standard": "",
+        "expert": "",
+        "metadata": f"{{{started}}}",
+        "annotations": json.dumps([{"task": "T0", "value": value}]),
+        "subject_data": json.dumps({"33": {"name": "ngc1"}}),
+        "subject_ids": "33",
+        **changes,
+    }
+
+
+def read_rows(rows: Sequence[Row], versions: list[dict[str, object]], folder: Path, toml: str = "") -> gzoo.Votes:
+    (folder / "workflows.json").write_text(json.dumps(versions))
+    export = written(rows, folder / "export.csv")
+    tasks = None
+    if toml:
+        tasks = folder / "tasks.toml"
+        tasks.write_text(toml)
+    read = ingest(Source(export, folder / "workflows.json", tasks), GZ2)
+    assert_whole(read.ingest)
+    return read.votes
+
+
+def test_versions_are_text(tmp_path: Path) -> None:
+    """In 28.3 the second answer is the artifact, in 28.30 it is featured: numbers would mix them up."""
+    orders = {"28.3": ("Smooth", "Artifact", "Featured or disk"), "28.30": ("Smooth", "Featured or disk", "Artifact")}
+    versions = [workflow(version, answers) for version, answers in orders.items()]
+    rows = [
+        one_row("28.3", 1),
+        one_row("28.30", 1, classification_id="2", user_id="6"),
+        one_row("28.30", 1, classification_id="3", user_id="7"),
+    ]
+    votes = read_rows(rows, versions, tmp_path)
+    assert votes.counts[0, :3].tolist() == [0, 2, 1]
+
+
+def test_words_of_the_nearest_minor_version_serve_where_a_version_is_missing(tmp_path: Path) -> None:
+    answers = ("Smooth", "Featured or disk", "Artifact")
+    rows = [one_row("3.9", "Smooth"), one_row("4.1", "Smooth", classification_id="2", user_id="6")]
+    votes = read_rows(rows, [workflow("3.7", answers)], tmp_path)
+    assert votes.counts[0, :3].tolist() == [1, 0, 0]
+
+
+def test_pictures_in_labels_are_left_out() -> None:
+    assert plain("![a.png](https://x.example/a.png) Features or *Disk*") == "Features or Disk"
+
+
+def test_several_answers_are_refused_where_the_tree_has_one(tmp_path: Path) -> None:
+    versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
+    rows = [
+        one_row("1.1", ["Smooth"]),
+        one_row("1.1", ["Smooth", "Artifact"], classification_id="2", user_id="6"),
+    ]
+    votes = read_rows(rows, versions, tmp_path)
+    assert votes.counts[0, :3].tolist() == [1, 0, 0]
+
+
+def test_a_workflow_may_be_left_out(tmp_path: Path) -> None:
+    versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
+    row = one_row("1.1", "Smooth")
+    proposed = propose(written([row], tmp_path / "e.csv"), _saved(versions, tmp_path), "gz2").to_toml()
+    with pytest.raises(TableError, match="left out in the mapping"):
+        read_rows([row], versions, tmp_path, proposed.replace("left_out = []", 'left_out = ["7"]'))
+
+
+def _saved(versions: object, folder: Path) -> Path:
+    (folder / "w.json").write_text(json.dumps(versions))
+    return folder / "w.json"
+
+
+# --- rules --------------------------------------------------------------------------------------------------------
+
+
+def in_metadata(row: Row, **changes: object) -> Row:
+    facts = {**cast("dict[str, object]", json.loads(row["metadata"])), **changes}
+    return {**row, "metadata": json.dumps({key: value for key, value in facts.items() if value is not None})}
+
+
+RULES: dict[str, Callable[[Row], Row]] = {
+    reading.GOLD: lambda row: {**row, "gold_standard": "true"},
+    reading.STAFF: lambda row: {**row, "expert": "expert"},
+    reading.NOT_LIVE: lambda row: in_metadata(row, live_project=False),
+    interpretation.UNFINISHED: lambda row: in_metadata(row, finished_at=None),
+    interpretation.UNREADABLE: lambda row: {**row, "annotations": row["annotations"][:-3]},
+    interpretation.NO_ANSWER: lambda row: {**row, "annotations": '[{"task":"T99","value":"x"}]'.replace("T99", "T1")},
+    reading.OTHER_VERSION: lambda row: {**row, "workflow_version": "77.1"},
+    reading.OTHER_WORKFLOW: lambda row: {**row, "workflow_id": "12"},
+    reading.SEVERAL_SUBJECTS: lambda row: {**row, "subject_ids": f"{row['subject_ids']};4"},
+    reading.NO_SUBJECT: lambda row: {**row, "subject_ids": "77", "subject_data": "{"},
+    reading.TWICE: lambda row: {**row, "classification_id": "10000000"},
+    exports.R_UNREADABLE: lambda row: {**row, "classification_id": "no number"},
+    exports.R_LONG: lambda row: {**row, "annotations": "x" * 10_000_000},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_takes_its_row_and_no_other(tmp_path: Path, small: Simulated, mapped: Path, rule: str) -> None:
+    rows = rows_of(small.classifications)
+    before = account(small.classifications, small, mapped)
+    place = 200
+    rows[place] = RULES[rule](rows[place])
+    made = account(written(rows, tmp_path / "export.csv"), small, mapped)
+    if rule == interpretation.NO_ANSWER:  # the first task must be answered
+        rule = interpretation.UNFINISHED
+    assert made.reasons[rule] == before.reasons.get(rule, 0) + 1
+    assert made.examples[rule][0][0] == place + 1
+    assert made.n_rows == before.n_rows
+    assert made.n_used == before.n_used - 1
+
+
+def test_annotations_have_rules_of_their_own(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+    def changed(edit: Callable[[list[dict[str, object]]], object]) -> Ingest:
+        rows = rows_of(small.classifications)
+        walk = cast("list[dict[str, object]]", json.loads(rows[100]["annotations"]))
+        edit(walk)
+        rows[100]["annotations"] = json.dumps(walk)
+        return account(written(rows, tmp_path / "export.csv"), small, mapped)
+
+    labels = [cast("list[dict[str, object]]", json.loads(row["annotations"])) for row in rows_of(small.classifications)]
+    assert len(labels[100]) >= 2
+    assert changed(lambda walk: walk.append({"value": "Smooth"})).annotation_reasons[interpretation.A_UNREADABLE] == 1
+    assert (
+        changed(lambda walk: walk.append({"task": "T77", "value": "x"})).annotation_reasons[interpretation.A_OTHER_TASK]
+        == 1
+    )
+    # without its label a task is still known by its key and version
+    assert (
+        changed(lambda walk: walk[0].pop("task_label")).annotation_reasons
+        == account(small.classifications, small, mapped).annotation_reasons
+    )
+    twice = changed(lambda walk: walk.append(dict(walk[0])))
+    assert twice.annotation_reasons[interpretation.A_TWICE] == 1
+    several = changed(lambda walk: walk[-1].update(value=[walk[-1]["value"], "Another"]))
+    assert several.annotation_reasons[interpretation.A_SEVERAL] == 1
+
+
+def test_an_impossible_walk_loses_what_was_not_asked(tmp_path: Path) -> None:
+    """Who says smooth is not asked about the bar: that annotation does not count, the first does."""
+    version = workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))
+    tasks = cast("dict[str, object]", version["tasks"])
+    strings = cast("dict[str, str]", version["strings"])
+    tasks["T1"] = {"type": "single", "question": "T1.question", "answers": [{"label": "a"}, {"label": "b"}]}
+    strings.update({"T1.question": "Is there a bar?", "a": "Yes", "b": "No"})
+    row = one_row("1.1", "Smooth")
+    row["annotations"] = json.dumps([{"task": "T0", "value": "Smooth"}, {"task": "T1", "value": "Yes"}])
+    votes = read_rows([row], [version], tmp_path)
+    assert votes.counts.sum() == 1
+    assert votes.counts[0, 0] == 1
+
+
+def test_people_are_told_apart_by_login_or_address_and_the_first_click_counts(tmp_path: Path) -> None:
+    versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
+    rows = [
+        one_row("1.1", "Artifact", created_at="2020-01-01 00:00:20 UTC"),
+        one_row("1.1", "Smooth", classification_id="2"),  # the same person, earlier
+        one_row("1.1", "Smooth", classification_id="3", user_id="", user_ip="bb"),
+        one_row(
+            "1.1", "Artifact", classification_id="4", user_id="", user_ip="bb", created_at="2020-01-02 00:00:00 UTC"
+        ),
+        one_row("1.1", "Smooth", classification_id="5", user_id="", user_ip="cc"),
+    ]
+    assert read_rows(rows, versions, tmp_path).counts[0, :3].tolist() == [3, 0, 0]
+
+
+def test_who_is_not_named_at_all_is_a_person_of_its_own(tmp_path: Path) -> None:
+    lines = [
+        {
+            "classification_id": i,
+            "workflow_id": 7,
+            "subject_id": 1,
+            "question": "smooth-or-featured",
+            "response": "smooth",
+        }
+        for i in range(3)
+    ]
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    mapping(path, "gz2", out=tmp_path / "tasks.toml")
+    made = ingest(Source(path, None, tmp_path / "tasks.toml"), GZ2)
+    assert made.votes.counts[0, 0] == 3
+    assert made.ingest.notes["nobody named: taken for a person of its own"] == 3
+
+
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_costs_no_more_than_its_row(data: st.DataObject, tmp_path: Path, small: Simulated, mapped: Path) -> None:
+    lines = small.classifications.read_bytes().splitlines(keepends=True)
+    before = account(small.classifications, small, mapped)
+    i = data.draw(st.integers(1, len(lines) - 1), label="row")
+    place = data.draw(st.integers(0, len(lines[i]) - 2), label="place")
+    n = data.draw(st.integers(0, 40), label="bytes taken")
+    junk = data.draw(
+        st.binary(max_size=30) | st.sampled_from([b'"', b'""', b",", b'",', b"\xff", b"\0", b"\r", b"{", b"\\"]),
+        label="junk",
+    ).replace(b"\n", b"")
+    end = min(place + n, len(lines[i]) - 1)
+    lines[i] = lines[i][:place] + junk + lines[i][end:]
+    path = tmp_path / "damaged.csv"
+    path.write_bytes(b"".join(lines))
+    made = account(path, small, mapped)
+    assert made.n_rows >= before.n_rows - 1
+    assert made.n_used >= before.n_used - 1
+
+
+@pytest.mark.parametrize("spoil", [b'"', b"\xe9\xff", b",,,"])
+def test_a_damaged_row_is_named(tmp_path: Path, small: Simulated, mapped: Path, spoil: bytes) -> None:
+    lines = small.classifications.read_bytes().splitlines(keepends=True)
+    lines[30] = spoil + lines[30]
+    (tmp_path / "e.csv").write_bytes(b"".join(lines))
+    made = account(tmp_path / "e.csv", small, mapped)
+    (row, detail), *_ = made.examples[exports.R_UNREADABLE]
+    assert row == 30
+    assert detail
+
+
+def test_a_cell_may_hold_line_ends(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+    rows = rows_of(small.classifications)
+    for place in (3, 90, 91):
+        rows[place]["annotations"] = json.dumps(json.loads(rows[place]["annotations"]), indent=1)
+    path = written(rows, tmp_path / "export.csv")
+    assert account(path, small, mapped).n_used == account(small.classifications, small, mapped).n_used
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "no column"),
+        (b"id,votes\n1,2\n", "no column 'classification_id'"),
+        ("classification_id,annotations\n".encode("utf-16"), "UTF-8"),
+        (b"classification_id,classification_id\n1,1\n", "twice"),
+        (b"\xff\xfe\xfd,a\n", "UTF-8"),
+    ],
+)
+def test_what_is_no_export_is_refused(tmp_path: Path, small: Simulated, content: bytes, words: str) -> None:
+    (tmp_path / "e.csv").write_bytes(content)
+    with pytest.raises(TableError, match=words):
+        propose(tmp_path / "e.csv", small.workflows, "gz2")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
+@example(content=b"[]")
+@example(content=b'[{"tasks": 3}]')
+@example(content=b"__import__('os').system('true')")
+@example(content=b"[" * 100_000)
+def test_no_workflow_file_brings_a_stack_trace(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(GZooError):
+        read_workflows(tmp_path / "w")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["task", "value", "label", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.lists(JSON, max_size=5))
+def test_any_annotations_are_accounted_for(value: list[object]) -> None:
+    version = next(iter(Workflows([]).versions.values()), None)
+    assert version is None
+    found = READER.read(json.dumps(value), VERSION)
+    assert sum(found.lost.values()) <= found.n_annotations
+    assert bool(found.asked) != bool(found.problem)
+
+
+def _reader() -> tuple[interpretation.Reader, interpretation.Version]:
+    from gzoo.zooniverse.tasks import Entry
+    from gzoo.zooniverse.workflows import Task
+
+    task = Task("x", "multiple", "what", ("a", "b"), ("", ""), "", False)
+    root = tree("gz2").questions[0]
+    entry = Entry("1", "x", "what", root.name, {"a": root.columns[0], "b": root.columns[1]})
+    return interpretation.Reader(tree("gz2"), {("1", "x", "what"): entry}), interpretation.Version(
+        "1", "", "1", "1", {"x": task}, "x"
+    )
+
+
+READER, VERSION = _reader()
+
+
+# --- the mapping file ---------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_file_says_what_was_proposed(small: Simulated, mapped: Path) -> None:
+    proposed = propose(small.classifications, small.workflows, "gz2")
+    read = Tasks.read(mapped, GZ2.tree)
+    assert proposed.is_complete
+    assert read.entries == proposed.entries
+    assert read.fields["id_str"] == "id_str"
+
+
+@settings(max_examples=60, deadline=None)
+@given(label=st.text(min_size=1, max_size=30), workflow=st.text(min_size=1, max_size=10))
+def test_a_mapping_file_is_toml_whatever_the_site_says(label: str, workflow: str) -> None:
+    from gzoo.zooniverse.tasks import Entry
+
+    clean = label.encode("utf-8", "replace").decode()
+    entry = Entry(workflow.encode("utf-8", "replace").decode(), "T0", clean, "", {clean: ""}, doubt=clean)
+    text = Tasks((entry,), unmatched={("1", "T1", clean): clean}, not_found=(clean,)).to_toml()
+    (found,) = tomllib.loads(text)["task"]
+    assert found["label"] == entry.label
+    assert found["answers"] == entry.answers
+    assert found["workflow"] == entry.workflow
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('question = "bar-gz2"', 'question = "bars-gz2"', "is no question"),
+        ('"Smooth" = "smooth-or-featured-gz2_smooth"', '"Smooth" = "bar-gz2_yes"', "is no answer of"),
+        ("left_out = []", "left_out = 3", "wrong kind"),
+        ("left_out = []", "leftout = []", "has leftout"),
+        ('task = "T0"', "task = 0", "cannot be understood"),
+        ("[[task]]", "[[task", "is not TOML"),
+    ],
+)
+def test_a_wrong_mapping_file_is_refused(tmp_path: Path, mapped: Path, old: str, new: str, words: str) -> None:
+    text = mapped.read_text()
+    assert old in text
+    (tmp_path / "tasks.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(TableError, match=words):
+        Tasks.read(tmp_path / "tasks.toml", GZ2.tree)
+
+
+def test_doubts_are_for_a_person_to_settle(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "exports"
+    with pytest.raises(InputError, match="gzoo mapping"):
+        count(
+            "gz_desi",
+            classifications=folder / "gz_decals_classifications.csv",
+            workflows=folder / "gz_decals_workflow_versions.txt",
+            out=tmp_path / "v.parquet",
+        )
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_makes_whole_files_and_names_nobody(
+    tmp_path: Path, small: Simulated, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    out, page, people = tmp_path / "votes.parquet", tmp_path / "page.html", tmp_path / "people.csv"
+    command = ["gzoo", "count", "gz2", "--classifications", str(small.classifications), "--workflows"]
+    command += [str(small.workflows), "--out", str(out), "--report", str(page), "--people", str(people), "--weights"]
+    monkeypatch.setattr("sys.argv", [*command, "--json"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert facts["n_rows"] == small.n_classifications
+    rows = rows_of(small.classifications)
+    persons = {row[key] for row in rows for key in ("user_name", "user_id", "user_ip")} - {""}
+    texts = {
+        "page": page.read_text(),
+        "json": said.out,
+        "screen": said.err,
+        "votes": str(pl.read_parquet(out).to_dicts()),
+    }
+    for where, text in texts.items():
+        assert not [person for person in persons if re.search(rf"(?<![\d.]){re.escape(person)}(?!\d)", text)], where
+    assert len(people.read_text().splitlines()) == facts["n_volunteers"] + 1
+    assert "SIMULATED" in page.read_text()
+    table = gzoo.read_votes(out, GZ2)
+    assert {name.rpartition("_")[2] for name in table.left_out} == {"fraction", "effective-votes"}
+    assert len(table.votes) == 12
+
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_results_are_not_overwritten_by_chance(tmp_path: Path, small: Simulated) -> None:
+    (tmp_path / "v.parquet").write_text("mine")
+    with pytest.raises(OccupiedError):
+        count("gz2", classifications=small.classifications, workflows=small.workflows, out=tmp_path / "v.parquet")
+    both = tmp_path / "x"
+    with pytest.raises(InputError, match="same name"):
+        count("gz2", classifications=small.classifications, workflows=small.workflows, out=both, people=both)
+    assert (tmp_path / "v.parquet").read_text() == "mine"
+
+
+def test_the_people_list_holds_no_formula(tmp_path: Path) -> None:
+    versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
+    export = written([one_row("1.1", "Smooth", user_name="=cmd()")], tmp_path / "e.csv")
+    people = tmp_path / "p.csv"
+    count(
+        "gz2", classifications=export, workflows=_saved(versions, tmp_path), out=tmp_path / "v.parquet", people=people
+    )
+    assert next(csv.DictReader(io.StringIO(people.read_text())))["volunteer"] == "'=cmd()"
+
+
+# --- build --------------------------------------------------------------------------------------------------------
+
+
+def test_build_counts_classifications(tmp_path: Path, sky: Simulated, dataset: Path, mapped: Path) -> None:
+    """The same dataset as from the table of votes, and an account of every row, without a person in it."""
+    out = tmp_path / "dataset"
+    built = gzoo.build(
+        "gz2",
+        classifications=sky.classifications,
+        workflows=sky.workflows,
+        images=sky.images,
+        out=out,
+        weights=True,
+        report=tmp_path / "page.html",
+    )
+    made = built.ingest
+    assert made is not None
+    assert_whole(made)
+    for shard in (dataset / "data").iterdir():
+        assert (out / "data" / shard.name).read_bytes() == shard.read_bytes()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["ingest"]["n_rows"] == sky.n_classifications
+    assert "SIMULATED" in (tmp_path / "page.html").read_text()
+    weighted = pl.read_parquet(out / "weighted.parquet")
+    assert weighted.height == sum(built.n_galaxies.values())
+    names = {row["user_name"] for row in rows_of(sky.classifications)}
+    for path in [*out.rglob("*.json"), *out.rglob("*.md"), tmp_path / "page.html"]:
+        text = path.read_text()
+        assert not [name for name in names if name in text], path
+    assert not list(out.glob("counted*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "nothing to take votes from"),
+        ({"votes": "v", "classifications": "c"}, "Both"),
+        ({"votes": "v", "weights": True}, "--weights"),
+        ({"classifications": "c", "columns": "m"}, "--columns"),
+    ],
+)
+def test_build_takes_votes_from_one_place(tmp_path: Path, given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        gzoo.build("gz2", images=tmp_path, out=tmp_path / "out", **given)  # pyright: ignore[reportArgumentType]
