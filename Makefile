@@ -24,7 +24,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports --no-cache > .lint-imports.log || (cat .lint-imports.log; exit 1)
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: .venv/ready .venv-peers/ready  ## Loading and training beside the peers, into benchmarks/results; BENCH=... chooses
 	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(BESIDE_PEERS) || exit 1; done

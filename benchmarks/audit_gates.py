@@ -2,7 +2,7 @@
 
     python benchmarks/audit_gates.py [--n 2000] [--spoiled 0.05] [--seeds 3] [CAMPAIGN ...]
 
-Simulates each campaign without pictures and spoils a share of the rows: in each of those a third of the answers
+Simulates each campaign without images and spoils a share of the rows: in each of those a third of the answers
 (at least two) get a random number of votes, up to the most in that row. Then the gate of every question is searched
 from the counts alone. A gate is found if the tree's own is the best or as good as the best (within half a point of
 the share of rows). A gate is named falsely if it is called certain and the tree's is not in its class.
@@ -28,7 +28,7 @@ import polars as pl
 from gzoo.simulator import simulate
 from gzoo.trees.campaign import campaigns, tree
 from gzoo.trees.tree import IntArray, Tree
-from gzoo.votes.parents import find_gates
+from gzoo.votes.parents import infer_parents
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
         "seeds": options.seeds,
         "found": found,
         "of": every,
-        "share": round(found / every, 4),
+        "fraction": round(found / every, 4),
         "named falsely": false,
         "seconds": round(seconds, 1),
         "campaigns": result,
@@ -73,7 +73,7 @@ def main() -> None:
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def table(name: str, n: int, seed: int, share: float) -> tuple[IntArray, IntArray]:
+def table(name: str, n: int, seed: int, fraction: float) -> tuple[IntArray, IntArray]:
     """Votes and people asked, a share of the rows spoiled."""
     with tempfile.TemporaryDirectory() as folder:
         made = simulate(name, n=n, seed=seed, images=False, export=False, out=Path(folder) / "sky")
@@ -81,7 +81,7 @@ def table(name: str, n: int, seed: int, share: float) -> tuple[IntArray, IntArra
     asked = tree(name)
     counts = votes.select(asked.columns).to_numpy().astype(np.int64)
     rng = np.random.default_rng([seed, n])
-    spoiled = rng.permutation(n)[: round(share * n)]
+    spoiled = rng.permutation(n)[: round(fraction * n)]
     for row in spoiled:
         answers = rng.permutation(counts.shape[1])[: max(2, counts.shape[1] // 3)]
         counts[row, answers] = rng.integers(0, max(int(counts[row].max()), 1) + 1, len(answers))
@@ -94,7 +94,7 @@ def judged(asked: Tree, counts: IntArray, totals: IntArray) -> tuple[Sequence[st
     questions = [(asked.questions[i].name, asked.questions[i].columns) for i in places]
     missed: list[str] = []
     false: list[str] = []
-    for i, gate in zip(places, find_gates(counts, asked.columns, questions, totals[:, places]), strict=True):
+    for i, gate in zip(places, infer_parents(counts, asked.columns, questions, totals[:, places]), strict=True):
         wanted = set(asked.questions[i].parents)
         if wanted in [set(gate.answers), *map(set, gate.equivalents)]:
             continue

@@ -1,23 +1,23 @@
-"""How fast pictures are augmented, and whether the preset `galaxy-datasets` does what that package does.
+"""How fast images are augmented, and whether the preset `galaxy-datasets` does what that package does.
 
     python benchmarks/augmentation_speed.py [--peers PYTHON] [--rounds 5]
     python benchmarks/augmentation_speed.py --device cuda [--batch 256]
 
-On a CPU, with simulated pictures at 424 px (noise added, JPEG quality 95: 57 kB each) whose bytes lie in memory, to
-224 px, on as many threads as there are cores, in parts of 16 pictures, into memory that is used again:
+On a CPU, with simulated images at 424 px (noise added, JPEG quality 95: 57 kB each) whose bytes lie in memory, to
+224 px, on as many threads as there are cores, in parts of 16 images, into memory that is used again:
 
 - `decoded`: decoding alone, to all colours at full size.
 - `decoded and augmented`: with the preset `galaxy-datasets`.
-- `augmented, stored at 224 px`: the same preset on pictures that were decoded and made smaller before, as from a cache.
-- `galaxy-datasets`: that package's default transform as its data module applies it, picture by picture, decoding
+- `augmented, stored at 224 px`: the same preset on images that were decoded and made smaller before, as from a cache.
+- `galaxy-datasets`: that package's default transform as its data module applies it, image by image, decoding
   included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25). The data module itself,
   which must also read, collate and hand over, is slower; `loader_speed.py` has it.
 
 Steps take turns, medians count; the work of a core is told too, which other programs on the machine change less than
-they change rates. Milliseconds a picture are of one thread; `at once` is how a batch is augmented on a
-GPU, done on the CPU. With `--peers`, both augment one picture 2,000 times, and the means and standard deviations of
+they change rates. Milliseconds an image are of one thread; `at once` is how a batch is augmented on a
+GPU, done on the CPU. With `--peers`, both augment one image 2,000 times, and the means and standard deviations of
 these are compared pixel by pixel, and with those of other seeds of ours, which differ by chance alone. The package
-turns 8-bit pictures, and Pillow cuts off what is below a grey level: its pictures are darker by half of one.
+turns 8-bit images, and Pillow cuts off what is below a grey level: its images are darker by half of one.
 
 On a GPU: milliseconds a batch, as it is and compiled. Writes benchmarks/results/augmentation_speed.json, or
 augmentation_speed_cuda.json.
@@ -48,7 +48,7 @@ from PIL import Image
 from gzoo import simulate
 from gzoo.learn.augmentation import PRESETS, augmentation
 
-FULL, SIZE, PART, N_PICTURES, N_DRAWS = 424, 224, 16, 128, 2_000
+FULL, SIZE, PART, N_IMAGES, N_DRAWS = 424, 224, 16, 128, 2_000
 PRESET = "galaxy-datasets"
 RESULTS = Path(__file__).parent / "results"
 
@@ -75,9 +75,9 @@ def drawn(n):
     torch.manual_seed(n)
     transform = transforms.get_galaxy_transform(transforms.default_view_config())
     total = torch.zeros(2, 3, 224, 224, dtype=torch.float64)
-    picture = Image.open(io.BytesIO(held[0]))
+    image = Image.open(io.BytesIO(held[0]))
     for _ in range(n):
-        seen = transform(picture).to(torch.float64)
+        seen = transform(image).to(torch.float64)
         total += torch.stack([seen, seen**2])
     return total
 
@@ -107,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        held = pictures(folder)
+        held = images(folder)
         if options.device == "cpu":
             result = on_cpu(folder, held, options.peers, options.rounds)
         else:
@@ -131,16 +131,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def pictures(folder: Path) -> list[bytes]:
+def images(folder: Path) -> list[bytes]:
     """JPEG files of about 57 kB, which are also in a folder."""
-    sky = simulate("gz2", n=N_PICTURES, export=False, workers=cores(), out=folder / "sky")
+    sky = simulate("gz2", n=N_IMAGES, export=False, workers=cores(), out=folder / "sky")
     chance = np.random.default_rng(0)
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for path in sorted(sky.images.iterdir()):
         pixels = np.asarray(Image.open(path)).astype(np.float32)
         noisy = (pixels + chance.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / "pictures" / path.name, "JPEG", quality=95)
-    return [path.read_bytes() for path in sorted((folder / "pictures").iterdir())]
+        Image.fromarray(noisy).save(folder / "images" / path.name, "JPEG", quality=95)
+    return [path.read_bytes() for path in sorted((folder / "images").iterdir())]
 
 
 def decoded(held: list[bytes]) -> torch.Tensor:
@@ -167,21 +167,21 @@ def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> 
     middle = {name: round(median(one for one, _ in each), 1) for name, each in runs.items()}
     used = {name: round(median(one for _, one in each), 3) for name, each in runs.items()}
     result: dict[str, Any] = {
-        "pictures": len(held),
-        "kilobytes a picture": round(sum(map(len, held)) / len(held) / 1e3, 1),
-        "pictures a second (median)": middle,
-        "pictures a second, all": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
-        "milliseconds of a core for a picture (median)": used,
-        "milliseconds a picture": {
+        "images": len(held),
+        "kilobytes an image": round(sum(map(len, held)) / len(held) / 1e3, 1),
+        "images a second (median)": middle,
+        "images a second, all": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
+        "milliseconds of a core for an image (median)": used,
+        "milliseconds an image": {
             f"{side} to {SIZE} px": {name: one_by_one(name, given) for name in PRESETS}
             for side, given in ((FULL, stored), (SIZE, small))
         },
-        "milliseconds a picture, 16 at once": {name: at_once(name, stored) for name in PRESETS},
+        "milliseconds an image, 16 at once": {name: at_once(name, stored) for name in PRESETS},
     }
     if peers:
         result["ratios"] = {
             f"{name}, times {PRESET}": {
-                "pictures a second": round(middle[name] / middle[PRESET], 2),
+                "images a second": round(middle[name] / middle[PRESET], 2),
                 "work of a core": round(used[PRESET] / used[name], 2),
             }
             for name in ("decoded and augmented", "augmented, stored at 224 px")
@@ -191,7 +191,7 @@ def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> 
 
 
 def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) -> tuple[float, float]:
-    """Pictures a second of as many threads as there are cores, and milliseconds of a core for each."""
+    """Images a second of as many threads as there are cores, and milliseconds of a core for each."""
     preset = augmentation(PRESET)
     out = torch.zeros(len(held), 3, SIZE, SIZE)
     parts = [slice(i, i + PART) for i in range(0, len(held), PART)]
@@ -215,7 +215,7 @@ def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) 
 
 
 def milliseconds(work: Callable[[], object], n: int) -> float:
-    """Of a picture, in seconds of this thread alone."""
+    """Of an image, in seconds of this thread alone."""
     took: list[float] = []
     for _ in range(7):
         begun = time.thread_time()
@@ -236,15 +236,15 @@ def at_once(name: str, stored: torch.Tensor) -> float:
 
 def peer(python: Path, folder: Path, *words: object) -> Any:
     done = subprocess.run(
-        [python, "-c", PEER, folder / "pictures", *map(str, words)], capture_output=True, text=True, check=False
+        [python, "-c", PEER, folder / "images", *map(str, words)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"{python} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def likeness(folder: Path, picture: torch.Tensor, peers: Path) -> dict[str, object]:
-    """How alike mean and standard deviation of many augmentations of one picture are."""
+def likeness(folder: Path, image: torch.Tensor, peers: Path) -> dict[str, object]:
+    """How alike mean and standard deviation of many augmentations of one image are."""
     versions = peer(peers, folder, N_DRAWS, folder / "theirs.npy")
     theirs = np.load(folder / "theirs.npy")
     total = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64)
@@ -253,7 +253,7 @@ def likeness(folder: Path, picture: torch.Tensor, peers: Path) -> dict[str, obje
     for start in (0, N_DRAWS):
         total.zero_()
         for i in range(start, start + N_DRAWS, 50):
-            seen = augmentation(PRESET)(picture.expand(50, -1, -1, -1), torch.arange(i, i + 50), SIZE).double()
+            seen = augmentation(PRESET)(image.expand(50, -1, -1, -1), torch.arange(i, i + 50), SIZE).double()
             total += torch.stack([seen, seen**2]).sum(1)
         means.append(total.numpy() / N_DRAWS)
     found: dict[str, object] = {"draws": N_DRAWS, "versions": versions}

@@ -1,4 +1,4 @@
-"""Millions of galaxies on one machine: simulated, built, checked and summed up, without pictures.
+"""Millions of galaxies on one machine: simulated, built, checked and summed up, without images.
 
     python benchmarks/build_millions.py [--n 8700000] [--workers 2] [--simulation FOLDER] [--folder FOLDER]
 
@@ -66,7 +66,7 @@ def main() -> None:
             "megabytes of the dataset": round(n_bytes / 1e6),
             "shards": len(shards),
             "rows in a row group": facts.row_group(0).num_rows,
-            "is sound": checked["is_sound"],
+            "is sound": checked["is_valid"],
             "checks": {one["name"]: one["verdict"] for one in checked["checks"]},
             "summaries of the train split": json.loads(said),
             "machine": {"cores": os.cpu_count(), "processor": platform.machine()},

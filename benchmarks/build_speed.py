@@ -1,4 +1,4 @@
-"""How fast a dataset is built from JPEG pictures, against what the hardware allows and against `datasets`.
+"""How fast a dataset is built from JPEG images, against what the hardware allows and against `datasets`.
 
     python benchmarks/build_speed.py [--n 100000] [--n-small 50000] [--rounds 2] [--folder FOLDER]
 
@@ -7,13 +7,13 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
 
 - `decode`: the limit of a build that decodes: files read and decoded to colour pixels by the fastest decoder here
   (libjpeg-turbo), on as many threads as there are cores, into memory that is used again, nothing kept.
-- `decode, small`: the same, to a small grey picture, as the build's check has it: all that a file holds is decoded, but
+- `decode, small`: the same, to a small grey image, as the build's check has it: all that a file holds is decoded, but
   few pixels are made of it.
 - `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
   Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
 - `copy, checked`: the same on two threads, with what a dataset promises beside: checksums of pages, sha256 of each
-  picture and of the file, the file on the disk and not only on its way there.
-- `copy, checked, by two`: about as little as that can take: two processes, each with half of the pictures and a file
+  image and of the file, the file on the disk and not only on its way there.
+- `copy, checked, by two`: about as little as that can take: two processes, each with half of the images and a file
   of its own, without compression and dictionaries.
 - `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
@@ -21,8 +21,8 @@ turns, and the median of the rounds counts (`imagefolder` has one round, for it 
 Core seconds are what a step computed for, on all cores together: divided by the number of cores, the least time that it
 could take if no core ever waited.
 
-Pictures are the simulator's, at JPEG quality 97 (37 kB each, as in later campaigns), and some as it writes them (14
-kB, as the real ones of Galaxy Zoo 2). Memory is the peak of the build's process (resident set) at `--n` pictures and at
+Images are the simulator's, at JPEG quality 97 (37 kB each, as in later campaigns), and some as it writes them (14
+kB, as the real ones of Galaxy Zoo 2). Memory is the peak of the build's process (resident set) at `--n` images and at
 10,000. Writes benchmarks/results/build_speed.json.
 """
 
@@ -175,7 +175,7 @@ def measured(folder: Path, n: int, n_small: int, rounds: int) -> dict[str, objec
     return {
         "at JPEG quality 97": large,
         "as simulated": speed(folder, made.images, table, n_small, rounds),
-        "peak megabytes of 10,000 pictures": round(memory / 1e6),
+        "peak megabytes of 10,000 images": round(memory / 1e6),
         "peak memory, large over small": round(large["peak megabytes"] / memory * 1e6, 3),
         "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
         "versions": {
@@ -219,12 +219,12 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
     shutil.rmtree(some)
     middle = {name: median(each) for name, each in seconds.items()}
     return {
-        "pictures": n,
-        "kilobytes a picture": round(n_bytes / n / 1e3, 1),
+        "images": n,
+        "kilobytes an image": round(n_bytes / n / 1e3, 1),
         "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
         "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
         "core seconds (median)": {name: round(median(each), 2) for name, each in core_seconds.items()},
-        "pictures a second": {name: round(n / one) for name, one in middle.items()},
+        "images a second": {name: round(n / one) for name, one in middle.items()},
         "peak megabytes": round(median(memory) / 1e6),
         "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
         "build, of the limit of its check": round(middle["decode, small"] / middle["build"], 3),
@@ -243,7 +243,7 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
 
 
 def copies(folder: Path, images: Path, votes: pl.DataFrame, n: int, name: str) -> Path:
-    """A folder with n pictures, each a file of its own, and their vote table."""
+    """A folder with n images, each a file of its own, and their vote table."""
     (folder / name).mkdir()
     sources = [(images / one).read_bytes() for one in (f"{id_str}.jpg" for id_str in votes["id_str"])]
     for i in range(n):

@@ -2,7 +2,7 @@
 
     python benchmarks/build_workers.py [--n 20000] [--rounds 3]
 
-The same dataset (JPEG pictures, all decoded as a check) is built by one worker, by two, by two of which one gets
+The same dataset (JPEG images, all decoded as a check) is built by one worker, by two, by two of which one gets
 SIGKILL when a third of the shards is written, and by this process alone with a thread for each core. Clusters are
 started beforehand, each worker has one thread, and the builds take turns. Writes benchmarks/results/build_workers.json.
 """
@@ -54,7 +54,7 @@ def main() -> None:
                 expected = expected or found
                 is_same = is_same and found == expected
     result = {
-        "pictures": options.n,
+        "images": options.n,
         "shards": len([name for name in expected if name.startswith("data/")]),
         "same bytes in every build": is_same,
         "seconds (median)": {kind: round(median(each), 2) for kind, each in seconds.items()},

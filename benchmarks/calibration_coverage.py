@@ -74,15 +74,15 @@ def drawn(n_answers: int, per_cell: int, n: int, rng: np.random.Generator) -> tu
     """
     names = tuple(f"answer-{i}" for i in range(n_answers))
     question = Question("question", names, names)
-    people = rng.integers(2, 41, n)
+    volunteers = rng.integers(2, 41, n)
     stated = np.exp(rng.normal(0.8, 1.0, (n, n_answers)))
     if per_cell:
         shift = np.repeat(rng.normal(0, 0.5, (n // per_cell, n_answers)), per_cell, axis=0)
         true = stated * np.exp(shift)
     else:
         true = stated * np.exp(rng.normal(-0.3, 0.5, (n, 1)) + rng.normal(0.1, 0.3, (n, n_answers)))
-    counts = draw_counts(people, Belief(true[None], True, question), rng)
-    return counts, people, Belief(stated[None], True, question)
+    counts = draw_counts(volunteers, Belief(true[None], True, question), rng)
+    return counts, volunteers, Belief(stated[None], True, question)
 
 
 def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
@@ -90,13 +90,15 @@ def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
     rng = np.random.default_rng([n_answers, per_cell, 99])
     parts = [drawn(n_answers, per_cell, PART, rng) for _ in range(max(1, n // PART))]
     curves: dict[str, list[FloatArray]] = {"central": [], "highest_density": []}
-    for counts, people, belief in parts:
-        places = answer_places(counts, people, belief, rng)
+    for counts, volunteers, belief in parts:
+        places = answer_places(counts, volunteers, belief, rng)
         for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
             curves[kind].append(np.array([(one <= level).mean() for level in LEVELS.tolist()]))
-    counts, people = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
+    counts, volunteers = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
     belief = Belief(np.concatenate([one[2].values for one in parts], axis=1), True, parts[0][2].question)
-    factor = dispersion(counts, people, belief, Blocks(np.arange(len(people)), len(people), "galaxies"))["factor"]
+    factor = dispersion(counts, volunteers, belief, Blocks(np.arange(len(volunteers)), len(volunteers), "galaxies"))[
+        "factor"
+    ]
     return {
         **{kind: np.mean(found, axis=0) for kind, found in curves.items()},
         "factor": np.array([factor["value"]], np.float64),
@@ -116,13 +118,13 @@ def repeat(
     factors = {way.kind: np.zeros(repetitions, bool) for way in ways}
     for i in range(repetitions):
         rng = np.random.default_rng(seed * 1_000_000 + i)
-        counts, people, belief = drawn(n_answers, per_cell, n, rng)
-        places = answer_places(counts, people, belief, rng)
+        counts, volunteers, belief = drawn(n_answers, per_cell, n, rng)
+        places = answer_places(counts, volunteers, belief, rng)
         for way in ways:
             for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
                 curve = coverage_curve(one, way, rng)
                 held[way.kind, kind][i] = holds(curve, truth[kind])
-            factor = dispersion(counts, people, belief, way)["factor"]
+            factor = dispersion(counts, volunteers, belief, way)["factor"]
             low, high = factor["low"] or 0.0, factor["high"] or np.inf
             factors[way.kind][i] = low <= truth["factor"][0] <= high
     about: dict[str, object] = {
@@ -133,16 +135,16 @@ def repeat(
     }
     rows: list[dict[str, object]] = []
     for (over, kind), found in held.items():
-        share = found.mean(axis=0)
+        fraction = found.mean(axis=0)
         rows.append(
             {
                 **about,
                 "intervals_over": over,
                 "what": f"coverage, {kind.replace('_', ' ')}",
-                "pointwise": round(float(share[:-1].mean()), 4),
-                "pointwise_least": round(float(share[:-1].min()), 4),
-                "pointwise_most": round(float(share[:-1].max()), 4),
-                "whole_curve": round(float(share[-1]), 4),
+                "pointwise": round(float(fraction[:-1].mean()), 4),
+                "pointwise_least": round(float(fraction[:-1].min()), 4),
+                "pointwise_most": round(float(fraction[:-1].max()), 4),
+                "whole_curve": round(float(fraction[-1]), 4),
             }
         )
     rows += [

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from gzoo.scoring.calibration import FAMILY_LEVEL, TESTS, question_tests
+from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, question_tests
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
@@ -54,7 +54,7 @@ def main() -> None:
     calls: list[dict[str, object]] = []
     result: dict[str, object] = {
         "n_questions": len(questions),
-        "family_level": FAMILY_LEVEL,
+        "familywise_error_rate": FAMILYWISE_ERROR_RATE,
         "level_of_power": LEVEL,
         "one_vote_a_galaxy": one_vote(),
         "false_calls": calls,
@@ -83,10 +83,10 @@ def drawn(
     question: Question, n: int, votes: tuple[int, int], rng: np.random.Generator, factor: float = 1.0
 ) -> tuple[IntArray, IntArray, Belief]:
     """Votes, people asked, and the prediction that they came from, but for the factor."""
-    people = rng.integers(votes[0], votes[1] + 1, n)
+    volunteers = rng.integers(votes[0], votes[1] + 1, n)
     alpha = np.exp(rng.normal(0.5, 1.2, (1, n, len(question.columns))))
     truth, stated = Belief(alpha * factor, True, question), Belief(alpha, True, question)
-    return draw_counts(people, truth, rng), people, stated
+    return draw_counts(volunteers, truth, rng), volunteers, stated
 
 
 def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[str, object]:
@@ -97,11 +97,11 @@ def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[
         p_values: list[tuple[str, float]] = []
         for i, question in enumerate(questions):
             n = int(rng.integers(30, 400))
-            counts, people, belief = drawn(question, n, VOTES[(i + repetition) % len(VOTES)], rng)
-            tests = question_tests(counts, people, belief, Blocks(np.arange(n), n, "galaxies"), rng)
+            counts, volunteers, belief = drawn(question, n, VOTES[(i + repetition) % len(VOTES)], rng)
+            tests = question_tests(counts, volunteers, belief, Blocks(np.arange(n), n, "galaxies"), rng)
             p_values += [(str(test), p) for test in TESTS if (p := tests[test]) is not None]
         adjusted = holm([p for _, p in p_values])
-        wrong = {test for (test, _), p in zip(p_values, adjusted, strict=True) if p <= FAMILY_LEVEL}
+        wrong = {test for (test, _), p in zip(p_values, adjusted, strict=True) if p <= FAMILYWISE_ERROR_RATE}
         n_failed += bool(wrong)
         for test in wrong:
             each[test] += 1
@@ -110,7 +110,7 @@ def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[
         "seed": seed,
         "repetitions": repetitions,
         "failed": n_failed,
-        "share": n_failed / repetitions,
+        "fraction": n_failed / repetitions,
         "interval": [round(float(low), 4), round(float(high), 4)],
         "by_test": each,
     }
@@ -124,8 +124,10 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
 
     def gains(n: int, true_factor: float) -> FloatArray:
         """Log likelihood ratio of each galaxy, of the factor over none."""
-        counts, people, belief = drawn(question, n, (votes, votes), rng, true_factor)
-        return question_nll(counts, people, belief.values[0]) - question_nll(counts, people, factor * belief.values[0])
+        counts, volunteers, belief = drawn(question, n, (votes, votes), rng, true_factor)
+        return question_nll(counts, volunteers, belief.values[0]) - question_nll(
+            counts, volunteers, factor * belief.values[0]
+        )
 
     held, off = gains(200_000, 1.0), gains(200_000, factor)
     shift = (off.mean() - held.mean()) / ((held.std() + off.std()) / 2)
@@ -134,13 +136,13 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
     sums = np.array([gains(n, 1.0).sum() for _ in range(n_null)])
     found, best = np.zeros(repetitions, bool), np.zeros(repetitions)
     for i in range(repetitions):
-        counts, people, belief = drawn(question, n, (votes, votes), rng, factor)
-        own = dispersion(counts, people, belief, Blocks(np.arange(n), n, "galaxies"))
+        counts, volunteers, belief = drawn(question, n, (votes, votes), rng, factor)
+        own = dispersion(counts, volunteers, belief, Blocks(np.arange(n), n, "galaxies"))
         p, value = own["p_value"], own["factor"]["value"]
         right_way = (value is None or value > 1) == (factor > 1)
         found[i] = p is not None and p <= LEVEL and right_way
         alpha = belief.values[0]
-        best[i] = (question_nll(counts, people, alpha) - question_nll(counts, people, factor * alpha)).sum()
+        best[i] = (question_nll(counts, volunteers, alpha) - question_nll(counts, volunteers, factor * alpha)).sum()
     halved = float((best > np.quantile(sums, 1 - LEVEL / 2)).mean())
     whole = float((best > np.quantile(sums, 1 - LEVEL)).mean())
     case: dict[str, object] = {
@@ -161,8 +163,8 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
 def one_vote() -> str:
     names = ("yes", "no")
     rng = np.random.default_rng(0)
-    counts, people, belief = drawn(Question("question", names, names), 5000, (1, 1), rng, 0.5)
-    own = dispersion(counts, people, belief, Blocks(np.arange(5000), 5000, "galaxies"))
+    counts, volunteers, belief = drawn(Question("question", names, names), 5000, (1, 1), rng, 0.5)
+    own = dispersion(counts, volunteers, belief, Blocks(np.arange(5000), 5000, "galaxies"))
     return "cannot be judged" if own["p_value"] is None and own["factor"]["value"] is None else "judged"
 
 

@@ -37,14 +37,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from gzoo.scoring.comparison import LEAST_GALAXIES, LEVEL, POWER
+from gzoo.scoring.comparison import LEVEL, MIN_GALAXIES, POWER
 from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, holm, ratio
 from gzoo.scoring.likelihood import question_nll
 
 Numbers = npt.NDArray[np.float64]
 POPULATION, POOL, TUNING = 2_000_000, 400_000, 200_000
 SIZES = (500, 5000)
-SHARES = (1.0, 0.5, 0.2, 0.05, 0.02)
+FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.02)
 COLUMNS_AT_ONCE = 400
 
 
@@ -60,23 +60,23 @@ class Model:
 class World:
     """A kind of question, and two models of it."""
 
-    shares: tuple[float, ...]
+    fractions: tuple[float, ...]
     first: Model
     second: Model
     votes: tuple[int, int] = (2, 40)
 
     def differences(self, rng: np.random.Generator, n: int) -> Numbers:
         """Log score of the first model minus that of the second for n fresh galaxies."""
-        true = rng.dirichlet(self.shares, n)
+        true = rng.dirichlet(self.fractions, n)
         true = np.maximum(true, 1e-12)
-        people = rng.integers(self.votes[0], self.votes[1] + 1, n)
-        counts = rng.multinomial(people, true / true.sum(axis=1, keepdims=True))
+        volunteers = rng.integers(self.votes[0], self.votes[1] + 1, n)
+        counts = rng.multinomial(volunteers, true / true.sum(axis=1, keepdims=True))
         scores: list[Numbers] = []
         for model in (self.first, self.second):
             away = np.log(true) + model.noise * rng.standard_normal(true.shape)
             expected = np.exp(away - away.max(axis=1, keepdims=True))
             alpha = np.maximum(model.concentration * expected / expected.sum(axis=1, keepdims=True), 1e-3)
-            scores.append(-question_nll(counts, people, alpha))
+            scores.append(-question_nll(counts, volunteers, alpha))
         return scores[0] - scores[1]
 
     def population(self, n: int = POPULATION) -> Numbers:
@@ -140,7 +140,7 @@ def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
 
 def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) -> dict[str, float]:
     """Share of repetitions with a false call among 60 questions, with Holm and without."""
-    n_columns = len(pools) * len(SHARES)
+    n_columns = len(pools) * len(FRACTIONS)
     at_once = max(1, COLUMNS_AT_ONCE // n_columns)
     any_holm, any_plain, single = 0, 0, 0
     for start in range(0, n_repetitions, at_once):
@@ -148,14 +148,14 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
         for r in range(start, min(start + at_once, n_repetitions)):
             rng = np.random.default_rng([seed, r] if seed else r)
             for pool in pools:
-                for share in SHARES:
+                for fraction in FRACTIONS:
                     # asked of the first galaxies: which they are says nothing of them
-                    weight = (np.arange(n) < round(share * n)).astype(np.float64)
+                    weight = (np.arange(n) < round(fraction * n)).astype(np.float64)
                     rows.append(pool[rng.integers(0, len(pool), n)] * weight)
                     weights.append(weight)
         numerator, denominator = np.column_stack(rows), np.column_stack(weights)
         p = ratio(numerator, denominator, blocks(n), n_bootstrap=1).p_values()
-        p[denominator.sum(axis=0) < LEAST_GALAXIES] = np.nan
+        p[denominator.sum(axis=0) < MIN_GALAXIES] = np.nan
         for one in p.reshape(-1, n_columns):
             any_holm += bool(np.nanmin(holm(one)) < LEVEL)
             any_plain += bool(np.nanmin(one) < LEVEL)
@@ -219,8 +219,8 @@ def main() -> None:
         ("unlike", Model(0.35, 100), Model(0.5, 15)),
     ):
         pools = []
-        for shares in KINDS:
-            world = World(shares, first, second)
+        for fractions in KINDS:
+            world = World(fractions, first, second)
             pool = (world if name == "alike" else equal(world)).population(POOL)
             pools.append(pool - pool.mean())
         for n in SIZES:

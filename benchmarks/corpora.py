@@ -1,9 +1,9 @@
-"""Pictures and votes for the benchmarks of loading and training: a gz_evo record on disk, made once and kept.
+"""Images and votes for the benchmarks of loading and training: a gz_evo record on disk, made once and kept.
 
     python benchmarks/corpora.py [--folder build/benchmarks]
 
-Two corpora of 424 px JPEGs: `57 kB`, the simulator's pictures with noise added and at quality 95, about as large as
-what surveys cut out; `13 kB`, as the simulator writes them, which is the size of the real pictures of Galaxy Zoo 2.
+Two corpora of 424 px JPEGs: `57 kB`, the simulator's images with noise added and at quality 95, about as large as
+what surveys cut out; `13 kB`, as the simulator writes them, which is the size of the real images of Galaxy Zoo 2.
 Votes are simulated ones of four campaigns in the proportions of the published dataset. Each corpus lies there twice,
 the same galaxies in the same order:
 
@@ -12,8 +12,8 @@ the same galaxies in the same order:
 - `peer`: its train split as a plain Parquet file with the 457 columns of the 63 questions and 194 answers that the
   peers train on, with counts, fractions and totals, in row groups of 100.
 
-500 pictures and 4,000 rows of votes are simulated; galaxies beyond them repeat their content, under names and at places
-of their own, and each picture stands in the files as often as it is needed. Remove the folder to have them made anew.
+500 images and 4,000 rows of votes are simulated; galaxies beyond them repeat their content, under names and at places
+of their own, and each image stands in the files as often as it is needed. Remove the folder to have them made anew.
 """
 
 from __future__ import annotations
@@ -37,10 +37,15 @@ from gzoo import build, files, open_dataset, simulate, union
 from gzoo.dataset import schema
 from gzoo.trees.campaign import campaign
 
-SHARES = {"gz_desi": 399_000, "gz2": 191_000, "gz_hubble": 96_400, "gz_candels": 48_100}  # rows of the published ones
-N_PICTURES, N_VOTES = 500, 1_000  # simulated: pictures in all, rows of votes for each campaign
+FRACTIONS = {
+    "gz_desi": 399_000,
+    "gz2": 191_000,
+    "gz_hubble": 96_400,
+    "gz_candels": 48_100,
+}  # rows of the published ones
+N_IMAGES, N_VOTES = 500, 1_000  # simulated: images in all, rows of votes for each campaign
 FOLDER = Path(__file__).parent.parent / "build" / "benchmarks"
-TRAIN_SHARE = 0.68  # at least that much of these places is train
+TRAIN_FRACTION = 0.68  # at least that much of these places is train
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Corpus:
     """What determines a corpus.
 
     Attributes:
-        name: Size of a picture.
+        name: Size of an image.
         n: Galaxies in the train split, at least.
         noise: Standard deviation of the noise added to each colour, in grey levels.
         quality: Of the JPEG; None for the simulator's own file.
@@ -71,7 +76,7 @@ class Made:
         record: A gzoo dataset folder.
         peer: A Parquet file with the train split, as the peers have it.
         n: Galaxies in the train split.
-        kilobytes: Mean size of a picture.
+        kilobytes: Mean size of an image.
     """
 
     record: Path
@@ -99,21 +104,21 @@ def made(corpus: Corpus, folder: Path) -> Made:
 
 
 def _record(corpus: Corpus, work: Path, out: Path) -> None:
-    sky = simulate("gz2", n=min(N_PICTURES, corpus.n), export=False, workers=os.cpu_count() or 1, out=work / "sky")
+    sky = simulate("gz2", n=min(N_IMAGES, corpus.n), export=False, workers=os.cpu_count() or 1, out=work / "sky")
     pool = work / "pool"
     pool.mkdir()
     chance = np.random.default_rng(0)
     for i, path in enumerate(sorted(sky.images.iterdir())):
-        (pool / f"{i}.jpg").write_bytes(_picture(path, corpus, chance))
-    n, n_votes, start, parts = round(corpus.n / TRAIN_SHARE), min(N_VOTES, corpus.n), 0, []
-    for name, share in SHARES.items():
-        n_here = round(n * share / sum(SHARES.values()))
+        (pool / f"{i}.jpg").write_bytes(_image(path, corpus, chance))
+    n, n_votes, start, parts = round(corpus.n / TRAIN_FRACTION), min(N_VOTES, corpus.n), 0, []
+    for name, fraction in FRACTIONS.items():
+        n_here = round(n * fraction / sum(FRACTIONS.values()))
         votes = pl.read_parquet(simulate(name, n=n_votes, images=False, export=False, out=work / f"{name}-sky").votes)
         images = work / f"{name}-images"
         images.mkdir()
         numbers = range(start, start + n_here)
         for i in numbers:
-            (images / f"g{i:07d}.jpg").hardlink_to(pool / f"{i % min(N_PICTURES, corpus.n)}.jpg")
+            (images / f"g{i:07d}.jpg").hardlink_to(pool / f"{i % min(N_IMAGES, corpus.n)}.jpg")
         table = votes.drop("filename", strict=False)[[i % votes.height for i in range(n_here)]].with_columns(
             id_str=pl.Series([f"g{i:07d}" for i in numbers]),
             ra=pl.Series([i * 360 / n for i in numbers]),
@@ -126,7 +131,7 @@ def _record(corpus: Corpus, work: Path, out: Path) -> None:
     union("gz_evo", parts, out=out)
 
 
-def _picture(path: Path, corpus: Corpus, chance: np.random.Generator) -> bytes:
+def _image(path: Path, corpus: Corpus, chance: np.random.Generator) -> bytes:
     if corpus.quality is None:
         return path.read_bytes()
     pixels = np.asarray(Image.open(path)).astype(np.float32)
@@ -137,7 +142,7 @@ def _picture(path: Path, corpus: Corpus, chance: np.random.Generator) -> bytes:
 
 
 def _peer(record: Path, out: Path) -> tuple[int, int]:
-    """Write the train split with the columns of the peers' campaigns; returns galaxies and bytes of pictures."""
+    """Write the train split with the columns of the peers' campaigns; returns galaxies and bytes of images."""
     out.parent.mkdir()
     fields = [field for field in schema.record(campaign("gz_evo")).fields if "-ukidss_" not in field.name]
     kept = schema.Record(tuple(fields))

@@ -4,19 +4,19 @@
     python benchmarks/gpu_speed.py [--galaxies 18000] [--batch 256] [--without-peers]
     python benchmarks/gpu_speed.py --device cpu --small    # the same code on a few galaxies, to see that it runs
 
-Needs an NVIDIA GPU. Training steps (pictures, model, loss, gradients, AdamW) of a ConvNeXt-Nano at 224 px in bfloat16,
+Needs an NVIDIA GPU. Training steps (images, model, loss, gradients, AdamW) of a ConvNeXt-Nano at 224 px in bfloat16,
 weights channels last, compiled, on galaxies of the `13 kB` corpus (`corpora.py`); each step is a process of its own.
 
-- `gzoo`: fed by `gzoo.loader` with pictures from a cache, augmented on the GPU: the third epoch; the first epochs,
-  without a cache, with pictures decoded by the processor or by the GPU, are told too (the model is compiled by then:
+- `gzoo`: fed by `gzoo.loader` with images from a cache, augmented on the GPU: the third epoch; the first epochs,
+  without a cache, with images decoded by the processor or by the GPU, are told too (the model is compiled by then:
   these are second epochs without a cache, for which all is read and decoded again).
-- `encoder alone`: the same model and loss on random pictures that lie ready on the GPU.
+- `encoder alone`: the same model and loss on random images that lie ready on the GPU.
 - `gz-evo's recipe`: zoobot's model and loss in float16 with scaled gradients, torchvision's augmentation in as many
   workers as there are cores (16 at most), fed by galaxy-datasets' data module.
 - operations: those of the model (three times those of its forward pass, which torch counts), as a share of what the GPU
   reaches in large bfloat16 matrix products.
 - milliseconds that the loss (forward and backward) and augmentation take in a step.
-- `decode`: the GPU's own JPEG decoder, in pictures a second, and its difference from Pillow.
+- `decode`: the GPU's own JPEG decoder, in images a second, and its difference from Pillow.
 
 Writes benchmarks/results/gpu_speed.json.
 """
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--encoder", default="convnext_nano")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--small", action="store_true", help="few galaxies, small pictures, not compiled")
+    parser.add_argument("--small", action="store_true", help="few galaxies, small images, not compiled")
     parser.add_argument("--without-peers", action="store_true", help="leave the peers' recipe out")
     given = parser.parse_args()
     gpu = step("gpu")
@@ -68,11 +68,11 @@ def main() -> None:
     shutil.rmtree(cache)
     found = step("parts", record=at.record, encoder=encoder, batch=batch, size=size, device=given.device)
     decoded = step("device_decode", record=at.record, batch=batch, n=min(at.n, 4096), device=given.device)
-    share = found["operations a picture"] / found["operations a second"]
+    fraction = found["operations an image"] / found["operations a second"]
     result: dict[str, Any] = {
         **common,
         "gpu": gpu,
-        "pictures a second": {
+        "images a second": {
             "encoder alone": round(alone, 1),
             "gzoo": round(gzoo, 1),
             "gzoo, decoded each epoch": round(fresh, 1),
@@ -84,10 +84,10 @@ def main() -> None:
             "gzoo, decoded each epoch by the device, of the encoder alone": round(fresh_there / alone, 3),
         },
         "of the measured peak of matrix products": {
-            "encoder alone": round(alone * share, 4),
-            "gzoo": round(gzoo * share, 4),
+            "encoder alone": round(alone * fraction, 4),
+            "gzoo": round(gzoo * fraction, 4),
         },
-        "gigaoperations a picture, forward and backward": round(found["operations a picture"] / 1e9, 2),
+        "gigaoperations an image, forward and backward": round(found["operations an image"] / 1e9, 2),
         "measured peak, teraoperations a second": round(found["operations a second"] / 1e12, 2),
         "milliseconds a step": {
             "loss": round(found["loss milliseconds"], 3),
@@ -102,7 +102,7 @@ def main() -> None:
         workers = 2 if given.small else min(16, len(os.sched_getaffinity(0)))
         theirs = {**common, "n": min(common["n"], 16 * batch), "workers": workers, "is_mixed": given.device != "cpu"}
         recipe = peer_step(given.peers, "train", **files, **theirs)["rate"]
-        result["pictures a second"][f"gz-evo's recipe, {workers} workers"] = round(recipe, 1)
+        result["images a second"][f"gz-evo's recipe, {workers} workers"] = round(recipe, 1)
         result["ratios"]["gzoo, times gz-evo's recipe"] = round(gzoo / recipe, 2)
     write(given.out, result, peers=versions)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def decode(record: str, threads: int, is_exact: bool) -> dict[str, object]:
-    """The limit: pictures in memory decoded to all their colours at full size, into memory that is used again.
+    """The limit: images in memory decoded to all their colours at full size, into memory that is used again.
 
     Args:
         record: A dataset folder, whose train split is decoded.
@@ -58,7 +58,7 @@ def epochs(
     """Epochs of gzoo's loader, each with its votes; the first includes opening the dataset and reading them.
 
     Returns:
-        Pictures an epoch, seconds, rates and megabytes resident after each epoch.
+        Images an epoch, seconds, rates and megabytes resident after each epoch.
     """
     from gzoo import open_dataset
     from gzoo.learn.loader import loader
@@ -79,7 +79,7 @@ def epochs(
         resident.append(_resident_megabytes())
         begun = time.perf_counter()
     return {
-        "pictures": n,
+        "images": n,
         "seconds": [round(one, 3) for one in seconds],
         "rates": [n / one for one in seconds],
         "resident megabytes": resident,
@@ -101,18 +101,18 @@ def train(
     is_compiled: bool = False,
     decode_on_device: bool = False,
 ) -> dict[str, object]:
-    """Epochs of training steps: pictures, loss, gradients, AdamW.
+    """Epochs of training steps: images, loss, gradients, AdamW.
 
     Args:
         record: A dataset folder.
-        source: "loader", or "random" for the encoder alone: one batch of random pictures again and again, with votes.
+        source: "loader", or "random" for the encoder alone: one batch of random images again and again, with votes.
         encoder: Name of the timm encoder.
         batch: Galaxies in a batch.
         size: Pixels.
         n: Galaxies of the train split to train on.
         n_epochs: The first warms up, compiles and fills the cache.
         augment: Preset.
-        cache: Folder of decoded pictures.
+        cache: Folder of decoded images.
         device: Where to train.
         is_mixed: In bfloat16 where that does no harm, weights channels last.
         is_compiled: With `torch.compile`.
@@ -149,11 +149,11 @@ def train(
             seen += len(one["votes"])
         _wait(device)
         seconds.append(time.perf_counter() - begun)
-    return {"pictures": seen, "seconds": [round(one, 3) for one in seconds], "rates": [seen / one for one in seconds]}
+    return {"images": seen, "seconds": [round(one, 3) for one in seconds], "rates": [seen / one for one in seconds]}
 
 
 def _random(batches: Loader) -> Iterator[Batch]:
-    """As many batches as the loader gives, all with the votes of its first and the same random pictures."""
+    """As many batches as the loader gives, all with the votes of its first and the same random images."""
     import torch
 
     first = next(iter(batches))
@@ -195,7 +195,7 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
     """Milliseconds that loss and augmentation take in a step, and floating-point operations of the model.
 
     Returns:
-        Milliseconds of the loss forward and backward, and of augmentation; operations a picture, forward and backward;
+        Milliseconds of the loss forward and backward, and of augmentation; operations an image, forward and backward;
         operations a second of a large bfloat16 matrix product.
     """
     import torch
@@ -223,7 +223,7 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
         "loss milliseconds": 1e3 * _seconds(loss, device),
         "augmentation milliseconds": 1e3 * _seconds(lambda: preset(one["image"], one["seed"], size), device),
         # the way back costs two such passes: gradients of features and of weights
-        "operations a picture": 3 * counted.get_total_flops() / len(few),
+        "operations an image": 3 * counted.get_total_flops() / len(few),
         "operations a second": _matrix_speed(device),
     }
 
@@ -240,7 +240,7 @@ def _matrix_speed(device: str) -> float:
 
 
 def device_decode(record: str, batch: int, n: int, device: str) -> dict[str, object]:
-    """Pictures a second of the device's own JPEG decoder, and its difference from Pillow in grey levels."""
+    """Images a second of the device's own JPEG decoder, and its difference from Pillow in grey levels."""
     import io
 
     import torch
@@ -253,9 +253,9 @@ def device_decode(record: str, batch: int, n: int, device: str) -> dict[str, obj
         return decode_jpeg(encoded[start : start + batch], ImageReadMode.RGB, device)
 
     differences: list[np.ndarray[Any, Any]] = []
-    for data, picture in zip(encoded[:batch], decoded(0), strict=True):
+    for data, image in zip(encoded[:batch], decoded(0), strict=True):
         wanted = np.asarray(Image.open(io.BytesIO(data.numpy().tobytes())).convert("RGB")).astype(np.int16)
-        differences.append(np.abs(picture.permute(1, 2, 0).cpu().numpy().astype(np.int16) - wanted))
+        differences.append(np.abs(image.permute(1, 2, 0).cpu().numpy().astype(np.int16) - wanted))
     _wait(device)
     begun = time.perf_counter()
     for start in range(0, len(encoded), batch):
@@ -298,11 +298,11 @@ def _wait(device: str) -> None:
 
 
 def _rate(n: int, seconds: float) -> dict[str, object]:
-    return {"pictures": n, "seconds": round(seconds, 3), "rate": n / seconds}
+    return {"images": n, "seconds": round(seconds, 3), "rate": n / seconds}
 
 
 def _encoded(record: str) -> list[bytes]:
-    """The bytes of the train split's pictures, each in memory of its own."""
+    """The bytes of the train split's images, each in memory of its own."""
     parts = [pl.read_parquet(path, columns=["image"], glob=False) for path in files.shards(Path(record), "train")]
     return pl.concat(parts)["image"].struct.field("bytes").to_list()
 

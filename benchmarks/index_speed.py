@@ -3,12 +3,12 @@
     python benchmarks/index_speed.py [--n 40000] [--rounds 5] [--folder FOLDER]
 
 A dataset with the record of gz_evo (224 answers in 527 columns, row groups of 100 rows) is built from simulated votes
-of four of its campaigns, a quarter each, beside copies of 500 simulated pictures (14 kB). All are read on one thread,
+of four of its campaigns, a quarter each, beside copies of 500 simulated images (14 kB). All are read on one thread,
 from the page cache, into one matrix of 32-bit counts, row by row in memory:
 
 - `polars` and `pyarrow`: identifiers and the columns of counts, from the files themselves;
-- `gzoo`: `Dataset.matrices`, which also counts the people asked; of the same folder without its index as well;
-- `places`: `Dataset.picture_index`, with and without the index.
+- `gzoo`: `Dataset.vote_arrays`, which also counts the people asked; of the same folder without its index as well;
+- `places`: `Dataset.image_index`, with and without the index.
 
 Ways take turns; the median of the rounds counts, in seconds of the processor, so that it does not matter much what else
 the machine does. Writes benchmarks/results/index_speed.json.
@@ -71,18 +71,16 @@ def made(folder: Path, n: int) -> Path:
         for one in CAMPAIGNS
     ]
     votes = pl.concat(parts, how="diagonal").with_columns(pl.selectors.integer().fill_null(0))
-    carried = [name for name in campaign("gz_evo").carried.columns if name in votes.columns]
+    carried = [name for name in campaign("gz_evo").published_tree.columns if name in votes.columns]
     votes = votes.select(*(name for name in (*KEY, "ra", "dec") if name in votes.columns), *carried)
     votes.write_parquet(folder / "votes.parquet")
     sky = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
-    pictures = [path.read_bytes() for path in sorted(sky.images.iterdir())]
-    (folder / "pictures").mkdir()
+    images = [path.read_bytes() for path in sorted(sky.images.iterdir())]
+    (folder / "images").mkdir()
     for i, name in enumerate(votes["id_str"]):
-        (folder / "pictures" / f"{name}.jpg").write_bytes(pictures[i % len(pictures)])
-    build(
-        "gz_evo", votes=folder / "votes.parquet", images=folder / "pictures", out=folder / "gz_evo", headers_only=True
-    )
-    shutil.rmtree(folder / "pictures")
+        (folder / "images" / f"{name}.jpg").write_bytes(images[i % len(images)])
+    build("gz_evo", votes=folder / "votes.parquet", images=folder / "images", out=folder / "gz_evo", headers_only=True)
+    shutil.rmtree(folder / "images")
     return folder / "gz_evo"
 
 
@@ -100,10 +98,10 @@ def measured(folder: Path, rounds: int) -> dict[str, object]:
         "polars, index": lambda: by_polars(indices, answers),
         "pyarrow, shards": lambda: by_pyarrow(shards, answers),
         "pyarrow, index": lambda: by_pyarrow(indices, answers),
-        "gzoo, shards": lambda: without.matrices(SPLIT)[1],
-        "gzoo, index": lambda: indexed.matrices(SPLIT)[1],
-        "places, shards": lambda: without.picture_index(SPLIT),
-        "places, index": lambda: indexed.picture_index(SPLIT),
+        "gzoo, shards": lambda: without.vote_arrays(SPLIT)[1],
+        "gzoo, index": lambda: indexed.vote_arrays(SPLIT)[1],
+        "places, shards": lambda: without.image_index(SPLIT),
+        "places, index": lambda: indexed.image_index(SPLIT),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: list[Matrix] = []

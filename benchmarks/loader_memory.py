@@ -14,7 +14,7 @@ import shutil
 from corpora import LARGE, made
 from measuring import options, step, write
 
-MOST_PERCENT = 2.0
+MAX_PERCENT = 2.0
 BATCH = 64
 
 
@@ -31,15 +31,15 @@ def main() -> None:
         "augmented, 224 px": {"size": 224, "augment": "train"},
         "cached, 224 px": {"size": 224, "cache": cache},
     }
-    result: dict[str, object] = {"pictures": at.n, "epochs": given.epochs, "workers": given.workers}
+    result: dict[str, object] = {"images": at.n, "epochs": given.epochs, "workers": given.workers}
     for name, way in ways.items():
         found = step("epochs", record=at.record, batch=BATCH, n_epochs=given.epochs, workers=given.workers, **way)
         megabytes = found["resident megabytes"]
         percent = 100 * (megabytes[-1] / megabytes[0] - 1)
         result[name] = {
             "growth in percent": round(percent, 2),
-            "asked": f"less than {MOST_PERCENT:g}",
-            "holds": percent < MOST_PERCENT,
+            "asked": f"less than {MAX_PERCENT:g}",
+            "holds": percent < MAX_PERCENT,
             "resident megabytes after each epoch": megabytes,
         }
     shutil.rmtree(cache)

@@ -1,27 +1,27 @@
 """How fast gzoo's loader is, against what the decoder allows and against the usual ways.
 
     make .venv-peers/ready
-    python benchmarks/loader_speed.py [--corpus "57 kB"] [--rounds 5] [--peer-pictures 1536]
+    python benchmarks/loader_speed.py [--corpus "57 kB"] [--rounds 5] [--peer-images 1536]
 
 Every step is a process of its own, on the same galaxies (`corpora.py`), whose bytes are in the page cache. The steps of
 gzoo and of the decoder take turns. The machine is now faster and now slower, so steps are compared with those next to
 them: the loader with the decoder in eleven rounds, of which the median counts, and with each peer in three, its median
 against that of the peer's best setting. Ratios of later epochs, far from what is asked, are of medians.
 
-- `decode`: the limit. As many threads as there are cores decode pictures that lie in memory to all colours at full
+- `decode`: the limit. As many threads as there are cores decode images that lie in memory to all colours at full
   size, into memory that is used again, nothing kept, by the fastest decoder (libjpeg-turbo) to the pixels that Pillow
   gives, as the loader does; and `decode, rough`: the same with its fastest settings, up to 28 grey levels off.
 - `gzoo`: the first epoch of `gzoo.loader` at 424 px, shuffled, with votes and totals. Opening the dataset and reading
   the votes are timed too.
 - `usual`: `set_format("torch")` and a `DataLoader`, all columns, shuffled; the best of 0, 2 and 4 workers.
 - `galaxy-datasets`: its Hugging Face data module, with the plain crop and with its default augmentation, to 224 px, on
-  the same record, and on one from which all columns but pictures and counts were taken away (`counts alone`), which is
+  the same record, and on one from which all columns but images and counts were taken away (`counts alone`), which is
   faster; the best of 0, 2 and 4 workers.
 - `later epochs`: the second to fifth epoch of the loader with a cache at 224 px, against `usual` with the same resize.
 - `augmented`: the loader with the preset that equals the default augmentation of galaxy-datasets, on the CPU, in the
   first epoch and from the cache.
 
-The peers are timed in a second pass over fewer pictures, when their workers run and their files are known; the
+The peers are timed in a second pass over fewer images, when their workers run and their files are known; the
 conversion to Arrow by `datasets` is not counted. Writes benchmarks/results/loader_speed.json.
 """
 
@@ -41,7 +41,7 @@ ROUNDS_OF_LIMIT = 11
 ROUNDS_OF_PEERS = 3
 WORKERS = (0, 2, 4)
 PEERS_PRESET = "galaxy-datasets"
-LEAST = {  # what is asked of each ratio
+MIN = {  # what is asked of each ratio
     LARGE.name: {"decode": 0.85, "usual": 4, "crop": 3, "default": 5, "later": 30},
     SMALL.name: {"decode": 0.85, "usual": 8, "crop": 3, "default": 5, "later": 30},
 }
@@ -51,7 +51,7 @@ def main() -> None:
     parser = options(__doc__ or "", "loader_speed.json")
     parser.add_argument("--corpus", choices=(LARGE.name, SMALL.name), help="only this one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer-pictures", type=int, default=1536)
+    parser.add_argument("--peer-images", type=int, default=1536)
     given = parser.parse_args()
     require_peers(given.peers)
     result: dict[str, object] = {}
@@ -60,21 +60,21 @@ def main() -> None:
         if given.corpus in {None, corpus.name}:
             at = made(corpus, given.folder)
             versions = peer_step(given.peers, "prepare", **_peer(at))["versions"]
-            result[corpus.name] = measured(corpus, at, given.peers, given.rounds, given.peer_pictures)
+            result[corpus.name] = measured(corpus, at, given.peers, given.rounds, given.peer_images)
     write(given.out, result, peers=versions)
 
 
 def measured(corpus: Corpus, at: Made, peers: Path, rounds: int, n: int) -> dict[str, object]:
     ours = our_rates(at, rounds)
     theirs, beside = peer_rates(at, peers, n)
-    least = LEAST[corpus.name]
+    least = MIN[corpus.name]
     middles = {name: middle(rates) for name, rates in ours.items()}
     bests = {name: best({w: median(all_of) for w, all_of in rates.items()}) for name, rates in theirs.items()}
     times = {name: median(beside[name]) / rate for name, (_, rate) in bests.items() if name in beside}
     return {
-        "pictures": at.n,
-        "kilobytes a picture": at.kilobytes,
-        "pictures a second (median)": {
+        "images": at.n,
+        "kilobytes an image": at.kilobytes,
+        "images a second (median)": {
             **middles,
             **{f"{name}, {workers} workers": round(rate, 1) for name, (workers, rate) in bests.items()},
         },
@@ -115,7 +115,7 @@ def _of(rates: dict[str, list[float]], limit: str) -> float:
 
 
 def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
-    """Pictures a second of each of gzoo's steps and of the decoder, round by round."""
+    """Images a second of each of gzoo's steps and of the decoder, round by round."""
     cores = len(os.sched_getaffinity(0))
     rates: dict[str, list[float]] = {}
 
@@ -142,7 +142,7 @@ def our_rates(at: Made, rounds: int) -> dict[str, list[float]]:
 
 
 def peer_rates(at: Made, python: Path, n: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[float]]]:
-    """Pictures a second of each peer by number of workers, round by round, and of gzoo's first epoch between them."""
+    """Images a second of each peer by number of workers, round by round, and of gzoo's first epoch between them."""
     settings = {**_peer(at), "n": n, "batch": BATCH}
     whole: dict[str, Any] = {"record": at.record, "batch": BATCH, "size": FULL}
     augmented = {**whole, "size": SIZE, "augment": PEERS_PRESET}

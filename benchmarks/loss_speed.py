@@ -102,8 +102,8 @@ def write_cases(path: Path) -> None:
     from gzoo.trees.campaign import campaign
     from gzoo.trees.tree import Tree
 
-    tree = campaign("gz_evo").carried
-    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
+    tree = campaign("gz_evo").published_tree
+    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.unavailable)
     rng = np.random.default_rng(0)
     size, shape = N_BATCHES * BATCH, (N_BATCHES, BATCH, len(tree.columns))
     counts = np.zeros((size, len(tree.columns)), np.int32)
@@ -114,8 +114,8 @@ def write_cases(path: Path) -> None:
         questions = [question for i in chosen for question in campaigns[i]]
         for i in rng.permutation(len(questions))[:20]:
             where = tree.slice(questions[i].name)
-            shares = rng.dirichlet(np.ones(where.stop - where.start))
-            counts[galaxy, where] = rng.multinomial(rng.integers(1, 41), shares)
+            fractions = rng.dirichlet(np.ones(where.stop - where.start))
+            counts[galaxy, where] = rng.multinomial(rng.integers(1, 41), fractions)
     totals = tree.totals(counts).astype(np.int32)
     asked = (totals > 0).sum(axis=1)
     assert 10 <= asked.min() <= asked.max() <= 20
@@ -279,8 +279,8 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], obj
     from gzoo.trees.campaign import campaign
     from gzoo.trees.tree import Question, Tree
 
-    tree = campaign("gz_evo").carried
-    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.absent)
+    tree = campaign("gz_evo").published_tree
+    tree = Tree("evo", tuple(q for q in tree.questions if not q.name.endswith("-ukidss")), tree.unavailable)
     here = [torch.from_numpy(one) for one in file["totals"]]
     votes, totals = (torch.from_numpy(file[name]).to(device) for name in ("counts", "totals"))
 

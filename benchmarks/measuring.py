@@ -63,7 +63,7 @@ def _run(python: Path, script: Path, name: str, settings: Mapping[str, object]) 
 def options(doc: str, result: str) -> argparse.ArgumentParser:
     """A command line with what all these benchmarks take."""
     parser = argparse.ArgumentParser(description=cleandoc(doc), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where pictures and caches are kept between runs")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where images and caches are kept between runs")
     parser.add_argument("--peers", type=Path, default=PEERS, help="Python of the peers' environment")
     parser.add_argument("--out", type=Path, default=HERE / "results" / result, help="where the figures go")
     return parser

@@ -47,8 +47,8 @@ from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, IntArray
 from gzoo.votes.votes import Votes
 
-TREE = campaign("gz2").carried
-MOST = 160  # classifications that a galaxy can get
+TREE = campaign("gz2").published_tree
+MAX = 160  # classifications that a galaxy can get
 BUDGETS = (5, 10, 20, 30)  # classifications a galaxy
 N_TRAIN, TRAIN_VOTES = 10_000, 40
 ROUND = 0.01  # share of the galaxies that are classified before the ranking is made anew
@@ -59,7 +59,7 @@ class Sky:
     """Simulated galaxies, with what their volunteers say in turn."""
 
     truth: FloatArray  # (galaxy, answer)
-    reach: FloatArray  # (galaxy, question)
+    proportion_asked: FloatArray  # (galaxy, question)
     given: np.ndarray  # (galaxy, classification, answer), truth values
     looks: FloatArray  # (galaxy, feature): what a modest model sees
     log_odds: FloatArray  # (galaxy, answer)
@@ -77,7 +77,7 @@ def main() -> None:
     result: dict[str, object] = {"galaxies": options.n, "classifications a galaxy": BUDGETS}
     for seed in range(options.seeds):
         train = simulated(N_TRAIN, TRAIN_VOTES, seed=1000 + seed)
-        sky = simulated(options.n, MOST, seed=seed)
+        sky = simulated(options.n, MAX, seed=seed)
         for name, concentrations in predicted(train, sky, seed).items():
             found = compared(sky, concentrations, seed)
             result[f"seed {seed}, prediction {name}"] = found
@@ -89,14 +89,16 @@ def main() -> None:
 
 
 def simulated(n: int, n_classifications: int, seed: int) -> Sky:
-    view, people = survey_view("gz2"), pool(0)
+    view, volunteers = survey_view("gz2"), pool(0)
     rng = np.random.default_rng([7, seed])
     galaxies = [draw_galaxy(rng, view) for _ in range(n)]
     sights = Sights.of(galaxies, [visible(galaxy, view) for galaxy in galaxies])
     log_odds = careful_log_odds(TREE, sights)
     chances = kind_chances(TREE, log_odds)
-    truth, reach = population_chances(TREE, chances, people.shares)
-    kind = rng.choice(len(people.shares), p=people.shares / people.shares.sum(), size=(n, n_classifications))
+    truth, proportion_asked = population_chances(TREE, chances, volunteers.fractions)
+    kind = rng.choice(
+        len(volunteers.fractions), p=volunteers.fractions / volunteers.fractions.sum(), size=(n, n_classifications)
+    )
     given = np.zeros((n, n_classifications, len(TREE.columns)), bool)
     for question in TREE.ordered:
         i, own = TREE.questions.index(question), TREE.slice(question.name)
@@ -119,7 +121,7 @@ def simulated(n: int, n_classifications: int, seed: int) -> Sky:
         ]
     )
     looks = (looks - looks.mean(axis=0)) / looks.std(axis=0)
-    return Sky(truth, reach, given, looks + rng.normal(0, 0.3, looks.shape), log_odds)
+    return Sky(truth, proportion_asked, given, looks + rng.normal(0, 0.3, looks.shape), log_odds)
 
 
 def predicted(train: Sky, sky: Sky, seed: int) -> dict[str, FloatArray]:
@@ -136,7 +138,7 @@ def predicted(train: Sky, sky: Sky, seed: int) -> dict[str, FloatArray]:
         return of_group[vq(there, centres)[0]]
 
     # the truth as seen by one who errs by 0.7 in each log-odds, answers of unlikely questions weighing less
-    weight = np.sqrt(train.reach.mean(axis=0))[list(TREE.question_of_answer)]
+    weight = np.sqrt(train.proportion_asked.mean(axis=0))[list(TREE.question_of_answer)]
     here, there = (np.clip(one.log_odds, -5, 5) for one in (train, sky))
     here, there = ((one + rng.normal(0, 0.7, one.shape)) * weight for one in (here, there))
     return {
@@ -164,15 +166,15 @@ def compared(sky: Sky, concentrations: FloatArray, seed: int) -> dict[str, objec
         found[f"next by {by}"] = {
             f"{budget} a galaxy": {
                 "error": round(float(np.interp(budget, spent, next_error)), 5),
-                "needs, of equal": share(spent, next_error, equal_error[budget], budget),
-                "needs, of random": share(spent, next_error, random_error[budget], budget),
+                "needs, of equal": fraction(spent, next_error, equal_error[budget], budget),
+                "needs, of random": fraction(spent, next_error, random_error[budget], budget),
             }
             for budget in BUDGETS
         } | {"most classifications of a galaxy": most}
     return found
 
 
-def share(spent: FloatArray, errors: FloatArray, wanted: float, budget: int) -> float | None:
+def fraction(spent: FloatArray, errors: FloatArray, wanted: float, budget: int) -> float | None:
     """Classifications until the error is as small for the first time, as a share of the budget."""
     there = np.flatnonzero(errors <= wanted)
     return round(float(spent[there[0]]) / budget, 3) if len(there) else None
@@ -185,10 +187,10 @@ def chosen(sky: Sky, concentrations: FloatArray, budget: int, by: str) -> tuple[
     counts = np.zeros(sky.truth.shape, np.int64)
     everyone = np.arange(n)
     squares, brought = state(sky, concentrations, counts, everyone, by)
-    weight = sky.reach[:, list(TREE.question_of_answer)].sum()
+    weight = sky.proportion_asked[:, list(TREE.question_of_answer)].sum()
     spent, errors = [0.0], [float(np.sqrt(squares.sum() / weight))]
     while given.sum() < budget * n:
-        best = np.argpartition(np.where(given == MOST, 1.0, -brought), at_once - 1)[:at_once]
+        best = np.argpartition(np.where(given == MAX, 1.0, -brought), at_once - 1)[:at_once]
         counts[best] += sky.given[best, given[best]]
         given[best] += 1
         squares[best], brought[best] = state(sky, concentrations, counts, best, by)  # nothing else has changed
@@ -202,13 +204,13 @@ def state(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted squared error of some galaxies, and what one more classification would bring."""
     found = posterior(Votes(TREE, counts[rows]), concentrations[None, rows])
-    weight = sky.reach[rows][:, list(TREE.question_of_answer)]
+    weight = sky.proportion_asked[rows][:, list(TREE.question_of_answer)]
     return (weight * (found.fractions - sky.truth[rows]) ** 2).sum(axis=1), gain(found, by).sum(axis=1)
 
 
 def error(sky: Sky, concentrations: FloatArray, n: IntArray) -> float:
     found = posterior(Votes(TREE, sky.counts(n)), concentrations[None]).fractions
-    weight = sky.reach[:, list(TREE.question_of_answer)]
+    weight = sky.proportion_asked[:, list(TREE.question_of_answer)]
     return float(np.sqrt((weight * (found - sky.truth) ** 2).sum() / weight.sum()))
 
 

@@ -162,7 +162,7 @@ def _rate(
     use: Callable[[dict[str, Any], int], None] = lambda batch, number: None,
     wait: Callable[[], None] = lambda: None,
 ) -> dict[str, object]:
-    """Pictures a second of the second pass."""
+    """Images a second of the second pass."""
     n, seconds = 0, 0.0
     for _ in range(2):
         n, begun = 0, time.perf_counter()
@@ -171,7 +171,7 @@ def _rate(
             n += len(batch["image"])
         wait()
         seconds = time.perf_counter() - begun
-    return {"pictures": n, "seconds": round(seconds, 3), "rate": n / seconds}
+    return {"images": n, "seconds": round(seconds, 3), "rate": n / seconds}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 LEVEL = 0.9
-LEAST = 1e-6  # what is nearer to 0 or 1 cannot be told from it
+MIN = 1e-6  # what is nearer to 0 or 1 cannot be told from it
 
 
 def main() -> None:
@@ -52,8 +52,8 @@ def main() -> None:
             **{f"several at once, worth {s}": odds(options.n, s, seed) for s in (1, 5, 30)},
             "mixture, two answers": dirichlet(options.n, 2, 3, seed),
             "mixture, 4 answers": dirichlet(options.n, 4, 3, seed),
-            "probability of being asked": reach(options.n, 1, seed),
-            "the same, mixture": reach(options.n, 3, seed),
+            "probability of being asked": proportion_asked(options.n, 1, seed),
+            "the same, mixture": proportion_asked(options.n, 3, seed),
         }
         result[f"seed {seed}"] = found
         for kind, one in found.items():
@@ -69,7 +69,7 @@ def one_question(n_answers: int, *, multiple: bool = False) -> Tree:
     return Tree("one", (Question("q", names, tuple(f"q_{name}" for name in names), multiple=multiple),))
 
 
-def people(n: int, rng: np.random.Generator) -> IntArray:
+def volunteers(n: int, rng: np.random.Generator) -> IntArray:
     return rng.integers(0, 41, n)
 
 
@@ -78,7 +78,7 @@ def dirichlet(n: int, n_answers: int, n_members: int, seed: int, least: float = 
     predicted = np.exp(rng.uniform(np.log(least), np.log(1000), (n_members, n, n_answers)))
     member = rng.integers(n_members, size=n)
     truth = drawn(predicted[member, np.arange(n)], rng)
-    counts = rng.multinomial(people(n, rng), truth).astype(np.int64)
+    counts = rng.multinomial(volunteers(n, rng), truth).astype(np.int64)
     found = posterior(Votes(one_question(n_answers), counts), predicted)
     return held(*found.interval(LEVEL), truth, rng)
 
@@ -86,30 +86,30 @@ def dirichlet(n: int, n_answers: int, n_members: int, seed: int, least: float = 
 def odds(n: int, worth: float, seed: int) -> dict[str, float]:
     rng = np.random.default_rng([100, int(worth), seed])
     tree = one_question(3, multiple=True)
-    share = rng.beta(0.7, 1.5, (n, 3)).clip(1e-4, 1 - 1e-4)
-    truth = rng.beta(worth * share, worth * (1 - share))
-    asked = people(n, rng)
+    fraction = rng.beta(0.7, 1.5, (n, 3)).clip(1e-4, 1 - 1e-4)
+    truth = rng.beta(worth * fraction, worth * (1 - fraction))
+    asked = volunteers(n, rng)
     votes = Votes(tree, rng.binomial(asked[:, None], truth), asked[:, None])
-    predicted = (share / (1 - share))[None]
+    predicted = (fraction / (1 - fraction))[None]
     fitted = fit_worth(votes, predicted)
     found = posterior(votes, predicted, fitted)
     return {**held(*found.interval(LEVEL), truth, rng), "worth found, mean": round(float(fitted.mean()), 3)}
 
 
-def reach(n: int, n_members: int, seed: int) -> dict[str, float]:
+def proportion_asked(n: int, n_members: int, seed: int) -> dict[str, float]:
     """Of one question of GZ2 a galaxy, not the first, drawn among those of which anything is open."""
     rng = np.random.default_rng([200, n_members, seed])
-    tree = campaign("gz2").carried
+    tree = campaign("gz2").published_tree
     predicted = np.exp(rng.uniform(np.log(0.1), np.log(100), (n_members, n, len(tree.columns))))
     truth = np.empty(predicted.shape[1:])
     for question in tree.questions:
         own, member = tree.slice(question.name), rng.integers(n_members, size=n)
         truth[:, own] = drawn(predicted[member, np.arange(n), own], rng)
-    counts = walked(tree, truth, people(n, rng), rng)
+    counts = walked(tree, truth, volunteers(n, rng), rng)
     found: Posterior = posterior(Votes(tree, counts), predicted)
-    low, high = found.reach_interval(LEVEL)
+    low, high = found.proportion_asked_interval(LEVEL)
     below = [i for i, question in enumerate(tree.questions) if question.parents]
-    return held(low[:, below], high[:, below], tree.reach(truth)[:, below], rng)
+    return held(low[:, below], high[:, below], tree.proportion_asked(truth)[:, below], rng)
 
 
 def walked(tree: Tree, truth: FloatArray, n: IntArray, rng: np.random.Generator) -> IntArray:
@@ -125,23 +125,23 @@ def walked(tree: Tree, truth: FloatArray, n: IntArray, rng: np.random.Generator)
 def drawn(concentrations: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Shares from Dirichlet distributions, in logarithms, for small concentrations give small numbers."""
     log = np.log(rng.gamma(concentrations + 1)) + np.log(rng.random(concentrations.shape)) / concentrations
-    shares = np.exp(log - log.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    fractions = np.exp(log - log.max(axis=1, keepdims=True))
+    return fractions / fractions.sum(axis=1, keepdims=True)
 
 
 def held(low: FloatArray, high: FloatArray, truth: FloatArray, rng: np.random.Generator) -> dict[str, float]:
     """How often one column, drawn for each row, holds the truth."""
     rows, column = np.arange(len(truth)), rng.integers(truth.shape[1], size=len(truth))
     low, high, truth = (one[rows, column] for one in (low, high, truth))
-    below, above = truth < low - LEAST, truth > high + LEAST
-    inside = (low > 10 * LEAST) & (high < 1 - 10 * LEAST)
+    below, above = truth < low - MIN, truth > high + MIN
+    inside = (low > 10 * MIN) & (high < 1 - 10 * MIN)
     found: dict[str, float] = {}
     for what, some in (("all", np.ones_like(inside)), ("inside", inside)):
-        share, n = float((~below & ~above)[some].mean()), int(some.sum())
+        fraction, n = float((~below & ~above)[some].mean()), int(some.sum())
         found |= {
             f"{what}: intervals": n,
-            f"{what}: held": round(share, 4),
-            f"{what}: standard error": round(float(np.sqrt(share * (1 - share) / n)), 4),
+            f"{what}: held": round(fraction, 4),
+            f"{what}: standard error": round(float(np.sqrt(fraction * (1 - fraction) / n)), 4),
             f"{what}: truth below": round(float(below[some].mean()), 4),
             f"{what}: truth above": round(float(above[some].mean()), 4),
         }

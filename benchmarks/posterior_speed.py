@@ -83,8 +83,8 @@ def main() -> None:
 
 
 def made_up(folder: Path, n: int, n_members: int) -> Path:
-    """A dataset folder without pictures, and predictions for all of it."""
-    tree = campaign("gz_evo").carried
+    """A dataset folder without images, and predictions for all of it."""
+    tree = campaign("gz_evo").published_tree
     columns = [
         column for question in tree.questions if not question.name.endswith("-ukidss") for column in question.columns
     ]
@@ -105,7 +105,7 @@ def made_up(folder: Path, n: int, n_members: int) -> Path:
             values = np.exp(rng.normal(0.5, 1.5, (size, n_members)))
             one_list = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), n_members)
             told[f"{column}_concentration"] = pa.array(values[:, 0]) if n_members == 1 else one_list
-        table = pa.table(key | told | {"is_trained_on": np.zeros(size, bool)})
+        table = pa.table(key | told | {"in_training_set": np.zeros(size, bool)})
         guesses = guesses or pq.ParquetWriter(folder / "predictions.parquet", table.schema)
         guesses.write_table(table)
     assert votes is not None

@@ -1,6 +1,6 @@
 """Does recalibration bring a model that is wrongly sure to calibration, on galaxies that it was not fitted on?
 
-Simulated volunteers vote on simulated galaxies (no pictures are needed). Two models know the truth up to an error of
+Simulated volunteers vote on simulated galaxies (no images are needed). Two models know the truth up to an error of
 their own; one is far too sure, the other not sure enough. Half of the galaxies serve to fit the recalibration, the
 other half to judge it: the log score gained, the factor that concentrations are still off by, what 90 % intervals
 hold, and verdicts at a family-wise 1 %.
@@ -60,8 +60,8 @@ def main() -> None:
 
 def simulated(name: str, n: int, seed: int) -> tuple[Votes, FloatArray]:
     """Votes, and the probability of each answer."""
-    questions = tree(name).carried()
-    single = Tree(name, tuple(one for one in questions.questions if not one.multiple), questions.absent)
+    questions = tree(name).published()
+    single = Tree(name, tuple(one for one in questions.questions if not one.multiple), questions.unavailable)
     with tempfile.TemporaryDirectory() as folder:
         made = simulate(name, n=n, seed=seed, images=False, out=Path(folder) / "sky")
         table = pl.read_parquet(made.votes)
@@ -72,11 +72,11 @@ def simulated(name: str, n: int, seed: int) -> tuple[Votes, FloatArray]:
 
 
 def with_error(truth: FloatArray, questions: Tree, error: float, rng: np.random.Generator) -> FloatArray:
-    shares = np.clip(truth, 1e-3, None) * np.exp(rng.normal(0, error, truth.shape))
+    fractions = np.clip(truth, 1e-3, None) * np.exp(rng.normal(0, error, truth.shape))
     for question in questions.questions:
         own = questions.slice(question.name)
-        shares[:, own] /= shares[:, own].sum(axis=1, keepdims=True)
-    return shares
+        fractions[:, own] /= fractions[:, own].sum(axis=1, keepdims=True)
+    return fractions
 
 
 def judge(votes: Votes, predicted: FloatArray) -> dict[str, object]:

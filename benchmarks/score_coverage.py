@@ -3,7 +3,7 @@
     python benchmarks/score_coverage.py [--n-repetitions 2000]
 
 Galaxies have true shares of two answers and 2 to 40 voters, few voters being commoner; a model expects shares that are
-off. `mse_corrected` is the mean of (expected - voted)^2 - f (1 - f) / (N - 1); what it really is comes from 2 million
+off. `mse_noise_corrected` is the mean of (expected - voted)^2 - f (1 - f) / (N - 1); what it really is comes from 2 million
 galaxies of the same kind, as does the plain mean square error against votes, which is meant to be the model's error and
 is not: its interval is held against the model's error all the same.
 
@@ -78,11 +78,11 @@ WORLDS: Mapping[str, Draw] = {"usual": usual, "long tails": long_tails, "rare an
 
 def galaxies(world: Draw, rng: np.random.Generator, n: int) -> tuple[Numbers, Numbers, Numbers]:
     """Of each galaxy: squared error against votes, less the noise of the votes; the first alone; that against truth."""
-    people = np.clip(np.exp(rng.normal(2.2, 0.9, n)).astype(np.int64), 2, 40)
+    volunteers = np.clip(np.exp(rng.normal(2.2, 0.9, n)).astype(np.int64), 2, 40)
     true, expected = world(rng, n)
-    voted = rng.binomial(people, true) / people
+    voted = rng.binomial(volunteers, true) / volunteers
     raw = (expected - voted) ** 2
-    return raw - voted * (1 - voted) / (people - 1), raw, (expected - true) ** 2
+    return raw - voted * (1 - voted) / (volunteers - 1), raw, (expected - true) ** 2
 
 
 def population(world: Draw, name: str) -> float:

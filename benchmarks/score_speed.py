@@ -37,9 +37,9 @@ def cut(tree: Tree, n_answers: int) -> Tree:
     """The first carried questions of a tree, as many as have that many answers at most."""
     n, kept = 0, []
     for question in tree.questions:
-        n += len(question.columns) * question.carried
-        kept.append(replace(question, carried=question.carried and n <= n_answers))
-    return Tree(tree.name, tuple(kept)).carried()
+        n += len(question.columns) * question.is_published
+        kept.append(replace(question, is_published=question.is_published and n <= n_answers))
+    return Tree(tree.name, tuple(kept)).published()
 
 
 def draw(tree: Tree, n: int, seed: int = 0) -> tuple[Votes, npt.NDArray[np.float64]]:
@@ -54,10 +54,10 @@ def draw(tree: Tree, n: int, seed: int = 0) -> tuple[Votes, npt.NDArray[np.float
         alpha[:, where] = rng.gamma(1.5, 2.0, (n, width)) + 0.05
         depth = rng.uniform(0.05, 1.0)
         asked = np.flatnonzero((part == i * N_PARTS // len(tree.questions)) & (rng.random(n) < depth))
-        shares = rng.gamma(alpha[asked, where])
-        shares /= shares.sum(axis=1, keepdims=True)
-        people = np.maximum(rng.integers(5, 41, len(asked)) * depth, 1).astype(np.int64)
-        counts[asked, where] = rng.multinomial(people, shares)
+        fractions = rng.gamma(alpha[asked, where])
+        fractions /= fractions.sum(axis=1, keepdims=True)
+        volunteers = np.maximum(rng.integers(5, 41, len(asked)) * depth, 1).astype(np.int64)
+        counts[asked, where] = rng.multinomial(volunteers, fractions)
         alpha[:, where] *= np.exp(rng.normal(0, 0.3, (n, width)))
     totals = np.add.reduceat(counts, list(tree.starts), axis=1)
     return Votes(tree, counts, totals), alpha
@@ -88,7 +88,7 @@ def main() -> None:
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "peak_gigabytes": round(peak(), 2),
         "gigabytes_before": round(before, 2),
-        "skill": scores["overall"]["skill"],
+        "log_likelihood_gain": scores["overall"]["log_likelihood_gain"],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "scipy")}},
     }

@@ -1,8 +1,8 @@
-"""How much simulated Galaxy Zoo 2 pictures differ from real ones, kind by kind and number by number.
+"""How much simulated Galaxy Zoo 2 images differ from real ones, kind by kind and number by number.
 
     python benchmarks/simulator_realism.py [--data ../shared/data] [--n 250]
 
-Real pictures are the GZ2 sample of `../shared/data`. Simulated ones are drawn until each kind has as many, chosen
+Real images are the GZ2 sample of `../shared/data`. Simulated ones are drawn until each kind has as many, chosen
 by what volunteers would say of them, as the real ones were. For each kind and number the two-sample distance of
 Kolmogorov and Smirnov is printed (0 the same, 1 apart), and at the end how well a forest of decision trees
 tells real from simulated. Writes benchmarks/results/simulator_realism.json.
@@ -26,7 +26,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
-from gzoo.simulator.camera import jpeg_bytes, picture, visible
+from gzoo.simulator.camera import draw_image, jpeg_bytes, visible
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.survey import survey_view
 from gzoo.simulator.volunteers import Sights, careful_chances, careful_log_odds
@@ -38,7 +38,7 @@ CALIBRATION_SEED, BENCHMARK_SEED = 11, 12
 
 
 def numbers_of(data: bytes) -> list[float]:
-    """What is compared of a picture, in the order of `NUMBERS`; grey levels of 255."""
+    """What is compared of an image, in the order of `NUMBERS`; grey levels of 255."""
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.float32)
     grey = pixels.mean(axis=2)
     border = np.ones(grey.shape, bool)
@@ -63,7 +63,7 @@ def numbers_of(data: bytes) -> list[float]:
 
 
 def real(folder: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Numbers of the real pictures, one row a galaxy, for each kind."""
+    """Numbers of the real images, one row a galaxy, for each kind."""
     votes = pl.read_csv(folder / "votes.csv")
     return {
         kind: np.array(
@@ -95,7 +95,7 @@ def kinds_of(galaxies: Sequence[Galaxy]) -> list[str]:
 
 
 def simulated(n: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Numbers of the simulated pictures, n rows for each kind."""
+    """Numbers of the simulated images, n rows for each kind."""
     survey, block = survey_view("gz2"), 200
     found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     for first in range(0, 200 * n, block):
@@ -103,7 +103,7 @@ def simulated(n: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
         galaxies = [draw_galaxy(galaxy_chance, survey) for galaxy_chance, _ in streams]
         for galaxy, (_, camera_chance), kind in zip(galaxies, streams, kinds_of(galaxies), strict=True):
             if kind and len(found[kind]) < n:
-                found[kind].append(numbers_of(jpeg_bytes(picture(galaxy, survey, camera_chance))))
+                found[kind].append(numbers_of(jpeg_bytes(draw_image(galaxy, survey, camera_chance))))
         if min(len(rows) for rows in found.values()) == n:
             break
     return {kind: np.array(rows) for kind, rows in found.items()}

@@ -2,8 +2,8 @@
 
     python benchmarks/simulator_scaling.py [--n 10000]
 
-Simulates Galaxy Zoo 2 with its pictures by one worker and by two; then 1x and 4x as many galaxies
-without pictures, each in a process of its own, whose peak memory is compared. Writes
+Simulates Galaxy Zoo 2 with its images by one worker and by two; then 1x and 4x as many galaxies
+without images, each in a process of its own, whose peak memory is compared. Writes
 benchmarks/results/simulator_scaling.json.
 """
 
@@ -29,7 +29,7 @@ def seconds(n: int, workers: int) -> float:
 
 
 def peak_megabytes(n: int) -> float:
-    """Peak memory of a process that simulates n galaxies without pictures."""
+    """Peak memory of a process that simulates n galaxies without images."""
     with tempfile.TemporaryDirectory() as folder:
         code = (
             "import re; from pathlib import Path; from gzoo.simulator import simulate\n"
@@ -49,7 +49,7 @@ def main() -> None:
     peaks = {size: peak_megabytes(size) for size in (n, 4 * n)}
     result = {
         "galaxies": n,
-        "pictures_per_second": {str(workers): n / taken for workers, taken in times.items()},
+        "images_per_second": {str(workers): n / taken for workers, taken in times.items()},
         "two_workers_over_one": times[1] / times[2],
         "peak_megabytes": {str(size): peak for size, peak in peaks.items()},
         "memory_growth": peaks[4 * n] / peaks[n],

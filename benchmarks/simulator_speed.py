@@ -1,14 +1,14 @@
-"""Pictures per second and core: gzoo's camera against GalSim on its own, on the same plain galaxies.
+"""Images per second and core: gzoo's camera against GalSim on its own, on the same plain galaxies.
 
     python benchmarks/simulator_speed.py [--n 40]
 
 Both give the same galaxies (bulge + disk, no neighbours on GalSim's side) as 424 x 424 pixels in three bands, once as
-colour pictures without noise and file, once with noise, Lupton RGB and JPEG. GalSim draws with its default GSParams:
+colour images without noise and file, once with noise, Lupton RGB and JPEG. GalSim draws with its default GSParams:
 
-- "at 424 pixels": each band drawn straight onto the 424 x 424 pixels of the picture, what the target asks for;
-- "as the survey": each band drawn onto the survey's own pixels and the picture enlarged, as gzoo's camera does.
+- "at 424 pixels": each band drawn straight onto the 424 x 424 pixels of the image, what the target asks for;
+- "as the survey": each band drawn onto the survey's own pixels and the image enlarged, as gzoo's camera does.
 
-Then gzoo's camera draws other kinds of galaxies, and the pictures of each campaign. Everything is timed in processor
+Then gzoo's camera draws other kinds of galaxies, and the images of each campaign. Everything is timed in processor
 seconds of one thread, the contestants taking turns. Writes benchmarks/results/simulator_speed.json.
 """
 
@@ -33,7 +33,7 @@ import numpy.typing as npt
 from astropy.visualization import make_lupton_rgb
 from PIL import Image
 
-from gzoo.simulator.camera import blur, jpeg_bytes, observed_flux, picture
+from gzoo.simulator.camera import blur, draw_image, jpeg_bytes, observed_flux
 from gzoo.simulator.galaxies import ARTIFACTS, Galaxy, draw_galaxy
 from gzoo.simulator.spectrum import band_fluxes
 from gzoo.simulator.survey import SIZE_PIXELS, SurveyView, survey_view
@@ -72,15 +72,15 @@ def plain(galaxy: Galaxy) -> Galaxy:
 
 def by_galsim(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator, *, whole: bool, as_survey: bool) -> object:
     """The same bulge and disk, drawn by GalSim band by band."""
-    scale = survey.picture_pixel_arcsec(galaxy.aperture_radius_arcsec)
+    scale = survey.image_pixel_arcsec(galaxy.aperture_radius_arcsec)
     if as_survey:
         n_pixels, scale = round(SIZE_PIXELS * scale / survey.sensor_pixel_arcsec), survey.sensor_pixel_arcsec
     else:
         n_pixels = SIZE_PIXELS
     turn = galaxy.position_angle * galsim.degrees
     fluxes = [
-        band_fluxes(observed_flux(galaxy) * share, colour, galaxy.redshift, survey.shown_nm)
-        for share, colour in (
+        band_fluxes(observed_flux(galaxy) * fraction, colour, galaxy.redshift, survey.shown_nm)
+        for fraction, colour in (
             (galaxy.bulge_fraction, galaxy.bulge_colour),
             (galaxy.disk_fraction, galaxy.disk_colour),
         )
@@ -114,15 +114,15 @@ def by_galsim(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator, *, w
 
 
 def by_gzoo(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> object:
-    """Picture and file by gzoo: neighbours, uneven sky and all."""
-    return jpeg_bytes(picture(galaxy, survey, rng))
+    """Image and file by gzoo: neighbours, uneven sky and all."""
+    return jpeg_bytes(draw_image(galaxy, survey, rng))
 
 
 Draw = Callable[[Galaxy], object]
 
 
 def rates(galaxies: list[Galaxy], contestants: dict[str, Draw]) -> dict[str, float]:
-    """Pictures per processor second of each contestant, who take turns galaxy by galaxy."""
+    """Images per processor second of each contestant, who take turns galaxy by galaxy."""
     spent = dict.fromkeys(contestants, 0.0)
     for draw in contestants.values():
         draw(galaxies[0])  # tables are made once
@@ -154,7 +154,7 @@ def main() -> None:
             ),
         },
     )
-    print("plain bulge + disk, Galaxy Zoo 2, with noise, RGB and JPEG; pictures per second and core")
+    print("plain bulge + disk, Galaxy Zoo 2, with noise, RGB and JPEG; images per second and core")
     for name, rate in whole.items():
         print(f"  {name:34s}{rate:8.1f}   gzoo is {whole['gzoo'] / rate:.2f} x")
     kinds: dict[str, dict[str, float]] = {}

@@ -3,7 +3,7 @@
     python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 2600] [--epochs 8]
 
 Simulates Galaxy Zoo 2, trains a model on nothing else (once in colour, once in grey; each within ten minutes on two
-cores) and lets it rank the real pictures of `../shared/data`: those whose fraction of "featured or disk" is above
+cores) and lets it rank the real images of `../shared/data`: those whose fraction of "featured or disk" is above
 0.6 against those below 0.4. Prints ROC AUC with a bootstrap interval over galaxies, beside the AUC of what needs no
 model: mean colour and size. Writes benchmarks/results/simulator_transfer.json.
 """
@@ -32,18 +32,18 @@ from gzoo.learn.model import open_run
 from gzoo.simulator import simulate
 
 SEED = 21
-CROP_PIXELS = 240  # the galaxy fills the middle third of a picture; the rest is other galaxies' sky
+CROP_PIXELS = 240  # the galaxy fills the middle third of an image; the rest is other galaxies' sky
 FEATURED = "smooth-or-featured-gz2_featured-or-disk"
 SMOOTH, ARTIFACT = "smooth-or-featured-gz2_smooth", "smooth-or-featured-gz2_artifact"
 
 
 def cropped(data: bytes, is_grey: bool) -> bytes:
-    """The middle of a picture as a JPEG, in grey if asked."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    low, high = (picture.width - CROP_PIXELS) // 2, (picture.width + CROP_PIXELS) // 2
-    picture = picture.crop((low, low, high, high))
+    """The middle of an image as a JPEG, in grey if asked."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    low, high = (image.width - CROP_PIXELS) // 2, (image.width + CROP_PIXELS) // 2
+    image = image.crop((low, low, high, high))
     buffer = io.BytesIO()
-    (picture.convert("L").convert("RGB") if is_grey else picture).save(buffer, "JPEG", quality=90)
+    (image.convert("L").convert("RGB") if is_grey else image).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -55,11 +55,11 @@ def interval(is_featured: npt.NDArray[np.bool_], rank: npt.NDArray[np.float64]) 
     return {"auc": float(roc_auc_score(is_featured, rank)), "low": float(low), "high": float(high)}
 
 
-def expected_fraction(run: Path, pictures: list[bytes]) -> npt.NDArray[np.float64]:
-    """What the model of a run expects for featured over featured and smooth, shape (picture,)."""
+def expected_fraction(run: Path, images: list[bytes]) -> npt.NDArray[np.float64]:
+    """What the model of a run expects for featured over featured and smooth, shape (image,)."""
     model, _ = open_run(run)
     columns = model.design.columns
-    batch = np.stack([decode(data, model.design.size) for data in pictures]).transpose(0, 3, 1, 2)
+    batch = np.stack([decode(data, model.design.size) for data in images]).transpose(0, 3, 1, 2)
     with torch.inference_mode():
         parts = [model(torch.from_numpy(batch[i : i + 64].copy())) for i in range(0, len(batch), 64)]
     concentration = torch.cat(parts).double().numpy()
@@ -86,18 +86,18 @@ def main() -> None:
     fraction = featured / (featured + smooth + artifact)
     clear = (fraction > 0.6) | (fraction < 0.4)
     is_featured = fraction[clear] > 0.6
-    pictures = [(folder / "images" / name).read_bytes() for name in votes["filename"].to_numpy()[clear]]
-    print(f"{len(pictures)} real galaxies, {is_featured.sum()} of them featured")
+    images = [(folder / "images" / name).read_bytes() for name in votes["filename"].to_numpy()[clear]]
+    print(f"{len(images)} real galaxies, {is_featured.sum()} of them featured")
 
-    shown = [np.asarray(Image.open(io.BytesIO(cropped(data, False)))).mean(axis=(0, 1)) for data in pictures]
+    shown = [np.asarray(Image.open(io.BytesIO(cropped(data, False)))).mean(axis=(0, 1)) for data in images]
     colour = np.array([red - blue for red, _, blue in shown])
-    size = np.array([numbers_of(data)[NUMBERS.index("half_light_pixels")] for data in pictures])
+    size = np.array([numbers_of(data)[NUMBERS.index("half_light_pixels")] for data in images])
     record: dict[str, object] = {
         "n_simulated": arguments.n,
         "epochs": arguments.epochs,
         "size_pixels": arguments.size,
         "encoder": arguments.encoder,
-        "n_real": len(pictures),
+        "n_real": len(images),
         "mean_colour": interval(is_featured, -colour),
         "size": interval(is_featured, -size),  # frames scale with the galaxy: what looks small is no longer smooth
         "python": platform.python_version(),
@@ -105,11 +105,11 @@ def main() -> None:
     }
     sky = simulate("gz2", n=arguments.n, seed=SEED, workers=arguments.workers, out=work / "sky", export=False)
     for name in ("grey", "colour"):
-        images = work / f"images-{name}"
-        images.mkdir(exist_ok=True)
+        cropped_images = work / f"images-{name}"
+        cropped_images.mkdir(exist_ok=True)
         for path in sky.images.iterdir():
-            (images / path.name).write_bytes(cropped(path.read_bytes(), name == "grey"))
-        build("gz2", votes=sky.votes, images=images, out=work / f"data-{name}", overwrite=True)
+            (cropped_images / path.name).write_bytes(cropped(path.read_bytes(), name == "grey"))
+        build("gz2", votes=sky.votes, images=cropped_images, out=work / f"data-{name}", overwrite=True)
         started = time.perf_counter()
         run = work / f"run-{name}"
         train(
@@ -121,7 +121,7 @@ def main() -> None:
             seed=SEED,
             overwrite=True,
         )
-        rank = expected_fraction(run, [cropped(data, name == "grey") for data in pictures])
+        rank = expected_fraction(run, [cropped(data, name == "grey") for data in images])
         record[name] = interval(is_featured, rank) | {"training_seconds": time.perf_counter() - started}
         print(f"{name:12s} {record[name]}", flush=True)
         # The least featured of the featured and the most featured of the smooth are worth a look.

@@ -1,6 +1,6 @@
 """Do simulated votes obey their truth? Every question of every campaign.
 
-For each campaign: simulate without pictures, count the votes of the classification export anew with a few lines of
+For each campaign: simulate without images, count the votes of the classification export anew with a few lines of
 polars, compare them with votes.parquet (they must be equal), and compare the mean of vote fractions with the
 population's probability. The difference is given in standard errors, once clustered by volunteer (the same people
 answer many galaxies) and once by galaxy (what remains of chance when the volunteers are given, the sharper test).
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.simulator import Simulated, simulate
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaigns, tree
 
 ANNOTATIONS = pl.List(pl.Struct({"task": pl.String, "value": pl.List(pl.String)}))
@@ -65,7 +65,7 @@ def main() -> None:
         )
 
 
-def answers(made: Simulated) -> pl.DataFrame:
+def answers(made: SimulateResult) -> pl.DataFrame:
     """One row for each answer of a first click: volunteer, galaxy and column."""
     clicks = pl.read_csv(made.classifications, infer_schema=False)
     who = pl.when(pl.col("user_id") != "").then("user_id").otherwise("user_ip").alias("who")
@@ -87,7 +87,7 @@ def answers(made: Simulated) -> pl.DataFrame:
     return given.join(columns(made), on=["workflow_id", "task", "label"], how="left")
 
 
-def columns(made: Simulated) -> pl.DataFrame:
+def columns(made: SimulateResult) -> pl.DataFrame:
     """Which column a label of a task of a workflow is, by the words of the workflow export."""
     rows: list[tuple[str, str, str, str]] = []
     for workflow in pl.read_csv(made.workflows, infer_schema=False).iter_rows(named=True):
@@ -112,15 +112,15 @@ def slug(label: str) -> str:
     return label.rstrip("?").lower().replace(" ", "-")
 
 
-def is_equal(made: Simulated, given: pl.DataFrame) -> bool:
+def is_equal(made: SimulateResult, given: pl.DataFrame) -> bool:
     votes = pl.read_parquet(made.votes).select("id_str", *tree(made.campaign).columns)
     counted = given.drop_nulls("column").pivot("column", index="id_str", values="who", aggregate_function="len")
-    absent = [pl.lit(0).alias(name) for name in votes.columns if name not in counted.columns]
-    counted = votes.select("id_str").join(counted, on="id_str", how="left").with_columns(absent).fill_null(0)
+    unavailable = [pl.lit(0).alias(name) for name in votes.columns if name not in counted.columns]
+    counted = votes.select("id_str").join(counted, on="id_str", how="left").with_columns(unavailable).fill_null(0)
     return votes.equals(counted.select(votes.columns).cast(votes.schema))
 
 
-def residuals(made: Simulated, given: pl.DataFrame) -> pl.DataFrame:
+def residuals(made: SimulateResult, given: pl.DataFrame) -> pl.DataFrame:
     """For each answer: mean over galaxies of (vote fraction - probability), and that in standard errors."""
     truth = pl.read_parquet(made.truth)
     rows: list[dict[str, object]] = []
@@ -155,7 +155,7 @@ def residuals(made: Simulated, given: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def asked_of(made: Simulated, question: str) -> pl.Expr:
+def asked_of(made: SimulateResult, question: str) -> pl.Expr:
     """Rows of the answers that lead to a question; of a root, any answer to it."""
     one = tree(made.campaign).question(question)
     return pl.col("column").is_in(list(one.parents or one.columns))

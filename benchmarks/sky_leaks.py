@@ -35,7 +35,7 @@ from gzoo.trees.campaign import campaign
 
 Numbers = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
-COLUMNS = campaign("gz2").carried.columns
+COLUMNS = campaign("gz2").published_tree.columns
 SHARED, TEST = 0.3, 0.2
 
 
@@ -167,11 +167,13 @@ def main() -> None:
         by_place = [each.by_place() for each in campaigns]
         at_random = [each.at_random(rng) for each in campaigns]
         third = seen("three", rng.permutation(len(where[0]))[:n], where, draw(n))
-        shares = {name: round(float(np.mean(np.concatenate(by_place) == name)), 4) for name in (*sky.SIDES, sky.BORDER)}
+        fractions = {
+            name: round(float(np.mean(np.concatenate(by_place) == name)), 4) for name in (*sky.SIDES, sky.BORDER)
+        }
         result[kind] = {
             "largest_separation_arcsec": round(float(apart.max()), 3),
             "random split": judge(campaigns, at_random),
-            "gzoo-1": judge(campaigns, by_place) | {"shares": shares},
+            "gzoo-1": judge(campaigns, by_place) | {"fractions": fractions},
             "gzoo-1, three campaigns": judge([*campaigns, third], [*by_place, third.by_place()]),
             "rows moved by a third campaign": moved(by_place, campaigns, third),
         }

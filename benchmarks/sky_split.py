@@ -51,15 +51,15 @@ def fields(rng: np.random.Generator, n: int) -> tuple[Numbers, Numbers]:
     return centre[:, 0] + rng.uniform(-5, 5, len(centre)) / 60 / np.cos(np.radians(dec)), dec
 
 
-def test_share(splits: npt.NDArray[np.str_]) -> float:
+def test_fraction(splits: npt.NDArray[np.str_]) -> float:
     return float((splits == "test").sum() / (splits != sky.BORDER).sum())
 
 
-def scatter(shares: Numbers) -> dict[str, float]:
-    stray = np.abs(shares - ASKED / 100)
+def scatter(fractions: Numbers) -> dict[str, float]:
+    stray = np.abs(fractions - ASKED / 100)
     return {
-        "mean": round(float(shares.mean()), 4),
-        "standard_deviation": round(float(shares.std()), 4),
+        "mean": round(float(fractions.mean()), 4),
+        "standard_deviation": round(float(fractions.std()), 4),
         "within_5_points": round(float((stray <= 0.05).mean()), 4),
         "largest": round(float(stray.max()), 4),
     }
@@ -97,27 +97,27 @@ def row(nside: int, margin: float, n_hashes: int, rng: np.random.Generator) -> d
     one, five, of_all = [], [], []
     for scheme in schemes:
         splits = sky.split(*deep, scheme)
-        five.append(test_share(splits))
+        five.append(test_fraction(splits))
         of_all.append(float((splits == "test").mean()))
-        one.append(test_share(splits[:2000]))
+        one.append(test_fraction(splits[:2000]))
     # an all-sky campaign strays so little that a few hashes and 200,000 galaxies show it
-    few = [test_share(sky.split(wide[0][:200_000], wide[1][:200_000], scheme)) for scheme in schemes[:100]]
+    few = [test_fraction(sky.split(wide[0][:200_000], wide[1][:200_000], scheme)) for scheme in schemes[:100]]
     said = {
         "nside": nside,
         "margin_arcsec": margin,
         "cells_arcsec": round(schemes[0].cell_arcsec, 1),
         "border_all_sky": round(float((sky.split(*wide, schemes[0]) == sky.BORDER).mean()), 5),
-        "test_share_five_fields": scatter(np.array(five)),
-        "test_share_of_all_rows_five_fields": scatter(np.array(of_all)),
-        "test_share_one_field": scatter(np.array(one)),
-        "test_share_all_sky": scatter(np.array(few)),
+        "test_fraction_five_fields": scatter(np.array(five)),
+        "test_fraction_of_all_rows_five_fields": scatter(np.array(of_all)),
+        "test_fraction_one_field": scatter(np.array(one)),
+        "test_fraction_all_sky": scatter(np.array(few)),
         "nearest_on_two_sides_arcsec": nearest_on_two_sides(schemes[0], rng, 4_000_000),
     }
     if GZ2.is_file():
         real = pl.read_csv(GZ2, columns=["ra", "dec"])
         places = real["ra"].to_numpy(), real["dec"].to_numpy()
-        shares = [float((sky.split(*places, scheme) == sky.BORDER).mean()) for scheme in schemes[:20]]
-        said["border_gz2_places"] = round(float(np.mean(shares)), 5)
+        fractions = [float((sky.split(*places, scheme) == sky.BORDER).mean()) for scheme in schemes[:20]]
+        said["border_gz2_places"] = round(float(np.mean(fractions)), 5)
     return said
 
 
@@ -127,14 +127,14 @@ def speed(n: int, rng: np.random.Generator) -> dict[str, object]:
     begun = time.perf_counter()
     splits = sky.split(ra, dec)
     taken, after = time.perf_counter() - begun, peak_megabytes()
-    shares = {side: round(float((splits == side).mean()), 5) for side in (*sky.SIDES, sky.BORDER)}
+    fractions = {side: round(float((splits == side).mean()), 5) for side in (*sky.SIDES, sky.BORDER)}
     begun = time.perf_counter()
     sky.same_galaxies(ra, dec)
     return {
         "positions": n,
         "split_seconds": round(taken, 2),
         "split_megabytes_more": round(after - before),
-        "shares": shares,
+        "fractions": fractions,
         "same_galaxies_seconds": round(time.perf_counter() - begun, 2),
     }
 
@@ -154,13 +154,13 @@ def main() -> None:
     rows = [row(nside, margin, options.n_hashes, rng) for nside in (1024, 2048, 4096) for margin in (1.0, 1.5, 2.0)]
     mine = sky.split(*fields(np.random.default_rng(2), 20_000))
     result = {
-        "shares_percent": [70, 10, ASKED],
+        "fractions_percent": [70, 10, ASKED],
         "n_hashes": options.n_hashes,
         "table": rows,
         "gzoo-1": {
             "nside": sky.SCHEME.nside,
             "margin_arcsec": sky.SCHEME.margin_arcsec,
-            "test_share_five_fields": round(test_share(mine), 4),
+            "test_fraction_five_fields": round(test_fraction(mine), 4),
             "border_five_fields": round(float((mine == sky.BORDER).mean()), 4),
         },
         "speed": timed,

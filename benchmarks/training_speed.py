@@ -3,13 +3,13 @@
     make .venv-peers/ready
     python benchmarks/training_speed.py [--encoder resnet18] [--size 128] [--galaxies 768] [--rounds 3]
 
-Training steps (pictures, model, loss, gradients, AdamW) on galaxies of the `57 kB` corpus (`corpora.py`), each a
+Training steps (images, model, loss, gradients, AdamW) on galaxies of the `57 kB` corpus (`corpora.py`), each a
 process of its own, in turns; the figure is that of the second epoch.
 
-- `encoder alone`: the same model and loss, fed with random pictures that lie ready.
+- `encoder alone`: the same model and loss, fed with random images that lie ready.
 - `gzoo`: fed by `gzoo.loader` with augmentation and a cache, votes and totals from the record.
 - `peers`: the same encoder in zoobot's model with its loss, fed by galaxy-datasets' data module with its default
-  augmentation and no more than pictures and counts; the best of 0 and 2 workers, once.
+  augmentation and no more than images and counts; the best of 0 and 2 workers, once.
 
 Writes benchmarks/results/training_speed.json.
 """
@@ -49,7 +49,7 @@ def main() -> None:
     workers, rate = best(peers)
     result = {
         **settings,
-        "pictures a second (median)": {
+        "images a second (median)": {
             "encoder alone": middle(alone),
             "gzoo": middle(gzoo),
             f"peers, {workers} workers": round(rate, 1),

@@ -31,7 +31,7 @@ import numpy as np
 import polars as pl
 
 from gzoo import mapping, read_votes
-from gzoo.simulator import Simulated, simulate
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign, tree
 from gzoo.trees.tree import FloatArray
 from gzoo.zooniverse import Source, consistency, ingest
@@ -63,13 +63,13 @@ def main() -> None:
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def judged(made: Simulated) -> dict[str, object]:
+def judged(made: SimulateResult) -> dict[str, object]:
     clicks = ingest(Source(made.classifications, made.workflows), campaign(made.campaign)).clicks
-    people = pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
-    care, is_robot = people["care"].to_numpy(), people["is_robot"].to_numpy()
+    volunteers = pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
+    care, is_bot = volunteers["care"].to_numpy(), volunteers["is_bot"].to_numpy()
     consistent = consistency.consistency_weights(clicks)
     plain = np.ones(len(consistent))
-    weights = np.where(consistency.robots(clicks).any, 0.0, consistent)
+    weights = np.where(consistency.bots(clicks).any, 0.0, consistent)
     truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
     careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
     found: dict[str, object] = {
@@ -78,12 +78,12 @@ def judged(made: Simulated) -> dict[str, object]:
         "gain by weights and rules": gain(clicks, plain, weights, careful),
         "gain by consistency weights alone": gain(clicks, plain, consistent, careful),
         "mean weight of careful volunteers": round(float(weights[care >= 0.9].mean()), 4),
-        "mean consistency weight of judged robots": round(float(consistent[is_robot & (busy(clicks))].mean()), 4),
+        "mean consistency weight of judged robots": round(float(consistent[is_bot & (busy(clicks))].mean()), 4),
     }
     slow = replace(clicks, seconds=np.full(len(clicks), np.nan))
     for what, one in (("as exported", clicks), ("without durations", slow)):
-        robots = consistency.robots(one)
-        honest, machines = ~is_robot & robots.is_judged, is_robot & robots.is_judged
+        bots = consistency.bots(one)
+        honest, machines = ~is_bot & bots.is_judged, is_bot & bots.is_judged
         found[f"flags, {what}"] = {
             rule: {
                 "robots flagged": f"{int((flag & machines).sum())} of {int(machines.sum())}",
@@ -91,13 +91,13 @@ def judged(made: Simulated) -> dict[str, object]:
                 "share of robots": round(float(flag[machines].mean()), 4),
                 "share of honest": round(float(flag[honest].mean()), 4),
             }
-            for rule, flag in {**robots.flags, "any": robots.any}.items()
+            for rule, flag in {**bots.flags, "any": bots.any}.items()
         }
     return found
 
 
 def busy(clicks: Clicks) -> np.ndarray:
-    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= consistency.LEAST_CLICKS
+    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= consistency.MIN_CLICKS
 
 
 def errors(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:

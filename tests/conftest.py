@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from gzoo.dataset.build import build
-from gzoo.simulator import Simulated, simulate
+from gzoo.simulator import SimulateResult, simulate
 from loopback_hub import Client, LoopbackHub
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -42,13 +42,13 @@ def shared_data(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sky(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+def sky(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
     """60 simulated galaxies; look, do not touch."""
     return simulate("gz2", n=60, seed=1, workers=1, out=tmp_path_factory.mktemp("sky") / "sky")
 
 
 @pytest.fixture(scope="session")
-def dataset(sky: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(sky: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset folder of `sky`; look, do not touch."""
     folder = tmp_path_factory.mktemp("built") / "dataset"
     build("gz2", votes=sky.votes, images=sky.images, out=folder)

@@ -119,8 +119,8 @@ class Repo:
 
     def revoke(self, user: str) -> None:
         """A user is as one who never asked."""
-        for people in (self.granted, self.waiting, self.rejected):
-            people.discard(user)
+        for volunteers in (self.granted, self.waiting, self.rejected):
+            volunteers.discard(user)
 
     def is_owner(self, user: str) -> bool:
         """Whether a user may see it when it is private, and change it."""

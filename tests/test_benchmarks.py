@@ -37,7 +37,7 @@ def test_peers_get_the_same_galaxies_in_the_columns_they_know(corpus: Any) -> No
     assert peer.equals(record.select(peer.columns))
 
 
-def test_pictures_are_as_large_as_the_corpus_says(corpus: Any) -> None:
+def test_images_are_as_large_as_the_corpus_says(corpus: Any) -> None:
     assert 50 < corpus.kilobytes < 64
 
 
@@ -50,9 +50,9 @@ def test_a_corpus_is_made_once(benchmarks: dict[str, ModuleType], corpus: Any) -
 def test_steps_of_the_loader(benchmarks: dict[str, ModuleType], corpus: Any, tmp_path: Path) -> None:
     steps, record = benchmarks["gzoo_steps"], str(corpus.record)
     for is_exact in (False, True):
-        assert steps.decode(record, threads=2, is_exact=is_exact)["pictures"] == corpus.n
+        assert steps.decode(record, threads=2, is_exact=is_exact)["images"] == corpus.n
     found = steps.epochs(record, BATCH, 64, n_epochs=2, augment="galaxy-datasets", cache=str(tmp_path / "cache"))
-    assert found["pictures"] == corpus.n
+    assert found["images"] == corpus.n
     assert len(found["rates"]) == len(found["resident megabytes"]) == 2
 
 
@@ -60,14 +60,14 @@ def test_steps_of_the_loader(benchmarks: dict[str, ModuleType], corpus: Any, tmp
 def test_steps_of_training(benchmarks: dict[str, ModuleType], corpus: Any, source: str) -> None:
     settings = {"encoder": "resnet18", "batch": BATCH, "size": 32, "n": 2 * BATCH, "n_epochs": 1}
     found = benchmarks["gzoo_steps"].train(str(corpus.record), source, **settings)
-    assert found["pictures"] == 2 * BATCH
+    assert found["images"] == 2 * BATCH
 
 
 def test_parts_of_a_training_step(benchmarks: dict[str, ModuleType], corpus: Any) -> None:
     steps = benchmarks["gzoo_steps"]
     found = steps.parts(str(corpus.record), encoder="resnet18", batch=4, size=64, device="cpu")
     # 1.8 billion multiplications and additions at 224 px (He et al. 2016, table 1), three times, each two operations
-    assert found["operations a picture"] == pytest.approx(6 * 1.8e9 * (64 / 224) ** 2, rel=0.1)
+    assert found["operations an image"] == pytest.approx(6 * 1.8e9 * (64 / 224) ** 2, rel=0.1)
     decoded = steps.device_decode(str(corpus.record), batch=4, n=8, device="cpu")
     assert decoded["largest difference from Pillow"] <= 2
 

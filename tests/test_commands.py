@@ -18,7 +18,7 @@ import pytest
 from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
 from gzoo.learn import prediction, training
-from gzoo.simulator import Simulated
+from gzoo.simulator import SimulateResult
 
 SMALL = ["--encoder", "mobilenetv3_small_050", "--size", "32", "--epochs", "1"]
 
@@ -137,7 +137,7 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     }  # fmt: skip
 
 
-def test_build_says_what_it_left_out(gzoo: Command, sky: Simulated, tmp_path: Path) -> None:
+def test_build_says_what_it_left_out(gzoo: Command, sky: SimulateResult, tmp_path: Path) -> None:
     shutil.copytree(sky.images, tmp_path / "images")
     first, second = sorted((tmp_path / "images").iterdir())[:2]
     first.unlink()
@@ -145,12 +145,12 @@ def test_build_says_what_it_left_out(gzoo: Command, sky: Simulated, tmp_path: Pa
     said = gzoo("build", "gz2", "--votes", sky.votes, "--images", tmp_path / "images", "--out", tmp_path / "d")
     assert said.code == 0
     assert "58 galaxies" in said.err
-    assert "picture missing (1); picture unusable (1)" in said.err
+    assert "image missing (1); image unusable (1)" in said.err
 
 
-@pytest.mark.parametrize("spoil", ["no rows", "strange column", "no pictures", "no table", "text", "no folder"])
+@pytest.mark.parametrize("spoil", ["no rows", "strange column", "no images", "no table", "text", "no folder"])
 def test_build_fails_with_one_message_and_leaves_nothing(
-    gzoo: Command, sky: Simulated, tmp_path: Path, spoil: str
+    gzoo: Command, sky: SimulateResult, tmp_path: Path, spoil: str
 ) -> None:
     votes, images = tmp_path / "votes.parquet", sky.images
     table = pl.read_parquet(sky.votes)
@@ -158,7 +158,7 @@ def test_build_fails_with_one_message_and_leaves_nothing(
         table = table.head(0)
     if spoil == "strange column":
         table = table.with_columns(colour=pl.lit("blue"))
-    if spoil == "no pictures":
+    if spoil == "no images":
         images = tmp_path / "empty"
         images.mkdir()
     if spoil == "no folder":
@@ -168,7 +168,7 @@ def test_build_fails_with_one_message_and_leaves_nothing(
     if spoil == "text":
         votes.write_text("not Parquet")
     before = set(tmp_path.iterdir())
-    words = {"no pictures": "60 x picture missing", "strange column": "colour", "text": "cannot be read"}
+    words = {"no images": "60 x image missing", "strange column": "colour", "text": "cannot be read"}
     message = gzoo.fails("build", "gz2", "--votes", votes, "--images", images, "--out", tmp_path / "d")
     assert words.get(spoil, spoil.partition(" ")[2]) in message
     assert set(tmp_path.iterdir()) == before
@@ -220,7 +220,7 @@ def test_an_unknown_split_is_refused(gzoo: Command, run: Path, dataset: Path, tm
 
 def test_scores_of_seen_and_of_other_galaxies(gzoo: Command, run: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "predictions.parquet"
-    n = len(open_dataset(dataset).galaxies("train")[0])
+    n = len(open_dataset(dataset).read_votes("train")[0])
     assert f"{n} of them were seen in training" in gzoo("predict", run, dataset, "--split", "train", "--out", out).err
     assert "--include-trained-on" in gzoo.fails("score", out, dataset)
     said = gzoo("score", out, dataset, "--include-trained-on")
@@ -230,7 +230,9 @@ def test_scores_of_seen_and_of_other_galaxies(gzoo: Command, run: Path, dataset:
     assert "galaxies that" in gzoo.fails("score", out, dataset)
 
 
-def test_results_are_kept_unless_told(gzoo: Command, sky: Simulated, run: Path, dataset: Path, tmp_path: Path) -> None:
+def test_results_are_kept_unless_told(
+    gzoo: Command, sky: SimulateResult, run: Path, dataset: Path, tmp_path: Path
+) -> None:
     commands: dict[str, list[str | Path]] = {
         "simulate": ["simulate", "gz2", "--n", "3"],
         "build": ["build", "gz2", "--votes", sky.votes, "--images", sky.images],

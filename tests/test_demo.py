@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gzoo import files
-from gzoo.demonstration import Demonstrated, demo
-from gzoo.errors import InputError, OccupiedError
+from gzoo.demonstration import DemoResult, demo
+from gzoo.errors import InputError, OutputExistsError
 
 STAGES = ("drawing", "reading votes", "planning", "writing shards", "training", "predicting", "scoring")
 TOKEN = "hf_secretOfThisTestAndNoOther"
@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def small(out: Path, **settings: object) -> Demonstrated:
+def small(out: Path, **settings: object) -> DemoResult:
     chosen = {"n": 100, "epochs": 1, "encoder": "mobilenetv3_small_050", "size": 32, "workers": 1} | settings
     return demo(out=out, **chosen)  # type: ignore[arg-type]
 
@@ -60,7 +60,7 @@ def test_demos_that_cannot_be_are_refused(tmp_path: Path) -> None:
         small(tmp_path / "out", n=99)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "demo.json").write_text('{"name": "of someone else"}')
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         small(tmp_path / "out", overwrite=True)
 
 

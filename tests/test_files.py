@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from gzoo import files
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsError
 
 BEGUN = {"command": "build", "of": 1}
 
@@ -54,7 +54,7 @@ def test_work_that_its_inputs_forbid_leaves_nothing(tmp_path: Path) -> None:
 def test_other_work_in_progress_is_refused_or_replaced(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop(tmp_path / "out")
-    with pytest.raises(OccupiedError, match=r"unfinished work of another command, with other of \(1 then\)"):
+    with pytest.raises(OutputExistsError, match=r"unfinished work of another command, with other of \(1 then\)"):
         finish(tmp_path / "out", {"command": "build", "of": 2})
     finish(tmp_path / "out", {"command": "build", "of": 2}, overwrite=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.txt", "manifest.json"}
@@ -62,14 +62,14 @@ def test_other_work_in_progress_is_refused_or_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_place_of_unfinished_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".out.gzoo-partial").mkdir()
-    with pytest.raises(OccupiedError, match="in the way"):
+    with pytest.raises(OutputExistsError, match="in the way"):
         finish(tmp_path / "out", overwrite=True)
 
 
 def test_a_finished_result_stays_until_its_successor_is_done(tmp_path: Path) -> None:
     out = tmp_path / "out"
     finish(out, word="first")
-    with pytest.raises(OccupiedError, match="finished dataset"):
+    with pytest.raises(OutputExistsError, match="finished dataset"):
         finish(out)
     with pytest.raises(KeyboardInterrupt), files.work(out, kind="dataset", begun=BEGUN, overwrite=True):
         raise KeyboardInterrupt
@@ -82,7 +82,7 @@ def test_a_finished_result_stays_until_its_successor_is_done(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", sorted(files.MARKS))
 def test_a_file_of_the_same_name_does_not_make_a_folder_ours(tmp_path: Path, kind: str) -> None:
     (tmp_path / files.MARKS[kind]).write_text('{"format": "of another program"}')
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         files.refuse_occupied(tmp_path, kind=kind, overwrite=True)
     key, value = files.SIGNS[kind]
     files.write_json(tmp_path / files.MARKS[kind], {key: value})
@@ -112,13 +112,13 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
 
 
 def test_folders_that_are_no_datasets_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="There is no folder"):
+    with pytest.raises(NotFoundError, match="There is no folder"):
         files.open_folder(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="not a dataset folder"):
         files.open_folder(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         stop(tmp_path / "out")
-    with pytest.raises(MissingError, match="not finished"):
+    with pytest.raises(NotFoundError, match="not finished"):
         files.open_folder(tmp_path / "out")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(DatasetError, match="cannot be read"):

@@ -25,7 +25,7 @@ from gzoo.scoring.intervals import blocks
 from gzoo.scoring.likelihood import multinomial_nll
 from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.scoring.scores import compute
-from gzoo.simulator import Simulated
+from gzoo.simulator import SimulateResult
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes, read_votes
@@ -48,7 +48,7 @@ def task(model: torch.nn.Module, tree: Tree) -> training._Task:
 
 
 class Says(torch.nn.Module):
-    """A model that says the same of every picture, and keeps what pictures it was shown."""
+    """A model that says the same of every image, and keeps what images it was shown."""
 
     def __init__(self, concentration: FloatArray) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class Says(torch.nn.Module):
 
 
 def test_losses_are_negative_logs_of_probabilities_and_have_a_row_a_galaxy() -> None:
-    counts, shares = np.array([[7, 2], [0, 3]]), np.array([[0.7, 0.3], [0.4, 0.6]])
-    wanted = -stats.multinomial.logpmf(counts, counts.sum(axis=1), shares)
-    found = multinomial_nll(counts, shares, RINGS)
+    counts, fractions = np.array([[7, 2], [0, 3]]), np.array([[0.7, 0.3], [0.4, 0.6]])
+    wanted = -stats.multinomial.logpmf(counts, counts.sum(axis=1), fractions)
+    found = multinomial_nll(counts, fractions, RINGS)
     assert found.shape == (2, 1)
     np.testing.assert_allclose(found[:, 0], wanted)
-    as_dirichlet = torch_nll(torch.tensor(counts), torch.tensor(shares * 1e9), RINGS)
+    as_dirichlet = torch_nll(torch.tensor(counts), torch.tensor(fractions * 1e9), RINGS)
     np.testing.assert_allclose(as_dirichlet[:, 0], wanted, atol=1e-5)
 
 
@@ -103,18 +103,18 @@ def test_a_sure_and_right_prediction_costs_nearly_nothing() -> None:
 def test_what_a_model_says_has_no_bounds_that_votes_could_feel() -> None:
     """A second softmax keeps six classes' probabilities between 0.07 and 0.36."""
     model = Model(Design("mobilenetv3_small_050", 32, RINGS.columns, (0.5,) * 3, (0.2,) * 3)).eval()
-    picture = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([12.0, -12.0]))
-        share = expected_fractions(model(picture).double().numpy(), RINGS)[0]
-    assert share[0] > 1 - 1e-6
+        fraction = expected_fractions(model(image).double().numpy(), RINGS)[0]
+    assert fraction[0] > 1 - 1e-6
 
 
-# --- 3. validation with augmented pictures and without its last batch; training in the same order each epoch ----------
+# --- 3. validation with augmented images and without its last batch; training in the same order each epoch ----------
 
 
-def test_validation_sees_pictures_as_they_are_and_training_does_not(dataset: Path) -> None:
+def test_validation_sees_images_as_they_are_and_training_does_not(dataset: Path) -> None:
     opened = open_dataset(dataset)
     train, validation, _ = training._loaders(opened, 32, 8, "train", 0, None)
     for batch in validation:
@@ -130,7 +130,7 @@ def test_validation_sees_pictures_as_they_are_and_training_does_not(dataset: Pat
 def test_validation_leaves_no_galaxy_out(dataset: Path, batch_size: int) -> None:
     opened = open_dataset(dataset)
     shown = [one for batch in loader(opened, batch_size, 8, split="validation") for one in batch["id"]]
-    assert shown == opened.galaxies("validation")[0]["id_str"].to_list()
+    assert shown == opened.read_votes("validation")[0]["id_str"].to_list()
 
 
 def test_training_is_shuffled_anew_each_epoch(dataset: Path) -> None:
@@ -204,13 +204,15 @@ def test_questions_are_asked_after_any_of_several_answers() -> None:
     assert not any("artifact" in parent for parent in merging.parents)
 
 
-def test_reach_adds_up_over_parents() -> None:
+def test_proportion_asked_adds_up_over_parents() -> None:
     odd = next(question for question in GZ2.questions if question.name.startswith("something-odd"))
     assert len(odd.parents) == 2
     fractions = np.zeros((1, len(GZ2.columns)))
     fractions[0, :3] = [0.5, 0.3, 0.2]
     places = [GZ2.columns.index(parent) for parent in odd.parents]
-    assert GZ2.reach(fractions)[0, GZ2.questions.index(odd)] == pytest.approx(fractions[0, places].sum()) == 0.8
+    assert (
+        GZ2.proportion_asked(fractions)[0, GZ2.questions.index(odd)] == pytest.approx(fractions[0, places].sum()) == 0.8
+    )
 
 
 # --- 6. a rounded total times a weighted fraction, kept as if it were a count -----------------------------------------
@@ -227,9 +229,9 @@ def test_weighted_fractions_are_not_counts(tmp_path: Path, kind: str) -> None:
         read_votes(tmp_path / "t.csv", campaign("gz_rings"), mapping)
 
 
-def test_a_fraction_that_no_number_of_people_gives_is_not_a_count(tmp_path: Path) -> None:
+def test_a_fraction_that_no_number_of_volunteers_gives_is_not_a_count(tmp_path: Path) -> None:
     """0.53 of 31 is 16.43 people: that row is left out, and said; 16 of 31 is a count."""
-    fractions = {"y": [0.53, 16 / 31], "n": [0.47, 15 / 31], "people": [31, 31]}
+    fractions = {"y": [0.53, 16 / 31], "n": [0.47, 15 / 31], "volunteers": [31, 31]}
     pl.DataFrame({"id_str": ["1", "2"], **fractions}).write_csv(tmp_path / "t.csv")
     mapping = tmp_path / "columns.toml"
     mapping.write_text(
@@ -305,22 +307,27 @@ def test_deep_questions_neither_weigh_as_much_as_the_root_nor_vanish() -> None:
     assert n_deep < n_root / 30
 
     def lost(part: str) -> float:
-        values = [(one[part]["skill"]["value"]) for one in (right, worse)]  # type: ignore[literal-required]
+        values = [(one[part]["log_likelihood_gain"]["value"]) for one in (right, worse)]  # type: ignore[literal-required]
         assert values[0] is not None
         assert values[1] is not None
         return float(values[0] - values[1])
 
-    of_question = (right["questions"]["r"]["skill"]["value"] or 0) - (worse["questions"]["r"]["skill"]["value"] or 0)
+    of_question = (right["questions"]["r"]["log_likelihood_gain"]["value"] or 0) - (
+        worse["questions"]["r"]["log_likelihood_gain"]["value"] or 0
+    )
     assert lost("overall") == pytest.approx(of_question * n_deep / n_root)
-    share = np.sqrt(n_deep) / (np.sqrt(n_root) + np.sqrt(n_deep))
-    assert lost("balanced") == pytest.approx(of_question * share)
-    assert n_deep / n_root < share < 0.5
+    fraction = np.sqrt(n_deep) / (np.sqrt(n_root) + np.sqrt(n_deep))
+    assert lost("balanced") == pytest.approx(of_question * fraction)
+    assert n_deep / n_root < fraction < 0.5
 
 
-def test_scores_say_of_which_predictions_they_are(dataset: Path, sky: Simulated, tmp_path: Path) -> None:
+def test_scores_say_of_which_predictions_they_are(dataset: Path, sky: SimulateResult, tmp_path: Path) -> None:
     """One model's numbers under another's name: a file for other galaxies or another tree is no match."""
     path = tmp_path / "predictions.parquet"
-    frame = {"id_str": ["of-another-survey"], **{f"{column}_concentration": [1.0] for column in GZ2.carried().columns}}
+    frame = {
+        "id_str": ["of-another-survey"],
+        **{f"{column}_concentration": [1.0] for column in GZ2.published().columns},
+    }
     pl.DataFrame(frame).write_parquet(path)
     with pytest.raises(TableError, match="of-another-survey"):
         gzoo.score(path, dataset)

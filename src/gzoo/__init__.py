@@ -1,4 +1,4 @@
-"""gzoo: crowd-labelled galaxy pictures as datasets, models and catalogues that scientists can trust.
+"""gzoo: crowd-labelled galaxy images as datasets, models and catalogues that scientists can trust.
 
 Every verb is a function here and a command of the same name: see `gzoo --help` and GUIDE.md. Importing gzoo is quick;
 what a verb needs is imported when it is first used.

@@ -19,12 +19,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gzoo import __version__
-from gzoo.errors import GZooError, Notice
+from gzoo.errors import GZooError, GZooWarning
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from gzoo.dataset.check import Checked
+    from gzoo.dataset.check import CheckResult
     from gzoo.scoring.intervals import Value
     from gzoo.scoring.scores import Score
     from gzoo.zooniverse.classifications import Ingest
@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Crowd-labelled galaxy pictures as datasets, models and catalogues that scientists can trust.",
+    help="Crowd-labelled galaxy images as datasets, models and catalogues that scientists can trust.",
     epilog="Start with: gzoo demo",
 )
 console = Console(stderr=True)  # stdout is for what another program may read
@@ -95,10 +95,10 @@ def _root(  # pyright: ignore[reportUnusedFunction]
 def _print_notices() -> None:
     """Print what gzoo wants known in a line of its own, without the place in the code that others' warnings show."""
     show = warnings.showwarning
-    warnings.simplefilter("always", Notice)
+    warnings.simplefilter("always", GZooWarning)
 
     def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, Notice):
+        if issubclass(category, GZooWarning):
             _say(f"Mind: {message}")
         else:
             show(message, category, *place, **more)
@@ -139,7 +139,7 @@ def campaigns() -> None:
 
     rows = [("name", "campaign", "questions", "published", "on the Hub", "gated")]
     for one in all_campaigns():
-        n, n_carried = len(one.tree.questions), len(one.carried.questions)
+        n, n_carried = len(one.tree.questions), len(one.published_tree.questions)
         rows.append((one.name, one.title, str(n), str(n_carried), one.hub.repository or "-", one.hub.gated))
     _print_columns(rows)
     print("\nOne campaign's questions: gzoo tree NAME")
@@ -195,7 +195,7 @@ def access(
 
     found = run(name, revision=revision)
     if as_json:
-        print(json.dumps(found.facts(), indent=2, ensure_ascii=False))
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
         print(f"{found.state}: {found.says}")
     raise typer.Exit(found.exit_code)
@@ -208,14 +208,14 @@ def simulate(
     n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same one gives the same files.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Take pictures.")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Take images.")] = True,
     export: Annotated[bool, typer.Option("--export/--no-export", help="Write classifications.csv.")] = True,
     galaxies_from: Annotated[
         Path | None, typer.Option("--galaxies-from", help="Show the galaxies of that simulation again.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw galaxies, their pictures and the clicks of volunteers, with the truth known."""
+    """Draw galaxies, their images and the clicks of volunteers, with the truth known."""
     from gzoo.simulator import simulate as run
 
     with _progress() as say:
@@ -283,25 +283,25 @@ def audit(
 
     found = run(table, campaign, columns=columns)
     if as_json:
-        print(json.dumps(found.facts(), indent=2, ensure_ascii=False))
-        raise typer.Exit(0 if found.is_sound else 1)
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        raise typer.Exit(0 if found.is_valid else 1)
     _say(f"{table}: {found.n_rows:,} rows, {found.n_used:,} used, judged as {found.tree}.")
     for reason, n in found.n_dropped.items():
         _say(f"  {n:,} not used: {reason}")
     marks = {"holds": "ok", "unknown": "?", "poor": "!", "contradicted": "!!"}
     rows = [("", "question", "rows judged", "gate holds", "rows breaking it", "such as")]
     for one in found.judgements:
-        share = f"{one.share:.4f}" if one.n_judged else "-"
+        fraction = f"{one.fraction:.4f}" if one.n_judged else "-"
         such = ", ".join(f"{name}: {asked} asked, {led} led" for name, asked, led in one.rows[:1])
-        rows.append((marks[one.verdict], one.question, f"{one.n_judged:,}", share, f"{one.n_breaking:,}", such))
+        rows.append((marks[one.verdict], one.question, f"{one.n_judged:,}", fraction, f"{one.n_breaking:,}", such))
     _print_columns(rows)
     for one in found.judgements:
         if one.is_doubtful or one.n_unsummed:
             print(f"\n{one.question}: {one.says}")
     if found.not_collected:
         print(f"\nNo votes at all: {', '.join(found.not_collected)}.")
-    print("\nNothing speaks against the tree." if found.is_sound else "\nLook at the questions above before you go on.")
-    raise typer.Exit(0 if found.is_sound else 1)
+    print("\nNothing speaks against the tree." if found.is_valid else "\nLook at the questions above before you go on.")
+    raise typer.Exit(0 if found.is_valid else 1)
 
 
 @app.command()
@@ -318,8 +318,8 @@ def count(
     tasks: Tasks = None,
     weights: Weights = False,
     report: IngestReport = None,
-    people: Annotated[
-        Path | None, typer.Option("--people", help="CSV to write with one row a volunteer. Never publish it.")
+    volunteers: Annotated[
+        Path | None, typer.Option("--volunteers", help="CSV to write with one row a volunteer. Never publish it.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -336,18 +336,18 @@ def count(
             tasks=tasks,
             weights=weights,
             report=report,
-            people=people,
+            volunteers=volunteers,
             overwrite=overwrite,
             progress=say,
         )
     if as_json:
-        print(json.dumps(made.ingest.facts(), indent=2, ensure_ascii=False))
+        print(json.dumps(made.ingest.to_dict(), indent=2, ensure_ascii=False))
     _say(f"Made {made.out}: {made.n_galaxies:,} galaxies.")
     _say_ingest(made.ingest)
     if report:
         _say(f"Made {report}, to look at.")
-    if people:
-        _say(f"Made {people}: it holds names. Never publish it.")
+    if volunteers:
+        _say(f"Made {volunteers}: it holds names. Never publish it.")
     _say(f"Next: gzoo audit {made.out} {campaign}")
 
 
@@ -364,7 +364,7 @@ def _say_ingest(made: Ingest) -> None:
         _say(f"Met, at no cost: {note} ({n:,}).")
     suspicious = made.n_suspicious.get("any", 0)
     _say(
-        f"{made.n_volunteers:,} volunteers; the busiest tenth did {made.share_of_top:.0%}. "
+        f"{made.n_volunteers:,} volunteers; the busiest tenth did {made.fraction_of_top:.0%}. "
         + (
             f"{suspicious:,} of them click like machines; their votes are counted."
             if suspicious
@@ -382,9 +382,9 @@ def build(
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option("--images", help="Folder, .tar or .zip of JPEG, PNG or FITS pictures; may be given again."),
+        typer.Option("--images", help="Folder, .tar or .zip of JPEG, PNG or FITS images; may be given again."),
     ] = None,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Votes alone, without pictures.")] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Votes alone, without images.")] = False,
     columns: Columns = None,
     classifications: Annotated[
         Path | None, typer.Option("--classifications", help="Zooniverse classification export, in place of --votes.")
@@ -400,7 +400,7 @@ def build(
         str | None, typer.Option("--splits", help="train,test: a layout without validation, which joins train.")
     ] = None,
     headers_only: Annotated[
-        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+        bool, typer.Option("--headers-only", help="Check only the headers of images; do not decode them.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes that write shards.")] = 1,
     scheduler: Annotated[
@@ -408,7 +408,7 @@ def build(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a dataset folder from votes or raw classifications, and pictures."""
+    """Make a dataset folder from votes or raw classifications, and images."""
     # before polars and pyarrow are loaded: what they no longer need goes back to the system, or is used again
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -450,8 +450,8 @@ def build(
         _say(f"{made.n_breaks:,} rows have more votes on some question than on the answers that lead to it (kept).")
     for question, says in made.doubts.items():
         _say(f"Look at {question}: {says}")
-    if made.left_out:
-        _say(f"Columns of the table that play no part: {len(made.left_out)}, listed in manifest.json.")
+    if made.excluded:
+        _say(f"Columns of the table that play no part: {len(made.excluded)}, listed in manifest.json.")
     _say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
 
 
@@ -473,7 +473,7 @@ def union(
     parts = ", ".join(f"{split} {n:,}" for split, n in made.n_galaxies.items())
     _say(f"Made {made.folder}: {sum(made.n_galaxies.values()):,} rows ({parts}).")
     _say(f"Of these: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
-    same = made.folder / "same_galaxies.parquet"
+    same = made.folder / "crossmatch.parquet"
     _say(f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one; see {same}.")
     if made.n_across:
         _say(f"Mind: {made.n_across:,} pairs of rows of one galaxy are on two sides of the split. See `gzoo leaks`.")
@@ -489,13 +489,13 @@ def check(
         Path, typer.Argument(help="A dataset folder: gzoo's, or a copy of a published one.", show_default=False)
     ],
     headers_only: Annotated[
-        bool, typer.Option("--headers-only", help="Check only the headers of pictures; do not decode them.")
+        bool, typer.Option("--headers-only", help="Check only the headers of images; do not decode them.")
     ] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Also write a page to look at.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every checksum, column, row, split, picture and the card. Exit code 1: something is wrong."""
+    """Verify every checksum, column, row, split, image and the card. Exit code 1: something is wrong."""
     from gzoo.dataset.check import check as run
 
     seconds: dict[str, float] = {}
@@ -510,8 +510,8 @@ def check(
 
         found = run(folder, headers_only=headers_only, report=report, overwrite=overwrite, progress=measure)
     if as_json:
-        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
-        raise typer.Exit(0 if found.is_sound else 1)
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        raise typer.Exit(0 if found.is_valid else 1)
     _print_checks(found, seconds)
     for one in found.findings:
         print(f"\n{one.check}: {one}.\n  Expected: {one.expected}")
@@ -519,7 +519,7 @@ def check(
         _say(f"Made {report}. Open it in a browser.")
     n, parts = sum(found.n_galaxies.values()), ", ".join(f"{split} {n:,}" for split, n in found.n_galaxies.items())
     rows = f"{n:,} galaxies ({parts}), {time.monotonic() - began:.1f} s"
-    if found.is_sound:
+    if found.is_valid:
         print(f"\nNothing is wrong with {folder}: {rows}." if n else f"\nNothing is wrong with {folder}.")
         raise typer.Exit(0)
     failed = ", ".join(one.name for one in found.checks if one.verdict == "failed")
@@ -527,7 +527,7 @@ def check(
     raise typer.Exit(1)
 
 
-def _print_checks(found: Checked, seconds: Mapping[str, float]) -> None:
+def _print_checks(found: CheckResult, seconds: Mapping[str, float]) -> None:
     table = Table(
         "check", "", Column("looked at", justify="right"), Column("s", justify="right"), "what holds, or why not"
     )
@@ -551,9 +551,9 @@ def leaks(
         list[Path], typer.Argument(help="Dataset folders: gzoo's, or copies of published ones.", show_default=False)
     ],
     radius_arcsec: Annotated[float, typer.Option("--radius-arcsec", help="Positions this near are one galaxy.")] = 2.0,
-    picture_arcsec: Annotated[
+    image_arcsec: Annotated[
         float | None,
-        typer.Option("--picture-arcsec", help="Side of the pictures; by default what the survey's facts promise."),
+        typer.Option("--image-arcsec", help="Side of the images; by default what the survey's facts promise."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Table of all pairs to write, .parquet or .csv.")] = None,
     overwrite: Overwrite = False,
@@ -562,9 +562,9 @@ def leaks(
     """Find galaxies that are on two sides of the split, in any datasets. Exit code 1: there are some."""
     from gzoo.dataset.leakage import leaks as run
 
-    found = run(folders, radius_arcsec=radius_arcsec, picture_arcsec=picture_arcsec, out=out, overwrite=overwrite)
+    found = run(folders, radius_arcsec=radius_arcsec, image_arcsec=image_arcsec, out=out, overwrite=overwrite)
     if as_json:
-        print(json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         raise typer.Exit(0 if found.is_clean else 1)
     for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
         parts = ", ".join(f"{split} {one:,}" for split, one in n.items())
@@ -574,18 +574,18 @@ def leaks(
         print("The same galaxy on two sides, worst first:")
         _print_pairs(found.pairs)
     if found.overlaps.height:
-        print("Neighbours on two sides whose pictures overlap, nearest first:")
+        print("Neighbours on two sides whose images overlap, nearest first:")
         _print_pairs(found.overlaps)
     unknown = [f"{name} in {folder}" for folder, name in found.not_judged]
     if unknown:
-        _say(f"Overlapping pictures of neighbours were not looked for in {', '.join(unknown)}:")
-        _say("  how much sky those pictures show is not known. Say it with --picture-arcsec.")
+        _say(f"Overlapping images of neighbours were not looked for in {', '.join(unknown)}:")
+        _say("  how much sky those images show is not known. Say it with --image-arcsec.")
     if out:
         _say(f"Made {out}.")
-    counts = ", ".join(f"{sides} {n:,}" for sides, n in found.n_by_sides.items() if n)
+    counts = ", ".join(f"{sides} {n:,}" for sides, n in found.n_pairs_by_splits.items() if n)
     print("No galaxy is on two sides." if found.is_clean else f"Pairs on two sides: {found.pairs.height:,} ({counts}).")
     if found.overlaps.height:
-        print(f"Pairs of overlapping pictures: {found.overlaps.height:,}. They are not counted as leaks.")
+        print(f"Pairs of overlapping images: {found.overlaps.height:,}. They are not counted as leaks.")
     raise typer.Exit(0 if found.is_clean else 1)
 
 
@@ -615,7 +615,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The largest.")] = None,
     augment: Annotated[str, typer.Option("--augment", help="A preset; `gzoo augmentations` draws them.")] = "average",
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pictures, up to 50 GB.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded images, up to 50 GB.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on a dataset's votes."""
@@ -672,12 +672,12 @@ def predict(
     folder: Folder,
     out: Out,
     split: Annotated[str, typer.Option("--split", help="Which split of the dataset.")] = "test",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures at once.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at once.")] = 64,
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate/--raw", help="As sure as the validation split allows, or as it comes.")
     ] = True,
     views: Annotated[int, typer.Option("--views", help="Orientations to average over, up to 8.")] = 1,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pictures, up to 50 GB.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for decoded images, up to 50 GB.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict what volunteers would say of each galaxy."""
@@ -723,7 +723,7 @@ def recalibrate(
 
     made = run(predictions, folder, validation=validation, out=out, columns=columns, overwrite=overwrite)
     if as_json:
-        print(json.dumps(made.recalibration.to_json(), indent=2, allow_nan=False))
+        print(json.dumps(made.recalibration.to_dict(), indent=2, allow_nan=False))
     else:
         scale = "factor" if made.recalibration.kind == "concentrations" else "concentration"
         rows: list[tuple[str, ...]] = [("question", "fitted on", scale, "temperature", "gain")]
@@ -789,7 +789,18 @@ def score(
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
         return
-    rows = [("question", "asked", "effective", "log score", "skill", "error", "noise floor", "noise-corrected error")]
+    rows = [
+        (
+            "question",
+            "asked",
+            "effective",
+            "log score",
+            "log_likelihood_gain",
+            "error",
+            "noise floor",
+            "noise-corrected error",
+        )
+    ]
     rows += [_scored(name, one) for name, one in found["questions"].items() if one["n_asked"]]
     rows += [_scored(name, one) for name, one in found["campaigns"].items()]
     rows.append(_scored("overall", found["overall"]))
@@ -801,8 +812,8 @@ def score(
         print(f"not predicted: {', '.join(found['questions_missing'])}")
     balanced = found["balanced"]
     print(
-        f"balanced over {balanced['n_questions']} questions: skill {_shown(balanced['skill'])}, "
-        f"noise-corrected error {_shown(balanced['rmse_corrected'])}"
+        f"balanced over {balanced['n_questions']} questions: skill {_shown(balanced['log_likelihood_gain'])}, "
+        f"noise-corrected error {_shown(balanced['rmse_noise_corrected'])}"
     )
     if len(found["slices"]) > 1:
         print("\nSlices, largest noise-corrected error first:")
@@ -821,7 +832,7 @@ def score(
         f"95 % intervals, by drawing {found['drawn']['n']:,} {found['drawn']['kind']}{wide} anew; none below 10. "
         "Overall, a question weighs as often as it was asked; balanced, by the square root of that."
     )
-    impossible = found["overall"]["n_impossible"]
+    impossible = found["overall"]["n_zero_probability"]
     if impossible:
         _say(
             f"Mind: {impossible:,} galaxies have votes for an answer that was given a fraction of 0; no log score can "
@@ -836,11 +847,16 @@ def score(
 def _scored(name: str, one: Score) -> tuple[str, ...]:
     """A line of the table of scores."""
     effective = "-" if one["n_effective"] is None else f"{one['n_effective']:,.0f}"
-    corrected = _shown(one["rmse_corrected"])
-    high = one["rmse_corrected"]["high"]
-    if one["is_distinguishable"] is False and high is not None:
+    corrected = _shown(one["rmse_noise_corrected"])
+    high = one["rmse_noise_corrected"]["high"]
+    if one["exceeds_noise"] is False and high is not None:
         corrected = f"0 to {high:.3f} (not distinguishable from 0)"
-    shown = (_shown(one["log_score"]), _shown(one["skill"]), _shown(one["rmse"]), _shown(one["noise_floor"], False))
+    shown = (
+        _shown(one["log_likelihood"]),
+        _shown(one["log_likelihood_gain"]),
+        _shown(one["rmse"]),
+        _shown(one["noise_floor"], False),
+    )
     return (name, f"{one['n_asked']:,}", effective, *shown, corrected)
 
 
@@ -873,7 +889,7 @@ def _print_otherwise(
     if "confusion" in found:
         rows = [
             ("accuracy", text(found["accuracy"])),
-            ("always the commonest class", text(found["majority_share"])),
+            ("always the commonest class", text(found["majority_class_accuracy"])),
             ("balanced accuracy", text(found["balanced_accuracy"])),
             ("cross-entropy (nats)", text(found["cross_entropy"])),
             ("class frequencies' cross-entropy", text(found["cross_entropy_of_frequencies"])),
@@ -884,22 +900,24 @@ def _print_otherwise(
         print()
         _print_columns([("is \\ called", *(one or "no class" for one in called)), *counts])
         _say(
-            f"{found['label']} of {found['n_galaxies']:,} galaxies, from {found['made_from']}; "
+            f"{found['label']} of {found['n_galaxies']:,} galaxies, from {found['derived_from']}; "
             f"{found['n_unlabelled']:,} without one are left out. In brackets: 95 % intervals."
         )
-        if found["n_impossible"]:
-            _say(f"{found['n_impossible']:,} galaxies' true class was given no chance: the cross-entropy is infinite.")
+        if found["n_zero_probability"]:
+            _say(
+                f"{found['n_zero_probability']:,} galaxies' true class was given no chance: the cross-entropy is infinite."
+            )
     elif "answers" in found:
         _print_columns(
             [
                 ("rmse, mean over answers", text(found["rmse"])),
-                ("mad, mean over answers", text(found["mad"])),
+                ("mad, mean over answers", text(found["mae"])),
                 ("rmse of a perfect model", text(found["noise_floor"])),
-                ("rmse, noise removed", text(found["rmse_corrected"])),
+                ("rmse, noise removed", text(found["rmse_noise_corrected"])),
             ]
         )
         _say(
-            f"{found['n_answers']} answers, over galaxies with at least {found['least_votes']} votes on the question. "
+            f"{found['n_answers']} answers, over galaxies with at least {found['min_votes']} votes on the question. "
             "In brackets: 95 % intervals."
         )
     else:
@@ -936,19 +954,19 @@ def compare(
         print(json.dumps(found, indent=2, allow_nan=False))
         return
     for name, one in found["models"].items():
-        beyond = f"; {one['n_beyond']:,} more that not all predict" if one["n_beyond"] else ""
+        beyond = f"; {one['n_unshared']:,} more that not all predict" if one["n_unshared"] else ""
         _say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{beyond}.")
     for pair in found["pairs"]:
         print(f"\n{pair['first']} against {pair['second']}")
         rows: list[tuple[str, ...]] = [("", "asked", "log score", "corrected p", "better", "more galaxies needed")]
         for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
-            one = contrast["log_score"]
+            one = contrast["log_likelihood"]
             if not one["n_galaxies"]:
                 continue
             value = "-" if one["value"] is None else f"{one['value']:+.4f}"
             interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
-            p = "-" if one["p_corrected"] is None else f"{max(one['p_corrected'], 0.0001):.4f}"
-            more = f"{one['n_more']:,}" if one["n_more"] else "-"
+            p = "-" if one["p_adjusted"] is None else f"{max(one['p_adjusted'], 0.0001):.4f}"
+            more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
             rows.append((name, f"{one['n_galaxies']:,}", value + interval, p, one["better"] or "cannot tell", more))
         _print_columns(rows)
         print(pair["overall"]["says"], pair["says"])
@@ -995,8 +1013,8 @@ def combine(
             _say(f"{name}: odds of {column} are worth {n:.3g} votes, as the votes themselves say.")
     if made.not_predicted:
         _say(f"Not predicted, and so left out: {', '.join(made.not_predicted)}.")
-    if made.reach_unknown:
-        _say(f"Chance of being asked not known: {', '.join(made.reach_unknown)}.")
+    if made.proportion_asked_unknown:
+        _say(f"Chance of being asked not known: {', '.join(made.proportion_asked_unknown)}.")
 
 
 @app.command()
@@ -1015,7 +1033,7 @@ def next(
     with _progress() as say:
         found = run(predictions, folder, n=n, by=by, out=out, overwrite=overwrite, progress=say)
     if as_json:
-        print(json.dumps(found.facts(n), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(found.to_dict(n), indent=2, ensure_ascii=False, allow_nan=False))
         return
     rows: list[Sequence[str]] = [("", "dataset", "galaxy", "votes", "gain", "part", "most of it through")]
     for i, one in enumerate(found.table.head(n).iter_rows(named=True), 1):
@@ -1026,8 +1044,8 @@ def next(
     _say(f"Of {found.table.height:,} galaxies the first {min(n, found.table.height):,}. Gain: {unit}.")
     if found.is_simulated:
         _say("SIMULATED: no telescope and no person was involved.")
-    if found.left_out:
-        _say(f"Not counted, for their chance of being asked is not known: {', '.join(found.left_out)}.")
+    if found.excluded:
+        _say(f"Not counted, for their chance of being asked is not known: {', '.join(found.excluded)}.")
     if out:
         _say(f"Made {out}: all of them.")
 
@@ -1095,7 +1113,7 @@ def demo(
     encoder: Annotated[str, typer.Option("--encoder", help="Name of a timm model.")] = "resnet18",
     size: Annotated[int, typer.Option("--size", help="Pixels a side that the model sees.")] = 64,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that draw pictures.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that draw images.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the main job on simulated galaxies, in a few minutes."""
@@ -1113,10 +1131,10 @@ def demo(
             overwrite=overwrite,
             progress=say,
         )
-    value, low, high = made.skill
+    value, low, high = made.log_likelihood_gain
     _say(f"Made {made.folder}, all of it from simulated galaxies:")
     for name, what in (
-        ("simulation", f"pictures, votes and truth of {made.n_galaxies:,} galaxies"),
+        ("simulation", f"images, votes and truth of {made.n_galaxies:,} galaxies"),
         ("dataset", "what `gzoo build` makes of them; datasets.load_dataset opens it"),
         ("run", "the trained model"),
         ("predictions.parquet", f"what it expects volunteers to say of {made.n_test:,} unseen galaxies"),
@@ -1124,7 +1142,7 @@ def demo(
         ("report.html", "a page that shows it all: open it in a browser"),
     ):
         _say(f"  {made.folder / name}  {what}")
-    _say("Next: `gzoo campaigns`, then `gzoo build` with a vote table and pictures of your own (README.md).")
+    _say("Next: `gzoo campaigns`, then `gzoo build` with a vote table and images of your own (README.md).")
 
 
 if __name__ == "__main__":

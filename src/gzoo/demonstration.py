@@ -17,7 +17,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Demonstrated:
+class DemoResult:
     """What the demo made.
 
     Attributes:
@@ -25,14 +25,14 @@ class Demonstrated:
         report: The page to open.
         n_galaxies: Galaxies simulated.
         n_test: Galaxies of the test split, which the scores are of.
-        skill: Overall skill in nats per galaxy: value, low, high.
+        log_likelihood_gain: Overall skill in nats per galaxy: value, low, high.
     """
 
     folder: Path
     report: Path
     n_galaxies: int
     n_test: int
-    skill: tuple[float, float, float]
+    log_likelihood_gain: tuple[float, float, float]
 
 
 def demo(
@@ -46,7 +46,7 @@ def demo(
     workers: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Demonstrated:
+) -> DemoResult:
     """Simulate, build, load, train, predict, score, report: the main job on the built-in default.
 
     Stopped half way, the same call goes on where it stopped.
@@ -56,15 +56,15 @@ def demo(
         n: Galaxies to simulate.
         epochs: Of training.
         encoder: Name of a timm model.
-        size: Width and height of the pictures that the model sees, in pixels.
+        size: Width and height of the images that the model sees, in pixels.
         seed: Of galaxies, volunteers and training.
-        workers: Processes that draw pictures.
+        workers: Processes that draw images.
         overwrite: Replace an earlier demo.
         progress: Called as (stage, done, total).
 
     Raises:
         InputError: Too few galaxies to train, validate and test on.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
     """
     from gzoo.dataset.build import build
     from gzoo.dataset.open import load, quietly
@@ -128,13 +128,13 @@ def demo(
         )
         say("scoring", 1, 1)
         files.write_json(partial / files.MARKS["demo"], begun)
-    skill = scores["overall"]["skill"]
-    return Demonstrated(
+    log_likelihood_gain = scores["overall"]["log_likelihood_gain"]
+    return DemoResult(
         out,
         out / "report.html",
         n,
         n_test,
-        (skill["value"] or 0.0, skill["low"] or 0.0, skill["high"] or 0.0),
+        (log_likelihood_gain["value"] or 0.0, log_likelihood_gain["low"] or 0.0, log_likelihood_gain["high"] or 0.0),
     )
 
 

@@ -1,40 +1,59 @@
-"""Every deliberate error of gzoo.
+"""Every deliberate error of gzoo, and the one way in which errors are worded.
 
     GZooError
     ├── InputError            (ValueError)          a value, a file's content or an argument is wrong
     │   ├── TreeError                               a decision tree contradicts itself
     │   ├── TableError                              a vote table or a prediction file cannot be used as it is
-    │   ├── PictureError                            a picture cannot be shown to a model
-    │   └── DatasetError                            a folder is not a dataset, or not the one that was meant
-    ├── MissingError          (FileNotFoundError)   a file, folder, campaign or galaxy is not there
-    ├── OccupiedError         (FileExistsError)     the place of a result is taken
-    ├── WriteError            (OSError)             a result cannot be written: a full disk, no permission
+    │   ├── ImageError                              an image cannot be shown to a model
+    │   └── DatasetError                            a folder is not a dataset, or not the expected one
+    ├── NotFoundError         (FileNotFoundError)   a file, folder, campaign or galaxy does not exist
+    ├── OutputExistsError     (FileExistsError)     the output already exists
+    ├── WriteError            (OSError)             an output cannot be written: full disk, no permission
     ├── HubError              (ConnectionError)     the Hugging Face Hub refused or could not be reached
-    │   └── AccessError                             a dataset there may not be read; see `gzoo access`
-    ├── MissingExtraError     (ImportError)         a part of gzoo that was not installed
-    └── NonFiniteLossError    (FloatingPointError)  training met a loss that is not a number
+    │   └── AccessError                             a dataset there cannot be read; see `gzoo access`
+    ├── MissingExtraError     (ImportError)         an optional dependency is not installed
+    └── NonFiniteLossError    (FloatingPointError)  the training loss is NaN or infinite
 
-Each message says three things: what is wrong (with the value and its place), what was expected, what to do next.
+A message has up to three parts, each on its own line: what is wrong (with the value and where it is), what was
+expected, and what to do next. The class writes the labels "Expected" and "Hint:", so callers never do.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+MAX_CHOICES = 8
+
 
 class GZooError(Exception):
-    """Root of the family. `str(error)` joins the three parts of the message.
+    """Root of the family.
 
-    >>> str(GZooError("There is no campaign 'gz9'.", "Known: gz2, gz_rings.", "See `gzoo campaigns`."))
-    "There is no campaign 'gz9'. Known: gz2, gz_rings. See `gzoo campaigns`."
+    Attributes:
+        message: One sentence that is complete by itself: what is wrong, with the value and where it is.
+        expected: A noun phrase or clause that completes "Expected ...", or an empty string.
+        hint: One action, starting with a verb, or an empty string.
+        exit_code: Exit code of a command that ends with this error.
+
+    >>> print(GZooError("Campaign not found: 'gz9'.", "one of: gz2, gz_rings.", "Run `gzoo campaigns` to list them."))
+    Campaign not found: 'gz9'.
+      Expected one of: gz2, gz_rings.
+      Hint: Run `gzoo campaigns` to list them.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, expected: str = "", do: str = "") -> None:
-        self.what, self.expected, self.do = what, expected, do
-        super().__init__(" ".join(part for part in (what, expected, do) if part))
+    def __init__(self, message: str, expected: str = "", hint: str = "") -> None:
+        self.message, self.expected, self.hint = message, expected, hint
+        lines = [message]
+        if expected:
+            lines.append(f"  Expected {expected}")
+        if hint:
+            lines.append(f"  Hint: {hint}")
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type[GZooError], tuple[str, str, str]]:
-        return type(self), (self.what, self.expected, self.do)  # so that it crosses worker processes whole
+        return type(self), (self.message, self.expected, self.hint)  # keeps the parts when sent between processes
 
 
 class InputError(GZooError, ValueError):
@@ -49,24 +68,24 @@ class TableError(InputError):
     """A vote table or a prediction file cannot be used as it is."""
 
 
-class PictureError(InputError):
-    """A picture cannot be shown to a model."""
+class ImageError(InputError):
+    """An image cannot be shown to a model."""
 
 
 class DatasetError(InputError):
-    """A folder is not a dataset, or not the one that was meant."""
+    """A folder is not a dataset, or not the expected one."""
 
 
-class MissingError(GZooError, FileNotFoundError):
-    """A file, folder, campaign or galaxy is not there."""
+class NotFoundError(GZooError, FileNotFoundError):
+    """A file, folder, campaign or galaxy does not exist."""
 
 
-class OccupiedError(GZooError, FileExistsError):
-    """The place of a result is taken."""
+class OutputExistsError(GZooError, FileExistsError):
+    """The output already exists."""
 
 
 class WriteError(GZooError, OSError):
-    """A result cannot be written: a full disk, no permission."""
+    """An output cannot be written: full disk, no permission."""
 
 
 class HubError(GZooError, ConnectionError):
@@ -74,28 +93,65 @@ class HubError(GZooError, ConnectionError):
 
 
 class AccessError(HubError):
-    """A dataset on the Hub may not be read.
+    """A dataset on the Hub cannot be read.
 
     Attributes:
-        state: Why, one of the states of `gzoo.access`.
-        exit_code: What a command ends with.
+        state: Why: one of the states of `gzoo.access`.
+        exit_code: Exit code of a command that ends with this error.
     """
 
-    def __init__(self, what: str, expected: str = "", do: str = "", exit_code: int = 1, state: str = "") -> None:
-        super().__init__(what, expected, do)
+    def __init__(self, message: str, expected: str = "", hint: str = "", exit_code: int = 1, state: str = "") -> None:
+        super().__init__(message, expected, hint)
         self.exit_code, self.state = exit_code, state
 
     def __reduce__(self) -> tuple[type[AccessError], tuple[str, str, str, int, str]]:  # type: ignore[override]
-        return type(self), (self.what, self.expected, self.do, self.exit_code, self.state)
-
-
-class Notice(UserWarning):
-    """Something that is no error and should be known; commands print it."""
+        return type(self), (self.message, self.expected, self.hint, self.exit_code, self.state)
 
 
 class MissingExtraError(GZooError, ImportError):
-    """A part of gzoo that was not installed; the message names the one line to type."""
+    """An optional dependency is not installed; the hint contains the line to type."""
 
 
 class NonFiniteLossError(GZooError, FloatingPointError):
-    """Training met a loss that is not a number; the message names the galaxies."""
+    """The training loss is NaN or infinite; the message names the galaxies."""
+
+
+class GZooWarning(UserWarning):
+    """A fact that does not stop the work but changes its meaning; commands print it."""
+
+
+def reason(error: BaseException) -> str:
+    r"""Return the first line of another library's error, without its final full stop; never empty.
+
+    >>> reason(ValueError("Unexpected end of file.\\nTraceback ..."))
+    'Unexpected end of file'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
+def choices(names: Iterable[str], wrong: str = "") -> str:
+    """Return "one of: ..." for the `expected` part of an error: at most eight names, those most like `wrong` first.
+
+    >>> choices(["train", "validation", "test"], "val")
+    'one of: validation, train, test.'
+    """
+    known = list(names)
+    if wrong:
+        known.sort(key=lambda name: -_likeness(name, wrong))
+    rest = f", ... ({len(known):,} in total)" if len(known) > MAX_CHOICES else ""
+    return f"one of: {', '.join(known[:MAX_CHOICES])}{rest}."
+
+
+def suggestion(names: Iterable[str], wrong: str, otherwise: str = "") -> str:
+    """Return "Did you mean 'validation'?" for the `hint` of an error, or `otherwise` where no name is similar.
+
+    >>> suggestion(["train", "validation", "test"], "valdation")
+    "Did you mean 'validation'?"
+    """
+    best = max(names, key=lambda name: _likeness(name, wrong), default="")
+    return f"Did you mean '{best}'?" if best and _likeness(best, wrong) >= 0.6 else otherwise
+
+
+def _likeness(name: str, wrong: str) -> float:
+    return difflib.SequenceMatcher(None, name.casefold(), wrong.casefold()).ratio() + name.startswith(wrong) / 2

@@ -21,23 +21,31 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo.errors import DatasetError, GZooError, InputError, MissingError, MissingExtraError, OccupiedError, WriteError
+from gzoo.errors import (
+    DatasetError,
+    GZooError,
+    InputError,
+    MissingExtraError,
+    NotFoundError,
+    OutputExistsError,
+    WriteError,
+)
 
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
-INDEX = "index"  # folder of what is known of each shard's rows beside their pictures
+INDEX = "index"  # folder of what is known of each shard's rows beside their images
 WORK = "work"  # folder of what a build in progress needs and a dataset does not
 SPLITS = ("train", "validation", "test", "border")
-ROWS_IN_GROUP = 100  # with pictures, each of which must be found without reading many others
+ROWS_IN_GROUP = 100  # with images, each of which must be found without reading many others
 ROWS_IN_LARGE_GROUP = 10_000  # without
-MOST_LETTERS = 20  # of a setting that is told in a message; a digest says nothing to people
+MAX_LETTERS = 20  # of a setting that is told in a message; a digest says nothing to people
 SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
 # what a mark holds, for others use such file names too
 SIGNS = {
-    "dataset": ("format", "gzoo-dataset-1"),
-    "run": ("format", "gzoo-run-1"),
+    "dataset": ("format", "gzoo-dataset-2"),
+    "run": ("format", "gzoo-run-2"),
     "simulation": ("kind", "simulation"),
     "demo": ("command", "demo"),
 }
@@ -126,18 +134,18 @@ def write_parquet(
 ) -> Generator[pq.ParquetWriter]:
     """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
 
-    `is_flushed` as in `whole_file`. `packing` is how columns other than pictures are compressed, if not as follows.
+    `is_flushed` as in `whole_file`. `packing` is how columns other than images are compressed, if not as follows.
 
-    Pictures are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
+    Images are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
     stand in groups so small that zstd takes its time and saves nothing.
 
     Yields:
         The writer. When the block has ended, its `writer.metadata` is what the file's footer says.
     """
-    has_pictures = "image" in schema.names
-    columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_pictures
+    has_images = "image" in schema.names
+    columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_images
     plain = [name for name in columns if name != "image.bytes"]
-    method = packing or ("snappy" if has_pictures else "zstd")
+    method = packing or ("snappy" if has_images else "zstd")
     by_column: Any = {  # what pyarrow takes, and its stubs do not know
         "compression": {column: method if column in plain else "none" for column in columns},
         "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
@@ -208,7 +216,7 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         The folder of the work in progress.
 
     Raises:
-        OccupiedError: `out` holds a finished result and `overwrite` is False, or something gzoo did not make; or
+        OutputExistsError: `out` holds a finished result and `overwrite` is False, or something gzoo did not make; or
             unfinished work of another command stands beside it.
     """
     out = out.absolute()
@@ -217,11 +225,11 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     marker = {"kind": kind, "digest": digest(begun), "begun": dict(begun)}
     if partial.exists():
         if not (partial / BEGUN).is_file():
-            raise OccupiedError(f"{partial} is in the way.", "No such file or folder.", "Move it away.")
+            raise OutputExistsError(f"{partial} is in the way.", "No such file or folder.", "Move it away.")
         was = read_json(partial / BEGUN)
         if was.get("digest") != marker["digest"]:
             if not overwrite:
-                raise OccupiedError(
+                raise OutputExistsError(
                     f"{partial} holds unfinished work of another command{_differing(was.get('begun'), begun)}.",
                     "Work begun by the same command with the same inputs, which would be resumed.",
                     "Finish that command, remove the folder, or pass --overwrite.",
@@ -255,7 +263,7 @@ def _differing(was: object, now: Mapping[str, object]) -> str:
     before = cast("dict[str, object]", was)
     names = [name for name in before | dict(now) if before.get(name) != now.get(name)]
     values = {name: str(before.get(name)) for name in names}
-    told = [f"{name} ({value} then)" if len(value) <= MOST_LETTERS else name for name, value in values.items()]
+    told = [f"{name} ({value} then)" if len(value) <= MAX_LETTERS else name for name, value in values.items()]
     return f", with other {', '.join(told)}" if told else ""
 
 
@@ -268,19 +276,19 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
     """See `work`.
 
     Raises:
-        OccupiedError: As there.
+        OutputExistsError: As there.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not _is_finished(out, kind):
-        raise OccupiedError(
+        raise OutputExistsError(
             f"{out} holds something that gzoo did not make as a {kind}.",
             "A new name, an empty folder, or an earlier result.",
             "Choose another --out.",
         )
     (out / BEGUN).unlink(missing_ok=True)  # whoever made it was killed between renaming and this
     if not overwrite:
-        raise OccupiedError(
+        raise OutputExistsError(
             f"{out} holds a finished {kind}.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
         )
 
@@ -322,15 +330,15 @@ def open_folder(folder: Path) -> dict[str, object]:
     """The manifest of a dataset folder.
 
     Raises:
-        MissingError: There is no such folder.
+        NotFoundError: There is no such folder.
         DatasetError: It is not one that gzoo finished.
     """
     if not folder.exists():
         if partial_name(folder.absolute()).exists():
-            raise MissingError(
+            raise NotFoundError(
                 f"{folder} is not finished.", "A finished dataset.", "Run the command that began it again to resume."
             )
-        raise MissingError(f"There is no folder {folder}.", "A dataset folder.", "Make one with `gzoo build`.")
+        raise NotFoundError(f"There is no folder {folder}.", "A dataset folder.", "Make one with `gzoo build`.")
     if not (folder / MANIFEST).is_file():
         raise DatasetError(
             f"{folder} is not a dataset folder: it has no {MANIFEST}.",
@@ -395,9 +403,9 @@ def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwr
 
     Raises:
         InputError: The name has another ending.
-        MissingError: There is no folder for it.
+        NotFoundError: There is no folder for it.
         MissingExtraError: FITS needs astropy.
-        OccupiedError: It is there, and not to be replaced.
+        OutputExistsError: It is there, and not to be replaced.
     """
     if out.suffix not in endings:
         raise InputError(
@@ -415,13 +423,13 @@ def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwr
                 "Type: pip install 'gzoo[tables]'",
             ) from error
     if not out.absolute().parent.is_dir():
-        raise MissingError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
     if not out.exists():
         return
     if not _has_column(out, column):
-        raise OccupiedError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
+        raise OutputExistsError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
     if not overwrite:
-        raise OccupiedError(
+        raise OutputExistsError(
             f"{out} holds a finished {what}.", "A new name.", "Choose another --out, or pass --overwrite."
         )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gzoo import files
-from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, MissingError
+from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, NotFoundError
 from gzoo.trees.campaign import campaign, names
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ EXIT_CODES = {
 }
 TRIES = 5
 PAUSE_SECONDS = 1.0  # before the second try; each further pause is twice as long
-LARGEST_LISTING = 200_000  # files
+MAX_LISTING = 200_000  # files
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _RECORDS = "gzoo"  # folder inside a repository's folder of the cache
@@ -95,7 +95,7 @@ class Access:
         """The commit that `gzoo.load` would give, or ""."""
         return self.cached if self.state == "cached" else self.commit if self.is_readable else ""
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """What `gzoo access --json` prints."""
         return {
             "repository": self.repository,
@@ -152,7 +152,7 @@ def repository_of(name: str) -> tuple[str, str] | None:
         name: A campaign's name or `owner/name`; either may end in `@` and a branch, tag or commit.
 
     Raises:
-        MissingError: The campaign has no dataset on the Hub.
+        NotFoundError: The campaign has no dataset on the Hub.
 
     >>> repository_of("gz2"), repository_of("mwalmsley/gz_candels@v1"), repository_of("./gz2")
     (('mwalmsley/gz2', 'main'), ('mwalmsley/gz_candels', 'v1'), None)
@@ -161,7 +161,7 @@ def repository_of(name: str) -> tuple[str, str] | None:
     if text in names():
         repository = campaign(text).hub.repository
         if not repository:
-            raise MissingError(
+            raise NotFoundError(
                 f"Campaign '{text}' has no dataset on the Hub that gzoo knows of.",
                 "A published campaign.",
                 "Build one.",
@@ -178,11 +178,11 @@ def access(name: str, *, revision: str | None = None) -> Access:
         revision: Branch, tag or commit; `main` when None.
 
     Raises:
-        MissingError: It is no name of a dataset on the Hub.
+        NotFoundError: It is no name of a dataset on the Hub.
     """
     found = repository_of(name)
     if found is None:
-        raise MissingError(
+        raise NotFoundError(
             f"'{name}' is no name of a dataset on the Hub.",
             f"owner/name, or one of {', '.join(names())}.",
             "See `gzoo campaigns`.",
@@ -204,7 +204,7 @@ def copy_of(
 
     Raises:
         AccessError: It may not be read, is not there, or the Hub cannot be reached and no whole copy is here.
-        MissingError: It has no such config.
+        NotFoundError: It has no such config.
         HubError: What came is not what the Hub says it is, again and again, or its listing cannot be right.
     """
     found = _asked(repository, revision)
@@ -218,7 +218,7 @@ def load_dataset(
 
     Raises:
         AccessError: It may not be read, is not there, or the Hub cannot be reached and no whole copy is here.
-        MissingError: It has no such config or split.
+        NotFoundError: It has no such config or split.
         HubError: It cannot be loaded.
     """
     import datasets
@@ -243,12 +243,12 @@ def load_dataset(
             made = datasets.load_dataset(
                 str(copied.folder), name, data_files=contents, split=split, streaming=streaming
             )
-    except (HubError, MissingError):
+    except (HubError, NotFoundError):
         raise
     except Exception as error:  # the client's libraries have errors of their own, of no public family
         said = _said(error)
         if isinstance(error, ValueError) and "split" in said:
-            raise MissingError(f"'{repository}': {said}", "A split that it has.", "Choose one.") from None
+            raise NotFoundError(f"'{repository}': {said}", "A split that it has.", "Choose one.") from None
         raise HubError(
             f"'{repository}' could not be loaded: {said}", "A dataset that `datasets` can read.", f"See {found.page}."
         ) from None
@@ -854,8 +854,8 @@ def _listing(repository: str, commit: str, kind: str = "dataset") -> dict[str, _
             if isinstance(one, RepoFile):
                 sha256 = one.lfs.sha256 if one.lfs else ""
                 made.append(_Entry(one.path, one.lfs.size if one.lfs else one.size, one.blob_id, sha256))
-            if len(made) > LARGEST_LISTING:
-                raise _impossible(repository, f"more than {LARGEST_LISTING:,} files")
+            if len(made) > MAX_LISTING:
+                raise _impossible(repository, f"more than {MAX_LISTING:,} files")
         return made
 
     entries: dict[str, _Entry] = {}
@@ -1017,16 +1017,16 @@ def _named_files(folder: Path, config: str | None, repository: str) -> list[str]
     """The patterns of a config's files in the card, None where the card has no configs.
 
     Raises:
-        MissingError: The card has configs, and not this one.
+        NotFoundError: The card has configs, and not this one.
     """
     configs = _configs(folder)
     if not configs:
         if config not in {None, "default"}:
-            raise MissingError(f"'{repository}' has no config '{config}'.", "Its only one.", "Leave it away.")
+            raise NotFoundError(f"'{repository}' has no config '{config}'.", "Its only one.", "Leave it away.")
         return None
     chosen = _chosen(configs, config)
     if chosen not in configs:
-        raise MissingError(f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one.")
+        raise NotFoundError(f"'{repository}' has no config '{chosen}'.", f"One of {', '.join(configs)}.", "Choose one.")
     return _patterns(configs[chosen].get("data_files")) or None
 
 

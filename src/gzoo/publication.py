@@ -14,7 +14,7 @@ import yaml
 
 from gzoo import files, hub
 from gzoo.dataset import card
-from gzoo.errors import DatasetError, InputError, MissingError
+from gzoo.errors import DatasetError, InputError, NotFoundError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.cite import cite
@@ -24,14 +24,14 @@ OWNED = {
     "model": r"run/.*|config\.json|model\.safetensors",
 }
 """What an earlier version may have left in a repository, and is removed where the new one lacks it."""
-RUN_FILES = ("model.safetensors", "run.json", "metrics.csv", "galaxies.parquet")
+RUN_FILES = ("model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet")
 
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishResult:
     """What was published.
 
     Attributes:
@@ -57,7 +57,7 @@ def publish(
     source: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Published:
+) -> PublishResult:
     """A dataset folder, or a run folder as a model, in a repository of the Hub.
 
     A dataset is checked first (`gzoo.check`), and refused if anything is wrong with it. Only what changed is sent, in
@@ -79,7 +79,7 @@ def publish(
         progress: Called as the work goes on.
 
     Raises:
-        MissingError: There is no such folder.
+        NotFoundError: There is no such folder.
         DatasetError: It is no folder of gzoo's, or something is wrong with it.
         InputError: An argument cannot be used, or a model lacks its source.
         AccessError: Nobody is logged in, or may not write there.
@@ -118,7 +118,7 @@ def publish(
             dry_run=dry_run,
             progress=say,
         )
-    return Published(kind, sent, dry_run, contents.is_simulated)
+    return PublishResult(kind, sent, dry_run, contents.is_simulated)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -142,7 +142,7 @@ def _dataset(folder: Path, repository: str, say: Progress) -> _Files:
     hub.require_login(repository)  # the check may take an hour
     before = files.sha256(folder / files.MANIFEST)
     found = check(folder, progress=say)
-    if not found.is_sound:
+    if not found.is_valid:
         first, n = found.findings[0], len(found.findings)
         raise DatasetError(
             f"{folder} is not sound: {first.check}: {first}{f', and {n - 1} more findings' if n > 1 else ''}.",
@@ -176,7 +176,7 @@ def _model(run: Path, repository: str, source: str | None, place: Path) -> _File
     _require_source(licence, is_simulated, source)
     missing = [name for name in RUN_FILES if not (run / name).is_file()]
     if missing:
-        raise MissingError(f"{run} has no {missing[0]}.", "A finished run.", "Train it again.")
+        raise NotFoundError(f"{run} has no {missing[0]}.", "A finished run.", "Train it again.")
     from gzoo.learn.export import encoder_files
 
     if files.sha256(run / "model.safetensors") != facts.get("weights_sha256"):
@@ -244,12 +244,12 @@ def model_card(campaign: Campaign, facts: Mapping[str, object], repository: str,
     lines = [f"# {title}", ""]
     if is_simulated:
         lines += [
-            "> **Simulated.** Trained on pictures and votes that gzoo drew, for tests and demonstrations. It knows "
+            "> **Simulated.** Trained on images and votes that gzoo drew, for tests and demonstrations. It knows "
             "nothing of real galaxies.",
             "",
         ]
     lines += [
-        f"A `{encoder}` that looks at pictures of {size} x {size} pixels and says how volunteers of {campaign.title} "
+        f"A `{encoder}` that looks at images of {size} x {size} pixels and says how volunteers of {campaign.title} "
         f"would answer: for each of {len(cast('list[str]', design['columns']))} answers a concentration, that is, not "
         "only which share to expect but how sure of it one can be.",
         "",
@@ -273,7 +273,7 @@ def model_card(campaign: Campaign, facts: Mapping[str, object], repository: str,
         f"- Dataset: {names} of {campaign.title} (`{campaign.name}`), from {where}.",
         f"- sha256 of its manifest: `{data['manifest_sha256']}`.",
         f"- Trained on {facts['n_train']:,} galaxies, validated on {facts['n_validation']:,} ({data['validation']}); "
-        f"split scheme `{data.get('split_scheme')}`. `run/galaxies.parquet` lists them; `gzoo score` refuses them.",
+        f"split scheme `{data.get('split_scheme')}`. `run/training_galaxies.parquet` lists them; `gzoo score` refuses them.",
         "",
         "## Training",
         "",
@@ -298,8 +298,8 @@ def model_card(campaign: Campaign, facts: Mapping[str, object], repository: str,
         "",
         "## Limits",
         "",
-        "- It repeats what volunteers say of pictures, biases included: faint, small or distant galaxies look smooth.",
-        "- It knows the pictures of its data, cut and coloured in one way. On others it errs, and is sure of itself.",
+        "- It repeats what volunteers say of images, biases included: faint, small or distant galaxies look smooth.",
+        "- It knows the images of its data, cut and coloured in one way. On others it errs, and is sure of itself.",
         "- Score it on galaxies that it has not seen (`gzoo score`) before you rely on it.",
         "",
         "## Licence and citation",

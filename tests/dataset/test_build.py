@@ -26,12 +26,12 @@ from PIL import Image
 from gzoo import files
 from gzoo.dataset import build as builder
 from gzoo.dataset import schema, shards
-from gzoo.dataset.build import Built, build
+from gzoo.dataset.build import BuildResult, build
 from gzoo.dataset.check import check
-from gzoo.errors import MissingError, OccupiedError, PictureError, TableError
+from gzoo.errors import ImageError, NotFoundError, OutputExistsError, TableError
 from gzoo.images.archives import Source
-from gzoo.images.checks import check_picture
-from gzoo.simulator import Simulated
+from gzoo.images.checks import check_image
+from gzoo.simulator import SimulateResult
 from gzoo.sky import identifier_split
 from gzoo.sky import split as split_at_place
 from gzoo.trees.campaign import campaign
@@ -77,7 +77,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class Inputs:
-    """A vote table of a few galaxies and a folder of pictures, to be spoilt by a test."""
+    """A vote table of a few galaxies and a folder of images, to be spoilt by a test."""
 
     def __init__(self, folder: Path, n: int = 5) -> None:
         self.folder, self.images, self.out = folder, folder / "images", folder / "dataset"
@@ -87,15 +87,15 @@ class Inputs:
             (self.images / f"g{i}.jpg").write_bytes(jpeg(i))
             self.rows.append({"id_str": f"g{i}", "filename": f"g{i}.jpg", **dict.fromkeys(SMOOTH, str(i + 1))})
 
-    def build(self, **settings: object) -> Built:
+    def build(self, **settings: object) -> BuildResult:
         votes = self.folder / "votes.csv"
         pl.DataFrame(self.rows, strict=False, infer_schema_length=None).write_csv(votes)
         return build("gz2", votes=votes, images=self.images, out=self.out, **settings)  # type: ignore[arg-type]
 
     def dropped(self) -> dict[str | None, str]:
-        """Reason of each row or picture that was left out, by id_str or picture."""
+        """Reason of each row or image that was left out, by id_str or image."""
         table = pl.read_parquet(self.out / "dropped.parquet")
-        return {row["id_str"] or row["picture"]: row["reason"] for row in table.iter_rows(named=True)}
+        return {row["id_str"] or row["image"]: row["reason"] for row in table.iter_rows(named=True)}
 
     def kept(self) -> set[str]:
         return set(pl.concat([pl.read_parquet(p) for p in (self.out / "data").iterdir()])["id_str"])
@@ -133,7 +133,7 @@ def test_real_galaxies_have_the_columns_of_the_published_card(real: Path, shared
         assert [(field.name, str(field.type)) for field in pq.read_schema(path)] == wanted
 
 
-def test_every_real_galaxy_is_kept_with_its_votes_and_picture_bytes(real: Path, shared_data: Path) -> None:
+def test_every_real_galaxy_is_kept_with_its_votes_and_image_bytes(real: Path, shared_data: Path) -> None:
     source = pl.read_csv(shared_data / "gz2_sample" / "votes.csv", schema_overrides={"id_str": pl.String})
     rows = pl.concat([pl.read_parquet(path) for path in real.glob("data/*")])
     assert rows.height == source.height == 682
@@ -141,10 +141,10 @@ def test_every_real_galaxy_is_kept_with_its_votes_and_picture_bytes(real: Path, 
     assert joined.height == 682
     for name in SMOOTH:
         assert joined[name].to_list() == joined[f"{name}_in_source"].to_list()
-    for picture, filename in joined.select("image", "filename").iter_rows():
+    for image, filename in joined.select("image", "filename").iter_rows():
         original = (shared_data / "gz2_sample" / "images" / filename).read_bytes()
-        assert sha256(picture["bytes"]) == sha256(original)
-        assert picture["path"] == filename
+        assert sha256(image["bytes"]) == sha256(original)
+        assert image["path"] == filename
 
 
 def test_missing_values_of_real_galaxies_are_as_promised(real: Path) -> None:
@@ -156,8 +156,8 @@ def test_missing_values_of_real_galaxies_are_as_promised(real: Path) -> None:
     assert set(table["dataset_name"]) == {"gz2"}
     total = table["smooth-or-featured-gz2_total-votes"]
     assert total.to_list() == table.select(pl.sum_horizontal(SMOOTH)).to_series().to_list()
-    share = table["smooth-or-featured-gz2_smooth"] / total
-    assert table["smooth-or-featured-gz2_smooth_fraction"].to_numpy() == pytest.approx(share.to_numpy(), nan_ok=True)
+    fraction = table["smooth-or-featured-gz2_smooth"] / total
+    assert table["smooth-or-featured-gz2_smooth_fraction"].to_numpy() == pytest.approx(fraction.to_numpy(), nan_ok=True)
     assert table["bar-gz2_yes_fraction"].is_nan().all()
     assert set(table["bar-gz2_yes"]) == set(table["bar-gz2_total-votes"]) == {0}
     manifest = files.read_json(real / "manifest.json")
@@ -170,7 +170,7 @@ def test_missing_values_of_real_galaxies_are_as_promised(real: Path) -> None:
 
 
 def test_same_inputs_give_same_bytes_wherever_they_lie(
-    sky: Simulated, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sky: SimulateResult, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(sky.folder, elsewhere)
@@ -180,7 +180,7 @@ def test_same_inputs_give_same_bytes_wherever_they_lie(
     assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "again"}
 
 
-def test_order_of_the_table_does_not_change_the_shards(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+def test_order_of_the_table_does_not_change_the_shards(sky: SimulateResult, dataset: Path, tmp_path: Path) -> None:
     pl.read_parquet(sky.votes).reverse().write_parquet(tmp_path / "votes.parquet")
     build("gz2", votes=tmp_path / "votes.parquet", images=sky.images, out=tmp_path / "out")
     for folder in ("data", "tiny"):
@@ -188,7 +188,7 @@ def test_order_of_the_table_does_not_change_the_shards(sky: Simulated, dataset: 
 
 
 def test_manifest_lists_every_file_and_input_by_digest_and_nothing_of_time_or_place(
-    sky: Simulated, dataset: Path
+    sky: SimulateResult, dataset: Path
 ) -> None:
     text = (dataset / "manifest.json").read_text("utf-8")
     manifest = json.loads(text)
@@ -202,8 +202,8 @@ def test_manifest_lists_every_file_and_input_by_digest_and_nothing_of_time_or_pl
     }
     assert manifest["inputs"]["votes"] == {"name": "votes.parquet", "sha256": sha256(sky.votes.read_bytes())}
     assert manifest["inputs"]["columns"] is None
-    pictures = pl.read_parquet(dataset / "pictures.parquet")
-    assert dict(pictures.select("picture", "source_sha256").iter_rows()) == {
+    images = pl.read_parquet(dataset / "images.parquet")
+    assert dict(images.select("image", "source_sha256").iter_rows()) == {
         path.name: sha256(path.read_bytes()) for path in sky.images.iterdir()
     }
     assert not re.search(r"\d{4}-\d{2}-\d{2}|\d{2}:\d{2}:\d{2}|\"/|/tmp|/home", text)
@@ -250,18 +250,18 @@ def test_splits_depend_on_the_place_on_the_sky_alone(dataset: Path) -> None:
     assert files.read_json(dataset / "manifest.json")["split_scheme"] == "gzoo-1"
 
 
-def test_pictures_are_listed_in_the_order_of_the_rows(dataset: Path) -> None:
-    pictures = pl.read_parquet(dataset / "pictures.parquet")
+def test_images_are_listed_in_the_order_of_the_rows(dataset: Path) -> None:
+    images = pl.read_parquet(dataset / "images.parquet")
     shards = [path for split in files.SPLITS for path in files.shards(dataset, split)]
     rows = pl.concat([pl.read_parquet(path, columns=["id_str", "dataset_name", "image"]) for path in shards])
-    assert rows.select("id_str", "dataset_name").equals(pictures.select("id_str", "dataset_name"))
+    assert rows.select("id_str", "dataset_name").equals(images.select("id_str", "dataset_name"))
     stored = rows["image"].struct.field("bytes")
-    assert [sha256(one) for one in stored] == pictures["sha256"].to_list()
-    assert stored.bin.size().to_list() == pictures["bytes"].to_list()
+    assert [sha256(one) for one in stored] == images["sha256"].to_list()
+    assert stored.bin.size().to_list() == images["bytes"].to_list()
 
 
 def test_many_shards_hold_every_row_once_and_in_order(
-    sky: Simulated, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sky: SimulateResult, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "SHARD_BYTES", 100_000)
     monkeypatch.setattr(files, "ROWS_IN_GROUP", 3)
@@ -277,14 +277,14 @@ def test_many_shards_hold_every_row_once_and_in_order(
 # What is left out, and why
 
 
-def test_each_bad_picture_is_left_out_with_its_reason(inputs: Inputs) -> None:
+def test_each_bad_image_is_left_out_with_its_reason(inputs: Inputs) -> None:
     bad: dict[str, tuple[bytes | None, str]] = {
         "missing": (None, "no file missing.jpg"),
         "truncated": (jpeg(1)[:-200], "damaged"),
-        "text": (b"not a picture at all", "not a picture"),
+        "text": (b"not an image at all", "not an image"),
         "empty": (b"", "empty"),
         "grey": (jpeg(1, "L"), "mode L"),
-        "gif": (jpeg(1, "RGB", "GIF"), "not a picture"),
+        "gif": (jpeg(1, "RGB", "GIF"), "not an image"),
         "large": (png_header(20_000, 20_000), "too large"),
         "wide": (png_header(8_193, 10), "8193 x 10"),
     }
@@ -295,12 +295,12 @@ def test_each_bad_picture_is_left_out_with_its_reason(inputs: Inputs) -> None:
     inputs.rows.append({"id_str": "up", "filename": "../images/g0.jpg", **dict.fromkeys(SMOOTH, "1")})
     (inputs.images / "alone.jpg").write_bytes(jpeg(9))
     built = inputs.build()
-    reasons = dict.fromkeys(bad, "picture unusable") | {"missing": "picture missing", "up": "picture missing"}
-    assert inputs.dropped() == reasons | {"alone.jpg": "no row for this picture"}
+    reasons = dict.fromkeys(bad, "image unusable") | {"missing": "image missing", "up": "image missing"}
+    assert inputs.dropped() == reasons | {"alone.jpg": "no row for this image"}
     details = pl.read_parquet(inputs.out / "dropped.parquet")
     for name, (_, words) in bad.items():
         assert words in details.filter(pl.col("id_str") == name)["detail"].item()
-    assert built.n_dropped == {"no row for this picture": 1, "picture missing": 2, "picture unusable": 7}
+    assert built.n_dropped == {"no row for this image": 1, "image missing": 2, "image unusable": 7}
     assert inputs.kept() == {f"g{i}" for i in range(5)}
     said = files.read_json(inputs.out / "manifest.json")["n_dropped"]
     assert said == built.n_dropped
@@ -317,13 +317,13 @@ def test_each_bad_row_is_left_out_with_its_reason(inputs: Inputs) -> None:
     dropped = pl.read_parquet(inputs.out / "dropped.parquet").filter(pl.col("row").is_not_null())
     reasons = dict(dropped.select("row", "reason").iter_rows())
     assert reasons == {
-        2: "identifier twice, with different votes or pictures",
+        2: "identifier twice, with different votes or images",
         6: "count negative",
         7: "count not whole",
         8: "count missing",
         9: "count is not a number",
         10: "identifier twice, same votes",
-        11: "identifier twice, with different votes or pictures",
+        11: "identifier twice, with different votes or images",
     }
     assert inputs.kept() == {"g0", "g2", "g3", "g4"}
 
@@ -346,7 +346,7 @@ def strange_column(inputs: Inputs) -> None:
         row["colour"] = "blue"
 
 
-def no_pictures(inputs: Inputs) -> None:
+def no_images(inputs: Inputs) -> None:
     for path in inputs.images.iterdir():
         path.unlink()
 
@@ -365,8 +365,8 @@ def fractions(inputs: Inputs) -> None:
     ("spoil", "words"),
     [
         (strange_column, "colour"),
-        (no_pictures, "5 x picture missing"),
-        (all_broken, "5 x picture unusable"),
+        (no_images, "5 x image missing"),
+        (all_broken, "5 x image unusable"),
         (fractions, "fractions, not counts"),
     ],
 )
@@ -389,24 +389,24 @@ def test_a_table_with_no_rows_is_an_error(inputs: Inputs) -> None:
 
 def test_missing_inputs_are_errors(inputs: Inputs) -> None:
     inputs.build()
-    with pytest.raises(MissingError, match="There is no folder"):
+    with pytest.raises(NotFoundError, match="There is no folder"):
         build("gz2", votes=inputs.folder / "votes.csv", images=inputs.folder / "nowhere", out=inputs.folder / "b")
-    with pytest.raises(MissingError, match="There is no vote table"):
+    with pytest.raises(NotFoundError, match="There is no vote table"):
         build("gz2", votes=inputs.folder / "nothing.csv", images=inputs.images, out=inputs.folder / "b")
 
 
-def test_pictures_are_found_by_identifier_where_the_table_names_none(inputs: Inputs) -> None:
+def test_images_are_found_by_identifier_where_the_table_names_none(inputs: Inputs) -> None:
     inputs.rows = [{key: value for key, value in row.items() if key != "filename"} for row in inputs.rows]
     (inputs.images / "g1.png").write_bytes(jpeg(1, format="PNG"))
     inputs.build()
-    assert inputs.dropped() == {"g1": "several pictures", "g1.jpg": "no row for this picture"} | {
-        "g1.png": "no row for this picture"
+    assert inputs.dropped() == {"g1": "several images", "g1.jpg": "no row for this image"} | {
+        "g1.png": "no row for this image"
     }
     assert inputs.kept() == {"g0", "g2", "g3", "g4"}
 
 
 @pytest.mark.parametrize("room", [None, 20_000, 200], ids=["a group at once", "some at once", "one at once"])
-def test_pictures_keep_their_bytes_whichever_others_fall_out(
+def test_images_keep_their_bytes_whichever_others_fall_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | None
 ) -> None:
     if room:
@@ -416,11 +416,11 @@ def test_pictures_keep_their_bytes_whichever_others_fall_out(
     wanted: dict[str, bytes] = {}
     for i in range(900):
         path = inputs.images / f"g{i}.jpg"
-        data = path.read_bytes() + bytes(int(rng.integers(400)))  # behind its end a picture may have more
+        data = path.read_bytes() + bytes(int(rng.integers(400)))  # behind its end an image may have more
         path.write_bytes(b"" if f"g{i}" in lost else data)
         wanted[f"g{i}"] = data
 
-    def grow(stage: str, done: int, total: int) -> None:  # pictures that are not as they were listed
+    def grow(stage: str, done: int, total: int) -> None:  # images that are not as they were listed
         if stage == "planning" and done:
             wanted["g8"] += bytes(3_000)
             (inputs.images / "g8.jpg").write_bytes(wanted["g8"])
@@ -430,10 +430,10 @@ def test_pictures_keep_their_bytes_whichever_others_fall_out(
     found = pl.concat([pl.read_parquet(path) for path in (inputs.out / "data").iterdir()])
     kept = dict(zip(found["id_str"], found["image"].struct.field("bytes"), strict=True))
     assert kept == {name: data for name, data in wanted.items() if name not in lost}
-    assert check(inputs.out).is_sound
+    assert check(inputs.out).is_valid
 
 
-def test_a_build_does_not_wait_for_pandas(sky: Simulated, tmp_path: Path) -> None:
+def test_a_build_does_not_wait_for_pandas(sky: SimulateResult, tmp_path: Path) -> None:
     code = f"""
 import sys
 from gzoo import build
@@ -464,11 +464,11 @@ def test_the_audit_asks_one_galaxy_in_so_many_across_shards(tmp_path: Path, monk
 def test_file_names_that_are_not_text_do_no_harm(inputs: Inputs) -> None:
     (inputs.images / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(1))
     inputs.build()
-    assert list(inputs.dropped().values()) == ["picture refused"]
+    assert list(inputs.dropped().values()) == ["image refused"]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_damaged_pictures_are_refused_or_decoded_and_nothing_else(format: str) -> None:
+def test_damaged_images_are_refused_or_decoded_and_nothing_else(format: str) -> None:
     rng = np.random.default_rng(0)
     whole = jpeg(3, format=format)
     refused = 0
@@ -477,33 +477,33 @@ def test_damaged_pictures_are_refused_or_decoded_and_nothing_else(format: str) -
         for at in rng.integers(0, min(len(data), int(rng.choice([60, 600, 10**6]))), 3):
             data[at] = rng.integers(256)
         try:
-            check_picture(bytes(data))
-        except PictureError:
+            check_image(bytes(data))
+        except ImageError:
             refused += 1
     assert refused > 50
 
 
-def test_checking_pictures_leaves_the_filters_of_warnings_alone(inputs: Inputs) -> None:
+def test_checking_images_leaves_the_filters_of_warnings_alone(inputs: Inputs) -> None:
     import warnings
 
     (inputs.images / "g0.jpg").write_bytes(png_header(10_000, 10_000))  # Pillow warns of it
     before = list(warnings.filters)
     inputs.build()
     assert list(warnings.filters) == before
-    assert inputs.dropped() == {"g0": "picture unusable"}
+    assert inputs.dropped() == {"g0": "image unusable"}
 
 
-def test_a_picture_that_vanishes_under_way_is_left_out_with_its_reason(inputs: Inputs) -> None:
+def test_an_image_that_vanishes_under_way_is_left_out_with_its_reason(inputs: Inputs) -> None:
     def spoil(stage: str, done: int, total: int) -> None:
         if stage == "planning":
             (inputs.images / "g0.jpg").unlink(missing_ok=True)
 
     inputs.build(progress=spoil)
     assert inputs.kept() == {f"g{i}" for i in range(1, 5)}
-    assert inputs.dropped() == {"g0": "picture unusable"}
+    assert inputs.dropped() == {"g0": "image unusable"}
 
 
-def test_pictures_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
+def test_images_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
     inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Source, name: str) -> bytes:
@@ -511,7 +511,7 @@ def test_pictures_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Source, "read", fail)
-        with pytest.raises(MissingError, match=r"images cannot be read any more: Input/output error .*goes on"):
+        with pytest.raises(NotFoundError, match=r"images cannot be read any more: Input/output error .*goes on"):
             inputs.build()
     assert not inputs.out.exists()
     inputs.build()
@@ -526,7 +526,7 @@ def test_a_finished_dataset_is_replaced_only_when_told(inputs: Inputs) -> None:
     inputs.build()
     before = contents(inputs.out)
     inputs.rows.pop()
-    with pytest.raises(OccupiedError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         inputs.build()
     assert contents(inputs.out) == before
     inputs.build(overwrite=True)
@@ -540,14 +540,14 @@ def test_what_gzoo_did_not_make_is_never_replaced(inputs: Inputs, foreign: Mappi
     for name, text in foreign.items():
         (inputs.out / name).write_text(text)
     for overwrite in (False, True):
-        with pytest.raises(OccupiedError, match="did not make"):
+        with pytest.raises(OutputExistsError, match="did not make"):
             inputs.build(overwrite=overwrite)
     assert {path.name: path.read_text() for path in inputs.out.iterdir()} == foreign
 
 
 def test_a_file_is_never_replaced(inputs: Inputs) -> None:
     inputs.out.write_text("mine")
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         inputs.build(overwrite=True)
 
 
@@ -560,7 +560,7 @@ def test_unfinished_work_of_another_command_is_in_the_way(inputs: Inputs) -> Non
     with pytest.raises(KeyboardInterrupt):
         inputs.build(progress=stop)
     inputs.rows.pop()
-    with pytest.raises(OccupiedError, match="unfinished work of another command"):
+    with pytest.raises(OutputExistsError, match="unfinished work of another command"):
         inputs.build()
     inputs.build(overwrite=True)
     assert inputs.kept() == {f"g{i}" for i in range(4)}
@@ -572,7 +572,7 @@ def test_a_build_begun_with_another_pyarrow_does_not_go_on(inputs: Inputs, monke
         earlier.setattr(builder, "made_with", lambda: shards.made_with() | {"pyarrow": "25.0.0"})
         with pytest.raises(KeyboardInterrupt):
             inputs.build(progress=stop)
-    with pytest.raises(OccupiedError, match=r"another command, with other pyarrow \(25.0.0 then\)"):
+    with pytest.raises(OutputExistsError, match=r"another command, with other pyarrow \(25.0.0 then\)"):
         inputs.build()
 
 
@@ -615,7 +615,7 @@ def run(out, kill_at):
     code = 0
     try:
         builder.build("gz2", votes=votes, images=images, out=out)
-    except files.OccupiedError:
+    except files.OutputExistsError:
         code = 3
     os._exit(code)
 
@@ -632,7 +632,7 @@ for kill_at in range(1, 10_000, stride):
 
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_at_any_moment_the_next_build_gives_the_same_bytes(
-    sky: Simulated, dataset: Path, tmp_path: Path, stride: int
+    sky: SimulateResult, dataset: Path, tmp_path: Path, stride: int
 ) -> None:
     """SIGKILL before each single use of the file system in turn, or each ninth."""
     script = [sys.executable, "-c", KILLED_AT, str(sky.votes), str(sky.images), str(tmp_path), str(stride)]

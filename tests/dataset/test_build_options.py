@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 import gzoo
 from gzoo import files, sky
 from gzoo.dataset import build as builder
-from gzoo.dataset.build import Built, build
+from gzoo.dataset.build import BuildResult, build
 from gzoo.dataset.open import load, open_dataset
 from gzoo.dataset.shards import made_with
-from gzoo.errors import InputError, MissingError, MissingExtraError, TableError, WriteError
-from gzoo.images.checks import check_picture
-from gzoo.simulator import Simulated
+from gzoo.errors import InputError, MissingExtraError, NotFoundError, TableError, WriteError
+from gzoo.images.checks import check_image
+from gzoo.simulator import SimulateResult
 from gzoo.sky import identifier_split
 
 RINGS = gzoo.tree("gz_rings").columns
@@ -52,7 +52,7 @@ def rows_of(folder: Path, config: str = "default") -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def rings(folder: Path, rows: Sequence[Mapping[str, object]], **options: object) -> Built:
+def rings(folder: Path, rows: Sequence[Mapping[str, object]], **options: object) -> BuildResult:
     folder.mkdir(exist_ok=True)
     table = pl.DataFrame(rows, strict=False, infer_schema_length=None)
     table.write_parquet(folder / "votes.parquet")
@@ -68,22 +68,22 @@ def a_row(i: int, **more: object) -> dict[str, object]:
 # Votes alone
 
 
-def test_votes_alone_make_a_dataset_that_loads(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+def test_votes_alone_make_a_dataset_that_loads(sky: SimulateResult, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels"
     made = build("gz2", votes=sky.votes, no_images=True, out=out)
-    with_pictures, alone = rows_of(dataset), rows_of(out)
-    assert alone.equals(with_pictures.drop("image"))
+    with_images, alone = rows_of(dataset), rows_of(out)
+    assert alone.equals(with_images.drop("image"))
     assert made.n_galaxies == dict(alone.group_by("side").len().sort("side").iter_rows())
-    assert not (out / "pictures.parquet").exists()
-    assert "This dataset has votes alone, no pictures." in (out / "README.md").read_text("utf-8")
+    assert not (out / "images.parquet").exists()
+    assert "This dataset has votes alone, no images." in (out / "README.md").read_text("utf-8")
     loaded = load(out, split="train")
     assert "image" not in loaded.features  # type: ignore[operator]
     assert len(loaded) == made.n_galaxies["train"]  # type: ignore[arg-type]
     assert rows_of(out, "tiny").height == sum(min(16, n) for n in made.n_galaxies.values())
 
 
-def test_pictures_are_given_or_not_wanted(sky: Simulated, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There are no pictures"):
+def test_images_are_given_or_not_wanted(sky: SimulateResult, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There are no images"):
         build("gz2", votes=sky.votes, out=tmp_path / "out")
     with pytest.raises(InputError, match="none are wanted"):
         build("gz2", votes=sky.votes, images=sky.images, no_images=True, out=tmp_path / "out")
@@ -103,7 +103,7 @@ def test_what_is_written_is_read_and_votes_keep_their_sums(
     opened = open_dataset(folder / "dataset")
     read: dict[str, list[int]] = {}
     for split in opened.splits:
-        keys, votes = opened.galaxies(split)
+        keys, votes = opened.read_votes(split)
         read |= dict(zip(keys["id_str"], votes.counts.tolist(), strict=True))
     assert read == {f"g{i}": list(one) for i, one in enumerate(counts)}
     manifest = files.read_json(folder / "dataset" / "manifest.json")
@@ -133,10 +133,10 @@ def test_adding_rows_never_moves_a_row_to_another_side(
 
 
 # ----------------------------------------------------------------------------------------------------
-# Where pictures come from
+# Where images come from
 
 
-def test_archives_give_the_same_shards_as_the_folder(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+def test_archives_give_the_same_shards_as_the_folder(sky: SimulateResult, dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in sky.images.iterdir())
     with tarfile.open(tmp_path / "some.tar", "w") as tar, zipfile.ZipFile(tmp_path / "rest.zip", "w") as packed:
         for i, name in enumerate(names):
@@ -148,21 +148,21 @@ def test_archives_give_the_same_shards_as_the_folder(sky: Simulated, dataset: Pa
     assert shards(tmp_path / "out") == shards(dataset)
 
 
-def test_a_picture_in_two_sources_is_not_guessed(sky: Simulated, tmp_path: Path) -> None:
+def test_an_image_in_two_sources_is_not_guessed(sky: SimulateResult, tmp_path: Path) -> None:
     name = min(path.name for path in sky.images.iterdir())
     with tarfile.open(tmp_path / "again.tar", "w") as tar:
         tar.add(sky.images / name, name)
     made = build("gz2", votes=sky.votes, images=[sky.images, tmp_path / "again.tar"], out=tmp_path / "out")
-    assert made.n_dropped["several pictures"] == 1
+    assert made.n_dropped["several images"] == 1
 
 
-def test_fits_files_become_pictures_or_have_a_reason(shared_data: Path, tmp_path: Path) -> None:
+def test_fits_files_become_images_or_have_a_reason(shared_data: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (shared_data / "fits").glob("willettk*.fits"))
     answers = gzoo.tree("gz_desi").question("smooth-or-featured-dr5").columns
     table = {"id_str": [name.removesuffix(".fits") for name in names], **{one: [9] * len(names) for one in answers}}
     pl.DataFrame(table).write_csv(tmp_path / "votes.csv")
     build("gz_desi", votes=tmp_path / "votes.csv", images=shared_data / "fits", out=tmp_path / "out")
-    dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet").filter(pl.col("reason") == "picture unusable")
+    dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet").filter(pl.col("reason") == "image unusable")
     reasons = dict(dropped.select("id_str", "detail").iter_rows())
     assert set(reasons) == {"willettk_example_bad_pix", "willettk_example_incomplete"}
     assert "have no data" in reasons["willettk_example_bad_pix"]
@@ -171,10 +171,10 @@ def test_fits_files_become_pictures_or_have_a_reason(shared_data: Path, tmp_path
     assert rows.height == len(names) - 2
     for image in rows["image"]:
         assert image["path"].endswith(".fits.jpg")
-        assert check_picture(image["bytes"]).format == "JPEG"
+        assert check_image(image["bytes"]).format == "JPEG"
 
 
-def test_headers_alone_are_checked_when_told(sky: Simulated, tmp_path: Path) -> None:
+def test_headers_alone_are_checked_when_told(sky: SimulateResult, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for path in sky.images.iterdir():
@@ -185,7 +185,7 @@ def test_headers_alone_are_checked_when_told(sky: Simulated, tmp_path: Path) -> 
     spoilt.write_bytes(bytes(data))
     whole = build("gz2", votes=sky.votes, images=images, out=tmp_path / "whole")
     quick = build("gz2", votes=sky.votes, images=images, headers_only=True, out=tmp_path / "quick")
-    assert whole.n_dropped == {"picture unusable": 1}
+    assert whole.n_dropped == {"image unusable": 1}
     assert not quick.n_dropped
     assert "checked by their headers only" in (tmp_path / "quick" / "README.md").read_text("utf-8")
 
@@ -294,7 +294,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 @pytest.mark.usefixtures("several")
-def test_workers_give_the_same_bytes_and_one_may_die(sky: Simulated, tmp_path: Path) -> None:
+def test_workers_give_the_same_bytes_and_one_may_die(sky: SimulateResult, tmp_path: Path) -> None:
     build("gz2", votes=sky.votes, images=sky.images, out=tmp_path / "serial")
     killed: list[int] = []
 
@@ -311,7 +311,7 @@ def test_workers_give_the_same_bytes_and_one_may_die(sky: Simulated, tmp_path: P
 
 
 def test_workers_with_another_pyarrow_are_refused(
-    sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "made_with", lambda: made_with() | {"pyarrow": "25.0.0"})
     with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*begun with pyarrow 25\.0\.0"):
@@ -320,10 +320,10 @@ def test_workers_with_another_pyarrow_are_refused(
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(
-    sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gzoo.dataset.cluster.CONNECT_SECONDS", 1)
-    with pytest.raises(MissingError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"):
+    with pytest.raises(NotFoundError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"):
         build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", scheduler="tcp://127.0.0.1:9")
 
 
@@ -348,7 +348,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
 
 
 def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
-    sky: Simulated, dataset: Path, disk: tuple[Path, Callable[[str], None]]
+    sky: SimulateResult, dataset: Path, disk: tuple[Path, Callable[[str], None]]
 ) -> None:
     folder, change = disk
     for size in (200, 400, 600):
@@ -363,7 +363,7 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
 
 
 def test_a_disk_that_turns_read_only_is_told_and_the_build_goes_on_later(
-    sky: Simulated, dataset: Path, disk: tuple[Path, Callable[[str], None]]
+    sky: SimulateResult, dataset: Path, disk: tuple[Path, Callable[[str], None]]
 ) -> None:
     folder, change = disk
     change("size=20m,ro")
@@ -410,4 +410,4 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
     said = " ".join(capsys.readouterr().err.split())
     assert "5 galaxies" in said
     assert "5 galaxies have no known position: a hash of their identifier decides their split." in said
-    assert json.loads((tmp_path / "dataset" / "manifest.json").read_text())["has_pictures"] is False
+    assert json.loads((tmp_path / "dataset" / "manifest.json").read_text())["has_images"] is False

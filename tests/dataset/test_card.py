@@ -27,33 +27,33 @@ from gzoo.dataset.build import build
 from gzoo.dataset.shards import Spread
 from gzoo.errors import InputError
 from gzoo.hub import card_facts
-from gzoo.simulator import Simulated
+from gzoo.simulator import SimulateResult
 from gzoo.trees.campaign import Campaign, campaign, campaigns
 
 MANIFEST: dict[str, object] = {
     "splits": {"default": {"train": 70_000, "test": 30_000}, "tiny": {"train": 700, "test": 300}},
-    "picture_bytes": {"default": {"train": 7, "test": 3}, "tiny": {"train": 1, "test": 1}},
+    "image_bytes": {"default": {"train": 7, "test": 3}, "tiny": {"train": 1, "test": 1}},
     "is_simulated": False,
-    "has_pictures": True,
-    "are_pictures_decoded": True,
-    "picture_sizes": [[424, 424]],
+    "has_images": True,
+    "are_images_decoded": True,
+    "image_sizes": [[424, 424]],
     "split_scheme": "gzoo-1",
     "n_split_by_id": 0,
     "n_rows_in_table": 100_000,
     "n_dropped": {},
     "not_collected": [],
-    "reach_not_known": [],
+    "proportion_asked_not_known": [],
 }
 
 
 def manifest_of(one: Campaign) -> dict[str, object]:
     facts = {"n_votes": 9, "n_galaxies": 5, "n_breaks": 0, "n_well_voted": 1, "median_votes": 2}
-    questions = {question.name: facts for question in one.carried.questions}
+    questions = {question.name: facts for question in one.published_tree.questions}
     return {**MANIFEST, "questions": questions, "columns": ["image", "id_str"]}
 
 
 @pytest.fixture(scope="session")
-def sharded(sky: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sharded(sky: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset of `sky`, in many small shards; look, do not touch."""
     folder = tmp_path_factory.mktemp("sharded") / "dataset"
     with pytest.MonkeyPatch.context() as patch:
@@ -93,7 +93,7 @@ def test_the_card_says_how_votes_thin_out(dataset: Path) -> None:
     text = (dataset / "README.md").read_text("utf-8")
     shards = [path for split in files.SPLITS for path in files.shards(dataset, split)]
     rows = pl.concat([pl.read_parquet(path) for path in shards])
-    for question in campaign("gz2").carried.questions:
+    for question in campaign("gz2").published_tree.questions:
         totals = rows[question.total_column].to_numpy()
         asked = np.sort(totals[totals > 0])
         median = asked[(len(asked) - 1) // 2]
@@ -117,7 +117,7 @@ def test_spreads_of_parts_are_those_of_the_whole(rows: list[list[int]], cut: int
         assert whole.figures(i) == ((totals[:, i] >= 5).sum(), median)
 
 
-def test_the_tree_is_a_picture_of_all_questions(dataset: Path) -> None:
+def test_the_tree_is_an_image_of_all_questions(dataset: Path) -> None:
     text = (dataset / card.TREE).read_text("utf-8")
     assert f"]({card.TREE})" in (dataset / "README.md").read_text("utf-8")
     shown = {"".join(one.itertext()) for one in ElementTree.fromstring(text).iter() if one.tag.endswith("title")}

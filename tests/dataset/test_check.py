@@ -22,9 +22,9 @@ from PIL import Image
 import gzoo
 from gzoo import cli, files
 from gzoo.dataset.build import build
-from gzoo.dataset.check import CHECKS, KINDS, MOST_ALIKE, Checked, check
-from gzoo.errors import InputError, MissingError, OccupiedError
-from gzoo.simulator import Simulated, simulate
+from gzoo.dataset.check import CHECKS, KINDS, MAX_ALIKE, CheckResult, check
+from gzoo.errors import InputError, NotFoundError, OutputExistsError
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign
 from test_commands import Command
 
@@ -33,12 +33,12 @@ TRAIN = "data/train-00000-of-00001.parquet"
 ROW = 30  # of train, counted from 0: behind what config tiny has
 
 
-def names(found: Checked) -> set[str]:
+def names(found: CheckResult) -> set[str]:
     """What was found, by name."""
     return {one.name for one in found.findings}
 
 
-def verdicts(found: Checked) -> dict[str, str]:
+def verdicts(found: CheckResult) -> dict[str, str]:
     return {one.name: one.verdict for one in found.checks}
 
 
@@ -83,8 +83,8 @@ def swapped(table: pa.Table, i: int, j: int) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def bare(sky: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sky` without pictures; look, do not touch."""
+def bare(sky: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`sky` without images; look, do not touch."""
     folder = tmp_path_factory.mktemp("bare") / "dataset"
     build("gz2", votes=sky.votes, no_images=True, out=folder)
     return folder
@@ -106,39 +106,39 @@ def pictured(dataset: Path, tmp_path: Path) -> Path:
 # What is sound passes
 
 
-def test_a_dataset_with_pictures_is_sound(dataset: Path) -> None:
+def test_a_dataset_with_images_is_sound(dataset: Path) -> None:
     found = check(dataset)
     assert found.findings == ()
-    assert found.is_sound
+    assert found.is_valid
     assert (found.campaign, found.has_manifest, found.is_simulated) == ("gz2", True, True)
     assert {name for name, verdict in verdicts(found).items() if verdict != "passed"} == {"weights"}
     looked = {one.name: one.n for one in found.checks}
-    assert looked["pictures"] == looked["votes"] == looked["splits"] == sum(found.n_galaxies.values()) == 60
+    assert looked["images"] == looked["votes"] == looked["splits"] == sum(found.n_galaxies.values()) == 60
     assert looked["files"] == sum(path.is_file() for path in dataset.rglob("*")) - 1
 
 
 def test_headers_only_is_told(dataset: Path) -> None:
     found = check(dataset, headers_only=True)
-    assert found.is_sound
-    assert next(one.note for one in found.checks if one.name == "pictures") == "their headers only"
+    assert found.is_valid
+    assert next(one.note for one in found.checks if one.name == "images") == "their headers only"
 
 
 def test_votes_alone_are_sound(bare: Path) -> None:
     found = check(bare)
-    assert found.is_sound
-    assert verdicts(found)["pictures"] == "not checked"
+    assert found.is_valid
+    assert verdicts(found)["images"] == "not checked"
 
 
-def test_a_dataset_of_two_splits_is_sound(sky: Simulated, tmp_path: Path) -> None:
+def test_a_dataset_of_two_splits_is_sound(sky: SimulateResult, tmp_path: Path) -> None:
     build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", splits="train,test")
     found = check(tmp_path / "out")
-    assert found.is_sound
+    assert found.is_valid
     assert set(found.n_galaxies) <= {"train", "test", "border"}
     rehash(tmp_path / "out", split_scheme="gzoo-1")
     assert names(check(tmp_path / "out")) == {"wrong side"}
 
 
-def with_splits(sky: Simulated, folder: Path, twins: bool = False) -> Path:
+def with_splits(sky: SimulateResult, folder: Path, twins: bool = False) -> Path:
     """A dataset that keeps the splits of its table, in which two rows may be one galaxy."""
     table = pl.read_parquet(sky.votes).with_row_index("i")
     table = table.with_columns(side=pl.when(pl.col("i") % 3 == 0).then(pl.lit("test")).otherwise(pl.lit("train")))
@@ -161,13 +161,13 @@ def with_splits(sky: Simulated, folder: Path, twins: bool = False) -> Path:
     return folder / "out"
 
 
-def test_published_splits_are_kept_and_not_judged(sky: Simulated, tmp_path: Path) -> None:
+def test_published_splits_are_kept_and_not_judged(sky: SimulateResult, tmp_path: Path) -> None:
     found = check(with_splits(sky, tmp_path))
-    assert found.is_sound
+    assert found.is_valid
     assert verdicts(found)["splits"] == "not checked"
 
 
-def test_a_galaxy_on_two_sides_is_found(sky: Simulated, tmp_path: Path) -> None:
+def test_a_galaxy_on_two_sides_is_found(sky: SimulateResult, tmp_path: Path) -> None:
     found = check(with_splits(sky, tmp_path, twins=True))
     assert names(found) == {"galaxy on two sides"}
     assert found.findings[0].n == 1
@@ -175,14 +175,14 @@ def test_a_galaxy_on_two_sides_is_found(sky: Simulated, tmp_path: Path) -> None:
 
 def test_a_published_folder_is_checked_as_far_as_can_be(published: Path) -> None:
     found = check(published)
-    assert found.is_sound
+    assert found.is_valid
     assert not found.has_manifest
     unchecked = {name for name, verdict in verdicts(found).items() if verdict == "not checked"}
     assert unchecked == {
         "manifest", "files", "summaries", "tree", "splits", "order", "index", "tiny", "left out", "weights", "card",
     }  # fmt: skip
     assert all(one.note for one in found.checks if one.verdict == "not checked")
-    assert sum(found.n_galaxies.values()) == next(one.n for one in found.checks if one.name == "pictures") > 0
+    assert sum(found.n_galaxies.values()) == next(one.n for one in found.checks if one.name == "images") > 0
 
 
 def test_damage_in_a_published_folder_is_found(published: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_weights_of_raw_classifications_are_checked(tmp_path: Path) -> None:
         out=out,
     )
     found = check(out)
-    assert found.is_sound
+    assert found.is_valid
     assert verdicts(found)["weights"] == "passed"
     rewrite(out, "weighted.parquet", lambda table: swapped(table, 1, 2))
     rehash(out)
@@ -241,7 +241,7 @@ def test_real_galaxies_are_sound(shared_data: Path, tmp_path: Path) -> None:
         out=tmp_path / "out",
     )
     found = check(tmp_path / "out")
-    assert found.is_sound
+    assert found.is_valid
     assert found.n_galaxies
     assert not found.is_simulated
 
@@ -357,8 +357,8 @@ def test_damage_to_files_is_found(damage: str, votes_alone: Path) -> None:
     spoil(votes_alone)
     found = check(votes_alone)
     assert names(found) == expected, [str(one) for one in found.findings]
-    assert not found.is_sound
-    json.dumps(found.facts(), allow_nan=False).encode()
+    assert not found.is_valid
+    json.dumps(found.to_dict(), allow_nan=False).encode()
     assert "".join(str(one) for one in found.findings).isprintable()
 
 
@@ -384,7 +384,7 @@ def test_many_findings_of_a_kind_are_counted_together(votes_alone: Path) -> None
     for i in range(300):
         (votes_alone / f"x{i:03d}").touch()
     found = check(votes_alone)
-    assert len(found.findings) == MOST_ALIKE + 1
+    assert len(found.findings) == MAX_ALIKE + 1
     assert sum(one.n for one in found.findings) == 300
     assert found.findings[-1].examples[0] == "x020"
 
@@ -550,13 +550,13 @@ def test_damage_to_data_is_found(damage: str, votes_alone: Path) -> None:
 LIES: Mapping[str, tuple[object, str]] = {
     "dataset_names": (["gz2"], "dataset_names"),
     "is_simulated": (False, "is_simulated"),
-    "has_pictures": (True, "has_pictures"),
+    "has_images": (True, "has_images"),
     "n_split_by_id": (4, "n_split_by_id"),
     "n_rows_in_table": (61, "n_rows_in_table"),
     "n_rows_breaking_tree": (-1, "n_rows_breaking_tree"),
     "n_dropped": ({"lost": 1}, "n_dropped.lost"),
     "not_collected": ([SMOOTH.name], "not_collected"),
-    "reach_not_known": ([SMOOTH.name], "reach_not_known"),
+    "proportion_asked_not_known": ([SMOOTH.name], "proportion_asked_not_known"),
 }
 
 
@@ -593,78 +593,78 @@ def test_an_edited_card_is_found(old: str, new: str, where: str, votes_alone: Pa
 
 
 # ----------------------------------------------------------------------------------------------------
-# Pictures
+# Images
 
 
-def picture(shade: int) -> bytes:
+def jpeg(shade: int) -> bytes:
     out = io.BytesIO()
     Image.effect_noise((424, 424), 20 + shade).convert("RGB").save(out, "JPEG")
     return out.getvalue()
 
 
-def image(folder: Path, change: Callable[[bytes], bytes]) -> None:
+def change_image(folder: Path, change: Callable[[bytes], bytes]) -> None:
     one = value(folder, "image", ROW)
     put(folder, "image", ROW, {"bytes": change(one["bytes"]), "path": one["path"]})
 
 
-PICTURES: Mapping[str, tuple[Callable[[Path], object], set[tuple[str, str]]]] = {
+IMAGES: Mapping[str, tuple[Callable[[Path], object], set[tuple[str, str]]]] = {
     "cut off": (
-        lambda f: image(f, lambda data: data[: len(data) // 2]),
-        {("picture damaged", "image"), ("picture differs", "sha256"), ("picture differs", "bytes")},
+        lambda f: change_image(f, lambda data: data[: len(data) // 2]),
+        {("image damaged", "image"), ("image differs", "sha256"), ("image differs", "bytes")},
     ),
     "gone": (
-        lambda f: image(f, lambda _: b""),
-        {("picture damaged", "image"), ("picture differs", "sha256"), ("picture differs", "bytes")},
+        lambda f: change_image(f, lambda _: b""),
+        {("image damaged", "image"), ("image differs", "sha256"), ("image differs", "bytes")},
     ),
     "another": (
-        lambda f: image(f, lambda _: picture(1)),
-        {("picture differs", "sha256"), ("picture differs", "bytes")},
+        lambda f: change_image(f, lambda _: jpeg(1)),
+        {("image differs", "sha256"), ("image differs", "bytes")},
     ),
     "of another name": (
         lambda f: put(f, "image", ROW, {**value(f, "image", ROW), "path": "x.jpg"}),
-        {("picture differs", "picture")},
+        {("image differs", "image")},
     ),
     "listed with another sha256": (
-        lambda f: put(f, "sha256", ROW, "0" * 64, "pictures.parquet"),
-        {("picture differs", "sha256")},
+        lambda f: put(f, "sha256", ROW, "0" * 64, "images.parquet"),
+        {("image differs", "sha256")},
     ),
     "listed with another width": (
-        lambda f: put(f, "width", ROW, 7, "pictures.parquet"),
-        {("picture differs", "width")},
+        lambda f: put(f, "width", ROW, 7, "images.parquet"),
+        {("image differs", "width")},
     ),
     "listed for another galaxy": (
-        lambda f: put(f, "id_str", ROW, "x", "pictures.parquet"),
-        {("picture list differs", "id_str")},
+        lambda f: put(f, "id_str", ROW, "x", "images.parquet"),
+        {("image list differs", "id_str")},
     ),
     "listed in another order": (
-        lambda f: rewrite(f, "pictures.parquet", lambda table: swapped(table, ROW, ROW + 1)),
-        {("picture list differs", "id_str")},
+        lambda f: rewrite(f, "images.parquet", lambda table: swapped(table, ROW, ROW + 1)),
+        {("image list differs", "id_str")},
     ),
     "not listed": (
-        lambda f: rewrite(f, "pictures.parquet", lambda table: table.slice(0, table.num_rows - 1)),
-        {("picture list differs", "")},
+        lambda f: rewrite(f, "images.parquet", lambda table: table.slice(0, table.num_rows - 1)),
+        {("image list differs", "")},
     ),
     "listed and not there": (
-        lambda f: rewrite(f, "pictures.parquet", lambda table: pa.concat_tables([table, table.slice(0, 2)])),
-        {("picture list differs", "")},
+        lambda f: rewrite(f, "images.parquet", lambda table: pa.concat_tables([table, table.slice(0, 2)])),
+        {("image list differs", "")},
     ),
-    "in a list that is none": (written("pictures.parquet", b"PAR1PAR1"), {("picture list differs", "")}),
-    "of a size the manifest has not": (lambda f: rehash(f, picture_sizes=[[1, 1]]), {("fact wrong", "picture_sizes")}),
+    "in a list that is none": (written("images.parquet", b"PAR1PAR1"), {("image list differs", "")}),
+    "of a size the manifest has not": (lambda f: rehash(f, image_sizes=[[1, 1]]), {("fact wrong", "image_sizes")}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", PICTURES)
-def test_damage_to_pictures_is_found(damage: str, pictured: Path) -> None:
-    spoil, expected = PICTURES[damage]
+@pytest.mark.parametrize("damage", IMAGES)
+def test_damage_to_images_is_found(damage: str, pictured: Path) -> None:
+    spoil, expected = IMAGES[damage]
     spoil(pictured)
     rehash(pictured)
     found = check(pictured)
     told = {(one.name, one.column) for one in found.findings if "download_size" not in one.column}
-    if any("image" in column or name == "picture differs" for name, column in expected) and "listed" not in damage:
+    if any("image" in column or name == "image differs" for name, column in expected) and "listed" not in damage:
         expected = {*expected, ("index differs", "")}  # for the shard is now another one
     assert told == expected, [str(one) for one in found.findings]
     for one in found.findings:
-        if one.column in {"image", "sha256", "bytes", "width", "picture"}:
+        if one.column in {"image", "sha256", "bytes", "width"}:
             assert (one.row, one.n) == (ROW + 1, 1)
             assert value(pictured, "id_str", ROW) in one.examples[0]
 
@@ -677,21 +677,21 @@ INDICES: Mapping[str, tuple[Callable[[Path], object], tuple[str, int | None, int
     ),
     "another galaxy": (lambda f: put(f, "id_str", ROW, "x", INDEX), ("id_str", ROW + 1, 1, "")),
     "another dataset": (lambda f: put(f, "dataset_name", 0, "gz2", INDEX), ("dataset_name", 1, 1, "")),
-    "a picture further on": (
+    "an image further on": (
         lambda f: put(f, "offset", ROW, value(f, "offset", ROW, INDEX) + 1, INDEX),
         ("offset", ROW + 1, 1, ""),
     ),
-    "the next picture": (
+    "the next image": (
         lambda f: put(f, "offset", ROW, value(f, "offset", ROW + 1, INDEX), INDEX),
         ("offset", ROW + 1, 1, ""),
     ),
-    "a shorter picture": (
+    "a shorter image": (
         lambda f: put(f, "length", ROW, value(f, "length", ROW, INDEX) - 1, INDEX),
         ("offset", ROW + 1, 1, ""),
     ),
-    "a picture before the file": (lambda f: put(f, "offset", ROW, -1, INDEX), ("offset", ROW + 1, 1, "")),
-    "a picture behind the file": (lambda f: put(f, "offset", ROW, 1 << 62, INDEX), ("offset", ROW + 1, 1, "")),
-    "no picture": (lambda f: put(f, "offset", ROW, None, INDEX), ("offset", ROW + 1, 1, "")),
+    "an image before the file": (lambda f: put(f, "offset", ROW, -1, INDEX), ("offset", ROW + 1, 1, "")),
+    "an image behind the file": (lambda f: put(f, "offset", ROW, 1 << 62, INDEX), ("offset", ROW + 1, 1, "")),
+    "no image": (lambda f: put(f, "offset", ROW, None, INDEX), ("offset", ROW + 1, 1, "")),
     "a row too few": (
         lambda f: rewrite(f, INDEX, lambda table: table.slice(0, table.num_rows - 1)),
         ("", None, 1, "40 rows, not 41"),
@@ -731,21 +731,21 @@ def test_a_dataset_without_index_is_sound(pictured: Path) -> None:
     shutil.rmtree(pictured / "index")
     rehash(pictured)
     found = check(pictured, headers_only=True)
-    assert found.is_sound
+    assert found.is_valid
     assert verdicts(found)["index"] == "not checked"
 
 
-def test_pictures_behind_an_unreadable_page_are_still_compared(tmp_path: Path, sky: Simulated) -> None:
+def test_images_behind_an_unreadable_page_are_still_compared(tmp_path: Path, sky: SimulateResult) -> None:
     out = tmp_path / "out"
     build("gz2", votes=sky.votes, images=sky.images, out=out)
     column = pq.read_metadata(out / TRAIN).row_group(0).column(0)
     flip(out / TRAIN, column.data_page_offset + column.total_compressed_size // 2)
-    put(out, "width", pq.read_metadata(out / "pictures.parquet").num_rows - 2, 7, "pictures.parquet")
+    put(out, "width", pq.read_metadata(out / "images.parquet").num_rows - 2, 7, "images.parquet")
     rehash(out)
     found = check(out)
     told = {(one.name, one.column, one.n) for one in found.findings if "download_size" not in one.column}
     n = found.n_galaxies["train"]
-    assert told == {("shard unreadable", "image", n), ("picture differs", "width", 1)}
+    assert told == {("shard unreadable", "image", n), ("image differs", "width", 1)}
     assert verdicts(found)["tiny"] == "not checked"
 
 
@@ -767,7 +767,7 @@ def test_any_flipped_byte_is_found(data: st.DataObject, bit: int, mutant: Path) 
     before = path.read_bytes()
     flip(path, data.draw(st.integers(0, len(before) - 1)), 1 << bit)
     try:
-        assert not check(mutant, headers_only=True).is_sound
+        assert not check(mutant, headers_only=True).is_valid
     finally:
         path.write_bytes(before)
 
@@ -796,11 +796,11 @@ def test_no_damage_makes_it_fall_over(data: st.DataObject, mutant: Path) -> None
 
 
 def test_the_same_folder_gives_the_same_words(pictured: Path, tmp_path: Path) -> None:
-    image(pictured, lambda data: data[:-200])
+    change_image(pictured, lambda data: data[:-200])
     put(pictured, "summary", ROW, "<script>[red]x")
     pages = [tmp_path / "one.html", tmp_path / "two.html"]
     one, two = (check(pictured, report=page) for page in pages)
-    assert one.facts() == two.facts()
+    assert one.to_dict() == two.to_dict()
     assert pages[0].read_bytes() == pages[1].read_bytes()
     text = pages[0].read_text("utf-8")
     assert "NOT SOUND" in text
@@ -813,16 +813,16 @@ def test_the_page_lies_elsewhere_and_replaces_nothing(votes_alone: Path, tmp_pat
     with pytest.raises(InputError, match="would lie in the dataset"):
         check(votes_alone, report=votes_alone / "data" / "page.html")
     (tmp_path / "page.html").touch()
-    with pytest.raises(OccupiedError, match="is there already"):
+    with pytest.raises(OutputExistsError, match="is there already"):
         check(votes_alone, report=tmp_path / "page.html")
-    assert check(votes_alone, report=tmp_path / "page.html", overwrite=True).is_sound
+    assert check(votes_alone, report=tmp_path / "page.html", overwrite=True).is_valid
 
 
 def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="There is no folder"):
-        check(tmp_path / "absent")
+    with pytest.raises(NotFoundError, match="There is no folder"):
+        check(tmp_path / "unavailable")
     (tmp_path / "file").touch()
-    with pytest.raises(MissingError, match="is no folder"):
+    with pytest.raises(NotFoundError, match="is no folder"):
         check(tmp_path / "file")
 
 
@@ -857,7 +857,7 @@ def test_the_command_says_what_it_found(votes_alone: Path, command: Command, tmp
     said = command("check", votes_alone, "--json")
     assert said.code == 1
     facts = json.loads(said.out)
-    assert facts["is_sound"] is False
+    assert facts["is_valid"] is False
     assert {one["name"] for one in facts["findings"]} == {"total wrong", "card wrong"}
     assert not any("second" in key for one in facts["checks"] for key in one)
     assert said.out == command("check", votes_alone, "--json").out

@@ -1,4 +1,4 @@
-"""Where pictures lie in their shards: found without Parquet's help, in whatever way they were written."""
+"""Where images lie in their shards: found without Parquet's help, in whatever way they were written."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gzoo import files
 from gzoo.dataset import build as builder
 from gzoo.dataset import merge, schema, shards
 from gzoo.dataset.build import build
-from gzoo.dataset.index import pictures_in
+from gzoo.dataset.index import images_in
 from gzoo.dataset.merge import union
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import DatasetError
-from gzoo.simulator import Simulated, simulate
+from gzoo.simulator import SimulateResult, simulate
 
-PICTURES = st.lists(st.binary(max_size=300), max_size=60)
+IMAGES = st.lists(st.binary(max_size=300), max_size=60)
 WRITING = st.fixed_dictionaries(
     {
         "row_group_size": st.integers(1, 70),
@@ -47,8 +47,8 @@ WRITING = st.fixed_dictionaries(
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def table_of(pictures: Sequence[bytes | None], **fields: Any) -> pa.Table:
-    rows = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(pictures)]
+def table_of(images: Sequence[bytes | None], **fields: Any) -> pa.Table:
+    rows = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(images)]
     kind = pa.struct([pa.field("bytes", pa.binary(), **fields), pa.field("path", pa.string())])
     return pa.table(
         {"number": pa.array(range(len(rows)), pa.int64()), "image": pa.array(rows, kind)},
@@ -68,18 +68,18 @@ def cut_out(path: Path, found: tuple[np.ndarray, np.ndarray]) -> list[bytes]:
 
 
 @QUICK
-@given(pictures=PICTURES, how=WRITING, is_nullable=st.booleans())
-def test_plain_pictures_are_where_they_are_said_to_be(
-    tmp_path: Path, pictures: list[bytes], how: dict[str, Any], is_nullable: bool
+@given(images=IMAGES, how=WRITING, is_nullable=st.booleans())
+def test_plain_images_are_where_they_are_said_to_be(
+    tmp_path: Path, images: list[bytes], how: dict[str, Any], is_nullable: bool
 ) -> None:
     path = written(
-        tmp_path, table_of(pictures, nullable=is_nullable), compression="none", use_dictionary=["image.path"], **how
+        tmp_path, table_of(images, nullable=is_nullable), compression="none", use_dictionary=["image.path"], **how
     )
-    found = pictures_in(path)
+    found = images_in(path)
     assert found is not None
-    assert cut_out(path, found) == pictures
+    assert cut_out(path, found) == images
     assert (found[0].dtype, found[1].dtype) == (np.int64, np.int32)
-    known = pictures_in(path, footer=pq.read_metadata(path), lengths=np.array([len(one) for one in pictures], int))
+    known = images_in(path, footer=pq.read_metadata(path), lengths=np.array([len(one) for one in images], int))
     assert known is not None
     np.testing.assert_array_equal(known, found)
 
@@ -90,7 +90,7 @@ def test_a_footer_goes_when_it_was_read(tmp_path: Path) -> None:
     is_there = weakref.ref(footer)
     gc.disable()  # which knows nothing of how much a footer takes, and so does not hurry
     try:
-        assert pictures_in(path, footer=footer, lengths=np.array([3, 2]))
+        assert images_in(path, footer=footer, lengths=np.array([3, 2]))
         del footer
         assert is_there() is None
     finally:
@@ -99,27 +99,27 @@ def test_a_footer_goes_when_it_was_read(tmp_path: Path) -> None:
 
 @QUICK
 @given(
-    pictures=st.lists(st.none() | st.binary(max_size=40), min_size=1, max_size=40),
+    images=st.lists(st.none() | st.binary(max_size=40), min_size=1, max_size=40),
     how=WRITING,
     compression=st.sampled_from(["none", "snappy", "zstd", "gzip"]),
     has_dictionary=st.booleans(),
 )
 def test_what_is_not_plain_is_told_from_what_is(
-    tmp_path: Path, pictures: list[bytes | None], how: dict[str, Any], compression: str, has_dictionary: bool
+    tmp_path: Path, images: list[bytes | None], how: dict[str, Any], compression: str, has_dictionary: bool
 ) -> None:
-    path = written(tmp_path, table_of(pictures), compression=compression, use_dictionary=has_dictionary, **how)
-    found = pictures_in(path)
-    if compression != "none" or has_dictionary or None in pictures:
+    path = written(tmp_path, table_of(images), compression=compression, use_dictionary=has_dictionary, **how)
+    found = images_in(path)
+    if compression != "none" or has_dictionary or None in images:
         assert found is None
     else:
         assert found is not None
-        assert cut_out(path, found) == pictures
+        assert cut_out(path, found) == images
 
 
-def test_missing_structures_are_no_pictures(tmp_path: Path) -> None:
+def test_missing_structures_are_no_images(tmp_path: Path) -> None:
     kind = schema.IMAGE_TYPE
     table = pa.table({"image": pa.array([{"bytes": b"a", "path": ""}, None], kind)})
-    assert pictures_in(written(tmp_path, table, compression="none", use_dictionary=False)) is None
+    assert images_in(written(tmp_path, table, compression="none", use_dictionary=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -132,18 +132,18 @@ def test_missing_structures_are_no_pictures(tmp_path: Path) -> None:
     ],
     ids=["no image", "a number", "a list", "a list of structures"],
 )
-def test_other_columns_are_no_pictures(tmp_path: Path, table: pa.Table) -> None:
-    assert pictures_in(written(tmp_path, table, compression="none", use_dictionary=False)) is None
+def test_other_columns_are_no_images(tmp_path: Path, table: pa.Table) -> None:
+    assert images_in(written(tmp_path, table, compression="none", use_dictionary=False)) is None
 
 
 def test_known_lengths_must_fit(tmp_path: Path) -> None:
     path = written(tmp_path, table_of([b"abc", b"de"]), compression="none", use_dictionary=False)
-    with pytest.raises(DatasetError, match="pictures of other sizes"):
-        pictures_in(path, lengths=np.array([3, 3]))
+    with pytest.raises(DatasetError, match="images of other sizes"):
+        images_in(path, lengths=np.array([3, 3]))
     with pytest.raises(
-        DatasetError, match=r"holds pictures of other sizes than are known|holds 2 pictures, and 1 are known"
+        DatasetError, match=r"holds images of other sizes than are known|holds 2 images, and 1 are known"
     ):
-        pictures_in(path, lengths=np.array([5]))
+        images_in(path, lengths=np.array([5]))
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -153,7 +153,7 @@ def test_known_lengths_must_fit(tmp_path: Path) -> None:
     n_flips=st.integers(1, 8),
     is_in_header=st.booleans(),
 )
-def test_damage_is_an_error_and_never_a_picture_from_elsewhere(
+def test_damage_is_an_error_and_never_an_image_from_elsewhere(
     tmp_path: Path, version: str, seed: int, n_flips: int, is_in_header: bool
 ) -> None:
     """Bytes changed anywhere, or where pages begin: what is found lies in the file, or it is said that it does not."""
@@ -174,7 +174,7 @@ def test_damage_is_an_error_and_never_a_picture_from_elsewhere(
     path = tmp_path / "damaged.parquet"
     path.write_bytes(data)
     with contextlib.suppress(DatasetError):
-        found = pictures_in(path)
+        found = images_in(path)
         if found is not None:
             assert (found[0] >= 4).all()
             assert (found[1] >= 0).all()
@@ -187,10 +187,10 @@ def test_files_that_are_cut_off(tmp_path: Path, keep: float) -> None:
     footer, data = pq.read_metadata(path), path.read_bytes()
     path.write_bytes(data[: int(keep if keep >= 1 or not keep else keep * len(data))])
     with pytest.raises(DatasetError, match=r"written\.parquet"):
-        pictures_in(path)
+        images_in(path)
     if keep in (0, 3, 8, 200):
         with pytest.raises(DatasetError, match=r"written\.parquet"):
-            pictures_in(path, footer=footer)
+            images_in(path, footer=footer)
 
 
 @pytest.mark.parametrize(
@@ -211,29 +211,29 @@ def test_headers_without_end_are_told(tmp_path: Path, header: bytes, says: str) 
     data[start : start + len(header)] = header
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=f"is damaged: the header of a page .*{says}|{says}"):
-        pictures_in(path)
+        images_in(path)
 
 
-def test_many_missing_pictures_in_few_bytes(tmp_path: Path) -> None:
+def test_many_missing_images_in_few_bytes(tmp_path: Path) -> None:
     """Rows that take less than a length each are no damage."""
     table = pa.table({"image": pa.nulls(50_000, schema.IMAGE_TYPE)})
     path = written(tmp_path, table, compression="none", use_dictionary=False)
     assert path.stat().st_size < 50_000
-    assert pictures_in(path) is None
+    assert images_in(path) is None
 
 
 def test_there_must_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nothing\.parquet cannot be read"):
-        pictures_in(tmp_path / "nothing.parquet")
+        images_in(tmp_path / "nothing.parquet")
 
 
-def test_pictures_of_a_dataset_are_found(dataset: Path) -> None:
+def test_images_of_a_dataset_are_found(dataset: Path) -> None:
     opened = open_dataset(dataset)
     for split in opened.splits:
-        index = opened.picture_index(split)
+        index = opened.image_index(split)
         assert index is not None
         assert list(index.paths) == files.shards(dataset, split)
-        pictures = [
+        images = [
             row["bytes"] for path in index.paths for row in pq.read_table(path, columns=["image"])["image"].to_pylist()
         ]
         contents = [path.read_bytes() for path in index.paths]
@@ -241,20 +241,20 @@ def test_pictures_of_a_dataset_are_found(dataset: Path) -> None:
             contents[shard][offset : offset + length]
             for shard, offset, length in zip(index.shard, index.offset, index.length, strict=True)
         ]
-        assert found == pictures
-        assert len(index) == len(pictures)
+        assert found == images
+        assert len(index) == len(images)
 
 
-def test_packed_pictures_of_a_published_copy_have_no_index(published: Path, tmp_path: Path) -> None:
+def test_packed_images_of_a_published_copy_have_no_index(published: Path, tmp_path: Path) -> None:
     """Polars packs them; shards of both kinds in one split do not mix."""
-    assert open_dataset(published).picture_index("train") is None
+    assert open_dataset(published).image_index("train") is None
     mixed = tmp_path / "mixed"
     shutil.copytree(published, mixed)
     table = pq.read_table(mixed / "data/train-00000-of-00001.parquet")
     (mixed / "data/train-00000-of-00001.parquet").rename(mixed / "data/train-00000-of-00002.parquet")
     pq.write_table(table, mixed / "data/train-00001-of-00002.parquet", compression="none", use_dictionary=False)
-    assert pictures_in(mixed / "data/train-00001-of-00002.parquet") is not None
-    assert open_dataset(mixed).picture_index("train") is None
+    assert images_in(mixed / "data/train-00001-of-00002.parquet") is not None
+    assert open_dataset(mixed).image_index("train") is None
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -267,15 +267,15 @@ def stripped(folder: Path, to: Path) -> Path:
 
 
 def assert_the_same(one: Path, other: Path) -> None:
-    """That two folders have the same votes, and pictures at the same places."""
+    """That two folders have the same votes, and images at the same places."""
     a, b = open_dataset(one), open_dataset(other)
     assert a.splits == b.splits
     for split in a.splits:
-        (keys, votes), (other_keys, other_votes) = a.galaxies(split), b.galaxies(split)
+        (keys, votes), (other_keys, other_votes) = a.read_votes(split), b.read_votes(split)
         assert keys.equals(other_keys)
         np.testing.assert_array_equal(votes.counts, other_votes.counts)
         np.testing.assert_array_equal(votes.totals, other_votes.totals)
-        found, expected = a.picture_index(split), b.picture_index(split)
+        found, expected = a.image_index(split), b.image_index(split)
         assert found is not None
         assert expected is not None
         assert [path.name for path in found.paths] == [path.name for path in expected.paths]
@@ -285,8 +285,10 @@ def assert_the_same(one: Path, other: Path) -> None:
             np.testing.assert_array_equal(mine, others)
 
 
-def test_the_index_says_what_the_shards_say(sky: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In several shards too, where pictures are left out, and with many row groups in the index."""
+def test_the_index_says_what_the_shards_say(
+    sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several shards too, where images are left out, and with many row groups in the index."""
     monkeypatch.setattr(builder, "SHARD_BYTES", 150_000)
     monkeypatch.setattr(files, "ROWS_IN_LARGE_GROUP", 4)
     monkeypatch.setattr(shards, "ROWS_IN_BLOCK", 3)
@@ -312,18 +314,18 @@ def test_a_union_has_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert_the_same(tmp_path / "united", stripped(tmp_path / "united", tmp_path / "stripped"))
 
 
-def test_votes_alone_need_no_index(sky: Simulated, tmp_path: Path) -> None:
+def test_votes_alone_need_no_index(sky: SimulateResult, tmp_path: Path) -> None:
     """Their shards have large groups already."""
     build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out")
     assert not (tmp_path / "out" / "index").exists()
-    assert open_dataset(tmp_path / "out").picture_index("train") is None
+    assert open_dataset(tmp_path / "out").image_index("train") is None
 
 
 def test_matrices_are_votes_in_less_memory(dataset: Path, published: Path) -> None:
     for folder in (dataset, published):
         opened = open_dataset(folder)
-        keys, counts, totals = opened.matrices("train")
-        expected, votes = opened.galaxies("train")
+        keys, counts, totals = opened.vote_arrays("train")
+        expected, votes = opened.read_votes("train")
         assert keys.equals(expected)
         np.testing.assert_array_equal(counts, votes.counts)
         np.testing.assert_array_equal(totals, votes.totals)
@@ -343,14 +345,14 @@ def test_votes_that_are_no_whole_numbers_are_refused(
         changed = changed.with_columns(pl.col(column) + shift)
     changed.write_parquet(path)
     with pytest.raises(DatasetError, match="are no whole numbers"):
-        open_dataset(folder).galaxies("train")
+        open_dataset(folder).read_votes("train")
 
 
 def test_an_index_of_other_shards_is_refused(dataset: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(dataset, tmp_path / "copy"))
     names = [f"index/{split}-00000-of-00001.parquet" for split in ("train", "test")]
     shutil.copy(folder / names[1], folder / names[0])
-    for read in (open_dataset(folder).galaxies, open_dataset(folder).picture_index):
+    for read in (open_dataset(folder).read_votes, open_dataset(folder).image_index):
         with pytest.raises(
             DatasetError, match=r"is of a shard of \d+ bytes, and .*train-00000-of-00001.parquet has \d+"
         ):
@@ -368,8 +370,8 @@ def test_an_index_that_leads_elsewhere_is_refused(
     values = [value, *table.column(i).to_pylist()[1:]]
     table = table.set_column(i, table.schema.field(i), pa.array(values, table.schema.field(i).type))
     pq.write_table(table, path)
-    with pytest.raises(DatasetError, match="has pictures outside of"):
-        open_dataset(folder).picture_index("train")
+    with pytest.raises(DatasetError, match="has images outside of"):
+        open_dataset(folder).image_index("train")
 
 
 def test_a_damaged_index_is_told(dataset: Path, tmp_path: Path) -> None:
@@ -378,9 +380,9 @@ def test_a_damaged_index_is_told(dataset: Path, tmp_path: Path) -> None:
     for keep in (100, path.stat().st_size - 100):
         path.write_bytes((dataset / "index" / path.name).read_bytes()[:keep])
         with pytest.raises(DatasetError, match=r"index/train.* cannot be read"):
-            open_dataset(folder).galaxies("train")
+            open_dataset(folder).read_votes("train")
         with pytest.raises(DatasetError, match=r"index/train.* cannot be read"):
-            open_dataset(folder).picture_index("train")
+            open_dataset(folder).image_index("train")
 
 
 def test_reading_an_index_does_not_wait_for_pandas(dataset: Path) -> None:
@@ -388,7 +390,7 @@ def test_reading_an_index_does_not_wait_for_pandas(dataset: Path) -> None:
 import sys
 from gzoo import open_dataset
 opened = open_dataset({str(dataset)!r})
-opened.matrices("train"), opened.picture_index("train")
+opened.matrices("train"), opened.image_index("train")
 assert "pandas" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

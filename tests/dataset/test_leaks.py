@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 import gzoo
 from gzoo import sky
 from gzoo.cli import app
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError
+from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsError
 from gzoo.trees.campaign import campaign
 
 ARCSEC = 1 / 3600
 Row = tuple[str, float | None, float | None]  # id_str, ra, dec
-COLUMNS = {name: campaign(name).carried.columns for name in ("gz2", "gz_desi", "gz_candels")}
+COLUMNS = {name: campaign(name).published_tree.columns for name in ("gz2", "gz_desi", "gz_candels")}
 
 
 def publish(
@@ -60,7 +60,7 @@ def test_finds_a_galaxy_on_two_sides_across_datasets_and_within_one(tmp_path: Pa
     assert found.pairs["separation_arcsec"].round(6).to_list() == [1.0, 1.6, 1.9, 0.5]
     assert set(found.pairs["matched_by"]) == {"position"}
     assert found.pairs["folder"].to_list() == [str(other)] * 3 + [str(one)]
-    assert found.n_by_sides == {"train and test": 1, "validation and test": 2, "train and validation": 1}
+    assert found.n_pairs_by_splits == {"train and test": 1, "validation and test": 2, "train and validation": 1}
     assert ids(gzoo.leaks([other]).pairs) == [("A", "far"), ("d", "D")]
     assert gzoo.leaks([one]).is_clean
     assert ids(gzoo.leaks([other], radius_arcsec=1.7).pairs) == [("A", "far")]
@@ -117,19 +117,19 @@ def test_an_identifier_used_a_hundred_thousand_times_costs_no_more_than_its_rows
     assert found.pairs.height == 1
 
 
-def test_overlapping_pictures_of_neighbours_are_told_apart(tmp_path: Path) -> None:
+def test_overlapping_images_of_neighbours_are_told_apart(tmp_path: Path) -> None:
     rows = {"train": [("a", 10.0, 0.0), ("same", 11.0, 0.0)], "test": [("near", 10.0, 40 * ARCSEC), ("S", 11.0, 0.0)]}
     rows["validation"] = [("beyond", 10.0, -43 * ARCSEC)]
     known, unknown = publish(tmp_path / "desi", rows, "gz_desi"), publish(tmp_path / "gz2", rows)
     found = gzoo.leaks([known])
     assert ids(found.pairs) == [("same", "S")]
-    assert ids(found.overlaps) == [("a", "near")], "DESI pictures show at least 42.4 arcsec"
+    assert ids(found.overlaps) == [("a", "near")], "DESI images show at least 42.4 arcsec"
     assert not found.not_judged
     found = gzoo.leaks([unknown])
     assert found.overlaps.is_empty()
     assert found.not_judged == ((str(unknown), "gz2"),)
-    assert ids(gzoo.leaks([unknown], picture_arcsec=45).overlaps) == [("a", "near"), ("a", "beyond")]
-    # of two pictures of different width, the mean counts; only one of these two is known, so none is judged
+    assert ids(gzoo.leaks([unknown], image_arcsec=45).overlaps) == [("a", "near"), ("a", "beyond")]
+    # of two images of different width, the mean counts; only one of these two is known, so none is judged
     assert gzoo.leaks([known, unknown]).overlaps["other_folder"].to_list() == [str(known)]
 
 
@@ -175,7 +175,7 @@ def test_command_and_table(tmp_path: Path) -> None:
     assert (done.exit_code, json.loads(done.stdout)["is_clean"]) == (0, True)
     gzoo.leaks([folder], out=tmp_path / "pairs.parquet")
     assert pl.read_parquet(tmp_path / "pairs.parquet")["what"].to_list() == ["same galaxy"] * 25
-    with pytest.raises(OccupiedError, match="is there already"):
+    with pytest.raises(OutputExistsError, match="is there already"):
         gzoo.leaks([folder], out=tmp_path / "pairs.parquet")
 
 
@@ -183,12 +183,12 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
     folder = publish(tmp_path / "one", {"train": [("a", 10.0, 0.0)]})
     with pytest.raises(InputError, match="nothing to look into"):
         gzoo.leaks([])
-    with pytest.raises(MissingError, match="no folder"):
-        gzoo.leaks([tmp_path / "absent"])
+    with pytest.raises(NotFoundError, match="no folder"):
+        gzoo.leaks([tmp_path / "unavailable"])
     with pytest.raises(InputError, match=re.escape("The radius is -1 arcsec")):
         gzoo.leaks([folder], radius_arcsec=-1)
     with pytest.raises(InputError, match="0 arcsec wide"):
-        gzoo.leaks([folder], picture_arcsec=0)
+        gzoo.leaks([folder], image_arcsec=0)
     with pytest.raises(InputError, match="no table that gzoo writes"):
         gzoo.leaks([folder], out=tmp_path / "pairs.txt")
     heap = publish(tmp_path / "heap", {"train": [("a", 0.0, 0.0)] * 6000, "test": [("b", 0.0, 0.0)] * 6000})

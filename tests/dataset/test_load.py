@@ -18,7 +18,7 @@ import pytest
 
 import gzoo
 from gzoo.dataset.open import load, open_dataset
-from gzoo.errors import DatasetError, HubError, MissingError
+from gzoo.errors import DatasetError, HubError, NotFoundError
 from gzoo.trees.campaign import campaign
 
 SMOOTH = "smooth-or-featured-gz2_smooth"
@@ -121,16 +121,16 @@ def test_nothing_is_null_and_unasked_questions_are_nan(dataset: Path) -> None:
 
 
 def test_wrong_names_are_told_with_the_right_ones(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="One of default, tiny"):
+    with pytest.raises(NotFoundError, match="One of default, tiny"):
         load(dataset, "huge")
-    with pytest.raises(MissingError, match="no split 'dev'"):
+    with pytest.raises(NotFoundError, match="no split 'dev'"):
         load(dataset, split="dev")
     with pytest.raises(DatasetError, match="not a dataset folder"):
         load(tmp_path)
-    with pytest.raises(MissingError, match="no folder or campaign 'gz9'"):
+    with pytest.raises(NotFoundError, match="no folder or campaign 'gz9'"):
         load("gz9")
     (tmp_path / ".half.gzoo-partial").mkdir()
-    with pytest.raises(MissingError, match="not finished"):
+    with pytest.raises(NotFoundError, match="not finished"):
         load(tmp_path / "half")
 
 
@@ -146,8 +146,8 @@ def test_published_folders_are_recognised_by_their_columns(published: Path, data
     assert opened.campaign.name == "gz2"
     assert opened.splits == ("train", "test")
     assert opened.is_simulated
-    keys, votes = opened.galaxies("test")
-    own_keys, own_votes = open_dataset(dataset).galaxies("test")
+    keys, votes = opened.read_votes("test")
+    own_keys, own_votes = open_dataset(dataset).read_votes("test")
     assert keys.equals(own_keys)
     assert (votes.counts == own_votes.counts).all()
     assert (votes.totals == own_votes.totals).all()
@@ -158,7 +158,7 @@ def test_null_counts_of_published_folders_mean_that_nobody_was_asked(published: 
     path = tmp_path / "gz2" / "data" / "test-00000-of-00001.parquet"
     bar = campaign("gz2").tree.question("bar-gz2").columns
     pl.read_parquet(path).with_columns(pl.lit(None, pl.Int32).alias(one) for one in bar).write_parquet(path)
-    _, votes = open_dataset(tmp_path / "gz2").galaxies("test")
+    _, votes = open_dataset(tmp_path / "gz2").read_votes("test")
     assert (votes.counts[:, votes.tree.slice("bar-gz2")] == 0).all()
     assert (votes.counts[:, votes.tree.slice("smooth-or-featured-gz2")] > 0).any()
 
@@ -166,7 +166,7 @@ def test_null_counts_of_published_folders_mean_that_nobody_was_asked(published: 
 def test_folders_with_characters_that_mean_something_to_a_glob(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "gz2 [a-b]"
     shutil.copytree(dataset, folder)
-    keys, _ = open_dataset(folder).galaxies("test")
+    keys, _ = open_dataset(folder).read_votes("test")
     assert keys.height > 0
     with pytest.raises(DatasetError, match="takes for a pattern"):  # datasets finds no file there
         load(folder, split="test")
@@ -179,9 +179,9 @@ def test_damaged_folders_end_in_one_message(dataset: Path, published: Path, tmp_
         for shard in (folder / "data").iterdir():
             shard.write_bytes(shard.read_bytes()[:1000])
         with pytest.raises(DatasetError, match=r"cannot be read|index/.* is of a shard of \d+ bytes, and .* has 1000"):
-            open_dataset(folder).galaxies("train")
+            open_dataset(folder).read_votes("train")
     shutil.copytree(dataset, tmp_path / "c")
-    (tmp_path / "c" / "manifest.json").write_text('{"format": "gzoo-dataset-1"}')
+    (tmp_path / "c" / "manifest.json").write_text('{"format": "gzoo-dataset-2"}')
     with pytest.raises(DatasetError, match="'campaign'"):
         open_dataset(tmp_path / "c")
     shutil.rmtree(tmp_path / "c" / "data")

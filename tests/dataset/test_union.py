@@ -27,8 +27,8 @@ from gzoo.dataset import merge, schema
 from gzoo.dataset.build import build
 from gzoo.dataset.check import check
 from gzoo.dataset.merge import union
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError, WriteError
-from gzoo.simulator import Simulated, simulate
+from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsError, WriteError
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign
 
@@ -58,7 +58,7 @@ def spoilt(folder: Path, source: Path, **facts: object) -> Path:
 
 
 @pytest.fixture(scope="session")
-def parts(sky: Simulated, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def parts(sky: SimulateResult, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Datasets of three campaigns, of which two show galaxies of the first; look, do not touch."""
     folder = tmp_path_factory.mktemp("parts")
     found = {"gz2": dataset}
@@ -88,7 +88,7 @@ def tabular(
     """A dataset of votes alone, of real galaxies as far as it says."""
     rng = np.random.default_rng(seed)
     table: dict[str, object] = {"id_str": ids}
-    for column in campaign(name).carried.questions[0].columns:
+    for column in campaign(name).published_tree.questions[0].columns:
         table[column] = rng.integers(0, 40, len(ids))
     if places:
         table["ra"], table["dec"] = zip(*places, strict=True)
@@ -114,8 +114,8 @@ def test_every_row_has_the_columns_of_the_union_and_what_its_dataset_says(parts:
         own = rows_of(folder)
         mine = rows.filter(pl.col("dataset_name") == f"{name}_simulated")
         assert mine.select(own.columns).equals(own), "all of them, in the order that they had"
-        asked = set(campaign(name).carried.columns)
-        for question in evo.carried.questions:
+        asked = set(campaign(name).published_tree.columns)
+        for question in evo.published_tree.questions:
             if asked.isdisjoint(question.columns):
                 assert mine.select(pl.sum_horizontal(*question.columns, question.total_column)).sum().item() == 0
                 assert all(mine[f"{column}_fraction"].is_nan().all() for column in question.columns)
@@ -130,13 +130,13 @@ def test_rows_stand_in_hash_order_and_tiny_is_their_beginning(united: Path) -> N
         assert names == part["id_str"].to_list()[:16]
 
 
-def test_pictures_are_listed_as_their_datasets_list_them(parts: dict[str, Path], united: Path) -> None:
-    listed, rows = pl.read_parquet(united / "pictures.parquet"), rows_of(united)
+def test_images_are_listed_as_their_datasets_list_them(parts: dict[str, Path], united: Path) -> None:
+    listed, rows = pl.read_parquet(united / "images.parquet"), rows_of(united)
     assert listed.select("dataset_name", "id_str").equals(rows.select("dataset_name", "id_str"))
     data = rows["image"].struct.field("bytes")
     assert [hashlib.sha256(one).hexdigest() for one in data] == listed["sha256"].to_list()
     for name, folder in parts.items():
-        own = pl.read_parquet(folder / "pictures.parquet")
+        own = pl.read_parquet(folder / "images.parquet")
         assert listed.filter(pl.col("dataset_name") == f"{name}_simulated").equals(own)
 
 
@@ -150,7 +150,7 @@ def test_others_open_it(united: Path) -> None:
     opened = gzoo.open_dataset(united)
     assert opened.campaign.name == "gz_evo"
     assert opened.is_simulated
-    keys, votes = opened.galaxies("test")
+    keys, votes = opened.read_votes("test")
     assert (
         votes.counts.sum()
         == rows_of(united).filter(pl.col("split") == "test").select(votes.tree.columns).to_numpy().sum()
@@ -202,7 +202,7 @@ def test_card_tells_what_went_in(united: Path) -> None:
 
 
 def test_galaxies_of_several_campaigns_are_recognised(parts: dict[str, Path], united: Path) -> None:
-    same = pl.read_parquet(united / "same_galaxies.parquet")
+    same = pl.read_parquet(united / "crossmatch.parquet")
     number = pl.col("id_str").str.split("-").list.last()
     truth = same.with_columns(number=number).group_by("galaxy").agg(pl.col("number").unique(), "dataset_name")
     assert truth["number"].list.len().to_list() == [1] * 30, "the simulator's galaxies, one each"
@@ -226,12 +226,12 @@ def test_a_third_campaign_moves_no_galaxy(parts: dict[str, Path], united: Path, 
     assert (two.n_shared, two.n_repeated, two.n_across) == (30, 0, 0)
     before, after = rows_of(tmp_path / "two"), rows_of(united)
     assert after.join(before, on=["dataset_name", "id_str"], how="semi", maintain_order="left").equals(before)
-    kept = pl.read_parquet(united / "same_galaxies.parquet").filter(pl.col("dataset_name") != "gz_candels_simulated")
-    assert kept.equals(pl.read_parquet(tmp_path / "two" / "same_galaxies.parquet")), "with the same numbers"
+    kept = pl.read_parquet(united / "crossmatch.parquet").filter(pl.col("dataset_name") != "gz_candels_simulated")
+    assert kept.equals(pl.read_parquet(tmp_path / "two" / "crossmatch.parquet")), "with the same numbers"
     # and what is united can be united again
     union("gz_evo", [tmp_path / "two", parts["gz_candels"]], out=tmp_path / "three")
     assert rows_of(tmp_path / "three").equals(after)
-    for name in ("pictures.parquet", "same_galaxies.parquet", "dropped.parquet"):
+    for name in ("images.parquet", "crossmatch.parquet", "dropped.parquet"):
         assert (tmp_path / "three" / name).read_bytes() == (united / name).read_bytes()
 
 
@@ -242,7 +242,7 @@ def test_chains_and_repeats_are_one_galaxy_and_unknown_places_none(tmp_path: Pat
         tmp_path / "two", "gz_candels", ["c", "far", "m"], [(10.0, 5 + 3 * arcsec), (11.0, 5.0), (None, None)]
     )
     made = union("gz_evo", [one, two], out=tmp_path / "out")
-    same = pl.read_parquet(tmp_path / "out" / "same_galaxies.parquet")
+    same = pl.read_parquet(tmp_path / "out" / "crossmatch.parquet")
     assert same["id_str"].to_list() == ["a", "b", "c"]
     assert same["galaxy"].n_unique() == 1
     assert same["separation_arcsec"].round(6).to_list() == [0, 1.5, 3]
@@ -264,7 +264,7 @@ def test_order_and_place_of_the_folders_change_no_byte(
     monkeypatch.chdir(tmp_path)
     union("gz_evo", ["copy1", "copy0", "copy2"], out="again")
     assert contents(tmp_path / "again") == contents(united)
-    with pytest.raises(OccupiedError, match="finished dataset"):
+    with pytest.raises(OutputExistsError, match="finished dataset"):
         union("gz_evo", ["copy1", "copy0"], out="again")
     union("gz_evo", ["copy1", "copy0"], out="again", overwrite=True)
     assert rows_of(tmp_path / "again").height == 50
@@ -281,7 +281,7 @@ def test_shards_blocks_and_row_groups_hold_every_row_once_and_in_order(
     assert len(files.shards(tmp_path / "out", "train")) > 2
     assert max(pq.read_metadata(path).num_row_groups for path in files.shards(tmp_path / "out", "train")) > 1
     assert rows_of(tmp_path / "out").equals(rows_of(united))
-    assert pl.read_parquet(tmp_path / "out" / "pictures.parquet").equals(pl.read_parquet(united / "pictures.parquet"))
+    assert pl.read_parquet(tmp_path / "out" / "images.parquet").equals(pl.read_parquet(united / "images.parquet"))
     # a union reads what it wrote
     union("gz_evo", [tmp_path / "out"], out=tmp_path / "again")
     assert rows_of(tmp_path / "again").equals(rows_of(united))
@@ -314,7 +314,7 @@ def run(out, kill_at):
     code = 0
     try:
         merge.union("gz_evo", inputs, out=out)
-    except files.OccupiedError:
+    except files.OutputExistsError:
         code = 3
     os._exit(code)
 
@@ -395,9 +395,10 @@ def test_union_of_parts_keeps_the_sums_of_votes(
     rows = rows_of(tmp_path / "out")
     assert rows.filter(pl.col("dataset_name") == "gz2").select(whole.columns).equals(whole)
     assert sum(made.n_galaxies.values()) == rows.height == len(ids) * (1 + candels)
-    counts = list(campaign("gz_evo").carried.columns)
+    counts = list(campaign("gz_evo").published_tree.columns)
     own = sum(
-        rows_of(one).select(campaign("gz2").carried.columns).to_numpy().sum() for one in folders[: len(set(split))]
+        rows_of(one).select(campaign("gz2").published_tree.columns).to_numpy().sum()
+        for one in folders[: len(set(split))]
     )
     assert rows.select([one for one in counts if "-gz2_" in one]).to_numpy().sum() == own
     shutil.rmtree(tmp_path)
@@ -427,9 +428,9 @@ def test_published_copies_are_put_in_order(
     made = union("gz_evo", [source], out=tmp_path / "out")
     rows, own = rows_of(tmp_path / "out"), rows_of(dataset)
     lost = broken["id_str"][2]
-    assert made.n_dropped == {"picture unusable": 1}
+    assert made.n_dropped == {"image unusable": 1}
     dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet")
-    assert dropped.select("id_str", "reason", "dataset_name").rows() == [(lost, "picture unusable", "gz2_simulated")]
+    assert dropped.select("id_str", "reason", "dataset_name").rows() == [(lost, "image unusable", "gz2_simulated")]
     expected = own.filter(pl.col("split") != "border", pl.col("id_str") != lost)
     expected = expected.with_columns(
         split=pl.col("split").replace("validation", "train"),
@@ -437,16 +438,16 @@ def test_published_copies_are_put_in_order(
     ).sort(pl.col("split") == "test", "hash")
     assert rows["id_str"].to_list() == expected["id_str"].to_list()
     same = [name for name in own.columns if name != "ra"]
-    assert rows.select(same).equals(expected.select(same)), "votes, fractions, summary and pictures"
+    assert rows.select(same).equals(expected.select(same)), "votes, fractions, summary and images"
     assert rows["ra"].to_numpy() == pytest.approx(expected["ra"].to_numpy(), abs=1e-4)
-    listed = pl.read_parquet(tmp_path / "out" / "pictures.parquet")
+    listed = pl.read_parquet(tmp_path / "out" / "images.parquet")
     assert [hashlib.sha256(one).hexdigest() for one in rows["image"].struct.field("bytes")] == listed[
         "sha256"
     ].to_list()
     assert set(listed["source"]) == {path.name for path in (source / "data").iterdir()}
     manifest = files.read_json(tmp_path / "out" / "manifest.json")
     assert (manifest["split_scheme"], manifest["n_rows_in_table"]) == ("published", table.height + broken.height)
-    assert manifest["are_pictures_decoded"] is False
+    assert manifest["are_images_decoded"] is False
 
 
 def test_a_published_copy_goes_with_a_build_that_kept_a_published_split(tmp_path: Path) -> None:
@@ -521,7 +522,7 @@ def test_what_datasets_left_out_and_never_asked_is_told(tmp_path: Path) -> None:
 
 
 def candels_columns() -> tuple[str, ...]:
-    return campaign("gz_candels").carried.questions[0].columns
+    return campaign("gz_candels").published_tree.questions[0].columns
 
 
 def test_identifiers_of_surveys_are_kept_where_any_dataset_has_them(tmp_path: Path) -> None:
@@ -574,7 +575,7 @@ def test_folders_that_cannot_be_one_dataset_are_refused(
     with pytest.raises(InputError, match=words) as caught:
         union("gz_evo", [real[name] for name in names], out=tmp_path / "out")
     assert caught.value.expected
-    assert caught.value.do
+    assert caught.value.hint
     assert not list(tmp_path.iterdir())
 
 
@@ -587,7 +588,7 @@ def simulated(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Pa
     return [real["by place"], dataset]
 
 
-def without_pictures(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
+def without_images(folder: Path, real: dict[str, Path], dataset: Path) -> Sequence[Path]:
     return [dataset, spoilt(folder / "none", real["by place"], is_simulated=True)]
 
 
@@ -677,7 +678,7 @@ def words_for_numbers(folder: Path, real: dict[str, Path], dataset: Path) -> Seq
     ("spoil", "words"),
     [
         (simulated, "dataset holds simulated galaxies and .*place real ones"),
-        (without_pictures, "dataset has pictures and .*none has none"),
+        (without_images, "dataset has images and .*none has none"),
         (copies, "are copies of one dataset"),
         (published_and_built, "split by scheme 'gzoo-1' and .*bare by 'published'"),
         (unfinished, "is not finished"),
@@ -704,7 +705,7 @@ def test_folders_that_are_not_what_they_should_be_are_refused(
     with pytest.raises(InputError, match=words) as caught:
         union("gz_evo", folders, out=tmp_path / "out")
     assert caught.value.expected
-    assert caught.value.do
+    assert caught.value.hint
     assert set(tmp_path.iterdir()) == before
 
 
@@ -714,9 +715,9 @@ def test_what_is_read_is_never_replaced(dataset: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"is .*own or lies in it"):
             union("gz_evo", [tmp_path / "own"], out=out, overwrite=True)
     assert contents(tmp_path / "own") == contents(dataset)
-    with pytest.raises(MissingError, match="There is no folder"):
+    with pytest.raises(NotFoundError, match="There is no folder"):
         union("gz_evo", [tmp_path / "nowhere"], out=tmp_path / "out")
-    with pytest.raises(MissingError, match="There is no campaign"):
+    with pytest.raises(NotFoundError, match="There is no campaign"):
         union("gz_everything", [dataset], out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="not a dataset folder"):

@@ -24,7 +24,7 @@ import gzoo
 from gzoo import hub as module
 from gzoo.cli import app, main
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import AccessError, GZooError, HubError, InputError, MissingError, Notice
+from gzoo.errors import AccessError, GZooError, GZooWarning, HubError, InputError, NotFoundError
 from gzoo.learn.loader import Loader
 from gzoo.trees.campaign import campaign
 from loopback_hub import Client, Fault, LoopbackHub, Repo, environment
@@ -131,15 +131,15 @@ def test_a_flipped_byte_in_a_stream_is_noticed(hub: LoopbackHub, repo: Repo) -> 
 
 
 def test_wrong_names_are_told_with_the_right_ones(repo: Repo) -> None:
-    with pytest.raises(MissingError, match="One of default, tiny"):
+    with pytest.raises(NotFoundError, match="One of default, tiny"):
         gzoo.load(NAME, "huge")
-    with pytest.raises(MissingError, match="Unknown split"):
+    with pytest.raises(NotFoundError, match="Unknown split"):
         gzoo.load(NAME, split="dev")
     with pytest.raises(AccessError, match="no branch, tag or commit 'v9'"):
         gzoo.load(NAME, revision="v9")
     with pytest.raises(AccessError, match="no dataset 'mwalmsley/gz3' on the Hub that all may see"):
         gzoo.load("mwalmsley/gz3")
-    with pytest.raises(MissingError, match="no name of a dataset"):
+    with pytest.raises(NotFoundError, match="no name of a dataset"):
         gzoo.access("gz9")
 
 
@@ -150,7 +150,7 @@ def test_a_folder_goes_before_a_name_and_has_no_revision(
     assert open_dataset(dataset.name).origin is None
     with pytest.raises(InputError, match="has no revision 'v1'"):
         gzoo.load(dataset.name, revision="v1")
-    with pytest.raises(MissingError, match="There is no folder dataset/typo"):
+    with pytest.raises(NotFoundError, match="There is no folder dataset/typo"):
         open_dataset("dataset/typo")  # beside folders of that name the Hub is not asked
 
 
@@ -254,12 +254,14 @@ def test_offline_the_cache_is_served_and_says_so(repo: Repo, client: Client, hub
     gzoo.load(NAME, split="train")
     client.set_offline()
     n = len(hub.log)
-    with pytest.warns(Notice, match=f"HF_HUB_OFFLINE is set. '{NAME}' is taken from the cache, commit {repo.head}"):
+    with pytest.warns(
+        GZooWarning, match=f"HF_HUB_OFFLINE is set. '{NAME}' is taken from the cache, commit {repo.head}"
+    ):
         assert train_of(NAME)["id_str"][:] == ids_of(dataset)
-    with pytest.warns(Notice, match="from the cache"):
+    with pytest.warns(GZooWarning, match="from the cache"):
         stream = gzoo.load(NAME, split="train", streaming=True)
     assert [row["id_str"] for row in stream] == ids_of(dataset)
-    with pytest.warns(Notice, match="from the cache"):
+    with pytest.warns(GZooWarning, match="from the cache"):
         assert open_dataset("gz2").origin == {"repository": NAME, "commit": repo.head}
     with pytest.raises(AccessError, match=r"not whole: tiny/.* Load it once with a network"):
         gzoo.load(NAME, "tiny")
@@ -274,7 +276,7 @@ def test_offline_the_cache_is_served_and_says_so(repo: Repo, client: Client, hub
 def test_a_hub_that_cannot_be_reached_is_as_no_network(repo: Repo, hub: LoopbackHub, dataset: Path) -> None:
     assert len(train_of(NAME))
     hub.faults.append(Fault("unavailable"))
-    with pytest.warns(Notice, match=r"503 .*is taken from the cache, commit"):
+    with pytest.warns(GZooWarning, match=r"503 .*is taken from the cache, commit"):
         assert train_of(NAME)["id_str"][:] == ids_of(dataset)
     with pytest.raises(AccessError, match="503"):
         gzoo.load("gz_desi")
@@ -389,7 +391,7 @@ def test_a_card_that_points_elsewhere_is_refused(
 
 
 def layouts(dataset: Path) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:
-    tree = campaign("gz2").carried
+    tree = campaign("gz2").published_tree
 
     def june(table: pl.DataFrame) -> pl.DataFrame:
         counts = table.select("image", "id_str", "ra", "dec", *tree.columns)
@@ -416,26 +418,26 @@ def test_every_layout_loads_to_the_same_votes(
         "june": "has no dataset_name, summary, 30 fractions, 10 totals",
     }
     if layout in said:
-        with pytest.warns(Notice, match="owner/old") as notices:
+        with pytest.warns(GZooWarning, match="owner/old") as notices:
             loaded = train_of("owner/old")
         text = " ".join(str(one.message) for one in notices)
         assert said[layout] in text
         assert ("1 columns that are no part of gz2 as published: clump-count-gz2_1" in text) == (layout == "june")
-        with pytest.warns(Notice):
+        with pytest.warns(GZooWarning):
             opened = open_dataset("owner/old")
     else:
         loaded, opened = train_of("owner/old"), open_dataset("owner/old")
     assert opened.campaign.name == "gz2"
     reference = open_dataset(published)
     for split in ("train", "test"):
-        keys, votes = opened.galaxies(split)
-        expected = reference.galaxies(split)
+        keys, votes = opened.read_votes(split)
+        expected = reference.read_votes(split)
         assert np.array_equal(votes.counts, expected[1].counts)
         assert np.array_equal(votes.totals, expected[1].totals)
-        assert keys["id_str"].n_unique() == keys.height == opened.places(split).height
+        assert keys["id_str"].n_unique() == keys.height == opened.positions(split).height
         if layout != "may":
             assert keys["id_str"].equals(expected[0]["id_str"])
-    assert loaded.num_rows == len(open_dataset(published).galaxies("train")[1])
+    assert loaded.num_rows == len(open_dataset(published).read_votes("train")[1])
 
 
 def test_questions_that_are_not_there_are_told_and_count_as_not_collected(
@@ -444,10 +446,10 @@ def test_questions_that_are_not_there_are_told_and_count_as_not_collected(
     (tmp_path / "old" / "data").mkdir(parents=True)
     for path in (published / "data").iterdir():
         pl.read_parquet(path).drop("bar-gz2_yes").write_parquet(tmp_path / "old" / "data" / path.name)
-    with pytest.warns(Notice, match="no votes for bar-gz2"):
+    with pytest.warns(GZooWarning, match="no votes for bar-gz2"):
         opened = open_dataset(tmp_path / "old")
     assert opened.not_collected == ("bar-gz2",)
-    _, votes = opened.galaxies("test")
+    _, votes = opened.read_votes("test")
     assert not votes.counts[:, votes.tree.slice("bar-gz2")].any()
     assert votes.counts[:, votes.tree.slice("smooth-or-featured-gz2")].any()
 
@@ -455,7 +457,7 @@ def test_questions_that_are_not_there_are_told_and_count_as_not_collected(
 def test_other_peoples_data_are_loaded_as_they_are(hub: LoopbackHub, repo: Repo, tmp_path: Path) -> None:
     pl.DataFrame({"price": [1, 2]}).write_parquet(tmp_path / "train.parquet")
     hub.add_repo("shop/prices", {"train.parquet": (tmp_path / "train.parquet").read_bytes()})
-    with pytest.warns(Notice, match="columns of no campaign"):
+    with pytest.warns(GZooWarning, match="columns of no campaign"):
         assert train_of("shop/prices")["price"][:] == [1, 2]
 
 

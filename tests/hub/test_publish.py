@@ -22,7 +22,7 @@ import gzoo
 from gzoo import files
 from gzoo import hub as module
 from gzoo.cli import app
-from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, MissingError
+from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, NotFoundError
 from gzoo.learn.model import open_run
 from gzoo.publication import RUN_FILES, model_card, publish
 from gzoo.trees.campaign import campaign, campaigns
@@ -95,7 +95,7 @@ def test_what_was_published_is_loaded(hub: LoopbackHub, alice: Client, dataset: 
     assert opened.origin["commit"] == made.sent.commit  # type: ignore[index]
     names = sorted(path.name for path in (dataset / "index").iterdir())
     assert sorted(path.name for path in (opened.folder / "index").iterdir()) == names
-    index, expected = opened.picture_index("test"), gzoo.open_dataset(dataset).picture_index("test")
+    index, expected = opened.image_index("test"), gzoo.open_dataset(dataset).image_index("test")
     assert index
     assert expected
     assert index.offset.tolist() == expected.offset.tolist()
@@ -151,7 +151,7 @@ def test_what_is_not_sound_is_refused_before_anything_is_written(
         (folder / "manifest.json").unlink()
     elif damage == "unfinished":
         (tmp_path / ".folder.gzoo-partial").mkdir()
-    with pytest.raises((DatasetError, MissingError)) as found:
+    with pytest.raises((DatasetError, NotFoundError)) as found:
         publish(folder, NAME)
     said = {"flipped": "gzoo check", "missing": "tree.svg", "no manifest": "no manifest", "unfinished": "not finished"}
     assert said.get(damage, "no folder") in str(found.value)
@@ -321,15 +321,15 @@ def test_a_model_is_published_and_timm_loads_it(
         "model.safetensors",
         *(f"run/{name}" for name in RUN_FILES),
     }
-    pictures = torch.rand(2, 3, 32, 32)
-    expected = open_run(run)[0].encoder(pictures)
+    images = torch.rand(2, 3, 32, 32)
+    expected = open_run(run)[0].encoder(images)
     folder = alice.home / "copy"
     for name, data in repo.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     for name in (f"local-dir:{folder}", "hf-hub:alice/model"):
         loaded = timm.create_model(name, pretrained=True).eval()
-        assert torch.equal(loaded(pictures), expected), name
+        assert torch.equal(loaded(images), expected), name
         config = timm.data.resolve_model_data_config(loaded)
         assert config["input_size"] == (3, 32, 32)
         assert list(config["mean"]) == list(open_run(run)[0].design.mean)
@@ -386,8 +386,8 @@ def test_a_run_that_was_changed_is_refused(hub: LoopbackHub, alice: Client, run:
     weights.write_bytes(bytes(data))
     with pytest.raises(DatasetError, match="not those of its run"):
         publish(tmp_path / "run", "alice/model")
-    (tmp_path / "run" / "galaxies.parquet").unlink()
-    with pytest.raises(MissingError, match="galaxies"):
+    (tmp_path / "run" / "training_galaxies.parquet").unlink()
+    with pytest.raises(NotFoundError, match="galaxies"):
         publish(tmp_path / "run", "alice/model")
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(GZooError):

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gzoo.errors import MissingError, PictureError
+from gzoo.errors import ImageError, NotFoundError
 from gzoo.images import archives
 from gzoo.images.archives import open_source
 
@@ -94,7 +94,7 @@ def refused(path: Path) -> dict[str, str]:
 
 
 def why_none(path: Path) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         open_source(path)
     return str(caught.value)
 
@@ -130,10 +130,10 @@ def test_any_source_gives_the_bytes_of_any_files(files: Files, kind: str) -> Non
 def test_a_name_that_is_not_there_is_an_error(kind: str, tmp_path: Path) -> None:
     source, _, _ = open_source(packed(tmp_path / kind, {"a.jpg": b"a", "b.jpg": b"b"}))
     for one in (source, source.only(["b.jpg", "c.jpg"]), source.only([])):
-        with pytest.raises((PictureError, FileNotFoundError)):
+        with pytest.raises((ImageError, FileNotFoundError)):
             one.read("c.jpg")
     if kind != "folder":
-        with pytest.raises(PictureError, match=r"has no file 'a.jpg'"):
+        with pytest.raises(ImageError, match=r"has no file 'a.jpg'"):
             source.only(["b.jpg"]).read("a.jpg")
 
 
@@ -198,7 +198,7 @@ def test_paths_out_of_an_archive_are_refused(name: str, kind: str, tmp_path: Pat
     source, listing, reasons = open_source(path)
     assert listing == {"good.jpg": 4}
     assert reasons == {name: BAD_NAMES[name]}
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         source.read(name)
     assert sorted(tmp_path.iterdir()) == [path]  # nothing was unpacked
 
@@ -215,7 +215,7 @@ def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
 def test_nothing_beside_a_folder_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "outside.jpg").write_bytes(b"secret")
     source, _, _ = open_source(packed(tmp_path / "folder", {"a/b.jpg": b"b"}))
-    with pytest.raises(PictureError, match="leads out of"):
+    with pytest.raises(ImageError, match="leads out of"):
         source.read(name)
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_stands_twice_is_refused(names: tuple[str, ...], kind: str, 
     assert list(reasons) == ["a.jpg"]
     assert "stands more than once" in reasons["a.jpg"]
     source.read("b.jpg")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         source.read("a.jpg")
 
 
@@ -317,7 +317,7 @@ def test_a_zip_bomb_that_lies_of_its_size_is_found_when_read(tmp_path: Path) -> 
         archive.writestr("bomb.jpg", bytes(50_000_000))
     source, listing, _ = open_source(in_directory(tmp_path / "a.zip", 24, "<I", 1000))
     assert listing == {"bomb.jpg": 1000}
-    with pytest.raises(PictureError, match=r"'bomb.jpg' in .* is damaged: its checksum is another"):
+    with pytest.raises(ImageError, match=r"'bomb.jpg' in .* is damaged: its checksum is another"):
         source.read("bomb.jpg")
 
 
@@ -334,8 +334,8 @@ def test_files_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     assert set(listing) <= {"d.jpg"}
 
 
-def test_files_too_large_for_a_picture_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LARGEST_FILE_BYTES", 1000)
+def test_files_too_large_for_an_image_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1000)
     for kind in KINDS:
         path = packed(tmp_path / kind, {"large.jpg": os.urandom(1001), "good.jpg": os.urandom(1000)})
         _, listing, reasons = open_source(path)
@@ -343,7 +343,7 @@ def test_files_too_large_for_a_picture_are_refused(tmp_path: Path, monkeypatch: 
         assert reasons == {"large.jpg": "too large: 1,001 bytes, of at most 1,000"}
     source, _, _ = open_source(tmp_path / "folder")
     (tmp_path / "folder" / "good.jpg").write_bytes(bytes(2000))
-    with pytest.raises(PictureError, match="too large"):
+    with pytest.raises(ImageError, match="too large"):
         source.read("good.jpg")
 
 
@@ -386,7 +386,7 @@ def test_an_archive_that_changed_after_it_was_listed_is_found(kind: str, tmp_pat
     source, _, _ = open_source(path)
     data = path.read_bytes()
     path.write_bytes(data[:900])
-    with pytest.raises(PictureError, match=r"'b.jpg' in .* is damaged"):
+    with pytest.raises(ImageError, match=r"'b.jpg' in .* is damaged"):
         source.read("b.jpg")
 
 
@@ -398,7 +398,7 @@ def test_damaged_zip_members_are_found_and_the_others_read(kind: str, tmp_path: 
     data[200] ^= 0xFF
     path.write_bytes(data)
     source, _, _ = open_source(path)
-    with pytest.raises(PictureError, match=r"'a.jpg' in .* is damaged: .*left as it is\. Get it again\."):
+    with pytest.raises(ImageError, match=r"'a.jpg' in .* is damaged: .*left as it is\. Get it again\."):
         source.read("a.jpg")
     assert source.read("b.jpg") == files["b.jpg"]
 
@@ -407,7 +407,7 @@ def test_a_zip_member_that_does_not_stand_where_it_should_is_found(tmp_path: Pat
     path = in_directory(zipped(tmp_path / "a.zip", "a.jpg", "b.jpg"), 42, "<I", 7)
     source, listing, _ = open_source(path)
     assert "a.jpg" in listing
-    with pytest.raises(PictureError, match="nothing begins where it should stand"):
+    with pytest.raises(ImageError, match="nothing begins where it should stand"):
         source.read("a.jpg")
 
 
@@ -453,10 +453,10 @@ def test_no_bytes_do_anything_but_be_read_or_refused(data: st.DataObject, kind: 
         path.write_bytes(content[: data.draw(st.integers(len(content) - 30, len(content)))])
         try:
             source, listing, _ = open_source(path)
-        except PictureError:
+        except ImageError:
             return
         for name, size in listing.items():
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 assert len(source.read(name)) == size
 
 
@@ -464,7 +464,7 @@ def test_no_bytes_do_anything_but_be_read_or_refused(data: st.DataObject, kind: 
 
 
 def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"There is no folder or archive .*Check --images"):
+    with pytest.raises(NotFoundError, match=r"There is no folder or archive .*Check --images"):
         open_source(tmp_path / "gone.zip")
 
 

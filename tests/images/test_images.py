@@ -1,4 +1,4 @@
-"""Pictures: sound ones are told apart from damaged ones, and FITS cutouts become pictures one would show."""
+"""Images: sound ones are told apart from damaged ones, and FITS cutouts become images one would show."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gzoo.errors import PictureError
-from gzoo.images.checks import PictureFacts, Scratch, check_picture, shown
+from gzoo.errors import ImageError
+from gzoo.images.checks import ImageFacts, Scratch, check_image, shown
 from gzoo.trees.campaign import Stretch, campaign, campaigns
 
 Array = npt.NDArray[np.float64]
@@ -32,11 +32,11 @@ PLAIN = Stretch(scales=(1, 1, 1), noise=0.05, softening=0.01, black=0.0, grade="
 BY_NOISE = replace(PLAIN, scales=(), softening=7.0, black=0.06)
 
 
-def encoded(picture: npt.NDArray[np.uint8] | None = None, format: str = "JPEG", **options: object) -> bytes:
-    if picture is None:
-        picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+def encoded(image: npt.NDArray[np.uint8] | None = None, format: str = "JPEG", **options: object) -> bytes:
+    if image is None:
+        image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format, **options)
+    Image.fromarray(image).save(file, format, **options)
     return file.getvalue()
 
 
@@ -45,7 +45,7 @@ def png_part(kind: bytes, content: bytes) -> bytes:
 
 
 def declared(width: int, height: int, format: str) -> bytes:
-    """A picture that says it has this size, and has next to nothing else."""
+    """An image that says it has this size, and has next to nothing else."""
     if format == "PNG":
         start = png_part(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
         return b"\x89PNG\r\n\x1a\n" + start + png_part(b"IDAT", zlib.compress(bytes(100))) + png_part(b"IEND", b"")
@@ -72,13 +72,13 @@ def galaxy(n_bands: int = 3, side: int = 64, noise: float = 0.01, seed: int = 0)
 
 
 def pixels(data: bytes) -> npt.NDArray[np.int64]:
-    with Image.open(io.BytesIO(data)) as picture:
-        assert (picture.format, picture.mode) == ("JPEG", "RGB")
-        return np.asarray(picture).astype(np.int64)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.mode) == ("JPEG", "RGB")
+        return np.asarray(image).astype(np.int64)
 
 
 def why_not(data: bytes, stretch: Stretch = PLAIN, name: str = "g.fits") -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         shown(data, name, stretch)
     return str(caught.value)
 
@@ -88,18 +88,18 @@ def why_not(data: bytes, stretch: Stretch = PLAIN, name: str = "g.fits") -> str:
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"optimize": True}])
-def test_sound_pictures_are_sound(options: dict[str, Any], is_decoded: bool) -> None:
-    assert check_picture(encoded(**options), is_decoded=is_decoded) == PictureFacts("JPEG", 50, 40)
-    assert check_picture(encoded(format="PNG"), is_decoded=is_decoded) == PictureFacts("PNG", 50, 40)
+def test_sound_images_are_sound(options: dict[str, Any], is_decoded: bool) -> None:
+    assert check_image(encoded(**options), is_decoded=is_decoded) == ImageFacts("JPEG", 50, 40)
+    assert check_image(encoded(format="PNG"), is_decoded=is_decoded) == ImageFacts("PNG", 50, 40)
 
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_picture_that_is_cut_off_anywhere_is_refused(format: str, is_decoded: bool) -> None:
+def test_an_image_that_is_cut_off_anywhere_is_refused(format: str, is_decoded: bool) -> None:
     whole = encoded(format=format)
     for length in {*range(0, len(whole), 7), *range(len(whole) - 20, len(whole) - 1)}:
-        with pytest.raises(PictureError):
-            check_picture(whole[:length], is_decoded=is_decoded)
+        with pytest.raises(ImageError):
+            check_image(whole[:length], is_decoded=is_decoded)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
@@ -107,82 +107,82 @@ def test_pixels_that_are_gone_are_found_by_decoding(format: str) -> None:
     whole = encoded(format=format)
     half = len(whole) // 2
     gone = whole[:half] + bytes(200) + whole[half + 200 :]
-    with pytest.raises(PictureError, match="damaged"):
-        check_picture(gone)
+    with pytest.raises(ImageError, match="damaged"):
+        check_image(gone)
     if format == "JPEG":  # has no checksums, so only its header speaks
-        assert check_picture(gone, is_decoded=False) == PictureFacts("JPEG", 50, 40)
+        assert check_image(gone, is_decoded=False) == ImageFacts("JPEG", 50, 40)
 
 
 def test_the_checksums_of_a_png_are_looked_at_without_decoding() -> None:
     data = bytearray(encoded(format="PNG"))
     data[data.index(b"IDAT") + 50] ^= 1
-    with pytest.raises(PictureError, match=r"checksum of its part 'IDAT' is another"):
-        check_picture(bytes(data), is_decoded=False)
+    with pytest.raises(ImageError, match=r"checksum of its part 'IDAT' is another"):
+        check_image(bytes(data), is_decoded=False)
 
 
 def test_pixels_that_do_not_fill_a_png_are_found_by_decoding() -> None:
     data = declared(50, 40, "PNG")
-    assert check_picture(data, is_decoded=False) == PictureFacts("PNG", 50, 40)
-    with pytest.raises(PictureError, match="damaged"):
-        check_picture(data)
+    assert check_image(data, is_decoded=False) == ImageFacts("PNG", 50, 40)
+    with pytest.raises(ImageError, match="damaged"):
+        check_image(data)
 
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("size", [(20_000, 20_000), (8193, 1), (1, 65_500)])
-def test_too_large_a_picture_is_refused_before_it_is_decoded(
+def test_too_large_an_image_is_refused_before_it_is_decoded(
     size: tuple[int, int], format: str, is_decoded: bool
 ) -> None:
-    with pytest.raises(PictureError, match=rf"too large: {size[0]} x {size[1]} pixels"):
-        check_picture(declared(*size, format), is_decoded=is_decoded)
+    with pytest.raises(ImageError, match=rf"too large: {size[0]} x {size[1]} pixels"):
+        check_image(declared(*size, format), is_decoded=is_decoded)
 
 
-def test_a_whole_picture_of_20000_pixels_a_side_is_refused() -> None:
+def test_a_whole_image_of_20000_pixels_a_side_is_refused() -> None:
     rows = zlib.compressobj()
     row = bytes(1 + 3 * 20_000)
     content = b"".join([rows.compress(row) for _ in range(20_000)]) + rows.flush()
     start = png_part(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + start + png_part(b"IDAT", content) + png_part(b"IEND", b"")
     assert len(bomb) < 2_000_000
-    with pytest.raises(PictureError, match="too large: 20000 x 20000 pixels"):
-        check_picture(bomb)
+    with pytest.raises(ImageError, match="too large: 20000 x 20000 pixels"):
+        check_image(bomb)
 
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize(
     ("mode", "format"), [("L", "JPEG"), ("CMYK", "JPEG"), ("L", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("LA", "PNG")]
 )
-def test_pictures_of_other_modes_are_refused(mode: str, format: str, is_decoded: bool) -> None:
+def test_images_of_other_modes_are_refused(mode: str, format: str, is_decoded: bool) -> None:
     file = io.BytesIO()
     Image.new(mode, (9, 9)).save(file, format)
-    with pytest.raises(PictureError, match=rf"is of mode {mode}\. Expected RGB"):
-        check_picture(file.getvalue(), is_decoded=is_decoded)
+    with pytest.raises(ImageError, match=rf"is of mode {mode}\. Expected RGB"):
+        check_image(file.getvalue(), is_decoded=is_decoded)
 
 
-def test_a_picture_of_many_scans_is_refused_before_it_is_decoded() -> None:
+def test_an_image_of_many_scans_is_refused_before_it_is_decoded() -> None:
     whole = encoded(progressive=True)
     at = whole.index(b"\xff\xda")
-    with pytest.raises(PictureError, match="more than 100 scans"):
-        check_picture(whole[:at] + whole[at:-2] * 40 + whole[-2:])
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        check_image(whole[:at] + whole[at:-2] * 40 + whole[-2:])
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", bytes(9)]
 )
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_image_is_refused(data: bytes) -> None:
     for is_decoded in (True, False):
-        with pytest.raises(PictureError):
-            check_picture(data, is_decoded=is_decoded)
+        with pytest.raises(ImageError):
+            check_image(data, is_decoded=is_decoded)
 
 
 @given(st.data(), st.sampled_from(["JPEG", "PNG"]), st.booleans())
 def test_no_bytes_do_anything_but_pass_or_be_refused(data: st.DataObject, format: str, is_decoded: bool) -> None:
-    picture = bytearray(encoded(format=format))
+    image = bytearray(encoded(format=format))
     for _ in range(data.draw(st.integers(0, 4))):
-        picture[data.draw(st.integers(0, min(700, len(picture) - 1)))] = data.draw(st.integers(0, 255))
+        image[data.draw(st.integers(0, min(700, len(image) - 1)))] = data.draw(st.integers(0, 255))
     try:
-        facts = check_picture(bytes(picture), is_decoded=is_decoded)
-    except PictureError:
+        facts = check_image(bytes(image), is_decoded=is_decoded)
+    except ImageError:
         return
     assert facts.width <= 8192
     assert facts.height <= 8192
@@ -190,27 +190,27 @@ def test_no_bytes_do_anything_but_pass_or_be_refused(data: st.DataObject, format
 
 @given(st.data(), st.sampled_from([{}, {"progressive": True}, {"restart_marker_blocks": 3}]))
 def test_damage_that_decoding_in_colour_finds_is_found(data: st.DataObject, options: dict[str, Any]) -> None:
-    """The check decodes to a small grey picture, which is faster; it must not see less for that."""
-    picture = bytearray(encoded(**options))
+    """The check decodes to a small grey image, which is faster; it must not see less for that."""
+    image = bytearray(encoded(**options))
     for _ in range(data.draw(st.integers(1, 3))):
-        picture[data.draw(st.integers(2, len(picture) - 1))] = data.draw(st.integers(0, 255))
-    picture = bytes(picture[: data.draw(st.just(len(picture)) | st.integers(2, len(picture)))])
+        image[data.draw(st.integers(2, len(image) - 1))] = data.draw(st.integers(0, 255))
+    image = bytes(image[: data.draw(st.just(len(image)) | st.integers(2, len(image)))])
     try:
-        check_picture(picture, scratch=Scratch())
-    except PictureError:
+        check_image(image, scratch=Scratch())
+    except ImageError:
         return
-    simplejpeg.decode_jpeg(picture, fastdct=True, fastupsample=True, strict=True)
+    simplejpeg.decode_jpeg(image, fastdct=True, fastupsample=True, strict=True)
 
 
 def test_memory_for_pixels_is_used_again() -> None:
     scratch = Scratch()
     memory = scratch.of(50 * 40)
-    assert check_picture(encoded(), scratch=scratch) == PictureFacts("JPEG", 50, 40)
+    assert check_image(encoded(), scratch=scratch) == ImageFacts("JPEG", 50, 40)
     assert scratch.of(10) is memory
     assert len(scratch.of(5000)) == 5000
 
 
-def test_real_pictures_are_sound_and_the_corrupt_one_is_not(shared_data: Path) -> None:
+def test_real_images_are_sound_and_the_corrupt_one_is_not(shared_data: Path) -> None:
     folders = ("gz2_sample", "goods_images", "hubble_ferengi")
     paths = [path for folder in folders for path in (shared_data / folder).rglob("*.jpg*")]
     assert len(paths) > 800
@@ -218,8 +218,8 @@ def test_real_pictures_are_sound_and_the_corrupt_one_is_not(shared_data: Path) -
         refused: list[str] = []
         for path in paths:
             try:
-                check_picture(path.read_bytes(), is_decoded=is_decoded)
-            except PictureError:
+                check_image(path.read_bytes(), is_decoded=is_decoded)
+            except ImageError:
                 refused.append(path.suffix)
         assert refused == [".corrupt"]
 
@@ -239,12 +239,12 @@ def test_the_real_cutouts_are_shown_but_for_the_two_that_cannot_be(shared_data: 
         refused: dict[str, str] = {}
         for path in paths:
             try:
-                picture = shown(path.read_bytes(), path.name, campaign(name).stretch)
-            except PictureError as error:
+                image = shown(path.read_bytes(), path.name, campaign(name).stretch)
+            except ImageError as error:
                 refused[path.name] = str(error)
                 continue
-            check_picture(picture)
-            rgb = pixels(picture).mean(axis=2)
+            check_image(image)
+            rgb = pixels(image).mean(axis=2)
             middle = len(rgb) // 2
             sky, centre = np.median(rgb), rgb[middle - 12 : middle + 12, middle - 12 : middle + 12].mean()
             assert 5 < sky < 100  # the sky is dark, and not cut off
@@ -267,7 +267,7 @@ def test_real_cutouts_look_as_in_the_surveys_viewer(shared_data: Path) -> None:
     assert off.mean() < 3  # what JPEG takes
 
 
-def test_a_fits_picture_is_the_same_bytes_each_time() -> None:
+def test_a_fits_image_is_the_same_bytes_each_time() -> None:
     data = fits_file(galaxy())
     assert shown(data, "g.fits", BY_NOISE) == shown(data, "g.FIT", BY_NOISE)
 
@@ -372,9 +372,9 @@ def test_zero_is_a_value_where_there_is_no_noise() -> None:
     assert pixels(shown(fits_file(light), "g.fits", PLAIN))[0, 0].max() < 10
 
 
-def with_holes(share: float) -> Array:
+def with_holes(fraction: float) -> Array:
     bands = galaxy()
-    bands[2, : int(64 * share)] = np.nan
+    bands[2, : int(64 * fraction)] = np.nan
     return bands
 
 
@@ -408,19 +408,19 @@ def test_a_file_that_is_cut_off_is_refused_wherever() -> None:
     assert shown(data[: 2880 + 3 * 64 * 64 * 4], "g.fits", PLAIN)  # only the padding is gone
 
 
-def test_the_first_part_with_a_picture_is_taken() -> None:
+def test_the_first_part_with_an_image_is_taken() -> None:
     table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(5))])
     data = fits_file(galaxy(), fits.PrimaryHDU(), table)
     assert shown(data, "g.fits", PLAIN) == shown(fits_file(galaxy()), "g.fits", PLAIN)
 
 
-def test_files_without_a_plain_picture_are_refused() -> None:
+def test_files_without_a_plain_image_are_refused() -> None:
     file = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(galaxy(1)[0].astype("f4"))]).writeto(file)
     assert "compressed" in why_not(file.getvalue())
     file = io.BytesIO()
     fits.PrimaryHDU().writeto(file)
-    assert "holds no picture" in why_not(file.getvalue())
+    assert "holds no image" in why_not(file.getvalue())
     assert "no FITS file" in why_not(encoded(format="PNG"))
     assert "no FITS file" in why_not(zlib.compress(fits_file(galaxy())))
 
@@ -464,8 +464,8 @@ def test_no_fits_bytes_do_anything_but_be_shown_or_refused(data: st.DataObject) 
         file[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from(list(b"0123456789-ET ="))))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with contextlib.suppress(PictureError):
-            check_picture(shown(bytes(file), "g.fits", data.draw(st.sampled_from([PLAIN, BY_NOISE]))))
+        with contextlib.suppress(ImageError):
+            check_image(shown(bytes(file), "g.fits", data.draw(st.sampled_from([PLAIN, BY_NOISE]))))
 
 
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12), st.floats(-1e30, 1e30), st.integers(0, 99))
@@ -477,8 +477,8 @@ def test_no_flux_does_anything_but_be_shown_or_refused(n: int, height: int, widt
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for stretch in (BY_NOISE, replace(PLAIN, scales=(1,) * n)):
-            with contextlib.suppress(PictureError):
-                check_picture(shown(fits_file(bands), "g.fits", stretch))
+            with contextlib.suppress(ImageError):
+                check_image(shown(fits_file(bands), "g.fits", stretch))
 
 
 def test_every_campaign_has_a_stretch_that_shows_a_galaxy() -> None:

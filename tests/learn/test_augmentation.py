@@ -21,18 +21,18 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import DatasetError, InputError, MissingError, OccupiedError, PictureError
+from gzoo.errors import DatasetError, ImageError, InputError, NotFoundError, OutputExistsError
 from gzoo.learn import contact_sheet as sheet
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
 from gzoo.learn.contact_sheet import augmentations
 from gzoo.learn.loader import loader
-from gzoo.simulator import Simulated
+from gzoo.simulator import SimulateResult
 
 MANY = 20_000
 ANY_ANGLE = Augmentation(rotation_degrees=(0, 360))
 
 
-def chance_pictures(n: int, size: int, seed: int = 0) -> torch.Tensor:
+def chance_images(n: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
@@ -40,8 +40,8 @@ def seeds(n: int, start: int = 0) -> torch.Tensor:
     return torch.arange(start, start + n)
 
 
-def unit(pictures: torch.Tensor) -> torch.Tensor:
-    return pictures.to(torch.float32) / 255
+def unit(images: torch.Tensor) -> torch.Tensor:
+    return images.to(torch.float32) / 255
 
 
 def circle(size: int) -> torch.Tensor:
@@ -51,13 +51,13 @@ def circle(size: int) -> torch.Tensor:
 
 
 def places(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x and y of each pixel, from the middle of the picture."""
+    """x and y of each pixel, from the middle of the image."""
     one = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     return one.expand(size, size), one[:, None].expand(size, size)
 
 
 def blob(size: int, x: float = 0, y: float = 0, width: float = 3, ratio: float = 1) -> torch.Tensor:
-    """A picture of an elliptical Gaussian, shape (1, 3, size, size)."""
+    """An image of an elliptical Gaussian, shape (1, 3, size, size)."""
     across, down = places(size)
     light = torch.exp(-((across - x) ** 2 / 2 + ((down - y) / ratio) ** 2 / 2) / width**2)
     return light.to(torch.float32).expand(1, 3, size, size)
@@ -69,32 +69,32 @@ def blob(size: int, x: float = 0, y: float = 0, width: float = 3, ratio: float =
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 224])
 @pytest.mark.parametrize("one", [augmentation("test"), Augmentation(rotation_degrees=(360, 360))])
 def test_nothing_to_do_leaves_every_pixel_as_it_is(size: int, one: Augmentation) -> None:
-    pictures = chance_pictures(3, size)
-    assert torch.equal(one(pictures, seeds(3)), unit(pictures))
-    assert torch.equal(one(unit(pictures), seeds(3)), unit(pictures))
-    assert torch.equal(one(pictures.contiguous(memory_format=torch.channels_last), seeds(3), size), unit(pictures))
+    images = chance_images(3, size)
+    assert torch.equal(one(images, seeds(3)), unit(images))
+    assert torch.equal(one(unit(images), seeds(3)), unit(images))
+    assert torch.equal(one(images.contiguous(memory_format=torch.channels_last), seeds(3), size), unit(images))
 
 
 @pytest.mark.parametrize("turns", range(-4, 5))
 @pytest.mark.parametrize("flips", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_quarter_turns_and_mirroring_move_pixels_and_change_none(turns: int, flips: tuple[int, int]) -> None:
-    pictures = chance_pictures(2, 9)
-    wanted = torch.rot90(unit(pictures), -turns, (2, 3))  # torch turns counterclockwise
+    images = chance_images(2, 9)
+    wanted = torch.rot90(unit(images), -turns, (2, 3))  # torch turns counterclockwise
     wanted = wanted.flip([dimension for dimension, flip in zip((3, 2), flips, strict=True) if flip])
     exact = Augmentation(rotation_degrees=(90 * turns, 90 * turns), flips=flips)
     assert exact.is_exact
-    assert torch.equal(exact(pictures, seeds(2)), wanted)
+    assert torch.equal(exact(images, seeds(2)), wanted)
     sampled = dataclasses.replace(exact, shift=1e-9)
     assert not sampled.is_exact
-    assert torch.allclose(sampled(pictures, seeds(2)), wanted, atol=1e-5)
+    assert torch.allclose(sampled(images, seeds(2)), wanted, atol=1e-5)
 
 
 def test_views_0_to_7_to_average_over_are_the_eight_orientations() -> None:
-    pictures = chance_pictures(20, 6)
+    images = chance_images(20, 6)
     one = augmentation("average")
-    turned = [torch.rot90(unit(pictures), turns, (2, 3)) for turns in range(4)]
-    wanted = torch.stack([*turned, *(picture.flip(3) for picture in turned)], 1)
-    views = torch.stack([one(pictures, seeds(20), view=view) for view in range(8)], 1)
+    turned = [torch.rot90(unit(images), turns, (2, 3)) for turns in range(4)]
+    wanted = torch.stack([*turned, *(image.flip(3) for image in turned)], 1)
+    views = torch.stack([one(images, seeds(20), view=view) for view in range(8)], 1)
     order = [list(map(tuple, galaxy.flatten(1).tolist())) for galaxy in views]
     assert [sorted(galaxy) for galaxy in order] == [sorted(map(tuple, each.flatten(1).tolist())) for each in wanted]
     first = (views[:, None, 0] == wanted).flatten(2).all(2).to(torch.int64).argmax(1)
@@ -120,12 +120,12 @@ def test_pixels_go_where_torchvision_puts_them(size: int) -> None:
     one = Augmentation(
         rotation_degrees=(-180, 180), zoom=(0.7, 1.6), shift=0.2, shear_degrees=(-25, 25), flips=(0.5, 0.5)
     )
-    pictures = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(3))
+    images = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(3))
     found = one.parameters(seeds(16))
-    drawn = one(pictures, seeds(16))
-    for i, picture in enumerate(pictures):
+    drawn = one(images, seeds(16))
+    for i, image in enumerate(images):
         wanted = torchvision.affine(
-            picture[None],
+            image[None],
             angle=found.rotation_degrees[i].item(),
             translate=(found.shift[i] * size).tolist(),
             scale=found.zoom[i].item(),
@@ -147,9 +147,9 @@ def test_pixels_go_where_torchvision_puts_them(size: int) -> None:
         assert torch.allclose(drawn[i : i + 1][is_inside], wanted[is_inside], atol=2e-4)
 
 
-def moments(picture: torch.Tensor) -> tuple[float, float, float]:
-    """Middle and mean variance of the light, in pixels, from the picture's middle."""
-    light = picture[0, 0].to(torch.float64)
+def moments(image: torch.Tensor) -> tuple[float, float, float]:
+    """Middle and mean variance of the light, in pixels, from the image's middle."""
+    light = image[0, 0].to(torch.float64)
     across, down = places(light.shape[0])
     total = light.sum()
     x, y = float((light * across).sum() / total), float((light * down).sum() / total)
@@ -171,7 +171,7 @@ def test_a_galaxy_is_zoomed_turned_and_shifted_as_said() -> None:
 
 @pytest.mark.parametrize("size", [64, 106, 212, 224, 300])
 def test_the_size_of_the_result_is_its_own(size: int) -> None:
-    """A galaxy has the same place and width, as shares of the picture, at any size."""
+    """A galaxy has the same place and width, as shares of the image, at any size."""
     for one in (augmentation("test"), Augmentation(rotation_degrees=(0, 0.001))):
         x, y, variance = moments(one(blob(424, x=60, y=-40, width=24), seeds(1), size))
         assert (x / size, y / size) == pytest.approx((60 / 424, -40 / 424), abs=0.001)
@@ -206,16 +206,16 @@ def test_flux_in_the_inscribed_circle_stays_within_one_percent(
     galaxies: list[tuple[float, float, float, float, float]], angle: float, sky: float, size: int
 ) -> None:
     """Of galaxies anywhere in it, as sharp as seeing of 3 pixels (full width at half maximum) leaves them."""
-    picture = torch.full((1, 3, size, size), sky)
+    image = torch.full((1, 3, size, size), sky)
     for radius, where, width, ratio, brightness in galaxies:
         far = radius * (size / 2 - 4 * width)
         if far < 0:
             continue
         x, y = far * math.cos(where), far * math.sin(where)
-        picture = picture + 0.2 * brightness * blob(size, x, y, width, max(ratio, 1.3 / width))
-    turned = Augmentation(rotation_degrees=(angle, angle))(picture, seeds(1))
+        image = image + 0.2 * brightness * blob(size, x, y, width, max(ratio, 1.3 / width))
+    turned = Augmentation(rotation_degrees=(angle, angle))(image, seeds(1))
     inside = circle(size)
-    before, after = (picture.clamp(0, 1) * inside).sum((2, 3)), (turned * inside).sum((2, 3))
+    before, after = (image.clamp(0, 1) * inside).sum((2, 3)), (turned * inside).sum((2, 3))
     assert torch.allclose(after, before, rtol=0.01, atol=1e-3)
 
 
@@ -224,13 +224,13 @@ def test_flux_of_real_galaxies_stays_within_one_percent(shared_data: Path, size:
     inside = circle(size)
     for path in sorted((shared_data / "gz2_sample" / "images").glob("*.jpg"))[::60]:
         pixels = np.array(Image.open(path).convert("RGB").resize((size, size)))
-        picture = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        before = (unit(picture) * inside).sum((2, 3))
-        after = (ANY_ANGLE(picture.expand(4, 3, size, size), seeds(4)) * inside).sum((2, 3))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        before = (unit(image) * inside).sum((2, 3))
+        after = (ANY_ANGLE(image.expand(4, 3, size, size), seeds(4)) * inside).sum((2, 3))
         assert torch.allclose(after, before.expand(4, 3), rtol=0.01), path.name
 
 
-def test_outside_of_the_picture_it_is_black() -> None:
+def test_outside_of_the_image_it_is_black() -> None:
     white = torch.full((1, 3, 50, 50), 255, dtype=torch.uint8)
     shown = Augmentation(zoom=(0.5, 0.5))(white, seeds(1))
     assert (shown[..., 14:36, 14:36] == 1).all()
@@ -266,21 +266,21 @@ def test_chance_is_splitmix64(seed: int) -> None:
 @given(start=st.integers(-(2**62), 2**62), order=st.permutations(range(6)), name=st.sampled_from(sorted(PRESETS)))
 @settings(max_examples=25, deadline=None)
 def test_a_galaxy_looks_the_same_in_any_company(start: int, order: list[int], name: str) -> None:
-    one, pictures, of = augmentation(name), chance_pictures(6, 20), seeds(6, start)
-    whole = one(pictures, of, 16)
-    assert torch.equal(one(pictures[order], of[order], 16), whole[order])
-    assert torch.equal(torch.cat([one(pictures[i:], of[i:], 16)[:1] for i in range(6)]), whole)
+    one, images, of = augmentation(name), chance_images(6, 20), seeds(6, start)
+    whole = one(images, of, 16)
+    assert torch.equal(one(images[order], of[order], 16), whole[order])
+    assert torch.equal(torch.cat([one(images[i:], of[i:], 16)[:1] for i in range(6)]), whole)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_threads_may_share_a_batch_and_torchs_own_chance_is_left_alone(name: str) -> None:
-    one, pictures, of = augmentation(name), chance_pictures(32, 60), seeds(32)
+    one, images, of = augmentation(name), chance_images(32, 60), seeds(32)
     before = torch.get_rng_state()
-    whole = one(pictures, of, 48)
+    whole = one(images, of, 48)
     out = torch.full((32, 3, 48, 48), math.nan)
     parts = [slice(i, i + 4) for i in range(0, 32, 4)]
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda part: one(pictures[part], of[part], 48, out=out[part]), parts))
+        made = list(pool.map(lambda part: one(images[part], of[part], 48, out=out[part]), parts))
     assert torch.equal(out, whole)
     assert made[1].data_ptr() == out[4:].data_ptr()
     assert torch.equal(torch.get_rng_state(), before)
@@ -289,19 +289,19 @@ def test_threads_may_share_a_batch_and_torchs_own_chance_is_left_alone(name: str
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_device_is_never_waited_for(name: str) -> None:
     """Tensors on the device `meta` have no values: whoever asks for one gets an error."""
-    made = augmentation(name)(chance_pictures(5, 424).to("meta"), seeds(5).to("meta"), 224)
+    made = augmentation(name)(chance_images(5, 424).to("meta"), seeds(5).to("meta"), 224)
     assert (made.shape, made.device.type, made.dtype) == ((5, 3, 224, 224), "meta", torch.float32)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_all_at_once_is_the_same_as_one_by_one(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where nothing is done picture by picture."""
+    """As on a GPU, where nothing is done image by image."""
     one, of = augmentation(name), seeds(7)
-    pictures = chance_pictures(7, 60) if dtype == torch.uint8 else unit(chance_pictures(7, 60))
-    alone = one(pictures, of, 48)
+    images = chance_images(7, 60) if dtype == torch.uint8 else unit(chance_images(7, 60))
+    alone = one(images, of, 48)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert torch.allclose(one(pictures, of, 48), alone, atol=1e-5)
+    assert torch.allclose(one(images, of, 48), alone, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -309,16 +309,16 @@ def test_all_at_once_is_the_same_as_one_by_one(name: str, dtype: torch.dtype, mo
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PRESETS)
 def test_compiled_it_is_the_same(name: str) -> None:
-    one, pictures, of = augmentation(name), chance_pictures(4, 60), seeds(4, -2)
-    assert torch.allclose(torch.compile(one)(pictures, of, 48), one(pictures, of, 48), atol=1e-4)
+    one, images, of = augmentation(name), chance_images(4, 60), seeds(4, -2)
+    assert torch.allclose(torch.compile(one)(images, of, 48), one(images, of, 48), atol=1e-4)
 
 
 def test_autocast_changes_nothing() -> None:
-    pictures = chance_pictures(3, 40)
+    images = chance_images(3, 40)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = augmentation("train")(pictures, seeds(3), 32)
+        inside = augmentation("train")(images, seeds(3), 32)
     assert inside.dtype == torch.float32
-    assert torch.equal(inside, augmentation("train")(pictures, seeds(3), 32))
+    assert torch.equal(inside, augmentation("train")(images, seeds(3), 32))
 
 
 def is_uniform(drawn: torch.Tensor, ends: Sequence[float]) -> bool:
@@ -376,7 +376,7 @@ def test_parameters_have_nothing_to_do_with_each_other_or_with_the_next_seed() -
 
 
 def test_what_galaxy_datasets_does_by_default_is_what_the_preset_does() -> None:
-    """Ranges as observed in the package itself; `benchmarks/augmentation_speed.py` compares the pictures."""
+    """Ranges as observed in the package itself; `benchmarks/augmentation_speed.py` compares the images."""
     one = augmentation("galaxy-datasets")
     found = one.parameters(seeds(MANY))
     assert found.erased.shape == (MANY, 5, 4)
@@ -401,9 +401,9 @@ def test_erased_rectangles_cover_what_they_should() -> None:
     assert set(shown.unique().tolist()) == {0.0, 1.0}
     is_erased = shown[:, 0] == 0
     found = one.parameters(seeds(200)).erased[:, 0]
-    share = is_erased.to(torch.float64).mean((1, 2))
-    assert torch.allclose(share, (found[:, 2] * found[:, 3]).to(torch.float64), atol=0.006)
-    assert share.mean() == pytest.approx(0.035, abs=0.002)
+    fraction = is_erased.to(torch.float64).mean((1, 2))
+    assert torch.allclose(fraction, (found[:, 2] * found[:, 3]).to(torch.float64), atol=0.006)
+    assert fraction.mean() == pytest.approx(0.035, abs=0.002)
     for mask, (top, left, height, width) in zip(is_erased, (found * 100).tolist(), strict=True):
         rows, columns = mask.nonzero().unbind(1)
         assert rows.min() == pytest.approx(top, abs=0.51)
@@ -451,10 +451,10 @@ def test_seeing_widens_a_galaxy_and_keeps_its_light(width: float) -> None:
 
 
 def test_no_seeing_is_no_change() -> None:
-    pictures = unit(chance_pictures(40, 12))
+    images = unit(chance_images(40, 12))
     one = Augmentation(blur_pixels=(0, 0.5))
-    shown, found = one(pictures, seeds(40)), one.parameters(seeds(40)).blur_pixels
-    change = (shown - pictures).abs().amax((1, 2, 3))
+    shown, found = one(images, seeds(40)), one.parameters(seeds(40)).blur_pixels
+    change = (shown - images).abs().amax((1, 2, 3))
     assert change[found.argmin()] < 1e-6
     assert change[found.argmax()] > 0.05
     assert found.min() < 0.1
@@ -462,9 +462,9 @@ def test_no_seeing_is_no_change() -> None:
 
 def test_brightness_is_a_factor_and_white_is_the_limit() -> None:
     one = Augmentation(brightness=(0.5, 2))
-    pictures = unit(chance_pictures(20, 8))
+    images = unit(chance_images(20, 8))
     factor = one.parameters(seeds(20)).brightness[:, None, None, None]
-    assert torch.allclose(one(pictures, seeds(20)), (pictures * factor).clamp(0, 1))
+    assert torch.allclose(one(images, seeds(20)), (images * factor).clamp(0, 1))
 
 
 @given(
@@ -477,19 +477,19 @@ def test_brightness_is_a_factor_and_white_is_the_limit() -> None:
 )
 @settings(max_examples=80, deadline=None)
 def test_results_are_numbers_from_0_to_1(name: str, side: int, size: int, start: int, view: int, kind: str) -> None:
-    pictures = chance_pictures(2, side, seed=side)
+    images = chance_images(2, side, seed=side)
     if kind in {"black", "white"}:
-        pictures = torch.full_like(pictures, 255 * (kind == "white"))
+        images = torch.full_like(images, 255 * (kind == "white"))
     elif kind != "uint8":
-        pictures = unit(pictures).to(getattr(torch, kind))
-    shown = augmentation(name)(pictures, seeds(2, start), size, view=view)
+        images = unit(images).to(getattr(torch, kind))
+    shown = augmentation(name)(images, seeds(2, start), size, view=view)
     assert (shown.shape, shown.dtype) == ((2, 3, size, size), torch.float32)
     assert shown.isfinite().all()
     assert 0 <= shown.min() <= shown.max() <= 1
 
 
-def test_no_pictures_are_no_pictures() -> None:
-    assert augmentation("train")(chance_pictures(0, 8), seeds(0), 4).shape == (0, 3, 4, 4)
+def test_no_images_are_no_images() -> None:
+    assert augmentation("train")(chance_images(0, 8), seeds(0), 4).shape == (0, 3, 4, 4)
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
@@ -528,29 +528,29 @@ def test_an_unknown_preset_names_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "of", "size", "message"),
+    ("images", "of", "size", "message"),
     [
-        (torch.zeros(2, 8, 8, 3), seeds(2), None, r"Pictures of shape \(2, 8, 8, 3\)"),
+        (torch.zeros(2, 8, 8, 3), seeds(2), None, r"Images of shape \(2, 8, 8, 3\)"),
         (torch.zeros(2, 3, 8, 9), seeds(2), None, "Cut them square"),
         (torch.zeros(3, 8, 8), seeds(3), None, r"Shape \(galaxy, 3, side, side\)"),
-        (torch.tensor(1.0), seeds(1), None, r"Pictures of shape \(\)"),
+        (torch.tensor(1.0), seeds(1), None, r"Images of shape \(\)"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), seeds(2), None, "torch.uint8, or floats from 0 to 1"),
         (torch.zeros(2, 3, 8, 8), seeds(3), None, "Give each galaxy a seed"),
-        (torch.zeros(2, 3, 8, 8), torch.zeros(2), None, "type torch.float32 for 2 pictures"),
-        (torch.zeros(2, 3, 8, 8), seeds(2), 0, "Pictures with size 0. A size of at least 1"),
+        (torch.zeros(2, 3, 8, 8), torch.zeros(2), None, "type torch.float32 for 2 images"),
+        (torch.zeros(2, 3, 8, 8), seeds(2), 0, "Images with size 0. A size of at least 1"),
     ],
 )
-def test_wrong_pictures_seeds_and_sizes_are_refused(
-    pictures: torch.Tensor, of: torch.Tensor, size: int | None, message: str
+def test_wrong_images_seeds_and_sizes_are_refused(
+    images: torch.Tensor, of: torch.Tensor, size: int | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        augmentation("train")(pictures, of, size)
+        augmentation("train")(images, of, size)
 
 
 def test_wrong_memory_for_the_result_is_refused() -> None:
     with pytest.raises(InputError, match=r"Shape \(2, 3, 4, 4\) and type torch.float32 on cpu"):
         augmentation("test")(torch.zeros(2, 3, 8, 8), seeds(2), 4, out=torch.zeros(2, 3, 8, 8))
-    with pytest.raises(InputError, match="Pictures with view -1"):
+    with pytest.raises(InputError, match="Images with view -1"):
         augmentation("test")(torch.zeros(2, 3, 8, 8), seeds(2), view=-1)
 
 
@@ -558,7 +558,7 @@ def test_wrong_memory_for_the_result_is_refused() -> None:
 
 
 def cell(path: Path, column: int, row: int, size: int, group: int) -> np.ndarray:
-    """A picture of a sheet; group: how many wide gaps are left of it."""
+    """An image of a sheet; group: how many wide gaps are left of it."""
     left = group * sheet._WIDE_GAP_PIXELS + column * (size + sheet._GAP_PIXELS)
     top = 2 * sheet._TEXT_PIXELS + row * (size + 2 * sheet._GAP_PIXELS + sheet._TEXT_PIXELS)
     return np.asarray(Image.open(path))[top : top + size, left : left + size]
@@ -567,10 +567,10 @@ def cell(path: Path, column: int, row: int, size: int, group: int) -> np.ndarray
 def test_a_sheet_shows_galaxies_as_stored_and_augmented(dataset: Path, tmp_path: Path) -> None:
     made = augmentations(dataset, out=tmp_path / "all.png", n=3, size=48)
     assert made == tmp_path / "all.png"
-    pictures = loader(dataset, 3, 68).take(np.arange(3))["image"].split(1)  # as large as any zoom can show
-    for row, picture in enumerate(pictures):
+    images = loader(dataset, 3, 68).take(np.arange(3))["image"].split(1)  # as large as any zoom can show
+    for row, image in enumerate(images):
         stored = cell(made, 0, row, 48, 1)
-        wanted = augmentation("test")(picture, seeds(1), 48)[0].permute(1, 2, 0).numpy() * 255
+        wanted = augmentation("test")(image, seeds(1), 48)[0].permute(1, 2, 0).numpy() * 255
         assert np.abs(stored - wanted).max() <= 0.5001
         assert np.array_equal(cell(made, 5, row, 48, 3), stored)  # test
         assert not np.array_equal(cell(made, 1, row, 48, 2), stored)  # train
@@ -585,7 +585,7 @@ def test_the_same_seed_draws_the_same_sheet(dataset: Path, published: Path, tmp_
         augmentations(folder, out=out, augment="train", n=2, size=32, seed=seed)
     assert first.read_bytes() == same.read_bytes() != other.read_bytes()
     assert Image.open(theirs).size == Image.open(first).size
-    with pytest.raises(OccupiedError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         augmentations(dataset, out=first, n=1)
     augmentations(dataset, out=first, augment="test", n=2, size=32, overwrite=True)
     assert Image.open(first).width < Image.open(same).width
@@ -599,8 +599,8 @@ def test_the_same_seed_draws_the_same_sheet(dataset: Path, published: Path, tmp_
         ({"size": 5000}, InputError, "size is 5000. 1 to 1,024."),
         ({"seed": -1}, InputError, "seed is -1"),
         ({"out": "sheet.jpg"}, InputError, "ends in .png"),
-        ({"out": "nowhere/augmentations.png"}, MissingError, "no folder"),
-        ({"split": "all"}, MissingError, "no split 'all'"),
+        ({"out": "nowhere/augmentations.png"}, NotFoundError, "no folder"),
+        ({"split": "all"}, NotFoundError, "no split 'all'"),
     ],
 )
 def test_a_sheet_that_cannot_be_is_refused(
@@ -612,18 +612,18 @@ def test_a_sheet_that_cannot_be_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sheet_names_a_damaged_picture_and_needs_pictures(sky: Simulated, dataset: Path, tmp_path: Path) -> None:
+def test_a_sheet_names_a_damaged_image_and_needs_images(sky: SimulateResult, dataset: Path, tmp_path: Path) -> None:
     damaged, bare, out = tmp_path / "damaged", tmp_path / "bare", tmp_path / "sheet.png"
     shutil.copytree(dataset, damaged)
     opened = open_dataset(damaged)
-    index = opened.picture_index("train")
+    index = opened.image_index("train")
     assert index is not None
     with index.paths[0].open("r+b") as file:
         file.seek(int(index.offset[0]))
-        file.write(b"no picture")
-    with pytest.raises(PictureError, match=f"The picture of galaxy '{opened.galaxies('train')[0]['id_str'][0]}' in "):
+        file.write(b"no image")
+    with pytest.raises(ImageError, match=f"The image of galaxy '{opened.read_votes('train')[0]['id_str'][0]}' in "):
         augmentations(damaged, out=out)
     build("gz2", votes=sky.votes, no_images=True, out=bare)
-    with pytest.raises(DatasetError, match="has no pictures"):
+    with pytest.raises(DatasetError, match="has no images"):
         augmentations(bare, out=out)
     assert not out.exists()

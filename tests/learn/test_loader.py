@@ -30,14 +30,14 @@ from PIL import Image
 import gzoo
 from gzoo import files
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import DatasetError, InputError, MissingError, PictureError
+from gzoo.errors import DatasetError, ImageError, InputError, NotFoundError
 from gzoo.images.checks import Scratch
 from gzoo.learn import cache as cache_module
 from gzoo.learn import inputs
 from gzoo.learn.buffers import Recycler
-from gzoo.learn.cache import PictureCache
+from gzoo.learn.cache import ImageCache
 from gzoo.learn.decoding import decode, decode_into, quick_size
-from gzoo.learn.image_bytes import TablePictures
+from gzoo.learn.image_bytes import TableImages
 from gzoo.learn.inputs import seeds_of
 from gzoo.learn.loader import Batch, Loader, loader
 
@@ -70,7 +70,7 @@ def shard_rows(dataset: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_votes_and_pictures_of_a_batch_are_of_its_galaxies(
+def test_votes_and_images_of_a_batch_are_of_its_galaxies(
     dataset: Path, shard_rows: dict[str, dict[str, Any]], way: str
 ) -> None:
     tree = open_dataset(dataset).tree
@@ -92,7 +92,7 @@ def test_votes_and_pictures_of_a_batch_are_of_its_galaxies(
 def test_each_galaxy_comes_once_an_epoch_in_a_new_order(dataset: Path, way: str) -> None:
     first_loader, same, other = (loader(given_as(way, dataset), 10, 8, seed=seed) for seed in (1, 1, 2))
     first, second = ids_of(first_loader), ids_of(first_loader)
-    ids = open_dataset(dataset).galaxies("train")[0]["id_str"].to_list()
+    ids = open_dataset(dataset).read_votes("train")[0]["id_str"].to_list()
     assert sorted(first) == sorted(second) == sorted(ids)
     assert len({tuple(first), tuple(second), tuple(ids), tuple(ids_of(other))}) == 4
     assert (ids_of(same), ids_of(same)) == (first, second)
@@ -109,8 +109,8 @@ def test_the_same_epoch_through_datasets_gives_the_same_votes(dataset: Path) -> 
             assert torch.equal(theirs[column].to(torch.int32), batch["votes"][:, i])
 
 
-def test_labels_of_the_whole_split_without_pictures(dataset: Path, tmp_path: Path) -> None:
-    keys, votes = open_dataset(dataset).galaxies("train")
+def test_labels_of_the_whole_split_without_images(dataset: Path, tmp_path: Path) -> None:
+    keys, votes = open_dataset(dataset).read_votes("train")
     mine = loader(dataset, 16, 8, seed=0)
     assert mine.keys.equals(keys)
     assert np.array_equal(mine.votes.counts, votes.counts)
@@ -123,27 +123,27 @@ def test_labels_of_the_whole_split_without_pictures(dataset: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(46, {23, 24}), (47, {47}), (46 // 3, {11, 12}), (1000, {47})])
 def test_no_batch_is_left_with_a_single_galaxy(dataset: Path, batch_size: int, sizes: set[int]) -> None:
-    chosen = np.arange(47) % len(open_dataset(dataset).galaxies("train")[0])
+    chosen = np.arange(47) % len(open_dataset(dataset).read_votes("train")[0])
     batches = loader(dataset, batch_size, 8, rows=chosen, seed=0)
     found = [len(batch["id"]) for batch in batches]
     assert set(found) == sizes
     assert len(found) == len(batches)
 
 
-def test_pictures_that_are_compressed_in_their_shards_are_read_too(dataset: Path, tmp_path: Path) -> None:
+def test_images_that_are_compressed_in_their_shards_are_read_too(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "published"
     (folder / "data").mkdir(parents=True)
     for path in files.shards(dataset, "train"):
         pq.write_table(pq.read_table(path), folder / "data" / path.name, compression="zstd")
     batches = loader(folder, 8, 64, seed=0)
     assert isinstance(batches.source, inputs.Split)
-    assert isinstance(batches.source._pictures, TablePictures)
+    assert isinstance(batches.source._images, TableImages)
     for mine, same in zip(batches, loader(dataset, 8, 64, seed=0), strict=True):
         assert mine["id"] == same["id"]
         assert torch.equal(mine["image"], same["image"])
 
 
-def test_pictures_that_a_table_only_names_are_read_from_their_files(sky: Any, dataset: Path) -> None:
+def test_images_that_a_table_only_names_are_read_from_their_files(sky: Any, dataset: Path) -> None:
     whole = datasets.load_dataset(str(dataset), split="train")
     assert isinstance(whole, datasets.Dataset)
     named = whole.with_format("arrow")[:].to_pylist()
@@ -171,7 +171,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(dataset: Path, augment: 
 def test_ranks_share_an_epoch(dataset: Path, monkeypatch: pytest.MonkeyPatch, n_ranks: int, way: str) -> None:
     monkeypatch.setattr(inputs, "ROWS_OF_WINDOW", 13)
     ranks = [loader(given_as(way, dataset), 3, 8, seed=1, rank=rank, n_ranks=n_ranks) for rank in range(n_ranks)]
-    ids = sorted(open_dataset(dataset).galaxies("train")[0]["id_str"])
+    ids = sorted(open_dataset(dataset).read_votes("train")[0]["id_str"])
     for _ in range(2):
         parts = [list(one) for one in ranks]
         assert len({len(part) for part in parts}) == 1
@@ -187,7 +187,7 @@ def test_ranks_share_an_epoch(dataset: Path, monkeypatch: pytest.MonkeyPatch, n_
 
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(1, 300), batch_size=st.integers(1, 40), n_ranks=st.integers(1, 6), seed=st.integers(0, 2**62))
-def test_shares_of_ranks_are_a_partition(n: int, batch_size: int, n_ranks: int, seed: int) -> None:
+def test_parts_of_ranks_are_a_partition(n: int, batch_size: int, n_ranks: int, seed: int) -> None:
     tree = gzoo.tree("gz_rings")
     zeros = np.zeros((n, len(tree.columns)), np.int32)
     keys = pl.DataFrame({"dataset_name": ["x"] * n, "id_str": [str(i) for i in range(n)]})
@@ -229,7 +229,7 @@ def test_four_gloo_processes_cover_each_galaxy_once(dataset: Path, tmp_path: Pat
         assert process.exitcode == 0
     found = [json.loads((tmp_path / f"{i}").read_text()) for i in range(4)]
     seen = [one for part in found for ids, _ in part for one in ids]
-    assert sorted(seen) == sorted(open_dataset(dataset).galaxies("train")[0]["id_str"])
+    assert sorted(seen) == sorted(open_dataset(dataset).read_votes("train")[0]["id_str"])
     assert sum(n for _, n in found[0]) == len(seen)
 
 
@@ -333,22 +333,22 @@ def test_a_state_of_other_data_is_refused(dataset: Path) -> None:
 
 @pytest.fixture(scope="module")
 def damaged(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A dataset with one picture whose middle was overwritten, and its identifier."""
+    """A dataset with one image whose middle was overwritten, and its identifier."""
     folder = tmp_path_factory.mktemp("damaged") / "dataset"
     shutil.copytree(dataset, folder)
     opened = open_dataset(folder)
-    index = opened.picture_index("train")
+    index = opened.image_index("train")
     assert index is not None
     with index.paths[index.shard[20]].open("r+b") as file:
         file.seek(int(index.offset[20]) + int(index.length[20]) // 2)
         file.write(b"\xff\xd9" * 20)
-    return folder, opened.galaxies("train")[0]["id_str"][20]
+    return folder, opened.read_votes("train")[0]["id_str"][20]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_corrupt_picture_stops_with_its_galaxy_and_file(damaged: tuple[Path, str], way: str) -> None:
+def test_a_corrupt_image_stops_with_its_galaxy_and_file(damaged: tuple[Path, str], way: str) -> None:
     folder, culprit = damaged
-    with pytest.raises(PictureError, match=f"galaxy '{culprit}' in .* cannot be decoded. It is damaged") as raised:
+    with pytest.raises(ImageError, match=f"galaxy '{culprit}' in .* cannot be decoded. It is damaged") as raised:
         ids_of(loader(given_as(way, folder), 4, 32, seed=0))
     if way == "folder":
         assert str(files.shards(folder, "train")[0]) in str(raised.value)
@@ -365,15 +365,15 @@ def test_or_is_skipped_and_counted(damaged: tuple[Path, str], way: str, augment:
             seen += batch["id"]
             assert len({len(batch[name]) for name in ("image", "votes", "totals", "row", "id", "seed")}) == 1  # type: ignore[literal-required]
             assert batch["image"].flatten(1).amax(1).min() > 0
-        assert len(seen) == len(set(seen)) == len(open_dataset(folder).galaxies("train")[0]) - 1
+        assert len(seen) == len(set(seen)) == len(open_dataset(folder).read_votes("train")[0]) - 1
         assert culprit not in seen
         assert list(batches.skipped) == [culprit]
         assert "damaged" in batches.skipped[culprit]
 
 
-def test_a_batch_of_corrupt_pictures_alone_stops(damaged: tuple[Path, str]) -> None:
+def test_a_batch_of_corrupt_images_alone_stops(damaged: tuple[Path, str]) -> None:
     folder, culprit = damaged
-    with pytest.raises(PictureError, match=f"None of the 1 pictures of a batch.*'{culprit}'"):
+    with pytest.raises(ImageError, match=f"None of the 1 images of a batch.*'{culprit}'"):
         ids_of(loader(folder, 1, 32, corrupt="skip"))
 
 
@@ -390,7 +390,7 @@ def test_files_that_a_stream_names_and_pipes_are_not_opened(sky: Any, dataset: P
         row["image"] = {"bytes": None, "path": str(named)}
     table = datasets.Dataset(pa.Table.from_pylist(rows)).cast_column("image", datasets.Image())
     given = table.to_iterable_dataset() if kind == "stream" else table
-    with pytest.raises(PictureError, match=f"galaxy '{rows[0]['id_str']}' .* There is none"):
+    with pytest.raises(ImageError, match=f"galaxy '{rows[0]['id_str']}' .* There is none"):
         ids_of(loader(given, 4, 32))
 
 
@@ -404,13 +404,13 @@ def test_votes_that_are_no_whole_numbers_are_refused(dataset: Path, way: str) ->
         ids_of(loader(table if way == "table" else table.to_iterable_dataset(), 4, 32))
 
 
-def test_a_picture_that_is_not_there_stops(dataset: Path) -> None:
+def test_an_image_that_is_not_there_stops(dataset: Path) -> None:
     whole = datasets.load_dataset(str(dataset), split="train")
     assert isinstance(whole, datasets.Dataset)
     rows = whole.with_format("arrow")[:].to_pylist()
     rows[3]["image"] = None
     table = datasets.Dataset(pa.Table.from_pylist(rows)).cast_column("image", datasets.Image())
-    with pytest.raises(PictureError, match=f"galaxy '{rows[3]['id_str']}' .* cannot be decoded. There is none"):
+    with pytest.raises(ImageError, match=f"galaxy '{rows[3]['id_str']}' .* cannot be decoded. There is none"):
         ids_of(loader(table, 4, 32))
 
 
@@ -449,7 +449,7 @@ def test_arguments_of_no_use_are_refused(dataset: Path, settings: dict[str, Any]
 
 def test_a_dataset_of_votes_alone_is_refused(sky: Any, tmp_path: Path) -> None:
     gzoo.build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "votes")
-    with pytest.raises(DatasetError, match="has no pictures"):
+    with pytest.raises(DatasetError, match="has no images"):
         loader(tmp_path / "votes", 4, 8)
 
 
@@ -458,7 +458,7 @@ def test_what_is_no_dataset_is_refused(dataset: Path) -> None:
         loader(datasets.Dataset.from_dict({"a": [1]}), 4, 8)
     with pytest.raises(InputError, match="The dataset is a list"):
         loader([1], 4, 8)  # type: ignore[arg-type]
-    with pytest.raises(MissingError, match="no split 'trian'"):
+    with pytest.raises(NotFoundError, match="no split 'trian'"):
         loader(datasets.load_dataset(str(dataset)), 4, 8, split="trian")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nothing is known ahead"):
         _ = loader(dataset, 4, 8, streaming=True).votes
@@ -467,7 +467,7 @@ def test_what_is_no_dataset_is_refused(dataset: Path) -> None:
 # --- Pixels -----------------------------------------------------------------------------------------------------------
 
 
-def picture(height: int, width: int, *, kind: str = "JPEG", mode: str = "RGB", **how: Any) -> bytes:
+def image(height: int, width: int, *, kind: str = "JPEG", mode: str = "RGB", **how: Any) -> bytes:
     y, x = np.mgrid[:height, :width]
     glow = 220 * np.exp(-np.hypot((y - height / 2) / height, (x - width / 2) / width) * 6)
     grain = np.random.default_rng(height * width).normal(16, 6, (height, width, 3))
@@ -485,11 +485,11 @@ def by_pillow(data: bytes, size: int | None = None) -> np.ndarray:
 
 @pytest.mark.parametrize("how", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"quality": 30}])
 def test_at_full_size_pixels_are_pillows(how: dict[str, Any]) -> None:
-    data = picture(60, 60, **how)
+    data = image(60, 60, **how)
     assert np.abs(decode(data, 60) - by_pillow(data)).max() <= 2
 
 
-def test_real_pictures_are_pillows(shared_data: Path) -> None:
+def test_real_images_are_pillows(shared_data: Path) -> None:
     found = [path for path in sorted(shared_data.rglob("*.jpg"))[:40] if len(set(Image.open(path).size)) == 1]
     assert found
     for path in found:
@@ -502,7 +502,7 @@ def test_real_pictures_are_pillows(shared_data: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_resized_pixels_are_close_to_those_of_all_pixels_resized(shape: tuple[int, int], kind: str) -> None:
-    data = picture(*shape, kind=kind)
+    data = image(*shape, kind=kind)
     difference = decode(data, 64) - by_pillow(data, 64)
     assert np.abs(difference).mean() < 1.5
     assert abs(difference.mean()) < 0.3
@@ -510,7 +510,7 @@ def test_resized_pixels_are_close_to_those_of_all_pixels_resized(shape: tuple[in
 
 @pytest.mark.parametrize("side", [1, 9, 64, 85, 101])
 def test_every_size_fills_its_own_memory_and_no_other(side: int) -> None:
-    data = picture(side, side)
+    data = image(side, side)
     for size in range(1, side + 2):
         out = np.full((size + 2, size, 3), 7, np.uint8)
         decode_into(data, out[1:-1], Scratch())
@@ -533,18 +533,18 @@ def test_every_size_fills_its_own_memory_and_no_other(side: int) -> None:
 def test_a_size_near_the_wanted_one_saves_a_resize(
     shape: tuple[int, int], kind: str, wanted: tuple[int, int], size: int
 ) -> None:
-    assert quick_size(picture(*shape, kind=kind), *wanted) == size
+    assert quick_size(image(*shape, kind=kind), *wanted) == size
 
 
-def test_of_what_is_no_picture_the_least_size_is_taken() -> None:
-    data = picture(424, 424)
+def test_of_what_is_no_image_the_least_size_is_taken() -> None:
+    data = image(424, 424)
     for bad in (b"", data[:10], data[:100], b"GIF89a" + data):
         assert quick_size(bad, 314, 345) == 314
 
 
 @pytest.mark.parametrize("rows", [None, np.array([2, 1])])
-def test_pictures_to_be_resampled_are_decoded_to_an_eighth_that_is_near(dataset: Path, rows: Any) -> None:
-    """Pictures of 424 pixels, of which six eighths are 318."""
+def test_images_to_be_resampled_are_decoded_to_an_eighth_that_is_near(dataset: Path, rows: Any) -> None:
+    """Images of 424 pixels, of which six eighths are 318."""
     assert loader(dataset, 4, 224, augment="galaxy-datasets", rows=rows).decoded_size == 318
     assert loader(dataset, 4, 224, augment="average", rows=rows).decoded_size == 224
     assert loader(dataset, 4, 224, rows=rows).decoded_size == 224
@@ -557,32 +557,32 @@ def test_pictures_to_be_resampled_are_decoded_to_an_eighth_that_is_near(dataset:
     ("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P")]
 )
 def test_other_modes_are_shown_in_colour(kind: str, mode: str) -> None:
-    data = picture(50, 50, kind=kind, mode=mode)
+    data = image(50, 50, kind=kind, mode=mode)
     assert np.abs(decode(data, 50) - by_pillow(data)).max() <= 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_damage_is_told(kind: str) -> None:
-    data = picture(80, 80, kind=kind)
+    data = image(80, 80, kind=kind)
     for bad in (b"", data[:10], data[: len(data) // 2], data[:-20] + bytes(20), b"GIF89a" + data):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             decode(bad, 80)
 
 
 @settings(deadline=None, max_examples=200)
 @given(at=st.integers(0, 2000), garbage=st.binary(min_size=1, max_size=40))
-def test_whatever_the_bytes_it_is_a_picture_or_an_error(at: int, garbage: bytes) -> None:
-    data = picture(48, 48)
+def test_whatever_the_bytes_it_is_an_image_or_an_error(at: int, garbage: bytes) -> None:
+    data = image(48, 48)
     out = np.empty((32, 32, 3), np.uint8)
-    with contextlib.suppress(PictureError):
+    with contextlib.suppress(ImageError):
         decode_into(data[:at] + garbage + data[at + len(garbage) :], out, Scratch())
 
 
 def test_bombs_are_refused_unread() -> None:
-    with pytest.raises(PictureError, match="9000 x 10 pixels"):
-        decode(picture(10, 9000), 32)
-    with pytest.raises(PictureError, match="9000 x 10 pixels"):
-        decode(picture(10, 9000, kind="PNG"), 32)
+    with pytest.raises(ImageError, match="9000 x 10 pixels"):
+        decode(image(10, 9000), 32)
+    with pytest.raises(ImageError, match="9000 x 10 pixels"):
+        decode(image(10, 9000, kind="PNG"), 32)
 
 
 def test_decoding_on_the_device_gives_the_same_within_what_scaling_allows(dataset: Path) -> None:
@@ -595,18 +595,18 @@ def test_decoding_on_the_device_gives_the_same_within_what_scaling_allows(datase
 
 def test_decoding_on_the_device_tells_damage_too(damaged: tuple[Path, str]) -> None:
     folder, culprit = damaged
-    with pytest.raises(PictureError, match=f"galaxy '{culprit}'"):
+    with pytest.raises(ImageError, match=f"galaxy '{culprit}'"):
         ids_of(loader(folder, 4, 32, decode_on_device=True))
     batches = loader(folder, 4, 32, decode_on_device=True, corrupt="skip", augment="train")
     assert culprit not in ids_of(batches)
     assert list(batches.skipped) == [culprit]
 
 
-# --- Kept pictures ----------------------------------------------------------------------------------------------------
+# --- Kept images ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("augment", [None, "train"])
-def test_kept_pictures_are_the_same(dataset: Path, tmp_path: Path, augment: str | None) -> None:
+def test_kept_images_are_the_same(dataset: Path, tmp_path: Path, augment: str | None) -> None:
     plain, kept = (loader(dataset, 7, 24, seed=2, cache=one, augment=augment) for one in (None, tmp_path / "cache"))
     for _ in range(3):
         for mine, same in zip(plain, kept, strict=True):
@@ -614,14 +614,14 @@ def test_kept_pictures_are_the_same(dataset: Path, tmp_path: Path, augment: str 
             assert torch.equal(mine["image"], same["image"])
 
 
-def test_later_epochs_do_not_read_pictures(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_epochs_do_not_read_images(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = loader(dataset, 7, 24, seed=2, cache=tmp_path)
     wanted = {one: batch["image"][i].clone() for batch in first for i, one in enumerate(batch["id"])}
 
     def read(self: object, rows: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("gzoo.learn.image_bytes.ShardPictures.read", read)
+    monkeypatch.setattr("gzoo.learn.image_bytes.ShardImages.read", read)
     for batches in (first, loader(dataset, 5, 24, seed=3, cache=tmp_path)):  # another process would find them too
         for batch in batches:
             assert all(torch.equal(batch["image"][i], wanted[one]) for i, one in enumerate(batch["id"]))
@@ -649,11 +649,11 @@ def test_a_cache_is_bounded(dataset: Path, tmp_path: Path) -> None:
 
 def test_caches_longest_unused_go_first(tmp_path: Path) -> None:
     each = 8 * 8 * 3 + 8
-    made = [PictureCache(tmp_path, i, 10, 8, 25 * each) for i in range(2)]
+    made = [ImageCache(tmp_path, i, 10, 8, 25 * each) for i in range(2)]
     for i, one in enumerate(made):
         os.utime(one.path, (i, i))
     os.utime(made[0].path)  # just used
-    third = PictureCache(tmp_path, 2, 10, 8, 25 * each)
+    third = ImageCache(tmp_path, 2, 10, 8, 25 * each)
     assert {path.name for path in tmp_path.iterdir()} == {made[0].path.name, third.path.name}
     pixels = np.full((8, 8, 3), 7, np.uint8)
     made[1].put(0, pixels)  # a process that has it open is not disturbed
@@ -662,18 +662,18 @@ def test_caches_longest_unused_go_first(tmp_path: Path) -> None:
 
 def test_a_page_that_did_not_reach_the_disk_is_noticed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    cache = PictureCache(tmp_path, "x", 3, 64)
+    cache = ImageCache(tmp_path, "x", 3, 64)
     pixels = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     for i in range(3):
         cache.put(i, pixels[i])
-    cache._pictures[1, 20:40] = 0
+    cache._images[1, 20:40] = 0
     out = np.empty((64, 64, 3), np.uint8)
     assert [cache.get(i, out) for i in range(3)] == [True, False, True]
     assert np.array_equal(out, pixels[2])
 
 
 def _fill(folder: str, seed: int) -> None:
-    cache = PictureCache(Path(folder), "x", 200, 16)
+    cache = ImageCache(Path(folder), "x", 200, 16)
     out = np.empty((16, 16, 3), np.uint8)
     for row in np.random.default_rng(seed).permutation(200):
         wanted = np.full((16, 16, 3), row, np.uint8)
@@ -697,7 +697,7 @@ def test_several_processes_may_share_a_cache(tmp_path: Path) -> None:
 
 def test_a_cache_is_kept_where_room_cannot_be_taken_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(cache_module.os, "posix_fallocate")
-    cache, pixels = PictureCache(tmp_path, "x", 3, 16), np.full((16, 16, 3), 7, np.uint8)
+    cache, pixels = ImageCache(tmp_path, "x", 3, 16), np.full((16, 16, 3), 7, np.uint8)
     cache.put(1, pixels)
     out = np.empty_like(pixels)
     assert [cache.get(row, out) for row in range(3)] == [False, True, False]
@@ -706,14 +706,14 @@ def test_a_cache_is_kept_where_room_cannot_be_taken_ahead(tmp_path: Path, monkey
 def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"cannot be kept in .*file"):
-        PictureCache(tmp_path / "file", "x", 3, 64)
+        ImageCache(tmp_path / "file", "x", 3, 64)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
     with pytest.raises(InputError, match="No space left on device"):
-        PictureCache(tmp_path / "cache", "x", 3, 64)
+        ImageCache(tmp_path / "cache", "x", 3, 64)
     assert not list((tmp_path / "cache").iterdir())
 
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gzoo
-from gzoo.learn.losses import LONGEST_TABLE, asked_questions, dirichlet_multinomial_nll
+from gzoo.learn.losses import MAX_TABLE, asked_questions, dirichlet_multinomial_nll
 from gzoo.scoring import dirichlet_multinomial_nll as in_numpy
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 
@@ -67,8 +67,8 @@ def hard_cases(largest: int) -> tuple[IntArray, FloatArray]:
     rng = np.random.default_rng(0)
     counts, alpha = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     matched = np.outer(10 ** rng.uniform(-3, 6, 200), [0.1, 0.2, 0.3, 0.4]) * rng.uniform(0.9, 1, (200, 4))
-    shares = matched / matched.sum(axis=1, keepdims=True)
-    counts = np.vstack([counts, rng.multinomial(largest, shares)])
+    fractions = matched / matched.sum(axis=1, keepdims=True)
+    counts = np.vstack([counts, rng.multinomial(largest, fractions)])
     return counts, np.vstack([alpha, matched]).astype(np.float32).astype(np.float64)
 
 
@@ -118,10 +118,10 @@ def test_it_equals_the_likelihood_in_numpy_wherever_a_model_can_go(seed: int) ->
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 5), st.integers(1, 4), seeds)
-def test_probabilities_of_all_outcomes_add_up_to_one(people: int, answers: int, seed: int) -> None:
+def test_probabilities_of_all_outcomes_add_up_to_one(volunteers: int, answers: int, seed: int) -> None:
     names = tuple("abcd"[:answers])
     tree = Tree("any", (Question("q", names, names),))
-    outcomes = [one for one in itertools.product(range(people + 1), repeat=answers) if sum(one) == people]
+    outcomes = [one for one in itertools.product(range(volunteers + 1), repeat=answers) if sum(one) == volunteers]
     alpha = torch.tensor(anywhere((answers,), seed, -3, 6)).float().expand(len(outcomes), -1)
     nll = dirichlet_multinomial_nll(torch.tensor(outcomes), alpha, tree)
     assert torch.exp(-nll.double()).sum().item() == pytest.approx(1, abs=1e-5)
@@ -144,7 +144,7 @@ def test_the_order_of_answers_is_irrelevant(seed: int, order: list[int]) -> None
 
 
 def test_numbers_beyond_the_table_and_counts_that_are_not_integers_by_type() -> None:
-    counts = np.array([[LONGEST_TABLE + 7, 3, 0, 20], [5, 0, 0, 1]])
+    counts = np.array([[MAX_TABLE + 7, 3, 0, 20], [5, 0, 0, 1]])
     alpha = np.array([[2e4, 0.5, 3.0, 8.0]] * 2)
     wanted = in_numpy(counts, alpha, FOUR)
     for votes in (torch.tensor(counts), torch.tensor(counts).double(), torch.tensor(counts).int()):

@@ -21,12 +21,20 @@ from safetensors.torch import load_file
 from gzoo import files
 from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import DatasetError, HubError, InputError, MissingError, NonFiniteLossError, OccupiedError, TableError
+from gzoo.errors import (
+    DatasetError,
+    HubError,
+    InputError,
+    NonFiniteLossError,
+    NotFoundError,
+    OutputExistsError,
+    TableError,
+)
 from gzoo.learn import training
 from gzoo.learn.loader import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
-from gzoo.learn.training import Trained, train
+from gzoo.learn.training import TrainResult, train
 from gzoo.scoring.predictions import read_predictions
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.scoring.scores import score
@@ -34,12 +42,12 @@ from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign
 
 SMALL = "mobilenetv3_small_050"
-FILES = {"model.safetensors", "run.json", "metrics.csv", "galaxies.parquet"}
+FILES = {"model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet"}
 
 
 def quick(
     folder: Path, out: Path, *, encoder: str = SMALL, epochs: int = 4, seed: int = 5, **settings: object
-) -> Trained:
+) -> TrainResult:
     return train(folder, out=out, encoder=encoder, size=32, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
 
@@ -48,12 +56,12 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     return quick(dataset, tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture(scope="session")
-def run(trained: Trained) -> Path:
+def run(trained: TrainResult) -> Path:
     return trained.run
 
 
@@ -88,13 +96,13 @@ def test_a_run_folder_holds_what_it_needs_and_no_pickle(run: Path, dataset: Path
     assert facts["data"]["validation"] == "validation split"
     assert facts["weights_sha256"] == files.sha256(run / "model.safetensors")
     assert {"gzoo", "torch", "timm", "python", "numpy"} <= set(facts["versions"])
-    galaxies = pl.read_parquet(run / "galaxies.parquet")
+    galaxies = pl.read_parquet(run / "training_galaxies.parquet")
     for role in ("train", "validation"):
         ids = set(galaxies.filter(pl.col("role") == role)["id_str"])
-        assert ids == set(open_dataset(dataset).galaxies(role)[0]["id_str"])
+        assert ids == set(open_dataset(dataset).read_votes(role)[0]["id_str"])
 
 
-def test_the_best_epoch_is_kept(trained: Trained, dataset: Path) -> None:
+def test_the_best_epoch_is_kept(trained: TrainResult, dataset: Path) -> None:
     rows = list(csv.DictReader((trained.run / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     losses = [float(row["validation_loss"]) for row in rows]
@@ -178,7 +186,7 @@ def test_other_settings_do_not_resume(dataset: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         quick(dataset, tmp_path / "run", progress=stop)
-    with pytest.raises(OccupiedError, match="unfinished work of another command"):
+    with pytest.raises(OutputExistsError, match="unfinished work of another command"):
         quick(dataset, tmp_path / "run", seed=6)
 
 
@@ -209,7 +217,7 @@ def test_pretrained_weights_need_a_network(dataset: Path, tmp_path: Path) -> Non
 def test_a_loss_that_is_no_number_names_the_galaxies(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys, votes = open_dataset(dataset).galaxies("train")
+    keys, votes = open_dataset(dataset).read_votes("train")
     marked = torch.from_numpy(votes.counts[7])
     forward = training.dirichlet_multinomial_nll
 
@@ -227,7 +235,7 @@ def test_a_loss_that_is_no_number_names_the_galaxies(
 def test_a_folder_without_a_train_split_cannot_be_trained_on(published: Path, tmp_path: Path) -> None:
     shutil.copytree(published, tmp_path / "gz2")
     files.shards(tmp_path / "gz2", "train")[0].unlink()
-    with pytest.raises(MissingError, match="no train split"):
+    with pytest.raises(NotFoundError, match="no train split"):
         quick(tmp_path / "gz2", tmp_path / "run")
 
 
@@ -236,13 +244,13 @@ def test_a_published_folder_holds_out_validation_by_hash_of_id(published: Path, 
     facts = files.read_json(made.run / "run.json")
     assert facts["data"]["validation"] == "12.5% of train, by hash of id (held-out-1)"  # type: ignore[index]
     assert facts["data"]["is_simulated"] is True  # type: ignore[index]
-    roles = dict(pl.read_parquet(made.run / "galaxies.parquet").select("id_str", "role").iter_rows())
-    ids = open_dataset(published).galaxies("train")[0]["id_str"]
+    roles = dict(pl.read_parquet(made.run / "training_galaxies.parquet").select("id_str", "role").iter_rows())
+    ids = open_dataset(published).read_votes("train")[0]["id_str"]
     assert roles == {one: "validation" if identifier_split.is_held_out(one) else "train" for one in ids}
     assert 0 < made.n_validation < made.n_train
     out = tmp_path / "predictions.parquet"
     assert predict(made.run, published, out=out).n_trained_on == 0
-    assert score(out, published)["n_galaxies"] == len(open_dataset(published).galaxies("test")[0])
+    assert score(out, published)["n_galaxies"] == len(open_dataset(published).read_votes("test")[0])
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -250,22 +258,22 @@ def test_a_published_folder_holds_out_validation_by_hash_of_id(published: Path, 
 
 
 def test_predictions_have_the_promised_columns(predictions: Path, dataset: Path) -> None:
-    table, tree = pl.read_parquet(predictions), campaign("gz2").carried
+    table, tree = pl.read_parquet(predictions), campaign("gz2").published_tree
     wanted = ["dataset_name", "id_str"]
     for column in tree.columns:
         wanted += [f"{column}_concentration", f"{column}_fraction"]
-    wanted += [f"{question.name}_reach" for question in tree.questions] + ["is_trained_on"]
+    wanted += [f"{question.name}_reach" for question in tree.questions] + ["in_training_set"]
     assert table.columns == wanted
-    assert table["id_str"].to_list() == open_dataset(dataset).galaxies("test")[0]["id_str"].to_list()
+    assert table["id_str"].to_list() == open_dataset(dataset).read_votes("test")[0]["id_str"].to_list()
     assert sum(table.null_count().row(0)) == 0
-    assert not table["is_trained_on"].any()
+    assert not table["in_training_set"].any()
     for question in tree.questions:
         assert not question.multiple
         total = table.select(pl.sum_horizontal(f"{column}_fraction" for column in question.columns)).to_series()
         assert total.to_numpy() == pytest.approx(1)
         assert table[f"{question.name}_reach"].is_between(0, 1).all()
     smooth = table["smooth-or-featured-gz2_smooth_fraction"].to_numpy()
-    assert table["how-rounded-gz2_reach"].to_numpy() == pytest.approx(smooth)
+    assert table["how-rounded-gz2_proportion_asked"].to_numpy() == pytest.approx(smooth)
     about = json.loads(pq.read_schema(predictions).metadata[b"gzoo"])
     assert about["is_simulated"] is True
     assert about["split"] == "test"
@@ -302,7 +310,7 @@ def test_galaxies_trained_on_are_marked_and_not_scored(run: Path, dataset: Path,
     out = tmp_path / "train.parquet"
     made = predict(run, dataset, split="train", out=out)
     assert made.n_trained_on == made.n_galaxies > 0
-    assert pl.read_parquet(out)["is_trained_on"].all()
+    assert pl.read_parquet(out)["in_training_set"].all()
     with pytest.raises(TableError, match=f"trained on {made.n_galaxies} of its {made.n_galaxies}"):
         score(out, dataset)
     assert score(out, dataset, include_trained_on=True)["n_trained_on"] == made.n_galaxies
@@ -332,13 +340,13 @@ def test_predictions_of_other_galaxies_are_not_scored(predictions: Path, dataset
 def test_predictions_replace_only_predictions(run: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.parquet"
     predict(run, dataset, out=out)
-    with pytest.raises(OccupiedError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         predict(run, dataset, out=out)
     predict(run, dataset, out=out, overwrite=True)
     pl.DataFrame({"a": [1]}).write_parquet(out)
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         predict(run, dataset, out=out, overwrite=True)
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         predict(run, dataset, out=tmp_path, overwrite=True)
 
 
@@ -367,16 +375,18 @@ def hubble(tmp_path_factory: pytest.TempPathFactory) -> Hubble:
     return Hubble(folder / "dataset", quick(folder / "dataset", folder / "run", epochs=1).run)
 
 
-def test_reach_is_null_where_it_cannot_be_known(hubble: Hubble, tmp_path: Path) -> None:
+def test_proportion_asked_is_null_where_it_cannot_be_known(hubble: Hubble, tmp_path: Path) -> None:
     predict(hubble.run, hubble.folder, out=tmp_path / "p.parquet")
-    table, tree = pl.read_parquet(tmp_path / "p.parquet"), campaign("gz_hubble").carried
-    unknown = {name.removesuffix("_reach") for name in table.columns if table[name].null_count() == table.height}
+    table, tree = pl.read_parquet(tmp_path / "p.parquet"), campaign("gz_hubble").published_tree
+    unknown = {
+        name.removesuffix("_proportion_asked") for name in table.columns if table[name].null_count() == table.height
+    }
     assert "bulge-size-hubble" in unknown
     assert unknown == set(tree.unreachable)
     for question in tree.questions:
-        reach = table[f"{question.name}_reach"]
-        assert reach.null_count() in (0, table.height)
-        assert reach.drop_nulls().is_between(0, 1).all()
+        proportion_asked = table[f"{question.name}_reach"]
+        assert proportion_asked.null_count() in (0, table.height)
+        assert proportion_asked.drop_nulls().is_between(0, 1).all()
     assert files.read_json(hubble.run / "run.json")["data"]["is_simulated"] is False  # type: ignore[index]
     scores = score(tmp_path / "p.parquet", hubble.folder)
     assert scores["questions"]["bulge-size-hubble"]["n_asked"] > 0
@@ -413,7 +423,7 @@ def test_damaged_runs_are_refused(run: Path, dataset: Path, tmp_path: Path, spoi
 
 
 def test_a_fresh_model_says_what_the_baseline_says() -> None:
-    tree = campaign("gz2").carried
+    tree = campaign("gz2").published_tree
     baseline = np.linspace(0.05, 30, len(tree.columns))
     model = Model(Design(SMALL, 32, tree.columns, (0.1, 0.1, 0.1), (0.1, 0.1, 0.1)), baseline).eval()
     torch.nn.init.zeros_(model.head.weight)
@@ -437,10 +447,10 @@ def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path
     build("gz2", votes=sample / "votes.csv", images=sample / "images", columns=columns, out=folder)
     run = train(folder, out=tmp_path / "run", encoder="resnet18", size=64).run
     predict(run, folder, out=out)
-    skill = score(out, folder)["questions"]["smooth-or-featured-gz2"]["skill"]
-    print(skill)  # noqa: T201
-    assert skill["low"] is not None
-    assert skill["low"] > 0
+    log_likelihood_gain = score(out, folder)["questions"]["smooth-or-featured-gz2"]["log_likelihood_gain"]
+    print(log_likelihood_gain)  # noqa: T201
+    assert log_likelihood_gain["low"] is not None
+    assert log_likelihood_gain["low"] > 0
 
 
 def test_a_run_holds_a_recalibration_that_predict_applies(

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import gzoo.trees.campaign
-from gzoo.errors import OccupiedError, TableError
+from gzoo.errors import OutputExistsError, TableError
 from gzoo.reports.figures import ForestRow, forest_svg
 from gzoo.reports.score import beta_interval, wilson_interval, write_report
 from gzoo.scoring.calibration import calibration_of
@@ -36,19 +36,19 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 # ----------------------------------------------------------------------------------------------------
-# A small world: votes drawn from known shares, predictions near them, pictures that differ
+# A small world: votes drawn from known shares, predictions near them, images that differ
 
 
-def picture(rng: np.random.Generator, share: float) -> bytes:
+def image(rng: np.random.Generator, fraction: float) -> bytes:
     """A JPEG blob, rounder the larger the share."""
     y, x = np.mgrid[-1:1:96j, -1:1:96j]
-    light = np.exp(-4 * (x**2 + (y / (0.35 + 0.65 * share)) ** 2)) * 210 + rng.normal(12, 4, x.shape)
+    light = np.exp(-4 * (x**2 + (y / (0.35 + 0.65 * fraction)) ** 2)) * 210 + rng.normal(12, 4, x.shape)
     out = io.BytesIO()
     Image.fromarray(np.repeat(light.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)).save(out, "JPEG")
     return out.getvalue()
 
 
-def draw(tree: Tree, n_galaxies: int, seed: int, n_people: int = 40) -> tuple[IntArray, FloatArray]:
+def draw(tree: Tree, n_galaxies: int, seed: int, n_volunteers: int = 40) -> tuple[IntArray, FloatArray]:
     """Votes and concentrations of a good model, each of shape (galaxy, answer)."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((n_galaxies, len(tree.columns)), np.int64)
@@ -56,10 +56,10 @@ def draw(tree: Tree, n_galaxies: int, seed: int, n_people: int = 40) -> tuple[In
     for question in tree.ordered:
         where = tree.slice(question.name)
         parents = list(tree.parents_of_question[tree.questions.index(question)])
-        asked = counts[:, parents].sum(axis=1) if parents else np.full(n_galaxies, n_people)
-        shares = rng.dirichlet(np.full(len(question.columns), 0.6), n_galaxies)
-        counts[:, where] = rng.multinomial(asked, shares)
-        concentrations[:, where] = 20 * shares + 0.3
+        asked = counts[:, parents].sum(axis=1) if parents else np.full(n_galaxies, n_volunteers)
+        fractions = rng.dirichlet(np.full(len(question.columns), 0.6), n_galaxies)
+        counts[:, where] = rng.multinomial(asked, fractions)
+        concentrations[:, where] = 20 * fractions + 0.3
     return counts, concentrations
 
 
@@ -70,7 +70,7 @@ def write_world(
     concentrations: FloatArray,
     *,
     ids: Sequence[str] | None = None,
-    pictures: Sequence[bytes] | None = None,
+    images: Sequence[bytes] | None = None,
     file_name: str = "galaxy.jpg",
     is_simulated: bool = True,
 ) -> tuple[Path, Path]:
@@ -79,7 +79,7 @@ def write_world(
     n_galaxies = len(counts)
     names = list(ids) if ids is not None else [f"J{i:05d}" for i in range(n_galaxies)]
     smooth = concentrations[:, 0] / concentrations[:, tree.slice(tree.questions[0].name)].sum(axis=1)
-    data = list(pictures) if pictures is not None else [picture(rng, share) for share in smooth.tolist()]
+    data = list(images) if images is not None else [image(rng, fraction) for fraction in smooth.tolist()]
     keys = {"id_str": names, "dataset_name": ["gz2"] * n_galaxies}
     frame = pl.DataFrame(
         {
@@ -99,7 +99,7 @@ def write_world(
     frame.with_columns(columns).write_parquet(folder / "data" / "test-00000-of-00001.parquet")
     manifest = {
         "split_scheme": "id-1",
-        "format": "gzoo-dataset-1",
+        "format": "gzoo-dataset-2",
         "campaign": "gz2",
         "is_simulated": is_simulated,
         "not_collected": [],
@@ -107,7 +107,7 @@ def write_world(
     (folder / "manifest.json").write_text(json.dumps(manifest))
     predictions = root / "predictions.parquet"
     believed = {f"{name}_concentration": concentrations[:, i] for i, name in enumerate(tree.columns)}
-    pl.DataFrame({**keys, **believed, "is_trained_on": [False] * n_galaxies}).write_parquet(predictions)
+    pl.DataFrame({**keys, **believed, "in_training_set": [False] * n_galaxies}).write_parquet(predictions)
     return folder, predictions
 
 
@@ -136,7 +136,7 @@ def page_of(
 
 
 def gz2() -> Tree:
-    return gzoo.trees.campaign.campaign("gz2").carried
+    return gzoo.trees.campaign.campaign("gz2").published_tree
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +277,8 @@ def test_small_errors_and_missing_skill_are_named(tmp_path: Path) -> None:
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
     scores = scores_of(gz2(), counts, concentrations)
     bar = scores["questions"]["bar-gz2"]
-    bar["rmse_corrected"], bar["is_distinguishable"] = Value(value=0.05, low=0.0, high=0.063), False
-    bar["skill"] = Value(value=-0.2, low=-0.4, high=0.1)
+    bar["rmse_noise_corrected"], bar["exceeds_noise"] = Value(value=0.05, low=0.0, high=0.063), False
+    bar["log_likelihood_gain"] = Value(value=-0.2, low=-0.4, high=0.1)
     page = page_of(tmp_path, folder, predictions, scores)
     assert "<td>0 to 0.063<small>not distinguishable from 0</small>" in page
     assert "Not shown to beat the baseline:" in page
@@ -287,19 +287,19 @@ def test_small_errors_and_missing_skill_are_named(tmp_path: Path) -> None:
 def test_nothing_unseen_renders(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 9, seed=5)
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
-    pl.read_parquet(predictions).with_columns(is_trained_on=pl.lit(True)).write_parquet(predictions)
+    pl.read_parquet(predictions).with_columns(in_training_set=pl.lit(True)).write_parquet(predictions)
     scores = scores_of(gz2(), counts[:0], concentrations[:0])
     page = page_of(tmp_path, folder, predictions, scores)
     assert "No galaxies" in page
     assert "no votes" in page
 
 
-def test_damaged_picture_is_said_to_be_so(tmp_path: Path) -> None:
+def test_damaged_image_is_said_to_be_so(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 3, seed=6)
-    pictures = [b"", b"\xff\xd8\xff not a picture", picture(np.random.default_rng(0), 0.5)]
-    folder, predictions = write_world(tmp_path, gz2(), counts, concentrations, pictures=pictures)
+    images = [b"", b"\xff\xd8\xff not an image", image(np.random.default_rng(0), 0.5)]
+    folder, predictions = write_world(tmp_path, gz2(), counts, concentrations, images=images)
     page = page_of(tmp_path, folder, predictions, scores_of(gz2(), counts, concentrations))
-    assert page.count("picture cannot be read") == 2
+    assert page.count("image cannot be read") == 2
     assert len(Elements(page).named("img")) == 1
 
 
@@ -308,7 +308,7 @@ def test_strangers_and_occupied_places_are_refused(tmp_path: Path) -> None:
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
     scores = scores_of(gz2(), counts, concentrations)
     page_of(tmp_path, folder, predictions, scores)
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OutputExistsError):
         page_of(tmp_path, folder, predictions, scores)
     pl.read_parquet(predictions).with_columns(pl.lit("elsewhere").alias("dataset_name")).write_parquet(predictions)
     (tmp_path / "report.html").unlink()
@@ -342,7 +342,7 @@ def test_every_tree_is_drawn_whole_and_without_overlap(name: str) -> None:
 
 
 def test_forest_of_nothing_is_drawn() -> None:
-    figure = forest_svg([ForestRow("bar", None, None, None)], axis="skill", description="")
+    figure = forest_svg([ForestRow("bar", None, None, None)], axis="log_likelihood_gain", description="")
     assert "no votes" in figure
     assert "nan" not in figure
 

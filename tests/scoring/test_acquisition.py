@@ -13,7 +13,7 @@ from scipy.special import betaln, xlogy
 from test_posterior import predictions
 
 import gzoo
-from gzoo.errors import InputError, OccupiedError, TableError
+from gzoo.errors import InputError, OutputExistsError, TableError
 from gzoo.scoring.acquisition import error_reduction, gain, information
 from gzoo.scoring.posterior import Posterior, posterior
 from gzoo.trees.campaign import campaign
@@ -21,7 +21,7 @@ from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 RINGS = gzoo.tree("gz_rings")
-GZ2 = campaign("gz2").carried
+GZ2 = campaign("gz2").published_tree
 SEEDS = st.integers(0, 10_000)
 
 
@@ -61,7 +61,7 @@ def test_of_several_answers_each_is_a_yes_or_no() -> None:
 
 @given(SEEDS, st.integers(1, 3))
 @settings(deadline=None, max_examples=20)
-def test_information_is_that_of_the_answer_about_the_share(seed: int, n_members: int) -> None:
+def test_information_is_that_of_the_answer_about_the_fraction(seed: int, n_members: int) -> None:
     """By the definition, integrated over the share."""
     rng = np.random.default_rng(seed)
     predicted = np.exp(rng.uniform(0, 3, (n_members, 1, 2)))
@@ -102,8 +102,8 @@ def test_a_ranking_saves_classifications() -> None:
     n, rounds = 400, 10
     predicted = np.exp(rng.uniform(np.log(0.3), np.log(60), (n, 1))) * rng.dirichlet([1, 1], n)
     truth = rng.dirichlet([1, 1], n)
-    shares = rng.gamma(predicted + 1e-3)
-    truth = shares / shares.sum(axis=1, keepdims=True)
+    fractions = rng.gamma(predicted + 1e-3)
+    truth = fractions / fractions.sum(axis=1, keepdims=True)
     says_first = rng.random((n, 100)) < truth[:, :1]
 
     def error(given_: np.ndarray) -> float:
@@ -148,10 +148,10 @@ def test_next_refuses_what_makes_no_sense(dataset: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match="n is 0"):
         gzoo.next([path], dataset, n=0)
     gzoo.next([path], dataset, out=tmp_path / "r.parquet")
-    with pytest.raises(OccupiedError, match="finished ranking"):
+    with pytest.raises(OutputExistsError, match="finished ranking"):
         gzoo.next([path], dataset, out=tmp_path / "r.parquet")
     gzoo.next([path], dataset, out=tmp_path / "r.parquet", overwrite=True)
-    with pytest.raises(OccupiedError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="did not make"):
         gzoo.next([path], dataset, out=path, overwrite=True)
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train",))
     with pytest.raises(TableError, match="would count twice"):
@@ -164,7 +164,7 @@ def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) ->
     gzoo.build(name, votes=made.votes, no_images=True, out=tmp_path / "dataset")
     opened = gzoo.open_dataset(tmp_path / "dataset")
     tree = opened.tree
-    keys = pl.concat([opened.galaxies(split)[0] for split in opened.splits if split != "train"])
+    keys = pl.concat([opened.read_votes(split)[0] for split in opened.splits if split != "train"])
     rng = np.random.default_rng(0)
     values = {f"{column}_concentration": rng.uniform(0.5, 5, keys.height) for column in tree.columns}
     keys.with_columns(**values).write_parquet(tmp_path / "p.parquet")
@@ -175,12 +175,12 @@ def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) ->
     assert (both["part"] == both["asked_in"].str.replace("gz_", "")).all()
     assert (both["question"].str.ends_with("-" + both["part"])).all()
     assert (both["n_votes"] > 0).all()
-    assert found.left_out == tree.unreachable
+    assert found.excluded == tree.unreachable
     if name == "gz_hubble":
-        assert "bar-hubble" in found.left_out
+        assert "bar-hubble" in found.excluded
         assert "bar-hubble" not in set(both["question"])
         catalogue = gzoo.combine([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
-        assert "bar-hubble" in catalogue.reach_unknown
+        assert "bar-hubble" in catalogue.proportion_asked_unknown
         written = pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)
-        assert written["bar-hubble_reach"].is_null().all()
+        assert written["bar-hubble_proportion_asked"].is_null().all()
         assert written["bar-hubble_yes_posterior"].is_not_null().all()

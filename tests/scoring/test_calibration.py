@@ -21,7 +21,7 @@ from gzoo.errors import InputError
 from gzoo.reports.calibration import calibration_section
 from gzoo.scoring.bands import LEVELS, coverage_curve
 from gzoo.scoring.calibration import (
-    FAMILY_LEVEL,
+    FAMILYWISE_ERROR_RATE,
     TESTS,
     Calibration,
     calibration_of,
@@ -72,12 +72,12 @@ def drawn(
     is_concentration: bool = True,
 ) -> tuple[IntArray, IntArray, Belief]:
     rng = np.random.default_rng(seed)
-    people = rng.integers(votes[0], votes[1] + 1, n)
+    volunteers = rng.integers(votes[0], votes[1] + 1, n)
     values = np.exp(rng.normal(0.5, 1.0, (members, n, len(question.columns))))
     if not is_concentration:
         values /= values.sum(axis=-1, keepdims=True)
     truth = Belief(values * factor if is_concentration else values, is_concentration, question)
-    return draw_counts(people, truth, rng), people, Belief(values, is_concentration, question)
+    return draw_counts(volunteers, truth, rng), volunteers, Belief(values, is_concentration, question)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -96,19 +96,19 @@ concentrations = st.floats(1e-3, 1e6)
 def test_places_are_those_of_the_predicted_distribution(
     members: list[tuple[float, float]], votes: tuple[int, int], is_concentration: bool
 ) -> None:
-    people, said = votes
+    volunteers, said = votes
     values = np.array(members)[:, None, :]
     if is_concentration:
-        p = np.mean([stats.betabinom.pmf(np.arange(people + 1), people, a, b) for a, b in members], axis=0)
+        p = np.mean([stats.betabinom.pmf(np.arange(volunteers + 1), volunteers, a, b) for a, b in members], axis=0)
     else:
         values = values / values.sum(axis=-1, keepdims=True)
-        p = np.mean([stats.binom.pmf(np.arange(people + 1), people, a / (a + b)) for a, b in members], axis=0)
-    counts, belief = np.array([[said, people - said]]), Belief(values, is_concentration, TWO)
-    low, high = (answer_places(counts, np.array([people]), belief, fixed(end)) for end in (0.0, 1.0))
+        p = np.mean([stats.binom.pmf(np.arange(volunteers + 1), volunteers, a / (a + b)) for a, b in members], axis=0)
+    counts, belief = np.array([[said, volunteers - said]]), Belief(values, is_concentration, TWO)
+    low, high = (answer_places(counts, np.array([volunteers]), belief, fixed(end)) for end in (0.0, 1.0))
     assert low.pit[0, 0] == pytest.approx(p[:said].sum(), abs=1e-8)
     assert high.pit[0, 0] == pytest.approx(p[: said + 1].sum(), abs=1e-8)
     gaps = np.log(p + 1e-300) - np.log(p[said] + 1e-300)
-    if (np.abs(gaps)[(np.arange(people + 1) != said)] > 1e-4).all():  # what nearly ties is a matter of rounding
+    if (np.abs(gaps)[(np.arange(volunteers + 1) != said)] > 1e-4).all():  # what nearly ties is a matter of rounding
         assert low.density[0, 0] == pytest.approx(p[gaps > 0].sum(), abs=1e-8)
         assert high.density[0, 0] == pytest.approx(p[gaps >= 0].sum(), abs=1e-8)
 
@@ -125,14 +125,14 @@ def test_equally_probable_counts_share_their_place() -> None:
 def test_sequential_places_cut_the_unit_cube_into_the_votes_probabilities(
     question: Question, members: int, is_concentration: bool
 ) -> None:
-    people, n_answers = 4, len(question.columns)
-    every = itertools.product(range(people + 1), repeat=n_answers)
-    counts = np.array([one for one in every if question.multiple or sum(one) == people])
+    volunteers, n_answers = 4, len(question.columns)
+    every = itertools.product(range(volunteers + 1), repeat=n_answers)
+    counts = np.array([one for one in every if question.multiple or sum(one) == volunteers])
     rng = np.random.default_rng(1)
     values = np.exp(rng.normal(0, 1, (members, 1, n_answers)))
     if not is_concentration:
         values = values / (values + 1) if question.multiple else values / values.sum(axis=-1, keepdims=True)
-    n = np.full(len(counts), people)
+    n = np.full(len(counts), volunteers)
     belief = Belief(np.repeat(values, len(counts), axis=1), is_concentration, question)
     low, high = (sequential_pit(counts, n, belief, fixed(end)) for end in (0.0, 1.0))
     volume = np.where(np.isfinite(low), high - low, 1.0).prod(axis=1)
@@ -152,10 +152,12 @@ def test_sequential_places_cut_the_unit_cube_into_the_votes_probabilities(
 def test_places_are_uniform_where_predictions_hold(
     question: Question, members: int, is_concentration: bool, votes: tuple[int, int]
 ) -> None:
-    counts, people, belief = drawn(question, 3000, 2, votes=votes, members=members, is_concentration=is_concentration)
+    counts, volunteers, belief = drawn(
+        question, 3000, 2, votes=votes, members=members, is_concentration=is_concentration
+    )
     rng = np.random.default_rng(3)
-    places = answer_places(counts, people, belief, rng)
-    sequence = sequential_pit(counts, people, belief, rng)
+    places = answer_places(counts, volunteers, belief, rng)
+    sequence = sequential_pit(counts, volunteers, belief, rng)
     for one in (*places.pit.T, *places.density.T, sequence[np.isfinite(sequence)]):
         assert stats.kstest(one, "uniform").pvalue > 1e-3
     if sequence.shape[1] > 1:
@@ -166,9 +168,9 @@ def test_places_are_uniform_where_predictions_hold(
 def test_places_of_extreme_predictions_are_numbers() -> None:
     counts = np.array([[10_000, 0], [0, 10_000], [5000, 5000], [1, 0], [3, 4]])
     values = np.array([[[1e7, 1e-3], [1e7, 1e-3], [1e7, 1e7], [1e-3, 1e-3], [1e-12, 1e12]]])
-    people = counts.sum(axis=1)
+    volunteers = counts.sum(axis=1)
     for is_concentration in (True, False):
-        places = answer_places(counts, people, Belief(values, is_concentration, TWO), np.random.default_rng(0))
+        places = answer_places(counts, volunteers, Belief(values, is_concentration, TWO), np.random.default_rng(0))
         for one in places:
             assert ((one >= 0) & (one <= 1)).all()
 
@@ -184,10 +186,10 @@ def test_all_questions_of_all_campaigns_pass_where_predictions_hold() -> None:
         p_values: list[float] = []
         for i, question in enumerate(questions.values()):
             votes = ((1, 1), (1, 5), (2, 40))[(i + repetition) % 3]
-            counts, people, belief = drawn(question, 60, 1000 * repetition + i, votes=votes)
-            tests = question_tests(counts, people, belief, galaxies(60), np.random.default_rng(i))
+            counts, volunteers, belief = drawn(question, 60, 1000 * repetition + i, votes=votes)
+            tests = question_tests(counts, volunteers, belief, galaxies(60), np.random.default_rng(i))
             p_values += [p for test in TESTS if (p := tests[test]) is not None]
-        assert min(holm(p_values)) > FAMILY_LEVEL
+        assert min(holm(p_values)) > FAMILYWISE_ERROR_RATE
 
 
 @pytest.mark.parametrize("votes", [3, 40])
@@ -196,14 +198,16 @@ def test_a_wrong_concentration_is_found_almost_as_often_as_can_be(votes: int, fa
     n = {3: 700, 40: 60}[votes]
     n_found, best, null = 0, [], []
     for seed in range(60):
-        counts, people, belief = drawn(THREE, n, seed, votes=(votes, votes), factor=factor)
-        p = dispersion(counts, people, belief, galaxies(n))["p_value"]
+        counts, volunteers, belief = drawn(THREE, n, seed, votes=(votes, votes), factor=factor)
+        p = dispersion(counts, volunteers, belief, galaxies(n))["p_value"]
         n_found += p is not None and p < 0.01
         for sums, true in ((best, factor), (null, 1.0)):
-            counts, people, belief = drawn(THREE, n, 1000 + seed, votes=(votes, votes), factor=true)
+            counts, volunteers, belief = drawn(THREE, n, 1000 + seed, votes=(votes, votes), factor=true)
             alpha = belief.values[0]
             sums.append(
-                float((question_nll(counts, people, alpha) - question_nll(counts, people, factor * alpha)).sum())
+                float(
+                    (question_nll(counts, volunteers, alpha) - question_nll(counts, volunteers, factor * alpha)).sum()
+                )
             )
     threshold = np.mean(null) + stats.norm.ppf(0.995) * np.std(null)
     n_best = int((np.array(best) > threshold).sum())
@@ -212,8 +216,8 @@ def test_a_wrong_concentration_is_found_almost_as_often_as_can_be(votes: int, fa
 
 
 def test_one_vote_a_galaxy_cannot_judge_concentration() -> None:
-    counts, people, belief = drawn(TWO, 2000, 1, votes=(1, 1), factor=0.1)
-    found = calibrated({TWO: (counts, people, belief)})["questions"]["two"]
+    counts, volunteers, belief = drawn(TWO, 2000, 1, votes=(1, 1), factor=0.1)
+    found = calibrated({TWO: (counts, volunteers, belief)})["questions"]["two"]
     assert found["verdict"] == "cannot be judged"
     assert found["sentence"].startswith("Every galaxy has one vote on it, so concentration cannot be judged")
     assert found["dispersion"]["factor"]["value"] is None
@@ -250,15 +254,15 @@ def test_verdicts_say_which_way_a_prediction_is_wrong() -> None:
     assert {one["verdict"] for one in held["questions"].values()} == {"nothing against it"}
 
 
-def test_shares_without_doubt_are_too_sure_where_galaxies_differ() -> None:
-    counts, people, belief = drawn(THREE, 1500, 5)
-    shares = Belief(belief.shares, False, THREE)
-    found = calibrated({THREE: (counts, people, shares)})["questions"]["three"]
+def test_fractions_without_doubt_are_too_sure_where_galaxies_differ() -> None:
+    counts, volunteers, belief = drawn(THREE, 1500, 5)
+    fractions = Belief(belief.fractions, False, THREE)
+    found = calibrated({THREE: (counts, volunteers, fractions)})["questions"]["three"]
     assert found["verdict"] == "too sure"
     assert found["dispersion"]["factor"]["value"] is None
     assert found["dispersion"]["concentration"]["high"] is not None
-    counts, people, belief = drawn(THREE, 1500, 6, is_concentration=False)
-    found = calibrated({THREE: (counts, people, belief)})["questions"]["three"]
+    counts, volunteers, belief = drawn(THREE, 1500, 6, is_concentration=False)
+    found = calibrated({THREE: (counts, volunteers, belief)})["questions"]["three"]
     assert found["verdict"] == "nothing against it"
     assert found["dispersion"]["concentration"]["high"] is None
 
@@ -270,11 +274,11 @@ def test_shares_without_doubt_are_too_sure_where_galaxies_differ() -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0, 3.0]), st.integers(2, 20), st.integers(1, 2))
 def test_the_factor_is_the_likeliest(seed: int, factor: float, most: int, members: int) -> None:
-    counts, people, belief = drawn(THREE, 150, seed, votes=(2, most), factor=factor, members=members)
-    found = dispersion(counts, people, belief, galaxies(150))
+    counts, volunteers, belief = drawn(THREE, 150, seed, votes=(2, most), factor=factor, members=members)
+    found = dispersion(counts, volunteers, belief, galaxies(150))
 
     def cost(scale: float) -> float:
-        return float(mixed([question_nll(counts, people, scale * one) for one in belief.values]).sum())
+        return float(mixed([question_nll(counts, volunteers, scale * one) for one in belief.values]).sum())
 
     grid = np.exp(np.linspace(math.log(1e-3), math.log(1e3), 200))
     least = min(cost(one) for one in grid.tolist())
@@ -285,9 +289,9 @@ def test_the_factor_is_the_likeliest(seed: int, factor: float, most: int, member
 
 
 def test_votes_that_could_not_be_closer_have_no_largest_factor() -> None:
-    people = np.full(40, 10)
+    volunteers = np.full(40, 10)
     counts = np.column_stack([np.full(40, 5), np.full(40, 5)])
-    found = dispersion(counts, people, Belief(np.full((1, 40, 2), 3.0), True, TWO), galaxies(40))
+    found = dispersion(counts, volunteers, Belief(np.full((1, 40, 2), 3.0), True, TWO), galaxies(40))
     assert found["factor"]["value"] is None
     assert found["factor"]["high"] is None
     assert found["factor"]["low"] is not None
@@ -308,9 +312,9 @@ def test_intervals_of_curves_hold_what_the_population_has() -> None:
 
 
 def coverage(seed: int, n: int) -> dict[str, list[float]]:
-    counts, people, belief = drawn(THREE, n, seed, votes=(2, 40), factor=0.5)
+    counts, volunteers, belief = drawn(THREE, n, seed, votes=(2, 40), factor=0.5)
     rng = np.random.default_rng(seed)
-    curve = coverage_curve(answer_places(counts, people, belief, rng).density, galaxies(n), rng)
+    curve = coverage_curve(answer_places(counts, volunteers, belief, rng).density, galaxies(n), rng)
     return cast("dict[str, list[float]]", curve)
 
 
@@ -320,11 +324,13 @@ def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
     labels = np.arange(n) % n_cells
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, 2)))
     shared = np.exp(rng.normal(0, 0.6, (n_cells, 2)))[labels]
-    people = rng.integers(5, 40, n)
-    counts = draw_counts(people, Belief(stated * shared, True, TWO), rng)
+    volunteers = rng.integers(5, 40, n)
+    counts = draw_counts(volunteers, Belief(stated * shared, True, TWO), rng)
     belief = Belief(stated, True, TWO)
-    alone = question_calibration(counts, people, belief, galaxies(n), np.random.default_rng(0))
-    cells = question_calibration(counts, people, belief, Blocks(labels, n_cells, "sky cells"), np.random.default_rng(0))
+    alone = question_calibration(counts, volunteers, belief, galaxies(n), np.random.default_rng(0))
+    cells = question_calibration(
+        counts, volunteers, belief, Blocks(labels, n_cells, "sky cells"), np.random.default_rng(0)
+    )
 
     def width(found: object) -> float:
         curve = cast("dict[str, list[float]]", found)
@@ -345,19 +351,19 @@ def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
 def test_the_correction_takes_the_noise_of_votes_off() -> None:
     plain, corrected = [], []
     for seed in range(60):
-        counts, people, belief = drawn(TWO, 400, seed, votes=(1, 5))
-        found = reliability(counts[:, 0] / people, belief.shares[0, :, 0], galaxies(400))
+        counts, volunteers, belief = drawn(TWO, 400, seed, votes=(1, 5))
+        found = reliability(counts[:, 0] / volunteers, belief.fractions[0, :, 0], galaxies(400))
         plain.append(found["mse"])
-        corrected.append(found["mse_corrected"]["value"])
+        corrected.append(found["mse_noise_corrected"]["value"])
     error = np.std(corrected) / math.sqrt(len(corrected))
     assert abs(np.mean(corrected)) < 3 * error
     assert np.mean(plain) > 10 * error
 
 
 def test_a_bias_is_seen_in_reliability() -> None:
-    counts, people, belief = drawn(TWO, 5000, 1)
-    found = reliability(counts[:, 0] / people, belief.shares[0, :, 0] * 0.8, galaxies(5000))
-    assert (found["mse_corrected"]["low"] or 0) > 0.005
+    counts, volunteers, belief = drawn(TWO, 5000, 1)
+    found = reliability(counts[:, 0] / volunteers, belief.fractions[0, :, 0] * 0.8, galaxies(5000))
+    assert (found["mse_noise_corrected"]["low"] or 0) > 0.005
     assert sum(group["n_galaxies"] for group in found["groups"]) == sum(found["spread"]) == 5000
     assert all(group["low"] <= group["voted"] <= group["high"] for group in found["groups"])
 
@@ -393,7 +399,7 @@ def test_other_galaxies_are_refused() -> None:
 
 
 def test_very_many_galaxies_are_judged_by_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gzoo.scoring.calibration.MOST_GALAXIES", 200)
+    monkeypatch.setattr("gzoo.scoring.calibration.MAX_GALAXIES", 200)
     found = calibrated({THREE: drawn(THREE, 1000, 1, factor=0.2)})["questions"]["three"]
     assert (found["n_asked"], found["n_used"]) == (1000, 200)
     assert found["verdict"] == "too sure"

@@ -23,20 +23,20 @@ from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.summary import PUBLISHED, summary
 from gzoo.votes.votes import Votes
 
-GZ2 = gzoo.tree("gz2").carried()
+GZ2 = gzoo.tree("gz2").published()
 CLASSES = ("a", "b", "c")
 
 
-def voted(n: int, seed: int = 0, tree: Tree = GZ2, people: int = 60) -> tuple[Votes, FloatArray]:
+def voted(n: int, seed: int = 0, tree: Tree = GZ2, volunteers: int = 60) -> tuple[Votes, FloatArray]:
     """Votes walked down the tree, and fractions near what they were drawn from."""
     rng = np.random.default_rng(seed)
     counts, near = np.zeros((n, len(tree.columns)), np.int64), np.ones((n, len(tree.columns)))
     for question in tree.ordered:
         where, parents = tree.slice(question.name), list(tree.parents_of_question[tree.questions.index(question)])
-        asked = counts[:, parents].sum(axis=1) if parents else rng.integers(5, people, n)
-        shares = rng.dirichlet(np.full(len(question.columns), 0.5), n)
-        counts[:, where] = rng.multinomial(asked, shares)
-        near[:, where] = 30 * shares + rng.gamma(1, 1, shares.shape)
+        asked = counts[:, parents].sum(axis=1) if parents else rng.integers(5, volunteers, n)
+        fractions = rng.dirichlet(np.full(len(question.columns), 0.5), n)
+        counts[:, where] = rng.multinomial(asked, fractions)
+        near[:, where] = 30 * fractions + rng.gamma(1, 1, fractions.shape)
     return Votes(tree, counts), expected_fractions(near, tree)
 
 
@@ -63,7 +63,7 @@ def test_each_number_equals_its_definition() -> None:
     size = Counter(true.tolist())
     assert number(found["accuracy"]) == pytest.approx(sum(pairs[one, one] for one in CLASSES) / n)
     assert number(found["balanced_accuracy"]) == pytest.approx(np.mean([pairs[c, c] / size[c] for c in CLASSES]))
-    assert number(found["majority_share"]) == pytest.approx(size["a"] / n)
+    assert number(found["majority_class_accuracy"]) == pytest.approx(size["a"] / n)
     given = [probabilities[i, CLASSES.index(one)] for i, one in enumerate(true.tolist())]
     assert number(found["cross_entropy"]) == pytest.approx(-np.mean(np.log(given)))
     entropy = -sum(k / n * math.log(k / n) for k in size.values())
@@ -72,7 +72,7 @@ def test_each_number_equals_its_definition() -> None:
         for other in CLASSES:
             cell = found["confusion"][one][other]
             assert cell["n"] == pairs[one, other]
-            assert number(cell["share"]) == pytest.approx(pairs[one, other] / size[one])
+            assert number(cell["fraction"]) == pytest.approx(pairs[one, other] / size[one])
 
 
 def test_intervals_hold_the_truth() -> None:
@@ -90,7 +90,7 @@ def test_intervals_hold_the_truth() -> None:
         values = {
             "accuracy": (found["accuracy"], population["accuracy"]),
             "balanced_accuracy": (found["balanced_accuracy"], population["balanced_accuracy"]),
-            "cell": (found["confusion"]["b"]["b"]["share"], 0.7),
+            "cell": (found["confusion"]["b"]["b"]["fraction"], 0.7),
         }
         for name, (value, truth) in values.items():
             assert value["low"] is not None
@@ -112,7 +112,7 @@ def test_a_class_given_no_chance_is_said() -> None:
     probabilities = np.tile([1.0, 0.0], (20, 1))
     found = compute_classification(true, np.array(["a"] * 20), ("a", "b"), blocks(20), probabilities)
     assert found["cross_entropy"]["value"] is None
-    assert found["n_impossible"] == 10
+    assert found["n_zero_probability"] == 10
 
 
 def test_the_walk_with_the_votes_own_fractions_is_the_summary() -> None:
@@ -122,7 +122,7 @@ def test_the_walk_with_the_votes_own_fractions_is_the_summary() -> None:
 
 
 def test_the_walk_keeps_to_the_galaxys_version_of_the_tree() -> None:
-    tree = gzoo.tree("gz_desi").carried()
+    tree = gzoo.tree("gz_desi").published()
     votes, fractions = voted(40, tree=tree)
     parts = list(tree.parts.values())
     counts = votes.counts.copy()
@@ -144,14 +144,14 @@ def test_the_walk_keeps_to_the_galaxys_version_of_the_tree() -> None:
 
 
 def write(path: Path, dataset: Path, columns: dict[str, FloatArray], split: str = "test") -> Path:
-    keys, _ = gzoo.open_dataset(dataset).galaxies(split)
+    keys, _ = gzoo.open_dataset(dataset).read_votes(split)
     keys.with_columns(**{name: pl.Series(values) for name, values in columns.items()}).write_parquet(path)
     return path
 
 
 def test_classes_from_files(dataset: Path, tmp_path: Path) -> None:
     opened = gzoo.open_dataset(dataset)
-    _, votes = opened.galaxies("test")
+    _, votes = opened.read_votes("test")
     labels = summary(votes)
     near = votes.counts + 0.1
     walked = write(
@@ -160,19 +160,19 @@ def test_classes_from_files(dataset: Path, tmp_path: Path) -> None:
         {f"{column}_concentration": near[:, i] for i, column in enumerate(votes.tree.columns)},
     )
     found = classify(walked, dataset)
-    assert found["made_from"] == "votes"
+    assert found["derived_from"] == "votes"
     assert found["cross_entropy"]["value"] is None
     assert found["n_galaxies"] == (labels != "").sum()
     assert found["n_unlabelled"] == (labels == "").sum()
     assert (
         number(found["accuracy"]) == (walk(expected_fractions(near, votes.tree), votes) == labels)[labels != ""].mean()
     )
-    classes = sorted({one for split in opened.splits for one in summary(opened.galaxies(split)[1]).tolist()} - {""})
+    classes = sorted({one for split in opened.splits for one in summary(opened.read_votes(split)[1]).tolist()} - {""})
     chance = {f"{one}_probability": np.where(labels == one, 0.8, 0.2 / (len(classes) - 1)) for one in PUBLISHED}
     total = sum(chance.values())
     told = write(tmp_path / "classes.parquet", dataset, {name: one / total for name, one in chance.items()})
     found = classify(told, dataset)
-    assert found["made_from"] == "probabilities"
+    assert found["derived_from"] == "probabilities"
     assert found["accuracy"]["value"] == 1.0
     assert found == gzoo.score(told, dataset, label="summary")
     shown = CliRunner().invoke(cli.app, ["score", str(told), str(dataset), "--label", "summary"])
@@ -201,7 +201,7 @@ def test_what_is_no_label_is_refused(dataset: Path, tmp_path: Path) -> None:
 def test_gz_evo_equals_a_direct_computation() -> None:
     votes, fractions = voted(300)
     found = gz_evo(fractions, votes, blocks(len(votes)))
-    rmse, mad = [], []
+    rmse, mae = [], []
     for question in GZ2.questions:
         for column in question.columns:
             i = GZ2.columns.index(column)
@@ -209,10 +209,10 @@ def test_gz_evo_equals_a_direct_computation() -> None:
             error = (fractions[:, i] - votes.counts[:, i] / np.maximum(total, 1))[total >= 20]
             if len(error):
                 rmse.append(np.sqrt(np.mean(error**2)))
-                mad.append(np.mean(np.abs(error)))
+                mae.append(np.mean(np.abs(error)))
     assert found["n_answers"] == len(rmse) > 20
     assert number(found["rmse"]) == pytest.approx(np.mean(rmse), rel=1e-12)
-    assert number(found["mad"]) == pytest.approx(np.mean(mad), rel=1e-12)
+    assert number(found["mae"]) == pytest.approx(np.mean(mae), rel=1e-12)
 
 
 def test_gz_evo_says_what_of_it_is_noise() -> None:
@@ -220,17 +220,17 @@ def test_gz_evo_says_what_of_it_is_noise() -> None:
     tree = Tree("one", (Question("q", ("a", "b"), ("q_a", "q_b")),))
     rng = np.random.default_rng(0)
     true = rng.beta(2, 2, 4000)
-    people = rng.integers(20, 41, 4000)
-    first = rng.binomial(people, true)
-    votes = Votes(tree, np.column_stack([first, people - first]))
+    volunteers = rng.integers(20, 41, 4000)
+    first = rng.binomial(volunteers, true)
+    votes = Votes(tree, np.column_stack([first, volunteers - first]))
     found = gz_evo(np.column_stack([true, 1 - true]), votes, blocks(4000))
     assert number(found["rmse"]) == pytest.approx(number(found["noise_floor"]), rel=0.03)
-    assert found["rmse_corrected"]["low"] == 0
-    assert number(found["rmse_corrected"]) < 0.015
+    assert found["rmse_noise_corrected"]["low"] == 0
+    assert number(found["rmse_noise_corrected"]) < 0.015
 
 
 def test_decals_confident_equals_a_direct_computation() -> None:
-    votes, fractions = voted(500, people=90)
+    votes, fractions = voted(500, volunteers=90)
     found = decals_confident(fractions, votes, blocks(len(votes)))["questions"]
     for question in GZ2.questions:
         own = GZ2.slice(question.name)
@@ -253,7 +253,7 @@ def test_decals_confident_equals_a_direct_computation() -> None:
 
 @pytest.mark.parametrize("protocol", ["gz-evo", "decals-confident"])
 def test_protocols_as_a_command(dataset: Path, tmp_path: Path, protocol: str) -> None:
-    _, votes = gzoo.open_dataset(dataset).galaxies("test")
+    _, votes = gzoo.open_dataset(dataset).read_votes("test")
     columns = {f"{name}_concentration": votes.counts[:, i] + 0.5 for i, name in enumerate(votes.tree.columns)}
     path = write(tmp_path / "p.parquet", dataset, columns)
     asked = CliRunner().invoke(cli.app, ["score", str(path), str(dataset), "--protocol", protocol, "--json"])

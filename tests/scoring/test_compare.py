@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import gzoo
 from gzoo import cli
-from gzoo.errors import InputError, OccupiedError, TableError
-from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_scores
+from gzoo.errors import InputError, OutputExistsError, TableError
+from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_likelihoods
 from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.predictions import Kind, Predictions
@@ -62,7 +62,7 @@ def off(truth: FloatArray, noise: float, seed: int) -> Predictions:
     return predicted(truth * np.exp(noise * np.random.default_rng(seed).standard_normal(truth.shape)))
 
 
-def shares(concentrations: FloatArray) -> FloatArray:
+def fractions_of(concentrations: FloatArray) -> FloatArray:
     return predicted(concentrations).fractions
 
 
@@ -81,25 +81,25 @@ def test_differences_equal_their_definitions() -> None:
     apart = scores[0] - scores[1]
     for i, name in enumerate(QUESTIONS[:3]):
         asked = votes.totals[:, i] > 0
-        found = pair["questions"][name]["log_score"]
+        found = pair["questions"][name]["log_likelihood"]
         assert found["value"] == pytest.approx(apart[asked, i].mean())
         assert found["n_galaxies"] == asked.sum()
         enough = votes.totals[:, i] >= 2
         cells = [(each.fractions - votes.fractions)[enough, TREE.slice(name)] ** 2 for each in (one, two)]
         assert pair["questions"][name]["mse"]["value"] == pytest.approx((cells[0] - cells[1]).mean())
-    assert pair["overall"]["log_score"]["value"] == pytest.approx(apart.sum(axis=1).mean())
-    assert pair["overall"]["log_score"]["better"] == "one"
+    assert pair["overall"]["log_likelihood"]["value"] == pytest.approx(apart.sum(axis=1).mean())
+    assert pair["overall"]["log_likelihood"]["better"] == "one"
     assert pair["overall"]["mse"]["better"] == "one"  # the smaller error
     assert pair["campaigns"] == {}
 
 
-def test_the_difference_of_skill_is_that_of_log_scores_and_of_corrected_error_that_of_errors() -> None:
+def test_the_difference_of_skill_is_that_of_log_likelihoods_and_of_corrected_error_that_of_errors() -> None:
     """The baseline, and the noise of the votes, cancel."""
     votes, truth = world(200)
     models = {"one": off(truth, 0.3, 1), "two": off(truth, 0.5, 2)}
     found = compared(votes, **models)
     about, (pair,) = found["models"], found["pairs"]
-    for unit, own in (("log_score", "log_score"), ("mse", "mse_corrected")):
+    for unit, own in (("log_likelihood", "log_likelihood"), ("mse", "mse_noise_corrected")):
         values = [cast("dict[str, dict[str, float]]", about[name])[own]["value"] for name in models]
         difference = cast("dict[str, dict[str, float]]", pair["overall"])[unit]["value"]
         assert values[0] - values[1] == pytest.approx(difference)
@@ -109,11 +109,11 @@ def test_each_kind_of_prediction_has_its_own_likelihood() -> None:
     votes, truth = world(50)
     members = np.stack([truth, truth[::-1]])
     np.testing.assert_allclose(
-        log_scores(predicted(members), votes, QUESTIONS), -mixture_nll(votes.counts, members, TREE), atol=1e-12
+        log_likelihoods(predicted(members), votes, QUESTIONS), -mixture_nll(votes.counts, members, TREE), atol=1e-12
     )
-    fractions = shares(truth)
+    fractions = fractions_of(truth)
     np.testing.assert_allclose(
-        log_scores(predicted(fractions, "fractions"), votes, ("r", "q")),
+        log_likelihoods(predicted(fractions, "fractions"), votes, ("r", "q")),
         -multinomial_nll(votes.counts, fractions, TREE)[:, [2, 0]],
     )
 
@@ -123,14 +123,14 @@ def test_exchanging_the_models_changes_the_sign_and_nothing_else() -> None:
     one, two = off(truth, 0.3, 1), off(truth, 0.5, 2)
     (there,), (back,) = (found["pairs"] for found in (compared(votes, a=one, b=two), compared(votes, b=two, a=one)))
     for name in QUESTIONS[:3]:
-        first, second = there["questions"][name]["log_score"], back["questions"][name]["log_score"]
+        first, second = there["questions"][name]["log_likelihood"], back["questions"][name]["log_likelihood"]
         assert first["value"] == pytest.approx(-cast(float, second["value"]))
         assert first["better"] == second["better"]
         assert first["p"] == pytest.approx(second["p"], rel=0.3, abs=1e-3)
 
 
 def test_a_campaigns_difference_is_the_sum_of_its_questions_over_the_galaxies_it_asked() -> None:
-    tree = gzoo.tree("gz_desi").carried()
+    tree = gzoo.tree("gz_desi").published()
     rng = np.random.default_rng(0)
     counts = np.zeros((60, len(tree.columns)), np.int64)
     for i, part in enumerate(tree.parts.values()):
@@ -148,14 +148,14 @@ def test_a_campaigns_difference_is_the_sum_of_its_questions_over_the_galaxies_it
     assert list(pair["campaigns"]) == list(tree.parts)
     total = 0.0
     for name, part in tree.parts.items():
-        found = pair["campaigns"][name]["log_score"]
-        parts = [pair["questions"][question.name]["log_score"] for question in part]
+        found = pair["campaigns"][name]["log_likelihood"]
+        parts = [pair["questions"][question.name]["log_likelihood"] for question in part]
         summed = sum(cast(float, one["value"]) * one["n_galaxies"] for one in parts)
         assert found["n_galaxies"] == 15
         assert cast(float, found["value"]) * found["n_galaxies"] == pytest.approx(summed)
         total += summed
-    assert pair["overall"]["log_score"]["n_galaxies"] == 45  # a quarter was asked nothing
-    assert cast(float, pair["overall"]["log_score"]["value"]) * 45 == pytest.approx(total)
+    assert pair["overall"]["log_likelihood"]["n_galaxies"] == 45  # a quarter was asked nothing
+    assert cast(float, pair["overall"]["log_likelihood"]["value"]) * 45 == pytest.approx(total)
 
 
 # --- many looks -------------------------------------------------------------------------------------------------------
@@ -190,21 +190,23 @@ def test_more_pairs_are_more_looks() -> None:
         ("one", "two"), ("one", "three"), ("two", "three"),
     ]  # fmt: skip
     for name in QUESTIONS[:3]:
-        alone, among = (found["pairs"][0]["questions"][name]["log_score"] for found in (few, many))
+        alone, among = (found["pairs"][0]["questions"][name]["log_likelihood"] for found in (few, many))
         assert alone["p"] == among["p"]
-        assert cast(float, alone["p_corrected"]) <= cast(float, among["p_corrected"])
+        assert cast(float, alone["p_adjusted"]) <= cast(float, among["p_adjusted"])
 
 
 def draw(rng: np.random.Generator, n: int, noises: tuple[float, float], k: int = 3) -> tuple[FloatArray, IntArray]:
     """Differences of log score of two models off by so much, and how many voted."""
     true = np.maximum(rng.dirichlet(np.ones(k), n), 1e-9)
-    people = rng.integers(2, 41, n)
-    counts = rng.multinomial(people, true / true.sum(axis=1, keepdims=True))
+    volunteers = rng.integers(2, 41, n)
+    counts = rng.multinomial(volunteers, true / true.sum(axis=1, keepdims=True))
     scores: list[FloatArray] = []
     for noise in noises:
         alpha = true * np.exp(noise * rng.standard_normal(true.shape))
-        scores.append(-question_nll(counts, people, np.maximum(20 * alpha / alpha.sum(axis=1, keepdims=True), 1e-3)))
-    return scores[0] - scores[1], people
+        scores.append(
+            -question_nll(counts, volunteers, np.maximum(20 * alpha / alpha.sum(axis=1, keepdims=True), 1e-3))
+        )
+    return scores[0] - scores[1], volunteers
 
 
 def test_equal_models_are_seldom_called_different_and_intervals_hold_the_truth() -> None:
@@ -223,12 +225,14 @@ def test_equal_models_are_seldom_called_different_and_intervals_hold_the_truth()
 
 
 def test_what_it_would_take_to_tell() -> None:
-    """A difference as large as the least that could be told is told 4 times of 5; n_more follows from it."""
+    """A difference as large as the least that could be told is told 4 times of 5; n_additional_galaxies follows from it."""
     votes, truth = world(400, seed=3)
     (pair,) = compared(votes, one=off(truth, 0.3, 1), two=off(truth, 0.32, 2))["pairs"]
     for name in QUESTIONS[:3]:
-        found = pair["questions"][name]["log_score"]
-        value, least, more = (cast(float, found[key]) for key in ("value", "least_difference", "n_more"))
+        found = pair["questions"][name]["log_likelihood"]
+        value, least, more = (
+            cast(float, found[key]) for key in ("value", "minimum_detectable_difference", "n_additional_galaxies")
+        )
         assert not found["better"]
         assert (found["n_galaxies"] + more) / found["n_galaxies"] == pytest.approx((least / value) ** 2, rel=0.01)
     rng = np.random.default_rng(1)
@@ -264,25 +268,25 @@ def test_long_tails_need_more_to_convince() -> None:
 
 def test_a_vote_thought_impossible_is_said_and_costs_everything() -> None:
     votes, truth = world(100)
-    fractions = shares(truth)
+    fractions = fractions_of(truth)
     row = int(np.flatnonzero(votes.counts[:, 0] > 0)[0])
     fractions[row, :3] = [0, 0.5, 0.5]
     found = compared(votes, sure=predicted(fractions, "fractions"), honest=off(truth, 0.5, 1))
     (pair,) = found["pairs"]
     contrast = pair["questions"]["q"]
-    assert contrast["log_score"]["n_impossible"] == (1, 0)
-    assert contrast["log_score"]["value"] is None
-    assert contrast["log_score"]["better"] == "honest"
+    assert contrast["log_likelihood"]["n_zero_probability"] == (1, 0)
+    assert contrast["log_likelihood"]["value"] is None
+    assert contrast["log_likelihood"]["better"] == "honest"
     assert "sure gave no chance to answers that 1 of 100 galaxies have votes for" in contrast["says"]
     assert contrast["mse"]["value"] is not None
-    assert pair["overall"]["log_score"]["better"] == "honest"
-    assert pair["questions"]["r"]["log_score"]["value"] is not None
-    assert found["models"]["sure"]["log_score"]["value"] is None
-    assert found["models"]["sure"]["n_impossible"] == 1
+    assert pair["overall"]["log_likelihood"]["better"] == "honest"
+    assert pair["questions"]["r"]["log_likelihood"]["value"] is not None
+    assert found["models"]["sure"]["log_likelihood"]["value"] is None
+    assert found["models"]["sure"]["n_zero_probability"] == 1
     json.dumps(found, allow_nan=False)
     both = compared(votes, sure=predicted(fractions, "fractions"), other=predicted(fractions.copy(), "fractions"))
     contrast = both["pairs"][0]["questions"]["q"]
-    assert contrast["log_score"]["better"] == ""
+    assert contrast["log_likelihood"]["better"] == ""
     assert "log scores cannot tell" in contrast["says"]
 
 
@@ -290,18 +294,18 @@ def test_the_same_predictions_are_the_same() -> None:
     votes, truth = world(60)
     found = compared(votes, one=off(truth, 0.3, 1), two=off(truth, 0.3, 1))
     (pair,) = found["pairs"]
-    assert pair["overall"]["log_score"]["value"] == 0
-    assert pair["overall"]["log_score"]["better"] == ""
+    assert pair["overall"]["log_likelihood"]["value"] == 0
+    assert pair["overall"]["log_likelihood"]["better"] == ""
     assert pair["overall"]["says"] == "Overall the two predict the same."
 
 
 def test_few_galaxies_give_no_verdict() -> None:
     votes, truth = world(9)
     (pair,) = compared(votes, one=off(truth, 0.01, 1), two=off(truth, 3, 2))["pairs"]
-    assert pair["overall"]["log_score"]["low"] is None
-    assert pair["overall"]["log_score"]["better"] == ""
+    assert pair["overall"]["log_likelihood"]["low"] is None
+    assert pair["overall"]["log_likelihood"]["better"] == ""
     assert "9 galaxies were asked" in pair["overall"]["says"]
-    assert pair["questions"]["never"]["log_score"]["n_galaxies"] == 0
+    assert pair["questions"]["never"]["log_likelihood"]["n_galaxies"] == 0
 
 
 def test_sentences_are_plain() -> None:
@@ -324,7 +328,7 @@ def test_sentences_are_plain() -> None:
 def write(path: Path, dataset: Path, seed: int, split: str = "test", n: int | None = None, **metadata: str) -> Path:
     """Predictions of a split, near its votes."""
     opened = gzoo.open_dataset(dataset)
-    keys, votes = opened.galaxies(split)
+    keys, votes = opened.read_votes(split)
     rng = np.random.default_rng(seed)
     values = votes.counts + rng.gamma(1.0, 1.0, votes.counts.shape) + 0.05
     columns = {f"{column}_concentration": values[:, i] for i, column in enumerate(opened.tree.columns)}
@@ -343,10 +347,10 @@ def files(dataset: Path, tmp_path: Path) -> list[Path]:
 
 def test_galaxies_that_all_predict(dataset: Path, files: list[Path]) -> None:
     found = gzoo.compare(files, dataset)
-    n = gzoo.open_dataset(dataset).galaxies("test")[0].height
+    n = gzoo.open_dataset(dataset).read_votes("test")[0].height
     assert list(found["models"]) == ["a/p", "b/p"]
     assert found["n_galaxies"] == 7
-    assert [found["models"][name]["n_beyond"] for name in ("a/p", "b/p")] == [n - 7, 0]
+    assert [found["models"][name]["n_unshared"] for name in ("a/p", "b/p")] == [n - 7, 0]
     assert [found["models"][name]["n_galaxies"] for name in ("a/p", "b/p")] == [n, 7]
 
 
@@ -355,8 +359,8 @@ def test_order_of_rows_and_lack_of_dataset_name_do_not_matter(dataset: Path, fil
     pl.read_parquet(files[1]).drop("dataset_name").reverse().write_csv(other)
     found, again = gzoo.compare(files, dataset), gzoo.compare([files[0], other], dataset)
     for name, contrast in found["pairs"][0]["questions"].items():
-        value = again["pairs"][0]["questions"][name]["log_score"]["value"]
-        assert value == pytest.approx(contrast["log_score"]["value"])
+        value = again["pairs"][0]["questions"][name]["log_likelihood"]["value"]
+        assert value == pytest.approx(contrast["log_likelihood"]["value"])
 
 
 def test_refusals(dataset: Path, files: list[Path], tmp_path: Path) -> None:
@@ -376,7 +380,7 @@ def test_refusals(dataset: Path, files: list[Path], tmp_path: Path) -> None:
         gzoo.compare([files[0], other], dataset)
     page = tmp_path / "page.html"
     page.write_text("mine")
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OutputExistsError):
         gzoo.compare(files, dataset, report=page)
     assert page.read_text() == "mine"
 

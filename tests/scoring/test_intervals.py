@@ -19,12 +19,12 @@ def corrected_errors(n: int, repetitions: int, seed: int, guessed: float = 0.05)
     """Squared errors less the votes' noise: a column a repetition, 2 to 40 voters, some galaxies only guessed."""
     rng = np.random.default_rng(seed)
     shape = (n, repetitions)
-    people = np.clip(np.exp(rng.normal(2.2, 0.9, shape)).astype(np.int64), 2, 40)
+    volunteers = np.clip(np.exp(rng.normal(2.2, 0.9, shape)).astype(np.int64), 2, 40)
     true = rng.beta(0.6, 1.2, shape)
     near = np.clip(true + rng.normal(0, 0.02, shape), 0, 1)
     expected = np.where(rng.random(shape) < guessed, rng.random(shape), near)
-    voted = rng.binomial(people, true) / people
-    return (expected - voted) ** 2 - voted * (1 - voted) / (people - 1)
+    voted = rng.binomial(volunteers, true) / volunteers
+    return (expected - voted) ** 2 - voted * (1 - voted) / (volunteers - 1)
 
 
 def test_values_are_ratios_of_sums() -> None:
@@ -209,7 +209,7 @@ def test_many_galaxies_are_drawn_in_groups_and_say_the_same(monkeypatch: pytest.
     columns = corrected_errors(4000, 5, 1)
     one = np.ones((4000, 1))
     alone = ratio(columns, one, blocks(4000))
-    monkeypatch.setattr(intervals, "MOST_UNITS", 1000)
+    monkeypatch.setattr(intervals, "MAX_UNITS", 1000)
     grouped = ratio(columns, one, blocks(4000))
     np.testing.assert_allclose(grouped.high - grouped.low, alone.high - alone.low, rtol=0.1)
     assert grouped.value.tolist() == alone.value.tolist()

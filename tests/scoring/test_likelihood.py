@@ -75,10 +75,10 @@ def test_several_answers_equal_a_binomial_each(seed: int) -> None:
     where = SMALL.slice("m")
     k, a = counts[:, where], alpha[:, where]
     asked = np.maximum(counts[:, [0, 1]].sum(axis=1), k.max(axis=1))
-    for people in (asked, asked + 7):
+    for volunteers in (asked, asked + 7):
         totals = SMALL.totals(counts)
-        totals[:, 1] = people
-        expected = -stats.binom.logpmf(k, people[:, None], a / (1 + a)).sum(axis=1)
+        totals[:, 1] = volunteers
+        expected = -stats.binom.logpmf(k, volunteers[:, None], a / (1 + a)).sum(axis=1)
         given_totals = dirichlet_multinomial_nll(counts, alpha, SMALL, totals)
         np.testing.assert_allclose(given_totals[:, 1], expected, rtol=0, atol=1e-9)
         same = torch_nll(torch.tensor(counts), torch.tensor(alpha), SMALL, torch.tensor(totals))
@@ -250,9 +250,9 @@ def test_expected_fractions_are_the_mean_of_the_likelihood() -> None:
 # --- the baseline -------------------------------------------------------------------------------------------------
 
 
-def simulated(alpha: FloatArray, n: int, people: int, seed: int = 0) -> Votes:
+def simulated(alpha: FloatArray, n: int, volunteers: int, seed: int = 0) -> Votes:
     rng = np.random.default_rng(seed)
-    return Votes(ONE, np.array([rng.multinomial(people, p) for p in rng.dirichlet(alpha, n)]))
+    return Votes(ONE, np.array([rng.multinomial(volunteers, p) for p in rng.dirichlet(alpha, n)]))
 
 
 @pytest.mark.parametrize("alpha", [[0.5, 1.0, 2.0], [8.0, 3.0, 0.3], [20.0, 40.0, 10.0]])
@@ -279,9 +279,9 @@ def test_the_baseline_is_an_optimum(seed: int) -> None:
 
 def test_the_baseline_where_several_answers_are_allowed() -> None:
     rng = np.random.default_rng(0)
-    people = rng.integers(1, 40, 4000)
-    ticks = rng.binomial(people[:, None], [0.2, 0.7])
-    fitted = fit_baseline(Votes(ROOT_OF_BOXES, ticks, people[:, None]))
+    volunteers = rng.integers(1, 40, 4000)
+    ticks = rng.binomial(volunteers[:, None], [0.2, 0.7])
+    fitted = fit_baseline(Votes(ROOT_OF_BOXES, ticks, volunteers[:, None]))
     np.testing.assert_allclose(fitted / (1 + fitted), [0.2, 0.7], atol=0.01)
 
 
@@ -301,8 +301,8 @@ def test_the_baseline_of_odd_votes_is_usable(counts: IntArray) -> None:
     assert np.isfinite(fitted).all()
     assert ((fitted >= 1e-3 * (1 - 1e-9)) & (fitted <= 1e5 * (1 + 1e-9))).all()
     assert np.isfinite(dirichlet_multinomial_nll(counts, np.broadcast_to(fitted, counts.shape), ONE)).all()
-    shares = counts.sum(axis=0) / counts.sum()
-    np.testing.assert_allclose(fitted / fitted.sum(), shares, atol=0.2 if counts.sum() < 10 else 0.02)
+    fractions = counts.sum(axis=0) / counts.sum()
+    np.testing.assert_allclose(fitted / fitted.sum(), fractions, atol=0.2 if counts.sum() < 10 else 0.02)
 
 
 def test_the_baseline_of_nothing_is_even() -> None:
@@ -369,9 +369,9 @@ def test_mixtures_two_answers_and_binomials_are_as_accurate() -> None:
     counts, alpha = counts[::5], alpha[::5]
     other = 10 ** np.random.default_rng(2).uniform(-3, 7, alpha.shape)
     mixed = mixture_nll(counts, np.stack([alpha, other]), ONE)[:, 0]
-    said, people = counts[:, 0], counts[:, 0] + counts[:, 1]
-    two = beta_binomial_nll(said, people, alpha[:, 0], alpha[:, 1])
-    boxes = dirichlet_multinomial_nll(counts[:, :2], alpha[:, :2], ROOT_OF_BOXES, people[:, None])[:, 0]
+    said, volunteers = counts[:, 0], counts[:, 0] + counts[:, 1]
+    two = beta_binomial_nll(said, volunteers, alpha[:, 0], alpha[:, 1])
+    boxes = dirichlet_multinomial_nll(counts[:, :2], alpha[:, :2], ROOT_OF_BOXES, volunteers[:, None])[:, 0]
     for i, k in enumerate(counts.tolist()):
         with mpmath.workdps(60):
             members = [exactly(k, each[i].tolist())[0] for each in (alpha, other)]

@@ -15,7 +15,7 @@ from scipy.special import betaincinv, betaln
 
 import gzoo
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import InputError, MissingError, OccupiedError, TableError
+from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.scoring.posterior import fit_worth, posterior
 from gzoo.scoring.predictions import read_predictions
 from gzoo.trees.campaign import campaign
@@ -23,7 +23,7 @@ from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 RINGS = gzoo.tree("gz_rings")
-GZ2 = campaign("gz2").carried
+GZ2 = campaign("gz2").published_tree
 TICKS = Tree("ticks", (Question("q", ("a", "b"), ("q_a", "q_b"), multiple=True),))
 
 
@@ -37,11 +37,11 @@ def walked(tree: Tree, truth: FloatArray, n: int, rng: np.random.Generator) -> I
 
 
 def drawn(tree: Tree, concentrations: FloatArray, rng: np.random.Generator) -> FloatArray:
-    shares = rng.gamma(concentrations)
+    fractions = rng.gamma(concentrations)
     for question in tree.questions:
-        own = shares[:, tree.slice(question.name)]
+        own = fractions[:, tree.slice(question.name)]
         own /= own.sum(axis=1, keepdims=True)
-    return shares
+    return fractions
 
 
 # ---- the distribution ------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def test_votes_add_to_concentrations(seed: int) -> None:
         np.testing.assert_allclose(found.fractions[:, own], alpha / total)
         np.testing.assert_allclose(found.interval(0.9)[0][:, own], betaincinv(alpha, total - alpha, 0.05), atol=2e-4)
         np.testing.assert_allclose(found.interval(0.5)[1][:, own], betaincinv(alpha, total - alpha, 0.75), atol=2e-4)
-    np.testing.assert_allclose(found.reach, GZ2.reach(found.fractions))
+    np.testing.assert_allclose(found.proportion_asked, GZ2.proportion_asked(found.fractions))
 
 
 def test_without_votes_the_posterior_is_the_prediction_and_with_many_it_is_the_votes() -> None:
@@ -98,21 +98,21 @@ def test_members_of_a_mixture_count_by_how_well_they_held_the_votes() -> None:
 @pytest.mark.parametrize("name", ["gz2", "gz_desi", "gz_hubble"])
 @pytest.mark.parametrize("n_members", [1, 2])
 def test_the_chance_of_being_asked_has_the_mean_and_spread_of_draws(name: str, n_members: int) -> None:
-    tree = campaign(name).carried
+    tree = campaign(name).published_tree
     rng = np.random.default_rng(1)
     predicted = np.exp(rng.normal(0, 1, (n_members, 1, len(tree.columns))))
     found = posterior(Votes(tree, np.zeros((1, len(tree.columns)), np.int64)), predicted)
     member = rng.integers(n_members, size=(40_000, len(tree.questions)))
     each = [drawn(tree, np.repeat(one, 40_000, axis=0), rng) for one in predicted]
     of = list(tree.question_of_answer)
-    draws = tree.reach(np.take_along_axis(np.stack(each), member[None][:, :, of], axis=0)[0])
+    draws = tree.proportion_asked(np.take_along_axis(np.stack(each), member[None][:, :, of], axis=0)[0])
     known = [question.name not in tree.unreachable for question in tree.questions]
-    assert np.isnan(found.reach[0]).tolist() == [not one for one in known]
-    np.testing.assert_allclose(found.reach[0, known], draws.mean(axis=0)[known], atol=0.005)
-    np.testing.assert_allclose(found.reach_variance[0, known], draws.var(axis=0)[known], atol=0.003)
+    assert np.isnan(found.proportion_asked[0]).tolist() == [not one for one in known]
+    np.testing.assert_allclose(found.proportion_asked[0, known], draws.mean(axis=0)[known], atol=0.005)
+    np.testing.assert_allclose(found.proportion_asked_variance[0, known], draws.var(axis=0)[known], atol=0.003)
     if n_members > 1:  # two peaks, which no Beta distribution has
         return
-    low, high = found.reach_interval(0.9)
+    low, high = found.proportion_asked_interval(0.9)
     for bound, q in ((low, 0.05), (high, 0.95)):
         np.testing.assert_allclose(bound[0, known], np.quantile(draws[:, known], q, axis=0), atol=0.03)
 
@@ -120,11 +120,11 @@ def test_the_chance_of_being_asked_has_the_mean_and_spread_of_draws(name: str, n
 @pytest.mark.parametrize("worth", [1.0, 5.0, 40.0])
 def test_what_odds_are_worth_is_found_in_the_votes(worth: float) -> None:
     rng = np.random.default_rng(2)
-    share = rng.uniform(0.05, 0.95, (4000, 2))
-    people = np.full((4000, 1), 20)
-    truth = rng.beta(worth * share, worth * (1 - share))
-    votes = Votes(TICKS, rng.binomial(people, truth), people)
-    odds = (share / (1 - share))[None]
+    fraction = rng.uniform(0.05, 0.95, (4000, 2))
+    volunteers = np.full((4000, 1), 20)
+    truth = rng.beta(worth * fraction, worth * (1 - fraction))
+    votes = Votes(TICKS, rng.binomial(volunteers, truth), volunteers)
+    odds = (fraction / (1 - fraction))[None]
     found = fit_worth(votes, odds)
     np.testing.assert_allclose(found, worth, rtol=0.15)
     of_two = fit_worth(votes, np.concatenate([odds, odds]))
@@ -165,7 +165,7 @@ def test_nine_of_ten_intervals_hold_the_truth(n_answers: int, n_members: int) ->
 
 def predictions(folder: Path, dataset: Path, name: str, splits: tuple[str, ...] = ("test",), **more: object) -> Path:
     opened = open_dataset(dataset)
-    keys = pl.concat([opened.galaxies(split)[0] for split in splits])
+    keys = pl.concat([opened.read_votes(split)[0] for split in splits])
     rng = np.random.default_rng(len(name))
     values = {f"{column}_concentration": rng.uniform(0.5, 5, keys.height) for column in GZ2.columns}
     path = folder / name
@@ -178,11 +178,11 @@ def test_a_catalogue_holds_what_is_known_of_each_galaxy(dataset: Path, tmp_path:
     made = gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
     table = pl.read_parquet(made.path)
     opened = open_dataset(dataset)
-    keys, votes = opened.galaxies("test")
+    keys, votes = opened.read_votes("test")
     assert made.n_galaxies == table.height == len(votes)
     assert made.n_with_votes == len(votes)
     assert table.select("dataset_name", "id_str").equals(keys)
-    places = opened.places("test")
+    places = opened.positions("test")
     assert table.select("ra", "dec").equals(places.select("ra", "dec"))
     read = read_predictions(path, GZ2)
     found = posterior(votes, read.concentrations)
@@ -190,9 +190,12 @@ def test_a_catalogue_holds_what_is_known_of_each_galaxy(dataset: Path, tmp_path:
         np.testing.assert_allclose(table[f"{column}_posterior"].to_numpy(), found.fractions[:, i], rtol=1e-6)
         np.testing.assert_allclose(table[f"{column}_low"].to_numpy(), found.interval(0.9)[0][:, i], rtol=1e-5)
     for i, question in enumerate(GZ2.questions):
-        np.testing.assert_allclose(table[f"{question.name}_reach"].to_numpy(), found.reach[:, i], rtol=1e-6)
+        np.testing.assert_allclose(table[f"{question.name}_reach"].to_numpy(), found.proportion_asked[:, i], rtol=1e-6)
         assert table[question.total_column].to_list() == votes.totals[:, i].tolist()
-    spans = [table[f"{question.name}_reach_high"] - table[f"{question.name}_reach_low"] for question in GZ2.questions]
+    spans = [
+        table[f"{question.name}_proportion_asked_high"] - table[f"{question.name}_proportion_asked_low"]
+        for question in GZ2.questions
+    ]
     assert spans[0].max() == 0  # everybody is asked the first question
     assert all(span.min() > 0 for span in spans[1:])
     about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
@@ -246,7 +249,7 @@ def test_galaxies_that_a_model_has_seen_are_refused(dataset: Path, tmp_path: Pat
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
     with pytest.raises(TableError, match=r"seen\.parquet: the model was trained on .* whose votes would count twice"):
         gzoo.combine([seen], dataset, out=out)
-    told = predictions(tmp_path, dataset, "told.parquet", is_trained_on=True)
+    told = predictions(tmp_path, dataset, "told.parquet", in_training_set=True)
     with pytest.raises(TableError, match="would count twice"):
         gzoo.combine([told], dataset, out=out)
     assert not list(tmp_path.glob("*c.parquet*"))
@@ -254,12 +257,12 @@ def test_galaxies_that_a_model_has_seen_are_refused(dataset: Path, tmp_path: Pat
 
 def test_out_of_fold_predictions_are_united(dataset: Path, tmp_path: Path) -> None:
     """Each model has seen half of the train split; each file predicts all of it."""
-    keys, _ = open_dataset(dataset).galaxies("train")
+    keys, _ = open_dataset(dataset).read_votes("train")
     half = pl.Series(np.arange(keys.height) % 2 == 0)
     paths: list[Path] = []
     for name, seen in (("a.parquet", half), ("bb.parquet", ~half)):
         path = predictions(tmp_path, dataset, name, ("train",))
-        pl.read_parquet(path).with_columns(is_trained_on=seen).write_parquet(path)
+        pl.read_parquet(path).with_columns(in_training_set=seen).write_parquet(path)
         paths.append(path)
     with pytest.raises(TableError, match=f"{int(half.sum())} galaxies"):
         gzoo.combine(paths[:1], dataset, out=tmp_path / "c.parquet")
@@ -275,8 +278,8 @@ def test_out_of_fold_predictions_are_united(dataset: Path, tmp_path: Path) -> No
 def test_fractions_alone_cannot_be_combined(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     read = read_predictions(path, GZ2)
-    shares = {f"{column}_fraction": read.fractions[:, i] for i, column in enumerate(GZ2.columns)}
-    read.keys.with_columns(**shares).write_parquet(path)
+    fractions = {f"{column}_fraction": read.fractions[:, i] for i, column in enumerate(GZ2.columns)}
+    read.keys.with_columns(**fractions).write_parquet(path)
     with pytest.raises(TableError, match="fractions only, which cannot be combined with votes"):
         gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
 
@@ -288,10 +291,10 @@ def test_questions_that_are_not_predicted_are_left_out_and_told(dataset: Path, t
     table.drop([f"{column}_concentration" for column in edge_on.columns]).write_parquet(path)
     made = gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
     assert made.not_predicted == (edge_on.name,)
-    assert "bar-gz2" in made.reach_unknown
+    assert "bar-gz2" in made.proportion_asked_unknown
     catalogue = pl.read_parquet(made.path)
     assert not [name for name in catalogue.columns if name.startswith(edge_on.name)]
-    assert catalogue["bar-gz2_reach"].is_nan().all()
+    assert catalogue["bar-gz2_proportion_asked"].is_nan().all()
     assert catalogue["bar-gz2_yes_posterior"].is_finite().all()
     whole = predictions(tmp_path, dataset, "whole.parquet", ("validation",))
     with pytest.raises(TableError, match="predict different questions, such as disk-edge-on-gz2"):
@@ -301,21 +304,21 @@ def test_questions_that_are_not_predicted_are_left_out_and_told(dataset: Path, t
 def test_nothing_else_is_overwritten(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     before = path.read_bytes()
-    with pytest.raises(OccupiedError, match="something that gzoo did not make"):
+    with pytest.raises(OutputExistsError, match="something that gzoo did not make"):
         gzoo.combine([path], dataset, out=path, overwrite=True)
     assert path.read_bytes() == before
     for ending in (".parquet", ".csv", ".fits"):
         out = tmp_path / f"c{ending}"
         gzoo.combine([path], dataset, out=out)
-        with pytest.raises(OccupiedError, match="finished catalogue"):
+        with pytest.raises(OutputExistsError, match="finished catalogue"):
             gzoo.combine([path], dataset, out=out)
         gzoo.combine([path], dataset, out=out, overwrite=True)
     (tmp_path / "notes.csv").write_text("mine")
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OutputExistsError):
         gzoo.combine([path], dataset, out=tmp_path / "notes.csv", overwrite=True)
     with pytest.raises(InputError, match=r"ends in \.parquet"):
         gzoo.combine([path], dataset, out=tmp_path / "c.txt")
-    with pytest.raises(MissingError, match="There is no folder"):
+    with pytest.raises(NotFoundError, match="There is no folder"):
         gzoo.combine([path], dataset, out=tmp_path / "none" / "c.csv")
     with pytest.raises(InputError, match="no predictions"):
         gzoo.combine([], dataset, out=tmp_path / "e.csv")

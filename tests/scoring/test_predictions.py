@@ -10,7 +10,7 @@ import pytest
 
 import gzoo
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import InputError, MissingError, TableError
+from gzoo.errors import InputError, NotFoundError, TableError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.predictions import (
     match,
@@ -44,12 +44,12 @@ def csv(folder: Path, text: str) -> Path:
 
 
 def test_a_sound_prediction_file_is_read_as_it_is(tmp_path: Path) -> None:
-    read = read_predictions(predictions(tmp_path, is_trained_on=[True, False, None]), RINGS)
+    read = read_predictions(predictions(tmp_path, in_training_set=[True, False, None]), RINGS)
     assert read.keys.rows() == [("d", "1"), ("d", "2"), ("e", "1")]
     assert read.kind == "concentrations"
     assert read.concentrations.tolist() == [[[1.0, 1.0], [2.0, 2.0], [3.0, 6.0]]]
     np.testing.assert_allclose(read.fractions[:, 0], [1 / 2, 1 / 2, 1 / 3])
-    assert read.is_trained_on.tolist() == [True, False, False]
+    assert read.in_training_set.tolist() == [True, False, False]
     assert read.questions == ("ring",)
     assert len(read.take(np.array([2]))) == 1
 
@@ -77,7 +77,7 @@ def test_unusable_predictions_are_refused(tmp_path: Path, changed: dict[str, lis
 
 
 def test_files_that_hold_no_predictions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingError):
+    with pytest.raises(NotFoundError):
         read_predictions(tmp_path / "none.parquet", RINGS)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(TableError, match="cannot be read"):
@@ -181,7 +181,7 @@ def keys(ids: list[str], name: str | None = None) -> pl.DataFrame:
 
 def test_votes_are_found_by_either_key(dataset: Path, tmp_path: Path) -> None:
     opened = open_dataset(dataset)
-    theirs, votes = opened.galaxies("test")
+    theirs, votes = opened.read_votes("test")
     name = theirs["dataset_name"][0]
     ids = theirs["id_str"].to_list()[::-1]
     for wanted in (keys(ids), keys(ids, name)):
@@ -192,7 +192,7 @@ def test_votes_are_found_by_either_key(dataset: Path, tmp_path: Path) -> None:
         assert not found.is_seen.any()
     with pytest.raises(TableError, match=r"1 of 1 galaxies that .* does not have, such as 'nobody' \(row 1\)"):
         match(opened, keys(["nobody"]), tmp_path)
-    train = opened.galaxies("train")[0]["id_str"].to_list()
+    train = opened.read_votes("train")[0]["id_str"].to_list()
     with pytest.raises(TableError, match=r"trained on 1 of its 2 galaxies .* or pass --x"):
         refuse_seen(match(opened, keys([train[0], ids[0]]), tmp_path), tmp_path, "--x")
 

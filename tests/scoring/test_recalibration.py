@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import gzoo
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import DatasetError, InputError, OccupiedError, TableError
+from gzoo.errors import DatasetError, InputError, OutputExistsError, TableError
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll
@@ -35,15 +35,19 @@ def galaxies(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Votes, people asked, and a prediction that `factor` and `temperature` would make right."""
     rng = np.random.default_rng(seed)
-    people = rng.integers(1, most + 1, n)
+    volunteers = rng.integers(1, most + 1, n)
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(question.columns))))
     truth = recalibrated(stated, factor, temperature, question, "concentrations")
-    return draw_counts(people, Belief(truth, True, question), rng), people, stated
+    return draw_counts(volunteers, Belief(truth, True, question), rng), volunteers, stated
 
 
-def check_dispersion(counts: IntArray, people: IntArray, values: FloatArray, question: Question) -> tuple[float, float]:
-    n = len(people)
-    found = dispersion(counts, people, Belief(values, True, question), Blocks(np.arange(n), n, "galaxies"))["factor"]
+def check_dispersion(
+    counts: IntArray, volunteers: IntArray, values: FloatArray, question: Question
+) -> tuple[float, float]:
+    n = len(volunteers)
+    found = dispersion(counts, volunteers, Belief(values, True, question), Blocks(np.arange(n), n, "galaxies"))[
+        "factor"
+    ]
     assert found["low"] is not None
     assert found["high"] is not None
     return found["low"], found["high"]
@@ -52,8 +56,8 @@ def check_dispersion(counts: IntArray, people: IntArray, values: FloatArray, que
 @pytest.mark.parametrize("question", [TWO, FOUR])
 @pytest.mark.parametrize(("factor", "temperature"), [(0.4, 1.0), (2.5, 1.0), (1.0, 1.5), (0.5, 0.7), (1.0, 1.0)])
 def test_what_was_put_in_is_found(question: Question, factor: float, temperature: float) -> None:
-    counts, people, stated = galaxies(question, 6000, 1, factor=factor, temperature=temperature)
-    found = fit_question(counts, people, stated, question, "concentrations")
+    counts, volunteers, stated = galaxies(question, 6000, 1, factor=factor, temperature=temperature)
+    found = fit_question(counts, volunteers, stated, question, "concentrations")
     assert found.factor == pytest.approx(factor, rel=0.1)
     assert found.temperature == pytest.approx(temperature, rel=0.07)
     assert found.n_galaxies == 6000
@@ -61,23 +65,23 @@ def test_what_was_put_in_is_found(question: Question, factor: float, temperature
 
 @pytest.mark.parametrize("factor", [0.3, 3.0])
 def test_other_galaxies_are_calibrated_afterwards(factor: float) -> None:
-    counts, people, stated = galaxies(FOUR, 4000, 2, factor=factor, temperature=1.3)
-    found = fit_question(counts, people, stated, FOUR, "concentrations")
-    counts, people, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
-    low, high = check_dispersion(counts, people, stated, FOUR)
+    counts, volunteers, stated = galaxies(FOUR, 4000, 2, factor=factor, temperature=1.3)
+    found = fit_question(counts, volunteers, stated, FOUR, "concentrations")
+    counts, volunteers, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
+    low, high = check_dispersion(counts, volunteers, stated, FOUR)
     assert not low <= 1 <= high
     mended = recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")
-    low, high = check_dispersion(counts, people, mended, FOUR)
+    low, high = check_dispersion(counts, volunteers, mended, FOUR)
     assert 0.88 < low <= 1.03
     assert 0.97 <= high < 1.12
 
 
-def test_shares_without_a_concentration_get_the_right_one() -> None:
+def test_fractions_without_a_concentration_get_the_right_one() -> None:
     rng = np.random.default_rng(4)
-    shares = rng.dirichlet([2.0, 1.0, 1.0, 3.0], 5000)
-    people = rng.integers(2, 41, 5000)
-    counts = draw_counts(people, Belief(12 * shares[None], True, FOUR), rng)
-    found = fit_question(counts, people, shares[None], FOUR, "fractions")
+    fractions = rng.dirichlet([2.0, 1.0, 1.0, 3.0], 5000)
+    volunteers = rng.integers(2, 41, 5000)
+    counts = draw_counts(volunteers, Belief(12 * fractions[None], True, FOUR), rng)
+    found = fit_question(counts, volunteers, fractions[None], FOUR, "fractions")
     assert found.factor == pytest.approx(12, rel=0.08)
     assert found.temperature == pytest.approx(1, rel=0.05)
     assert found.gain > 0.1
@@ -86,33 +90,33 @@ def test_shares_without_a_concentration_get_the_right_one() -> None:
 def test_of_several_answers_only_the_odds_are_pulled_together() -> None:
     rng = np.random.default_rng(5)
     odds = np.exp(rng.normal(0, 2, (1, 4000, 2)))
-    people = rng.integers(1, 20, 4000)
-    counts = draw_counts(people, Belief(odds**0.5, True, SEVERAL), rng)
-    found = fit_question(counts, people, odds, SEVERAL, "concentrations")
+    volunteers = rng.integers(1, 20, 4000)
+    counts = draw_counts(volunteers, Belief(odds**0.5, True, SEVERAL), rng)
+    found = fit_question(counts, volunteers, odds, SEVERAL, "concentrations")
     assert (found.factor, found.temperature) == (1.0, pytest.approx(2.0, rel=0.05))
 
 
 def test_members_of_a_mixture_are_recalibrated_alike() -> None:
     rng = np.random.default_rng(6)
     stated = np.exp(rng.normal(0.5, 1.0, (3, 5000, 2)))
-    people = rng.integers(2, 30, 5000)
-    counts = draw_counts(people, Belief(0.5 * stated, True, TWO), rng)
-    assert fit_question(counts, people, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
+    volunteers = rng.integers(2, 30, 5000)
+    counts = draw_counts(volunteers, Belief(0.5 * stated, True, TWO), rng)
+    assert fit_question(counts, volunteers, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 30), st.integers(1, 3))
 def test_few_votes_change_little_and_never_break(seed: int, n: int, most: int) -> None:
-    counts, people, stated = galaxies(FOUR, n, seed, most=most)
-    found = fit_question(counts, people, stated, FOUR, "concentrations")
+    counts, volunteers, stated = galaxies(FOUR, n, seed, most=most)
+    found = fit_question(counts, volunteers, stated, FOUR, "concentrations")
     assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes say little
     assert 0.4 < found.temperature < 2.5
     assert np.isfinite(recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")).all()
 
 
 def test_one_vote_a_galaxy_leaves_the_concentration_alone() -> None:
-    counts, people, stated = galaxies(FOUR, 3000, 7, factor=0.2, most=1)
-    assert fit_question(counts, people, stated, FOUR, "concentrations").factor == pytest.approx(1.0, abs=1e-3)
+    counts, volunteers, stated = galaxies(FOUR, 3000, 7, factor=0.2, most=1)
+    assert fit_question(counts, volunteers, stated, FOUR, "concentrations").factor == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["concentrations", "fractions"])
@@ -121,8 +125,8 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
     if kind == "fractions":
         values = values / values.sum(axis=-1, keepdims=True)
         values[0, 1] = (0.0, 1.0)
-    counts, people = np.array([[1, 5], [1, 0], [2, 2]]), np.array([6, 1, 4])
-    found = fit_question(counts, people, values, TWO, kind)
+    counts, volunteers = np.array([[1, 5], [1, 0], [2, 2]]), np.array([6, 1, 4])
+    found = fit_question(counts, volunteers, values, TWO, kind)
     new = recalibrated(values, found.factor, found.temperature, TWO, kind)
     assert np.isfinite(new).all()
     assert (new > 0).all()
@@ -130,14 +134,14 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.01, 100), st.integers(0, 1000))
-def test_temperature_1_keeps_shares_and_multiplies_concentrations(factor: float, seed: int) -> None:
+def test_temperature_1_keeps_fractions_and_multiplies_concentrations(factor: float, seed: int) -> None:
     stated = np.exp(np.random.default_rng(seed).normal(0, 2, (2, 5, 4)))
     assert recalibrated(stated, factor, 1.0, FOUR, "concentrations") == pytest.approx(factor * stated)
 
 
 def test_json_is_read_back_and_nonsense_refused() -> None:
     fitted = fit_recalibration(*trees_galaxies(Tree("t", (TWO, SEVERAL)), 50, 8))
-    text = json.dumps(fitted.to_json(), allow_nan=False)
+    text = json.dumps(fitted.to_dict(), allow_nan=False)
     assert Recalibration.from_json(json.loads(text), Path("run.json")) == fitted
     for spoiled in (
         None,
@@ -172,7 +176,7 @@ def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     folder = tmp_path_factory.mktemp("predictions")
     tables: dict[str, pl.DataFrame] = {}
     for split in ("test", "validation", "train"):
-        keys, votes = opened.galaxies(split)
+        keys, votes = opened.read_votes(split)
         fractions = np.nan_to_num(votes.fractions, nan=0.5)
         tables[split] = prediction_table(keys, 300 * (0.8 * fractions + 0.05), opened.tree)
         write_predictions(folder / f"{split}.parquet", tables[split], {})
@@ -184,18 +188,18 @@ def test_a_recalibrated_file_scores_better(files: tuple[Path, Path, Path], datas
     test, validation, _ = files
     made = recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
     opened = open_dataset(dataset)
-    _, votes = opened.galaxies("test")
+    _, votes = opened.read_votes("test")
 
     def cost(path: Path) -> float:
         values = read_predictions(path, opened.tree).concentrations[0]
         return float(dirichlet_multinomial_nll(votes.counts, values, opened.tree, votes.totals).sum())
 
     assert cost(made.path) < cost(test)
-    assert not pl.read_parquet(made.path)["is_trained_on"].any()
+    assert not pl.read_parquet(made.path)["in_training_set"].any()
     about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
-    assert about["recalibration"] == json.loads(json.dumps(made.recalibration.to_json()))
+    assert about["recalibration"] == json.loads(json.dumps(made.recalibration.to_dict()))
     gzoo.score(made.path, dataset)
-    with pytest.raises(OccupiedError, match="finished predictions"):
+    with pytest.raises(OutputExistsError, match="finished predictions"):
         recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
 
 
@@ -204,7 +208,7 @@ def test_galaxies_it_was_fitted_on_are_marked_and_not_scored(
 ) -> None:
     _, validation, both = files
     made = recalibrate(both, dataset, validation=validation, out=tmp_path / "new.parquet")
-    marked = pl.read_parquet(made.path).filter("is_trained_on")["id_str"].to_list()
+    marked = pl.read_parquet(made.path).filter("in_training_set")["id_str"].to_list()
     assert sorted(marked) == sorted(pl.read_parquet(validation)["id_str"].to_list())
     with pytest.raises(TableError, match="was trained on"):
         gzoo.score(made.path, dataset)

@@ -27,16 +27,23 @@ TREE = Tree(
     ),
 )
 RINGS = gzoo.tree("gz_rings")
-KINDS = ("log_score", "baseline_log_score", "skill", "rmse", "mse_corrected", "rmse_corrected")
+KINDS = (
+    "log_likelihood",
+    "baseline_log_likelihood",
+    "log_likelihood_gain",
+    "rmse",
+    "mse_noise_corrected",
+    "rmse_noise_corrected",
+)
 
 
-def simulated(n: int, seed: int = 0, people: int = 30) -> tuple[Votes, FloatArray]:
+def simulated(n: int, seed: int = 0, volunteers: int = 30) -> tuple[Votes, FloatArray]:
     """Galaxies with concentrations of their own, and votes drawn with them; nobody is asked `never`."""
     rng = np.random.default_rng(seed)
     truth = rng.gamma(2.0, 3.0, (n, len(TREE.columns))) + 0.1
     counts = np.zeros(truth.shape, np.int64)
     for row, own in zip(counts, truth, strict=True):
-        row[:3] = rng.multinomial(rng.integers(0, people + 1), rng.dirichlet(own[:3]))
+        row[:3] = rng.multinomial(rng.integers(0, volunteers + 1), rng.dirichlet(own[:3]))
         row[3:5] = rng.binomial(row[0] + row[1], own[3:5] / (1 + own[3:5]))
         row[5:7] = rng.multinomial(row[0], rng.dirichlet(own[5:7]))
     return Votes(TREE, counts), truth
@@ -86,31 +93,33 @@ def test_errors_equal_their_definitions(question: str) -> None:
     assert len(square) > 100
     corrected = np.mean(square) - np.mean(noise)
     assert number(scores, question, "rmse") == pytest.approx(np.sqrt(np.mean(square)), rel=1e-12)
-    assert number(scores, question, "mse_corrected") == pytest.approx(corrected, rel=1e-10)
-    assert number(scores, question, "rmse_corrected") == pytest.approx(np.sqrt(max(corrected, 0)), rel=1e-10)
+    assert number(scores, question, "mse_noise_corrected") == pytest.approx(corrected, rel=1e-10)
+    assert number(scores, question, "rmse_noise_corrected") == pytest.approx(np.sqrt(max(corrected, 0)), rel=1e-10)
 
 
 def test_a_negative_corrected_error_keeps_its_sign() -> None:
     """Two votes that disagree, predicted exactly: less error than the votes' own noise must bring."""
     votes = Votes(RINGS, np.array([[1, 1]] * 5))
     scores = compute(votes, np.ones((5, 2)), np.ones((5, 2)))
-    assert number(scores, "ring", "mse_corrected") == pytest.approx(-0.25)
-    assert number(scores, "ring", "rmse_corrected") == 0.0
+    assert number(scores, "ring", "mse_noise_corrected") == pytest.approx(-0.25)
+    assert number(scores, "ring", "rmse_noise_corrected") == 0.0
     assert number(scores, "ring", "rmse") == 0.0
 
 
 def test_one_vote_says_nothing_of_its_own_noise() -> None:
     alone = compute(Votes(RINGS, np.array([[1, 0], [0, 1]])), np.ones((2, 2)), np.ones((2, 2)))
-    assert number(alone, "ring", "log_score") == pytest.approx(np.log(0.5))
+    assert number(alone, "ring", "log_likelihood") == pytest.approx(np.log(0.5))
     assert (
-        value(alone, "ring", "rmse") == value(alone, "ring", "mse_corrected") == Value(value=None, low=None, high=None)
+        value(alone, "ring", "rmse")
+        == value(alone, "ring", "mse_noise_corrected")
+        == Value(value=None, low=None, high=None)
     )
     beside = compute(Votes(RINGS, np.array([[1, 0], [3, 1]])), np.ones((2, 2)), np.ones((2, 2)))
     assert number(beside, "ring", "rmse") == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("question", ["q", "r"])
-def test_the_log_score_is_the_mean_log_probability_of_galaxies_asked(question: str) -> None:
+def test_the_log_likelihood_is_the_mean_log_probability_of_galaxies_asked(question: str) -> None:
     votes, truth = simulated(60)
     scores = compute(votes, truth, baseline_of(truth))
     where = TREE.slice(question)
@@ -121,14 +130,14 @@ def test_the_log_score_is_the_mean_log_probability_of_galaxies_asked(question: s
     ]
     assert len(logs) < 60
     assert scores["questions"][question]["n_asked"] == len(logs)
-    assert number(scores, question, "log_score") == pytest.approx(np.mean(logs), abs=1e-9)
+    assert number(scores, question, "log_likelihood") == pytest.approx(np.mean(logs), abs=1e-9)
 
 
-def test_the_log_score_of_several_answers_is_binomial() -> None:
+def test_the_log_likelihood_of_several_answers_is_binomial() -> None:
     votes, truth = simulated(60)
-    people, k, a = votes.totals[:, 1], votes.counts[:, 3:5], truth[:, 3:5]
-    logs = stats.binom.logpmf(k, people[:, None], a / (1 + a)).sum(axis=1)[people > 0]
-    assert number(compute(votes, truth, truth), "m", "log_score") == pytest.approx(logs.mean(), abs=1e-9)
+    volunteers, k, a = votes.totals[:, 1], votes.counts[:, 3:5], truth[:, 3:5]
+    logs = stats.binom.logpmf(k, volunteers[:, None], a / (1 + a)).sum(axis=1)[volunteers > 0]
+    assert number(compute(votes, truth, truth), "m", "log_likelihood") == pytest.approx(logs.mean(), abs=1e-9)
 
 
 def test_overall_is_per_galaxy_the_sum_over_its_questions() -> None:
@@ -137,9 +146,9 @@ def test_overall_is_per_galaxy_the_sum_over_its_questions() -> None:
     asked = (votes.totals > 0).any(axis=1)
     assert 0 < asked.sum() < 60
     logs = -dirichlet_multinomial_nll(votes.counts, truth, TREE).sum(axis=1)
-    assert number(scores, "overall", "log_score") == pytest.approx(logs[asked].mean(), abs=1e-9)
-    parts = [number(scores, name, "log_score") * scores["questions"][name]["n_asked"] for name in ("q", "m", "r")]
-    assert number(scores, "overall", "log_score") * asked.sum() == pytest.approx(sum(parts))
+    assert number(scores, "overall", "log_likelihood") == pytest.approx(logs[asked].mean(), abs=1e-9)
+    parts = [number(scores, name, "log_likelihood") * scores["questions"][name]["n_asked"] for name in ("q", "m", "r")]
+    assert number(scores, "overall", "log_likelihood") * asked.sum() == pytest.approx(sum(parts))
     assert (scores["n_galaxies"], scores["n_trained_on"]) == (60, 0)
 
 
@@ -147,15 +156,18 @@ def test_skill_is_the_paired_difference() -> None:
     votes, truth = simulated(120)
     scores = compute(votes, truth, baseline_of(truth))
     for name in ("q", "m", "r", "overall"):
-        difference = number(scores, name, "log_score") - number(scores, name, "baseline_log_score")
-        assert number(scores, name, "skill") == pytest.approx(difference, abs=1e-9)
+        difference = number(scores, name, "log_likelihood") - number(scores, name, "baseline_log_likelihood")
+        assert number(scores, name, "log_likelihood_gain") == pytest.approx(difference, abs=1e-9)
         assert difference > 0
     close = compute(votes, truth, truth * 1.05)
-    skill, single = value(close, "overall", "skill"), value(close, "overall", "log_score")
-    width = cast(float, skill["high"]) - cast(float, skill["low"])
+    log_likelihood_gain, single = (
+        value(close, "overall", "log_likelihood_gain"),
+        value(close, "overall", "log_likelihood"),
+    )
+    width = cast(float, log_likelihood_gain["high"]) - cast(float, log_likelihood_gain["low"])
     assert width < 0.1 * (cast(float, single["high"]) - cast(float, single["low"]))  # what both share cancels
     same = compute(votes, truth, truth)
-    assert value(same, "overall", "skill") == Value(value=0.0, low=0.0, high=0.0)
+    assert value(same, "overall", "log_likelihood_gain") == Value(value=0.0, low=0.0, high=0.0)
 
 
 def test_a_question_nobody_answered_has_no_scores() -> None:
@@ -186,7 +198,7 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     for i, question in enumerate(TREE.questions):
         assert scores["questions"][question.name]["n_asked"] == (votes.totals[:, i] > 0).sum()
-        assert (value(scores, question.name, "skill")["value"] is None) == (not votes.totals[:, i].any())
+        assert (value(scores, question.name, "log_likelihood_gain")["value"] is None) == (not votes.totals[:, i].any())
         assert (value(scores, question.name, "rmse")["value"] is None) == (votes.totals[:, i].max() < 2)
         for kind in KINDS:
             one = value(scores, question.name, kind)
@@ -203,32 +215,35 @@ def test_intervals_are_the_same_each_time_and_depend_on_the_seed() -> None:
     votes, truth = simulated(300)
     base = baseline_of(truth)
     assert compute(votes, truth, base) == compute(votes, truth, base)
-    assert compute(votes, truth, base)["overall"]["skill"] != compute(votes, truth, base, seed=1)["overall"]["skill"]
+    assert (
+        compute(votes, truth, base)["overall"]["log_likelihood_gain"]
+        != compute(votes, truth, base, seed=1)["overall"]["log_likelihood_gain"]
+    )
 
 
 def test_perfect_predictions_have_no_error_beyond_the_votes_noise() -> None:
     """Votes are binomial about the predicted fraction; the raw error is far from 0, the corrected one is not."""
     rng = np.random.default_rng(0)
-    share, people = rng.uniform(0.02, 0.98, 3000), rng.integers(2, 40, 3000)
-    yes = rng.binomial(people, share)
-    alpha = np.column_stack([share, 1 - share]) * 1e4
-    scores = compute(Votes(RINGS, np.column_stack([yes, people - yes])), alpha, np.ones(alpha.shape))
-    corrected = value(scores, "ring", "mse_corrected")
+    fraction, volunteers = rng.uniform(0.02, 0.98, 3000), rng.integers(2, 40, 3000)
+    yes = rng.binomial(volunteers, fraction)
+    alpha = np.column_stack([fraction, 1 - fraction]) * 1e4
+    scores = compute(Votes(RINGS, np.column_stack([yes, volunteers - yes])), alpha, np.ones(alpha.shape))
+    corrected = value(scores, "ring", "mse_noise_corrected")
     assert cast(float, corrected["low"]) < 0 < cast(float, corrected["high"])
     assert number(scores, "ring", "rmse") > 0.08
-    assert number(scores, "ring", "rmse_corrected") < 0.02
+    assert number(scores, "ring", "rmse_noise_corrected") < 0.02
 
 
 def test_the_corrected_error_of_wrong_predictions_is_their_distance_from_the_truth() -> None:
     rng = np.random.default_rng(1)
-    share, people = rng.uniform(0.2, 0.8, 4000), rng.integers(2, 15, 4000)
-    yes, off = rng.binomial(people, share), share + rng.choice([-0.1, 0.1], 4000)
+    fraction, volunteers = rng.uniform(0.2, 0.8, 4000), rng.integers(2, 15, 4000)
+    yes, off = rng.binomial(volunteers, fraction), fraction + rng.choice([-0.1, 0.1], 4000)
     scores = compute(
-        Votes(RINGS, np.column_stack([yes, people - yes])), np.column_stack([off, 1 - off]), np.ones((4000, 2))
+        Votes(RINGS, np.column_stack([yes, volunteers - yes])), np.column_stack([off, 1 - off]), np.ones((4000, 2))
     )
-    found = value(scores, "ring", "mse_corrected")
+    found = value(scores, "ring", "mse_noise_corrected")
     assert cast(float, found["low"]) < 0.01 < cast(float, found["high"])
-    assert number(scores, "ring", "rmse_corrected") == pytest.approx(0.1, abs=0.01)
+    assert number(scores, "ring", "rmse_noise_corrected") == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_interval_of_skill_covers_the_truth() -> None:
@@ -237,12 +252,12 @@ def test_the_interval_of_skill_covers_the_truth() -> None:
     def a_test_set(n: int, seed: int) -> Scores:
         rng = np.random.default_rng(seed)
         alpha = rng.gamma(2.0, 2.0, (n, 2)) + 0.2
-        share = rng.beta(alpha[:, 0], alpha[:, 1])
-        yes = rng.binomial(20, share)
+        fraction = rng.beta(alpha[:, 0], alpha[:, 1])
+        yes = rng.binomial(20, fraction)
         return compute(Votes(RINGS, np.column_stack([yes, 20 - yes])), alpha, baseline_of(alpha) * 0 + 1.5)
 
-    truth = number(a_test_set(60_000, 10_000), "ring", "skill")
-    found = [value(a_test_set(150, seed), "ring", "skill") for seed in range(100)]
+    truth = number(a_test_set(60_000, 10_000), "ring", "log_likelihood_gain")
+    found = [value(a_test_set(150, seed), "ring", "log_likelihood_gain") for seed in range(100)]
     covered = sum(cast(float, one["low"]) <= truth <= cast(float, one["high"]) for one in found)
     assert 87 <= covered <= 99
     assert np.mean([one["value"] for one in found]) == pytest.approx(truth, abs=0.03)

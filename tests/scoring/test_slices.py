@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gzoo.dataset.open import Dataset
 from gzoo.errors import TableError
 from gzoo.scoring.scores import compute
-from gzoo.scoring.slices import MOST_VALUES, N_BINS, Slicing, slicings
+from gzoo.scoring.slices import MAX_VALUES, N_BINS, Slicing, slicings
 from gzoo.trees.tree import Question, Tree
 from gzoo.votes.votes import Votes
 
@@ -37,7 +37,7 @@ def test_numbers_are_cut_into_quarters(values: list[float | None]) -> None:
 def test_texts_are_cut_by_their_values(values: list[str | None]) -> None:
     parts = list(Slicing("x", pl.Series(values, dtype=pl.String)).parts())
     assert sorted(row for _, rows in parts for row in rows.tolist()) == list(range(len(values)))
-    assert len(parts) <= MOST_VALUES + 2
+    assert len(parts) <= MAX_VALUES + 2
     for name, rows in parts:
         if name == "spiral":
             assert {values[row] for row in rows.tolist()} == {"spiral"}
@@ -45,19 +45,19 @@ def test_texts_are_cut_by_their_values(values: list[str | None]) -> None:
 
 def test_the_worst_slice_comes_first_and_has_the_error_of_its_galaxies() -> None:
     rng = np.random.default_rng(0)
-    share = rng.uniform(0.3, 0.7, 400)
+    fraction = rng.uniform(0.3, 0.7, 400)
     is_bad = np.arange(400) % 2 == 0
-    expected = share + np.where(is_bad, 0.2, 0.0)
-    votes = Votes(ONE, np.stack([yes := rng.binomial(30, share), 30 - yes], axis=1))
+    expected = fraction + np.where(is_bad, 0.2, 0.0)
+    votes = Votes(ONE, np.stack([yes := rng.binomial(30, fraction), 30 - yes], axis=1))
     concentrations = 50 * np.stack([expected, 1 - expected], axis=1)
     kind = pl.Series(np.where(is_bad, "bad", "good"))
     scores = compute(votes, concentrations, np.ones(2), slices=[Slicing("kind", kind)])
     worst, best = scores["slices"]
     assert (worst["range"], best["range"], worst["n_galaxies"]) == ("bad", "good", 200)
     alone = compute(votes.take(np.flatnonzero(is_bad)), concentrations[is_bad], np.ones(2))
-    assert worst["score"]["mse_corrected"] == alone["overall"]["mse_corrected"]
-    assert worst["score"]["is_distinguishable"] is True
-    assert best["score"]["is_distinguishable"] is False
+    assert worst["score"]["mse_noise_corrected"] == alone["overall"]["mse_noise_corrected"]
+    assert worst["score"]["exceeds_noise"] is True
+    assert best["score"]["exceeds_noise"] is False
 
 
 def test_a_table_with_a_galaxy_twice_is_refused(tmp_path: Path) -> None:

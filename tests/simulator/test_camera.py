@@ -14,7 +14,7 @@ from PIL import Image
 from gzoo.errors import InputError
 from gzoo.reports.gallery import gallery
 from gzoo.simulator import light
-from gzoo.simulator.camera import Visibility, blur, clean_image, jpeg_bytes, observed_flux, picture, visible
+from gzoo.simulator.camera import Visibility, blur, clean_image, draw_image, jpeg_bytes, observed_flux, visible
 from gzoo.simulator.galaxies import ARTIFACTS, CLUMP_ARRANGEMENTS, Galaxy, draw_galaxy
 from gzoo.simulator.spectrum import band_fluxes, dimming
 from gzoo.simulator.survey import SurveyView, survey_view
@@ -96,8 +96,8 @@ FEATURES: dict[str, dict[str, object]] = {
 
 def test_same_seed_same_bytes_and_another_seed_another_sky() -> None:
     one = galaxy(n_arms=2, arm_strength=0.8, irregularity=0.5)
-    assert jpeg_bytes(picture(one, GZ2, rng(0))) == jpeg_bytes(picture(one, GZ2, rng(0)))
-    assert jpeg_bytes(picture(one, GZ2, rng(0))) != jpeg_bytes(picture(one, GZ2, rng(1)))
+    assert jpeg_bytes(draw_image(one, GZ2, rng(0))) == jpeg_bytes(draw_image(one, GZ2, rng(0)))
+    assert jpeg_bytes(draw_image(one, GZ2, rng(0))) != jpeg_bytes(draw_image(one, GZ2, rng(1)))
 
 
 @pytest.mark.parametrize("campaign", names())
@@ -113,7 +113,7 @@ def test_every_campaign_shows_galaxies_on_a_dark_sky(campaign: str) -> None:
     assert np.median([one.signal_to_noise for one in seen]) > 10.0
     best = [drawn[i] for i in np.argsort([one.signal_to_noise for one in seen]) if not drawn[i].is_artifact][-3:]
     for i, one in enumerate(best):
-        shown = picture(one, view, rng(i))
+        shown = draw_image(one, view, rng(i))
         assert shown.shape == (424, 424, 3)
         assert shown.dtype == np.uint8
         assert np.median(shown[:60]) < 25
@@ -131,9 +131,9 @@ def test_each_feature_changes_the_light() -> None:
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS[1:])
-def test_each_artifact_changes_the_picture(artifact: str) -> None:
-    clean = picture(galaxy(), GZ2, rng(3)).astype(int)
-    spoilt = picture(galaxy(artifact=artifact), GZ2, rng(3)).astype(int)
+def test_each_artifact_changes_the_image(artifact: str) -> None:
+    clean = draw_image(galaxy(), GZ2, rng(3)).astype(int)
+    spoilt = draw_image(galaxy(artifact=artifact), GZ2, rng(3)).astype(int)
     assert np.abs(spoilt - clean).max() > 60
 
 
@@ -147,8 +147,8 @@ def test_clumps_are_as_many_and_as_bright_as_said(n: int, arrangement: str) -> N
         rng(0),
     )
     assert len(made) == n
-    assert sum(one.share for one in made) == pytest.approx(1.0)
-    brightest = max(made, key=lambda one: one.share)
+    assert sum(one.fraction for one in made) == pytest.approx(1.0)
+    brightest = max(made, key=lambda one: one.fraction)
     assert (brightest.x, brightest.y) == (0.0, 0.0)
     assert max(np.hypot(one.x, one.y) for one in made) < 1.5
 
@@ -156,8 +156,8 @@ def test_clumps_are_as_many_and_as_bright_as_said(n: int, arrangement: str) -> N
 def by_galsim(one: Galaxy, view: SurveyView, n_pixels: int) -> np.ndarray:
     """Bulge and disk in the middle band as GalSim alone draws them, nanomaggies per pixel."""
     fluxes = [
-        float(band_fluxes(observed_flux(one) * share, colour, one.redshift, view.shown_nm)[1])
-        for share, colour in ((one.bulge_fraction, one.bulge_colour), (one.disk_fraction, one.disk_colour))
+        float(band_fluxes(observed_flux(one) * fraction, colour, one.redshift, view.shown_nm)[1])
+        for fraction, colour in ((one.bulge_fraction, one.bulge_colour), (one.disk_fraction, one.disk_colour))
     ]
     turn, scale = one.position_angle * galsim.degrees, one.radius_arcsec / view.sensor_pixel_arcsec
     # The half-light radius of our bulge is along its long axis; GalSim's shear keeps the area.
@@ -245,7 +245,7 @@ def test_what_is_blurred_or_drowned_is_less_visible() -> None:
 
 
 def test_files_say_that_they_are_simulated(tmp_path: Path) -> None:
-    with Image.open(io.BytesIO(jpeg_bytes(picture(galaxy(), GZ2, rng(0))))) as image:
+    with Image.open(io.BytesIO(jpeg_bytes(draw_image(galaxy(), GZ2, rng(0))))) as image:
         assert b"simulated" in image.info["comment"]
     with pytest.raises(InputError, match="cannot be written"):
         gallery(("gz2",), tmp_path / "gallery.gif")

@@ -24,15 +24,15 @@ from typer.testing import CliRunner
 from gzoo import files, simulator
 from gzoo.cli import app
 from gzoo.dataset.build import build
-from gzoo.errors import GZooError, InputError, MissingError, OccupiedError, WriteError
-from gzoo.simulator import Simulated, positions
-from gzoo.simulator.camera import picture, visible
+from gzoo.errors import GZooError, InputError, NotFoundError, OutputExistsError, WriteError
+from gzoo.simulator import SimulateResult, positions
+from gzoo.simulator.camera import draw_image, visible
 from gzoo.simulator.export import workflows
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.survey import SurveyView, survey_view
 from gzoo.simulator.volunteers import (
     KINDS,
-    MOST_REPEATS,
+    MAX_REPEATS,
     N_SHIFTS,
     Sights,
     careful_chances,
@@ -50,7 +50,7 @@ GZ2 = tree("gz2")
 CAMPAIGNS = [one.name for one in campaigns() if not one.members]
 
 
-def simulate(out: Path, campaign: str = "gz2", n: int = 3, images: bool = False, **more: Any) -> Simulated:
+def simulate(out: Path, campaign: str = "gz2", n: int = 3, images: bool = False, **more: Any) -> SimulateResult:
     return simulator.simulate(campaign, n=n, images=images, out=out, **more)
 
 
@@ -71,8 +71,8 @@ def test_same_seed_gives_same_bytes_whatever_the_workers(tmp_path: Path) -> None
     two = simulate(tmp_path / "two", "gz_desi", 130, seed=3, workers=2)  # 130: three blocks for two workers
     one = simulate(tmp_path / "one", "gz_desi", 130, seed=3)
     assert contents(two.folder) == contents(one.folder)
-    two = simulate(tmp_path / "pictures-two", "gz_rings", 4, images=True, workers=2)
-    one = simulate(tmp_path / "pictures-one", "gz_rings", 4, images=True)
+    two = simulate(tmp_path / "images-two", "gz_rings", 4, images=True, workers=2)
+    one = simulate(tmp_path / "images-one", "gz_rings", 4, images=True)
     assert contents(two.folder) == contents(one.folder)
 
 
@@ -87,7 +87,7 @@ def test_a_galaxy_depends_on_seed_and_index_only(tmp_path: Path) -> None:
     assert not pq.read_table(few.truth)["inclination"].equals(pq.read_table(other.truth)["inclination"])
 
 
-def test_a_picture_depends_on_seed_and_index_only(tmp_path: Path) -> None:
+def test_an_image_depends_on_seed_and_index_only(tmp_path: Path) -> None:
     few = simulate(tmp_path / "few", "gz_candels", 2, images=True)
     many = simulate(tmp_path / "many", "gz_candels", 3, images=True, export=False)
     assert {path.name for path in few.images.iterdir()} == {f"simulated-gz_candels-0-{i:06d}.jpg" for i in range(2)}
@@ -109,14 +109,17 @@ def test_files_hold_every_answer_and_say_that_they_are_simulated(tmp_path: Path)
     assert votes["id_str"].to_pylist() == [f"simulated-gz2-0-{i:06d}" for i in range(100)]
     assert set(votes["dataset_name"].to_pylist()) == {"gz2_simulated"}
     assert {str(votes.schema.field(column).type) for column in (*GZ2.columns, *multiple)} == {"int32"}
-    for ending, names in (("probability", GZ2.columns), ("reach", [question.name for question in GZ2.questions])):
+    for ending, names in (
+        ("probability", GZ2.columns),
+        ("proportion_asked", [question.name for question in GZ2.questions]),
+    ):
         assert {f"{name}_{ending}" for name in names} <= set(truth.column_names)
         assert {f"{name}_{ending}_careful" for name in names} <= set(truth.column_names)
-    people = pq.read_table(made.volunteers)
-    for table in (votes, truth, people):
+    volunteers = pq.read_table(made.volunteers)
+    for table in (votes, truth, volunteers):
         assert json.loads((table.schema.metadata or {})[b"gzoo"])["kind"] == "simulation"
-    assert sum(people["n_classifications"].to_pylist()) == made.n_classifications
-    assert all("simulated" in name for name in people["name"].to_pylist())
+    assert sum(volunteers["n_classifications"].to_pylist()) == made.n_classifications
+    assert all("simulated" in name for name in volunteers["name"].to_pylist())
     assert files.read_json(made.folder / "simulation.json")["kind"] == "simulation"
 
 
@@ -177,7 +180,7 @@ def test_every_click_walks_as_the_workflow_says(tmp_path: Path, campaign: str) -
 # ---- votes -----------------------------------------------------------------------------------------------------------
 
 
-def answers_in(made: Simulated) -> pl.DataFrame:
+def answers_in(made: SimulateResult) -> pl.DataFrame:
     """One row per answer of a first click, by nothing but polars: who, id_str, column."""
     value = pl.List(pl.Struct({"task": pl.String, "value": pl.List(pl.String)}))
     words = [
@@ -275,13 +278,13 @@ def test_mean_votes_agree_with_the_population(tmp_path: Path) -> None:
 def test_a_volunteer_depends_on_the_seed_only() -> None:
     assert np.array_equal(pool(5).kind, pool(5).kind)
     assert not np.array_equal(pool(5).kind, pool(6).kind)
-    people = pool(5)
-    assert people.activity.reshape(N_SHIFTS, -1).sum(axis=1) == pytest.approx(np.full(N_SHIFTS, 1 / N_SHIFTS))
-    assert people.shares.sum() == pytest.approx(1.0)
-    robots = np.array([KINDS[kind].robot != "" for kind in people.kind])
-    assert 0 < robots.mean() < 0.02
-    assert 0.08 < people.is_anonymous.mean() < 0.16
-    assert np.sort(people.activity)[-len(robots) // 10 :].sum() > 0.4  # a few do much of the work
+    volunteers = pool(5)
+    assert volunteers.activity.reshape(N_SHIFTS, -1).sum(axis=1) == pytest.approx(np.full(N_SHIFTS, 1 / N_SHIFTS))
+    assert volunteers.fractions.sum() == pytest.approx(1.0)
+    bots = np.array([KINDS[kind].bot != "" for kind in volunteers.kind])
+    assert 0 < bots.mean() < 0.02
+    assert 0.08 < volunteers.is_anonymous.mean() < 0.16
+    assert np.sort(volunteers.activity)[-len(bots) // 10 :].sum() > 0.4  # a few do much of the work
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS)
@@ -291,27 +294,27 @@ def test_chances_are_proper(campaign: str) -> None:
     of_kinds = kind_chances(questions, odds)
     assert of_kinds.shape == (100, len(KINDS), len(questions.columns))
     assert ((of_kinds >= 0) & (of_kinds <= 1)).all()
-    population, reach = population_chances(questions, of_kinds, pool(0).shares)
+    population, proportion_asked = population_chances(questions, of_kinds, pool(0).fractions)
     careful = careful_chances(questions, odds)
     for chances in (careful, population):
         assert ((chances > 0) & (chances < 1)).all()
         for question in questions.questions:
             if not question.multiple:
                 assert chances[:, questions.slice(question.name)].sum(axis=1) == pytest.approx(1.0)
-    assert questions.reach(population) == pytest.approx(reach)
-    assert ((reach > 0) & (reach <= 1 + 1e-12)).all()
+    assert questions.proportion_asked(population) == pytest.approx(proportion_asked)
+    assert ((proportion_asked > 0) & (proportion_asked <= 1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize("campaign", ["gz2", "gz_candels", "gz_euclid"])
 def test_clicks_come_as_the_population_chance_says(campaign: str) -> None:
-    questions, people = tree(campaign), pool(1)
+    questions, volunteers = tree(campaign), pool(1)
     chances = kind_chances(questions, careful_log_odds(questions, sights(campaign, 4)))
-    population, reach = population_chances(questions, chances, people.shares)
+    population, proportion_asked = population_chances(questions, chances, volunteers.fractions)
     for i in range(4):
         many = np.repeat(chances[i : i + 1], 1000, axis=0)
-        _, clicks = click(questions, many, people, 1000, np.random.default_rng(i))
+        _, clicks = click(questions, many, volunteers, 1000, np.random.default_rng(i))
         first = clicks.given[~clicks.is_repeat]
-        expected = population[i] * reach[i][list(questions.question_of_answer)]
+        expected = population[i] * proportion_asked[i][list(questions.question_of_answer)]
         error = np.sqrt(expected * (1 - expected) / len(first))
         assert np.abs((first.mean(axis=0) - expected) / error).max() < 4.5
         # nearly independent votes: what a noise correction by f (1 - f) / (n - 1) takes for granted
@@ -323,7 +326,7 @@ def test_clicks_come_as_the_population_chance_says(campaign: str) -> None:
             own = clicks.galaxy == galaxy
             met, repeat = clicks.volunteer[own], clicks.is_repeat[own]
             assert len(np.unique(met)) == (~repeat).sum()
-            assert repeat.sum() <= MOST_REPEATS
+            assert repeat.sum() <= MAX_REPEATS
             assert not repeat[: (~repeat).sum()].any()  # the second click comes later
 
 
@@ -347,10 +350,10 @@ def test_care_and_leaning_do_what_they_say() -> None:
     assert all((one < two).all() for one, two in itertools.pairwise(by_leaning))
     distance = [np.abs(chances[:, i] - careful).mean() for i, kind in enumerate(KINDS) if kind.leaning == 0]
     assert distance[:5] == sorted(distance[:5])  # less care, further from what is to be seen
-    robots = {kind.robot: chances[:, i] for i, kind in enumerate(KINDS) if kind.robot}
-    assert set(robots) == {"random", "first", "last"}
-    assert (robots["first"][:, smooth] == 1).all()
-    assert robots["random"][:, smooth] == pytest.approx(1 / 3)
+    bots = {kind.bot: chances[:, i] for i, kind in enumerate(KINDS) if kind.bot}
+    assert set(bots) == {"random", "first", "last"}
+    assert (bots["first"][:, smooth] == 1).all()
+    assert bots["random"][:, smooth] == pytest.approx(1 / 3)
 
 
 def test_a_question_nobody_was_taught_is_refused() -> None:
@@ -404,7 +407,7 @@ def test_the_same_sky_through_another_campaign(tmp_path: Path) -> None:
 
 def test_a_strange_source_is_refused(tmp_path: Path) -> None:
     source = simulate(tmp_path / "sky", n=2)
-    with pytest.raises(MissingError, match="no folder"):
+    with pytest.raises(NotFoundError, match="no folder"):
         simulate(tmp_path / "out", galaxies_from=tmp_path / "nowhere")
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="not a finished simulation"):
@@ -520,7 +523,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_finished_simulation_is_not_overwritten_unasked(tmp_path: Path) -> None:
     simulate(tmp_path / "sky", n=1)
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OutputExistsError):
         simulate(tmp_path / "sky", n=1)
     made = simulate(tmp_path / "sky", n=1, seed=1, overwrite=True)
     assert pq.read_table(made.votes)["id_str"].to_pylist() == ["simulated-gz2-1-000000"]
@@ -535,16 +538,16 @@ def test_an_interrupted_simulation_goes_on_without_drawing_again(
         if len(drawn) == 2:
             raise KeyboardInterrupt
         drawn.append(galaxy)
-        return picture(galaxy, survey, rng)
+        return draw_image(galaxy, survey, rng)
 
-    monkeypatch.setattr(simulator, "picture", two)
+    monkeypatch.setattr(simulator, "draw_image", two)
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "sky", n=3, images=True)
     assert not (tmp_path / "sky").exists()
     drawn[:] = drawn[:1]  # one more may be drawn
     simulate(tmp_path / "sky", n=3, images=True)
     assert len(drawn) == 2
-    monkeypatch.setattr(simulator, "picture", picture)
+    monkeypatch.setattr(simulator, "draw_image", draw_image)
     simulate(tmp_path / "whole", n=3, images=True)
     assert contents(tmp_path / "sky") == contents(tmp_path / "whole")
 
@@ -553,15 +556,15 @@ def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "sky"
     begin = f"from gzoo.simulator import simulate; simulate('gz2', n=24, out={str(out)!r})"
     process = subprocess.Popen([sys.executable, "-c", begin])
-    pictures = files.partial_name(out) / "images"
+    images = files.partial_name(out) / "images"
     deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline and len(list(pictures.glob("*.jpg"))) < 3:
+    while process.poll() is None and time.monotonic() < deadline and len(list(images.glob("*.jpg"))) < 3:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    assert len(list(pictures.glob("*.jpg"))) < 24
-    with pytest.raises(OccupiedError, match="unfinished work of another command"):
+    assert len(list(images.glob("*.jpg"))) < 24
+    with pytest.raises(OutputExistsError, match="unfinished work of another command"):
         simulate(out, n=23, images=True)
     simulate(out, n=24, images=True)
     simulate(tmp_path / "whole", n=24, images=True)

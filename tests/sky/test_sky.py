@@ -250,10 +250,10 @@ def test_rows_beyond_a_chunk_are_split_as_alone() -> None:
     ra, dec = rng.uniform(-180, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     said = sky.split(ra, dec)
     assert (said[::-1][:1000] == sky.split(ra[::-1][:1000], dec[::-1][:1000])).all()
-    shares = {side: float((said == side).mean()) for side in (*sky.SIDES, "border")}
-    assert shares["border"] < 0.03
-    for side, share in zip(sky.SIDES, sky.SCHEME.shares, strict=True):
-        assert abs(shares[side] / (1 - shares["border"]) - share / 100) < 0.01, side
+    fractions = {side: float((said == side).mean()) for side in (*sky.SIDES, "border")}
+    assert fractions["border"] < 0.03
+    for side, fraction in zip(sky.SIDES, sky.SCHEME.fractions, strict=True):
+        assert abs(fractions[side] / (1 - fractions["border"]) - fraction / 100) < 0.01, side
 
 
 @given(st.integers(-180 * 2**20, 0), st.floats(-90, 90))
@@ -272,13 +272,13 @@ def test_a_pole_is_one_place(ra: float, dec: float) -> None:
 def test_another_rule_is_another_scheme() -> None:
     with pytest.raises(InputError, match="'gzoo-1' is the name of another scheme"):
         sky.Scheme("gzoo-1", (80, 10, 10), 2048, 1.5)
-    for shares, nside, margin, says in (
+    for fractions, nside, margin, says in (
         ((70, 10, 10), 2048, 1.5, "add up to 100"),
         ((70, 10, 20), 2000, 1.5, "A power of two"),
         ((70, 10, 20), 2048, 20.0, "at most an eighth of a cell"),
     ):
         with pytest.raises(InputError, match=says):
-            sky.Scheme("mine", shares, nside, margin)
+            sky.Scheme("mine", fractions, nside, margin)
     assert not (gzoo.sky.split([10.0] * 50, range(50)) == gzoo.sky.split([10.0] * 50, range(50), OTHER)).all()
 
 
@@ -349,7 +349,7 @@ def test_a_heap_of_positions_is_refused() -> None:
             sky.same_galaxies([1.0], [1.0], radius_arcsec=radius)
 
 
-def test_real_galaxies_keep_to_the_shares(shared_data: Path) -> None:
+def test_real_galaxies_keep_to_the_fractions(shared_data: Path) -> None:
 
     table = pl.read_csv(shared_data / "gz2_coadd" / "counts.csv", columns=["ra", "dec"])
     said = sky.split(table["ra"].to_numpy(), table["dec"].to_numpy())

@@ -12,7 +12,7 @@ import pytest
 
 import gzoo
 from gzoo.dataset.schema import record
-from gzoo.errors import GZooError, MissingError
+from gzoo.errors import GZooError, NotFoundError
 from gzoo.trees.campaign import Campaign, campaign, campaigns, names
 from gzoo.trees.tree import Tree
 
@@ -94,7 +94,7 @@ def test_trees_equal_the_facts(where: tuple[str, str], key: str) -> None:
         assert one.multiple == fact["multiple_choice"], question
         if fact.get("label_metadata_answers"):
             assert list(one.answers) == fact["label_metadata_answers"], question
-        if one.carried != fact["in_label_metadata"]:
+        if one.is_published != fact["in_label_metadata"]:
             # FERENGI has no Hub card at all: one decision speaks of all its questions
             assert question in decided or (key == "ferengi" and "" in decided), question
 
@@ -110,7 +110,7 @@ def test_records_equal_the_cards(name: str) -> None:
 @pytest.mark.parametrize("name", ["gz_euclid", "gz_jwst", "gz_jwst_cosmos"])
 def test_columns_equal_the_label_lists(name: str) -> None:
     card = json.loads((FACTS / "cards" / f"{name}.json").read_text())
-    assert list(campaign(name).carried.columns) == card["label_columns"]
+    assert list(campaign(name).published_tree.columns) == card["label_columns"]
 
 
 def test_sizes_are_of_all_campaigns() -> None:
@@ -123,8 +123,8 @@ def test_sizes(name: str, sizes: tuple[int, int, int, int, int]) -> None:
     assert sizes == (
         len(one.tree.questions),
         len(one.tree.columns),
-        len(one.carried.questions),
-        len(one.carried.columns),
+        len(one.published_tree.questions),
+        len(one.published_tree.columns),
         len(record(one).names),
     )
 
@@ -219,17 +219,17 @@ def test_the_union_is_its_members_side_by_side() -> None:
     evo = campaign("gz_evo")
     parts = [question.name for member in evo.members for question in campaign(member).tree.questions]
     assert [question.name for question in evo.tree.questions] == parts
-    assert "clump-count-hubble" in [question.name for question in campaign("gz_hubble").carried.questions]
-    assert "clump-count-hubble" not in [question.name for question in evo.carried.questions]
+    assert "clump-count-hubble" in [question.name for question in campaign("gz_hubble").published_tree.questions]
+    assert "clump-count-hubble" not in [question.name for question in evo.published_tree.questions]
     members = {key for member in evo.members for key in [paper.key for paper in campaign(member).papers]}
     assert members <= {paper.key for paper in evo.papers}
 
 
 def test_an_unknown_campaign_is_told_so() -> None:
-    with pytest.raises(MissingError, match=r"no campaign 'gz9'.*gz_rings") as caught:
+    with pytest.raises(NotFoundError, match=r"no campaign 'gz9'.*gz_rings") as caught:
         gzoo.tree("gz9")
     assert isinstance(caught.value, GZooError)
-    with pytest.raises(MissingError):
+    with pytest.raises(NotFoundError):
         campaign("../trees/facts/gz2")
 
 
@@ -241,6 +241,6 @@ def test_records_describe_each_column_once(one: Campaign) -> None:
     assert all(field.meaning.endswith(".") for field in columns.fields)
     features = json.loads(columns.arrow().metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
-    assert features[one.carried.columns[0]] == {"dtype": "int32", "_type": "Value"}
+    assert features[one.published_tree.columns[0]] == {"dtype": "int32", "_type": "Value"}
     if one.hub.layout == "counts":
         assert not [name for name in columns.names if name.endswith(("_fraction", "_total-votes", "summary"))]

@@ -8,7 +8,7 @@ import bibtexparser
 import pytest
 
 import gzoo
-from gzoo.errors import InputError, MissingError
+from gzoo.errors import InputError, NotFoundError
 from gzoo.trees.campaign import campaign, campaigns, names
 from gzoo.trees.cite import bibtex, cite
 
@@ -79,7 +79,7 @@ def test_text_has_a_line_for_each() -> None:
 
 
 def test_what_cannot_be_cited_is_refused() -> None:
-    with pytest.raises(MissingError, match="no campaign 'gz9'"):
+    with pytest.raises(NotFoundError, match="no campaign 'gz9'"):
         gzoo.cite("gz9")
     with pytest.raises(InputError, match="no format 'ris'"):
         gzoo.cite("gz2", format="ris")

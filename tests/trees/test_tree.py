@@ -38,7 +38,7 @@ class Walks:
             question(f"q{i}", " ".join(f"a{j}" for j in range(n)), " ".join(self.parents(i)))
             for i, n in enumerate(self.n_answers)
         ]
-        return Tree("walks", tuple(replace(questions[i], carried=i not in hidden) for i in self.order))
+        return Tree("walks", tuple(replace(questions[i], is_published=i not in hidden) for i in self.order))
 
     def parents(self, i: int) -> list[str]:
         return [f"q{of}_a{answer}" for (of, answer), to in self.leads_to.items() if to == i]
@@ -85,29 +85,29 @@ def fractions_of(tree: Tree, seed: int, n: int = 3) -> FloatArray:
 
 @quick
 @given(walks(), st.integers(0, 10**6))
-def test_reach_is_the_sum_over_all_walks(walk: Walks, seed: int) -> None:
+def test_proportion_asked_is_the_sum_over_all_walks(walk: Walks, seed: int) -> None:
     tree = walk.tree()
     fractions = fractions_of(tree, seed)
-    reach = tree.reach(fractions)
-    assert reach.shape == (len(fractions), len(tree.questions))
-    assert ((reach >= 0) & (reach <= 1)).all()
+    proportion_asked = tree.proportion_asked(fractions)
+    assert proportion_asked.shape == (len(fractions), len(tree.questions))
+    assert ((proportion_asked >= 0) & (proportion_asked <= 1)).all()
     for row, own in enumerate(fractions):
         chance = dict(zip(tree.columns, own, strict=True))
         for i, one in enumerate(tree.questions):
-            assert reach[row, i] == pytest.approx(walk.probability_of(int(one.name[1:]), chance), abs=1e-12)
+            assert proportion_asked[row, i] == pytest.approx(walk.probability_of(int(one.name[1:]), chance), abs=1e-12)
 
 
 @quick
 @given(walks(), st.integers(0, 10**6))
-def test_reach_is_the_sum_over_parent_answers(walk: Walks, seed: int) -> None:
+def test_proportion_asked_is_the_sum_over_parent_answers(walk: Walks, seed: int) -> None:
     tree = walk.tree()
     fractions = fractions_of(tree, seed)
-    reach = dict(zip([one.name for one in tree.questions], tree.reach(fractions).T, strict=True))
-    share = dict(zip(tree.columns, fractions.T, strict=True))
+    proportion_asked = dict(zip([one.name for one in tree.questions], tree.proportion_asked(fractions).T, strict=True))
+    fraction = dict(zip(tree.columns, fractions.T, strict=True))
     for one in tree.questions:
         parents = [(column.partition("_")[0], column) for column in one.parents]
-        expected = sum((reach[of] * share[column] for of, column in parents), np.zeros(len(fractions)))
-        np.testing.assert_allclose(reach[one.name], expected if parents else 1.0, atol=1e-12)
+        expected = sum((proportion_asked[of] * fraction[column] for of, column in parents), np.zeros(len(fractions)))
+        np.testing.assert_allclose(proportion_asked[one.name], expected if parents else 1.0, atol=1e-12)
 
 
 @quick
@@ -117,9 +117,9 @@ def test_leaving_questions_out_keeps_a_tree_sound(walk: Walks, data: st.DataObje
     hidden = data.draw(st.frozensets(st.sampled_from(range(len(walk.n_answers)))))
     assume(len(hidden) < len(walk.n_answers))
     whole = walk.tree(hidden)
-    part = whole.carried()
-    assert [one.name for one in part.questions] == [one.name for one in whole.questions if one.carried]
-    assert part.absent == set(whole.columns) - set(part.columns)
+    part = whole.published()
+    assert [one.name for one in part.questions] == [one.name for one in whole.questions if one.is_published]
+    assert part.unavailable == set(whole.columns) - set(part.columns)
 
     def is_lost(name: str) -> bool:
         owners = {column.partition("_")[0] for column in whole.question(name).parents}
@@ -127,13 +127,15 @@ def test_leaving_questions_out_keeps_a_tree_sound(walk: Walks, data: st.DataObje
 
     assert set(part.unreachable) == {one.name for one in part.questions if is_lost(one.name)}
     fractions = fractions_of(whole, 1)
-    known = part.reach(fractions[:, [whole.columns.index(column) for column in part.columns]])
-    all_reach = whole.reach(fractions)
+    known = part.proportion_asked(fractions[:, [whole.columns.index(column) for column in part.columns]])
+    all_proportion_asked = whole.proportion_asked(fractions)
     for i, one in enumerate(part.questions):
         if one.name in part.unreachable:
             assert np.isnan(known[:, i]).all()
         else:
-            np.testing.assert_allclose(known[:, i], all_reach[:, whole.questions.index(whole.question(one.name))])
+            np.testing.assert_allclose(
+                known[:, i], all_proportion_asked[:, whole.questions.index(whole.question(one.name))]
+            )
     for text in (part.to_text(), part.to_mermaid(), whole.to_text(), whole.to_mermaid()):
         assert all(one.name in text for one in part.questions)
 
@@ -212,7 +214,7 @@ def test_contradictions_are_refused(questions: list[Question], said: tuple[str, 
             assert words in str(caught.value)
         assert "'test'" in str(caught.value)
         assert caught.value.expected
-        assert caught.value.do
+        assert caught.value.hint
 
 
 ACCEPTED = {
@@ -246,21 +248,21 @@ def test_a_hidden_question_may_be_what_keeps_two_ways_apart() -> None:
         "test",
         (
             ROOT,
-            replace(question("hidden", "yes no", "shape_disk"), carried=False),
+            replace(question("hidden", "yes no", "shape_disk"), is_published=False),
             question("bar", "yes no", "hidden_yes"),
             question("round", "yes no", "shape_smooth"),
             question("odd", "yes no", "bar_yes round_yes"),
         ),
     )
-    assert whole.carried().unreachable == ("bar", "odd")
+    assert whole.published().unreachable == ("bar", "odd")
 
 
 def test_order_of_asking_does_not_need_the_order_of_columns() -> None:
     tree = Tree("test", (question("odd", "yes no", "bar_yes"), question("bar", "yes no", "shape_disk"), ROOT))
     assert [one.name for one in tree.ordered] == ["shape", "bar", "odd"]
     assert tree.columns[:2] == ("odd_yes", "odd_no")
-    reach = tree.reach(np.array([[0.5, 0.5, 0.4, 0.6, 0.2, 0.5, 0.3]]))
-    np.testing.assert_allclose(reach, [[0.2, 0.5, 1.0]])
+    proportion_asked = tree.proportion_asked(np.array([[0.5, 0.5, 0.4, 0.6, 0.2, 0.5, 0.3]]))
+    np.testing.assert_allclose(proportion_asked, [[0.2, 0.5, 1.0]])
 
 
 def test_totals_where_several_answers_are_allowed() -> None:
@@ -284,16 +286,16 @@ def test_lookups() -> None:
         tree.slice("bar")
 
 
-def test_hubble_reach_is_not_known_behind_an_unpublished_answer() -> None:
+def test_hubble_proportion_asked_is_not_known_behind_an_unpublished_answer() -> None:
     whole = gzoo.tree("gz_hubble")
-    part = whole.carried()
+    part = whole.published()
     assert not whole.unreachable
     assert "bulge-size-hubble" in part.unreachable
     assert "how-rounded-hubble" not in part.unreachable
-    reach = part.reach(fractions_of(part, 0))
-    is_nan = dict(zip([one.name for one in part.questions], np.isnan(reach).all(axis=0), strict=True))
+    proportion_asked = part.proportion_asked(fractions_of(part, 0))
+    is_nan = dict(zip([one.name for one in part.questions], np.isnan(proportion_asked).all(axis=0), strict=True))
     assert is_nan == {one.name: one.name in part.unreachable for one in part.questions}
-    assert np.isfinite(whole.reach(fractions_of(whole, 0))).all()
+    assert np.isfinite(whole.proportion_asked(fractions_of(whole, 0))).all()
 
 
 def test_a_union_keeps_each_tree_to_itself() -> None:
@@ -301,12 +303,14 @@ def test_a_union_keeps_each_tree_to_itself() -> None:
     assert both.columns == gzoo.tree("gz2").columns + gzoo.tree("gz_rings").columns
     fractions = fractions_of(both, 3)
     n = len(gzoo.tree("gz2").columns)
-    np.testing.assert_array_equal(both.reach(fractions)[:, :-1], gzoo.tree("gz2").reach(fractions[:, :n]))
+    np.testing.assert_array_equal(
+        both.proportion_asked(fractions)[:, :-1], gzoo.tree("gz2").proportion_asked(fractions[:, :n])
+    )
     with pytest.raises(TreeError, match="twice"):
         union("twice", [gzoo.tree("gz2"), gzoo.tree("gz2")])
 
 
-ALL = [tree for one in campaigns() for tree in (one.tree, one.carried)]
+ALL = [tree for one in campaigns() for tree in (one.tree, one.published_tree)]
 ALL_NAMES = [f"{name} {part}" for name in names() for part in ("whole", "carried")]
 
 
@@ -332,7 +336,7 @@ def test_json_round_trips(tree: Tree) -> None:
             Question(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
             for one in facts["questions"]
         ),
-        tree.absent,
+        tree.unavailable,
     )
     assert made == tree
 

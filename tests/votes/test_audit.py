@@ -21,7 +21,7 @@ from gzoo.simulator import simulate
 from gzoo.trees.campaign import campaign, tree
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.audit import Audit, audit_votes
-from gzoo.votes.parents import Gate, find_gates
+from gzoo.votes.parents import ParentAnswers, infer_parents
 from gzoo.votes.votes import Votes, read_votes
 
 GZ2 = campaign("gz2")
@@ -66,24 +66,24 @@ def test_the_gates_of_ferengi_are_found(ferengi: Audit) -> None:
     judged = {one.question: one for one in ferengi.judgements}
     with_parents = [one for one in FERENGI.questions if one.parents and one.name != "odd-features-ferengi"]
     assert len(with_parents) == 16
-    shares: list[float] = []
+    fractions: list[float] = []
     for question in with_parents:
         found = judged[question.name]
         as_named = {next((name for name, held in shifted.items() if held == one), one) for one in question.parents}
         classes = [set(found.found or ()), *map(set, found.equivalents)]
         assert as_named in classes, question.name
         assert found.is_certain
-        shares.append(found.found_share)
-    assert sum(share == 1.0 for share in shares) == 14
+        fractions.append(found.found_fraction)
+    assert sum(fraction == 1.0 for fraction in fractions) == 14
     in_all_but_one = {one.question for one in ferengi.judgements if one.n_breaking == 1 and one.gate}
     assert in_all_but_one == {"clumpy-appearance-ferengi", "something-odd-ferengi"}
-    assert all(share > 0.9998 - 1e-4 for share in shares)
+    assert all(fraction > 0.9998 - 1e-4 for fraction in fractions)
 
 
 def test_the_clump_counts_of_ferengi_look_named_one_place_off(ferengi: Audit) -> None:
     found = ferengi.of("clump-count-ferengi").renaming
     assert found is not None
-    assert (found.kind, found.places, found.is_only, found.share) == ("shift", 1, True, 1.0)
+    assert (found.kind, found.places, found.is_only, found.fraction) == ("shift", 1, True, 1.0)
     assert found.holds["t19_clumps_count_a50_2_frac"] == "clump-count-ferengi_1"
     assert found.holds["t19_clumps_count_a60_1_frac"] == "clump-count-ferengi_cant-tell"
     assert "named one place off" in ferengi.of("clump-count-ferengi").says
@@ -95,7 +95,7 @@ def test_the_odd_features_of_ferengi_are_not_the_sum_of_their_answers(ferengi: A
     found = ferengi.of("odd-features-ferengi")
     assert found.n_unsummed == 8306
     assert "not the sum of its answers" in found.says
-    assert not ferengi.is_sound
+    assert not ferengi.is_valid
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,10 @@ def coadd(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_the_gates_of_real_gz2_votes_are_the_trees(coadd: tuple[Path, Path]) -> None:
     table, columns = coadd
     found = audit(table, "gz2", columns=columns)
-    assert found.is_sound
+    assert found.is_valid
     assert found.n_used == 19_761
     assert {one.verdict for one in found.judgements} == {"holds"}
-    assert min(one.share for one in found.judgements) >= 0.96
+    assert min(one.fraction for one in found.judgements) >= 0.96
     for one in found.judgements:
         assert set(one.gate) in [set(one.found or ()), *map(set, one.equivalents)], one.question
     # the published facts, to three places: bar, winding, something-odd
@@ -125,7 +125,7 @@ def test_the_gates_of_real_gz2_votes_are_the_trees(coadd: tuple[Path, Path]) -> 
         assert one.n_judged == rows.height
         assert one.n_breaking == rows.filter(pl.col("asked") != pl.col("led")).height
         if question in by_hand:
-            assert one.share >= by_hand[question]
+            assert one.fraction >= by_hand[question]
 
 
 def test_the_peers_gates_are_contradicted_and_it_is_said_how(coadd: tuple[Path, Path]) -> None:
@@ -141,10 +141,10 @@ def test_the_peers_gates_are_contradicted_and_it_is_said_how(coadd: tuple[Path, 
     assert {one.question for one in found.judgements if one.verdict == "contradicted"} == {*ends, "something-odd-gz2"}
     bar = found.of("bar-gz2")
     assert bar.found == ("disk-edge-on-gz2_no",)
-    assert 0.62 < bar.share < 0.66
+    assert 0.62 < bar.fraction < 0.66
     assert "holds in 62.7 % of the rows only" in bar.says
     assert "disk-edge-on-gz2 = no" in bar.says
-    assert 0.31 < found.of("something-odd-gz2").share < 0.33
+    assert 0.31 < found.of("something-odd-gz2").fraction < 0.33
     assert "smooth-or-featured-gz2 = smooth / featured-or-disk" in found.of("something-odd-gz2").says
 
 
@@ -176,7 +176,7 @@ def spoiled(name: str, n: int, seed: int, folder: Path) -> tuple[IntArray, Tree]
 @pytest.mark.parametrize("name", ["gz_hubble", "gz_desi", "gz_candels"])
 def test_gates_are_found_in_spoiled_votes(name: str, tmp_path: Path) -> None:
     counts, asked = spoiled(name, 2000, 11, tmp_path)
-    gates = find_gates(counts, asked.columns, [(q.name, q.columns) for q in asked.questions], asked.totals(counts))
+    gates = infer_parents(counts, asked.columns, [(q.name, q.columns) for q in asked.questions], asked.totals(counts))
     missed = [
         (question.name, gate)
         for question, gate in zip(asked.questions, gates, strict=True)
@@ -194,14 +194,14 @@ def test_the_order_of_questions_does_not_matter(order: list[int], seed: int, tmp
     counts = walked(asked, 120, 30, rng)
     totals = asked.totals(counts)
     questions = [(asked.questions[i].name, asked.questions[i].columns) for i in order]
-    shuffled = find_gates(counts, asked.columns, questions, totals[:, order])
-    straight = find_gates(counts, asked.columns, [(q.name, q.columns) for q in asked.questions], totals)
+    shuffled = infer_parents(counts, asked.columns, questions, totals[:, order])
+    straight = infer_parents(counts, asked.columns, [(q.name, q.columns) for q in asked.questions], totals)
     of = {gate.question: gate for gate in straight}
     assert {gate.question: _key(gate) for gate in shuffled} == {name: _key(gate) for name, gate in of.items()}
 
 
-def _key(gate: Gate) -> tuple[float, int, frozenset[frozenset[str]]]:
-    return gate.share, gate.n_judged, frozenset(map(frozenset, (gate.answers, *gate.equivalents)))
+def _key(gate: ParentAnswers) -> tuple[float, int, frozenset[frozenset[str]]]:
+    return gate.fraction, gate.n_judged, frozenset(map(frozenset, (gate.answers, *gate.equivalents)))
 
 
 def walked(asked: Tree, n: int, n_votes: int, rng: np.random.Generator) -> IntArray:
@@ -224,7 +224,7 @@ def test_a_few_rows_are_too_few() -> None:
 def test_a_dataset_folder_is_audited(dataset: Path) -> None:
     found = audit(dataset)
     assert found.tree == "gz2"
-    assert found.is_sound
+    assert found.is_valid
     assert found.n_used == 60
     assert audit(dataset, "gz2") == found
     with pytest.raises(InputError, match="not those of"):
@@ -277,5 +277,5 @@ def test_the_command_says_it_and_ends_accordingly(
         cli.main()
     assert end.value.code == 1
     facts = json.loads(capsys.readouterr().out)
-    assert facts["is_sound"] is False
+    assert facts["is_valid"] is False
     assert facts["n_used"] == 19_761

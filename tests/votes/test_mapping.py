@@ -15,7 +15,7 @@ from test_votes import STRIPE_82_COLUMNS, stripe_82
 
 import gzoo
 from gzoo import cli
-from gzoo.errors import GZooError, MissingError, OccupiedError, TableError
+from gzoo.errors import GZooError, NotFoundError, OutputExistsError, TableError
 from gzoo.simulator import simulate
 from gzoo.trees.campaign import campaign, names
 from gzoo.votes.columns import Columns
@@ -139,7 +139,7 @@ def test_weighted_fractions_of_real_galaxies_are_never_proposed_nor_read(shared_
             out.write_text(text)
             with pytest.raises(TableError, match=f"is {word} by its name.*not even with a total") as caught:
                 read_votes(table, GZ2, out)
-            assert "plain counts" in caught.value.do
+            assert "plain counts" in caught.value.hint
 
 
 def test_weighted_fractions_under_another_name_are_refused_by_their_values(shared_data: Path, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_what_no_table_of_votes_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(TableError, match=said):
             mapping(saved(frame, tmp_path), "gz2")
-    with pytest.raises(MissingError, match="no campaign"):
+    with pytest.raises(NotFoundError, match="no campaign"):
         mapping(saved(frame, tmp_path), "gz3")
 
 
@@ -308,7 +308,7 @@ def test_cumulative_fractions_are_refused_with_reason_and_remedy(tmp_path: Path,
     with pytest.raises(TableError, match="cumulative fractions") as caught:
         read_votes(saved(frame, tmp_path), GZ2, tmp_path / "map.toml")
     assert "how many people answered" in caught.value.expected
-    assert "counts of the same galaxies" in caught.value.do
+    assert "counts of the same galaxies" in caught.value.hint
 
 
 def test_the_challenges_own_names_are_known(tmp_path: Path) -> None:
@@ -345,14 +345,14 @@ def test_a_file_is_replaced_only_when_asked_and_only_a_mapping(simulated: pl.Dat
     path, out = saved(simulated, tmp_path), tmp_path / "map.toml"
     mapping(path, "gz2", out=out)
     first = out.read_text()
-    with pytest.raises(OccupiedError, match="there already"):
+    with pytest.raises(OutputExistsError, match="there already"):
         mapping(path, "gz2", out=out)
     mapping(path, "gz2", out=out, overwrite=True)
     assert out.read_text() == first
     out.write_text("mine")
-    with pytest.raises(OccupiedError, match="no mapping file"):
+    with pytest.raises(OutputExistsError, match="no mapping file"):
         mapping(path, "gz2", out=out, overwrite=True)
-    with pytest.raises(MissingError, match="no folder"):
+    with pytest.raises(NotFoundError, match="no folder"):
         mapping(path, "gz2", out=tmp_path / "none" / "map.toml")
 
 

@@ -16,7 +16,7 @@ from gzoo.votes.summary import PUBLISHED
 
 
 def votes_of(campaign: str, *galaxies: Mapping[str, int]) -> Votes:
-    tree = gzoo.tree(campaign).carried()
+    tree = gzoo.tree(campaign).published()
     counts = np.zeros((len(galaxies), len(tree.columns)), np.int64)
     for row, galaxy in zip(counts, galaxies, strict=True):
         for column, n in galaxy.items():
@@ -82,7 +82,7 @@ def test_clumps_stand_between_features_and_disks() -> None:
 
 @pytest.mark.parametrize("campaign", [one.name if hasattr(one, "name") else one for one in gzoo.campaigns()])
 def test_every_campaign_has_summaries(campaign: str) -> None:
-    tree = gzoo.tree(campaign).carried()
+    tree = gzoo.tree(campaign).published()
     counts = np.random.default_rng(0).integers(0, 30, (200, len(tree.columns)))
     assert set(summary(Votes(tree, counts)).tolist()) <= {"", *PUBLISHED}
 
@@ -91,13 +91,13 @@ def test_rules_of_one_s_own() -> None:
     votes = votes_of("gz2", {SMOOTH: 30, "how-rounded-gz2_in-between": 30}, {FEATURED: 20, "disk-edge-on-gz2_yes": 5})
     rule = {"round": ("how-rounded_round",), "oval": ("how-rounded_in-between",), "disk": ("disk-edge-on_yes",)}
     assert summary(votes, rule).tolist() == ["oval", ""]
-    assert summary(votes, rule, least_reach=0.2).tolist() == ["oval", "disk"]
+    assert summary(votes, rule, min_proportion_asked=0.2).tolist() == ["oval", "disk"]
     with pytest.raises(InputError, match=r"No answer to how-rounded is oval.*in-between"):
         summary(votes, {"oval": ("how-rounded_oval",)})
 
 
 @given(seed=st.integers(0, 2**32 - 1), factor=st.integers(2, 5))
-def test_more_people_of_the_same_mind_change_nothing(seed: int, factor: int) -> None:
-    tree = gzoo.tree("gz2").carried()
+def test_more_volunteers_of_the_same_mind_change_nothing(seed: int, factor: int) -> None:
+    tree = gzoo.tree("gz2").published()
     counts = np.random.default_rng(seed).poisson(8, (20, len(tree.columns)))
     assert summary(Votes(tree, counts)).tolist() == summary(Votes(tree, counts * factor)).tolist()

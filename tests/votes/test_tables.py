@@ -15,7 +15,7 @@ from astropy.time import Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gzoo.errors import MissingError, MissingExtraError, TableError
+from gzoo.errors import MissingExtraError, NotFoundError, TableError
 from gzoo.trees.campaign import campaign
 from gzoo.votes.tables import read_rows, read_table
 from gzoo.votes.votes import VoteTable, read_votes
@@ -264,7 +264,7 @@ def test_damage_never_ends_in_another_error(tmp_path: Path, ending: str) -> None
 @pytest.mark.parametrize("ending", FORMATS)
 def test_empty_files_and_missing_ones(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"votes{ending}"
-    with pytest.raises(MissingError, match="no vote table"):
+    with pytest.raises(NotFoundError, match="no vote table"):
         read_table(path)
     path.touch()
     with pytest.raises(TableError, match="is empty"):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gzoo
-from gzoo.errors import InputError, MissingError, TableError
+from gzoo.errors import InputError, NotFoundError, TableError
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import Question, Tree
 from gzoo.votes.votes import Votes, VoteTable, read_votes
@@ -96,7 +96,7 @@ def test_all_stripe_82_rows_become_votes(tmp_path: Path) -> None:
     assert table.rows["row"].to_list() == list(range(1, 19_762))
     np.testing.assert_allclose(table.rows["ra"], raw["ra"])
     assert set(table.collected) == {question.name for question in GZ2.tree.questions}
-    assert set(table.left_out) == {"sample", "total_votes", "total_classifications"}
+    assert set(table.excluded) == {"sample", "total_votes", "total_classifications"}
     for question in STRIPE_82_COLUMNS:
         for answer in STRIPE_82_COLUMNS[question][1]:
             place = GZ2.tree.columns.index(f"{question}-gz2_{answer}")
@@ -274,10 +274,10 @@ def test_conflicting_duplicates_all_go(tmp_path: Path) -> None:
     table = rings(tmp_path, "a,1,2", "b,1,2", "a,1,3", "a,1,2")
     assert table.rows["id_str"].to_list() == ["b"]
     assert set(reasons(table)) == {1, 3, 4}
-    assert set(reasons(table).values()) == {"identifier twice, with different votes or pictures"}
+    assert set(reasons(table).values()) == {"identifier twice, with different votes or images"}
 
 
-def test_duplicates_with_other_pictures_all_go(tmp_path: Path) -> None:
+def test_duplicates_with_other_images_all_go(tmp_path: Path) -> None:
     table = rings(tmp_path, "a,1,2,x.jpg", "a,1,2,y.jpg", header="id_str,ring_yes,ring_no,filename")
     assert len(table.votes) == 0
 
@@ -285,7 +285,7 @@ def test_duplicates_with_other_pictures_all_go(tmp_path: Path) -> None:
 def test_a_bad_row_is_no_equal_of_a_good_one(tmp_path: Path) -> None:
     """-1 is not the 0 of its twin: which of the two is right is not known."""
     table = rings(tmp_path, "a,-1,2", "a,0,2", "b,1,1", "c,1,1")
-    assert reasons(table) == {1: "count negative", 2: "identifier twice, with different votes or pictures"}
+    assert reasons(table) == {1: "count negative", 2: "identifier twice, with different votes or images"}
 
 
 def test_one_identifier_in_two_datasets_is_two_galaxies(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_unusable_tables_are_refused(tmp_path: Path, text: str, said: str) -> No
         read_votes(path, RINGS)
     assert str(path) in str(caught.value)
     assert caught.value.expected
-    assert caught.value.do
+    assert caught.value.hint
 
 
 def test_a_total_without_its_answers_beside_other_votes(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path, suffix: str) -> None:
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(MissingError, match="no vote table"):
+        with pytest.raises(NotFoundError, match="no vote table"):
             read_votes(path, RINGS)
 
 
@@ -471,7 +471,7 @@ def test_half_a_tree_breaks_no_rule_at_questions_it_does_not_have(tmp_path: Path
 def test_a_published_hubble_row_breaks_no_rule(tmp_path: Path) -> None:
     """People who saw clumps in a spiral were asked about a bar; the published columns leave that step out."""
     hubble = campaign("gz_hubble")
-    cells = {"id_str": "a"} | dict.fromkeys(hubble.carried.columns, "0")
+    cells = {"id_str": "a"} | dict.fromkeys(hubble.published_tree.columns, "0")
     cells |= {"smooth-or-featured-hubble_features": "9", "clumpy-appearance-hubble_yes": "9",
               "clump-count-hubble_4": "9", "bar-hubble_no": "9"}  # fmt: skip
     path = write(tmp_path, f"{','.join(cells)}\n{','.join(cells.values())}\n")
@@ -487,7 +487,7 @@ GOOD = 'id_str = "objid"\nignore = ["wh*"]\n[answers]\nring_yes = "yes"\nring_no
 def test_a_mapping_names_the_columns(tmp_path: Path) -> None:
     table = read_votes(write(tmp_path, TABLE), RINGS, write(tmp_path, GOOD, "map.toml"))
     assert table.votes.counts.tolist() == [[1, 2]]
-    assert table.left_out == ("why",)
+    assert table.excluded == ("why",)
 
 
 BAD_MAPPINGS = {
@@ -515,7 +515,7 @@ def test_bad_mappings_are_refused(tmp_path: Path, mapping: str, said: str) -> No
 
 
 def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no mapping file"):
+    with pytest.raises(NotFoundError, match="no mapping file"):
         read_votes(write(tmp_path, TABLE), RINGS, tmp_path / "map.toml")
 
 
@@ -587,7 +587,7 @@ def test_the_tolerance_is_the_mappings(tmp_path: Path) -> None:
 def test_fractions_need_a_total(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="not how many people answered it") as caught:
         of_totals(tmp_path, mapping=OF_TOTALS.replace("[totals]\nring", "[totals]\n#") + 'x = "n"\n'.replace("x", "#"))
-    assert "[totals]" in caught.value.do
+    assert "[totals]" in caught.value.hint
 
 
 # --- columns that are known and no counts -------------------------------------------------------------------------
@@ -597,7 +597,7 @@ def test_weighted_columns_of_the_dataset_are_left_in_peace(tmp_path: Path) -> No
     header = "id_str,ring_yes,ring_no,ring_yes_weighted_fraction,ring_no_weighted_fraction,ring_effective-votes"
     table = rings(tmp_path, "a,1,2,0.31,0.69,2.7", header=header)
     assert table.votes.counts.tolist() == [[1, 2]]
-    assert table.left_out == ("ring_yes_weighted_fraction", "ring_no_weighted_fraction", "ring_effective-votes")
+    assert table.excluded == ("ring_yes_weighted_fraction", "ring_no_weighted_fraction", "ring_effective-votes")
 
 
 def test_the_surveys_own_identifier_is_carried_as_text(tmp_path: Path) -> None:
@@ -638,8 +638,8 @@ def test_every_row_is_used_or_dropped_with_a_reason(tmp_path: Path, rows: list[t
     for row in dropped:  # nothing sound is lost
         name, yes, no, ra = rows[row - 1]
         is_alone = sum(other[0].strip() == name.strip() for other in rows) == 1
-        is_sound = {yes, no} <= {"0", "1", "7", "7.0"} and ra in {"0", "1", "7", "7.0", "2.5", "nan", ""}
-        assert not (is_alone and is_sound and name.strip())
+        is_valid = {yes, no} <= {"0", "1", "7", "7.0"} and ra in {"0", "1", "7", "7.0", "2.5", "nan", ""}
+        assert not (is_alone and is_valid and name.strip())
 
 
 # --- Votes --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gzoo
-from gzoo.simulator import Simulated, simulate
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign, tree
 from gzoo.trees.tree import FloatArray
 from gzoo.zooniverse import Source, consistency, ingest
@@ -21,49 +21,49 @@ from gzoo.zooniverse.mapping import mapping
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    return simulate("gz2", n=1200, seed=7, images=False, out=tmp_path_factory.mktemp("people") / "sky")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
+    return simulate("gz2", n=1200, seed=7, images=False, out=tmp_path_factory.mktemp("volunteers") / "sky")
 
 
 @pytest.fixture(scope="module")
-def clicks(made: Simulated) -> Clicks:
+def clicks(made: SimulateResult) -> Clicks:
     """Some 49,000 classifications."""
     return ingest(Source(made.classifications, made.workflows), campaign("gz2")).clicks
 
 
 @pytest.fixture(scope="module")
-def people(made: Simulated, clicks: Clicks) -> pl.DataFrame:
+def volunteers(made: SimulateResult, clicks: Clicks) -> pl.DataFrame:
     """What each volunteer is in truth."""
     return pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
 
 
-def test_robots_are_found_and_honest_people_are_not(clicks: Clicks, people: pl.DataFrame) -> None:
-    found = consistency.robots(clicks)
-    is_robot = people["is_robot"].to_numpy()
-    assert (is_robot & found.is_judged).sum() >= 10
-    assert found.any[is_robot & found.is_judged].mean() >= 0.95
-    assert found.any[~is_robot & found.is_judged].mean() <= 0.01
+def test_bots_are_found_and_honest_volunteers_are_not(clicks: Clicks, volunteers: pl.DataFrame) -> None:
+    found = consistency.bots(clicks)
+    is_bot = volunteers["is_bot"].to_numpy()
+    assert (is_bot & found.is_judged).sum() >= 10
+    assert found.any[is_bot & found.is_judged].mean() >= 0.95
+    assert found.any[~is_bot & found.is_judged].mean() <= 0.01
 
 
-def test_robots_that_take_their_time_are_found_by_their_answers(clicks: Clicks, people: pl.DataFrame) -> None:
-    found = consistency.robots(replace(clicks, seconds=np.full(len(clicks), np.nan)))
-    is_robot = people["is_robot"].to_numpy()
+def test_bots_that_take_their_time_are_found_by_their_answers(clicks: Clicks, volunteers: pl.DataFrame) -> None:
+    found = consistency.bots(replace(clicks, seconds=np.full(len(clicks), np.nan)))
+    is_bot = volunteers["is_bot"].to_numpy()
     assert not found.flags[consistency.FAST].any()
-    assert found.any[is_robot & found.is_judged].mean() >= 0.75
-    always_one = people["robot"].is_in(["first", "last"]).to_numpy() & found.is_judged
+    assert found.any[is_bot & found.is_judged].mean() >= 0.75
+    always_one = volunteers["bot"].is_in(["first", "last"]).to_numpy() & found.is_judged
     assert found.flags[consistency.SAME][always_one].mean() >= 0.9
 
 
-def test_weighted_fractions_are_nearer_to_what_careful_people_say(
-    clicks: Clicks, made: Simulated, people: pl.DataFrame
+def test_weighted_fractions_are_nearer_to_what_careful_volunteers_say(
+    clicks: Clicks, made: SimulateResult, volunteers: pl.DataFrame
 ) -> None:
-    weights = np.where(consistency.robots(clicks).any, 0.0, consistency.consistency_weights(clicks))
+    weights = np.where(consistency.bots(clicks).any, 0.0, consistency.consistency_weights(clicks))
     truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
     careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
     gain = squares(clicks, np.ones(len(weights)), careful) - squares(clicks, weights, careful)
     error = gain.std(ddof=1) / len(gain) ** 0.5
     assert gain.mean() - 1.96 * error > 0
-    assert weights[(people["care"] >= 0.9).to_numpy()].mean() >= 0.9
+    assert weights[(volunteers["care"] >= 0.9).to_numpy()].mean() >= 0.9
 
 
 def squares(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> FloatArray:
@@ -87,7 +87,7 @@ def test_consistency_is_willetts_by_hand() -> None:
 
 
 def few(walks: np.ndarray, walk: list[int], galaxy: list[int], volunteer: list[int]) -> Clicks:
-    n, n_people = len(walk), max(volunteer) + 1
+    n, n_volunteers = len(walk), max(volunteer) + 1
     return Clicks(
         tree("gz_rings"),
         pl.DataFrame({"id_str": [str(i) for i in range(max(galaxy) + 1)]}),
@@ -98,8 +98,8 @@ def few(walks: np.ndarray, walk: list[int], galaxy: list[int], volunteer: list[i
         np.array(volunteer),
         np.arange(n),
         np.full(n, 5.0),
-        tuple(map(str, range(n_people))),
-        np.zeros(n_people, bool),
+        tuple(map(str, range(n_volunteers))),
+        np.zeros(n_volunteers, bool),
     )
 
 

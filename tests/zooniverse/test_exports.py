@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import gzoo
 from gzoo import cli
-from gzoo.errors import GZooError, InputError, MissingError, OccupiedError, TableError
-from gzoo.simulator import Simulated, simulate
+from gzoo.errors import GZooError, InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign, tree
 from gzoo.zooniverse import Source, count, exports, ingest, interpretation, propose, reading
 from gzoo.zooniverse.classifications import Ingest
@@ -34,13 +34,13 @@ GZ2 = campaign("gz2")
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+def small(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
     """Some 500 classifications of 12 galaxies."""
     return simulate("gz2", n=12, seed=5, images=False, out=tmp_path_factory.mktemp("export") / "sky")
 
 
 @pytest.fixture(scope="module")
-def mapped(small: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mapped(small: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mapping file of `small`."""
     path = tmp_path_factory.mktemp("mapping") / "tasks.toml"
     mapping(small.classifications, "gz2", workflows=small.workflows, out=path)
@@ -60,7 +60,7 @@ def written(rows: Sequence[Row], path: Path) -> Path:
     return path
 
 
-def account(export: Path, small: Simulated, mapped: Path) -> Ingest:
+def account(export: Path, small: SimulateResult, mapped: Path) -> Ingest:
     made = ingest(Source(export, small.workflows, mapped), GZ2).ingest
     assert_whole(made)
     return made
@@ -71,7 +71,7 @@ def assert_whole(made: Ingest) -> None:
     assert made.n_annotations == made.n_annotations_used + sum(made.annotation_reasons.values())
 
 
-def is_truth(made: Simulated, counted: Path) -> bool:
+def is_truth(made: SimulateResult, counted: Path) -> bool:
     truth, found = pl.read_parquet(made.votes).sort("id_str"), pl.read_parquet(counted).sort("id_str")
     exact = [name for name in truth.columns if name not in ("ra", "dec")]
     places = np.allclose(truth.select("ra", "dec").to_numpy(), found.select("ra", "dec").to_numpy(), atol=1e-9)
@@ -89,11 +89,11 @@ def test_a_simulated_export_gives_the_truth_tables_counts(tmp_path: Path, name: 
         volunteers = pl.read_parquet(made.volunteers)
         assert counted.ingest.n_rows > 20_000
         assert counted.ingest.reasons[reading.AGAIN] > 100
-        assert volunteers["is_robot"].any()
+        assert volunteers["is_bot"].any()
         assert counted.ingest.n_anonymous > 100
 
 
-def test_counts_do_not_depend_on_the_order_of_rows(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+def test_counts_do_not_depend_on_the_order_of_rows(tmp_path: Path, small: SimulateResult, mapped: Path) -> None:
     rows = rows_of(small.classifications)
     random.Random(0).shuffle(rows)
     out = tmp_path / "v.parquet"
@@ -103,7 +103,7 @@ def test_counts_do_not_depend_on_the_order_of_rows(tmp_path: Path, small: Simula
 
 
 def test_blocks_of_any_size_give_the_same(
-    small: Simulated, mapped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small: SimulateResult, mapped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = account(small.classifications, small, mapped)
     for size in (5000, 65_536):
@@ -156,7 +156,7 @@ def test_1729_real_responses_are_accounted_for(shared_data: Path, tmp_path: Path
 def test_other_projects_are_refused_with_a_reason(shared_data: Path, tmp_path: Path, name: str) -> None:
     folder = shared_data / "exports"
     source = folder / f"{name}.csv"
-    with pytest.raises(MissingError, match="workflow export"):
+    with pytest.raises(NotFoundError, match="workflow export"):
         count("gz2", classifications=source, out=tmp_path / "v.parquet")
     with pytest.raises(TableError, match="has none of the workflows"):
         mapping(source, "gz2", workflows=folder / "caesar_wf_export.csv")
@@ -263,7 +263,7 @@ def test_words_of_the_nearest_minor_version_serve_where_a_version_is_missing(tmp
     assert votes.counts[0, :3].tolist() == [1, 0, 0]
 
 
-def test_pictures_in_labels_are_left_out() -> None:
+def test_images_in_labels_are_left_out() -> None:
     assert plain("![a.png](https://x.example/a.png) Features or *Disk*") == "Features or Disk"
 
 
@@ -282,7 +282,7 @@ def test_a_workflow_may_be_left_out(tmp_path: Path) -> None:
     row = one_row("1.1", "Smooth")
     proposed = propose(written([row], tmp_path / "e.csv"), _saved(versions, tmp_path), "gz2").to_toml()
     with pytest.raises(TableError, match="left out in the mapping"):
-        read_rows([row], versions, tmp_path, proposed.replace("left_out = []", 'left_out = ["7"]'))
+        read_rows([row], versions, tmp_path, proposed.replace("excluded = []", 'excluded = ["7"]'))
 
 
 def _saved(versions: object, folder: Path) -> Path:
@@ -316,7 +316,7 @@ RULES: dict[str, Callable[[Row], Row]] = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_each_rule_takes_its_row_and_no_other(tmp_path: Path, small: Simulated, mapped: Path, rule: str) -> None:
+def test_each_rule_takes_its_row_and_no_other(tmp_path: Path, small: SimulateResult, mapped: Path, rule: str) -> None:
     rows = rows_of(small.classifications)
     before = account(small.classifications, small, mapped)
     place = 200
@@ -330,7 +330,7 @@ def test_each_rule_takes_its_row_and_no_other(tmp_path: Path, small: Simulated, 
     assert made.n_used == before.n_used - 1
 
 
-def test_annotations_have_rules_of_their_own(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+def test_annotations_have_rules_of_their_own(tmp_path: Path, small: SimulateResult, mapped: Path) -> None:
     def changed(edit: Callable[[list[dict[str, object]]], object]) -> Ingest:
         rows = rows_of(small.classifications)
         walk = cast("list[dict[str, object]]", json.loads(rows[100]["annotations"]))
@@ -370,7 +370,7 @@ def test_an_impossible_walk_loses_what_was_not_asked(tmp_path: Path) -> None:
     assert votes.counts[0, 0] == 1
 
 
-def test_people_are_told_apart_by_login_or_address_and_the_first_click_counts(tmp_path: Path) -> None:
+def test_volunteers_are_told_apart_by_login_or_address_and_the_first_click_counts(tmp_path: Path) -> None:
     versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
     rows = [
         one_row("1.1", "Artifact", created_at="2020-01-01 00:00:20 UTC"),
@@ -408,7 +408,9 @@ def test_who_is_not_named_at_all_is_a_person_of_its_own(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damage_costs_no_more_than_its_row(data: st.DataObject, tmp_path: Path, small: Simulated, mapped: Path) -> None:
+def test_damage_costs_no_more_than_its_row(
+    data: st.DataObject, tmp_path: Path, small: SimulateResult, mapped: Path
+) -> None:
     lines = small.classifications.read_bytes().splitlines(keepends=True)
     before = account(small.classifications, small, mapped)
     i = data.draw(st.integers(1, len(lines) - 1), label="row")
@@ -428,7 +430,7 @@ def test_damage_costs_no_more_than_its_row(data: st.DataObject, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("spoil", [b'"', b"\xe9\xff", b",,,"])
-def test_a_damaged_row_is_named(tmp_path: Path, small: Simulated, mapped: Path, spoil: bytes) -> None:
+def test_a_damaged_row_is_named(tmp_path: Path, small: SimulateResult, mapped: Path, spoil: bytes) -> None:
     lines = small.classifications.read_bytes().splitlines(keepends=True)
     lines[30] = spoil + lines[30]
     (tmp_path / "e.csv").write_bytes(b"".join(lines))
@@ -438,7 +440,7 @@ def test_a_damaged_row_is_named(tmp_path: Path, small: Simulated, mapped: Path, 
     assert detail
 
 
-def test_a_cell_may_hold_line_ends(tmp_path: Path, small: Simulated, mapped: Path) -> None:
+def test_a_cell_may_hold_line_ends(tmp_path: Path, small: SimulateResult, mapped: Path) -> None:
     rows = rows_of(small.classifications)
     for place in (3, 90, 91):
         rows[place]["annotations"] = json.dumps(json.loads(rows[place]["annotations"]), indent=1)
@@ -457,7 +459,7 @@ def test_a_cell_may_hold_line_ends(tmp_path: Path, small: Simulated, mapped: Pat
         (b"\xff\xfe\xfd,a\n", "UTF-8"),
     ],
 )
-def test_what_is_no_export_is_refused(tmp_path: Path, small: Simulated, content: bytes, words: str) -> None:
+def test_what_is_no_export_is_refused(tmp_path: Path, small: SimulateResult, content: bytes, words: str) -> None:
     (tmp_path / "e.csv").write_bytes(content)
     with pytest.raises(TableError, match=words):
         propose(tmp_path / "e.csv", small.workflows, "gz2")
@@ -512,7 +514,7 @@ READER, VERSION = _reader()
 # --- the mapping file ---------------------------------------------------------------------------------------------
 
 
-def test_a_mapping_file_says_what_was_proposed(small: Simulated, mapped: Path) -> None:
+def test_a_mapping_file_says_what_was_proposed(small: SimulateResult, mapped: Path) -> None:
     proposed = propose(small.classifications, small.workflows, "gz2")
     read = Tasks.read(mapped, GZ2.tree)
     assert proposed.is_complete
@@ -539,8 +541,8 @@ def test_a_mapping_file_is_toml_whatever_the_site_says(label: str, workflow: str
     [
         ('question = "bar-gz2"', 'question = "bars-gz2"', "is no question"),
         ('"Smooth" = "smooth-or-featured-gz2_smooth"', '"Smooth" = "bar-gz2_yes"', "is no answer of"),
-        ("left_out = []", "left_out = 3", "wrong kind"),
-        ("left_out = []", "leftout = []", "has leftout"),
+        ("excluded = []", "excluded = 3", "wrong kind"),
+        ("excluded = []", "leftout = []", "has leftout"),
         ('task = "T0"', "task = 0", "cannot be understood"),
         ("[[task]]", "[[task", "is not TOML"),
     ],
@@ -568,12 +570,21 @@ def test_doubts_are_for_a_person_to_settle(shared_data: Path, tmp_path: Path) ->
 
 
 def test_the_command_makes_whole_files_and_names_nobody(
-    tmp_path: Path, small: Simulated, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small: SimulateResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jinja2")
-    out, page, people = tmp_path / "votes.parquet", tmp_path / "page.html", tmp_path / "people.csv"
+    out, page, volunteers = tmp_path / "votes.parquet", tmp_path / "page.html", tmp_path / "volunteers.csv"
     command = ["gzoo", "count", "gz2", "--classifications", str(small.classifications), "--workflows"]
-    command += [str(small.workflows), "--out", str(out), "--report", str(page), "--people", str(people), "--weights"]
+    command += [
+        str(small.workflows),
+        "--out",
+        str(out),
+        "--report",
+        str(page),
+        "--volunteers",
+        str(volunteers),
+        "--weights",
+    ]
     monkeypatch.setattr("sys.argv", [*command, "--json"])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -591,10 +602,10 @@ def test_the_command_makes_whole_files_and_names_nobody(
     }
     for where, text in texts.items():
         assert not [person for person in persons if re.search(rf"(?<![\d.]){re.escape(person)}(?!\d)", text)], where
-    assert len(people.read_text().splitlines()) == facts["n_volunteers"] + 1
+    assert len(volunteers.read_text().splitlines()) == facts["n_volunteers"] + 1
     assert "SIMULATED" in page.read_text()
     table = gzoo.read_votes(out, GZ2)
-    assert {name.rpartition("_")[2] for name in table.left_out} == {"fraction", "effective-votes"}
+    assert {name.rpartition("_")[2] for name in table.excluded} == {"fraction", "effective-votes"}
     assert len(table.votes) == 12
 
     monkeypatch.setattr("sys.argv", command)
@@ -603,30 +614,34 @@ def test_the_command_makes_whole_files_and_names_nobody(
     assert "is there already" in capsys.readouterr().err
 
 
-def test_results_are_not_overwritten_by_chance(tmp_path: Path, small: Simulated) -> None:
+def test_results_are_not_overwritten_by_chance(tmp_path: Path, small: SimulateResult) -> None:
     (tmp_path / "v.parquet").write_text("mine")
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OutputExistsError):
         count("gz2", classifications=small.classifications, workflows=small.workflows, out=tmp_path / "v.parquet")
     both = tmp_path / "x"
     with pytest.raises(InputError, match="same name"):
-        count("gz2", classifications=small.classifications, workflows=small.workflows, out=both, people=both)
+        count("gz2", classifications=small.classifications, workflows=small.workflows, out=both, volunteers=both)
     assert (tmp_path / "v.parquet").read_text() == "mine"
 
 
-def test_the_people_list_holds_no_formula(tmp_path: Path) -> None:
+def test_the_volunteers_list_holds_no_formula(tmp_path: Path) -> None:
     versions = [workflow("1.1", ("Smooth", "Featured or disk", "Artifact"))]
     export = written([one_row("1.1", "Smooth", user_name="=cmd()")], tmp_path / "e.csv")
-    people = tmp_path / "p.csv"
+    volunteers = tmp_path / "p.csv"
     count(
-        "gz2", classifications=export, workflows=_saved(versions, tmp_path), out=tmp_path / "v.parquet", people=people
+        "gz2",
+        classifications=export,
+        workflows=_saved(versions, tmp_path),
+        out=tmp_path / "v.parquet",
+        volunteers=volunteers,
     )
-    assert next(csv.DictReader(io.StringIO(people.read_text())))["volunteer"] == "'=cmd()"
+    assert next(csv.DictReader(io.StringIO(volunteers.read_text())))["volunteer"] == "'=cmd()"
 
 
 # --- build --------------------------------------------------------------------------------------------------------
 
 
-def test_build_counts_classifications(tmp_path: Path, sky: Simulated, dataset: Path, mapped: Path) -> None:
+def test_build_counts_classifications(tmp_path: Path, sky: SimulateResult, dataset: Path, mapped: Path) -> None:
     """The same dataset as from the table of votes, and an account of every row, without a person in it."""
     out = tmp_path / "dataset"
     built = gzoo.build(

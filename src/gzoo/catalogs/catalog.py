@@ -25,7 +25,7 @@ ENDINGS = (".parquet", ".csv", ".fits")
 
 
 @dataclass(frozen=True, slots=True)
-class Combined:
+class CatalogResult:
     """What combining made.
 
     Attributes:
@@ -34,7 +34,7 @@ class Combined:
         n_with_votes: How many of them have any votes; of the others the catalogue repeats the prediction.
         level: Of the intervals.
         not_predicted: Questions of the dataset that the predictions, and so the catalogue, lack.
-        reach_unknown: Questions whose probability of being asked cannot be known from those that are there.
+        proportion_asked_unknown: Questions whose probability of being asked cannot be known from those that are there.
         worth: Votes that a prediction is worth, of each answer to a question that allows several, by file.
         is_simulated: Whether no telescope and no person was involved.
     """
@@ -44,7 +44,7 @@ class Combined:
     n_with_votes: int
     level: float
     not_predicted: tuple[str, ...]
-    reach_unknown: tuple[str, ...]
+    proportion_asked_unknown: tuple[str, ...]
     worth: Mapping[str, Mapping[str, float]]
     is_simulated: bool
 
@@ -57,7 +57,7 @@ def combine(
     level: float = 0.9,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Combined:
+) -> CatalogResult:
     """A catalogue of what is known of each predicted galaxy: prediction and votes combined.
 
     A row a galaxy: `dataset_name`, `id_str`, `ra`, `dec`, `source_id`; for each question `{question}_reach`, the
@@ -76,10 +76,10 @@ def combine(
 
     Raises:
         InputError: No file is given, `level` is not between 0 and 1, or `out` has another ending.
-        MissingError: A file or folder is not there.
+        NotFoundError: A file or folder is not there.
         MissingExtraError: FITS needs astropy.
         TableError: A file holds no predictions that can be combined with votes; see `read_unseen`.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
     """
     out = Path(out)
     if not 0 < level < 1:
@@ -97,13 +97,13 @@ def combine(
         for one in united
     }
     worth = {name: values for name, values in worth.items() if values}
-    made = Combined(
+    made = CatalogResult(
         path=out,
         n_galaxies=sum(len(one) for one in united),
         n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in united),
         level=level,
         not_predicted=tuple(one.name for one in dataset.tree.questions if one not in tree.questions),
-        reach_unknown=tree.unreachable,
+        proportion_asked_unknown=tree.unreachable,
         worth=worth,
         is_simulated=dataset.is_simulated,
     )
@@ -116,7 +116,7 @@ def combine(
         "worth_in_votes": worth,
         "is_simulated": dataset.is_simulated,
     }
-    places = pl.concat([dataset.places(split) for split in dataset.splits]).unique(KEY, keep="first")
+    places = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY, keep="first")
     done = 0
     with _writer(out, _schema(tree), about) as write:
         for one in united:
@@ -142,14 +142,14 @@ def _schema(tree: Tree) -> pa.Schema:
 
 def _batch(keys: pl.DataFrame, totals: np.ndarray, found: Posterior, level: float) -> pa.RecordBatch:
     keys = keys.with_columns(pl.col("ra", "dec").fill_null(np.nan), pl.col("source_id").fill_null(""))
-    shares = [_columns(one) for one in (found.fractions, *found.interval(level))]
-    reaches = [_columns(one) for one in (found.reach, *found.reach_interval(level))]
+    fractions = [_columns(one) for one in (found.fractions, *found.interval(level))]
+    reaches = [_columns(one) for one in (found.proportion_asked, *found.proportion_asked_interval(level))]
     arrays = [keys[name].to_arrow() for name in ("dataset_name", "id_str", "ra", "dec", "source_id")]
     for i, question in enumerate(found.tree.questions):
-        arrays += [pa.array(reach[i]) for reach in reaches]
+        arrays += [pa.array(proportion_asked[i]) for proportion_asked in reaches]
         arrays.append(pa.array(totals[:, i].astype(np.int32)))
         for column in range(found.tree.starts[i], found.tree.starts[i] + len(question.columns)):
-            arrays += [pa.array(share[column]) for share in shares]
+            arrays += [pa.array(fraction[column]) for fraction in fractions]
     schema = _schema(found.tree)
     return pa.RecordBatch.from_arrays(
         [one.cast(kind) for one, kind in zip(arrays, schema.types, strict=True)], schema=schema

@@ -28,14 +28,14 @@ def audit(table: Path | str, campaign: str | Tree | None = None, *, columns: Pat
         columns: Mapping file, for a table with column names of its own.
 
     Raises:
-        MissingError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign is not there.
         TableError: The table cannot be used.
         InputError: No campaign is given, and the columns are no campaign's.
 
     >>> import gzoo, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = gzoo.simulate("gz2", n=40, out=f"{folder}/sky", images=False, export=False)
-    ...     gzoo.audit(made.votes, "gz2").is_sound
+    ...     gzoo.audit(made.votes, "gz2").is_valid
     True
     """
     path = Path(table)
@@ -88,14 +88,16 @@ def _of_folder(folder: Path, campaign: str | Tree | None, columns: Path | str | 
     if columns is not None:
         raise InputError(f"{folder} is a dataset folder, whose columns need no mapping.", "A table.", "Leave it out.")
     dataset = open_dataset(folder)
-    tree = campaign if isinstance(campaign, Tree) else campaign_of(campaign).carried if campaign else dataset.tree
+    tree = (
+        campaign if isinstance(campaign, Tree) else campaign_of(campaign).published_tree if campaign else dataset.tree
+    )
     if tree.columns != dataset.tree.columns:
         raise InputError(
             f"{folder} has the answers of {dataset.campaign.name}, not those of {tree.name}.",
             f"{dataset.campaign.name}.",
             "Leave the campaign out.",
         )
-    parts = [dataset.galaxies(split) for split in dataset.splits]
+    parts = [dataset.read_votes(split) for split in dataset.splits]
     ids = pl.concat([keys["id_str"] for keys, _ in parts])
     counts, totals = (np.concatenate([getattr(one, what) for _, one in parts]) for what in ("counts", "totals"))
     collected = tuple(one.name for one in tree.questions if one.name not in dataset.not_collected)

@@ -1,7 +1,7 @@
-"""Build: votes (or raw classifications) and pictures become a dataset folder; nothing is lost without a reason.
+"""Build: votes (or raw classifications) and images become a dataset folder; nothing is lost without a reason.
 
 A build goes through stages, each of which leaves its result in the folder of the work in progress, so that a build
-that was stopped goes on with the stage it was in: votes are read, galaxies matched with their pictures and put in
+that was stopped goes on with the stage it was in: votes are read, galaxies matched with their images and put in
 order (the plan), shards written (`gzoo.dataset.shards`), and the rest made of what was found on the way.
 """
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from gzoo import files, sky, zooniverse
 from gzoo.dataset import cluster
 from gzoo.dataset.finalize import (
-    PICTURES_ARROW,
+    IMAGES_ARROW,
     SHARD_BYTES,
     Made,
     cut,
@@ -33,7 +33,7 @@ from gzoo.dataset.finalize import (
     write_frame,
 )
 from gzoo.dataset.shards import Job, Shard, made_with, write_rows
-from gzoo.errors import InputError, MissingError, TableError
+from gzoo.errors import InputError, NotFoundError, TableError
 from gzoo.images.archives import Source, open_source
 from gzoo.images.checks import SUFFIXES
 from gzoo.sky import identifier_split
@@ -54,17 +54,17 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuildResult:
     """What a build made.
 
     Attributes:
         folder: The dataset folder.
         n_galaxies: Rows by split.
-        n_dropped: Rows and pictures left out, by reason.
+        n_dropped: Rows and images left out, by reason.
         n_breaks: Rows in which some question has more votes than the answers that lead to it.
         n_split_by_id: Galaxies whose position is not known, so that their identifier decides their split.
         doubts: What the votes say against the tree or the names of columns (see `gzoo.audit`), by question.
-        left_out: Columns of the table that play no part in the dataset.
+        excluded: Columns of the table that play no part in the dataset.
         ingest: What became of every classification, where votes were counted from an export.
     """
 
@@ -74,7 +74,7 @@ class Built:
     n_breaks: int
     n_split_by_id: int
     doubts: Mapping[str, str]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     ingest: Ingest | None = None
 
 
@@ -98,8 +98,8 @@ def build(
     scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Built:
-    """A dataset folder from votes, or from raw classifications, and pictures.
+) -> BuildResult:
+    """A dataset folder from votes, or from raw classifications, and images.
 
     A galaxy's split follows from its place on the sky (`gzoo.sky`), without one from its identifier.
     Rows stand in the order of a hash of their identifier. The same inputs give the same bytes, however many workers
@@ -109,7 +109,7 @@ def build(
     Args:
         campaign: Name of the campaign, whose tree and record the dataset follows.
         votes: Table of whole counts: CSV, Parquet, FITS, VOTable or ECSV.
-        images: Folders, tar or zip archives of JPEG, PNG or FITS pictures.
+        images: Folders, tar or zip archives of JPEG, PNG or FITS images.
         out: The folder to make.
         no_images: Make a dataset of votes alone.
         columns: Mapping file, for a table with column names of its own (see GUIDE.md).
@@ -120,18 +120,18 @@ def build(
         report: HTML page of what became of every classification, to write.
         split_column: Column of the table that names each galaxy's split, to keep a published one.
         splits: "train,test" for a layout without validation, whose galaxies then join train.
-        headers_only: Check only the headers of pictures, and do not decode them.
+        headers_only: Check only the headers of images, and do not decode them.
         workers: Processes that write shards; 1 for threads of this one.
         scheduler: Address of a Dask scheduler whose workers write shards, all of which reach the same files.
         overwrite: Replace an earlier dataset at `out`.
         progress: Called as the work goes on.
 
     Raises:
-        MissingError: The campaign, table or folder is not there.
+        NotFoundError: The campaign, table or folder is not there.
         MissingExtraError: Workers need Dask.
         TableError: The table cannot be used, or no row is left.
         InputError: Arguments contradict each other.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
         WriteError: The disk is full or does not let itself be written to. What was begun stays; the same call goes on.
     """
     facts = campaign_of(campaign)
@@ -155,9 +155,9 @@ def build(
     if page:
         zooniverse.refuse_occupied(page, overwrite=overwrite)
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
-    say("listing pictures", 0, 1)
+    say("listing images", 0, 1)
     sources, listed, refused = _listing(paths)
-    say("listing pictures", 1, 1)
+    say("listing images", 1, 1)
     inputs = _inputs(source, columns)
     begun = {
         "command": "build",
@@ -187,17 +187,17 @@ def build(
                 say,
             )
             plan = _Plan.of(work, table, listed if sources else None, refused, splits, say)
-            del listed, refused  # of millions of pictures they are large
+            del listed, refused  # of millions of images they are large
             if not plan.shards:
                 raise TableError(
                     f"No row of {votes or classifications} is left: {_reasons(_lost(work))}.",
-                    "At least one row with whole counts and a picture.",
-                    "Check that --images is the right folder and that picture names fit the table.",
+                    "At least one row with whole counts and an image.",
+                    "Check that --images is the right folder and that image names fit the table.",
                 )
             job = Job(
                 folder=partial.absolute(),
                 campaign=campaign,
-                has_pictures=bool(sources),
+                has_images=bool(sources),
                 sources=sources,
                 has_source_id=plan.has_source_id,
                 is_decoded=not headers_only,
@@ -211,12 +211,12 @@ def build(
                 lost = pl.concat([_lost(work), made.unusable()])
                 raise TableError(
                     f"No row of {votes or classifications} is left: {_reasons(lost)}.",
-                    "At least one row with whole counts and a sound picture.",
-                    "Check that --images is the right folder and that picture names fit the table.",
+                    "At least one row with whole counts and a sound image.",
+                    "Check that --images is the right folder and that image names fit the table.",
                 )
             manifest = _finish(partial, made, table, plan, inputs, say)
             if read:
-                manifest["ingest"] = read.ingest.facts()
+                manifest["ingest"] = read.ingest.to_dict()
                 if weights:
                     zooniverse.write_weighted(partial / "weighted.parquet", read, made.keys())
             seal(made, manifest)
@@ -225,14 +225,14 @@ def build(
     if read and page:
         files.write_bytes(page, zooniverse.page(read))
     audit = cast("dict[str, dict[str, object]]", manifest["audit"])
-    return Built(
+    return BuildResult(
         folder=out,
         n_galaxies=cast("dict[str, dict[str, int]]", manifest["splits"])["default"],
         n_dropped=cast("dict[str, int]", manifest["n_dropped"]),
         n_breaks=cast(int, manifest["n_rows_breaking_tree"]),
         n_split_by_id=cast(int, manifest["n_split_by_id"]),
         doubts={name: str(one["says"]) for name, one in audit.items() if one["is_doubtful"]},
-        left_out=tuple(cast("list[str]", manifest["columns_left_out"])),
+        excluded=tuple(cast("list[str]", manifest["columns_left_out"])),
         ingest=read.ingest if read else None,
     )
 
@@ -244,7 +244,7 @@ def _image_paths(images: Path | str | Sequence[Path | str] | None, no_images: bo
     paths = [Path(images)] if isinstance(images, Path | str) else [Path(one) for one in images or ()]
     if no_images == bool(paths):
         raise InputError(
-            "Pictures are given with --images, and none are wanted." if paths else "There are no pictures.",
+            "Images are given with --images, and none are wanted." if paths else "There are no images.",
             "--images, or --no-images for a dataset of votes alone.",
             "Leave one of them out." if paths else "Give one of them.",
         )
@@ -252,7 +252,7 @@ def _image_paths(images: Path | str | Sequence[Path | str] | None, no_images: bo
 
 
 def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, pl.DataFrame]:
-    """The sources of pictures, the files in them (columns `_LISTED_SCHEMA`), and those that are refused."""
+    """The sources of images, the files in them (columns `_LISTED_SCHEMA`), and those that are refused."""
     sources: list[Source] = []
     parts = [pl.DataFrame(schema=_LISTED_SCHEMA)]
     lost: list[dict[str, object]] = []
@@ -262,7 +262,7 @@ def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, p
         columns = {"name": list(found), "bytes": list(found.values()), "source": [i] * len(found)}
         parts.append(pl.DataFrame(columns, schema=_LISTED_SCHEMA))
         for name, reason in refused.items():
-            row: dict[str, object] = {"id_str": None, "row": None, "picture": name, "reason": "picture refused"}
+            row: dict[str, object] = {"id_str": None, "row": None, "image": name, "reason": "image refused"}
             lost.append({**row, "detail": reason})
     listed = pl.concat(parts).sort("name", "source")
     return tuple(sources), listed, pl.DataFrame(lost, schema=DROPPED_SCHEMA)
@@ -336,7 +336,7 @@ def _inputs(source: Path | zooniverse.Source, columns: Path | None) -> dict[str,
         contents = {"classifications": source.classifications, "workflows": source.workflows, "tasks": source.tasks}
     for role, path in contents.items():
         if path is not None and not path.is_file():
-            raise MissingError(f"There is no {_ROLES[role]} {path}.", "A file.", "Check the path.")
+            raise NotFoundError(f"There is no {_ROLES[role]} {path}.", "A file.", "Check the path.")
     return {
         role: {"name": path.name, "sha256": files.sha256(path)} if path else None for role, path in contents.items()
     }
@@ -355,7 +355,7 @@ class _Table:
 
     n_rows: int
     collected: tuple[str, ...]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
 
     @classmethod
     def of(
@@ -376,10 +376,10 @@ class _Table:
                 read = stream_votes(path, campaign, columns, keep, split_column=split_column)
             write_frame(work / "rows.parquet", read.rows)
             write_frame(work / "unusable-rows.parquet", read.dropped)
-            files.write_json(kept, asdict(cls(read.n_rows, read.collected, read.left_out)))
+            files.write_json(kept, asdict(cls(read.n_rows, read.collected, read.excluded)))
             say("reading votes", 1, 1)
         facts = files.read_json(kept)
-        texts = (tuple(cast("list[str]", facts[name])) for name in ("collected", "left_out"))
+        texts = (tuple(cast("list[str]", facts[name])) for name in ("collected", "excluded"))
         return cls(cast(int, facts["n_rows"]), *texts)
 
 
@@ -423,12 +423,12 @@ class _Plan:
 
 
 def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Each row with its picture; and everything that has no partner, with the reason."""
+    """Each row with its image; and everything that has no partner, with the reason."""
     suffix = pl.col("name").str.to_lowercase().str.extract(r"(\.[^./]*(?:\.gz)?)$")
-    pictures = listed.filter(suffix.is_in(SUFFIXES))
+    images = listed.filter(suffix.is_in(SUFFIXES))
     by_name = listed.group_by("name", maintain_order=True).agg("bytes", "source", found="name")
     by_stem = (
-        pictures.with_columns(stem=pl.col("name").str.replace(r"\.[^./]*(?i:\.gz)?$", ""))
+        images.with_columns(stem=pl.col("name").str.replace(r"\.[^./]*(?i:\.gz)?$", ""))
         .group_by("stem", maintain_order=True)
         .agg("bytes", "source", found="name")
     )
@@ -447,18 +447,18 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     unmatched = lost.select(
         "id_str",
         "row",
-        picture=pl.when(is_named).then(pl.col("image")),
-        reason=pl.when(pl.col("n") == 0).then(pl.lit("picture missing")).otherwise(pl.lit("several pictures")),
+        image=pl.when(is_named).then(pl.col("image")),
+        reason=pl.when(pl.col("n") == 0).then(pl.lit("image missing")).otherwise(pl.lit("several images")),
         detail=pl.when(pl.col("n") == 0)
         .then(pl.lit("no file ") + wanted)
         .otherwise(pl.lit("several: ") + pl.col("found").list.join(", ")),
     )
     taken = lone.select("source", name="image")
-    alone = pictures.join(taken, on=["name", "source"], how="anti").select(
+    alone = images.join(taken, on=["name", "source"], how="anti").select(
         id_str=pl.lit(None, pl.String),
         row=pl.lit(None, pl.Int64),
-        picture="name",
-        reason=pl.lit("no row for this picture"),
+        image="name",
+        reason=pl.lit("no row for this image"),
         detail=pl.lit("the vote table has no usable row for it"),
     )
     return lone.drop("found", "n"), pl.concat([unmatched, alone])
@@ -526,28 +526,28 @@ class _Made(Made):
 
     job: Job
 
-    def pictures(self, number: int) -> pl.DataFrame:
-        """The plan of a shard, with what was found of each picture."""
-        found = pl.read_parquet(self.job.pictures_path(number), glob=False)
+    def images(self, number: int) -> pl.DataFrame:
+        """The plan of a shard, with what was found of each image."""
+        found = pl.read_parquet(self.job.images_path(number), glob=False)
         return self.job.plan(number).drop("bytes").hstack(found)
 
     def rows(self, number: int) -> pl.DataFrame:
         """The plan of a shard, of the rows that it holds."""
         is_used = pl.col("problem") == ""
-        return self.pictures(number).filter(is_used) if self.n_unusable(number) else self.job.plan(number)
+        return self.images(number).filter(is_used) if self.n_unusable(number) else self.job.plan(number)
 
     def n_unusable(self, number: int) -> int:
-        """How many rows were left out of a shard because their picture is of no use."""
+        """How many rows were left out of a shard because their image is of no use."""
         shard = self.job.shards[number]
         return shard.stop - shard.start - self.n_of(number)
 
     def unusable(self) -> pl.DataFrame:
-        """Rows left out because their picture is of no use, as in `dropped.parquet`."""
+        """Rows left out because their image is of no use, as in `dropped.parquet`."""
         parts = [pl.DataFrame(schema=DROPPED_SCHEMA)]
         for number in filter(self.n_unusable, range(len(self.facts))):
-            bad = self.pictures(number).filter(pl.col("problem") != "")
-            reason = pl.lit("picture unusable")
-            parts.append(bad.select("id_str", "row", picture="image", reason=reason, detail="problem"))
+            bad = self.images(number).filter(pl.col("problem") != "")
+            reason = pl.lit("image unusable")
+            parts.append(bad.select("id_str", "row", image="image", reason=reason, detail="problem"))
         return pl.concat(parts)
 
     def keys(self, every: int = 1) -> pl.DataFrame:
@@ -574,11 +574,11 @@ def _finish(
     campaign = campaign_of(job.campaign)
     facts = settle(made, SHARD_BYTES)
     dropped = pl.concat([_lost(partial / files.WORK), made.unusable()])
-    dropped = dropped.sort("row", "picture", "reason", "detail", nulls_last=True)
+    dropped = dropped.sort("row", "image", "reason", "detail", nulls_last=True)
     write_dropped(partial / "dropped.parquet", dropped)
     sizes: set[tuple[int, int]] = set()
     if job.sources:
-        sizes = _write_pictures(partial / "pictures.parquet", made)
+        sizes = _write_images(partial / "images.parquet", made)
     say("auditing", 0, 1)
     audit = _audit(made)
     say("auditing", 1, 1)
@@ -586,19 +586,19 @@ def _finish(
         **facts,
         "dataset_names": list(plan.dataset_names),
         "is_simulated": any(name.endswith(files.SIMULATED) for name in plan.dataset_names),
-        "are_pictures_decoded": job.is_decoded if job.sources else None,
+        "are_images_decoded": job.is_decoded if job.sources else None,
         "split_scheme": plan.scheme,
         "n_split_by_id": plan.n_by_id,
         "n_rows_in_table": table.n_rows,
         "n_dropped": _counted(dropped["reason"]),
-        "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
+        "image_sizes": sorted([int(w), int(h)] for w, h in sizes),
         "not_asked": [],
-        "not_collected": [q.name for q in campaign.carried.questions if q.name not in table.collected],
-        "columns_left_out": list(table.left_out),
+        "not_collected": [q.name for q in campaign.published_tree.questions if q.name not in table.collected],
+        "columns_left_out": list(table.excluded),
         "answers_left_out": [
             column
             for q in campaign.tree.questions
-            if not q.carried and q.name in table.collected
+            if not q.is_published and q.name in table.collected
             for column in q.columns
         ],
         "inputs": dict(inputs),
@@ -606,19 +606,19 @@ def _finish(
     }
 
 
-def _write_pictures(path: Path, made: _Made) -> set[tuple[int, int]]:
-    """What each picture is and which file it came from, in the order of the rows; the sizes that occur."""
+def _write_images(path: Path, made: _Made) -> set[tuple[int, int]]:
+    """What each image is and which file it came from, in the order of the rows; the sizes that occur."""
     sizes: set[tuple[int, int]] = set()
     sources = {i: source.path.name for i, source in enumerate(made.job.sources)}
-    with files.write_parquet(path, PICTURES_ARROW) as writer:
+    with files.write_parquet(path, IMAGES_ARROW) as writer:
         for number in made.names():
-            good = made.pictures(number).filter(pl.col("problem") == "")
+            good = made.images(number).filter(pl.col("problem") == "")
             good = good.with_columns(
-                picture="image", source=pl.col("source").replace_strict(sources, return_dtype=pl.String)
+                image="image", source=pl.col("source").replace_strict(sources, return_dtype=pl.String)
             )
             sizes.update(good.select("width", "height").unique().iter_rows())
-            table = good.select(PICTURES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer.write_table(table.cast(PICTURES_ARROW).combine_chunks())
+            table = good.select(IMAGES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer.write_table(table.cast(IMAGES_ARROW).combine_chunks())
     return sizes
 
 
@@ -627,11 +627,11 @@ def _audit(made: _Made) -> dict[str, object]:
     keys = made.keys(every=-(-made.n_rows // N_AUDITED)).sort("place")
     votes = made.job.votes.take(keys["place"].to_numpy())
     judgements, _ = audit_votes(votes, keys["id_str"])
-    return {one.question: one.facts() for one in judgements}
+    return {one.question: one.to_dict() for one in judgements}
 
 
 def _lost(work: Path) -> pl.DataFrame:
-    """Rows and pictures left out before any picture was read, as in `dropped.parquet`."""
+    """Rows and images left out before any image was read, as in `dropped.parquet`."""
     parts = (pl.read_parquet(work / f"{name}.parquet", glob=False) for name in ("unusable-rows", "unmatched"))
     return pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *parts])
 

@@ -17,7 +17,7 @@ from gzoo.trees.drawing import tree_svg
 from gzoo.votes.votes import WELL_VOTED
 
 TREE = "tree.svg"
-"""Name of the picture of the tree."""
+"""Name of the image of the tree."""
 SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -49,14 +49,14 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
         n_bytes: Size of the shards of each config.
     """
     counts = cast("dict[str, dict[str, int]]", manifest["splits"])
-    picture_bytes = cast("dict[str, dict[str, int]]", manifest["picture_bytes"])
+    image_bytes = cast("dict[str, dict[str, int]]", manifest["image_bytes"])
     row = _record(campaign, manifest)
     fields = row.card_features()
     row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(feature["dtype"], 16) for feature in fields)
     infos: list[dict[str, object]] = []
     for config, splits in counts.items():
         listed = [
-            {"name": split, "num_bytes": picture_bytes[config][split] + n * row_bytes, "num_examples": n}
+            {"name": split, "num_bytes": image_bytes[config][split] + n * row_bytes, "num_examples": n}
             for split, n in splits.items()
         ]
         infos.append(
@@ -75,7 +75,7 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
         "pretty_name": f"{campaign.title}{' (simulated)' if simulated else ''}",
         "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
         "task_categories": ["image-classification", "image-feature-extraction"]
-        if manifest["has_pictures"]
+        if manifest["has_images"]
         else ["tabular-classification"],
         "tags": [
             "galaxy zoo",
@@ -118,7 +118,7 @@ def _licence(campaign: Campaign, is_simulated: bool) -> dict[str, str]:
     return {"license": "other", "license_name": licence, "license_link": campaign.hub.licence_link}
 
 
-def tree_picture(campaign: Campaign) -> str:
+def tree_image(campaign: Campaign) -> str:
     """The decision tree as an SVG file: what was asked, and which answers lead where."""
     return f"{tree_svg(campaign.tree)}\n"
 
@@ -140,7 +140,7 @@ def _split_text(manifest: Mapping[str, object]) -> str:
         text = f"A galaxy's split follows from {by_id}, for no positions are known"
     else:
         rule = sky.SCHEMES[base]
-        train, validation, test = rule.shares
+        train, validation, test = rule.fractions
         text = (
             f"A galaxy's split follows from its place on the sky alone: a hash of the HEALPix cell that it lies in "
             f"(nside {rule.nside}, cells {rule.cell_arcsec:.0f} arcsec wide) makes a cell train ({train} %), "
@@ -198,7 +198,7 @@ def _members_text(manifest: Mapping[str, object]) -> list[str]:
         "",
         "A row is a galaxy of one of them. Questions that its campaign never asked have no votes: counts and totals 0, "
         f"fractions NaN. {same['n_shared']:,} galaxies are in several of these datasets, and {same['n_repeated']:,} "
-        "several times in one (positions within 2 arcsec): `same_galaxies.parquet` lists their rows.",
+        "several times in one (positions within 2 arcsec): `crossmatch.parquet` lists their rows.",
     ]
     if same["n_across"]:
         lines[-1] += (
@@ -214,15 +214,15 @@ def _members_text(manifest: Mapping[str, object]) -> list[str]:
     return [*lines, ""]
 
 
-def _picture_text(manifest: Mapping[str, object]) -> str:
-    if not manifest["has_pictures"]:
-        return "This dataset has votes alone, no pictures."
-    sizes = cast("list[list[int]]", manifest["picture_sizes"])
+def _image_text(manifest: Mapping[str, object]) -> str:
+    if not manifest["has_images"]:
+        return "This dataset has votes alone, no images."
+    sizes = cast("list[list[int]]", manifest["image_sizes"])
     shown = [f"{w} x {h}" for w, h in sizes[:SIZES_SHOWN]] + ["other sizes"] * (len(sizes) > SIZES_SHOWN)
-    checked = "decoded to the last byte" if manifest["are_pictures_decoded"] else "checked by their headers only"
+    checked = "decoded to the last byte" if manifest["are_images_decoded"] else "checked by their headers only"
     return (
-        f"Pictures: {', '.join(shown)} pixels, {checked}. JPEG and PNG bytes are those of the source files; FITS files "
-        "were shown in colour. `pictures.parquet` has the source and sha256 of each."
+        f"Images: {', '.join(shown)} pixels, {checked}. JPEG and PNG bytes are those of the source files; FITS files "
+        "were shown in colour. `images.parquet` has the source and sha256 of each."
     )
 
 
@@ -251,16 +251,16 @@ def question_rows(manifest: Mapping[str, object]) -> list[str]:
             why = "not asked" if name in not_asked else "not collected"
             lines.append(f"| `{name}` | {why} | | | {facts['n_votes']:,} | {facts['n_breaks']:,} |")
             continue
-        shares = " | ".join(f"{facts[key]:,} ({_percent(facts[key], n)})" for key in ("n_galaxies", "n_well_voted"))
+        fractions = " | ".join(f"{facts[key]:,} ({_percent(facts[key], n)})" for key in ("n_galaxies", "n_well_voted"))
         lines.append(
-            f"| `{name}` | {shares} | {facts['median_votes']:,} | {facts['n_votes']:,} | {facts['n_breaks']:,} |"
+            f"| `{name}` | {fractions} | {facts['median_votes']:,} | {facts['n_votes']:,} | {facts['n_breaks']:,} |"
         )
     return lines
 
 
 def _percent(part: int, whole: int) -> str:
-    share = 100 * part / whole if whole else 0.0
-    return f"{share:.1f} %" if share < 10 else f"{share:.0f} %"
+    fraction = 100 * part / whole if whole else 0.0
+    return f"{fraction:.1f} %" if fraction < 10 else f"{fraction:.0f} %"
 
 
 def _survey_text(survey: Survey) -> str:
@@ -269,7 +269,7 @@ def _survey_text(survey: Survey) -> str:
         f"pixels of {survey.arcsec_per_pixel:g} arcsec",
         f"stars {survey.psf_fwhm_arcsec:g} arcsec wide (FWHM)",
     ]
-    return f"- **{survey.name}**: {'; '.join(facts)}. {survey.picture} ({survey.grade}: {survey.source})"
+    return f"- **{survey.name}**: {'; '.join(facts)}. {survey.image} ({survey.grade}: {survey.source})"
 
 
 _LOADING = """\
@@ -294,7 +294,7 @@ NumPy; JAX and TensorFlow alike with `"jax"` or `"tensorflow"`:
 ```python
 first = dataset.with_format("numpy")[0]
 ```
-Votes as a table, pictures left alone, with Polars or pandas (of a folder on this machine):
+Votes as a table, images left alone, with Polars or pandas (of a folder on this machine):
 ```python
 import polars as pl
 
@@ -305,33 +305,33 @@ frame = votes.to_pandas()
 
 def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
     not_collected = cast("list[str]", manifest["not_collected"])
-    unknown = cast("list[str]", manifest["reach_not_known"])
+    unknown = cast("list[str]", manifest["proportion_asked_not_known"])
     not_asked = cast("list[str]", manifest.get("not_asked", []))
     simulated, is_union = bool(manifest["is_simulated"]), "datasets" in manifest
     lines = [f"# {campaign.title}{' (simulated)' if simulated else ''}", ""]
     if simulated:
         lines += [
-            "> **Simulated.** No telescope took these pictures and no person gave these votes: gzoo drew both, for "
+            "> **Simulated.** No telescope took these images and no person gave these votes: gzoo drew both, for "
             "tests and demonstrations.",
             "",
         ]
     lines += [
         _description(campaign, manifest),
         "",
-        "Volunteers looked at each picture and answered a tree of questions. A row is a galaxy: "
-        + ("the picture, and " if manifest["has_pictures"] else "")
+        "Volunteers looked at each image and answered a tree of questions. A row is a galaxy: "
+        + ("the image, and " if manifest["has_images"] else "")
         + "for every answer the *number of volunteers* who gave it. Which questions a volunteer is asked depends on "
         "earlier answers, so each galaxy and question has its own number of votes.",
         "",
         "Counts are whole people, so that a fraction can be weighed by how many it rests on: 2 of 3 and 20 of 30 are "
         "the same fraction and not the same knowledge.",
         "",
-        "## Pictures",
+        "## Images",
         "",
         *(["Drawn by gzoo, as if from:", ""] if simulated else []),
         *map(_survey_text, campaign.surveys),
         "",
-        _picture_text(manifest),
+        _image_text(manifest),
         "",
         "## Load",
         "",
@@ -339,10 +339,10 @@ def _body(campaign: Campaign, manifest: Mapping[str, object]) -> str:
             splits=", ".join(
                 f"`{split}`" for split in cast("dict[str, dict[str, int]]", manifest["splits"])["default"]
             ),
-            image_torch="pictures as uint8 tensors of shape (3, height, width)"
-            if manifest["has_pictures"]
+            image_torch="images as uint8 tensors of shape (3, height, width)"
+            if manifest["has_images"]
             else "votes as tensors",
-            exclude='.select(pl.exclude("image"))' if manifest["has_pictures"] else "",
+            exclude='.select(pl.exclude("image"))' if manifest["has_images"] else "",
         ),
         "",
         "## Splits",
@@ -404,7 +404,7 @@ def _limits(campaign: Campaign, is_simulated: bool) -> list[str]:
     limits = [
         "Votes are finite: a fraction from N people carries a standard error of about sqrt(p(1-p)/N). Learn from "
         "counts, or weigh by N; do not cut at a number of votes without need.",
-        "Volunteers see a picture, not a galaxy: faint, small or distant galaxies look smoother than they are, and "
+        "Volunteers see an image, not a galaxy: faint, small or distant galaxies look smoother than they are, and "
         "what looks like a bar or an arm depends on the resolution and the bands above.",
         "Deep questions are answered for few galaxies, and not for a fair sample of them: those who are asked about "
         "spiral arms have said before that there is a disk to be seen.",
@@ -413,7 +413,7 @@ def _limits(campaign: Campaign, is_simulated: bool) -> list[str]:
     ]
     if len(campaign.tree.parts) > 1 or campaign.members:
         limits.append(
-            "Questions of several campaigns stand side by side. They differ in words, answers and pictures, so that "
+            "Questions of several campaigns stand side by side. They differ in words, answers and images, so that "
             "columns of like names are not to be added up."
         )
     if is_simulated:

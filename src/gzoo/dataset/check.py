@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 
 from gzoo import files, hub, sky, zooniverse
 from gzoo.dataset import card, schema
-from gzoo.dataset.finalize import DROPPED_ARROW, DROPPED_OF_UNION, PICTURES_ARROW, n_tiny
+from gzoo.dataset.finalize import DROPPED_ARROW, DROPPED_OF_UNION, IMAGES_ARROW, n_tiny
 from gzoo.dataset.index import PLACES, SHARD_BYTES, index_schema
 from gzoo.dataset.leakage import leaks
 from gzoo.dataset.open import recognised
 from gzoo.dataset.shards import Spread, in_turn
-from gzoo.errors import GZooError, InputError, MissingError, PictureError
-from gzoo.images.checks import Scratch, check_picture
+from gzoo.errors import GZooError, ImageError, InputError, NotFoundError
+from gzoo.images.checks import Scratch, check_image
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -45,13 +45,13 @@ from gzoo.votes.summary import summary
 from gzoo.votes.votes import Votes
 
 N_EXAMPLES = 5
-MOST_ALIKE = 20
+MAX_ALIKE = 20
 """Findings of one name; what is found of that name in more files or columns is counted in one more."""
 ROWS_AT_ONCE = 10_000
-LARGEST_TEXT_BYTES = 64_000_000
+MAX_TEXT_BYTES = 64_000_000
 """Of manifest or card; a larger one is no such thing."""
-LONGEST_SHOWN = 120
-PICTURES_IN_TASK = 32  # which one thread looks at in turn
+MAX_SHOWN = 120
+IMAGES_IN_TASK = 32  # which one thread looks at in turn
 FRACTION_TOLERANCE = 1e-4
 """Of fractions that others computed, in whatever precision."""
 
@@ -69,11 +69,11 @@ CHECKS: Mapping[str, tuple[str, str, str]] = {
     "tree": ("rows", "rows", "no more rows have votes against the tree than the manifest tells"),
     "splits": ("rows", "rows", "each row is on the side that the scheme says"),
     "order": ("rows", "rows", "rows stand in the order of the hash of their identifier"),
-    "index": ("rows", "rows", "the index has each row's identifier and votes, and the place of its picture's bytes"),
+    "index": ("rows", "rows", "the index has each row's identifier and votes, and the place of its image's bytes"),
     "tiny": ("tiny", "rows", "config tiny is the first rows of each split"),
     "leaks": ("leaks", "rows", "no galaxy is on two sides of the split"),
-    "pictures": ("pictures", "pictures", "each picture is sound, and the one that pictures.parquet lists"),
-    "left out": ("tables", "rows", "dropped.parquet has each row and picture that the manifest counts"),
+    "images": ("images", "images", "each image is sound, and the one that images.parquet lists"),
+    "left out": ("tables", "rows", "dropped.parquet has each row and image that the manifest counts"),
     "weights": ("tables", "rows", "weighted.parquet has the rows of the dataset, and fractions from 0 to 1"),
     "card": ("tables", "facts", "the card's YAML and tables agree with the data"),
 }
@@ -97,7 +97,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "shard missing": ("shards", "All shards of a split, from 00000 on."),
     "shard unreadable": ("shards", "A Parquet file, each page with its checksum."),
     "columns differ": ("shards", "The columns of the campaign's record, in its order and types."),
-    "row groups differ": ("shards", "Row groups of 100 rows with pictures, of 10,000 without; only the last is less."),
+    "row groups differ": ("shards", "Row groups of 100 rows with images, of 10,000 without; only the last is less."),
     "value missing": ("shards", "No nulls: counts 0, fractions and positions NaN, texts ''."),
     "value of another type": ("shards", "Values that fit the column's type."),
     "text unreadable": ("shards", "Text in UTF-8."),
@@ -113,14 +113,14 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "out of order": ("order", "Rows of a split in the order of gzoo.sky.identifier_split.place, dataset_name, id_str."),
     "index differs": (
         "index",
-        "A row for each row of the shard of that name: what stands there, and its picture's place.",
+        "A row for each row of the shard of that name: what stands there, and its image's place.",
     ),
     "tiny differs": ("tiny", "The first rows of the split, and as many as the rule says."),
     "galaxy on two sides": ("leaks", "Each galaxy in one of train, validation and test; see `gzoo leaks`."),
-    "picture damaged": ("pictures", "A whole JPEG or PNG picture, RGB, up to 8192 pixels a side."),
-    "picture differs": ("pictures", "The sha256, size and name that pictures.parquet says."),
-    "picture list differs": ("pictures", "A row for each row of the dataset, in the same order."),
-    "dropped rows differ": ("left out", "Columns id_str, row, picture, reason, detail; a row each that was left out."),
+    "image damaged": ("images", "A whole JPEG or PNG image, RGB, up to 8192 pixels a side."),
+    "image differs": ("images", "The sha256, size and name that images.parquet says."),
+    "image list differs": ("images", "A row for each row of the dataset, in the same order."),
+    "dropped rows differ": ("left out", "Columns id_str, row, image, reason, detail; a row each that was left out."),
     "weights differ": ("weights", "A row for each row of the dataset, in order; fractions from 0 to 1, or NaN."),
     "card unreadable": ("card", "README.md with YAML that the Hub reads."),
     "card wrong": ("card", "What manifest and data say."),
@@ -200,7 +200,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """What was found in a dataset folder.
 
     Attributes:
@@ -222,14 +222,14 @@ class Checked:
     findings: tuple[Finding, ...]
 
     @property
-    def is_sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether nothing is wrong. What could not be checked does not count: see `checks`."""
         return not self.findings
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As one JSON object."""
         return {
-            "is_sound": self.is_sound,
+            "is_valid": self.is_valid,
             "folder": _shown(str(self.folder)),
             "campaign": self.campaign or None,
             "has_manifest": self.has_manifest,
@@ -262,28 +262,28 @@ def check(
     report: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Checked:
-    """What is wrong with a dataset folder, if anything: files, rows, splits, pictures and card.
+) -> CheckResult:
+    """What is wrong with a dataset folder, if anything: files, rows, splits, images and card.
 
-    Of a published folder, which has no manifest, that is checked which can be; the rest is told in `Checked.checks`.
+    Of a published folder, which has no manifest, that is checked which can be; the rest is told in `CheckResult.checks`.
 
     Args:
         folder: A folder made by gzoo, or a copy of a published one.
-        headers_only: Check only the headers of pictures, and do not decode them.
+        headers_only: Check only the headers of images, and do not decode them.
         report: HTML page to write.
         overwrite: Replace an earlier page.
         progress: Called as the work goes on.
 
     Raises:
-        MissingError: There is no such folder.
+        NotFoundError: There is no such folder.
         InputError: The page would lie in the folder.
-        OccupiedError: The page is there already.
+        OutputExistsError: The page is there already.
     """
     root, page = Path(folder), Path(report) if report else None
     if not root.exists():
         files.open_folder(root)  # says that there is nothing, or nothing finished
     if not root.is_dir():
-        raise MissingError(f"{root} is no folder.", "A dataset folder.", "Name the folder.")
+        raise NotFoundError(f"{root} is no folder.", "A dataset folder.", "Name the folder.")
     if page:
         if page.resolve().is_relative_to(root.resolve()):
             raise InputError(
@@ -296,12 +296,12 @@ def check(
     seen = _check_rows(inside, ledger)
     _check_tiny(inside, seen, ledger)
     _check_leaks(inside, seen, ledger)
-    _check_pictures(inside, seen, ledger, is_decoded=not headers_only)
+    _check_images(inside, seen, ledger, is_decoded=not headers_only)
     _check_dropped(inside, seen, ledger)
     _check_weights(inside, seen, ledger)
     _check_card(inside, seen, ledger)
     ledger.say("tables", 1, 1)
-    found = Checked(
+    found = CheckResult(
         folder=root,
         campaign=inside.campaign.name if inside.campaign else "",
         has_manifest=inside.has_manifest,
@@ -361,7 +361,7 @@ class _Ledger:
         key = (check or KINDS[name][0], name, _shown(file), _shown(column))
         if key not in self._found:
             self._n_alike[name] += 1
-            if self._n_alike[name] > MOST_ALIKE:
+            if self._n_alike[name] > MAX_ALIKE:
                 key, examples = (key[0], name, "", ""), (key[2] + (f", {key[3]}" if key[3] else ""),)
         row = int(rows[0]) if rows is not None and len(rows) else row
         one = self._found.setdefault(key, _Open(row if key[2] else None))
@@ -416,7 +416,7 @@ class _Ledger:
 def _shown(text: str) -> str:
     """A name or text from the folder, such that it can be shown anywhere."""
     plain = "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)
-    return plain if len(plain) <= LONGEST_SHOWN else f"{plain[:LONGEST_SHOWN]} ..."
+    return plain if len(plain) <= MAX_SHOWN else f"{plain[:MAX_SHOWN]} ..."
 
 
 def _brief(value: object) -> str:
@@ -439,19 +439,19 @@ class _Facts:
     columns: list[str]
     dataset_names: list[str]
     is_simulated: bool
-    has_pictures: bool
+    has_images: bool
     split_scheme: str
     n_split_by_id: int
     n_rows_in_table: int
     n_dropped: dict[str, int]
     n_rows_breaking_tree: int
     splits: dict[str, dict[str, int]]
-    picture_bytes: dict[str, dict[str, int]]
-    picture_sizes: list[list[int]]
+    image_bytes: dict[str, dict[str, int]]
+    image_sizes: list[list[int]]
     questions: dict[str, dict[str, int]]
     not_collected: list[str]
     not_asked: list[str]
-    reach_not_known: list[str]
+    proportion_asked_not_known: list[str]
 
     @classmethod
     def of(cls, manifest: Mapping[str, object], ledger: _Ledger) -> _Facts | None:
@@ -466,7 +466,7 @@ class _Facts:
         if wrong:
             return None
         facts = cls(**{name: cast(Any, manifest[name]) for name in names})
-        for key, of in (("splits", facts.splits), ("picture_bytes", facts.picture_bytes)):
+        for key, of in (("splits", facts.splits), ("image_bytes", facts.image_bytes)):
             if set(of) != {"default", "tiny"} or any(set(one) != set(facts.splits["default"]) for one in of.values()):
                 ledger.add("fact missing", files.MANIFEST, key, examples=["not the same splits in default and tiny"])
                 return None
@@ -480,8 +480,10 @@ class _Facts:
         return replace(  # in the order that a build has them in; a manifest is sorted by name
             facts,
             splits=_in_order(facts.splits),
-            picture_bytes=_in_order(facts.picture_bytes),
-            questions=_first(facts.questions, [one.name for one in campaign_of(facts.campaign).carried.questions]),
+            image_bytes=_in_order(facts.image_bytes),
+            questions=_first(
+                facts.questions, [one.name for one in campaign_of(facts.campaign).published_tree.questions]
+            ),
         )
 
 
@@ -614,7 +616,7 @@ def _manifest(path: Path, ledger: _Ledger) -> dict[str, object] | None:
     """What the manifest says, if it is one."""
     file = files.MANIFEST
     try:
-        if path.stat().st_size > LARGEST_TEXT_BYTES:
+        if path.stat().st_size > MAX_TEXT_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
         data = path.read_bytes()
         read: object = json.loads(data)
@@ -683,11 +685,11 @@ def _shards(
             of_split = sorted(found[config, split])
             n = max((n for _, n, _ in of_split), default=0)
             numbers = [number for number, _, _ in of_split]
-            absent = sorted(set(range(n)) - set(numbers))
-            first = files.shard_name(split, absent[0] if absent else 0, n, config)
-            if absent:
-                named = (files.shard_name(split, i, n, config) for i in absent[1:])
-                ledger.add("shard missing", first, n=len(absent), examples=named)
+            unavailable = sorted(set(range(n)) - set(numbers))
+            first = files.shard_name(split, unavailable[0] if unavailable else 0, n, config)
+            if unavailable:
+                named = (files.shard_name(split, i, n, config) for i in unavailable[1:])
+                ledger.add("shard missing", first, n=len(unavailable), examples=named)
             if (
                 len(set(numbers)) < len(numbers)
                 or any(one != n for _, one, _ in of_split)
@@ -754,7 +756,7 @@ class _Seen:
         n_by_id: Rows without a known position.
         is_whole: Whether every row was read.
         is_counted: Whether the votes of every row are sound.
-        places: Of each shard, offset and length of its pictures, as its index says.
+        places: Of each shard, offset and length of its images, as its index says.
     """
 
     sums: IntArray
@@ -782,7 +784,7 @@ class _Seen:
 
 def _check_rows(folder: _Folder, ledger: _Ledger) -> _Seen:
     """Every shard, and every row of config `default`."""
-    n_questions = len(folder.campaign.carried.questions) if folder.campaign else 0
+    n_questions = len(folder.campaign.published_tree.questions) if folder.campaign else 0
     seen = _Seen(np.zeros((3, n_questions), np.int64), Spread(n_questions))
     seen.is_whole = not ledger.has("file missing", "shard missing", "no dataset")
     judge = _Judge(folder, seen, ledger) if folder.record else None
@@ -848,7 +850,7 @@ def _columns(folder: _Folder, shard: _Shard, file: pq.ParquetFile, ledger: _Ledg
     assert folder.campaign
     wanted, there = folder.record.arrow(), file.schema_arrow
     usable = [name for name in wanted.names if there.names.count(name) == 1]
-    needed = {"id_str", *folder.campaign.carried.columns}
+    needed = {"id_str", *folder.campaign.published_tree.columns}
     if folder.facts and not there.equals(wanted, check_metadata=True):
         for name in wanted.names:
             if name not in usable:
@@ -957,7 +959,7 @@ class _Judge:
         assert folder.campaign
         self._folder, self._seen, self._ledger = folder, seen, ledger
         self._campaign, self._record, self._facts = folder.campaign, folder.record, folder.facts
-        self._tree = folder.campaign.carried
+        self._tree = folder.campaign.published_tree
         self._dtypes = {one.name: one.dtype for one in self._record.fields}
         not_collected = folder.facts.not_collected if folder.facts else []
         self._collected = tuple(one.name for one in self._tree.questions if one.name not in not_collected)
@@ -1079,14 +1081,14 @@ class _Judge:
     def _votes(self, part: _Part, n: int) -> None:
         tree = self._tree
         counts = np.empty((n, len(tree.columns)), np.int64, order="F")  # sums over answers are several times as fast so
-        is_sound = np.ones(n, bool)
+        is_valid = np.ones(n, bool)
         for i, column in enumerate(tree.columns):
             values = part.numbers(column)
             if values is None:
                 self._seen.is_counted = False
                 return
             counts[:, i] = values
-            is_sound &= ~part.wrong("votes below zero", column, values < 0, lambda i, values=values: str(values[i]))
+            is_valid &= ~part.wrong("votes below zero", column, values < 0, lambda i, values=values: str(values[i]))
         totals = tree.totals(counts)
         for i, question in enumerate(tree.questions):
             self._n_voted[i] += int(counts[:, tree.slice(question.name)].any(axis=1).sum())
@@ -1095,45 +1097,45 @@ class _Judge:
                 continue
             own = counts[:, tree.slice(question.name)]
             is_wrong = given < own.max(axis=1) if question.multiple else given != totals[:, i]
-            is_wrong = is_wrong & (is_sound | (given < 0))
+            is_wrong = is_wrong & (is_valid | (given < 0))
 
             def such(row: int, given: IntArray = given, own: IntArray = own) -> str:
                 return f"{given[row]} of {' + '.join(map(str, own[row]))}"
 
             part.wrong("total wrong", question.total_column, is_wrong, such)
             totals[:, i] = given
-            is_sound &= ~is_wrong
-        self._fractions(part, counts, totals, is_sound)
-        if not is_sound.all():
+            is_valid &= ~is_wrong
+        self._fractions(part, counts, totals, is_valid)
+        if not is_valid.all():
             self._seen.is_counted = False
-            counts, totals = counts[is_sound], totals[is_sound]
+            counts, totals = counts[is_valid], totals[is_valid]
         votes = Votes(tree, counts, totals, self._collected)
         breaks = votes.breaks
         self._seen.sums += [totals.sum(axis=0), (totals > 0).sum(axis=0), breaks.sum(axis=0)]
         self._seen.spread.add(totals)
         self._seen.n_breaking += int(breaks.any(axis=1).sum())
-        self._summaries(part, votes, is_sound)
+        self._summaries(part, votes, is_valid)
 
-    def _fractions(self, part: _Part, counts: IntArray, totals: IntArray, is_sound: _Truths) -> None:
+    def _fractions(self, part: _Part, counts: IntArray, totals: IntArray, is_valid: _Truths) -> None:
         asked = totals[:, list(self._tree.question_of_answer)]
-        shares = np.divide(counts, asked, out=np.full(counts.shape, np.nan), where=asked > 0).astype(np.float32)
+        fractions = np.divide(counts, asked, out=np.full(counts.shape, np.nan), where=asked > 0).astype(np.float32)
         for i, column in enumerate(self._tree.columns):
             name = f"{column}_fraction"
             given = part.numbers(name)
             if given is None:
                 continue
-            wanted = shares[:, i]
+            wanted = fractions[:, i]
             off = given != wanted if self._facts else ~(np.abs(given - wanted) <= FRACTION_TOLERANCE)
-            is_wrong = off & ~(np.isnan(given) & np.isnan(wanted)) & is_sound
+            is_wrong = off & ~(np.isnan(given) & np.isnan(wanted)) & is_valid
             part.wrong("fraction wrong", name, is_wrong, lambda i, a=given, b=wanted: f"{a[i]:g}, not {b[i]:g}")
 
-    def _summaries(self, part: _Part, votes: Votes, is_sound: _Truths) -> None:
+    def _summaries(self, part: _Part, votes: Votes, is_valid: _Truths) -> None:
         if "summary" not in part.columns:
             return
         given = np.array(part.texts("summary"), np.str_)
         wanted = np.full(len(given), "", np.dtype("U64"))
-        wanted[is_sound] = summary(votes)
-        differs = (given != wanted) & is_sound
+        wanted[is_valid] = summary(votes)
+        differs = (given != wanted) & is_valid
         self._n_alike += int((~differs).sum())
         if self._facts:
             part.wrong("summary wrong", "summary", differs, lambda i: f"'{given[i]}', not '{wanted[i]}'")
@@ -1167,8 +1169,8 @@ class _Judge:
             ledger.differs("dataset_names", ", ".join(facts.dataset_names), ", ".join(sorted(strangers)))
         ledger.differs("is_simulated", facts.is_simulated, any(one.endswith(files.SIMULATED) for one in seen.names))
         ledger.differs("columns", facts.columns, list(self._record.names))
-        ledger.differs("has_pictures", facts.has_pictures, "image" in self._record.names)
-        ledger.differs("reach_not_known", facts.reach_not_known, list(self._tree.unreachable))
+        ledger.differs("has_images", facts.has_images, "image" in self._record.names)
+        ledger.differs("proportion_asked_not_known", facts.proportion_asked_not_known, list(self._tree.unreachable))
         self._compare_by_id(facts)
         if seen.is_counted:
             self._compare_votes(facts)
@@ -1176,13 +1178,13 @@ class _Judge:
             ledger.note("manifest", "sums of votes were not compared, for some rows have none")
 
     def _compare_by_id(self, facts: _Facts) -> None:
-        """Rows split by their identifier; those whose picture was of no use were counted too."""
+        """Rows split by their identifier; those whose image was of no use were counted too."""
         if self._ledger.has("position off the sky", "value missing"):
             return
         if facts.split_scheme == card.PUBLISHED:
             self._ledger.differs("n_split_by_id", facts.n_split_by_id, 0, check="splits")
             return
-        n_gone = facts.n_dropped.get("picture unusable", 0)
+        n_gone = facts.n_dropped.get("image unusable", 0)
         if not 0 <= facts.n_split_by_id - self._seen.n_by_id <= n_gone:
             self._ledger.differs("n_split_by_id", facts.n_split_by_id, self._seen.n_by_id, check="splits")
 
@@ -1203,7 +1205,7 @@ class _Judge:
                     at, n_well, median = f"questions.{question.name}", *seen.spread.figures(i)
                     ledger.differs(f"{at}.n_well_voted", said["n_well_voted"], n_well, check="votes")
                     ledger.differs(f"{at}.median_votes", said["median_votes"], median, check="votes")
-            if tree.absent.isdisjoint(question.parents):
+            if tree.unavailable.isdisjoint(question.parents):
                 ledger.differs(f"questions.{question.name}.n_breaks", said["n_breaks"], n_breaks, check="tree")
             if question.name in facts.not_collected and self._n_voted[i]:
                 found = f"votes on {question.name} in {self._n_voted[i]:,} rows"
@@ -1212,7 +1214,7 @@ class _Judge:
             if name not in carried:
                 ledger.differs("not_collected", name, "no such question", check="votes")
         # questions that the dataset does not carry may be broken in further rows
-        if not tree.absent or seen.n_breaking > facts.n_rows_breaking_tree:
+        if not tree.unavailable or seen.n_breaking > facts.n_rows_breaking_tree:
             ledger.differs("n_rows_breaking_tree", facts.n_rows_breaking_tree, seen.n_breaking, check="tree")
 
     def _twice(self) -> None:
@@ -1383,7 +1385,7 @@ class _Index:
         assert folder.campaign
         index = _Shard(name, folder.files[name], "", "")
         file = _opened(index, _Ledger(_silent))
-        wanted = index_schema(folder.record, folder.campaign.carried, shard.path.stat().st_size)
+        wanted = index_schema(folder.record, folder.campaign.published_tree, shard.path.stat().st_size)
         if file is None or not file.schema_arrow.equals(wanted):
             ledger.add("index differs", name, examples=["its columns are others" if file else "it cannot be read"])
             return None
@@ -1414,7 +1416,7 @@ class _Index:
                         self._ledger.add("index differs", self._name, name, rows=at + rows_off + 1)
 
     def finish(self, n: int) -> tuple[IntArray, IntArray]:
-        """Say if there are more or fewer rows than the shard's; offset and length of each row's picture."""
+        """Say if there are more or fewer rows than the shard's; offset and length of each row's image."""
         for _ in self._take(n - self._n_read):  # to the end of a shard that cannot be read to its end
             pass
         is_more = self._rows.take(1) is not None
@@ -1432,14 +1434,14 @@ class _Index:
 
 
 def _check_places(
-    seen: _Seen, shard: _Shard, first: int, pictures: Sequence[bytes], file: BinaryIO, ledger: _Ledger
+    seen: _Seen, shard: _Shard, first: int, images: Sequence[bytes], file: BinaryIO, ledger: _Ledger
 ) -> None:
-    """The bytes at the places that the index names, which must be those of the pictures."""
+    """The bytes at the places that the index names, which must be those of the images."""
     if shard.name not in seen.places:
         return
-    offset, length = (of_all[first : first + len(pictures)] for of_all in seen.places[shard.name])
+    offset, length = (of_all[first : first + len(images)] for of_all in seen.places[shard.name])
     is_off = np.zeros(len(offset), bool)
-    for i, (at, n, data) in enumerate(zip(offset.tolist(), length.tolist(), pictures, strict=False)):
+    for i, (at, n, data) in enumerate(zip(offset.tolist(), length.tolist(), images, strict=False)):
         is_off[i] = n != len(data) or at < 0 or os.pread(file.fileno(), n, at) != data
     if is_off.any():
         ledger.add("index differs", files.index_name(shard.name), "offset", rows=first + 1 + np.flatnonzero(is_off))
@@ -1498,7 +1500,7 @@ def _check_leaks(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
     try:
         found = leaks([folder.root])
     except GZooError as error:
-        ledger.skip("leaks", _shown(f"{error.what}"))
+        ledger.skip("leaks", _shown(f"{error.message}"))
         return
     ledger.looked("leaks", seen.n)
     if found.n_without_position[0]:
@@ -1512,12 +1514,12 @@ def _check_leaks(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
     ledger.say("leaks", 1, 1)
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """One picture, and what it turned out to be."""
+class _Image:
+    """One image, and what it turned out to be."""
 
     shard: _Shard
     row: int  # the first is 1
@@ -1529,23 +1531,23 @@ class _Picture:
     problem: str = ""
 
 
-def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded: bool) -> None:
-    """Every picture, alone and against `pictures.parquet`."""
+def _check_images(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded: bool) -> None:
+    """Every image, alone and against `images.parquet`."""
     if not folder.record or "image" not in folder.record.names:
-        ledger.skip("pictures", "there are none" if folder.record else "no row could be read")
+        ledger.skip("images", "there are none" if folder.record else "no row could be read")
         return
     if not is_decoded:
-        ledger.note("pictures", "their headers only")
+        ledger.note("images", "their headers only")
 
-    def work(task: Sequence[_Picture]) -> list[_Picture]:
+    def work(task: Sequence[_Image]) -> list[_Image]:
         scratch = Scratch()
         return [_looked_at(one, is_decoded, scratch) for one in task]
 
-    quiet = _Ledger(_silent)  # for all columns but the picture, damage was told before
-    source = folder.files.get("pictures.parquet") if folder.facts else None
+    quiet = _Ledger(_silent)  # for all columns but the image, damage was told before
+    source = folder.files.get("images.parquet") if folder.facts else None
     lines = _Lines.of(source, ledger) if source else None
     if not folder.facts:
-        ledger.note("pictures", "nothing says what they should be")
+        ledger.note("images", "nothing says what they should be")
     n_bytes: dict[str, int] = defaultdict(int)
     sizes: set[tuple[int, int]] = set()
     n = 0
@@ -1560,31 +1562,31 @@ def _check_pictures(folder: _Folder, seen: _Seen, ledger: _Ledger, *, is_decoded
                 row = np.array([one.row])
                 if one.problem:
                     ledger.add(
-                        "picture damaged", one.shard.name, "image", rows=row, examples=[f"{one.id_str}: {one.problem}"]
+                        "image damaged", one.shard.name, "image", rows=row, examples=[f"{one.id_str}: {one.problem}"]
                     )
                 if lines and is_whole:
                     place = seen.starts[one.shard.name] + one.row - 1
                     _compare(one, lines.at(place), int(seen.key[place]), ledger)
-            ledger.say("pictures", n, max(n, seen.n))
-    ledger.looked("pictures", n)
+            ledger.say("images", n, max(n, seen.n))
+    ledger.looked("images", n)
     if lines and is_whole:
         lines.finish(seen.n)
     is_whole = is_whole and n == seen.n
-    if is_whole and folder.facts and not ledger.has("picture damaged", "picture differs", "picture list differs"):
-        for split, said in folder.facts.picture_bytes["default"].items():
-            ledger.differs(f"picture_bytes.default.{split}", said, n_bytes[split], check="pictures")
+    if is_whole and folder.facts and not ledger.has("image damaged", "image differs", "image list differs"):
+        for split, said in folder.facts.image_bytes["default"].items():
+            ledger.differs(f"image_bytes.default.{split}", said, n_bytes[split], check="images")
         found = sorted([width, height] for width, height in sizes)
-        ledger.differs("picture_sizes", folder.facts.picture_sizes, found, check="pictures")
+        ledger.differs("image_sizes", folder.facts.image_sizes, found, check="images")
 
 
-def _tasks(folder: _Folder, seen: _Seen, ledger: _Ledger, quiet: _Ledger) -> Iterator[list[_Picture]]:
-    """The pictures of all rows in order, some at a time."""
+def _tasks(folder: _Folder, seen: _Seen, ledger: _Ledger, quiet: _Ledger) -> Iterator[list[_Image]]:
+    """The images of all rows in order, some at a time."""
     for shard in folder.of_config("default"):
         file = _opened(shard, quiet)
         if file is None or file.schema_arrow.names.count("image") != 1:
             continue
         kind = file.schema_arrow.field("image").type
-        if not _is_of_pictures(kind):
+        if not _is_of_images(kind):
             if not folder.facts:  # else it was told with the columns
                 ledger.add("value of another type", shard.name, "image", examples=[str(kind)])
             continue
@@ -1594,18 +1596,18 @@ def _tasks(folder: _Folder, seen: _Seen, ledger: _Ledger, quiet: _Ledger) -> Ite
                 column, names = images.field("bytes"), images.field("path")
                 part = _Part(quiet, shard.name, first, batch, {"id_str": "string"}, is_strict=False)
                 ids = part.texts("id_str") or [""] * batch.num_rows
-                for start in range(0, batch.num_rows, PICTURES_IN_TASK):
-                    rows = range(start, min(start + PICTURES_IN_TASK, batch.num_rows))
+                for start in range(0, batch.num_rows, IMAGES_IN_TASK):
+                    rows = range(start, min(start + IMAGES_IN_TASK, batch.num_rows))
                     data = [column[i].as_py() or b"" for i in rows]
                     _check_places(seen, shard, first + start, data, plain, ledger)
                     yield [
-                        _Picture(shard, first + i + 1, ids[i], _text(names[i]), one)
+                        _Image(shard, first + i + 1, ids[i], _text(names[i]), one)
                         for i, one in zip(rows, data, strict=True)
                     ]
 
 
-def _is_of_pictures(kind: pa.DataType) -> bool:
-    """Whether a column holds pictures as `datasets` stores them, with their bytes."""
+def _is_of_images(kind: pa.DataType) -> bool:
+    """Whether a column holds images as `datasets` stores them, with their bytes."""
     if not pa.types.is_struct(kind) or sorted(kind.field(i).name for i in range(kind.num_fields)) != ["bytes", "path"]:
         return False
     return kind.field("bytes").type in (pa.binary(), pa.large_binary())
@@ -1618,19 +1620,19 @@ def _text(value: pa.Scalar) -> str:
         return "?"
 
 
-def _looked_at(one: _Picture, is_decoded: bool, scratch: Scratch) -> _Picture:
+def _looked_at(one: _Image, is_decoded: bool, scratch: Scratch) -> _Image:
     digest = hashlib.sha256(one.data).hexdigest()
     try:
-        facts = check_picture(one.data, is_decoded=is_decoded, scratch=scratch)
-    except PictureError as error:
-        return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, problem=error.what.rstrip("."))
-    return _Picture(one.shard, one.row, one.id_str, one.name, one.data, digest, (facts.width, facts.height))
+        facts = check_image(one.data, is_decoded=is_decoded, scratch=scratch)
+    except ImageError as error:
+        return _Image(one.shard, one.row, one.id_str, one.name, one.data, digest, problem=error.message.rstrip("."))
+    return _Image(one.shard, one.row, one.id_str, one.name, one.data, digest, (facts.width, facts.height))
 
 
 class _Lines:
-    """`pictures.parquet`, line by line."""
+    """`images.parquet`, line by line."""
 
-    _FILE = "pictures.parquet"
+    _FILE = "images.parquet"
 
     def __init__(self, shard: _Shard, file: pq.ParquetFile, ledger: _Ledger) -> None:
         self._shard, self._file, self._ledger = shard, file, ledger
@@ -1643,30 +1645,30 @@ class _Lines:
         quiet = _Ledger(_silent)
         shard = _Shard(cls._FILE, path, "", "")
         file = _opened(shard, quiet)
-        if file is None or not file.schema_arrow.equals(PICTURES_ARROW):
+        if file is None or not file.schema_arrow.equals(IMAGES_ARROW):
             why = "its columns are others" if file else "it cannot be read"
-            ledger.add("picture list differs", cls._FILE, examples=[why])
+            ledger.add("image list differs", cls._FILE, examples=[why])
             return None
         return cls(shard, file, ledger)
 
     def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
         quiet = _Ledger(_silent)
-        for _, batch in _batches(self._shard, self._file, PICTURES_ARROW.names, ROWS_AT_ONCE, quiet):
+        for _, batch in _batches(self._shard, self._file, IMAGES_ARROW.names, ROWS_AT_ONCE, quiet):
             try:
                 lines = cast("list[dict[str, Any]]", batch.to_pylist())
             except UnicodeDecodeError:
-                self._ledger.add("picture list differs", self._FILE, examples=["a text is not UTF-8"])
+                self._ledger.add("image list differs", self._FILE, examples=["a text is not UTF-8"])
                 return
             keys = _hashes(*([line[name] for line in lines] for name in _KEY))
             yield from zip(keys.tolist(), lines, strict=True)
         if quiet.has("shard unreadable"):
-            self._ledger.add("picture list differs", self._FILE, examples=["it cannot be read to its end"])
+            self._ledger.add("image list differs", self._FILE, examples=["it cannot be read to its end"])
 
     def at(self, place: int) -> tuple[int, int, dict[str, Any]] | None:
         """Number of the line (the first is 1) at a place, the first is 0; hash of its identifiers, and what it says."""
         while (line := next(self._lines, None)) is not None:
             self._n_read += 1
-            if self._n_read > place:  # those before, whose picture could not be read, are passed over
+            if self._n_read > place:  # those before, whose image could not be read, are passed over
                 return self._n_read, *line
         return None
 
@@ -1674,31 +1676,29 @@ class _Lines:
         """Say if there are more lines than rows of the dataset."""
         more = self._n_read + sum(1 for _ in self._lines) - n
         if more > 0:
-            self._ledger.add(
-                "picture list differs", self._FILE, row=n + 1, n=more, examples=["more rows than pictures"]
-            )
+            self._ledger.add("image list differs", self._FILE, row=n + 1, n=more, examples=["more rows than images"])
 
 
-def _compare(one: _Picture, line: tuple[int, int, dict[str, Any]] | None, key: int, ledger: _Ledger) -> None:
-    """A picture against what is listed of it."""
+def _compare(one: _Image, line: tuple[int, int, dict[str, Any]] | None, key: int, ledger: _Ledger) -> None:
+    """An image against what is listed of it."""
     if line is None:
         ledger.add(
-            "picture list differs", one.shard.name, rows=np.array([one.row]), examples=[f"{one.id_str} is not in it"]
+            "image list differs", one.shard.name, rows=np.array([one.row]), examples=[f"{one.id_str} is not in it"]
         )
         return
     number, said_key, said = line
     if said_key != key:
         such = [f"{said['id_str']}, not {one.id_str}"]
-        ledger.add("picture list differs", "pictures.parquet", "id_str", rows=np.array([number]), examples=such)
+        ledger.add("image list differs", "images.parquet", "id_str", rows=np.array([number]), examples=such)
         return
-    facts = {"sha256": one.sha256, "bytes": len(one.data), "picture": one.name}
+    facts = {"sha256": one.sha256, "bytes": len(one.data), "image": one.name}
     if not one.problem:
         facts |= {"width": one.size[0], "height": one.size[1]}
     for name, found in facts.items():
-        wanted = PurePosixPath(str(said[name])).name if name == "picture" else said[name]
+        wanted = PurePosixPath(str(said[name])).name if name == "image" else said[name]
         if found != wanted:
             such = [f"{one.id_str}: {_shown(str(found))[:20]}, not {str(wanted)[:20]}"]
-            ledger.add("picture differs", one.shard.name, name, rows=np.array([one.row]), examples=such)
+            ledger.add("image differs", one.shard.name, name, rows=np.array([one.row]), examples=such)
 
 
 # ---- the other files -------------------------------------------------------------------------------------------------
@@ -1798,12 +1798,12 @@ def _check_card(folder: _Folder, seen: _Seen, ledger: _Ledger) -> None:
         ledger.skip("card", "there is no README.md")
         return
     try:
-        if folder.files[name].stat().st_size > LARGEST_TEXT_BYTES:
+        if folder.files[name].stat().st_size > MAX_TEXT_BYTES:
             raise ValueError("it is too large")
         text = folder.files[name].read_bytes().decode()
         said = hub.card_facts(text)
     except (OSError, ValueError) as error:
-        ledger.add("card unreadable", name, examples=[error.what if isinstance(error, GZooError) else _said(error)])
+        ledger.add("card unreadable", name, examples=[error.message if isinstance(error, GZooError) else _said(error)])
         return
     if not folder.facts:
         _check_published_card(folder, seen, said, ledger)

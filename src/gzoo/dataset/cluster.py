@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from gzoo.dataset.shards import Job, write_shard
-from gzoo.errors import MissingError, MissingExtraError
+from gzoo.errors import MissingExtraError, NotFoundError
 
 CONNECT_SECONDS = 30
 
@@ -20,7 +20,7 @@ def write_shards(
     """Write shards, wherever there is a worker. One that dies has its shard written by another.
 
     Args:
-        job: All shards. Its folder and its pictures must be reached by the same name from every worker.
+        job: All shards. Its folder and its images must be reached by the same name from every worker.
         numbers: Those to write.
         scheduler: Address of a Dask scheduler ("tcp://host:8786"), or "" to start one on this machine.
         workers: Processes to start where there is no scheduler.
@@ -28,7 +28,7 @@ def write_shards(
 
     Raises:
         MissingExtraError: Dask is not installed.
-        MissingError: There is no scheduler at that address.
+        NotFoundError: There is no scheduler at that address.
         GZooError: As `write_shard`.
     """
     with _client(scheduler, workers) as client:
@@ -40,7 +40,7 @@ def write_shards(
 
 
 def _for(job: Job, number: int) -> Job:
-    """What one task must know: of archives with millions of pictures, the places of its own."""
+    """What one task must know: of archives with millions of images, the places of its own."""
     names: dict[int, list[str]] = {}
     if job.sources:
         for source, name in job.plan(number).select("source", "image").iter_rows():
@@ -63,7 +63,7 @@ def _client(scheduler: str, workers: int) -> Generator[Any]:
         try:
             client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
-            raise MissingError(
+            raise NotFoundError(
                 f"There is no Dask scheduler at {scheduler}: {error}.",
                 "The address that `dask scheduler` shows, like tcp://host:8786.",
                 "Start one, or pass --workers instead.",

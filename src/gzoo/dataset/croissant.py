@@ -71,10 +71,10 @@ _TYPES = {
 _MEANINGS = {
     "README.md": "The dataset card.",
     card.TREE: "The decision tree, drawn.",
-    files.INDEX: "Identifiers, votes and where the bytes of each picture lie, of the shard of the same name.",
-    "dropped.parquet": "Every row or picture that was left out, and why.",
-    "pictures.parquet": "Source and sha256 of each picture, in the order of the rows.",
-    "same_galaxies.parquet": "Rows that show the same galaxy.",
+    files.INDEX: "Identifiers, votes and where the bytes of each image lie, of the shard of the same name.",
+    "dropped.parquet": "Every row or image that was left out, and why.",
+    "images.parquet": "Source and sha256 of each image, in the order of the rows.",
+    "crossmatch.parquet": "Rows that show the same galaxy.",
     "weighted.parquet": "Fractions weighted by how consistent volunteers are, in the order of the rows.",
 }
 

@@ -26,13 +26,13 @@ from gzoo.trees.tree import IntArray
 from gzoo.votes.votes import DROPPED_SCHEMA
 
 SHARD_BYTES = 450_000_000
-ROWS_IN_SHARD = 1_000_000  # where pictures do not fill it before
-TINY_SHARE, TINY_LEAST = 0.01, 16
+ROWS_IN_SHARD = 1_000_000  # where images do not fill it before
+TINY_FRACTION, TINY_MIN = 0.01, 16
 DROPPED_ARROW = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in DROPPED_SCHEMA])
 DROPPED_OF_UNION = DROPPED_ARROW.append(pa.field("dataset_name", pa.string()))
-PICTURES_ARROW = pa.schema(
+IMAGES_ARROW = pa.schema(
     [
-        *((name, pa.string()) for name in ("id_str", "dataset_name", "picture", "source", "sha256", "source_sha256")),
+        *((name, pa.string()) for name in ("id_str", "dataset_name", "image", "source", "sha256", "source_sha256")),
         ("bytes", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -40,21 +40,21 @@ PICTURES_ARROW = pa.schema(
 )
 
 
-def cut(rows: pl.DataFrame, most_bytes: int) -> tuple[Shard, ...]:
+def cut(rows: pl.DataFrame, max_bytes: int) -> tuple[Shard, ...]:
     """Shards for rows that stand in their final order.
 
     Args:
-        rows: Columns `side` (the split's place in `files.SPLITS`) and, where there are pictures, `bytes`.
-        most_bytes: About what the pictures of a shard take.
+        rows: Columns `side` (the split's place in `files.SPLITS`) and, where there are images, `bytes`.
+        max_bytes: About what the images of a shard take.
     """
-    least = -(-most_bytes // ROWS_IN_SHARD)
+    least = -(-max_bytes // ROWS_IN_SHARD)
     shards: list[Shard] = []
     start = 0
     for i, split in enumerate(files.SPLITS):
         part = rows.filter(pl.col("side") == i)
         if part.height:
             sizes = part["bytes"].to_numpy() if "bytes" in rows.columns else np.zeros(part.height, np.int64)
-            pieces = _pieces(np.maximum(sizes, least), most_bytes)
+            pieces = _pieces(np.maximum(sizes, least), max_bytes)
             shards += [Shard(split, start + first, start + last) for first, last in pieces]
         start += part.height
     return tuple(shards)
@@ -115,24 +115,24 @@ class Made:
         """Sha256 and size of the shards, by final name."""
         return {name: cast("Mapping[str, object]", self.facts[number]["file"]) for number, name in self.names().items()}
 
-    def picture_bytes(self, number: int) -> int:
-        """Bytes of the pictures of a shard, together."""
-        return cast(int, self.facts[number]["picture_bytes"])
+    def image_bytes(self, number: int) -> int:
+        """Bytes of the images of a shard, together."""
+        return cast(int, self.facts[number]["image_bytes"])
 
     def bytes_of(self, number: int) -> IntArray:
-        """Bytes of the picture of each row of a shard."""
-        if not self.job.has_pictures:
+        """Bytes of the image of each row of a shard."""
+        if not self.job.has_images:
             return np.zeros(self.n_of(number), np.int64)
-        found = pl.scan_parquet(self.job.pictures_path(number), glob=False)
+        found = pl.scan_parquet(self.job.images_path(number), glob=False)
         return found.filter(pl.col("problem") == "").select("bytes").collect()["bytes"].to_numpy()
 
 
-def settle(made: Made, most_bytes: int) -> dict[str, object]:
+def settle(made: Made, max_bytes: int) -> dict[str, object]:
     """Give shards their final names and write the config `tiny`; what the manifest says of the rows.
 
     Args:
         made: The shards.
-        most_bytes: About what the pictures of a shard take.
+        max_bytes: About what the images of a shard take.
     """
     folder, campaign = made.job.folder, campaign_of(made.job.campaign)
     (folder / "data").mkdir(exist_ok=True)
@@ -141,14 +141,14 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
         if not (folder / name).exists():  # it was moved before the work was stopped
             made.job.shard_path(number).replace(folder / name)
         index = folder / files.index_name(name)
-        if made.job.has_pictures and not index.exists():
+        if made.job.has_images and not index.exists():
             index.parent.mkdir(exist_ok=True)
             made.job.index_path(number).replace(index)
-    tiny = {split: _write_tiny(made, split, most_bytes) for split in made.splits}
+    tiny = {split: _write_tiny(made, split, max_bytes) for split in made.splits}
     n_rows = {split: sum(made.n_of(number) for number in made.numbers(split)) for split in made.splits}
-    n_bytes = {split: sum(made.picture_bytes(number) for number in made.numbers(split)) for split in made.splits}
+    n_bytes = {split: sum(made.image_bytes(number) for number in made.numbers(split)) for split in made.splits}
     found = [cast("dict[str, list[int]]", facts["questions"]) for facts in made.facts]
-    carried = campaign.carried.questions
+    carried = campaign.published_tree.questions
     sums = {question.name: map(sum, zip(*(one[question.name] for one in found), strict=True)) for question in carried}
     spread = Spread(len(carried))
     for facts in made.facts:
@@ -156,10 +156,10 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
             spread.merge(i, cast("dict[str, list[list[int]]]", facts["spread"])[question.name])
     return {
         "campaign": campaign.name,
-        "has_pictures": made.job.has_pictures,
+        "has_images": made.job.has_images,
         "n_rows_breaking_tree": sum(cast(int, facts["n_breaking"]) for facts in made.facts),
         "splits": {"default": n_rows, "tiny": {split: n for split, (n, _) in tiny.items()}},
-        "picture_bytes": {"default": n_bytes, "tiny": {split: n for split, (_, n) in tiny.items()}},
+        "image_bytes": {"default": n_bytes, "tiny": {split: n for split, (_, n) in tiny.items()}},
         "questions": {
             name: {
                 **dict(zip(("n_votes", "n_galaxies", "n_breaks"), one, strict=True)),
@@ -167,14 +167,14 @@ def settle(made: Made, most_bytes: int) -> dict[str, object]:
             }
             for i, (name, one) in enumerate(sums.items())
         },
-        "reach_not_known": list(campaign.carried.unreachable),
+        "proportion_asked_not_known": list(campaign.published_tree.unreachable),
         "columns": list(made.job.record.names),
         "pyarrow": pa.__version__,
     }
 
 
 def seal(made: Made, manifest: Mapping[str, object]) -> None:
-    """Write what tells of a dataset whose tables all stand: card, picture of the tree, `croissant.json`, manifest.
+    """Write what tells of a dataset whose tables all stand: card, image of the tree, `croissant.json`, manifest.
 
     Args:
         made: The shards.
@@ -183,7 +183,7 @@ def seal(made: Made, manifest: Mapping[str, object]) -> None:
     folder, campaign = made.job.folder, campaign_of(made.job.campaign)
     files.remove_left_overs(folder)
     files.write_bytes(folder / "README.md", card.text(campaign, manifest, folder).encode())
-    files.write_bytes(folder / card.TREE, card.tree_picture(campaign).encode())
+    files.write_bytes(folder / card.TREE, card.tree_image(campaign).encode())
     contents = files.listing(folder, made.digests(), without={croissant.NAME})
     files.write_json(folder / croissant.NAME, croissant.facts(campaign, manifest, contents))
     files.write_manifest(folder, manifest, contents)
@@ -191,11 +191,11 @@ def seal(made: Made, manifest: Mapping[str, object]) -> None:
 
 def n_tiny(n_all: int) -> int:
     """How many rows of a split config `tiny` has."""
-    return min(n_all, max(TINY_LEAST, round(n_all * TINY_SHARE)))
+    return min(n_all, max(TINY_MIN, round(n_all * TINY_FRACTION)))
 
 
-def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
-    """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and picture bytes."""
+def _write_tiny(made: Made, split: str, max_bytes: int) -> tuple[int, int]:
+    """The first rows of a split, which stand in the order of a hash: a fair sample. Their number and image bytes."""
     folder, schema, names = made.job.folder, made.job.record.arrow(), made.names()
     numbers = made.numbers(split)
     n_all = sum(made.n_of(number) for number in numbers)
@@ -214,7 +214,7 @@ def _write_tiny(made: Made, split: str, most_bytes: int) -> tuple[int, int]:
                 groups.append((folder / names[number], footer, i, n_rows))
                 sizes.append(int(each[first : first + n_rows].sum()))
             first, n_left = first + size, n_left - n_rows
-    pieces = _pieces(np.array(sizes, np.int64), most_bytes)
+    pieces = _pieces(np.array(sizes, np.int64), max_bytes)
     for i, (start, stop) in enumerate(pieces):
         path = folder / files.shard_name(split, i, len(pieces), "tiny")
         with files.write_parquet(path, schema) as writer:

@@ -1,8 +1,8 @@
-"""Indexing: identifiers and votes of a shard's rows without their pictures, and where each picture lies.
+"""Indexing: identifiers and votes of a shard's rows without their images, and where each image lies.
 
-A shard with pictures has a row group for each hundred rows, and up to hundreds of columns: reading all votes from it
-takes long. Its index has them once more in large groups. gzoo stores pictures as they are: not compressed, without
-dictionary. The bytes of one picture then stand in the shard in one piece, and are read by position, without Parquet.
+A shard with images has a row group for each hundred rows, and up to hundreds of columns: reading all votes from it
+takes long. Its index has them once more in large groups. gzoo stores images as they are: not compressed, without
+dictionary. The bytes of one image then stand in the shard in one piece, and are read by position, without Parquet.
 They are found by walking the headers of the pages around them.
 """
 
@@ -27,14 +27,14 @@ from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
 
 PLACES = {"offset": pa.int64(), "length": pa.int32()}
-"""Columns of an index that say where a row's picture lies in its shard."""
+"""Columns of an index that say where a row's image lies in its shard."""
 SHARD_BYTES = b"shard_bytes"
 """Metadata of an index: how large the shard is that it is of."""
 COLUMN = "image.bytes"
-LARGEST_HEADER = 1 << 24
+MAX_HEADER = 1 << 24
 """Bytes of a page's header, which may hold the least and largest value of the page."""
-MOST_VALUES = 1_000  # in such a header, which has some 20
-LARGEST_FOOTER = 1 << 28
+MAX_VALUES = 1_000  # in such a header, which has some 20
+MAX_FOOTER = 1 << 28
 _WHOLE, _TEXT, _LIST, _STRUCT = (4, 5, 6), 8, 9, 12  # kinds of values in Thrift's compact protocol
 _QUICK = (*_WHOLE, _TEXT, _STRUCT)
 _BYTE_ARRAY = 6
@@ -48,12 +48,12 @@ Lengths = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureIndex:
-    """Where the pictures of a split lie, row by row.
+class ImageIndex:
+    """Where the images of a split lie, row by row.
 
     Attributes:
         paths: Its shards.
-        shard: In which of them each picture is.
+        shard: In which of them each image is.
         offset: Where in that file its bytes begin.
         length: How many they are.
     """
@@ -95,14 +95,14 @@ def write_index(
     keys: pl.DataFrame,
     numbers: Iterable[Numbers],
 ) -> None:
-    """Write the index of a shard with pictures.
+    """Write the index of a shard with images.
 
     Args:
         path: The index.
         shard: The shard, which is written.
         record: What a row of it holds.
         tree: The questions that it carries.
-        places: Offset and length of each row's picture; see `pictures_in`.
+        places: Offset and length of each row's image; see `images_in`.
         keys: Identifiers of its rows.
         numbers: Their votes (see `numbers_of`), some rows at a time.
     """
@@ -154,7 +154,7 @@ def indices(folder: Path, shards: Sequence[Path]) -> list[Path] | None:
 
 
 def places(path: Path, shard: Path) -> tuple[Offsets, Lengths]:
-    """What an index says of where each row's picture lies.
+    """What an index says of where each row's image lies.
 
     Raises:
         DatasetError: It cannot be read, or names places outside of the shard.
@@ -165,35 +165,35 @@ def places(path: Path, shard: Path) -> tuple[Offsets, Lengths]:
             # by polars: pyarrow's own way first imports pandas, which takes a quarter of a second
             columns = [pl.Series(name, table.column(name).cast(kind)).to_numpy() for name, kind in PLACES.items()]
             offset, length = (cast(IntArray, one) for one in columns)
-            is_sound = table.column(0).null_count + table.column(1).null_count == 0
+            is_valid = table.column(0).null_count + table.column(1).null_count == 0
     except Exception as error:  # whatever a damaged file brings a reader to raise
         _refuse(path, f"cannot be read: {_said(error)}", "A table as gzoo wrote it.")
     n_bytes = shard.stat().st_size
-    if not is_sound or ((offset < 4) | (length < 0) | (offset > n_bytes - length)).any():
-        _refuse(path, f"has pictures outside of {shard}", "Places in the shard.")
+    if not is_valid or ((offset < 4) | (length < 0) | (offset > n_bytes - length)).any():
+        _refuse(path, f"has images outside of {shard}", "Places in the shard.")
     return offset, cast(Lengths, length)
 
 
-def pictures_in(
+def images_in(
     path: Path, *, footer: pq.FileMetaData | None = None, lengths: IntArray | None = None
 ) -> tuple[Offsets, Lengths] | None:
-    """Offset and length of each row's picture in a Parquet file.
+    """Offset and length of each row's image in a Parquet file.
 
     Args:
         path: The file, with a column `image` of bytes and path.
         footer: What the file's footer says, from whoever wrote it just now. That of a file that came from elsewhere is
             read here, for pyarrow ends the process when it is asked about columns of a damaged one.
-        lengths: The pictures' lengths, where they are known: then only the headers of pages are read.
+        lengths: The images' lengths, where they are known: then only the headers of pages are read.
 
     Returns:
-        None where there are no pictures, or pictures are not stored plainly: compressed, in a dictionary, some missing.
+        None where there are no images, or images are not stored plainly: compressed, in a dictionary, some missing.
 
     Raises:
         DatasetError: The file cannot be read, or is damaged.
     """
     try:
         with path.open("rb", buffering=0) as file:
-            return _Pages(path, file.fileno()).pictures(footer, lengths)
+            return _Pages(path, file.fileno()).images(footer, lengths)
     except DatasetError:
         raise
     except Exception as error:  # whatever a damaged file brings a reader to raise
@@ -209,7 +209,7 @@ def _refuse(path: Path, problem: str, expected: str = "A Parquet shard with the 
 
 
 class _NotPlainError(Exception):
-    """The pictures are stored in another way than plainly."""
+    """The images are stored in another way than plainly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class _Page:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """The pictures of one row group: where their pages lie, and how many there are."""
+    """The images of one row group: where their pages lie, and how many there are."""
 
     start: int
     n_bytes: int
@@ -234,20 +234,20 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """The pictures of one file; `deepest` is the level of definition of a value that is there."""
+    """The images of one file; `deepest` is the level of definition of a value that is there."""
 
     deepest: int
     chunks: Iterable[_Chunk]
 
 
 class _Pages:
-    """The pages of one file's pictures. No number in the file is believed that leads out of what it belongs to."""
+    """The pages of one file's images. No number in the file is believed that leads out of what it belongs to."""
 
     def __init__(self, path: Path, file: int) -> None:
         self._path, self._file = path, file
         self._size = os.fstat(file).st_size
 
-    def pictures(self, footer: pq.FileMetaData | None, lengths: IntArray | None) -> tuple[Offsets, Lengths] | None:
+    def images(self, footer: pq.FileMetaData | None, lengths: IntArray | None) -> tuple[Offsets, Lengths] | None:
         offsets, found = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         n = 0
         try:
@@ -255,14 +255,14 @@ class _Pages:
                 each = self._lengths(page) if lengths is None else lengths[n : n + page.n]
                 ends = page.start + np.cumsum(4 + each.astype(np.int64))
                 if ends[-1] != page.stop:
-                    self._refuse("holds pictures of other sizes than are known")
+                    self._refuse("holds images of other sizes than are known")
                 offsets.append(ends - each)
                 found.append(each.astype(np.int32))
                 n += page.n
         except _NotPlainError:
             return None
         if lengths is not None and n != len(lengths):
-            self._refuse(f"holds {n:,} pictures, and {len(lengths):,} are known")
+            self._refuse(f"holds {n:,} images, and {len(lengths):,} are known")
         return np.concatenate(offsets), np.concatenate(found)
 
     def _read_footer(self) -> _Column:
@@ -270,7 +270,7 @@ class _Pages:
             self._refuse("is cut off")
         tail = self._bytes(self._size - 8, 8)
         n_bytes = int.from_bytes(tail[:4], "little")
-        if tail[4:] != b"PAR1" or n_bytes > min(self._size - 12, LARGEST_FOOTER):
+        if tail[4:] != b"PAR1" or n_bytes > min(self._size - 12, MAX_FOOTER):
             self._refuse("is no Parquet file, or cut off")
         try:
             return _read_column(_Compact(self._bytes(self._size - 8 - n_bytes, n_bytes), n_bytes))
@@ -286,7 +286,7 @@ class _Pages:
             if not chunk.is_plain:
                 raise _NotPlainError
             if chunk.n_values != chunk.n_rows:
-                self._refuse("is damaged: a row group has pictures and rows in different numbers")
+                self._refuse("is damaged: a row group has images and rows in different numbers")
             if not chunk.n_values:  # its pages need not be anywhere
                 continue
             if chunk.start < 4 or chunk.n_bytes < 0 or chunk.start + chunk.n_bytes > self._size:
@@ -353,25 +353,25 @@ class _Pages:
             lengths[i] = n_bytes = self._number(at, page.stop)
             at += 4 + n_bytes
         if at != page.stop:
-            self._refuse("is damaged: a page is not as long as its pictures")
+            self._refuse("is damaged: a page is not as long as its images")
         return lengths
 
     def _number(self, at: int, stop: int) -> int:
         """The 32 bits at a place, which must lie before `stop`."""
         if at + 4 > stop:
-            self._refuse("is damaged: a page is shorter than its pictures")
+            self._refuse("is damaged: a page is shorter than its images")
         return int.from_bytes(self._bytes(at, 4), "little")
 
     def _header(self, start: int, stop: int) -> tuple[dict[int, object], int]:
         """What the header of a page says, by the numbers of its fields; and how many bytes it takes."""
         n_bytes = 128
         while True:
-            n_bytes = min(n_bytes, stop - start, LARGEST_HEADER)
-            reader = _Compact(self._bytes(start, n_bytes), MOST_VALUES)
+            n_bytes = min(n_bytes, stop - start, MAX_HEADER)
+            reader = _Compact(self._bytes(start, n_bytes), MAX_VALUES)
             try:
                 return reader.struct(), reader.at
             except IndexError:  # it goes on
-                if n_bytes in (stop - start, LARGEST_HEADER):
+                if n_bytes in (stop - start, MAX_HEADER):
                     self._refuse("is damaged: the header of a page leads out of its row group")
                 n_bytes *= 8
             except ValueError as error:
@@ -388,7 +388,7 @@ class _Pages:
 
 
 def _told(path: Path, footer: pq.FileMetaData) -> _Column:
-    """What a sound footer says of the pictures.
+    """What a sound footer says of the images.
 
     `footer.schema` is not asked: the two would hold each other, and millions of bytes stay until Python looks for such.
 
@@ -420,7 +420,7 @@ def _told(path: Path, footer: pq.FileMetaData) -> _Column:
 
 
 def _read_column(reader: _Compact) -> _Column:
-    """What a footer of anyone's says of the pictures.
+    """What a footer of anyone's says of the images.
 
     Raises:
         _NotPlainError: There is no such column.
@@ -444,7 +444,7 @@ def _read_column(reader: _Compact) -> _Column:
 
 
 def _place(elements: Sequence[dict[int, object]]) -> tuple[int, int]:
-    """Which of the columns holds pictures, and its level of definition, from the tree of columns in its flat form."""
+    """Which of the columns holds images, and its level of definition, from the tree of columns in its flat form."""
     found: list[tuple[int, int]] = []
     open_: list[tuple[str, int, int]] = []  # of the structures around: path, level, and how many parts are to come
     n_columns = 0

@@ -1,4 +1,4 @@
-"""Leaks: the same galaxy on two sides of the split, in any datasets; and pictures of neighbours that overlap."""
+"""Leaks: the same galaxy on two sides of the split, in any datasets; and images of neighbours that overlap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from gzoo import files, sky
 from gzoo.dataset.open import Dataset, open_dataset
-from gzoo.errors import InputError, MissingError, OccupiedError
+from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.campaign import names as campaign_names
@@ -35,8 +35,8 @@ class Leaks:
         radius_arcsec: How near two positions are taken for one galaxy.
         pairs: The same galaxy on two sides, a row a pair, worst first: `matched_by` ("position", "identifier"),
             `separation_arcsec` (null where a position is missing) and `ROW` for either.
-        overlaps: Neighbours on two sides whose pictures overlap, in the same columns.
-        picture_arcsec: Side of the pictures by which that was judged, by folder and dataset_name; 0 where it is not
+        overlaps: Neighbours on two sides whose images overlap, in the same columns.
+        image_arcsec: Side of the images by which that was judged, by folder and dataset_name; 0 where it is not
             known, and so was not judged.
     """
 
@@ -46,15 +46,15 @@ class Leaks:
     radius_arcsec: float
     pairs: pl.DataFrame
     overlaps: pl.DataFrame
-    picture_arcsec: Mapping[tuple[str, str], float]
+    image_arcsec: Mapping[tuple[str, str], float]
 
     @property
     def is_clean(self) -> bool:
-        """Whether no galaxy is on two sides. Overlapping pictures of neighbours do not count."""
+        """Whether no galaxy is on two sides. Overlapping images of neighbours do not count."""
         return self.pairs.is_empty()
 
     @property
-    def n_by_sides(self) -> dict[str, int]:
+    def n_pairs_by_splits(self) -> dict[str, int]:
         """Pairs on each two sides, the worst first."""
         found = zip(self.pairs["split"], self.pairs["other_split"], strict=True)
         counts = {f"{one} and {other}": 0 for one, other in WORST_FIRST}
@@ -64,10 +64,10 @@ class Leaks:
 
     @property
     def not_judged(self) -> tuple[tuple[str, str], ...]:
-        """Folders and dataset names for which it is not known how much sky a picture shows."""
-        return tuple(key for key, side in self.picture_arcsec.items() if not side)
+        """Folders and dataset names for which it is not known how much sky an image shows."""
+        return tuple(key for key, side in self.image_arcsec.items() if not side)
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As one JSON object; of the pairs the first 100."""
         return {
             "is_clean": self.is_clean,
@@ -77,13 +77,13 @@ class Leaks:
             ],
             "radius_arcsec": self.radius_arcsec,
             "n_pairs": self.pairs.height,
-            "n_by_sides": self.n_by_sides,
+            "n_pairs_by_splits": self.n_pairs_by_splits,
             "pairs": _examples(self.pairs),
             "n_overlaps": self.overlaps.height,
             "overlaps": _examples(self.overlaps),
-            "picture_arcsec": [
+            "image_arcsec": [
                 {"folder": folder, "dataset_name": name, "side": side or None}
-                for (folder, name), side in self.picture_arcsec.items()
+                for (folder, name), side in self.image_arcsec.items()
             ],
         }
 
@@ -96,36 +96,36 @@ def leaks(
     folders: Sequence[Path | str],
     *,
     radius_arcsec: float = 2.0,
-    picture_arcsec: float | None = None,
+    image_arcsec: float | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Leaks:
     """Galaxies that are on two sides of the split (train, validation, test), within a dataset or across several.
 
     Two rows are the same galaxy if they are within the radius of each other, or have the same `dataset_name` and
-    `id_str`. `border` is no side. Neighbours on two sides whose pictures overlap are told apart from those: they are
-    nearer to each other than a picture's side, so that the pictures show the same sky however they are turned.
+    `id_str`. `border` is no side. Neighbours on two sides whose images overlap are told apart from those: they are
+    nearer to each other than an image's side, so that the images show the same sky however they are turned.
 
     Args:
         folders: Dataset folders: built by gzoo, or copies of published ones.
         radius_arcsec: How near two positions are taken for one galaxy.
-        picture_arcsec: Side of the pictures. By default what the survey's pictures show at least, where that is
+        image_arcsec: Side of the images. By default what the survey's images show at least, where that is
             known; where it is not, overlaps are not judged.
         out: Table of all pairs to write, `.parquet` or `.csv`.
         overwrite: Replace an earlier table.
 
     Raises:
-        MissingError: There is no such folder.
+        NotFoundError: There is no such folder.
         DatasetError: One is not a dataset, or a shard cannot be read.
         InputError: No folder is given, an option makes no sense, or so many positions are in one place that they
             cannot be galaxies.
-        OccupiedError: `out` is there already.
+        OutputExistsError: `out` is there already.
     """
     if not folders:
         raise InputError("There is nothing to look into.", "One or more dataset folders.", "Name them.")
-    if picture_arcsec is not None and not 0 < picture_arcsec <= 3600:
+    if image_arcsec is not None and not 0 < image_arcsec <= 3600:
         raise InputError(
-            f"Pictures are said to be {picture_arcsec} arcsec wide.", "More than 0, up to 3600.", "Choose another."
+            f"Images are said to be {image_arcsec} arcsec wide.", "More than 0, up to 3600.", "Choose another."
         )
     if out is not None:
         _refuse(Path(out), overwrite)
@@ -136,7 +136,7 @@ def leaks(
     n_galaxies = tuple(_count(rows.filter(pl.col("folder") == i)) for i in range(len(datasets)))
     n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(datasets)))
     rows = rows.filter(pl.col("split").is_in(sky.SIDES))
-    sides = _picture_sides(rows, datasets, picture_arcsec)
+    sides = _image_sides(rows, datasets, image_arcsec)
     same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows)])
     same = same.unique(["first", "second"], keep="first", maintain_order=True)
     near = _overlapping(rows, sides).join(same, on=["first", "second"], how="anti")
@@ -147,7 +147,7 @@ def leaks(
         radius_arcsec=radius_arcsec,
         pairs=_told(same, rows, folders),
         overlaps=_told(near, rows, folders),
-        picture_arcsec={(str(folders[i]), name): side for i, name, side in sides.iter_rows()},
+        image_arcsec={(str(folders[i]), name): side for i, name, side in sides.iter_rows()},
     )
     if out is not None:
         _write(found, Path(out))
@@ -155,7 +155,7 @@ def leaks(
 
 
 def _rows(dataset: Dataset, i: int) -> pl.DataFrame:
-    parts = [dataset.places(split).with_columns(split=pl.lit(split)) for split in dataset.splits]
+    parts = [dataset.positions(split).with_columns(split=pl.lit(split)) for split in dataset.splits]
     return pl.concat(parts).with_columns(folder=pl.lit(i, pl.UInt32))
 
 
@@ -187,10 +187,10 @@ def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _overlapping(rows: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
-    """Pairs on two sides, nearer than the mean side of their pictures: those two squares overlap however turned."""
+    """Pairs on two sides, nearer than the mean side of their images: those two squares overlap however turned."""
     shown = rows.with_row_index("row").join(sides, on=["folder", "dataset_name"], how="left", maintain_order="left")
-    shown = shown.filter("is_position", pl.col("picture_arcsec") > 0)
-    side = shown["picture_arcsec"].to_numpy()
+    shown = shown.filter("is_position", pl.col("image_arcsec") > 0)
+    side = shown["image_arcsec"].to_numpy()
     widest = float(side.max()) if len(side) else 1.0
     found = sky.same_galaxies(shown["ra"].to_numpy(), shown["dec"].to_numpy(), radius_arcsec=widest)
     is_near = found.separation_arcsec < (side[found.first] + side[found.second]) / 2
@@ -228,37 +228,35 @@ def _told(pairs: pl.DataFrame, rows: pl.DataFrame, folders: Sequence[Path | str]
     return told.sort(rank, "separation_arcsec", *keys, nulls_last=True)
 
 
-def _picture_sides(rows: pl.DataFrame, datasets: Sequence[Dataset], picture_arcsec: float | None) -> pl.DataFrame:
-    """How wide a picture is at least, arcsec, by folder (its number) and dataset_name; 0 where not known."""
+def _image_sides(rows: pl.DataFrame, datasets: Sequence[Dataset], image_arcsec: float | None) -> pl.DataFrame:
+    """How wide an image is at least, arcsec, by folder (its number) and dataset_name; 0 where not known."""
     kinds = rows.select("folder", "dataset_name").unique().sort("folder", "dataset_name")
-    sides = [
-        picture_arcsec or least_picture_arcsec(name, datasets[folder].campaign) for folder, name in kinds.iter_rows()
-    ]
-    return kinds.with_columns(picture_arcsec=pl.Series(sides, dtype=pl.Float64))
+    sides = [image_arcsec or min_image_arcsec(name, datasets[folder].campaign) for folder, name in kinds.iter_rows()]
+    return kinds.with_columns(image_arcsec=pl.Series(sides, dtype=pl.Float64))
 
 
-def least_picture_arcsec(dataset_name: str, campaign: Campaign) -> float:
-    """What a picture shows at least, arcsec a side: of the campaign that a row names, else of its folder's; or 0.
+def min_image_arcsec(dataset_name: str, campaign: Campaign) -> float:
+    """What an image shows at least, arcsec a side: of the campaign that a row names, else of its folder's; or 0.
 
-    >>> least_picture_arcsec("gz_desi", campaign_of("gz_evo")), least_picture_arcsec("gz2", campaign_of("gz_evo"))
+    >>> min_image_arcsec("gz_desi", campaign_of("gz_evo")), min_image_arcsec("gz2", campaign_of("gz_evo"))
     (42.4, 0.0)
     """
     name = dataset_name.removesuffix(files.SIMULATED)
     one = campaign_of(name) if name in campaign_names() else campaign
-    return min((survey.least_picture_arcsec for survey in one.surveys), default=0.0)
+    return min((survey.min_image_arcsec for survey in one.surveys), default=0.0)
 
 
 def _refuse(out: Path, overwrite: bool) -> None:
     if out.suffix not in {".parquet", ".csv"}:
         raise InputError(f"{out} is no table that gzoo writes.", "A name with .parquet or .csv.", "Choose one.")
     if not out.parent.is_dir():
-        raise MissingError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
     if out.is_dir() or (out.exists() and not overwrite):
-        raise OccupiedError(f"{out} is there already.", "A new name.", "Choose another, or pass --overwrite.")
+        raise OutputExistsError(f"{out} is there already.", "A new name.", "Choose another, or pass --overwrite.")
 
 
 def _write(found: Leaks, out: Path) -> None:
-    kinds = (("same galaxy", found.pairs), ("overlapping pictures", found.overlaps))
+    kinds = (("same galaxy", found.pairs), ("overlapping images", found.overlaps))
     table = pl.concat(pairs.select(pl.lit(kind).alias("what"), pl.all()) for kind, pairs in kinds)
     data = io.BytesIO()
     if out.suffix == ".csv":

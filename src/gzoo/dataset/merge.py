@@ -2,7 +2,7 @@
 
 Rows are merged, not sorted: a folder that gzoo built has its rows in the order of the hash already. A published copy
 has not, and is first taken in as sorted runs. Of all rows at once only identifiers and places are in memory (the plan);
-votes are read some thousand rows at a time, pictures a hundred. As in a build, what was done before a stop is not done
+votes are read some thousand rows at a time, images a hundred. As in a build, what was done before a stop is not done
 again: runs, plan and shards lie in the folder of the work in progress.
 """
 
@@ -30,7 +30,7 @@ from gzoo.dataset import schema
 from gzoo.dataset.finalize import (
     DROPPED_ARROW,
     DROPPED_OF_UNION,
-    PICTURES_ARROW,
+    IMAGES_ARROW,
     SHARD_BYTES,
     Made,
     contiguous,
@@ -40,11 +40,11 @@ from gzoo.dataset.finalize import (
     settle,
     write_frame,
 )
-from gzoo.dataset.index import Numbers, numbers_of, pictures_in, vote_columns, write_index
+from gzoo.dataset.index import Numbers, images_in, numbers_of, vote_columns, write_index
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.dataset.shards import ROWS_IN_BLOCK, Layout, Shard, Tally, labels, made_with, write_facts
-from gzoo.errors import DatasetError, InputError, PictureError
-from gzoo.images.checks import check_picture
+from gzoo.errors import DatasetError, ImageError, InputError
+from gzoo.images.checks import check_image
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -58,14 +58,14 @@ SAME_GALAXY = pa.schema(
     [("galaxy", pa.int64()), *((name, pa.string()) for name in (*KEY, "split")), ("separation_arcsec", pa.float64())]
 )
 _KEYS = {"id_str": pl.String, "dataset_name": pl.String, "source_id": pl.String, "ra": pl.Float64, "dec": pl.Float64}
-_FOUND = ("picture", "source", "sha256", "source_sha256", "bytes", "width", "height")
+_FOUND = ("image", "source", "sha256", "source_sha256", "bytes", "width", "height")
 
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
 
 
 @dataclass(frozen=True, slots=True)
-class United:
+class UnionResult:
     """What a union made.
 
     Attributes:
@@ -94,12 +94,12 @@ def union(
     out: Path | str,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> United:
+) -> UnionResult:
     """A dataset folder of the rows of several, with the columns of all campaigns of a union.
 
-    A row stays a row, with its identifiers, votes, split and the bytes of its picture. Questions that its campaign
+    A row stays a row, with its identifiers, votes, split and the bytes of its image. Questions that its campaign
     never asked have no votes. `summary` and fractions are computed anew. Rows that show the same galaxy (within
-    2 arcsec) are listed in `same_galaxies.parquet`. The order of the folders changes nothing.
+    2 arcsec) are listed in `crossmatch.parquet`. The order of the folders changes nothing.
 
     Args:
         campaign: The union: `gz_evo`, or one campaign whose parts are put together.
@@ -110,11 +110,11 @@ def union(
         progress: Called as the work goes on.
 
     Raises:
-        MissingError: There is no such campaign or folder, or one is not finished.
+        NotFoundError: There is no such campaign or folder, or one is not finished.
         DatasetError: A folder is no dataset, or holds other bytes than its manifest says.
         InputError: The folders cannot be one dataset: mixed schemes, simulated and real galaxies, with and without
-            pictures, a row twice, a campaign that is not of the union.
-        OccupiedError: `out` is taken.
+            images, a row twice, a campaign that is not of the union.
+        OutputExistsError: `out` is taken.
         WriteError: The disk is full or does not let itself be written to. What was begun stays; the same call goes on.
     """
     facts, out, say = campaign_of(campaign), Path(out), progress or _silent
@@ -134,7 +134,7 @@ def union(
             job = _Job(
                 folder=partial.absolute(),
                 campaign=campaign,
-                has_pictures=members[0].has_pictures,
+                has_images=members[0].has_images,
                 has_source_id=has_source_id,
                 shards=shards,
                 members=tuple(members),
@@ -151,7 +151,7 @@ def union(
         manifest = files.read_json(partial / files.MANIFEST)
     same = cast("dict[str, int]", manifest["same_galaxies"])
     n_galaxies = cast("dict[str, dict[str, int]]", manifest["splits"])["default"]
-    return United(
+    return UnionResult(
         folder=out,
         n_galaxies={split: n_galaxies[split] for split in files.SPLITS if split in n_galaxies},
         n_of={name: sum(n.values()) for name, n in cast("dict[str, dict[str, int]]", manifest["datasets"]).items()},
@@ -177,7 +177,7 @@ class _Member:
         dataset: Its shards.
         manifest: What its manifest says; None for a published copy.
         scheme: What decides its splits.
-        has_pictures: Whether its rows hold pictures.
+        has_images: Whether its rows hold images.
         n_by_id: Rows that are split by identifier.
         n_in_table: Rows of the table that it was built from; None of a published copy.
         files: Sha256 of each file that is read.
@@ -187,7 +187,7 @@ class _Member:
     dataset: Dataset
     manifest: Mapping[str, object] | None
     scheme: str
-    has_pictures: bool
+    has_images: bool
     n_by_id: int
     n_in_table: int | None
     files: Mapping[str, str]
@@ -236,15 +236,15 @@ def _opened(folder: Path, campaign: Campaign) -> _Member:
     names = [path.relative_to(folder).as_posix() for path in paths]
     if not (folder / files.MANIFEST).is_file():
         with _readable(paths[0]):
-            has_pictures = "image" in pq.read_schema(paths[0]).names
-        _refuse_lacking(paths, dataset.tree, has_pictures)
-        return _Member(dataset, None, identifier_split.PUBLISHED, has_pictures, 0, None, dict.fromkeys(names, ""))
+            has_images = "image" in pq.read_schema(paths[0]).names
+        _refuse_lacking(paths, dataset.tree, has_images)
+        return _Member(dataset, None, identifier_split.PUBLISHED, has_images, 0, None, dict.fromkeys(names, ""))
     manifest = files.open_folder(folder)
     try:
         listed = cast("dict[str, dict[str, str]]", manifest["files"])
-        has_pictures, scheme = bool(manifest["has_pictures"]), str(manifest["split_scheme"])
+        has_images, scheme = bool(manifest["has_images"]), str(manifest["split_scheme"])
         n_by_id, n_in_table = (int(cast(int, manifest[name])) for name in ("n_split_by_id", "n_rows_in_table"))
-        names += ["dropped.parquet", *["pictures.parquet"] * has_pictures]
+        names += ["dropped.parquet", *["images.parquet"] * has_images]
         digests = {name: str(listed[name]["sha256"]) for name in names}
         strangers = {name for name in listed if name.startswith("data/")}.difference(names)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -255,12 +255,12 @@ def _opened(folder: Path, campaign: Campaign) -> _Member:
         raise DatasetError(
             f"{folder} lacks {min(strangers)}, which its manifest lists.", "All shards.", "Copy or build it again."
         )
-    _refuse_lacking(paths, dataset.tree, has_pictures)
-    return _Member(dataset, manifest, scheme, has_pictures, n_by_id, n_in_table, digests)
+    _refuse_lacking(paths, dataset.tree, has_images)
+    return _Member(dataset, manifest, scheme, has_images, n_by_id, n_in_table, digests)
 
 
-def _refuse_lacking(paths: Sequence[Path], tree: Tree, has_pictures: bool) -> None:
-    wanted = ["id_str", *vote_columns(tree), *["image"] * has_pictures]
+def _refuse_lacking(paths: Sequence[Path], tree: Tree, has_images: bool) -> None:
+    wanted = ["id_str", *vote_columns(tree), *["image"] * has_images]
     for path in paths:
         with _readable(path):
             known = set(pq.read_schema(path).names)
@@ -288,11 +288,11 @@ def _refuse_mixed(members: Sequence[_Member]) -> None:
                 "All of them real, or all simulated.",
                 "Leave the simulated ones out.",
             )
-        if other.has_pictures != first.has_pictures:
-            one, two = sorted((first, other), key=lambda member: member.has_pictures)
+        if other.has_images != first.has_images:
+            one, two = sorted((first, other), key=lambda member: member.has_images)
             raise InputError(
-                f"{two.folder} has pictures and {one.folder} has none.",
-                "All of them with pictures, or all without.",
+                f"{two.folder} has images and {one.folder} has none.",
+                "All of them with images, or all without.",
                 "Build them alike (--images, or --no-images).",
             )
 
@@ -359,8 +359,8 @@ class _Stream:
 
     Attributes:
         member: Whose rows they are.
-        rows: Parquet files, one after the other, or an Arrow file: votes and pictures.
-        found: Parquet file that says of each row what its picture is; of a run, also what is in the plan.
+        rows: Parquet files, one after the other, or an Arrow file: votes and images.
+        found: Parquet file that says of each row what its image is; of a run, also what is in the plan.
     """
 
     member: int
@@ -372,11 +372,11 @@ def _streams(work: Path, number: int, member: _Member, say: Progress) -> list[_S
     if member.manifest is None:
         return _taken_in(work, number, member, say)
     paths = tuple(path for split in member.dataset.splits for path in files.shards(member.folder, split))
-    return [_Stream(number, paths, member.folder / "pictures.parquet")]
+    return [_Stream(number, paths, member.folder / "images.parquet")]
 
 
 def _taken_in(work: Path, number: int, member: _Member, say: Progress) -> list[_Stream]:
-    """Runs of a published copy, whose order and pictures are not known."""
+    """Runs of a published copy, whose order and images are not known."""
     kept = _taken(work, number)
     tree = member.dataset.tree
     if not kept.is_file():
@@ -389,7 +389,7 @@ def _taken_in(work: Path, number: int, member: _Member, say: Progress) -> list[_
                     found, is_good = _found(table, path, split, member)
                     lost.append(_unusable(found.filter(~is_good)))
                     votes = pa.table(_plain(table.select(vote_columns(tree)), path))
-                    if member.has_pictures:
+                    if member.has_images:
                         votes = votes.append_column("image", _typed(table, "image", schema.IMAGE_TYPE, path))
                     parts.append((found.filter(is_good), votes.filter(is_good.to_arrow())))
                     n_bytes += parts[-1][1].nbytes
@@ -431,18 +431,18 @@ def _write_run(work: Path, number: int, i: int, parts: Sequence[tuple[pl.DataFra
 
 
 def _found(table: pa.Table, path: Path, split: str, member: _Member) -> tuple[pl.DataFrame, pl.Series]:
-    """What the plan and `pictures.parquet` say of some rows of a published copy; and which have a sound picture."""
+    """What the plan and `images.parquet` say of some rows of a published copy; and which have a sound image."""
     rows = _keys(table, path, member).with_columns(side=pl.lit(files.SPLITS.index(split), pl.UInt8))
     found: list[tuple[str, str, str, str, int, int, int, str]] = []
-    if member.has_pictures:
-        image = _typed(table, "image", schema.IMAGE_TYPE, path).combine_chunks()
-        for picture in image.to_pylist():
-            data, name = (picture or {}).get("bytes") or b"", (picture or {}).get("path") or ""
+    if member.has_images:
+        images = _typed(table, "image", schema.IMAGE_TYPE, path).combine_chunks()
+        for image in images.to_pylist():
+            data, name = (image or {}).get("bytes") or b"", (image or {}).get("path") or ""
             sha256 = hashlib.sha256(data).hexdigest()
             try:
-                size, problem = check_picture(data, is_decoded=False), ""
+                size, problem = check_image(data, is_decoded=False), ""
                 found.append((name, path.name, sha256, sha256, len(data), size.width, size.height, problem))
-            except PictureError as error:
+            except ImageError as error:
                 found.append((name, path.name, sha256, sha256, len(data), 0, 0, str(error)))
     else:
         found = [("", "", "", "", 0, 0, 0, "")] * rows.height
@@ -453,8 +453,8 @@ def _found(table: pa.Table, path: Path, split: str, member: _Member) -> tuple[pl
 
 
 def _unusable(rows: pl.DataFrame) -> pl.DataFrame:
-    row, reason = pl.lit(None, pl.Int64), pl.lit("picture unusable")
-    return rows.select("id_str", "picture", row=row, reason=reason, detail="problem").select(*DROPPED_SCHEMA)
+    row, reason = pl.lit(None, pl.Int64), pl.lit("image unusable")
+    return rows.select("id_str", "image", row=row, reason=reason, detail="problem").select(*DROPPED_SCHEMA)
 
 
 def _tables(path: Path) -> Iterator[pa.Table]:
@@ -536,9 +536,7 @@ def _planned(
         _refuse_disorder(rows, members, streams)
         _refuse_same_rows(rows, members, streams)
         if rows.is_empty():
-            raise DatasetError(
-                "No row of the folders has a sound picture.", "Pictures in JPEG or PNG.", "Copy them again."
-            )
+            raise DatasetError("No row of the folders has a sound image.", "Images in JPEG or PNG.", "Copy them again.")
         has_source_id = any(
             "source_id" in pq.read_schema(path).names for member in members for path in _first_shard(member)
         )
@@ -562,7 +560,7 @@ def _first_shard(member: _Member) -> list[Path]:
 
 
 def _stream_rows(number: int, stream: _Stream, member: _Member) -> pl.DataFrame:
-    """Of each row of a stream what the plan says: `side`, `_KEYS`, `bytes` of its picture, `stream` and `row`."""
+    """Of each row of a stream what the plan says: `side`, `_KEYS`, `bytes` of its image, `stream` and `row`."""
     if member.manifest is None:
         rows = pl.read_parquet(stream.found, columns=["side", *_KEYS, "bytes"], glob=False)
     else:
@@ -575,14 +573,14 @@ def _stream_rows(number: int, stream: _Stream, member: _Member) -> pl.DataFrame:
                 parts.append(_keys(table, path, member).select(side, pl.all()))
         rows = pl.concat(parts)
         sizes = pl.repeat(0, rows.height, dtype=pl.Int64, eager=True)
-        if member.has_pictures:
+        if member.has_images:
             with _readable(stream.found):
                 known = pq.read_schema(stream.found).names
                 found = pl.from_arrow(pq.read_table(stream.found, columns=["id_str", "bytes"]))
             assert isinstance(found, pl.DataFrame)
-            if not set(PICTURES_ARROW.names) <= set(known) or not found["id_str"].equals(rows["id_str"]):
+            if not set(IMAGES_ARROW.names) <= set(known) or not found["id_str"].equals(rows["id_str"]):
                 raise DatasetError(
-                    f"{stream.found} lists other pictures than the shards hold.",
+                    f"{stream.found} lists other images than the shards hold.",
                     "A line for each row, in the order of the rows.",
                     "Build it again.",
                 )
@@ -616,7 +614,7 @@ def _refuse_same_rows(rows: pl.DataFrame, members: Sequence[_Member], streams: S
 
 
 def _same_galaxies(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Rows that show one galaxy, as in `same_galaxies.parquet`; and how many pairs of them are on two sides."""
+    """Rows that show one galaxy, as in `crossmatch.parquet`; and how many pairs of them are on two sides."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -653,7 +651,7 @@ class _Job(Layout):
     streams: tuple[_Stream, ...]
 
     def numbers_path(self, number: int) -> Path:
-        """Votes of a shard that is being written, for its index, which comes when all pictures have their place."""
+        """Votes of a shard that is being written, for its index, which comes when all images have their place."""
         return self.folder / files.WORK / f"shard-{number:05d}.int32"
 
     def n_before(self, number: int) -> IntArray:
@@ -743,11 +741,11 @@ def _write_shard(job: _Job, number: int) -> None:
         return
     campaign, record, rows = campaign_of(job.campaign), job.record, job.plan(number)
     before = job.n_before(number)
-    tally = Tally(campaign.carried)
+    tally = Tally(campaign.published_tree)
     votes = _Merge(job, before, lambda stream: (stream.rows, vote_columns(job.members[stream.member].dataset.tree)))
     images = _Merge(job, before, lambda stream: (stream.rows, ["image"]))
     streams = rows["stream"].to_numpy()
-    each = files.ROWS_IN_GROUP if job.has_pictures else files.ROWS_IN_LARGE_GROUP
+    each = files.ROWS_IN_GROUP if job.has_images else files.ROWS_IN_LARGE_GROUP
     in_block = -(-ROWS_IN_BLOCK // each) * each
     with (
         files.write_parquet(job.shard_path(number), record.arrow()) as writer,
@@ -755,26 +753,26 @@ def _write_shard(job: _Job, number: int) -> None:
     ):
         for first in range(0, rows.height, in_block):
             block = slice(first, min(first + in_block, rows.height))
-            counted = _votes(job, votes, streams[block], campaign.carried, tally)
+            counted = _votes(job, votes, streams[block], campaign.published_tree, tally)
             said = labels(campaign, record, rows[block], counted)
-            if job.has_pictures:
-                numbers_of(campaign.carried, counted).tofile(numbers)
+            if job.has_images:
+                numbers_of(campaign.published_tree, counted).tofile(numbers)
             for start in range(block.start, block.stop, each):
                 group = slice(start, min(start + each, block.stop))
                 part = said.slice(start - first, group.stop - start)
-                pictures = [images.column(streams[group], "image")] if job.has_pictures else []
-                writer.write_batch(pa.record_batch([*pictures, *part.columns], schema=record.arrow()))
-    picture_bytes = 0
-    if job.has_pictures:
+                shown = [images.column(streams[group], "image")] if job.has_images else []
+                writer.write_batch(pa.record_batch([*shown, *part.columns], schema=record.arrow()))
+    image_bytes = 0
+    if job.has_images:
         found = _Merge(job, before, lambda stream: ((stream.found,), _FOUND))
-        picture_bytes = _write_found(job, number, rows, found)
+        image_bytes = _write_found(job, number, rows, found)
         shard = job.shard_path(number)
-        places = pictures_in(shard, footer=writer.writer.metadata)
+        places = images_in(shard, footer=writer.writer.metadata)
         assert places
-        counts = _numbers(job.numbers_path(number), len(vote_columns(campaign.carried)))
-        write_index(job.index_path(number), shard, record, campaign.carried, places, rows, counts)
+        counts = _numbers(job.numbers_path(number), len(vote_columns(campaign.published_tree)))
+        write_index(job.index_path(number), shard, record, campaign.published_tree, places, rows, counts)
     job.numbers_path(number).unlink()
-    write_facts(job, number, tally, picture_bytes)
+    write_facts(job, number, tally, image_bytes)
 
 
 def _numbers(path: Path, n_columns: int) -> Iterator[Numbers]:
@@ -787,7 +785,7 @@ def _numbers(path: Path, n_columns: int) -> Iterator[Numbers]:
 def _votes(job: _Job, merge: _Merge, streams: IntArray, tree: Tree, tally: Tally) -> Votes:
     """The next votes, on the questions of the union; counted too, by what each dataset knows."""
     counts = np.zeros((len(streams), len(tree.columns)), np.int64)
-    people: list[tuple[IntArray, int, IntArray]] = []
+    volunteers: list[tuple[IntArray, int, IntArray]] = []
     rows_of: dict[int, list[IntArray]] = {}
     place = {column: i for i, column in enumerate(tree.columns)}
     totals_of = {question.total_column: i for i, question in enumerate(tree.questions) if question.multiple}
@@ -799,18 +797,18 @@ def _votes(job: _Job, merge: _Merge, streams: IntArray, tree: Tree, tally: Tally
             if name in place:
                 counts[where, place[name]] = values
             elif name in totals_of:
-                people.append((where, totals_of[name], values))
+                volunteers.append((where, totals_of[name], values))
     totals = tree.totals(counts)
-    for where, i, values in people:
+    for where, i, values in volunteers:
         totals[where, i] = values
     votes = Votes(tree, counts, totals)
     for member, parts in rows_of.items():
-        tally.add(replace(votes.take(np.concatenate(parts)), collected=job.members[member].collected))
+        tally.add(replace(votes.take(np.concatenate(parts)), collected_questions=job.members[member].collected))
     return votes
 
 
 def _write_found(job: _Job, number: int, rows: pl.DataFrame, merge: _Merge) -> int:
-    """Write what each picture of a shard is, as its dataset says; their bytes, together."""
+    """Write what each image of a shard is, as its dataset says; their bytes, together."""
     streams = rows["stream"].to_numpy()
     wheres, parts = [], []
     for where, _, table in merge.take(streams):
@@ -818,7 +816,7 @@ def _write_found(job: _Job, number: int, rows: pl.DataFrame, merge: _Merge) -> i
         parts.append(pl.from_arrow(table.select(_FOUND)))
     found = pl.concat(parts, how="vertical_relaxed")[np.argsort(np.concatenate(wheres))]
     found = rows.select("id_str", "dataset_name").hstack(found).with_columns(problem=pl.lit(""))
-    with files.whole_file(job.pictures_path(number)) as file:
+    with files.whole_file(job.images_path(number)) as file:
         found.write_parquet(file)
     return int(found["bytes"].sum())
 
@@ -828,13 +826,13 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
     folder, work = job.folder, job.folder / files.WORK
     facts = settle(made, SHARD_BYTES)
     sizes: set[tuple[int, int]] = set()
-    if job.has_pictures:
-        with files.write_parquet(folder / "pictures.parquet", PICTURES_ARROW) as writer:
+    if job.has_images:
+        with files.write_parquet(folder / "images.parquet", IMAGES_ARROW) as writer:
             for number in made.names():
-                found = pl.read_parquet(job.pictures_path(number), glob=False)
+                found = pl.read_parquet(job.images_path(number), glob=False)
                 sizes.update(found.select("width", "height").unique().iter_rows())
-                table = found.select(PICTURES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-                writer.write_table(table.cast(PICTURES_ARROW).combine_chunks())
+                table = found.select(IMAGES_ARROW.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+                writer.write_table(table.cast(IMAGES_ARROW).combine_chunks())
     plan = pl.scan_parquet(work / "plan.parquet", glob=False)
     counted = plan.group_by("dataset_name", "side", "stream").len().sort("dataset_name", "side").collect()
     n_of: dict[str, Counter[str]] = {}
@@ -846,20 +844,20 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
     with files.write_parquet(folder / "dropped.parquet", DROPPED_OF_UNION) as writer:
         writer.write_table(dropped.to_arrow().cast(DROPPED_OF_UNION))
     same = pl.read_parquet(work / "same.parquet", glob=False)
-    with files.write_parquet(folder / "same_galaxies.parquet", SAME_GALAXY) as writer:
+    with files.write_parquet(folder / "crossmatch.parquet", SAME_GALAXY) as writer:
         writer.write_table(same.to_arrow().cast(SAME_GALAXY))
     n_names = same.group_by("galaxy").agg(pl.col("dataset_name").n_unique())["dataset_name"]
     collected = {name for member in job.members for name in member.collected}
     asked = {one.name for member in job.members for one in member.dataset.tree.questions}
-    carried = [question.name for question in campaign.carried.questions]
+    carried = [question.name for question in campaign.published_tree.questions]
     columns = {column for member in job.members for column in member.dataset.tree.columns}
     return {
         **facts,
         "dataset_names": sorted(n_of),
         "datasets": {name: dict(n) for name, n in sorted(n_of.items())},
         "is_simulated": job.members[0].dataset.is_simulated,
-        "are_pictures_decoded": all(bool((member.manifest or {}).get("are_pictures_decoded")) for member in job.members)
-        if job.has_pictures
+        "are_images_decoded": all(bool((member.manifest or {}).get("are_images_decoded")) for member in job.members)
+        if job.has_images
         else None,
         "split_scheme": job.members[0].scheme,
         "n_split_by_id": sum(member.n_by_id for member in job.members),
@@ -868,11 +866,11 @@ def _finish(job: _Job, made: Made, campaign: Campaign) -> dict[str, object]:
             for i, member in enumerate(job.members)
         ),
         "n_dropped": dict(dropped["reason"].value_counts(sort=False).sort("reason").iter_rows()),
-        "picture_sizes": sorted([int(w), int(h)] for w, h in sizes),
+        "image_sizes": sorted([int(w), int(h)] for w, h in sizes),
         "not_collected": [name for name in carried if name not in collected],
         "not_asked": [name for name in carried if name not in asked],
         "columns_left_out": [],
-        "answers_left_out": sorted(columns.difference(campaign.carried.columns)),
+        "answers_left_out": sorted(columns.difference(campaign.published_tree.columns)),
         "same_galaxies": {
             "n_rows": same.height,
             "n_shared": int((n_names > 1).sum()),
@@ -903,4 +901,4 @@ def _dropped(job: _Job, names_of: Sequence[set[str]]) -> pl.DataFrame:
             found = pl.from_arrow(pq.read_table(path, columns=list(DROPPED_SCHEMA)).cast(DROPPED_ARROW))
         assert isinstance(found, pl.DataFrame)
         parts.append(found.with_columns(dataset_name=pl.lit(", ".join(sorted(names_of[number])))))
-    return pl.concat(parts).sort("dataset_name", "row", "picture", "id_str", "reason", "detail", nulls_last=True)
+    return pl.concat(parts).sort("dataset_name", "row", "image", "id_str", "reason", "detail", nulls_last=True)

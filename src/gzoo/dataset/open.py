@@ -16,9 +16,9 @@ import polars as pl
 
 from gzoo import files, hub
 from gzoo.dataset import schema
-from gzoo.dataset.index import Lengths, Offsets, PictureIndex, indices, pictures_in, places, vote_columns
+from gzoo.dataset.index import ImageIndex, Lengths, Offsets, images_in, indices, places, vote_columns
 from gzoo.dataset.schema import KEY
-from gzoo.errors import DatasetError, InputError, MissingError, Notice
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError
 from gzoo.sky.identifier_split import PUBLISHED
 from gzoo.trees import campaign as campaigns_of
 from gzoo.trees.campaign import Campaign
@@ -57,7 +57,7 @@ def load(
         streaming: Read as you go rather than first copying all into the cache.
 
     Raises:
-        MissingError: There is no such folder, campaign, configuration or split.
+        NotFoundError: There is no such folder, campaign, configuration or split.
         DatasetError: The folder is not a dataset.
         AccessError: The Hub does not have it, does not give it, or cannot be reached.
         HubError: It came damaged again and again.
@@ -67,13 +67,15 @@ def load(
         repository, named = found
         made, access = hub.load_dataset(repository, name, split, streaming, revision or named)
         if access.state == "cached":
-            warnings.warn(access.says, Notice, stacklevel=2)
+            warnings.warn(access.says, GZooWarning, stacklevel=2)
         first = next(iter(made.values())) if isinstance(made, dict) else made
         known = recognised(set(first.column_names or ()))
         if first.column_names and known is None:
-            warnings.warn(f"'{repository}' has columns of no campaign; it is loaded as it is.", Notice, stacklevel=2)
+            warnings.warn(
+                f"'{repository}' has columns of no campaign; it is loaded as it is.", GZooWarning, stacklevel=2
+            )
         for note in known.notes if known else ():
-            warnings.warn(f"'{repository}' {note}", Notice, stacklevel=2)
+            warnings.warn(f"'{repository}' {note}", GZooWarning, stacklevel=2)
         return made
     folder = Path(path)
     if revision is not None:
@@ -81,13 +83,13 @@ def load(
     facts = open_dataset(folder)
     config = name or "default"
     if config not in facts.splits_of:
-        raise MissingError(
+        raise NotFoundError(
             f"{folder} has no config '{config}'.", f"One of {', '.join(facts.splits_of)}.", "Choose one."
         )
     for part in (split or "").split("+"):
         wanted = part.partition("[")[0].strip()
         if wanted and wanted not in facts.splits_of[config] and wanted != "all":
-            raise MissingError(
+            raise NotFoundError(
                 f"{folder} has no split '{wanted}'.", f"One of {', '.join(facts.splits_of[config])}.", "Choose one."
             )
     if not set(str(folder.resolve())).isdisjoint("*?["):
@@ -107,7 +109,7 @@ def _on_hub(path: Path | str) -> tuple[str, str] | None:
     `owner/name` is a folder if it is there, or if a folder `owner` is: that is no place to ask the Hub about.
 
     Raises:
-        MissingError: It is neither.
+        NotFoundError: It is neither.
     """
     text, folder = str(path), Path(path)
     if folder.exists() or files.partial_name(folder.absolute()).exists():
@@ -117,7 +119,7 @@ def _on_hub(path: Path | str) -> tuple[str, str] | None:
         return found
     if "/" in text or folder.is_absolute():
         return None
-    raise MissingError(
+    raise NotFoundError(
         f"There is no folder or campaign '{text}'.",
         f"A dataset folder, owner/name, or one of {', '.join(campaigns_of.names())}.",
         "Check the path.",
@@ -151,7 +153,7 @@ class Dataset:
     @property
     def tree(self) -> Tree:
         """Questions that the dataset carries."""
-        return self.campaign.carried
+        return self.campaign.published_tree
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -162,36 +164,36 @@ class Dataset:
         """Check that there is such a split.
 
         Raises:
-            MissingError: There is not.
+            NotFoundError: There is not.
         """
         if split not in self.splits:
-            raise MissingError(
+            raise NotFoundError(
                 f"{self.folder} has no split '{split}'.", f"One of {', '.join(self.splits)}.", "Choose one."
             )
 
-    def galaxies(self, split: str) -> tuple[pl.DataFrame, Votes]:
-        """Keys and votes of a split, pictures untouched.
+    def read_votes(self, split: str) -> tuple[pl.DataFrame, Votes]:
+        """Keys and votes of a split, images untouched.
 
         Returns:
             A row a galaxy with `dataset_name` and `id_str`, and its votes in the same order.
 
         Raises:
-            MissingError: There is no such split.
+            NotFoundError: There is no such split.
             DatasetError: A shard or its index cannot be read.
             InputError: What it holds is no votes.
         """
-        keys, counts, totals = self.matrices(split)
+        keys, counts, totals = self.vote_arrays(split)
         # sums over answers are several times as fast in this order
         return keys, Votes(self.tree, counts.astype(np.int64, order="F"), totals.astype(np.int64, order="F"))
 
-    def matrices(self, split: str) -> tuple[pl.DataFrame, Matrix, Matrix]:
-        """As `galaxies`, with votes as plain matrices, of which millions of rows fit into memory.
+    def vote_arrays(self, split: str) -> tuple[pl.DataFrame, Matrix, Matrix]:
+        """As `read_votes`, with votes as plain matrices, of which millions of rows fit into memory.
 
         Returns:
             Keys; counts, shape (galaxy, answer); people asked, shape (galaxy, question). Rows are whole in memory.
 
         Raises:
-            MissingError: There is no such split.
+            NotFoundError: There is no such split.
             DatasetError: A shard or its index cannot be read, or holds no whole numbers.
         """
         self.require(split)
@@ -223,20 +225,20 @@ class Dataset:
         table = pl.concat(keys) if keys[0].width else pl.select(number)
         return table.select(key), counts, totals
 
-    def picture_index(self, split: str) -> PictureIndex | None:
-        """Where the pictures of a split lie in its shards, in the order of `galaxies`.
+    def image_index(self, split: str) -> ImageIndex | None:
+        """Where the images of a split lie in its shards, in the order of `read_votes`.
 
         Returns:
-            None where there are no pictures, or they are not stored plainly and have to be read through Parquet.
+            None where there are no images, or they are not stored plainly and have to be read through Parquet.
 
         Raises:
-            MissingError: There is no such split.
+            NotFoundError: There is no such split.
             DatasetError: A shard cannot be read.
         """
         self.require(split)
         shards = files.shards(self.folder, split)
         listed = indices(self.folder, shards)
-        found = [places(*pair) for pair in zip(listed, shards, strict=True)] if listed else map(pictures_in, shards)
+        found = [places(*pair) for pair in zip(listed, shards, strict=True)] if listed else map(images_in, shards)
         plain: list[tuple[Offsets, Lengths]] = []
         for one in found:
             if one is None:
@@ -244,13 +246,13 @@ class Dataset:
             plain.append(one)
         shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(offset) for offset, _ in plain])
         offsets, lengths = (np.concatenate(parts) for parts in zip(*plain, strict=True))
-        return PictureIndex(tuple(shards), shard, offsets, lengths)
+        return ImageIndex(tuple(shards), shard, offsets, lengths)
 
     def column(self, split: str, name: str) -> pl.DataFrame | None:
-        """Keys and one column (as `value`) of a split, in the order of `galaxies`; None if it has no such column.
+        """Keys and one column (as `value`) of a split, in the order of `read_votes`; None if it has no such column.
 
         Raises:
-            MissingError: There is no such split.
+            NotFoundError: There is no such split.
             DatasetError: A shard cannot be read.
         """
         self.require(split)
@@ -258,18 +260,18 @@ class Dataset:
         names = _columns(paths[0])
         if name not in names or name == "image":
             return None
-        keys = self.places(split).select(KEY)
+        keys = self.positions(split).select(KEY)
         return keys.with_columns(value=_read(paths, [name]).to_series())
 
-    def places(self, split: str) -> pl.DataFrame:
-        """Keys and positions of a split, votes and pictures untouched.
+    def positions(self, split: str) -> pl.DataFrame:
+        """Keys and positions of a split, votes and images untouched.
 
         Returns:
             A row a galaxy with `dataset_name`, `id_str`, `ra` and `dec` in degrees, NaN where not known, and
             `source_id`, the survey's own identifier, '' where not known.
 
         Raises:
-            MissingError: There is no such split.
+            NotFoundError: There is no such split.
             DatasetError: A shard cannot be read, or its positions are no numbers.
         """
         self.require(split)
@@ -309,7 +311,7 @@ def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) ->
         progress: Called as (stage, MB done, MB) while it is downloaded.
 
     Raises:
-        MissingError: There is no such folder.
+        NotFoundError: There is no such folder.
         DatasetError: It is not a dataset.
         AccessError: The Hub does not have it, does not give it, or cannot be reached.
         HubError: It came damaged again and again.
@@ -319,7 +321,7 @@ def open_dataset(folder: Path | str, *, progress: hub.Progress | None = None) ->
         return _opened(Path(folder))
     copied = hub.copy_of(*found, progress=progress)
     if copied.access.state == "cached":
-        warnings.warn(copied.access.says, Notice, stacklevel=2)
+        warnings.warn(copied.access.says, GZooWarning, stacklevel=2)
     opened = _opened(copied.folder, copied.access.repository)
     return replace(opened, origin={"repository": copied.access.repository, "commit": copied.commit})
 
@@ -341,7 +343,7 @@ def _opened(folder: Path, repository: str = "") -> Dataset:
             )
         if repository or known.not_collected:  # in a folder of one's own only what changes the votes is news
             for note in known.notes:
-                warnings.warn(f"'{repository or folder}' {note}", Notice, stacklevel=3)
+                warnings.warn(f"'{repository or folder}' {note}", GZooWarning, stacklevel=3)
         contents = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
         paths = [path for split in splits_of["default"] for path in files.shards(folder, split)]
         named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in columns else pl.Series()
@@ -385,16 +387,16 @@ def recognised(columns: Set[str]) -> Recognised | None:
     """The campaign that columns are of: the one with most of its questions there, and fewest others."""
 
     def there(one: Campaign) -> list[Question]:
-        return [question for question in one.carried.questions if columns >= set(question.columns)]
+        return [question for question in one.published_tree.questions if columns >= set(question.columns)]
 
     campaign = max(
         campaigns_of.campaigns(),
-        key=lambda one: (sum(len(question.columns) for question in there(one)), -len(one.carried.columns)),
+        key=lambda one: (sum(len(question.columns) for question in there(one)), -len(one.published_tree.columns)),
     )
     questions = there(campaign)
     if not any(not question.parents for question in questions):
         return None
-    absent = tuple(one.name for one in campaign.carried.questions if one not in questions)
+    unavailable = tuple(one.name for one in campaign.published_tree.questions if one not in questions)
     record = schema.record(campaign)
     expected = [name for name in record.names if name != "image"]
     missing = [name for name in expected if name not in columns]
@@ -405,13 +407,13 @@ def recognised(columns: Set[str]) -> Recognised | None:
         told += [f"{n} {what}"] if n else []
     if told:
         notes.append(f"is read as {campaign.name}; it has no {', '.join(told)} (an older layout).")
-    if absent:
-        notes.append(f"is read as {campaign.name}; it has no votes for {', '.join(absent)}.")
+    if unavailable:
+        notes.append(f"is read as {campaign.name}; it has no votes for {', '.join(unavailable)}.")
     unknown = sorted(columns - set(expected) - {"image", "source_id"})
     if unknown:
         most = f"{', '.join(unknown[:6])}{', ...' if len(unknown) > 6 else ''}"
         notes.append(f"has {len(unknown)} columns that are no part of {campaign.name} as published: {most}.")
-    return Recognised(campaign, absent, tuple(notes))
+    return Recognised(campaign, unavailable, tuple(notes))
 
 
 def _columns(shard: Path) -> set[str]:
@@ -439,8 +441,8 @@ def votes_in(table: pl.DataFrame, tree: Tree, where: str) -> tuple[Matrix, Matri
         DatasetError: Counts are no whole numbers.
     """
     columns = vote_columns(tree)
-    absent = {name: pl.lit(0, pl.Int32) for name in columns if name not in table.columns}
-    votes = table.with_columns(pl.all().fill_null(0)).with_columns(**absent)
+    unavailable = {name: pl.lit(0, pl.Int32) for name in columns if name not in table.columns}
+    votes = table.with_columns(pl.all().fill_null(0)).with_columns(**unavailable)
     counts = _whole(votes.select(tree.columns), where)
     totals = tree.totals(counts).astype(np.int32)
     for i, question in enumerate(tree.questions):

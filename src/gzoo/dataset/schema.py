@@ -86,7 +86,7 @@ def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -
 
     Args:
         campaign: The campaign.
-        image: Whether rows hold pictures.
+        image: Whether rows hold images.
         source_id: Whether rows hold the survey's own identifier.
 
     >>> from gzoo.trees.campaign import campaign
@@ -94,7 +94,7 @@ def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -
     ('image', 'id_str', 'dataset_name', 'ra', 'dec', 'smooth-or-featured-gz2_smooth')
     """
     is_full = campaign.hub.layout == "full"
-    fields = [Field("image", "image", "The picture that volunteers saw, encoded as in its source file.")] * image
+    fields = [Field("image", "image", "The image that volunteers saw, encoded as in its source file.")] * image
     fields.append(Field("id_str", "string", "Identifier of the galaxy, unique within its dataset_name."))
     if is_full:
         fields.append(Field("dataset_name", "string", "The campaign that the row comes from."))
@@ -104,7 +104,7 @@ def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -
     ]
     if source_id:
         fields.append(Field("source_id", "string", "The survey's own identifier of the galaxy; '' where not known."))
-    for question in campaign.carried.questions:
+    for question in campaign.published_tree.questions:
         for i, (answer, column) in enumerate(zip(question.answers, question.columns, strict=True)):
             fields.append(Field(column, "int32", f"Volunteers who answered '{answer}' to {question.name}."))
             if not is_full:

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.dataset import schema
-from gzoo.dataset.index import numbers_of, pictures_in, write_index
+from gzoo.dataset.index import images_in, numbers_of, write_index
 from gzoo.dataset.schema import KEY
-from gzoo.errors import MissingError, MissingExtraError, PictureError
+from gzoo.errors import ImageError, MissingExtraError, NotFoundError
 from gzoo.images.archives import Source
-from gzoo.images.checks import Scratch, check_picture, is_fits, shown
+from gzoo.images.checks import Scratch, check_image, is_fits, shown
 from gzoo.trees.campaign import Campaign, Stretch
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray, Tree
@@ -41,9 +41,9 @@ from gzoo.votes.votes import WELL_VOTED, Votes
 
 ROWS_IN_BLOCK = 2_000  # whose labels are made at once
 ROWS_LOOKED_AT = 250  # whose votes are mapped into memory at once
-BYTES_IN_TASK = 8_000_000  # of pictures that a thread reads in one go
-PICTURES_SCHEMA = {
-    "sha256": pl.String,  # of the picture as stored
+BYTES_IN_TASK = 8_000_000  # of images that a thread reads in one go
+IMAGES_SCHEMA = {
+    "sha256": pl.String,  # of the image as stored
     "source_sha256": pl.String,
     "bytes": pl.Int64,
     "width": pl.Int32,
@@ -74,14 +74,14 @@ class Layout:
     Attributes:
         folder: Of the work in progress, by the same name on every machine.
         campaign: Whose record the rows follow.
-        has_pictures: Whether rows hold pictures.
+        has_images: Whether rows hold images.
         has_source_id: Whether rows hold the survey's own identifier.
         shards: All of them.
     """
 
     folder: Path
     campaign: str
-    has_pictures: bool
+    has_images: bool
     has_source_id: bool
     shards: tuple[Shard, ...]
 
@@ -89,12 +89,12 @@ class Layout:
         """What was found in writing a shard; it is there when the shard is done."""
         return self.folder / files.WORK / f"shard-{number:05d}.json"
 
-    def pictures_path(self, number: int) -> Path:
-        """What each of its pictures is, a row each, at least the columns `PICTURES_SCHEMA`."""
-        return self.folder / files.WORK / f"shard-{number:05d}.pictures.parquet"
+    def images_path(self, number: int) -> Path:
+        """What each of its images is, a row each, at least the columns `IMAGES_SCHEMA`."""
+        return self.folder / files.WORK / f"shard-{number:05d}.images.parquet"
 
     def index_path(self, number: int) -> Path:
-        """Its index, where it has pictures, until that is moved to its final name."""
+        """Its index, where it has images, until that is moved to its final name."""
         return self.folder / files.WORK / f"shard-{number:05d}.index.parquet"
 
     def shard_path(self, number: int) -> Path:
@@ -110,7 +110,7 @@ class Layout:
     @property
     def record(self) -> schema.Record:
         """What a row holds."""
-        return schema.record(campaign_of(self.campaign), image=self.has_pictures, source_id=self.has_source_id)
+        return schema.record(campaign_of(self.campaign), image=self.has_images, source_id=self.has_source_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ class Job(Layout):
     """What a worker must know to write any shard of a build.
 
     Attributes:
-        sources: Where pictures are read from; none for a dataset without pictures.
-        is_decoded: Whether pictures are decoded to their last byte as a check, and not only their headers read.
+        sources: Where images are read from; none for a dataset without images.
+        is_decoded: Whether images are decoded to their last byte as a check, and not only their headers read.
         collected: Questions whose votes are known.
         made_with: What it was begun with; see `made_with`.
     """
@@ -180,11 +180,11 @@ def _mapped(path: Path, n_columns: int) -> tuple[mmap, _Counts]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pictures:
-    """What became of some pictures in turn.
+class _Images:
+    """What became of some images in turn.
 
     Attributes:
-        found: What each is, as `PICTURES_SCHEMA` has it.
+        found: What each is, as `IMAGES_SCHEMA` has it.
         places: In the shard's plan, of those that are of use.
         data: Their bytes.
         names: Of their files.
@@ -231,7 +231,7 @@ def write_rows(
     Args:
         job: All shards.
         number: Which one.
-        pool: Whose threads read and check pictures; the same for all shards, for each new thread would begin with
+        pool: Whose threads read and check images; the same for all shards, for each new thread would begin with
             memory of its own.
         threads: How many it has.
         report: Called as the work goes on.
@@ -243,23 +243,23 @@ def write_rows(
     rows = job.plan(number)
     footer, table = _write_groups(job, number, rows, pool, threads, report)
     path, used, tally = job.shard_path(number), rows.select(*KEY, "place"), Tally(campaign_of(job.campaign).tree)
-    picture_bytes = int(table["bytes"].sum())
+    image_bytes = int(table["bytes"].sum())
     if job.sources:
-        with files.whole_file(job.pictures_path(number)) as file:
+        with files.whole_file(job.images_path(number)) as file:
             table.write_parquet(file)
         good = used.hstack(table).filter(pl.col("problem") == "")
-        pictures = pictures_in(path, footer=footer, lengths=good["bytes"].to_numpy())
-        assert pictures
-        carried = campaign_of(job.campaign).carried
+        images = images_in(path, footer=footer, lengths=good["bytes"].to_numpy())
+        assert images
+        carried = campaign_of(job.campaign).published_tree
         numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
-        write_index(job.index_path(number), path, job.record, carried, pictures, good, numbers)
+        write_index(job.index_path(number), path, job.record, carried, images, good, numbers)
     else:
         for _ in _counted(job, used["place"], tally):
             pass
 
     def close() -> None:
         files.flush(path)
-        write_facts(job, number, tally, picture_bytes)
+        write_facts(job, number, tally, image_bytes)
 
     return close
 
@@ -267,14 +267,14 @@ def write_rows(
 def _write_groups(
     job: Job, number: int, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int, report: Report | None
 ) -> tuple[pq.FileMetaData, pl.DataFrame]:
-    """Write the file of a shard; what its footer says, and what each picture is."""
+    """Write the file of a shard; what its footer says, and what each image is."""
     said, record = _Labels(job, rows), job.record.arrow()
     found: list[tuple[str, str, int, int, int, str]] = []
     with files.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
         for places, images in _groups(job, rows, found, pool, threads, report):
             columns = [*([] if images is None else [images]), *said.of(places).columns]
             writer.write_batch(pa.record_batch(columns, schema=record))
-    return writer.writer.metadata, pl.DataFrame(found, schema=PICTURES_SCHEMA, orient="row")
+    return writer.writer.metadata, pl.DataFrame(found, schema=IMAGES_SCHEMA, orient="row")
 
 
 def _counted(job: Job, places: pl.Series, tally: Tally) -> Iterator[Votes]:
@@ -355,13 +355,13 @@ class Tally:
         return {one.name: self._spread.pairs(i) for i, one in enumerate(self._tree.questions)}
 
 
-def write_facts(layout: Layout, number: int, tally: Tally, picture_bytes: int) -> None:
-    """Write what was found in writing a shard, whose pictures have so many bytes; with that the shard is done."""
+def write_facts(layout: Layout, number: int, tally: Tally, image_bytes: int) -> None:
+    """Write what was found in writing a shard, whose images have so many bytes; with that the shard is done."""
     path = layout.shard_path(number)
     facts: dict[str, object] = {
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
-        "picture_bytes": picture_bytes,
+        "image_bytes": image_bytes,
         "questions": tally.questions(),
         "spread": tally.spread(),
         "file": {"sha256": files.sha256(path), "bytes": path.stat().st_size},
@@ -370,7 +370,7 @@ def write_facts(layout: Layout, number: int, tally: Tally, picture_bytes: int) -
 
 
 class _Labels:
-    """All columns of a shard but the picture. They are made for many rows at once, which is many times faster."""
+    """All columns of a shard but the image. They are made for many rows at once, which is many times faster."""
 
     def __init__(self, job: Job, rows: pl.DataFrame) -> None:
         self._campaign, self._record, self._votes, self._rows = campaign_of(job.campaign), job.record, job.votes, rows
@@ -396,7 +396,7 @@ class _Labels:
 
 
 def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes) -> pa.RecordBatch:
-    """All columns of a record but the picture.
+    """All columns of a record but the image.
 
     Args:
         campaign: Whose record it is.
@@ -414,7 +414,7 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
         if field.name in rows.columns:
             values = rows[field.name]
         elif field.name == "summary":
-            values = summary(votes.on(campaign.carried))
+            values = summary(votes.on(campaign.published_tree))
         elif field.name in index:
             values = votes.counts[:, index[field.name]]
         elif field.name in index_of_total:
@@ -441,9 +441,9 @@ def _groups(
     threads: int,
     report: Report | None,
 ) -> Iterator[tuple[list[int], pa.Array | None]]:
-    """The rows of each row group, and their pictures; rows whose picture is of no use are passed over.
+    """The rows of each row group, and their images; rows whose image is of no use are passed over.
 
-    What each picture is, of use or not, is added to `found`.
+    What each image is, of use or not, is added to `found`.
     """
     if not job.sources:
         for start in range(0, rows.height, files.ROWS_IN_LARGE_GROUP):
@@ -455,7 +455,7 @@ def _groups(
     places: list[int] = []
     waiting: list[pa.Array] = []
     free: SimpleQueue[_Joined] = SimpleQueue()
-    for done in _read_pictures(job, rows, free, pool, threads):
+    for done in _read_images(job, rows, free, pool, threads):
         found += done.found
         places += done.places
         images = _image_array(done)
@@ -477,15 +477,15 @@ def _groups(
         yield places, pa.concat_arrays(waiting)
 
 
-def _image_array(done: _Pictures) -> pa.Array:
+def _image_array(done: _Images) -> pa.Array:
     names = schema.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
     return pa.StructArray.from_arrays([done.data.array(), names], fields=list(schema.IMAGE_TYPE))
 
 
-def _read_pictures(
+def _read_images(
     job: Job, rows: pl.DataFrame, free: SimpleQueue[_Joined], pool: ThreadPoolExecutor, threads: int
-) -> Iterator[_Pictures]:
-    """The rows' pictures in turn, read and checked a little ahead, those of a row group at once if they are small.
+) -> Iterator[_Images]:
+    """The rows' images in turn, read and checked a little ahead, those of a row group at once if they are small.
 
     Whoever is done with some puts their memory among what is free.
     """
@@ -493,7 +493,7 @@ def _read_pictures(
     wanted = list(rows.select("source", "image").iter_rows())
     tasks = pairwise(_borders(rows["bytes"].to_list()))
 
-    def work(task: tuple[int, int]) -> _Pictures:
+    def work(task: tuple[int, int]) -> _Images:
         try:
             joined = free.get_nowait()
         except Empty:
@@ -532,7 +532,7 @@ def in_turn(
 
 
 class _Joined:
-    """Pictures put one after the other into memory that is taken at once, and used again when they are written.
+    """Images put one after the other into memory that is taken at once, and used again when they are written.
 
     An allocator that is asked for so much by several threads in turn keeps twice of what it is asked for.
     """
@@ -550,7 +550,7 @@ class _Joined:
     def add(self, data: bytes) -> None:
         """Put another one behind the others."""
         start, end = self._ends[-1], self._ends[-1] + len(data)
-        if end > len(self._memory):  # a large picture, or larger ones than were listed
+        if end > len(self._memory):  # a large image, or larger ones than were listed
             memory = mmap(-1, 2 * end)
             memory[:start] = self._memory[:start]
             self._memory = memory
@@ -563,8 +563,8 @@ class _Joined:
         return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, pa.py_buffer(self._memory)])
 
 
-def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequence[tuple[int, str]]) -> _Pictures:
-    """Pictures read and checked, by source and name; `first` is the place of the first, `good` is to hold them."""
+def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequence[tuple[int, str]]) -> _Images:
+    """Images read and checked, by source and name; `first` is the place of the first, `good` is to hold them."""
     found: list[tuple[str, str, int, int, int, str]] = []
     places: list[int] = []
     scratch = Scratch()
@@ -573,17 +573,17 @@ def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequ
         try:
             read = job.sources[source].read(name)
             data = shown(read, name, stretch)
-            facts = check_picture(data, is_decoded=job.is_decoded, scratch=scratch)
-        except PictureError as error:
+            facts = check_image(data, is_decoded=job.is_decoded, scratch=scratch)
+        except ImageError as error:
             found.append(_unusable(str(error)))
         except FileNotFoundError:
-            found.append(_unusable("is gone since pictures were listed"))
+            found.append(_unusable("is gone since images were listed"))
         except PermissionError as error:
             found.append(_unusable(f"cannot be read: {error.strerror}"))
-        except OSError as error:  # a disk or a network that fails: no fault of the picture's
-            raise MissingError(
+        except OSError as error:  # a disk or a network that fails: no fault of the image's
+            raise NotFoundError(
                 f"{job.sources[source].path} cannot be read any more: {error.strerror or error} (at {name!r}).",
-                "The pictures that were listed when the build began.",
+                "The images that were listed when the build began.",
                 "Mend that, and give the same command again: it goes on where it was.",
             ) from error
         else:
@@ -592,7 +592,7 @@ def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequ
             found.append((digest, source_digest, len(data), facts.width, facts.height, ""))
             good.add(data)
             places.append(place)
-    return _Pictures(found, places, good, [wanted[place - first][1] for place in places])
+    return _Images(found, places, good, [wanted[place - first][1] for place in places])
 
 
 def _unusable(problem: str) -> tuple[str, str, int, int, int, str]:

@@ -1,11 +1,11 @@
-"""Sources: where picture files come from, a folder, a tar or a zip archive, each file at hand without unpacking.
+"""Sources: where image files come from, a folder, a tar or a zip archive, each file at hand without unpacking.
 
-Archives are read where they lie: what stands in them is listed once, with its place, and a picture is then one read at
-that place. Nothing is ever extracted to disk. What an archive may hold but no picture file is (links, devices, paths
+Archives are read where they lie: what stands in them is listed once, with its place, and an image is then one read at
+that place. Nothing is ever extracted to disk. What an archive may hold but no image file is (links, devices, paths
 that lead out of it, encrypted files, bombs) is refused with a reason, file by file.
 
 Compressed tar archives are refused: they can only be read from their beginning, and the rows of a dataset stand in
-another order than the files of an archive. JPEG pictures do not get smaller by it anyway.
+another order than the files of an archive. JPEG images do not get smaller by it anyway.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.errors import MissingError, PictureError
+from gzoo.errors import ImageError, NotFoundError
 
-LARGEST_FILE_BYTES = 256_000_000
-LARGEST_RATIO = 200  # of a zip member's size to what is stored of it; FITS pictures reach 5, bombs begin at 1,000
+MAX_FILE_BYTES = 256_000_000
+MAX_RATIO = 200  # of a zip member's size to what is stored of it; FITS images reach 5, bombs begin at 1,000
 COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$")
-EXPECTED = "A folder, a .tar or a .zip archive of pictures."
+EXPECTED = "A folder, a .tar or a .zip archive of images."
 
-_LARGEST_TAR_HEADER = 1 << 16
+_MAX_TAR_HEADER = 1 << 16
 _LOCAL_HEADER_BYTES = 30
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _PLACE = np.dtype([("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
@@ -56,7 +56,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A folder or an archive of picture files; opened anew for each read, so any thread or process may read.
+    """A folder or an archive of image files; opened anew for each read, so any thread or process may read.
 
     Attributes:
         path: The folder or archive.
@@ -70,7 +70,7 @@ class Source:
         """The content of the file of that name, as the listing has it.
 
         Raises:
-            PictureError: There is none in the archive, it is damaged there, or the name leads out of the folder.
+            ImageError: There is none in the archive, it is damaged there, or the name leads out of the folder.
             OSError: It cannot be read.
         """
         if self.index is None:
@@ -78,7 +78,7 @@ class Source:
         key = _key(name)
         i = int(np.searchsorted(self.index.keys, key))
         if i == len(self.index.keys) or self.index.keys[i] != key:
-            raise PictureError(f"{self.path} has no file {name!r}.", "A file of the archive.", "Check the name.")
+            raise ImageError(f"{self.path} has no file {name!r}.", "A file of the archive.", "Check the name.")
         at, stored, size, crc, method = self.index.places[i].item()
         is_zip = _kind(self.path) == "zip"
         with self.path.open("rb") as file:
@@ -106,12 +106,12 @@ class Source:
 
     def _of_folder(self, name: str) -> bytes:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise PictureError(f"{name!r} leads out of {self.path}.", "A file in it.", "Check the name.")
+            raise ImageError(f"{name!r} leads out of {self.path}.", "A file in it.", "Check the name.")
         descriptor = os.open(f"{self.path}/{name}", os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
-            if size > LARGEST_FILE_BYTES:  # it has grown since it was listed
-                raise PictureError(f"{self.path / name} is {_too_large(size)}.", "A picture.", "Cut out the galaxy.")
+            if size > MAX_FILE_BYTES:  # it has grown since it was listed
+                raise ImageError(f"{self.path / name} is {_too_large(size)}.", "An image.", "Cut out the galaxy.")
             return os.read(descriptor, size)
         finally:
             os.close(descriptor)
@@ -122,14 +122,14 @@ class Source:
         except zlib.error as error:
             raise self._damaged(name, str(error)) from error
 
-    def _damaged(self, name: str, how: str) -> PictureError:
-        return PictureError(
+    def _damaged(self, name: str, how: str) -> ImageError:
+        return ImageError(
             f"{name!r} in {self.path} is damaged: {how}.", "A whole archive, left as it is.", "Get it again."
         )
 
 
 def open_source(path: Path) -> tuple[Source, dict[str, int], dict[str, str]]:
-    """A folder or archive of pictures, listed.
+    """A folder or archive of images, listed.
 
     Args:
         path: A folder, a `.tar` or a `.zip` archive.
@@ -140,29 +140,29 @@ def open_source(path: Path) -> tuple[Source, dict[str, int], dict[str, str]]:
         archive no links are.
 
     Raises:
-        MissingError: There is no such folder or file.
-        PictureError: The archive is cut off, is none, or is of another kind.
+        NotFoundError: There is no such folder or file.
+        ImageError: The archive is cut off, is none, or is of another kind.
     """
     if path.is_dir():
         listing, refused = _folder(path)
         return Source(path), listing, refused
     if not path.exists():
-        raise MissingError(f"There is no folder or archive {path}.", EXPECTED, "Check --images.")
+        raise NotFoundError(f"There is no folder or archive {path}.", EXPECTED, "Check --images.")
     if COMPRESSED_TAR.search(path.name.lower()) and path.is_file():
-        raise PictureError(
+        raise ImageError(
             f"{path} is a compressed tar archive, which can only be read from its beginning.",
             EXPECTED,
-            "Uncompress it to .tar (JPEG pictures stay as small), or unpack it.",
+            "Uncompress it to .tar (JPEG images stay as small), or unpack it.",
         )
     kind = _kind(path)
     if kind not in ("tar", "zip") or not path.is_file():
-        raise PictureError(f"{path} is no folder and no archive.", EXPECTED, "Check --images.")
+        raise ImageError(f"{path} is no folder and no archive.", EXPECTED, "Check --images.")
     try:
         index, listing, refused = _indexed(_zip(path) if kind == "zip" else _tar(path))
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file brings a reader to raise: the file is at fault, and is named
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be read as a {kind} archive: {str(error).rstrip('.') or 'it is damaged'}.",
             f"A whole .{kind} archive.",
             "Get it again from where it came, or pack it again.",
@@ -206,7 +206,7 @@ def _as_text(name: str) -> str:
 
 
 def _too_large(size: int) -> str:
-    return f"too large: {size:,} bytes, of at most {LARGEST_FILE_BYTES:,}"
+    return f"too large: {size:,} bytes, of at most {MAX_FILE_BYTES:,}"
 
 
 def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -244,7 +244,7 @@ def _unfit(entry: os.DirEntry[str], name: str) -> str:
         return f"cannot be read: {error.strerror}"
     if not _is_text(name):
         return "its name is not UTF-8 text"
-    return _too_large(size) if size > LARGEST_FILE_BYTES else ""
+    return _too_large(size) if size > MAX_FILE_BYTES else ""
 
 
 # --- archives -----------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def _indexed(members: Iterable[_Member]) -> tuple[Index, dict[str, int], dict[st
     for one in members:
         name = one.name.removeprefix("./")
         reason = _unsafe(name) or one.reason
-        if not reason and one.size > LARGEST_FILE_BYTES:
+        if not reason and one.size > MAX_FILE_BYTES:
             reason = _too_large(one.size)
         text = _as_text(name)
         if text in listing or text in refused:
@@ -294,7 +294,7 @@ class _Headers(io.FileIO):
     """A tar archive of which no more than headers are read, whatever size they declare."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= _LARGEST_TAR_HEADER:
+        if size is None or not 0 <= size <= _MAX_TAR_HEADER:
             raise tarfile.ReadError("a header is too long")
         return super().read(size) or b""
 
@@ -344,7 +344,7 @@ def _zip(path: Path) -> Iterator[_Member]:
                 reason = "encrypted"
             elif one.compress_type not in (_STORED, _DEFLATED):
                 reason = "packed by a method other than deflate"
-            elif one.file_size > LARGEST_RATIO * (one.compress_size + 100):
+            elif one.file_size > MAX_RATIO * (one.compress_size + 100):
                 reason = f"{one.file_size:,} bytes out of {one.compress_size:,}: a bomb"
             elif one.compress_type == _STORED and one.file_size != one.compress_size:
                 reason = "its two sizes contradict each other"
@@ -352,7 +352,7 @@ def _zip(path: Path) -> Iterator[_Member]:
                 reason = "stands outside the archive"
             elif one.header_offset in overlapping:
                 reason = "shares its bytes with another file of the archive: a bomb"
-            stored = min(one.compress_size, LARGEST_FILE_BYTES)
+            stored = min(one.compress_size, MAX_FILE_BYTES)
             yield _Member(
                 one.orig_filename, one.header_offset, stored, one.file_size, one.CRC, one.compress_type, reason
             )

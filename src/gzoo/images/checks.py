@@ -1,4 +1,4 @@
-"""Pictures: are these bytes a picture that a model can be shown, and how is a FITS file shown?"""
+"""Images: are these bytes an image that a model can be shown, and how is a FITS file shown?"""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from gzoo.errors import PictureError
+from gzoo.errors import ImageError
 from gzoo.trees.campaign import Stretch
 
 FITS_SUFFIXES = (".fits", ".fit")
 SUFFIXES = (".jpg", ".jpeg", ".png", *FITS_SUFFIXES)
-LARGEST_SIDE_PIXELS = 8192
-LARGEST_FITS_VALUES = 10_000_000  # 5 bands of 1,414 x 1,414, which take 350 MB to show
-LARGEST_MISSING_SHARE = 0.01
-MOST_SCANS = 100  # of a JPEG picture; usual ones have up to 10, and each may cost a pass over all pixels
+MAX_SIDE_PIXELS = 8192
+MAX_FITS_VALUES = 10_000_000  # 5 bands of 1,414 x 1,414, which take 350 MB to show
+MAX_MISSING_FRACTION = 0.01
+MAX_SCANS = 100  # of a JPEG image; usual ones have up to 10, and each may cost a pass over all pixels
 
 _WHOLE = "Expected a whole JPEG or PNG."
-_SMALLEST = 8  # how many times smaller than it is libjpeg decodes a picture at most
+_SMALLEST = 8  # how many times smaller than it is libjpeg decodes an image at most
 _JPEG_MODES = {"Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"  # marks in a JPEG file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _FITS_TYPES = {"8": "u1", "16": ">i2", "32": ">i4", "64": ">i8", "-32": ">f4", "-64": ">f8"}
 _FITS_BLOCK, _FITS_CARD = 2880, 80
-_MOST_FITS_CARDS, _MOST_FITS_PARTS, _MOST_FITS_SIDES = 20_000, 100, 9
-_LARGEST_FLUX = 1e30
+_MAX_FITS_CARDS, _MAX_FITS_PARTS, _MAX_FITS_SIDES = 20_000, 100, 9
+_MAX_FLUX = 1e30
 _BRIGHTEST_PERCENTILE = 98
 _JPEG_QUALITY = 95
 
@@ -42,8 +42,8 @@ _Bands = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFacts:
-    """What a sound picture is: its format and its size in pixels."""
+class ImageFacts:
+    """What a sound image is: its format and its size in pixels."""
 
     format: str
     width: int
@@ -51,7 +51,7 @@ class PictureFacts:
 
 
 class Scratch:
-    """Memory for pixels that are thrown away: to take it anew for each picture costs half as much as decoding does.
+    """Memory for pixels that are thrown away: to take it anew for each image costs half as much as decoding does.
 
     Each thread needs its own.
     """
@@ -66,35 +66,35 @@ class Scratch:
         return self._memory
 
 
-def check_picture(data: bytes, *, is_decoded: bool = True, scratch: Scratch | None = None) -> PictureFacts:
-    """Facts of a JPEG or PNG picture, decoded to its last byte.
+def check_image(data: bytes, *, is_decoded: bool = True, scratch: Scratch | None = None) -> ImageFacts:
+    """Facts of a JPEG or PNG image, decoded to its last byte.
 
     All that a JPEG file holds is decoded, colours too, to the last coefficient. Of the pixels, which follow from these
-    by arithmetic that nothing can go wrong in, a small grey picture is made: each damage that shows up in decoding to
+    by arithmetic that nothing can go wrong in, a small grey image is made: each damage that shows up in decoding to
     full size shows up in this too, and it takes up to a third less time.
 
     Args:
         data: The file's content.
-        is_decoded: Whether to decode the picture, so that damage anywhere is found; otherwise its format, size, mode,
+        is_decoded: Whether to decode the image, so that damage anywhere is found; otherwise its format, size, mode,
             and that it has an end (for PNG also the checksums of all its parts).
-        scratch: Memory to decode in, for many pictures in turn.
+        scratch: Memory to decode in, for many images in turn.
 
     Raises:
-        PictureError: Empty, not JPEG or PNG, truncated or damaged, not RGB, or larger than 8192 pixels a side. A
-            picture that declares too large a size is never decoded.
+        ImageError: Empty, not JPEG or PNG, truncated or damaged, not RGB, or larger than 8192 pixels a side. An
+            image that declares too large a size is never decoded.
 
-    >>> check_picture(b"")
+    >>> check_image(b"")
     Traceback (most recent call last):
         ...
-    gzoo.errors.PictureError: The file is empty. Expected a JPEG or PNG picture. Fetch it again.
+    gzoo.errors.ImageError: The file is empty. Expected a JPEG or PNG image. Fetch it again.
     """
     if not data:
-        raise PictureError("The file is empty.", "Expected a JPEG or PNG picture.", "Fetch it again.")
+        raise ImageError("The file is empty.", "Expected a JPEG or PNG image.", "Fetch it again.")
     if data.startswith(b"\xff\xd8\xff"):
         return _check_jpeg(data, is_decoded, scratch or Scratch())
     if data.startswith(_PNG):
         return _check_png(data, is_decoded)
-    raise PictureError("The file is not a picture.", "Expected JPEG or PNG.", "Fetch it again.")
+    raise ImageError("The file is not an image.", "Expected JPEG or PNG.", "Fetch it again.")
 
 
 def is_fits(name: str) -> bool:
@@ -107,15 +107,15 @@ def is_fits(name: str) -> bool:
 
 
 def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
-    """The picture to store: JPEG and PNG bytes as they are, FITS bands as a colour picture.
+    """The image to store: JPEG and PNG bytes as they are, FITS bands as a colour image.
 
-    A FITS file holds one picture in its first part that has one, of shape (band, y, x) or (y, x). Its bands stand in
+    A FITS file holds one image in its first part that has one, of shape (band, y, x) or (y, x). Its bands stand in
     order of wavelength, shortest first, and its first row is the lowest, which is shown at the bottom.
 
     - Blue, green and red are bands 1, 2 and 3 of three; of two 1, their mean, 2; of four 1, the mean of 2 and 3, 4; of
       five the mean of 1 and 2, 3, the mean of 4 and 5. A single band is shown grey.
     - Bands are scaled to brightness by `stretch`: by its scales where it has one for each band; otherwise so that the
-      sky, measured along the picture's border, is at 0, the brightest 2 % of the picture are grey, and noise is as it
+      sky, measured along the image's border, is at 0, the brightest 2 % of the image are grey, and noise is as it
       says, or less where the brightest parts would else be beyond white.
     - The mean I of the three colours becomes asinh(softening I) / softening, and colours keep their ratios to it
       (Lupton et al. 2004, doi:10.1086/382245), up to white: bright cores are white, as in the surveys' own viewers.
@@ -131,39 +131,39 @@ def shown(data: bytes, name: str, stretch: Stretch) -> bytes:
         stretch: How flux becomes brightness.
 
     Raises:
-        PictureError: The FITS file is cut off or damaged, holds no picture or one of another shape or too large, lacks
+        ImageError: The FITS file is cut off or damaged, holds no image or one of another shape or too large, lacks
             more data than that, or shows nothing.
     """
     if not is_fits(name):
         return data
     bands = _filled(_fits_bands(data))
-    picture = _stretched(bands, stretch)
-    _refuse_blank(picture)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(picture[::-1]), _JPEG_QUALITY, "RGB", "444")
+    image = _stretched(bands, stretch)
+    _refuse_blank(image)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image[::-1]), _JPEG_QUALITY, "RGB", "444")
 
 
 # --- JPEG and PNG -------------------------------------------------------------------------------------------------
 
 
-def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> PictureFacts:
+def _check_jpeg(data: bytes, is_decoded: bool, scratch: Scratch) -> ImageFacts:
     try:
         height, width, colours, _ = cast(tuple[int, int, str, str], simplejpeg.decode_jpeg_header(data))
         _check_size(width, height)
         _check_mode(_JPEG_MODES.get(colours, "RGB"))
         if is_decoded:
-            if n_scans(data) > MOST_SCANS:
-                raise _damaged(f"it has more than {MOST_SCANS} scans")
+            if n_scans(data) > MAX_SCANS:
+                raise _damaged(f"it has more than {MAX_SCANS} scans")
             # strict: what libjpeg would mend in silence is an error; fast, small: pixels are thrown away
             pixels = scratch.of((height // _SMALLEST + 1) * (width // _SMALLEST + 1))
             small: dict[str, Any] = {"min_height": 1, "min_width": 1, "min_factor": _SMALLEST}
             simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, buffer=pixels, strict=True, **small)
         elif not data.endswith(_END) and data.rfind(_END) < data.rfind(_SCAN):  # an earlier end is a thumbnail's
             raise _damaged("it has no end")
-    except PictureError:
+    except ImageError:
         raise
     except (ValueError, RuntimeError, MemoryError) as error:
         raise _damaged(str(error)) from error
-    return PictureFacts("JPEG", width, height)
+    return ImageFacts("JPEG", width, height)
 
 
 def n_scans(data: bytes | memoryview) -> int:
@@ -173,19 +173,19 @@ def n_scans(data: bytes | memoryview) -> int:
     return sum(int(np.count_nonzero(part == mark)) for part in parts)
 
 
-def _check_png(data: bytes, is_decoded: bool) -> PictureFacts:
+def _check_png(data: bytes, is_decoded: bool) -> ImageFacts:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise _damaged("its header is cut off")
     _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
     _check_mode(_PNG_MODES.get(data[25], "unknown"))
     _check_png_parts(data)
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            _check_mode(picture.mode)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            _check_mode(image.mode)
             if is_decoded:
-                picture.load()
-            return PictureFacts("PNG", *picture.size)
-    except PictureError:
+                image.load()
+            return ImageFacts("PNG", *image.size)
+    except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
         raise _damaged("its header is damaged") from error
@@ -208,21 +208,21 @@ def _check_png_parts(data: bytes) -> None:
 
 
 def _check_size(width: int, height: int) -> None:
-    if max(width, height) > LARGEST_SIDE_PIXELS:
-        raise PictureError(
-            f"The picture is too large: {width} x {height} pixels.",
-            f"At most {LARGEST_SIDE_PIXELS} a side.",
+    if max(width, height) > MAX_SIDE_PIXELS:
+        raise ImageError(
+            f"The image is too large: {width} x {height} pixels.",
+            f"At most {MAX_SIDE_PIXELS} a side.",
             "Cut out the galaxy.",
         )
 
 
 def _check_mode(mode: str) -> None:
     if mode != "RGB":
-        raise PictureError(f"The picture is of mode {mode}.", "Expected RGB, 8 bits a colour.", "Convert it.")
+        raise ImageError(f"The image is of mode {mode}.", "Expected RGB, 8 bits a colour.", "Convert it.")
 
 
-def _damaged(how: str) -> PictureError:
-    return PictureError(f"The picture is damaged: {how}.", _WHOLE, "Fetch it again.")
+def _damaged(how: str) -> ImageError:
+    return ImageError(f"The image is damaged: {how}.", _WHOLE, "Fetch it again.")
 
 
 # --- FITS ---------------------------------------------------------------------------------------------------------
@@ -231,14 +231,14 @@ def _damaged(how: str) -> PictureError:
 def _fits_bands(data: bytes) -> _Bands:
     """Flux, shape (band, y, x), NaN where there is none."""
     if not data.startswith(b"SIMPLE  ="):
-        raise PictureError("The file is no FITS file.", "Expected one that begins with SIMPLE.", "Fetch it again.")
+        raise ImageError("The file is no FITS file.", "Expected one that begins with SIMPLE.", "Fetch it again.")
     at = 0
-    for _ in range(_MOST_FITS_PARTS):
+    for _ in range(_MAX_FITS_PARTS):
         if at and not data.startswith(b"XTENSION", at):
             break
         header, at = _header(data, at)
         n_sides = _whole(header, "NAXIS")
-        if n_sides > _MOST_FITS_SIDES:
+        if n_sides > _MAX_FITS_SIDES:
             raise _damaged_fits(f"NAXIS is {n_sides}")
         sides = [_whole(header, f"NAXIS{i + 1}") for i in range(n_sides)]
         n_values = math.prod(sides) if sides else 0
@@ -249,20 +249,20 @@ def _fits_bands(data: bytes) -> _Bands:
         if at + n_bytes > len(data):
             raise _damaged_fits(f"it is cut off: {at + n_bytes:,} bytes are needed, {len(data):,} are there")
         if header.get("ZIMAGE") == "T":
-            raise PictureError(
-                "The FITS picture is compressed.", "Expected plain numbers.", "Unpack it, for instance with funpack."
+            raise ImageError(
+                "The FITS image is compressed.", "Expected plain numbers.", "Unpack it, for instance with funpack."
             )
         if header.get("XTENSION", "IMAGE") == "IMAGE" and "GROUPS" not in header and n_values:
             shape = _shape(sides[::-1])
             return _flux(header, np.frombuffer(data, kind, n_values, at).reshape(shape))
         at += _padded(n_bytes)
-    raise PictureError("The FITS file holds no picture.", "Expected one, of 1 to 5 bands.", "Check the file.")
+    raise ImageError("The FITS file holds no image.", "Expected one, of 1 to 5 bands.", "Check the file.")
 
 
 def _header(data: bytes, at: int) -> tuple[dict[str, str], int]:
     """The values of a header, as they are written, and where its data begin."""
     header: dict[str, str] = {}
-    for i in range(_MOST_FITS_CARDS):
+    for i in range(_MAX_FITS_CARDS):
         card = data[at + i * _FITS_CARD : at + (i + 1) * _FITS_CARD].decode("latin-1")
         if len(card) < _FITS_CARD:
             break
@@ -295,7 +295,7 @@ def _flux(header: Mapping[str, str], stored: npt.NDArray[np.generic]) -> _Bands:
         bands = stored.astype(np.float64)
         bands *= scale
         bands += zero
-        bands[~(np.abs(bands) < _LARGEST_FLUX)] = np.nan
+        bands[~(np.abs(bands) < _MAX_FLUX)] = np.nan
     if blank is not None:
         bands[stored == blank] = np.nan
     if not is_whole:
@@ -315,41 +315,41 @@ def _shape(sides: list[int]) -> tuple[int, int, int]:
     if len(sides) == 2:
         sides.insert(0, 1)
     if len(sides) != 3 or sides[0] > 5:
-        raise PictureError(
-            f"The FITS picture has the shape ({', '.join(map(str, sides))}).",
+        raise ImageError(
+            f"The FITS image has the shape ({', '.join(map(str, sides))}).",
             "Expected (y, x), or (band, y, x) with 1 to 5 bands.",
             "Write the bands of one galaxy as the first axis.",
         )
     bands, height, width = sides
     _check_size(width, height)
-    if bands * height * width > LARGEST_FITS_VALUES:
-        raise PictureError(
-            f"The FITS picture has {bands * height * width:,} values.",
-            f"At most {LARGEST_FITS_VALUES:,}.",
+    if bands * height * width > MAX_FITS_VALUES:
+        raise ImageError(
+            f"The FITS image has {bands * height * width:,} values.",
+            f"At most {MAX_FITS_VALUES:,}.",
             "Cut out the galaxy.",
         )
     return bands, height, width
 
 
-def _damaged_fits(how: str) -> PictureError:
-    return PictureError(f"The FITS file is damaged: {how}.", "Expected a whole one.", "Fetch it again.")
+def _damaged_fits(how: str) -> ImageError:
+    return ImageError(f"The FITS file is damaged: {how}.", "Expected a whole one.", "Fetch it again.")
 
 
 def _filled(bands: _Bands) -> _Bands:
     """The bands with a value in each pixel."""
     missing = np.isnan(bands)
     for i, (band, holes) in enumerate(zip(bands, missing, strict=True), 1):
-        share = float(holes.mean())
-        if share > LARGEST_MISSING_SHARE:
-            raise PictureError(
-                f"{share:.1%} of the pixels of band {i} of {len(bands)} have no data.",
-                f"At most {LARGEST_MISSING_SHARE:.0%}.",
+        fraction = float(holes.mean())
+        if fraction > MAX_MISSING_FRACTION:
+            raise ImageError(
+                f"{fraction:.1%} of the pixels of band {i} of {len(bands)} have no data.",
+                f"At most {MAX_MISSING_FRACTION:.0%}.",
                 "Leave the galaxy out, or cut it out where all bands were observed.",
             )
-        if np.ptp(band[~holes]) < 1 / _LARGEST_FLUX:
-            raise PictureError(
+        if np.ptp(band[~holes]) < 1 / _MAX_FLUX:
+            raise ImageError(
                 f"Band {i} of {len(bands)} is {band[~holes][0]:g} in every pixel.",
-                "A picture of something.",
+                "An image of something.",
                 "Fetch it again, or leave the galaxy out.",
             )
     if not missing.any():
@@ -393,7 +393,7 @@ def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
     sky, noise = _sky_and_noise(bands)
     flux = bands - sky[:, None, None]
     peak = np.abs(flux).max(axis=(1, 2))
-    noise = np.where(noise > 1e-12 * peak, noise, peak / 1000)  # simulated pictures may have none
+    noise = np.where(noise > 1e-12 * peak, noise, peak / 1000)  # simulated images may have none
     snr = flux / noise[:, None, None]
     together = snr.mean(axis=0)
     of_brightest = np.median(snr[:, together >= np.percentile(together, _BRIGHTEST_PERCENTILE)], axis=1)
@@ -406,7 +406,7 @@ def _balanced(bands: _Bands, stretch: Stretch) -> _Bands:
 
 
 def _sky_and_noise(bands: _Bands) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of each band, measured along the picture's border."""
+    """Of each band, measured along the image's border."""
     height, width = bands.shape[1:]
     margin = max(1, min(height, width) // 10)
     is_border = np.ones((height, width), bool)
@@ -418,10 +418,10 @@ def _sky_and_noise(bands: _Bands) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return sky, 1.4826 * np.nanmedian(below, axis=1)
 
 
-def _refuse_blank(picture: npt.NDArray[np.uint8]) -> None:
-    if np.ptp(picture) < 8 or (picture.min(axis=2) > 250).mean() > 0.5:
-        raise PictureError(
-            f"The FITS picture would be shown almost all {'white' if picture.mean() > 127 else 'dark'}.",
+def _refuse_blank(image: npt.NDArray[np.uint8]) -> None:
+    if np.ptp(image) < 8 or (image.min(axis=2) > 250).mean() > 0.5:
+        raise ImageError(
+            f"The FITS image would be shown almost all {'white' if image.mean() > 127 else 'dark'}.",
             "Flux in the unit of the campaign's survey.",
-            "Check the unit, or give the picture as JPEG or PNG.",
+            "Check the unit, or give the image as JPEG or PNG.",
         )

@@ -1,6 +1,6 @@
-"""What may happen to a picture of a galaxy before a model sees it, for whole batches on the device they are on.
+"""What may happen to an image of a galaxy before a model sees it, for whole batches on the device they are on.
 
-The picture of a galaxy is resampled once: turn, mirror, zoom, shift, shear and the change of size are one matrix. What
+The image of a galaxy is resampled once: turn, mirror, zoom, shift, shear and the change of size are one matrix. What
 happens to it follows from its own seed alone, by a counter-based hash in whole numbers: the same on every device, in
 any batch, in any order, with any number of workers.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from gzoo.errors import InputError
 
-_FINER = 1.1  # a picture this much finer than what is drawn is made smaller first
+_FINER = 1.1  # an image this much finer than what is drawn is made smaller first
 _COARSEST_STEP = 1.5  # pixels from one sample to the next; beyond, several are averaged
 _WHITE = 255  # of stored pixels
 _DEGREE = math.pi / 180
@@ -32,27 +32,27 @@ _FIRST_32, _SECOND_32 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 _ROTATION, _FLIP, _FLIP_TOP, _ZOOM, _RIGHT, _DOWN, _SHEAR_X, _SHEAR_Y = range(8)
 _BLUR, _BRIGHTNESS, _PHOTON_NOISE, _SKY_NOISE, _NOISE_KEY = range(8, 13)
 _ERASED = 32  # and four more for each erased rectangle
-_MOST_ERASED = 56
-_CHANCES = _ERASED + 4 * _MOST_ERASED
+_MAX_ERASED = 56
+_CHANCES = _ERASED + 4 * _MAX_ERASED
 
 Range = tuple[float, float]
 
 
 class Parameters(NamedTuple):
-    """What happens to each galaxy's picture, in the order in which it happens.
+    """What happens to each galaxy's image, in the order in which it happens.
 
     Attributes:
         shear_degrees: Shape (galaxy, 2), along x and along y.
         rotation_degrees: Clockwise, shape (galaxy,).
         zoom: Shape (galaxy,).
-        shift: To the right and down, in widths of the picture, shape (galaxy, 2).
+        shift: To the right and down, in widths of the image, shape (galaxy, 2).
         flipped: Whether left and right, top and bottom change places, shape (galaxy, 2).
         blur_pixels: Shape (galaxy,).
         brightness: Shape (galaxy,).
         photon_noise: Shape (galaxy,).
         sky_noise: Shape (galaxy,).
         noise_key: Where each galaxy's noise comes from, shape (galaxy,).
-        erased: Top, left, height and width in widths of the picture, shape (galaxy, rectangle, 4).
+        erased: Top, left, height and width in widths of the image, shape (galaxy, rectangle, 4).
     """
 
     shear_degrees: torch.Tensor
@@ -70,23 +70,23 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What may happen to a picture. Each range is drawn from evenly; the defaults leave the picture alone.
+    """What may happen to an image. Each range is drawn from evenly; the defaults leave the image alone.
 
-    Called with pictures and seeds, it gives augmented pictures; see `__call__`.
+    Called with images and seeds, it gives augmented images; see `__call__`.
 
     Attributes:
         flips: Chances that left and right, and that top and bottom change places.
         rotation_degrees: Clockwise, about the middle.
         quarter_turns: Round rotations down to multiples of 90 degrees.
         zoom: How much larger the galaxy becomes; what no longer fits is cut off.
-        shift: Farthest way to the right or left, and up or down, in widths of the picture.
+        shift: Farthest way to the right or left, and up or down, in widths of the image.
         shear_degrees: Along x, and as much at the most along y.
-        blur_pixels: Standard deviation of the Gaussian by which seeing widens the picture, in pixels of the result.
+        blur_pixels: Standard deviation of the Gaussian by which seeing widens the image, in pixels of the result.
         brightness: Factor.
         photon_noise: Standard deviation of the noise at white; elsewhere its square goes with brightness.
         sky_noise: Standard deviation of the noise that is everywhere. White is 1.
         erasings: How many rectangles are made black.
-        erased_area: Of each, as a share of the picture.
+        erased_area: Of each, as a share of the image.
         erased_ratio: Of its height and width, evenly in the logarithm.
 
     Raises:
@@ -117,8 +117,8 @@ class Augmentation:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             ends = value if isinstance(value, tuple) else (value, value)
-            is_sound = len(ends) == 2 and all(low <= end <= high for end in ends)
-            if not is_sound or (name != "flips" and ends[0] > ends[1]):
+            is_valid = len(ends) == 2 and all(low <= end <= high for end in ends)
+            if not is_valid or (name != "flips" and ends[0] > ends[1]):
                 kind = "Two numbers" if name == "flips" else "A lowest and a highest value"
                 kind = kind if isinstance(_DEFAULTS[name], tuple) else "A number"
                 raise InputError(
@@ -134,16 +134,16 @@ class Augmentation:
         view: int = 0,
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Pictures as a model is to see them, on the device where they are.
+        """Images as a model is to see them, on the device where they are.
 
         Where nothing but quarter turns and mirroring can happen and the size stays, pixels change places and keep
-        their values. Outside of the picture it is black. On a CPU it works picture by picture without any state of
+        their values. Outside of the image it is black. On a CPU it works image by image without any state of
         its own, so threads may share the galaxies of a batch.
 
         Args:
             images: uint8, or floats from 0 to 1; shape (galaxy, 3, side, side).
             seeds: int64, shape (galaxy,).
-            size: Width and height of the result in pixels; by default that of the pictures.
+            size: Width and height of the result in pixels; by default that of the images.
             view: Which of several views of the same galaxies, to average over. Their angles are spread evenly: views
                 0 to 7 of `augmentation("average")` are the eight orientations.
             out: Where to put the result; new memory by default.
@@ -163,17 +163,17 @@ class Augmentation:
                 return made if out is None else out.copy_(made)
         out = torch.empty(len(images), 3, size, size) if out is None else out
         plan = self.plan(seeds, images.shape[3], size, view=view)
-        # one by one, so that all is done while a picture is in the cache
+        # one by one, so that all is done while an image is in the cache
         for place in range(len(images)):
             plan.draw(place, images[place : place + 1], out[place : place + 1])
         return out
 
     def plan(self, seeds: torch.Tensor, side: int, size: int, *, view: int = 0) -> Plan:
-        """What is done to pictures with these seeds, to be drawn on a CPU one by one.
+        """What is done to images with these seeds, to be drawn on a CPU one by one.
 
         Args:
             seeds: int64, shape (galaxy,).
-            side: Width and height of the pictures in pixels.
+            side: Width and height of the images in pixels.
             size: The same of what is drawn of them.
             view: See `__call__`.
 
@@ -188,7 +188,7 @@ class Augmentation:
         return Plan(self._augmented, steps, size)
 
     def parameters(self, seeds: torch.Tensor, view: int = 0) -> Parameters:
-        """What happens to the pictures of galaxies with these seeds.
+        """What happens to the images of galaxies with these seeds.
 
         Args:
             seeds: int64, shape (galaxy,).
@@ -222,7 +222,7 @@ class Augmentation:
         )
 
     def source_pixels(self, size: int) -> int:
-        """How wide a picture has to be for nothing to be lost that could be seen at a size.
+        """How wide an image has to be for nothing to be lost that could be seen at a size.
 
         >>> augmentation("galaxy-datasets").source_pixels(224)
         314
@@ -230,7 +230,7 @@ class Augmentation:
         return math.ceil(size * self.zoom[1])
 
     def source_range(self, size: int) -> tuple[int, int]:
-        """How wide pictures are best given: no less than is needed, no more than is used without being resized.
+        """How wide images are best given: no less than is needed, no more than is used without being resized.
 
         >>> augmentation("galaxy-datasets").source_range(224)
         (314, 345)
@@ -254,13 +254,13 @@ class Augmentation:
         return torch.stack([top * (1 - height), left * (1 - width), height, width], 2)
 
     def _drawn(self, side: int, size: int) -> tuple[int, int]:
-        """How wide a picture is made before it is resampled, and how many samples a pixel is across."""
+        """How wide an image is made before it is resampled, and how many samples a pixel is across."""
         wanted, most = self.source_range(size)
         side = wanted if side > most else side
         return side, math.ceil(side / (size * self.zoom[0]) / _COARSEST_STEP)
 
     def _steps(self, found: Parameters, side: int, size: int) -> _Steps:
-        """What is done to pictures of that size."""
+        """What is done to images of that size."""
         none = found.zoom  # stands for what is not needed
         n_samples = size * self._drawn(side, size)[1]
         columns, rows = (none, none) if self.is_exact else _places(_matrix(found), n_samples)
@@ -297,19 +297,19 @@ class Augmentation:
         """Whether anything happens to pixels other than that they move or are erased."""
         return bool(self.blur_pixels[1] or self.photon_noise[1] or self.sky_noise[1] or self.brightness != (1, 1))
 
-    def _lit(self, pictures: torch.Tensor, steps: _Steps) -> torch.Tensor:
-        """Pictures, from 0 to 1, blurred, brighter or darker, and with noise."""
+    def _lit(self, images: torch.Tensor, steps: _Steps) -> torch.Tensor:
+        """Images, from 0 to 1, blurred, brighter or darker, and with noise."""
         if self.blur_pixels[1]:
-            pictures = _blurred(pictures, steps.blur)
+            images = _blurred(images, steps.blur)
         if self.brightness != (1, 1):
-            pictures = pictures * _each(steps.brightness)
+            images = images * _each(steps.brightness)
         if self.photon_noise[1] or self.sky_noise[1]:
-            variance = torch.addcmul(_each(steps.sky_variance), pictures, _each(steps.photon_variance))
-            pictures = torch.addcmul(pictures, variance.sqrt(), _normal(steps.noise_key, pictures))
-        return pictures
+            variance = torch.addcmul(_each(steps.sky_variance), images, _each(steps.photon_variance))
+            images = torch.addcmul(images, variance.sqrt(), _normal(steps.noise_key, images))
+        return images
 
     def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
-        """Pictures in one of their eight orientations."""
+        """Images in one of their eight orientations."""
         moved = _resized(images, size)
         if not self.quarter_turns and self.rotation_degrees == (0, 0) and self.flips == (0, 0):
             return moved
@@ -335,7 +335,7 @@ _LIMITS: dict[str, Range] = {
     "brightness": (0, 10),
     "photon_noise": (0, 1),
     "sky_noise": (0, 1),
-    "erasings": (0, _MOST_ERASED),
+    "erasings": (0, _MAX_ERASED),
     "erased_area": (0, 1),
     "erased_ratio": (0.01, 100),
 }
@@ -368,7 +368,7 @@ def augmentation(name: str | Augmentation) -> Augmentation:
     """An augmentation by name; what is one already is handed back.
 
     - `train`: for long training. The sky has no up and no handedness, so any rotation and mirroring; zoom, shift,
-      brightness, seeing and noise by as little as pictures of one survey differ in. No shear, for it changes how
+      brightness, seeing and noise by as little as images of one survey differ in. No shear, for it changes how
       round a galaxy is, and nothing erased: volunteers were asked about what would be hidden.
     - `test`: nothing but the size.
     - `average`: one of the eight orientations; views 0 to 7 are all of them.
@@ -420,7 +420,7 @@ def _spread(view: int) -> tuple[float, float]:
 
 
 def _normal(keys: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Normal deviates, each from its galaxy's key and its place in the picture alone: quantiles of 16-bit numbers."""
+    """Normal deviates, each from its galaxy's key and its place in the image alone: quantiles of 16-bit numbers."""
     n = like[0].numel()
     pairs = torch.arange((n + 1) // 2, dtype=torch.int32, device=like.device)
     drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None]).view(torch.int16)
@@ -453,7 +453,7 @@ class _Steps(NamedTuple):
 
 
 class Plan:
-    """What is done to some pictures of one size; made by `Augmentation.plan`. Threads may share it."""
+    """What is done to some images of one size; made by `Augmentation.plan`. Threads may share it."""
 
     def __init__(self, augmented: Callable[..., torch.Tensor], steps: _Steps, size: int) -> None:
         self._augmented, self._size = augmented, size
@@ -461,7 +461,7 @@ class Plan:
         self._steps = [_Steps(*one) for one in zip(*(each.split(1) for each in steps), strict=True)]
 
     def draw(self, place: int, image: torch.Tensor, out: torch.Tensor) -> None:
-        """Draw one of the pictures.
+        """Draw one of the images.
 
         Args:
             place: Which of the seeds is its own.
@@ -470,9 +470,9 @@ class Plan:
         """
         with torch.no_grad():
             self._augmented(image, self._steps[place], self._size, out)
-        picture = out.numpy()[0]  # whose parts NumPy fills in a tenth of the time
+        pixels = out.numpy()[0]  # whose parts NumPy fills in a tenth of the time
         for top, bottom, left, right in self._erased[place]:
-            picture[:, top:bottom, left:right] = 0
+            pixels[:, top:bottom, left:right] = 0
 
 
 def _each(values: torch.Tensor) -> torch.Tensor:
@@ -480,7 +480,7 @@ def _each(values: torch.Tensor) -> torch.Tensor:
 
 
 def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Pictures of another size, without aliasing."""
+    """Images of another size, without aliasing."""
     if images.shape[-1] == size:
         return images
     if images.dtype == torch.uint8 and images.device.type == "cpu":
@@ -497,7 +497,7 @@ def _mirrored(flipped: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def _matrix(found: Parameters) -> torch.Tensor:
-    """From places in the result to places in the picture, shape (galaxy, 2, 3)."""
+    """From places in the result to places in the image, shape (galaxy, 2, 3)."""
     angle = found.rotation_degrees * _DEGREE
     cos, sin = angle.cos() / found.zoom, angle.sin() / found.zoom
     tan_x, tan_y = (found.shear_degrees * _DEGREE).tan().unbind(1)
@@ -510,7 +510,7 @@ def _matrix(found: Parameters) -> torch.Tensor:
 
 
 def _places(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the pixels of the result lie in the picture, from -1 to 1 in x and y: what columns and rows add to it.
+    """Where the pixels of the result lie in the image, from -1 to 1 in x and y: what columns and rows add to it.
 
     Shapes (galaxy, 2, 1, size) and (galaxy, 2, size, 1).
     """
@@ -527,25 +527,25 @@ def _weights(width: torch.Tensor, radius: int) -> torch.Tensor:
     return weights / (2 * weights.sum(1, keepdim=True) - 1)
 
 
-def _blurred(pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Pictures under a Gaussian each; beyond their border they go on as they end."""
+def _blurred(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Images under a Gaussian each; beyond their border they go on as they end."""
     radius = weights.shape[1] - 1
     for dimension, margins in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
-        n = pictures.shape[dimension]
-        wide = F.pad(pictures, margins, mode="replicate")
-        pictures = pictures * _each(weights[:, 0])
+        n = images.shape[dimension]
+        wide = F.pad(images, margins, mode="replicate")
+        images = images * _each(weights[:, 0])
         for step in range(1, radius + 1):
             for start in (radius - step, radius + step):
-                pictures = torch.addcmul(pictures, wide.narrow(dimension, start, n), _each(weights[:, step]))
-    return pictures
+                images = torch.addcmul(images, wide.narrow(dimension, start, n), _each(weights[:, step]))
+    return images
 
 
 def _pixels(rectangles: torch.Tensor, size: int) -> torch.Tensor:
     """First row, the row behind the last, and the same of columns, of the pixels whose middles are in rectangles.
 
     Args:
-        rectangles: Top, left, height and width in widths of the picture, shape (galaxy, rectangle, 4).
-        size: Width and height of the picture in pixels.
+        rectangles: Top, left, height and width in widths of the image, shape (galaxy, rectangle, 4).
+        size: Width and height of the image in pixels.
     """
     start, length = rectangles[..., :2], rectangles[..., 2:]
     ends = torch.stack([start, start + length], 3)
@@ -565,28 +565,28 @@ def _checked(images: torch.Tensor, seeds: torch.Tensor, size: int | None, view: 
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[3]:
         raise InputError(
-            f"Pictures of shape {shape} to augment.",
+            f"Images of shape {shape} to augment.",
             "Shape (galaxy, 3, side, side).",
             "Cut them square, and put colours before rows and columns.",
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise InputError(
-            f"Pictures of type {images.dtype} to augment.", "torch.uint8, or floats from 0 to 1.", "Convert them."
+            f"Images of type {images.dtype} to augment.", "torch.uint8, or floats from 0 to 1.", "Convert them."
         )
     if seeds.shape != shape[:1] or seeds.dtype != torch.int64:
         raise InputError(
-            f"Seeds of shape {tuple(seeds.shape)} and type {seeds.dtype} for {shape[0]} pictures.",
+            f"Seeds of shape {tuple(seeds.shape)} and type {seeds.dtype} for {shape[0]} images.",
             f"Shape ({shape[0]},) and type torch.int64.",
             "Give each galaxy a seed.",
         )
     size = shape[3] if size is None else size
     if size < 1 or view < 0:
         wrong = f"view {view}" if view < 0 else f"size {size}"
-        raise InputError(f"Pictures with {wrong}.", "A size of at least 1, a view of at least 0.", "Give one.")
+        raise InputError(f"Images with {wrong}.", "A size of at least 1, a view of at least 0.", "Give one.")
     wanted = (shape[0], 3, size, size)
     if out is not None and (tuple(out.shape) != wanted or out.dtype != torch.float32 or out.device != images.device):
         raise InputError(
-            f"Memory of shape {tuple(out.shape)} and type {out.dtype} on {out.device} for augmented pictures.",
+            f"Memory of shape {tuple(out.shape)} and type {out.dtype} on {out.device} for augmented images.",
             f"Shape {wanted} and type torch.float32 on {images.device}.",
             "Leave it out, or give such.",
         )

@@ -1,4 +1,4 @@
-"""Memory that is used again, for to take it anew costs half as much as to decode a picture into it."""
+"""Memory that is used again, for to take it anew costs half as much as to decode an image into it."""
 
 from __future__ import annotations
 

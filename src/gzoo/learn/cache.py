@@ -1,7 +1,7 @@
-"""Decoded pictures kept in a file, for second and later epochs.
+"""Decoded images kept in a file, for second and later epochs.
 
-One file holds the pictures of one split at one size, row after row, behind a number for each: the sum of its pixels,
-with which a picture that did not reach the disk whole is known for what it is. Processes may share it: what two of them
+One file holds the images of one split at one size, row after row, behind a number for each: the sum of its pixels,
+with which an image that did not reach the disk whole is known for what it is. Processes may share it: what two of them
 write in the same place are the same bytes, for pixels follow from the dataset and the size, which the file's name says.
 """
 
@@ -21,55 +21,55 @@ from gzoo.errors import InputError
 from gzoo.learn.decoding import RULE, Pixels
 
 CACHE_BYTES = 50_000_000_000
-_SUFFIX = ".pictures"
+_SUFFIX = ".images"
 _ODD = 0x9E3779B97F4A7C15
 
 
-class PictureCache:
-    """Pictures at one size, memory-mapped.
+class ImageCache:
+    """Images at one size, memory-mapped.
 
     Args:
         folder: Where caches are kept; it is made if need be.
-        data: What names the pictures: digest of the dataset and split.
+        data: What names the images: digest of the dataset and split.
         n_rows: How many there are.
         size: Their width and height in pixels.
-        most_bytes: What all files in the folder may take together: older ones are removed first, those least recently
-            used; of this one only as many pictures are kept as fit.
+        max_bytes: What all files in the folder may take together: older ones are removed first, those least recently
+            used; of this one only as many images are kept as fit.
 
     Raises:
         InputError: The folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, data: object, n_rows: int, size: int, most_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, folder: Path, data: object, n_rows: int, size: int, max_bytes: int = CACHE_BYTES) -> None:
         each = size * size * 3
-        self.n_kept = max(0, min(n_rows, most_bytes // (each + 8)))
+        self.n_kept = max(0, min(n_rows, max_bytes // (each + 8)))
         self.path = folder / f"{files.digest([RULE, data, n_rows, size, self.n_kept])[:32]}{_SUFFIX}"
         n_bytes = self.n_kept * (each + 8)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _make_room(folder, self.path, most_bytes - n_bytes)
+            _make_room(folder, self.path, max_bytes - n_bytes)
             mapped = _mapped(self.path, n_bytes)
         except OSError as error:
             raise InputError(
-                f"Pictures cannot be kept in {folder}: {error.strerror or error}.",
+                f"Images cannot be kept in {folder}: {error.strerror or error}.",
                 "A folder on this machine that can be written to.",
                 "Give another folder for the cache, or none.",
             ) from error
         self._sums: npt.NDArray[np.uint64] = np.frombuffer(mapped, np.uint64, self.n_kept)
-        self._pictures: Pixels = np.frombuffer(mapped, np.uint8, offset=self.n_kept * 8).reshape(-1, size, size, 3)
+        self._images: Pixels = np.frombuffer(mapped, np.uint8, offset=self.n_kept * 8).reshape(-1, size, size, 3)
 
     def get(self, row: int, out: Pixels) -> bool:
-        """Copy a picture to `out`, shape (size, size, 3); False where it is not there."""
+        """Copy an image to `out`, shape (size, size, 3); False where it is not there."""
         if row >= self.n_kept or not (known := self._sums[row]):
             return False
-        out[:] = self._pictures[row]
+        out[:] = self._images[row]
         return bool(_sum(out) == known)
 
     def put(self, row: int, pixels: Pixels) -> None:
-        """Keep a picture, if there is room for it."""
+        """Keep an image, if there is room for it."""
         if row < self.n_kept:
-            self._pictures[row] = pixels
-            self._sums[row] = _sum(pixels)  # last, so that another process never takes half a picture for a whole
+            self._images[row] = pixels
+            self._sums[row] = _sum(pixels)  # last, so that another process never takes half an image for a whole
 
 
 def _mapped(path: Path, n_bytes: int) -> mmap.mmap | bytearray:

@@ -1,4 +1,4 @@
-"""A picture to look at: what augmentation makes of some galaxies."""
+"""An image to look at: what augmentation makes of some galaxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gzoo.learn.loader import loader
 from gzoo.zooniverse import refuse_occupied
 
 _VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of a galaxy, where one preset is drawn and where all are
-_MOST_GALAXIES, _LARGEST_SIZE = 100, 1024
+_MAX_GALAXIES, _MAX_SIZE = 100, 1024
 _GAP_PIXELS, _WIDE_GAP_PIXELS, _TEXT_PIXELS = 2, 14, 13
 _BACKGROUND, _INK, _PALE_INK = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
@@ -36,7 +36,7 @@ def augmentations(
     """A sheet of galaxies, one a row: as they are stored, then as augmentation shows them to a model.
 
     Args:
-        folder: The dataset with the pictures: a folder, a campaign's name or `owner/name` on the Hub.
+        folder: The dataset with the images: a folder, a campaign's name or `owner/name` on the Hub.
         out: The PNG file to write.
         augment: Name of a preset, of which there are eight views; by default all, with four views of each.
         split: Which of its splits.
@@ -50,17 +50,17 @@ def augmentations(
 
     Raises:
         InputError: There is no such preset, a number is out of range, or the file's name does not end in .png.
-        MissingError: The dataset, the split or the folder of `out` is not there.
-        DatasetError: The dataset has no pictures.
-        PictureError: A picture is damaged.
-        OccupiedError: `out` is taken.
+        NotFoundError: The dataset, the split or the folder of `out` is not there.
+        DatasetError: The dataset has no images.
+        ImageError: An image is damaged.
+        OutputExistsError: `out` is taken.
     """
     out = Path(out)
     presets = list(PRESETS) if augment is None else [augment]
     all_of = {name: augmentation(name) for name in presets}
     for name, value, least, most in (
-        ("n", n, 1, _MOST_GALAXIES),
-        ("size", size, 1, _LARGEST_SIZE),
+        ("n", n, 1, _MAX_GALAXIES),
+        ("size", size, 1, _MAX_SIZE),
         ("seed", seed, 0, 2**53),
     ):
         if not least <= value <= most:
@@ -70,25 +70,25 @@ def augmentations(
     refuse_occupied(out.absolute(), overwrite=overwrite)
     galaxies = loader(folder, n, max(one.source_pixels(size) for one in all_of.values()), split=split)
     some = galaxies.take(np.arange(min(n, len(galaxies.rows))))
-    pictures = list(some["image"].split(1))
+    images = list(some["image"].split(1))
     stored = augmentation("test")(some["image"], some["seed"], size)
     columns = [("as stored", [stored])]
     for name, one in all_of.items():
         n_views = _VIEWS_OF_EACH if augment is None else _VIEWS_OF_ONE
         views = range(n_views if one != Augmentation() else 1)
-        columns.append((name, [_view(one, pictures, size, seed, view) for view in views]))
+        columns.append((name, [_view(one, images, size, seed, view) for view in views]))
     data = io.BytesIO()
     _drawn(some["id"], columns, size).save(data, "PNG")
     files.write_bytes(out, data.getvalue())
     return out
 
 
-def _view(one: Augmentation, pictures: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:
+def _view(one: Augmentation, images: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:
     """One view of each galaxy: the next of its orientations, or what an epoch's chance makes of it."""
     epoch = 0 if one.is_exact else view
-    seeds = torch.arange(len(pictures)) + _MOST_GALAXIES * (epoch + _VIEWS_OF_ONE * seed)
+    seeds = torch.arange(len(images)) + _MAX_GALAXIES * (epoch + _VIEWS_OF_ONE * seed)
     turn = view if one.is_exact else 0
-    return torch.cat([one(each, seeds[i : i + 1], size, view=turn) for i, each in enumerate(pictures)])
+    return torch.cat([one(each, seeds[i : i + 1], size, view=turn) for i, each in enumerate(images)])
 
 
 def _drawn(ids: Sequence[str], columns: Sequence[tuple[str, Sequence[torch.Tensor]]], size: int) -> Image.Image:
@@ -103,8 +103,8 @@ def _drawn(ids: Sequence[str], columns: Sequence[tuple[str, Sequence[torch.Tenso
     for name, views in columns:
         write.text((left, _TEXT_PIXELS // 2), name, _INK, font)
         for views_of_all in views:
-            for i, picture in enumerate(views_of_all):
-                pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            for i, image in enumerate(views_of_all):
+                pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
                 sheet.paste(Image.fromarray(pixels), (left, top + i * below))
             left += step
         left += _WIDE_GAP_PIXELS

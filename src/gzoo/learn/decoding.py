@@ -1,4 +1,4 @@
-"""From the bytes of a picture to pixels at the size that a model sees."""
+"""From the bytes of an image to pixels at the size that a model sees."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from gzoo.errors import PictureError
-from gzoo.images.checks import LARGEST_SIDE_PIXELS, MOST_SCANS, Scratch, n_scans
+from gzoo.errors import ImageError
+from gzoo.images.checks import MAX_SCANS, MAX_SIDE_PIXELS, Scratch, n_scans
 
 RULE = "decode-2"
 """Names how pixels follow from bytes: kept pixels of another rule are other pixels."""
-MANY_PIXELS = 1_000_000  # a picture of more is refused if it asks for hundreds of passes over them
+MANY_PIXELS = 1_000_000  # an image of more is refused if it asks for hundreds of passes over them
 
 _QUICK_EIGHTHS = (1, 2, 3, 4, 5, 6, 8)  # of its size; seven of them take longer than all pixels and a resize
 
@@ -25,10 +25,10 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode(data: bytes | memoryview, size: int) -> Pixels:
-    """A JPEG or PNG picture as red, green and blue, shape (size, size, 3).
+    """A JPEG or PNG image as red, green and blue, shape (size, size, 3).
 
     Raises:
-        PictureError: The picture is cut off, damaged, or larger than 8192 pixels a side.
+        ImageError: The image is cut off, damaged, or larger than 8192 pixels a side.
     """
     out = np.empty((size, size, 3), np.uint8)
     decode_into(data, out, Scratch())
@@ -36,9 +36,9 @@ def decode(data: bytes | memoryview, size: int) -> Pixels:
 
 
 def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None:
-    """Write a picture's pixels into `out`, shape (size, size, 3) and contiguous.
+    """Write an image's pixels into `out`, shape (size, size, 3) and contiguous.
 
-    A picture of that size is decoded straight into it, to the same pixels as Pillow's; so is a JPEG of which that size
+    An image of that size is decoded straight into it, to the same pixels as Pillow's; so is a JPEG of which that size
     is one to six eighths, to pixels that libjpeg makes of fewer frequencies. Another JPEG is decoded to a half, a
     quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
     interpolation.
@@ -49,7 +49,7 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
         scratch: Memory to decode in, the thread's own.
 
     Raises:
-        PictureError: The picture is cut off, damaged, or larger than 8192 pixels a side.
+        ImageError: The image is cut off, damaged, or larger than 8192 pixels a side.
     """
     size = len(out)
     try:
@@ -74,7 +74,7 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
                     buffer=scratch.of(rows * columns * 3),
                     strict=True,
                 )
-    except PictureError:
+    except ImageError:
         raise
     # simplejpeg's and Pillow's words for damage
     except (ValueError, RuntimeError, OSError, SyntaxError, EOFError, MemoryError, zlib.error) as error:
@@ -89,7 +89,7 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
 
 
 def quick_size(data: bytes | memoryview, least: int, most: int) -> int:
-    """The least size within limits that a JPEG picture is decoded to without a resize; `least` if there is none."""
+    """The least size within limits that a JPEG image is decoded to without a resize; `least` if there is none."""
     try:
         height, width, _, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
     except (ValueError, RuntimeError):  # what is damaged is told when it is decoded
@@ -99,27 +99,27 @@ def quick_size(data: bytes | memoryview, least: int, most: int) -> int:
 
 
 def _eighths(side: int) -> list[int]:
-    """Sizes that a JPEG picture is decoded to in less time than to all pixels and resized, ascending."""
+    """Sizes that a JPEG image is decoded to in less time than to all pixels and resized, ascending."""
     return [-(-side * n // 8) for n in _QUICK_EIGHTHS]
 
 
 def _check(data: bytes | memoryview, width: int, height: int) -> None:
-    if max(width, height) > LARGEST_SIDE_PIXELS:
-        raise PictureError(f"It is {width} x {height} pixels.", f"At most {LARGEST_SIDE_PIXELS} a side.")
-    if width * height > MANY_PIXELS and n_scans(data) > MOST_SCANS:
-        raise _damaged(f"it has more than {MOST_SCANS} scans")
+    if max(width, height) > MAX_SIDE_PIXELS:
+        raise ImageError(f"It is {width} x {height} pixels.", f"At most {MAX_SIDE_PIXELS} a side.")
+    if width * height > MANY_PIXELS and n_scans(data) > MAX_SCANS:
+        raise _damaged(f"it has more than {MAX_SCANS} scans")
 
 
 def _by_pillow(data: bytes | memoryview) -> Pixels:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            _check(data, *picture.size)
-            return np.array(picture.convert("RGB"))
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            _check(data, *image.size)
+            return np.array(image.convert("RGB"))
     except Image.UnidentifiedImageError as error:
         raise _damaged("it is neither JPEG nor PNG") from error
     except Image.DecompressionBombError as error:
         raise _damaged(str(error)) from error
 
 
-def _damaged(how: str) -> PictureError:
-    return PictureError(f"It is damaged: {how}.", "A whole JPEG or PNG picture.")
+def _damaged(how: str) -> ImageError:
+    return ImageError(f"It is damaged: {how}.", "A whole JPEG or PNG image.")

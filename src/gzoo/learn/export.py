@@ -18,7 +18,7 @@ def encoder_files(run: Path) -> tuple[bytes, dict[str, object]]:
         run: The run folder.
 
     Raises:
-        MissingError: There is no such run, or it is not finished.
+        NotFoundError: There is no such run, or it is not finished.
         DatasetError: It is not a run folder, or its weights do not fit.
     """
     model, _ = open_run(run)

@@ -1,4 +1,4 @@
-"""Where the bytes of a split's pictures are read from."""
+"""Where the bytes of a split's images are read from."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import pyarrow as pa
 
-from gzoo.dataset.index import PictureIndex
+from gzoo.dataset.index import ImageIndex
 from gzoo.errors import DatasetError
-from gzoo.images.archives import LARGEST_FILE_BYTES
+from gzoo.images.archives import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import datasets
 
-MOST_OPEN_FILES = 256
+MAX_OPEN_FILES = 256
 
 
-class Pictures(Protocol):
-    """Pictures of a split, row by row; read by several threads at once."""
+class Images(Protocol):
+    """Images of a split, row by row; read by several threads at once."""
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded pictures of some rows; None where a row has none."""
+        """The encoded images of some rows; None where a row has none."""
         ...
 
     def where(self, row: int) -> str:
-        """The file that a row's picture is in."""
+        """The file that a row's image is in."""
         ...
 
 
-class ShardPictures:
-    """Pictures read by their place in Parquet shards."""
+class ShardImages:
+    """Images read by their place in Parquet shards."""
 
-    def __init__(self, index: PictureIndex) -> None:
+    def __init__(self, index: ImageIndex) -> None:
         self._index = index
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
         self._close = weakref.finalize(self, _close, self._files)
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded pictures of some rows."""
+        """The encoded images of some rows."""
         return [self._read(row) for row in rows]
 
     def where(self, row: int) -> str:
-        """The shard that a row's picture is in."""
+        """The shard that a row's image is in."""
         return str(self._index.paths[self._index.shard[row]])
 
     def _read(self, row: int) -> bytes:
@@ -77,7 +77,7 @@ class ShardPictures:
         with self._lock:
             if shard not in self._files:
                 file = os.open(self._index.paths[shard], os.O_RDONLY)
-                if len(self._files) == MOST_OPEN_FILES:
+                if len(self._files) == MAX_OPEN_FILES:
                     return file
                 self._files[shard] = file
             return self._files[shard]
@@ -88,15 +88,15 @@ def _close(files: dict[int, int]) -> None:
         os.close(file)
 
 
-class TablePictures:
-    """Pictures of a `datasets.Dataset`, whose Arrow table is on the disk or in memory."""
+class TableImages:
+    """Images of a `datasets.Dataset`, whose Arrow table is on the disk or in memory."""
 
     def __init__(self, table: datasets.Dataset) -> None:
         self._table = table.select_columns(["image"]).with_format("arrow")
         self._name = ", ".join(sorted({str(file["filename"]) for file in table.cache_files})) or "a table in memory"
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded pictures of some rows."""
+        """The encoded images of some rows."""
         return encoded(cast(pa.Table, self._table[list(rows)]), reads_files=True)
 
     def where(self, row: int) -> str:
@@ -104,14 +104,14 @@ class TablePictures:
         return self._name
 
 
-class HeldPictures:
-    """Encoded pictures in memory, of a stream."""
+class HeldImages:
+    """Encoded images in memory, of a stream."""
 
     def __init__(self, held: Sequence[bytes | None], name: str) -> None:
         self._held, self._name = held, name
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded pictures of some rows."""
+        """The encoded images of some rows."""
         return [self._held[row] for row in rows]
 
     def where(self, row: int) -> str:
@@ -120,11 +120,11 @@ class HeldPictures:
 
 
 def encoded(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
-    """Bytes of the pictures in a table's column `image`.
+    """Bytes of the images in a table's column `image`.
 
     Args:
         table: The table.
-        reads_files: Where the table only names a picture's file, read that; not what comes from another machine names.
+        reads_files: Where the table only names an image's file, read that; not what comes from another machine names.
     """
     rows = cast("list[dict[str, bytes | str | None] | None]", table["image"].to_pylist())
     found: list[bytes | None] = []
@@ -132,6 +132,6 @@ def encoded(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
         data, path = cast("tuple[bytes | None, str | None]", (row["bytes"], row["path"]) if row else (None, None))
         if data is None and path and reads_files and os.path.isfile(path):  # noqa: PTH113  a pipe would never end
             with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-                data = file.read(LARGEST_FILE_BYTES)
+                data = file.read(MAX_FILE_BYTES)
         found.append(data)
     return found

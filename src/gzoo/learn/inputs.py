@@ -16,10 +16,10 @@ import pyarrow as pa
 from gzoo import files
 from gzoo.dataset.index import vote_columns
 from gzoo.dataset.open import KEY, Dataset, Recognised, load, open_dataset, quietly, recognised, votes_in
-from gzoo.errors import DatasetError, InputError, MissingError
-from gzoo.learn.cache import PictureCache
+from gzoo.errors import DatasetError, InputError, NotFoundError
+from gzoo.learn.cache import ImageCache
 from gzoo.learn.decoding import quick_size
-from gzoo.learn.image_bytes import HeldPictures, Pictures, ShardPictures, TablePictures, encoded
+from gzoo.learn.image_bytes import HeldImages, Images, ShardImages, TableImages, encoded
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
 
@@ -42,9 +42,9 @@ class Task:
         votes: Shape (galaxy, answer).
         totals: Shape (galaxy, question).
         seeds: Of augmentation.
-        pictures: Where its picture is read from.
+        images: Where its image is read from.
         at: Which of those it is.
-        cache: Where decoded pictures are kept.
+        cache: Where decoded images are kept.
         after: Where its source is when the batch has been given out.
     """
 
@@ -53,21 +53,21 @@ class Task:
     votes: Counts
     totals: Counts
     seeds: IntArray
-    pictures: Pictures
+    images: Images
     at: IntArray
-    cache: PictureCache | None
+    cache: ImageCache | None
     after: At
 
 
 class Split:
-    """Galaxies whose number and votes are known, and whose pictures can be read in any order.
+    """Galaxies whose number and votes are known, and whose images can be read in any order.
 
     Args:
         tree: The questions.
         keys: `dataset_name` and `id_str` of all rows of the split.
         counts: Their votes.
         totals: People asked.
-        pictures: Their pictures.
+        images: Their images.
         digest: Names the data.
         rows: Which of them to use; all when None.
         seed: Of the order, which is new each epoch; None: as they stand.
@@ -81,7 +81,7 @@ class Split:
         keys: pl.DataFrame,
         counts: Counts,
         totals: Counts,
-        pictures: Pictures,
+        images: Images,
         digest: str,
         rows: IntArray | None,
         seed: int | None,
@@ -94,8 +94,8 @@ class Split:
         self.keys = keys if rows is None else keys[self.rows]
         self._counts = counts if rows is None else counts[self.rows]
         self._totals = totals if rows is None else totals[self.rows]
-        self._pictures, self._seed, self._n_all = pictures, seed, n
-        self._cache: PictureCache | None = None
+        self._images, self._seed, self._n_all = images, seed, n
+        self._cache: ImageCache | None = None
         self._data = digest
         self.digest = files.digest(
             [digest, len(self.rows), files.digest(self.rows.tolist()) if rows is not None else 0, seed]
@@ -106,13 +106,13 @@ class Split:
         """All votes."""
         return Votes(self.tree, self._counts.astype(np.int64), self._totals.astype(np.int64))
 
-    def keep(self, folder: Path, size: int, most_bytes: int) -> None:
-        """Keep decoded pictures of that size in a folder."""
-        self._cache = PictureCache(folder, self._data, self._n_all, size, most_bytes)
+    def keep(self, folder: Path, size: int, max_bytes: int) -> None:
+        """Keep decoded images of that size in a folder."""
+        self._cache = ImageCache(folder, self._data, self._n_all, size, max_bytes)
 
     def decoded_size(self, least: int, most: int) -> int:
-        """The least size within limits that pictures like the first of the split are decoded to without a resize."""
-        first = self._pictures.read([0])[0] if least < most and self._n_all else None
+        """The least size within limits that images like the first of the split are decoded to without a resize."""
+        first = self._images.read([0])[0] if least < most and self._n_all else None
         return least if first is None else quick_size(first, least, most)
 
     def n_batches(self, batch_size: int, n_ranks: int) -> int:
@@ -154,7 +154,7 @@ class Split:
                 counts[of],
                 totals[of],
                 seeds[of],
-                self._pictures,
+                self._images,
                 rows[of],
                 self._cache,
                 {"batch": batch},
@@ -184,7 +184,7 @@ class Stream:
             raise DatasetError(f"The columns of {name} are no campaign's.", "Those of one.", "See `gzoo campaigns`.")
         self._known, self._name, self._seed = known, name, seed
         self._columns = columns
-        self.tree = known.campaign.carried
+        self.tree = known.campaign.published_tree
         wanted = {"image", *KEY, *self.tree.columns, *(question.total_column for question in self.tree.questions)}
         self._stream = stream.select_columns([name for name in columns if name in wanted]).with_format("arrow")
         self.digest = files.digest([name, sorted(columns), seed])
@@ -213,7 +213,7 @@ class Stream:
                 if "id_str" in labels.columns
                 else [f"{self.digest[:8]}-{n_before + i:07d}" for i in range(n)]
             )
-            held = HeldPictures(encoded(table, reads_files=False), self._name)
+            held = HeldImages(encoded(table, reads_files=False), self._name)
             for batch in range(passed if number == 0 else 0, n_batches):
                 part = batch * n_ranks + rank
                 places = order[ends[part] : ends[part + 1]]
@@ -284,10 +284,10 @@ def source_of(
         return _of_datasets(load(dataset, split=split, streaming=True), split, rows, seed, str(dataset))
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
-    keys, counts, totals = dataset.matrices(split)
-    index = dataset.picture_index(split)
+    keys, counts, totals = dataset.vote_arrays(split)
+    index = dataset.image_index(split)
     if index is not None:
-        pictures: Pictures = ShardPictures(index)
+        images: Images = ShardImages(index)
     else:
         import datasets
 
@@ -295,9 +295,9 @@ def source_of(
         with quietly():
             table = datasets.Dataset.from_parquet([str(path) for path in files.shards(dataset.folder, split)])
         if "image" not in (table.column_names or ()):
-            raise DatasetError(f"{dataset.folder} has no pictures.", "Some.", "Build it with --images.")
-        pictures = TablePictures(table)
-    return Split(dataset.tree, keys, counts, totals, pictures, files.digest([dataset.digest, split]), rows, seed)
+            raise DatasetError(f"{dataset.folder} has no images.", "Some.", "Build it with --images.")
+        images = TableImages(table)
+    return Split(dataset.tree, keys, counts, totals, images, files.digest([dataset.digest, split]), rows, seed)
 
 
 def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | None, name: str | None = None) -> Source:
@@ -305,7 +305,7 @@ def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | N
 
     if isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict):
         if split not in given:
-            raise MissingError(f"There is no split '{split}'.", f"One of {', '.join(map(str, given))}.", "Choose one.")
+            raise NotFoundError(f"There is no split '{split}'.", f"One of {', '.join(map(str, given))}.", "Choose one.")
         given = given[split]
     if isinstance(given, datasets.IterableDataset):
         if rows is not None:
@@ -326,7 +326,7 @@ def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | N
         )
     labels = given.remove_columns(["image"]).with_format("polars")[:]
     frame = cast(pl.DataFrame, labels)
-    tree = known.campaign.carried
+    tree = known.campaign.published_tree
     counts, totals = votes_in(_votes_of(frame, known), tree, "the table")
     print_of = given._fingerprint  # pyright: ignore[reportPrivateUsage]  names the data and what was done to them
     number = pl.int_range(pl.len()).cast(pl.String).str.zfill(7)
@@ -334,12 +334,12 @@ def _of_datasets(given: object, split: str, rows: IntArray | None, seed: int | N
         dataset_name=pl.col("dataset_name") if "dataset_name" in frame.columns else pl.lit(known.campaign.name),
         id_str=pl.col("id_str") if "id_str" in frame.columns else pl.lit(f"{print_of[:8]}-") + number,
     )
-    return Split(tree, keys, counts, totals, TablePictures(given), print_of, rows, seed)
+    return Split(tree, keys, counts, totals, TableImages(given), print_of, rows, seed)
 
 
 def _votes_of(rows: pl.DataFrame, known: Recognised) -> pl.DataFrame:
     """The vote columns of the questions that were asked."""
-    tree = known.campaign.carried
+    tree = known.campaign.published_tree
     not_known = {column for name in known.not_collected for column in tree.question(name).columns}
     return rows.select(name for name in vote_columns(tree) if name in rows.columns and name not in not_known)
 

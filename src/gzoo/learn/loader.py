@@ -1,7 +1,7 @@
-"""Batches for a model, as fast as pictures can be decoded.
+"""Batches for a model, as fast as images can be decoded.
 
-Threads read, decode, resize and augment the pictures of the next batches while a model works on this one; all of that
-lets go of Python's lock. Votes are one matrix in memory; pictures are read by their place in the shards.
+Threads read, decode, resize and augment the images of the next batches while a model works on this one; all of that
+lets go of Python's lock. Votes are one matrix in memory; images are read by their place in the shards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from gzoo.dataset.open import Dataset
-from gzoo.errors import InputError, PictureError
+from gzoo.errors import ImageError, InputError
 from gzoo.images.checks import Scratch
 from gzoo.learn.buffers import Recycler
 from gzoo.learn.cache import CACHE_BYTES
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from gzoo.learn.augmentation import Augmentation, Plan
 
-MOST_AT_ONCE = 16  # pictures that a thread takes at a time
+MAX_AT_ONCE = 16  # images that a thread takes at a time
 
 
 class Batch(TypedDict):
@@ -77,7 +77,7 @@ def loader(
     n_ranks: int | None = None,
     streaming: bool = False,
 ) -> Loader:
-    """Batches of pictures and votes for a PyTorch loop or for Lightning; iterate over it once an epoch.
+    """Batches of images and votes for a PyTorch loop or for Lightning; iterate over it once an epoch.
 
     The same seed gives the same batches whatever the number of workers. In a distributed run each process takes its
     share: together they see each galaxy once an epoch, all in the same number of batches, whose sizes differ by at
@@ -88,31 +88,31 @@ def loader(
             or any `datasets.Dataset` or `IterableDataset` with the columns of a campaign.
         batch_size: Galaxies in a batch, at most: they are dealt out evenly, for a last batch of one galaxy would have
             no variance to normalise by.
-        size: Width and height of the pictures in pixels.
+        size: Width and height of the images in pixels.
         split: Which split, where `dataset` has several.
-        augment: What happens to pictures, or the name of a preset; see `gzoo.learn.augmentation`. Each galaxy has a
+        augment: What happens to images, or the name of a preset; see `gzoo.learn.augmentation`. Each galaxy has a
             seed of its own, new in each epoch, from which its augmentation follows wherever it is computed.
         seed: Of order and augmentation, which are new each epoch. None: the order of the split, and the same
             augmentation each time. Streams are shuffled in windows of about 2,000 galaxies, and across their shards.
         rows: Which rows of the split; all when None. Not for streams.
         workers: Threads; as many as there are cores when None.
-        cache: Folder on this machine to keep decoded pictures in, for later epochs and other processes. Not for
+        cache: Folder on this machine to keep decoded images in, for later epochs and other processes. Not for
             streams.
         cache_bytes: What the files there may take together.
-        corrupt: What to do about a picture that cannot be decoded: stop with an error that names it, or skip it, which
+        corrupt: What to do about an image that cannot be decoded: stop with an error that names it, or skip it, which
             `Loader.skipped` tells.
-        device: Where batches go. Pictures are augmented there.
+        device: Where batches go. Images are augmented there.
         decode_on_device: Decode JPEG there too (nvJPEG on an NVIDIA GPU), with small differences from other decoders.
         rank: Which of the processes of a distributed run this is; as torch.distributed says when None.
         n_ranks: How many there are.
         streaming: Read a dataset on the Hub as you go rather than first copying it all.
 
     Raises:
-        MissingError: The dataset or split is not there.
+        NotFoundError: The dataset or split is not there.
         DatasetError: It is not a dataset, or a shard cannot be read.
         InputError: An argument cannot be used.
         AccessError: The Hub does not have it, does not give it, or cannot be reached.
-        PictureError: While iterating: a picture cannot be decoded; the message names galaxy and file.
+        ImageError: While iterating: an image cannot be decoded; the message names galaxy and file.
 
     >>> batches = loader("gz2", batch_size=32, size=224, augment="train", seed=0)  # doctest: +SKIP
     >>> for batch in batches:  # doctest: +SKIP
@@ -145,7 +145,7 @@ def loader(
     if cache is not None:
         if not isinstance(source, Split) or decode_on_device:
             raise InputError(
-                "Pictures of a stream, or decoded on the device, are not kept.", "No cache.", "Leave `cache` away."
+                "Images of a stream, or decoded on the device, are not kept.", "No cache.", "Leave `cache` away."
             )
         source.keep(Path(cache), made.decoded_size, cache_bytes)
     return made
@@ -161,18 +161,18 @@ class _Underway:
     plan: Future[Plan] | None = None
     work: list[Future[None]] = field(default_factory=list)
     encoded: dict[int, bytes] = field(default_factory=dict)
-    bad: dict[int, PictureError] = field(default_factory=dict)
+    bad: dict[int, ImageError] = field(default_factory=dict)
 
 
 class Loader:
     """Galaxies in batches; made by `gzoo.loader`.
 
     Attributes:
-        size: Width and height of the pictures in pixels.
+        size: Width and height of the images in pixels.
         decoded_size: The same before augmentation, which may zoom in: a little more than it needs, where the first
-            picture of a split can be decoded to that without being resized.
+            image of a split can be decoded to that without being resized.
         batch_size: Galaxies in a batch, at most.
-        skipped: Why pictures that were passed over could not be decoded, by identifier.
+        skipped: Why images that were passed over could not be decoded, by identifier.
     """
 
     def __init__(
@@ -210,12 +210,12 @@ class Loader:
 
     @property
     def keys(self) -> pl.DataFrame:
-        """`dataset_name` and `id_str` of its galaxies, in the order of the split, pictures untouched."""
+        """`dataset_name` and `id_str` of its galaxies, in the order of the split, images untouched."""
         return self._split.keys
 
     @property
     def votes(self) -> Votes:
-        """All votes, in the order of the split, pictures untouched."""
+        """All votes, in the order of the split, images untouched."""
         return self._split.votes
 
     @property
@@ -279,7 +279,7 @@ class Loader:
         epoch, rank = self._epoch, self._rank()
         tasks = self.source.tasks(epoch, self._at, self.batch_size, *rank)
         # enough of them that all threads have work while one is handed over
-        n_ahead = 2 + 2 * self.workers * MOST_AT_ONCE // max(self.batch_size, MOST_AT_ONCE)
+        n_ahead = 2 + 2 * self.workers * MAX_AT_ONCE // max(self.batch_size, MAX_AT_ONCE)
         waiting: deque[_Underway] = deque()
         self._is_underway = True
         try:
@@ -339,14 +339,14 @@ class Loader:
         if augment is not None and image.dtype == torch.float32:
             seeds = torch.from_numpy(task.seeds)
             one.plan = self._pool.submit(augment.plan, seeds, self.decoded_size, self.size)
-        step = max(1, min(MOST_AT_ONCE, -(-n // (2 * self.workers))))
+        step = max(1, min(MAX_AT_ONCE, -(-n // (2 * self.workers))))
         for start in range(0, n, step):
             places = range(start, min(start + step, n))
             one.work.append(self._pool.submit(self._read if self._decodes_there else self._fill, one, places))
         return one
 
     def _fill(self, one: _Underway, places: range) -> None:
-        """Make some pictures of a batch; in a thread."""
+        """Make some images of a batch; in a thread."""
         task, kept, size = one.task, one.task.cache, self.decoded_size
         if one.plan is None:
             pixels = cast(Pixels, one.image.numpy())[places.start : places.stop]
@@ -355,11 +355,11 @@ class Loader:
             pixels = self._scratch("pixels").of(n_bytes)[:n_bytes].reshape(len(places), size, size, 3)
         missing = [i for i in places if kept is None or not kept.get(int(task.at[i]), pixels[i - places.start])]
         if missing:
-            for i, data in zip(missing, task.pictures.read([int(task.at[i]) for i in missing]), strict=True):
+            for i, data in zip(missing, task.images.read([int(task.at[i]) for i in missing]), strict=True):
                 out = pixels[i - places.start]
                 try:
                     decode_into(_there(data), out, self._scratch("decoding"))
-                except PictureError as error:
+                except ImageError as error:
                     out[:] = 0  # the batch ends without it
                     self._tell(one, i, error)
                 else:
@@ -371,20 +371,18 @@ class Loader:
                 plan.draw(place, image, one.image[place : place + 1])
 
     def _read(self, one: _Underway, places: range) -> None:
-        """Read some encoded pictures of a batch; in a thread."""
-        for i, data in zip(
-            places, one.task.pictures.read(one.task.at[places.start : places.stop].tolist()), strict=True
-        ):
+        """Read some encoded images of a batch; in a thread."""
+        for i, data in zip(places, one.task.images.read(one.task.at[places.start : places.stop].tolist()), strict=True):
             try:
                 one.encoded[i] = _there(data)
-            except PictureError as error:
+            except ImageError as error:
                 self._tell(one, i, error)
 
-    def _tell(self, one: _Underway, i: int, error: PictureError) -> None:
-        """Note that a picture cannot be decoded, or stop."""
-        said = PictureError(
-            f"The picture of galaxy '{one.task.ids[i]}' in {one.task.pictures.where(int(one.task.at[i]))} cannot be "
-            f"decoded. {error.what}",
+    def _tell(self, one: _Underway, i: int, error: ImageError) -> None:
+        """Note that an image cannot be decoded, or stop."""
+        said = ImageError(
+            f"The image of galaxy '{one.task.ids[i]}' in {one.task.images.where(int(one.task.at[i]))} cannot be "
+            f"decoded. {error.message}",
             error.expected,
             "Build the dataset again without it (`gzoo check` names all such), or pass corrupt='skip'.",
         )
@@ -412,11 +410,11 @@ class Loader:
             image = image.permute(0, 3, 1, 2)
         keep = [i for i in range(len(task.rows)) if i not in one.bad]
         if one.bad:
-            self.skipped |= {task.ids[i]: error.what for i, error in sorted(one.bad.items())}
+            self.skipped |= {task.ids[i]: error.message for i, error in sorted(one.bad.items())}
             if not keep:
-                raise PictureError(
-                    f"None of the {len(one.bad)} pictures of a batch can be decoded; the first: "
-                    f"{one.bad[min(one.bad)].what}",
+                raise ImageError(
+                    f"None of the {len(one.bad)} images of a batch can be decoded; the first: "
+                    f"{one.bad[min(one.bad)].message}",
                     "Some that can.",
                     "Check the dataset with `gzoo check`.",
                 )
@@ -450,7 +448,7 @@ class Loader:
         return cast(Batch, moved)
 
     def _decoded_there(self, one: _Underway) -> torch.Tensor:
-        """The pictures of a batch decoded on the device; all of them here, if that fails for one."""
+        """The images of a batch decoded on the device; all of them here, if that fails for one."""
         from torchvision.io import ImageReadMode, decode_jpeg
 
         n, size = len(one.task.rows), self.decoded_size
@@ -460,21 +458,21 @@ class Loader:
             data = [torch.frombuffer(bytearray(one.encoded[i]), dtype=torch.uint8) for i in order]
             decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self._device))
             # what is cut short or damaged ends in one colour, or is told; what ends in one colour may be sound
-            doubtful = torch.stack([_ends_flat(picture) for picture in decoded]).tolist()
-            for i, picture, is_doubtful in zip(order, decoded, doubtful, strict=True):
+            doubtful = torch.stack([_ends_flat(one) for one in decoded]).tolist()
+            for i, pixels, is_doubtful in zip(order, decoded, doubtful, strict=True):
                 if is_doubtful:
                     decode(one.encoded[i], size)
-                wide = picture[None]
+                wide = pixels[None]
                 if wide.shape[2:] != (size, size):
                     wide = torch.nn.functional.interpolate(wide.float(), (size, size), mode="bilinear", antialias=True)
                     wide = wide.round_().clamp_(0, 255).to(torch.uint8)
                 image[i] = wide[0]
-        except (RuntimeError, PictureError):  # one of them is no JPEG picture, or damaged
+        except (RuntimeError, ImageError):  # one of them is no JPEG image, or damaged
             pixels = np.zeros((size, size, 3), np.uint8)
             for i in order:
                 try:
                     decode_into(one.encoded[i], pixels, self._scratch("decoding"))
-                except PictureError as error:
+                except ImageError as error:
                     self._tell(one, i, error)
                 else:
                     image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self._device)
@@ -483,13 +481,13 @@ class Loader:
 
 def _there(data: bytes | None) -> bytes:
     if data is None:
-        raise PictureError("There is none.", "A JPEG or PNG picture.")
+        raise ImageError("There is none.", "A JPEG or PNG image.")
     return data
 
 
-def _ends_flat(picture: torch.Tensor) -> torch.Tensor:
-    """Whether the last rows of a picture, shape (3, y, x), are of one colour."""
-    last = picture[:, -8:].flatten(1)
+def _ends_flat(image: torch.Tensor) -> torch.Tensor:
+    """Whether the last rows of an image, shape (3, y, x), are of one colour."""
+    last = image[:, -8:].flatten(1)
     return (last.amax(1) == last.amin(1)).all()
 
 

@@ -14,7 +14,7 @@ from gzoo.errors import InputError
 from gzoo.trees.tree import Tree
 
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ...: of Stirling's series
-LONGEST_TABLE = 65_536
+MAX_TABLE = 65_536
 
 
 def dirichlet_multinomial_nll(
@@ -79,9 +79,9 @@ def dirichlet_multinomial_nll(
         a = a if a.dtype == torch.float64 else a.float()
         k = votes.reshape(-1).index_select(0, place).view(len(slot), -1)
         row = galaxy * n_questions + question
-        people = totals.reshape(-1).index_select(0, row)
-        is_answer = (slot < size) & (people > 0)
-        n = torch.cat([k * is_answer, people.unsqueeze(0)])
+        volunteers = totals.reshape(-1).index_select(0, row)
+        is_answer = (slot < size) & (volunteers > 0)
+        n = torch.cat([k * is_answer, volunteers.unsqueeze(0)])
         cost = cast(torch.Tensor, _OneAnswer.apply(a, n, is_answer))
         if any(each.multiple for each in tree.questions):
             several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
@@ -119,7 +119,7 @@ def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
     """As `tree.totals`, in torch; the compiler cannot look into what a tree works out when first asked."""
     votes = votes if votes.is_floating_point() else votes.long()
     of = _constant(tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device)
-    people = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
+    volunteers = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
     for i, question in enumerate(tree.questions):
         if question.multiple:
             parents, own = (
@@ -127,8 +127,8 @@ def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
                 for columns in (question.parents, question.columns)
             )
             asked = votes.index_select(1, parents).sum(dim=1)
-            people[:, i] = torch.maximum(asked, votes.index_select(1, own).amax(dim=1))
-    return people
+            volunteers[:, i] = torch.maximum(asked, votes.index_select(1, own).amax(dim=1))
+    return volunteers
 
 
 def _is_eager_on_cpu(tensor: torch.Tensor) -> bool:
@@ -180,11 +180,13 @@ def _several_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) 
     a = torch.where(is_answer, a, 1.0)
     n = n * torch.cat([is_answer, is_answer.any(0, keepdim=True)])
     counts = torch.stack([n[:-1], n[-1] - n[:-1], n[-1].expand_as(n[:-1])])
-    yes, no, people = counts.to(a.dtype)
-    of_yes, of_no, of_people = _factorial_rest(counts, a.dtype)
+    yes, no, volunteers = counts.to(a.dtype)
+    of_yes, of_no, of_volunteers = _factorial_rest(counts, a.dtype)
     past = 1 + _shift(a.dtype)
-    coefficient = yes * torch.log((people + past) / (yes + past)) + no * torch.log((people + past) / (no + past))
-    coefficient = coefficient + (of_people - of_yes - of_no)
+    coefficient = yes * torch.log((volunteers + past) / (yes + past)) + no * torch.log(
+        (volunteers + past) / (no + past)
+    )
+    coefficient = coefficient + (of_volunteers - of_yes - of_no)
     return ((yes * torch.log1p(1 / a) + no * torch.log1p(a) - coefficient) * is_answer).sum(0)
 
 
@@ -234,7 +236,7 @@ def _factorial_rest(n: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The log of n! less n log(n + 1 + shift) - n; from a table where it costs nothing to look at the numbers."""
     if n.numel() and _is_eager_on_cpu(n) and not n.is_floating_point():
         largest = int(n.max())
-        if largest < LONGEST_TABLE:
+        if largest < MAX_TABLE:
             return _table(1 << largest.bit_length(), dtype).index_select(0, n.reshape(-1)).view(n.shape)
     return _factorial_series(n.to(dtype))
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gzoo import files
-from gzoo.errors import DatasetError, InputError, MissingError
+from gzoo.errors import DatasetError, InputError, NotFoundError
 from gzoo.trees.tree import FloatArray
 
 LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
@@ -28,9 +28,9 @@ class Design:
 
     Attributes:
         encoder: Name of the timm encoder.
-        size: Width and height of its pictures in pixels.
+        size: Width and height of its images in pixels.
         columns: Answer columns, in the order of the head.
-        mean: Mean of each colour in the training pictures, 0 to 1.
+        mean: Mean of each colour in the training images, 0 to 1.
         std: Their standard deviation.
     """
 
@@ -42,7 +42,7 @@ class Design:
 
 
 class Model(nn.Module):
-    """From pictures to a concentration for each answer."""
+    """From images to a concentration for each answer."""
 
     def __init__(self, design: Design, baseline: FloatArray | None = None) -> None:
         """A model with fresh weights.
@@ -71,7 +71,7 @@ class Model(nn.Module):
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # each encoder has its own
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"Encoder '{design.encoder}' cannot look at pictures of {design.size} x {design.size} pixels: {said}",
+                f"Encoder '{design.encoder}' cannot look at images of {design.size} x {design.size} pixels: {said}",
                 "An encoder and a size that go together; some take one size only.",
                 "Give another --size or --encoder.",
             ) from error
@@ -85,7 +85,7 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(design.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Concentrations, shape (galaxy, answer), from pictures of shape (galaxy, 3, size, size): uint8, or 0 to 1."""
+        """Concentrations, shape (galaxy, answer), from images of shape (galaxy, 3, size, size): uint8, or 0 to 1."""
         mean, std = cast(torch.Tensor, self.mean), cast(torch.Tensor, self.std)
         bright = image if image.is_floating_point() else image.float() / 255
         features = self.encoder((bright - mean) / std)
@@ -99,12 +99,12 @@ def open_run(run: Path) -> tuple[Model, dict[str, object]]:
     """The model of a run folder, and its `run.json`.
 
     Raises:
-        MissingError: There is no such folder, or its run is not finished.
+        NotFoundError: There is no such folder, or its run is not finished.
         DatasetError: It is not a run folder, or its weights do not fit.
     """
     if not run.is_dir():
         unfinished = files.partial_name(run.absolute()).exists()
-        raise MissingError(
+        raise NotFoundError(
             f"{run} is not finished." if unfinished else f"There is no run folder {run}.",
             "A folder made by `gzoo train`.",
             "Run the same `gzoo train` again to resume." if unfinished else "Train a model first.",

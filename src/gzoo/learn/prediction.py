@@ -21,13 +21,13 @@ from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, wri
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.trees.tree import FloatArray
 
-MOST_VIEWS = 8  # orientations of a picture
+MAX_VIEWS = 8  # orientations of an image
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class PredictResult:
     """What prediction made.
 
     Attributes:
@@ -53,34 +53,34 @@ def predict(
     cache: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Predicted:
+) -> PredictResult:
     """What a model expects volunteers to say of each galaxy of a split.
 
     The file has `dataset_name` and `id_str` (together the key); for each answer `{column}_concentration` and
     `{column}_fraction`, its expected fraction; for each question `{question}_reach`, the probability of being asked,
-    null where the dataset does not carry an answer that leads to it; and `is_trained_on`.
+    null where the dataset does not carry an answer that leads to it; and `in_training_set`.
 
     Args:
         run: The run folder.
-        folder: The dataset with the pictures: a folder, a campaign's name or `owner/name` on the Hub.
+        folder: The dataset with the images: a folder, a campaign's name or `owner/name` on the Hub.
         split: Which of its splits.
         out: The Parquet file to write.
-        batch_size: Pictures at once.
+        batch_size: Images at once.
         recalibrate: Make the model as sure as its validation split says that it should be; otherwise as it comes.
-        views: How many orientations of each picture to average over, up to 8, in logarithms of concentrations.
-        cache: Folder on this machine to keep decoded pictures in, for other models; it takes up to 50 GB.
+        views: How many orientations of each image to average over, up to 8, in logarithms of concentrations.
+        cache: Folder on this machine to keep decoded images in, for other models; it takes up to 50 GB.
         overwrite: Replace an earlier prediction file.
         progress: Called as (stage, galaxies done, galaxies).
 
     Raises:
-        MissingError: The run, the dataset or the split is not there.
+        NotFoundError: The run, the dataset or the split is not there.
         DatasetError: The model answers other questions than the dataset has.
         InputError: The number of views is not from 1 to 8.
-        PictureError: A picture cannot be decoded; the message names galaxy and file.
-        OccupiedError: `out` is taken.
+        ImageError: An image cannot be decoded; the message names galaxy and file.
+        OutputExistsError: `out` is taken.
     """
-    if not 1 <= views <= MOST_VIEWS:
-        raise InputError(f"views is {views}.", f"From 1 to {MOST_VIEWS}.", "Give another --views.")
+    if not 1 <= views <= MAX_VIEWS:
+        raise InputError(f"views is {views}.", f"From 1 to {MAX_VIEWS}.", "Give another --views.")
     run, out = Path(run), Path(out)
     refuse_occupied(out, overwrite)
     model, facts = open_run(run)
@@ -98,9 +98,9 @@ def predict(
     values = concentrations(model, galaxies, progress, views=views)
     if recalibrate and "recalibration" in facts:
         values = Recalibration.from_json(facts["recalibration"], run / "run.json").apply(values[None], tree)[0]
-    seen = pl.read_parquet(run / "galaxies.parquet", glob=False).select(*KEY, is_trained_on=pl.lit(True))
+    seen = pl.read_parquet(run / "training_galaxies.parquet", glob=False).select(*KEY, in_training_set=pl.lit(True))
     table = prediction_table(galaxies.keys, values, tree).join(seen, on=KEY, how="left", maintain_order="left")
-    table = table.with_columns(pl.col("is_trained_on").fill_null(False))
+    table = table.with_columns(pl.col("in_training_set").fill_null(False))
     about = {
         "kind": "predictions",
         "run_sha256": files.sha256(run / "run.json"),
@@ -113,7 +113,7 @@ def predict(
         "trained_by_scheme": cast("dict[str, object]", facts["data"]).get("split_scheme"),
     }
     write_predictions(out, table, about)
-    return Predicted(out, table.height, int(table["is_trained_on"].sum()))
+    return PredictResult(out, table.height, int(table["in_training_set"].sum()))
 
 
 def concentrations(model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1) -> FloatArray:

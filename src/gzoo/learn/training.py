@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 
 from gzoo import files, hub
 from gzoo.dataset.open import Dataset, open_dataset
-from gzoo.errors import InputError, MissingError, NonFiniteLossError
+from gzoo.errors import InputError, NonFiniteLossError, NotFoundError
 from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll
 from gzoo.learn.model import Design, Model, design_to
@@ -41,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainResult:
     """What training made.
 
     Attributes:
@@ -78,7 +78,7 @@ def train(
     cache: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Trained:
+) -> TrainResult:
     """A model of a dataset's votes.
 
     A timm encoder with one head for all questions, trained with the Dirichlet-multinomial loss on the train split by
@@ -92,23 +92,23 @@ def train(
         folder: The dataset: a folder, a campaign's name or `owner/name` on the Hub.
         out: The run folder to make.
         encoder: Name of a timm model.
-        size: Width and height of the pictures it sees, in pixels.
+        size: Width and height of the images it sees, in pixels.
         pretrained: Start from the encoder's published weights (from the Hub, safetensors only).
         epochs: At most this many.
         batch_size: Galaxies in a step.
         learning_rate: The largest; by default 1e-3 for a fresh encoder, 1e-4 for a pretrained one.
-        augment: What happens to training pictures, by the name of a preset, which `gzoo augmentations` draws: by
+        augment: What happens to training images, by the name of a preset, which `gzoo augmentations` draws: by
             default one of their eight orientations; `train` does more, for which training has to be long.
         seed: Of weights, order and augmentation.
-        cache: Folder on this machine to keep decoded pictures in, for later epochs; it takes up to 50 GB.
+        cache: Folder on this machine to keep decoded images in, for later epochs; it takes up to 50 GB.
         overwrite: Replace an earlier run.
         progress: Called as (stage, epochs done, epochs).
 
     Raises:
-        MissingError: The folder or its train split is not there.
+        NotFoundError: The folder or its train split is not there.
         InputError: An argument cannot be used, or there is nothing to validate on.
         NonFiniteLossError: The loss is not a number; the message names the galaxies.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
         HubError: The pretrained weights cannot be had.
     """
     for name, value in (("size", size), ("epochs", epochs), ("batch_size", batch_size)):
@@ -142,7 +142,7 @@ def train(
     mean, std = _colours(train_loader)
     model = Model(Design(encoder, size, tree.columns, mean, std), baseline)
     if torch.cuda.is_available():
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's pictures are
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
     origin: dict[str, str] | None = None
     if pretrained:
         origin = _start_from_published(model, encoder)
@@ -159,9 +159,9 @@ def train(
         best.load_state_dict(load_file(weights))
         held_out_says = concentrations(best, validation_loader)
         recalibration = fit_recalibration(validation_loader.votes, held_out_says[None])
-        _write_galaxies(partial / "galaxies.parquet", train_loader, validation_loader)
+        _write_galaxies(partial / "training_galaxies.parquet", train_loader, validation_loader)
         facts = {
-            "format": "gzoo-run-1",
+            "format": "gzoo-run-2",
             "design": design_to(model.design),
             "settings": settings,
             "data": {
@@ -182,13 +182,13 @@ def train(
             "best_epoch": best_epoch,
             "validation_loss": losses[best_epoch - 1],
             "baseline_validation_loss": baseline_loss,
-            "recalibration": recalibration.to_json(),
+            "recalibration": recalibration.to_dict(),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         files.write_json(partial / "run.json", facts)
         (partial / LAST).unlink(missing_ok=True)
-    return Trained(
+    return TrainResult(
         out, len(train_loader.rows), len(validation_loader.rows), len(losses), best_epoch, min(losses), baseline_loss
     )
 
@@ -198,12 +198,12 @@ def _loaders(
 ) -> tuple[Loader, Loader, str]:
     """Loaders of training and validation galaxies, and where the latter are from."""
     if "train" not in dataset.splits:
-        raise MissingError(f"{dataset.folder} has no train split.", "One to train on.", "Build a larger dataset.")
+        raise NotFoundError(f"{dataset.folder} has no train split.", "One to train on.", "Build a larger dataset.")
     rows: tuple[IntArray | None, IntArray | None] = (None, None)
     if "validation" in dataset.splits:
         held_in, where = "validation", "validation split"
     else:
-        keys, *_ = dataset.matrices("train")
+        keys, *_ = dataset.vote_arrays("train")
         held_out = np.array([identifier_split.is_held_out(one) for one in keys["id_str"]])
         if held_out.all() or not held_out.any():
             raise InputError(
@@ -212,7 +212,7 @@ def _loaders(
                 "Build a larger dataset.",
             )
         rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        held_in, where = "train", f"{identifier_split.HELD_OUT_SHARE:.1%} of train, by hash of id (held-out-1)"
+        held_in, where = "train", f"{identifier_split.HELD_OUT_FRACTION:.1%} of train, by hash of id (held-out-1)"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train = loader(dataset, batch_size, size, augment=augment, seed=seed, rows=rows[0], cache=cache, device=device)
     validation = loader(dataset, batch_size, size, split=held_in, rows=rows[1], cache=cache, device=device)
@@ -225,9 +225,9 @@ def _loaders(
 
 
 def _colours(train: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each colour over some training pictures, 0 to 1."""
-    pictures = train.take(np.arange(min(256, len(train.rows))))["image"].double() / 255
-    mean, std = pictures.mean(dim=(0, 2, 3)).tolist(), pictures.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
+    """Mean and standard deviation of each colour over some training images, 0 to 1."""
+    images = train.take(np.arange(min(256, len(train.rows))))["image"].double() / 255
+    mean, std = images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
@@ -263,7 +263,7 @@ class _Task(L.LightningModule):
             raise NonFiniteLossError(
                 f"The loss is not a number for {len(ids)} galaxies of {name}: {', '.join(ids[:10])}.",
                 "A finite loss.",
-                "Lower --learning-rate, or look at these galaxies' pictures and votes.",
+                "Lower --learning-rate, or look at these galaxies' images and votes.",
             )
         loss = per_galaxy.mean()
         self.log(f"{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(nll))

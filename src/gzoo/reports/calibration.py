@@ -16,7 +16,7 @@ from gzoo.trees.drawing import Drawing
 from gzoo.trees.labels import label, words
 from gzoo.trees.tree import Question, Tree
 
-LEAST_GALAXIES = 30  # asked a question, before its panels are drawn
+MIN_GALAXIES = 30  # asked a question, before its panels are drawn
 PANEL_WIDTH, SIDE, LEFT, TOP = 186.0, 120.0, 48.0, 22.0
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -52,20 +52,20 @@ def calibration_section(calibration: Calibration, tree: Tree) -> Markup:
     asked = [one for one in tree.ordered if one.name in calibration["questions"]]
     asked = [one for one in asked if calibration["questions"][one.name]["n_used"]]
     found = {one.name: calibration["questions"][one.name] for one in asked}
-    drawn = [one for one in asked if found[one.name]["n_used"] >= LEAST_GALAXIES]
+    drawn = [one for one in asked if found[one.name]["n_used"] >= MIN_GALAXIES]
     rows = [_factor_row(label(one.name, tree), found[one.name]) for one in asked]
     said = [one["verdict"] for one in found.values()]
     return reports.fragment(
         "calibration",
         summary=[f"{said.count(verdict)} {text}" for verdict, text in VERDICTS.items() if verdict in said],
         n_questions=len(asked),
-        family_level=f"{calibration['family_level']:.0%}",
+        familywise_error_rate=f"{calibration['familywise_error_rate']:.0%}",
         blocks=calibration["blocks"],
         factors=Markup(factors_svg(rows, description="Factor on the concentrations of each question")),
         rows=[_row(label(one.name, tree), found[one.name]) for one in asked],
         groups=[_group(one, label(one.name, tree), found[one.name]) for one in drawn],
-        left_out=[label(one.name, tree) for one in asked if one not in drawn],
-        least_galaxies=LEAST_GALAXIES,
+        excluded=[label(one.name, tree) for one in asked if one not in drawn],
+        min_galaxies=MIN_GALAXIES,
     )
 
 
@@ -92,16 +92,18 @@ def factors_svg(rows: Sequence[FactorRow], *, description: str) -> str:
     width, row, top = 760.0, 25.0, 26.0
     left, right = 240.0, 150.0
     numbers = [end for each in rows for end in (each.value, each.low, each.high) if end]
-    reach = min(max([2.2, *(max(one, 1 / one) for one in numbers)]) * 1.1, 12.0)  # 1 stands in the middle
+    proportion_asked = min(max([2.2, *(max(one, 1 / one) for one in numbers)]) * 1.1, 12.0)  # 1 stands in the middle
 
     def place(value: float) -> float:
-        share = 0.5 + 0.5 * math.log(min(max(value, 1 / reach), reach)) / math.log(reach)
-        return left + share * (width - left - right)
+        fraction = 0.5 + 0.5 * math.log(min(max(value, 1 / proportion_asked), proportion_asked)) / math.log(
+            proportion_asked
+        )
+        return left + fraction * (width - left - right)
 
     bottom = top + row * len(rows)
     drawing = Drawing(width, bottom + 44, description)
     for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0):
-        if 1 / reach <= tick <= reach:
+        if 1 / proportion_asked <= tick <= proportion_asked:
             drawing.line(place(tick), top, place(tick), bottom, role="grid")
             drawing.text(place(tick), bottom + 16, f"{tick:g}", role="muted", size=11, anchor="middle")
     drawing.line(place(1), top, place(1), bottom, role="muted", thickness=1.5)
@@ -119,7 +121,7 @@ def factors_svg(rows: Sequence[FactorRow], *, description: str) -> str:
             continue
         is_clear = each.verdict in ("too sure", "not sure enough")
         role = "model" if is_clear else "muted"
-        low, high = each.low or 1 / reach, each.high or reach
+        low, high = each.low or 1 / proportion_asked, each.high or proportion_asked
         drawing.line(place(low), y, place(high), y, role=role, thickness=2)
         if each.value is not None:
             drawing.circle(place(each.value), y, 4.5, fill=role if is_clear else "page", role=role)
@@ -137,8 +139,8 @@ def histogram_svg(histogram: Histogram, *, description: str) -> str:
     density = histogram["density"]
     most = max(2.0, 1.08 * max(*density, histogram["high"]))
     drawing, bottom = _panel("place in the prediction", "share of counts, flat = 1", "places (PIT)", description)
-    for share in (0.0, 0.5, 1.0):
-        _tick_below(drawing, LEFT + share * SIDE, bottom, f"{share:g}")
+    for fraction in (0.0, 0.5, 1.0):
+        _tick_below(drawing, LEFT + fraction * SIDE, bottom, f"{fraction:g}")
     for value in range(int(most) + 1):
         if most <= 6 or value % math.ceil(most / 5) == 0:
             _tick_beside(drawing, bottom - value / most * SIDE, f"{value}")
@@ -186,8 +188,8 @@ def coverage_svg(central: Curve, highest_density: Curve, *, description: str) ->
     def y(covered: float, level: float) -> float:
         return middle - (covered - level) / most * SIDE / 2
 
-    for share in (0.0, 0.5, 1.0):
-        _tick_below(drawing, x(share), bottom, f"{share:g}")
+    for fraction in (0.0, 0.5, 1.0):
+        _tick_below(drawing, x(fraction), bottom, f"{fraction:g}")
     points = next(one for one in (50, 20, 10, 5, 2) if one <= 100 * most)
     for value in (-points, 0, points):
         name = f"+{value}" if value > 0 else str(value).replace("-", MINUS)
@@ -282,7 +284,7 @@ def _factor_row(name: str, found: QuestionCalibration) -> FactorRow:
     note = ""
     if not spread["n_galaxies"]:
         note = "one vote a galaxy"
-    elif not spread["states_doubt"]:
+    elif not spread["has_uncertainty"]:
         note = "states no doubt"
     return FactorRow(name, factor["value"], factor["low"], factor["high"], found["verdict"], note)
 
@@ -302,11 +304,11 @@ def _row(name: str, found: QuestionCalibration) -> _Row:
     spread = found["dispersion"]["spread"]
     ends = (spread["low"], spread["high"])
     cells.append((DASH, "") if spread["value"] is None else (f"{spread['value']:.2f}", _ends(*ends, "{:.2f}")))
-    worst = max(found["reliability"].values(), key=lambda one: one["mse_corrected"]["value"] or 0.0, default=None)
+    worst = max(found["reliability"].values(), key=lambda one: one["mse_noise_corrected"]["value"] or 0.0, default=None)
     if worst is None:
         cells += [(DASH, ""), (DASH, "")]
     else:
-        error = worst["mse_corrected"]
+        error = worst["mse_noise_corrected"]
         value, low, high = (_root(error[end]) for end in ENDS)
         cells.append((f"{math.sqrt(worst['mse']):.3f}", ""))
         cells.append((DASH if value is None else f"{value:.3f}", _ends(low, high, "{:.3f}")))

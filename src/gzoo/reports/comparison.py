@@ -11,7 +11,7 @@ from gzoo import files, reports
 from gzoo.dataset.open import Dataset
 from gzoo.reports import Markup
 from gzoo.reports.figures import DifferenceRow, differences_svg
-from gzoo.scoring.comparison import LEAST_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit
+from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit
 from gzoo.scoring.intervals import Value
 from gzoo.trees.labels import label
 from gzoo.trees.tree import Tree
@@ -31,7 +31,7 @@ class _Cell:
 class _ModelRow:
     name: str
     model: Model
-    log_score: _Cell
+    log_likelihood: _Cell
     rmse: _Cell
 
 
@@ -42,7 +42,7 @@ class _Row:
     label: str
     kind: str
     n_asked: int
-    log_score: _Cell
+    log_likelihood: _Cell
     p: str
     verdict: _Cell
     least: str
@@ -77,7 +77,7 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
         trained_on={name: one["n_trained_on"] for name, one in found["models"].items() if one["n_trained_on"]},
         kinds={model["kind"].partition(",")[0] for model in found["models"].values()},
         sections=[_section(pair, dataset.tree) for pair in found["pairs"]],
-        least_galaxies=LEAST_GALAXIES,
+        min_galaxies=MIN_GALAXIES,
     )
     files.write_bytes(path, page)
 
@@ -87,14 +87,14 @@ def _versus(names: Sequence[str]) -> str:
 
 
 def _model_row(name: str, model: Model) -> _ModelRow:
-    mse = model["mse_corrected"]
+    mse = model["mse_noise_corrected"]
     ends = {key: math.sqrt(max(value, 0.0)) for key, value in _ends(mse).items()}
     rmse = (
         _interval(Value(value=ends["value"], low=ends["low"], high=ends["high"]), 4) if ends else _Cell("\N{EN DASH}")
     )
-    score = _interval(model["log_score"], 3)
-    if model["n_impossible"]:
-        score = _Cell(f"{MINUS}\N{INFINITY}", f"no chance given to votes of {model['n_impossible']:,} galaxies")
+    score = _interval(model["log_likelihood"], 3)
+    if model["n_zero_probability"]:
+        score = _Cell(f"{MINUS}\N{INFINITY}", f"no chance given to votes of {model['n_zero_probability']:,} galaxies")
     return _ModelRow(name, model, score, rmse)
 
 
@@ -107,13 +107,13 @@ def _ends(value: Value) -> Mapping[str, float]:
 def _section(pair: Pair, tree: Tree) -> _Section:
     rows = [_row("All questions", "overall", pair["overall"])]
     rows += [_row(name, "campaign", one) for name, one in pair["campaigns"].items()]
-    asked = {label(name, tree): one for name, one in pair["questions"].items() if one["log_score"]["n_galaxies"]}
+    asked = {label(name, tree): one for name, one in pair["questions"].items() if one["log_likelihood"]["n_galaxies"]}
     rows += [_row(name, "question", one) for name, one in asked.items()]
-    silent = [label(name, tree) for name, one in pair["questions"].items() if not one["log_score"]["n_galaxies"]]
+    silent = [label(name, tree) for name, one in pair["questions"].items() if not one["log_likelihood"]["n_galaxies"]]
     shown = {**pair["campaigns"], **asked}
     return _Section(
         pair,
-        _figure(pair, shown, "log_score", "difference of log score  [nats per galaxy asked]"),
+        _figure(pair, shown, "log_likelihood", "difference of log score  [nats per galaxy asked]"),
         _figure(pair, shown, "mse", "difference of mean squared error of the fractions, without the noise of votes"),
         tuple(rows),
         tuple(silent),
@@ -121,14 +121,16 @@ def _section(pair: Pair, tree: Tree) -> _Section:
 
 
 def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) -> Markup:
-    sign = 1 if unit == "log_score" else -1  # the smaller error is the better one
+    sign = 1 if unit == "log_likelihood" else -1  # the smaller error is the better one
     rows: list[DifferenceRow] = []
     for name, contrast in shown.items():
         one = contrast[unit]
         value, low, high = (None if end is None else sign * end for end in (one["value"], one["low"], one["high"]))
         low, high = (low, high) if sign == 1 else (high, low)
         better = (one["better"] == pair["first"]) - (one["better"] == pair["second"])
-        rows.append(DifferenceRow(name, value, low, high, one["least_difference"], better, _note(one, sign)))
+        rows.append(
+            DifferenceRow(name, value, low, high, one["minimum_detectable_difference"], better, _note(one, sign))
+        )
     return Markup(
         differences_svg(
             rows,
@@ -141,7 +143,7 @@ def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) ->
 
 
 def _note(one: Difference, sign: int) -> str:
-    if any(one["n_impossible"]):
+    if any(one["n_zero_probability"]):
         return "infinite"
     if one["value"] is None:
         return "no votes"
@@ -153,32 +155,34 @@ def _note(one: Difference, sign: int) -> str:
 
 
 def _row(name: str, kind: str, contrast: Contrast) -> _Row:
-    score, error = contrast["log_score"], contrast["mse"]
+    score, error = contrast["log_likelihood"], contrast["mse"]
     verdict = _Cell(score["better"] or "cannot tell")
-    if any(score["n_impossible"]):
+    if any(score["n_zero_probability"]):
         verdict = _Cell(
             verdict.value, "the other allowed 0 for votes cast" if score["better"] else "both allowed 0 for votes cast"
         )
-    elif score["n_more"]:
-        verdict = _Cell(verdict.value, f"{_many(score['n_more'])} more would tell")
+    elif score["n_additional_galaxies"]:
+        verdict = _Cell(verdict.value, f"{_many(score['n_additional_galaxies'])} more would tell")
     elif score["low"] is None:
         verdict = _Cell(verdict.value, "too few galaxies")
     return _Row(
         label=name,
         kind=kind,
         n_asked=score["n_galaxies"],
-        log_score=_of_difference(score),
-        p=_probability(score["p_corrected"]),
+        log_likelihood=_of_difference(score),
+        p=_probability(score["p_adjusted"]),
         verdict=verdict,
-        least="\N{EN DASH}" if score["least_difference"] is None else _figures(score["least_difference"]),
+        least="\N{EN DASH}"
+        if score["minimum_detectable_difference"] is None
+        else _figures(score["minimum_detectable_difference"]),
         mse=_of_difference(error),
         mse_verdict=error["better"] or "cannot tell",
     )
 
 
 def _of_difference(one: Difference) -> _Cell:
-    if any(one["n_impossible"]):
-        return _Cell("infinite", " / ".join(f"{n:,}" for n in one["n_impossible"]) + " galaxies")
+    if any(one["n_zero_probability"]):
+        return _Cell("infinite", " / ".join(f"{n:,}" for n in one["n_zero_probability"]) + " galaxies")
     if one["value"] is None:
         return _Cell("\N{EN DASH}")
     if one["low"] is None or one["high"] is None:

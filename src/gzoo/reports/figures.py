@@ -145,8 +145,8 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
         drawing.text(width - right, y + 16, question.note, role="muted", size=11, anchor="end")
         y += 24
         bottom = y + row * len(question.answers)
-        for share in (0.0, 0.5, 1.0):
-            drawing.line(left + share * span, y, left + share * span, bottom, role="grid")
+        for fraction in (0.0, 0.5, 1.0):
+            drawing.line(left + fraction * span, y, left + fraction * span, bottom, role="grid")
         for answer in question.answers:
             drawing.text(left - 8, y + 17, answer.label, size=11, anchor="end", longest=17)
             for estimate, role, top in (
@@ -160,8 +160,8 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
                     drawing.whisker(left, span, estimate, top + 4.5, role)
             y += row
         y += 2
-    for share in (0.0, 0.5, 1.0):
-        drawing.text(left + share * span, y + 12, f"{share:.0%}", role="muted", size=10, anchor="middle")
+    for fraction in (0.0, 0.5, 1.0):
+        drawing.text(left + fraction * span, y + 12, f"{fraction:.0%}", role="muted", size=10, anchor="middle")
     drawing.text(left + span / 2, y + 27, "share of the volunteers asked", role="muted", size=10, anchor="middle")
     return drawing.render()
 
@@ -241,12 +241,12 @@ def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, a
     """
     width, row, top, right = 860.0, 25.0, 34.0, 196.0
     left = min(260.0, BOLD * max((text_width(shortened(each.label), 12) for each in rows), default=0.0) + 16)
-    reach = sorted(
+    proportion_asked = sorted(
         max(abs(each.low), abs(each.high)) for each in rows if each.low is not None and each.high is not None
     )
-    bulk = reach[math.ceil(0.8 * len(reach)) - 1] if reach else 1.0
+    bulk = proportion_asked[math.ceil(0.8 * len(proportion_asked)) - 1] if proportion_asked else 1.0
     points = [abs(each.value) for each in rows if each.value is not None and each.better]
-    end = 1.06 * min(max(reach, default=1.0), max([2.5 * bulk, *(1.3 * point for point in points)])) or 1.0
+    end = 1.06 * min(max(proportion_asked, default=1.0), max([2.5 * bulk, *(1.3 * point for point in points)])) or 1.0
 
     def place(value: float) -> float:
         return left + (min(max(value, -end), end) + end) / (2 * end) * (width - left - right)
@@ -339,12 +339,12 @@ def reliability_svg(points: Sequence[ReliabilityPoint], spread: Sequence[int], *
         step = side / len(spread)
         drawing.box(left + i * step, bottom - bar, step, bar, fill="grid", opacity=0.8)
     drawing.line(left, bottom, left + side, top, role="muted", dashes="3 3")
-    for share in (0.0, 0.5, 1.0):
-        name = f"{share:g}"
-        drawing.line(left + share * side, bottom, left + share * side, bottom + 3, role="muted")
-        drawing.line(left - 3, bottom - share * side, left, bottom - share * side, role="muted")
-        drawing.text(left + share * side, bottom + 13, name, role="muted", size=9, anchor="middle")
-        drawing.text(left - 6, bottom - share * side + 3, name, role="muted", size=9, anchor="end")
+    for fraction in (0.0, 0.5, 1.0):
+        name = f"{fraction:g}"
+        drawing.line(left + fraction * side, bottom, left + fraction * side, bottom + 3, role="muted")
+        drawing.line(left - 3, bottom - fraction * side, left, bottom - fraction * side, role="muted")
+        drawing.text(left + fraction * side, bottom + 13, name, role="muted", size=9, anchor="middle")
+        drawing.text(left - 6, bottom - fraction * side + 3, name, role="muted", size=9, anchor="end")
     drawing.text(left + side / 2, bottom + 27, "predicted share", role="muted", size=10, anchor="middle")
     drawing.text(9, top + side / 2, "voted share", role="muted", size=10, anchor="middle", is_upright=True)
     for point in points:

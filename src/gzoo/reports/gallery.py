@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gzoo import files
 from gzoo.errors import InputError
-from gzoo.simulator.camera import picture, picture_file, visible
+from gzoo.simulator.camera import draw_image, image_file, visible
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.survey import SIZE_PIXELS, SurveyView, survey_view
 from gzoo.simulator.volunteers import Sights, careful_chances, careful_log_odds
@@ -19,24 +19,24 @@ from gzoo.trees.tree import FloatArray, Tree
 
 _TREES = ("gz2", "gz_candels")
 _THUMBNAIL_PIXELS = 72
-_SHOWN_SHARE = 0.6  # the middle of each picture
+_SHOWN_FRACTION = 0.6  # the middle of each image
 _LEFT_PIXELS, _TOP_PIXELS, _GAP_PIXELS = 120, 190, 16
 _N_DRAWN = 700
 _BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
-# The union of other campaigns: its pictures are theirs.
+# The union of other campaigns: its images are theirs.
 _LEFT_OUT = ("gz_evo",)
 
 
 def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.jpg", seed: int = 0) -> Path:
-    """A picture of typical simulated galaxies, as each campaign would show them.
+    """An image of typical simulated galaxies, as each campaign would show them.
 
     There is one block of columns for the answers of Galaxy Zoo 2 and one for those of CANDELS. In each place stands the
     galaxy, of some hundreds drawn for that campaign, for which a careful volunteer most likely comes to give that
     answer; no galaxy stands twice for one question.
 
     Args:
-        campaigns: Names of the rows; by default all campaigns with pictures of their own.
+        campaigns: Names of the rows; by default all campaigns with images of their own.
         out: The file to write, .png or .jpg.
         seed: What all chance comes from.
 
@@ -45,7 +45,7 @@ def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.j
 
     Raises:
         InputError: The file's ending is neither of a PNG nor of a JPEG.
-        MissingError: There is no such campaign.
+        NotFoundError: There is no such campaign.
     """
     out = Path(out)
     if out.suffix not in {".png", ".jpg", ".jpeg"}:
@@ -68,12 +68,12 @@ def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.j
             for column, galaxy in enumerate(_typical(asked, chances, oddness)):
                 thumbnail = _thumbnail(drawn[galaxy], view, np.random.default_rng([seed, j, galaxy, 1]))
                 sheet.paste(thumbnail, (_LEFT_PIXELS + column * _THUMBNAIL_PIXELS, top))
-    files.write_bytes(out, picture_file(np.asarray(sheet), out.suffix))
+    files.write_bytes(out, image_file(np.asarray(sheet), out.suffix))
     return out
 
 
 def _oddness(galaxy: Galaxy) -> float:
-    """How much there is in a picture that most questions do not ask about."""
+    """How much there is in an image that most questions do not ask about."""
     encounter = max(galaxy.companion_strength, galaxy.tail_strength, galaxy.disturbance, galaxy.overlap_strength)
     return encounter + galaxy.clump_strength + float(galaxy.is_artifact)
 
@@ -81,7 +81,7 @@ def _oddness(galaxy: Galaxy) -> float:
 def _typical(asked: Tree, chances: FloatArray, oddness: FloatArray) -> list[int]:
     """For each answer the galaxy that stands for it, as an index: likely to get it, and else nothing special."""
     question_of_answer = list(asked.question_of_answer)
-    likely = asked.reach(chances)[:, question_of_answer] * chances
+    likely = asked.proportion_asked(chances)[:, question_of_answer] * chances
     chosen: list[int] = []
     for column in range(len(asked.columns)):
         siblings = [chosen[k] for k in range(column) if question_of_answer[k] == question_of_answer[column]]
@@ -92,8 +92,8 @@ def _typical(asked: Tree, chances: FloatArray, oddness: FloatArray) -> list[int]
 
 
 def _thumbnail(galaxy: Galaxy, view: SurveyView, rng: np.random.Generator) -> Image.Image:
-    cut = round(SIZE_PIXELS * (1 - _SHOWN_SHARE) / 2)
-    middle = Image.fromarray(picture(galaxy, view, rng)).crop((cut, cut, SIZE_PIXELS - cut, SIZE_PIXELS - cut))
+    cut = round(SIZE_PIXELS * (1 - _SHOWN_FRACTION) / 2)
+    middle = Image.fromarray(draw_image(galaxy, view, rng)).crop((cut, cut, SIZE_PIXELS - cut, SIZE_PIXELS - cut))
     side = _THUMBNAIL_PIXELS - 2
     return middle.resize((side, side), Image.Resampling.LANCZOS)
 

@@ -20,8 +20,8 @@ from scipy.special import betaincinv
 
 from gzoo import files, reports
 from gzoo.dataset.open import KEY, Dataset, open_dataset
-from gzoo.errors import OccupiedError, PictureError
-from gzoo.images.checks import check_picture
+from gzoo.errors import ImageError, OutputExistsError
+from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
 from gzoo.reports.figures import (
@@ -42,7 +42,7 @@ from gzoo.trees.labels import label, words
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
 
-PICTURE_PIXELS = 200
+IMAGE_PIXELS = 200
 QUESTIONS_PER_GALAXY = 4
 N_SPREAD, N_EXTREME = 4, 2
 Z_68, Z_95 = 1.0, 1.96
@@ -75,17 +75,17 @@ def write_report(
         overwrite: Replace an earlier page.
 
     Raises:
-        OccupiedError: There is a file at `path` already.
-        MissingError: The folder or the prediction file is not there.
+        OutputExistsError: There is a file at `path` already.
+        NotFoundError: The folder or the prediction file is not there.
         DatasetError: The folder is not a dataset.
         TableError: The predictions lack columns, or none is for a galaxy of the folder.
     """
     if path.exists() and not overwrite:
-        raise OccupiedError(f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
+        raise OutputExistsError(f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
     dataset = open_dataset(folder)
     tree, sample = dataset.campaign.tree, _read(dataset, predictions, columns, scores["n_trained_on"] > 0)
     asked = [question for question in tree.ordered if question.name in scores["questions"]]
-    reach = sample.mean_reach()
+    proportion_asked = sample.mean_proportion_asked()
     page = reports.render(
         "score",
         title=title,
@@ -95,17 +95,17 @@ def write_report(
         n_galaxies=scores["n_galaxies"],
         n_trained_on=scores["n_trained_on"],
         galaxies=_cards(sample, dataset),
-        tree=Markup(tree_svg(tree, reach)),
-        has_reach=bool(reach),
-        has_uncarried=any(not question.carried for question in tree.questions),
+        tree=Markup(tree_svg(tree, proportion_asked)),
+        has_proportion_asked=bool(proportion_asked),
+        has_uncarried=any(not question.is_published for question in tree.questions),
         drawn=scores["drawn"],
-        n_impossible=scores["overall"]["n_impossible"],
+        n_zero_probability=scores["overall"]["n_zero_probability"],
         unasked=[label(one.name, tree) for one in asked if not scores["questions"][one.name]["n_asked"]],
         missing=[label(name, tree) for name in scores["questions_missing"]],
-        skill=_cell(scores["overall"]["skill"], 2),
+        log_likelihood_gain=_cell(scores["overall"]["log_likelihood_gain"], 2),
         balanced=scores["balanced"],
-        balanced_skill=_cell(scores["balanced"]["skill"], 2),
-        balanced_error=_cell(scores["balanced"]["rmse_corrected"], 3),
+        balanced_gain=_cell(scores["balanced"]["log_likelihood_gain"], 2),
+        balanced_error=_cell(scores["balanced"]["rmse_noise_corrected"], 3),
         forest=_forest(scores, asked, tree),
         rows=_table(scores, asked, tree),
         answers=[
@@ -115,7 +115,7 @@ def write_report(
         slices=[_row(one["range"], one["score"], one["column"]) for one in scores["slices"]],
         referee=_referee(scores, asked, tree, referee or {}),
         calibration=calibration_section(scores["calibration"], tree) if scores["calibration"] else None,
-        no_skill=_without_skill(scores, asked, tree),
+        no_gain=_without_gain(scores, asked, tree),
     )
     files.write_bytes(path, page)
 
@@ -134,24 +134,24 @@ class _Sample:
         fractions: Share of those asked that the model expects, shape (galaxy, answer); NaN if it does not say.
         strength: Concentration of the Beta distribution with the mean and variance of its belief about that share,
             shape (galaxy, answer); infinite where it states no doubt.
-        reach: Share of volunteers it expects to be asked, NaN where not known; shape (galaxy, question).
+        proportion_asked: Share of volunteers it expects to be asked, NaN where not known; shape (galaxy, question).
     """
 
     keys: tuple[tuple[str, str], ...]
     votes: Votes
     fractions: FloatArray
     strength: FloatArray
-    reach: FloatArray
+    proportion_asked: FloatArray
 
     @property
     def tree(self) -> Tree:
         """The questions that the dataset carries."""
         return self.votes.tree
 
-    def mean_reach(self) -> dict[str, float]:
+    def mean_proportion_asked(self) -> dict[str, float]:
         """Mean reach of each question for which it is known."""
-        known = np.isfinite(self.reach)
-        sums, n_known = np.where(known, self.reach, 0).sum(axis=0), known.sum(axis=0)
+        known = np.isfinite(self.proportion_asked)
+        sums, n_known = np.where(known, self.proportion_asked, 0).sum(axis=0), known.sum(axis=0)
         return {
             question.name: float(sums[i] / n_known[i]) for i, question in enumerate(self.tree.questions) if n_known[i]
         }
@@ -159,7 +159,7 @@ class _Sample:
 
 def _read(dataset: Dataset, predictions: Path, columns: Path | str | None, include_trained_on: bool) -> _Sample:
     read = read_predictions(predictions, dataset.tree, columns)
-    matched = match(dataset, read.keys, predictions, read.is_trained_on)
+    matched = match(dataset, read.keys, predictions, read.in_training_set)
     shown = matched.keys.with_row_index("row").sort(KEY)
     if not include_trained_on:
         shown = shown.filter(~pl.Series(matched.is_seen).gather(shown["row"]))
@@ -167,8 +167,8 @@ def _read(dataset: Dataset, predictions: Path, columns: Path | str | None, inclu
     taken = read.take(rows)
     keys = tuple(zip(shown["dataset_name"].to_list(), shown["id_str"].to_list(), strict=True))
     fractions = taken.fractions
-    reach = dataset.tree.reach(np.nan_to_num(fractions))
-    return _Sample(keys, matched.votes.take(rows), fractions, _strength(taken), reach)
+    proportion_asked = dataset.tree.proportion_asked(np.nan_to_num(fractions))
+    return _Sample(keys, matched.votes.take(rows), fractions, _strength(taken), proportion_asked)
 
 
 def _strength(predictions: Predictions) -> FloatArray:
@@ -180,10 +180,10 @@ def _strength(predictions: Predictions) -> FloatArray:
     within = np.zeros(mean.shape)
     between = np.zeros(mean.shape)
     for member in predictions.concentrations:
-        share = expected_fractions(member, tree)
-        total = np.where(is_multiple, np.inf, member / share)
-        within += share * (1 - share) / (total + 1)
-        between += (share - mean) ** 2
+        fraction = expected_fractions(member, tree)
+        total = np.where(is_multiple, np.inf, member / fraction)
+        within += fraction * (1 - fraction) / (total + 1)
+        between += (fraction - mean) ** 2
     variance = (within + between) / len(predictions.concentrations)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance > 0, np.maximum(mean * (1 - mean) / variance - 1, 1e-6), np.inf)
@@ -207,9 +207,9 @@ def wilson_interval(votes: int, asked: int, z: float) -> Interval:
     >>> low, round(high, 3)
     (0.0, 0.088)
     """
-    share, stretch = votes / asked, 1 + z * z / asked
-    centre = (share + z * z / (2 * asked)) / stretch
-    half = z / stretch * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
+    fraction, stretch = votes / asked, 1 + z * z / asked
+    centre = (fraction + z * z / (2 * asked)) / stretch
+    half = z / stretch * math.sqrt(fraction * (1 - fraction) / asked + z * z / (4 * asked * asked))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -235,14 +235,14 @@ def beta_interval(first: float, second: float, probabilities: Interval) -> Inter
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One example galaxy, as the template shows it. `picture` is a data URI, "" where it cannot be read."""
+    """One example galaxy, as the template shows it. `image` is a data URI, "" where it cannot be read."""
 
     heading: str
     reason: str
     detail: str
     dataset: str
     position: str
-    picture: str
+    image: str
     figure: Markup
 
 
@@ -254,7 +254,7 @@ def _cards(sample: _Sample, dataset: Dataset) -> list[_Card]:
     for (row, reason, detail), key in zip(chosen, keys, strict=True):
         record = records.get(key, _Record("", ""))
         figure = bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")
-        cards.append(_Card(key[1], reason, detail, key[0], record.position, record.picture, Markup(figure)))
+        cards.append(_Card(key[1], reason, detail, key[0], record.position, record.image, Markup(figure)))
     return cards
 
 
@@ -289,12 +289,12 @@ def _surprise(sample: _Sample) -> FloatArray:
     The expected variance of a count is that of a beta-binomial: noise of N votes and the model's own doubt.
     """
     asked = sample.votes.totals[:, list(sample.tree.question_of_answer)] * np.isfinite(sample.fractions)
-    share = np.clip(np.nan_to_num(sample.fractions), 1e-6, 1 - 1e-6)
+    fraction = np.clip(np.nan_to_num(sample.fractions), 1e-6, 1 - 1e-6)
     doubt = np.minimum(sample.strength, 1e12)
     extra = (doubt + asked) / (doubt + 1)
-    variance = asked * share * (1 - share) * extra
+    variance = asked * fraction * (1 - fraction) * extra
     is_asked = asked > 0
-    squares = np.where(is_asked, (sample.votes.counts - asked * share) ** 2 / np.where(is_asked, variance, 1), 0.0)
+    squares = np.where(is_asked, (sample.votes.counts - asked * fraction) ** 2 / np.where(is_asked, variance, 1), 0.0)
     n_asked = is_asked.sum(axis=1)
     mean = squares.sum(axis=1) / np.maximum(n_asked, 1)
     return np.where(n_asked > 0, np.sqrt(mean), np.nan)
@@ -303,10 +303,10 @@ def _surprise(sample: _Sample) -> FloatArray:
 def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
     """The questions most people were asked (or, without votes, would be), in the order of the tree."""
     tree, totals = sample.tree, sample.votes.totals[row]
-    likely = np.nan_to_num(sample.reach[row], nan=0.0)
+    likely = np.nan_to_num(sample.proportion_asked[row], nan=0.0)
     told = [i for i, one in enumerate(tree.questions) if np.isfinite(sample.fractions[row, tree.slice(one.name)]).all()]
-    by_reach = sorted(told, key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
-    shown = {tree.questions[i].name for i in by_reach if totals[i] or not totals.any()}
+    by_proportion_asked = sorted(told, key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
+    shown = {tree.questions[i].name for i in by_proportion_asked if totals[i] or not totals.any()}
     bars: list[QuestionBars] = []
     for question in tree.ordered:
         if question.name not in shown:
@@ -328,23 +328,23 @@ def _voted(votes: int, asked: int) -> Estimate | None:
 
 
 def _predicted(sample: _Sample, row: int, answer: int) -> Estimate:
-    share, strength = float(sample.fractions[row, answer]), float(sample.strength[row, answer])
-    if not math.isfinite(strength) or not 0 < share < 1:  # the model states a share, and no doubt about it
-        return Estimate(share, (share, share), (share, share))
-    first, others = share * strength, (1 - share) * strength
-    return Estimate(share, beta_interval(first, others, P_68), beta_interval(first, others, P_95))
+    fraction, strength = float(sample.fractions[row, answer]), float(sample.strength[row, answer])
+    if not math.isfinite(strength) or not 0 < fraction < 1:  # the model states a share, and no doubt about it
+        return Estimate(fraction, (fraction, fraction), (fraction, fraction))
+    first, others = fraction * strength, (1 - fraction) * strength
+    return Estimate(fraction, beta_interval(first, others, P_68), beta_interval(first, others, P_95))
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     """What is read for examples only, as the template shows it; "" where it is not known or not sound."""
 
-    picture: str
+    image: str
     position: str
 
 
 def _records(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Record]:
-    """Pictures and positions of a few galaxies: no other picture is read into memory at once."""
+    """Images and positions of a few galaxies: no other image is read into memory at once."""
     records: dict[tuple[str, str], _Record] = {}
     wanted = pl.col("id_str").is_in([identifier for _, identifier in keys])
     columns = [pl.col("^dataset_name$"), "id_str", "ra", "dec", pl.col("image").struct.field("bytes")]
@@ -363,16 +363,16 @@ def _position(ra: object, dec: object) -> str:
 
 
 def _thumbnail(data: object) -> str:
-    """A picture, drawn anew at no more than 200 pixels a side, as a data URI; "" if it is not sound."""
+    """An image, drawn anew at no more than 200 pixels a side, as a data URI; "" if it is not sound."""
     if not isinstance(data, bytes):
         return ""
     try:
-        check_picture(data)
-    except PictureError:
+        check_image(data)
+    except ImageError:
         return ""
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-        small = picture.convert("RGB")
-    small.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        small = image.convert("RGB")
+    small.thumbnail((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
@@ -417,9 +417,9 @@ def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
 
 def _row(name: str, score: Score, column: str = "") -> _Row:
     measures = (
-        (score["log_score"], 2),
-        (score["skill"], 2),
-        (score["brier_skill"], 3),
+        (score["log_likelihood"], 2),
+        (score["log_likelihood_gain"], 2),
+        (score["brier_gain"], 3),
         (score["rmse"], 3),
         (score["noise_floor"], 3),
     )
@@ -429,11 +429,11 @@ def _row(name: str, score: Score, column: str = "") -> _Row:
 
 def _error_cells(errors: Errors) -> tuple[_Cell, _Cell]:
     """The corrected error, of which near 0 no more than its upper end is known; and that of the mean difference."""
-    root = _cell(errors["rmse_corrected"], 3)
-    high = errors["rmse_corrected"]["high"]
-    if errors["is_distinguishable"] is False and high is not None:
+    root = _cell(errors["rmse_noise_corrected"], 3)
+    high = errors["rmse_noise_corrected"]["high"]
+    if errors["exceeds_noise"] is False and high is not None:
         root = _Cell(f"0 to {_fixed(high, 3)}", "not distinguishable from 0")
-    return root, _cell(errors["mad_corrected"], 3)
+    return root, _cell(errors["mae_noise_corrected"], 3)
 
 
 def _answers(question: Question, scores: Scores, tree: Tree) -> _Answers:
@@ -441,7 +441,7 @@ def _answers(question: Question, scores: Scores, tree: Tree) -> _Answers:
     rows: list[_Row] = []
     for answer, column in zip(question.answers, question.columns, strict=True):
         one = found[column]
-        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor", "mad", "mad_floor", "bias")]
+        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor", "mae", "mae_floor", "bias")]
         rows.append(_Row(words(answer), 0, None, (*cells, *_error_cells(one))))
     return _Answers(label(question.name, tree), rows)
 
@@ -467,8 +467,12 @@ def _finite(value: float | None) -> float | None:
 def _forest(scores: Scores, asked: Sequence[Question], tree: Tree) -> Markup:
     rows: list[ForestRow] = []
     for question in asked:
-        skill = scores["questions"][question.name]["skill"]
-        ends = (_finite(skill["value"]), _finite(skill["low"]), _finite(skill["high"]))
+        log_likelihood_gain = scores["questions"][question.name]["log_likelihood_gain"]
+        ends = (
+            _finite(log_likelihood_gain["value"]),
+            _finite(log_likelihood_gain["low"]),
+            _finite(log_likelihood_gain["high"]),
+        )
         rows.append(ForestRow(label(question.name, tree), *ends))
     axis = "skill: log score of the model \N{MINUS SIGN} log score of the baseline  [nats per galaxy asked]"
     return Markup(forest_svg(rows, axis=axis, description="Skill on each question with 95% interval"))
@@ -479,7 +483,7 @@ def _referee(scores: Scores, asked: Sequence[Question], tree: Tree, truth: Mappi
     rows: list[RefereeRow] = []
     for question in asked:
         score = scores["questions"][question.name]
-        raw, corrected = score["rmse"]["value"], score["rmse_corrected"]
+        raw, corrected = score["rmse"]["value"], score["rmse_noise_corrected"]
         numbers = (raw, corrected["value"], corrected["low"], corrected["high"], truth.get(question.name))
         known = [number for number in numbers if number is not None]
         if len(known) == len(numbers):
@@ -487,7 +491,7 @@ def _referee(scores: Scores, asked: Sequence[Question], tree: Tree, truth: Mappi
     return Markup(referee_svg(rows, description="Measured and true error on each question")) if rows else None
 
 
-def _without_skill(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
+def _without_gain(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
     """Questions on which the model is not shown to beat the baseline."""
-    lows = {question: scores["questions"][question.name]["skill"]["low"] for question in asked}
+    lows = {question: scores["questions"][question.name]["log_likelihood_gain"]["low"] for question in asked}
     return [label(question.name, tree) for question, low in lows.items() if low is not None and low <= 0]

@@ -38,14 +38,14 @@ def information(found: Posterior) -> FloatArray:
            [0.0101]])
     """
     tree = found.tree
-    shares = found.fractions
+    fractions = found.fractions
     total = found.alpha + found.beta
     one = found.alpha / total
-    open_now = -xlogy(shares, shares)
+    open_now = -xlogy(fractions, fractions)
     open_then = -(found.weights * one * psi(found.alpha + 1)).sum(axis=0)
     if any(question.multiple for question in tree.questions):
         yes_or_no = [i for i, of in enumerate(tree.question_of_answer) if tree.questions[of].multiple]
-        rest = 1 - shares[:, yes_or_no]
+        rest = 1 - fractions[:, yes_or_no]
         open_now[:, yes_or_no] -= xlogy(rest, rest)
         beta, all_ = found.beta[:, :, yes_or_no], total[:, :, yes_or_no]
         weights = found.weights[:, :, yes_or_no]
@@ -70,12 +70,12 @@ def error_reduction(found: Posterior) -> FloatArray:
     >>> error_reduction(posterior(votes, np.ones((1, 3, 2)))).ravel().round(8)
     array([5.555556e-02, 2.704200e-04, 2.514000e-05])
     """
-    tree, shares = found.tree, found.fractions
-    lowered = np.zeros((len(shares), len(tree.questions)))
+    tree, fractions = found.tree, found.fractions
+    lowered = np.zeros((len(fractions), len(tree.questions)))
     for i, question in enumerate(tree.questions):
         own = range(tree.starts[i], tree.starts[i] + len(question.columns))
         for answer in own:
-            p = shares[:, answer]
+            p = fractions[:, answer]
             if question.multiple:  # a yes or no, and of a no the rest of the product is left
                 yes = found.product(answer, answer)
                 lowered[:, i] += yes**2 / p + (p - yes) ** 2 / (1 - p) - p**2
@@ -96,8 +96,10 @@ def gain(found: Posterior, by: str = "information") -> FloatArray:
             walk and all shares. "error": how much the squared error of the shares falls, each question weighted by
             its probability of being asked.
     """
-    reach = np.nan_to_num(found.reach)
-    return reach * information(found) if by == "information" else reach**2 * error_reduction(found)
+    proportion_asked = np.nan_to_num(found.proportion_asked)
+    return (
+        proportion_asked * information(found) if by == "information" else proportion_asked**2 * error_reduction(found)
+    )
 
 
 @dataclass(frozen=True)
@@ -108,21 +110,21 @@ class Ranking:
         table: `dataset_name`, `id_str`, `n_votes` (people who have answered the first question), `gain` (see `gain`),
             `question` that most of it comes through, and `part` of the tree that the classification is in.
         by: What the gain is of.
-        left_out: Questions that count nothing, for their probability of being asked cannot be known.
+        excluded: Questions that count nothing, for their probability of being asked cannot be known.
         is_simulated: Whether no telescope and no person was involved.
     """
 
     table: pl.DataFrame
     by: str
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     is_simulated: bool
 
-    def facts(self, n: int) -> dict[str, object]:
+    def to_dict(self, n: int) -> dict[str, object]:
         """As one JSON object, with the first `n` galaxies."""
         return {
             "n_galaxies": self.table.height,
             "by": self.by,
-            "left_out": list(self.left_out),
+            "excluded": list(self.excluded),
             "is_simulated": self.is_simulated,
             "galaxies": self.table.head(n).to_dicts(),
         }
@@ -155,9 +157,9 @@ def next(
 
     Raises:
         InputError: `n` is below 1, `by` is something else, or `out` has another ending.
-        MissingError: A file or folder is not there.
+        NotFoundError: A file or folder is not there.
         TableError: A file holds no predictions that can be combined with votes; see `gzoo.combine`.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
     """
     if n < 1:
         raise InputError(f"n is {n}.", "At least 1.", "Choose another --n.")
@@ -191,9 +193,9 @@ def _ranked(one: Unseen, where: slice, found: Posterior, by: str) -> pl.DataFram
     brought = gain(found, by)
     parts = {part: [names.index(question.name) for question in own] for part, own in tree.parts.items()}
     by_part = np.column_stack([brought[:, own].sum(axis=1) for own in parts.values()])
-    people = np.column_stack([one.votes.totals[where, own].max(axis=1) for own in map(list, parts.values())])
-    seen_in = people.max(axis=1, keepdims=True)
-    part = np.where(people == seen_in, by_part, -1.0).argmax(axis=1)
+    volunteers = np.column_stack([one.votes.totals[where, own].max(axis=1) for own in map(list, parts.values())])
+    seen_in = volunteers.max(axis=1, keepdims=True)
+    part = np.where(volunteers == seen_in, by_part, -1.0).argmax(axis=1)
     every = np.arange(len(part))
     is_in = np.zeros((len(parts), len(names)), bool)
     for i, own in enumerate(parts.values()):
@@ -201,7 +203,7 @@ def _ranked(one: Unseen, where: slice, found: Posterior, by: str) -> pl.DataFram
     question = np.where(is_in[part], brought, -1.0).argmax(axis=1)
     return one.keys[where].select(
         *KEY,
-        n_votes=pl.Series(people[every, part]),
+        n_votes=pl.Series(volunteers[every, part]),
         gain=pl.Series(by_part[every, part]),
         question=pl.Series(np.array(names)[question]),
         part=pl.Series(np.array(list(parts))[part]),

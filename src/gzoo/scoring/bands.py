@@ -12,7 +12,7 @@ from gzoo.scoring.intervals import Blocks
 from gzoo.trees.tree import FloatArray
 
 LEVELS: FloatArray = np.array([*(np.arange(1, 20) / 20), 0.99])  # of the intervals whose coverage is measured
-LEAST_BLOCKS = 10  # below, no interval
+MIN_BLOCKS = 10  # below, no interval
 CONFIDENCE = 0.95
 N_SUPREMA = 4000
 
@@ -52,7 +52,7 @@ def coverage_curve(places: FloatArray, blocks: Blocks, rng: np.random.Generator)
     together, _ = covariance(within - covered, blocks)
     low, high = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
     band_low, band_high = low.copy(), high.copy()
-    if blocks.n_blocks >= LEAST_BLOCKS:
+    if blocks.n_blocks >= MIN_BLOCKS:
         error = np.sqrt(np.diag(together))
         freedom = blocks.n_blocks - 1
         low, high = wilson(covered, error, t_quantile(freedom), blocks.n_blocks)
@@ -73,7 +73,7 @@ def t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
 
 
-def wilson(share: FloatArray, error: FloatArray, factor: float, n_least: int) -> tuple[FloatArray, FloatArray]:
+def wilson(fraction: FloatArray, error: FloatArray, factor: float, n_least: int) -> tuple[FloatArray, FloatArray]:
     """Interval of shares by Wilson's score, from their standard errors.
 
     Args:
@@ -82,11 +82,11 @@ def wilson(share: FloatArray, error: FloatArray, factor: float, n_least: int) ->
         factor: Half the interval's width, in standard errors: 1.96 for 95 %.
         n_least: Number of blocks.
     """
-    variance = share * (1 - share)
-    n = np.divide(variance, error**2, out=np.full(len(share), float(n_least)), where=error > 0)
+    variance = fraction * (1 - fraction)
+    n = np.divide(variance, error**2, out=np.full(len(fraction), float(n_least)), where=error > 0)
     n = np.maximum(n, 1e-9)
     shrink = 1 + factor**2 / n
-    middle = (share + factor**2 / (2 * n)) / shrink
+    middle = (fraction + factor**2 / (2 * n)) / shrink
     half = factor * np.sqrt(variance / n + factor**2 / (4 * n**2)) / shrink
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 

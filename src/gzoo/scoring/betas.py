@@ -13,10 +13,10 @@ from gzoo.trees.tree import FloatArray
 
 # The table's range, in log a and log b, and its step. Where both are below SMALL nearly all probability lies at 0 and
 # at 1, the quantile jumps between them, and no table will do.
-LOG_LEAST, LOG_MOST, STEP = float(np.log(1e-7)), float(np.log(2e7)), 0.125
+LOG_MIN, LOG_MAX, STEP = float(np.log(1e-7)), float(np.log(2e7)), 0.125
 SMALL = 0.25
 TOLERANCE = {"xatol": 1e-6, "xrtol": 0.0, "fatol": 1e-4, "frtol": 0.0}
-MOST_STEPS = 60
+MAX_STEPS = 60
 
 
 def quantile(a: FloatArray, b: FloatArray, q: float) -> FloatArray:
@@ -35,12 +35,12 @@ def quantile(a: FloatArray, b: FloatArray, q: float) -> FloatArray:
     array([0.05  , 0.6318])
     """
     log_a, log_b = np.log(a).ravel(), np.log(b).ravel()
-    places = (np.stack([log_a, log_b]) - LOG_LEAST) / STEP
+    places = (np.stack([log_a, log_b]) - LOG_MIN) / STEP
     distance = ndimage.map_coordinates(_table(q), places, order=3, prefilter=False, mode="nearest").reshape(a.shape)
     angle = np.arctan2(np.sqrt(a), np.sqrt(b)) + distance / (2 * np.sqrt(a + b + 1))
     found = np.sin(np.clip(angle, 0, np.pi / 2)) ** 2
     least, most = np.minimum(a, b), np.maximum(a, b)
-    outside = (most < SMALL) | (most > np.exp(LOG_MOST)) | (least < np.exp(LOG_LEAST))
+    outside = (most < SMALL) | (most > np.exp(LOG_MAX)) | (least < np.exp(LOG_MIN))
     if outside.any():
         found[outside] = betaincinv(a[outside], b[outside], q)
     return found
@@ -48,7 +48,7 @@ def quantile(a: FloatArray, b: FloatArray, q: float) -> FloatArray:
 
 @cache
 def _table(q: float) -> FloatArray:
-    log = LOG_LEAST + STEP * np.arange(int(np.ceil((LOG_MOST - LOG_LEAST) / STEP)) + 1)
+    log = LOG_MIN + STEP * np.arange(int(np.ceil((LOG_MAX - LOG_MIN) / STEP)) + 1)
     a, b = np.exp(log)[:, None], np.exp(log)[None, :]
     # 1 - x by itself, for near 1 it has digits that x has not
     angle = np.arctan2(np.sqrt(betaincinv(a, b, q)), np.sqrt(betaincinv(b, a, 1 - q)))
@@ -94,6 +94,6 @@ def mixture_quantile(weights: FloatArray, a: FloatArray, b: FloatArray, q: float
     parts = [part[open_] for parts in (weights, a, b) for part in parts]
     # a little wider, for the ends are a table's
     ends = np.clip(low[open_] - 1e-5, 0, 1), np.clip(high[open_] + 1e-5, 0, 1)
-    solved = elementwise.find_root(excess, ends, args=tuple(parts), tolerances=TOLERANCE, maxiter=MOST_STEPS)
+    solved = elementwise.find_root(excess, ends, args=tuple(parts), tolerances=TOLERANCE, maxiter=MAX_STEPS)
     found[open_] = np.where(solved.success, solved.x, found[open_])
     return found

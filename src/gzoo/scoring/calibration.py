@@ -13,8 +13,8 @@ from scipy.special import kolmogorov
 from gzoo.errors import InputError
 from gzoo.scoring.bands import (
     CONFIDENCE,
-    LEAST_BLOCKS,
     LEVELS,
+    MIN_BLOCKS,
     Curve,
     covariance,
     coverage_curve,
@@ -32,9 +32,9 @@ from gzoo.votes.votes import Votes
 N_BINS = 20  # of a histogram; half of it where there are few counts
 FEW = 1000
 N_GROUPS, GALAXIES_PER_GROUP = 10, 40  # of a reliability diagram
-MOST_GALAXIES = 20_000  # of a question: coverage is then known to 0.7 points, and a factor to 3 %
+MAX_GALAXIES = 20_000  # of a question: coverage is then known to 0.7 points, and a factor to 3 %
 MANY_PLACES = 5000  # from here on the exact distribution takes long, and its limit is as good
-FAMILY_LEVEL = 0.01  # chance that anything at all is said against predictions that hold
+FAMILYWISE_ERROR_RATE = 0.01  # chance that anything at all is said against predictions that hold
 
 Verdict = Literal["nothing against it", "too sure", "not sure enough", "off", "cannot be judged", "no votes"]
 
@@ -69,13 +69,13 @@ class Reliability(TypedDict):
     groups: By predicted share.
     spread: Number of galaxies in 20 equal bins of the predicted share.
     mse: Mean over groups of (voted - predicted)^2, with the noise of votes and of the choice of galaxies.
-    mse_corrected: The same with that noise taken off without bias; its sign is kept.
+    mse_noise_corrected: The same with that noise taken off without bias; its sign is kept.
     """
 
     groups: list[Group]
     spread: list[int]
     mse: float
-    mse_corrected: Value
+    mse_noise_corrected: Value
 
 
 class Tests(TypedDict):
@@ -124,12 +124,12 @@ class Calibration(TypedDict):
 
     blocks: What intervals and bands take as independent: "galaxies" or "sky cells".
     seed: Of the draws that make counts continuous.
-    family_level: See `verdict`.
+    familywise_error_rate: See `verdict`.
     """
 
     blocks: str
     seed: int
-    family_level: float
+    familywise_error_rate: float
     questions: dict[str, QuestionCalibration]
 
 
@@ -158,7 +158,7 @@ def calibration_of(votes: Votes, predictions: Predictions, blocks: Blocks, *, se
         i = place[name]
         rng = np.random.default_rng([seed, i])
         asked = np.flatnonzero(votes.totals[:, i] > 0)
-        rows = asked if len(asked) <= MOST_GALAXIES else np.sort(rng.choice(asked, MOST_GALAXIES, replace=False))
+        rows = asked if len(asked) <= MAX_GALAXIES else np.sort(rng.choice(asked, MAX_GALAXIES, replace=False))
         own = tree.slice(name)
         belief = Belief(predictions.values[:, rows, own], predictions.kind == "concentrations", tree.questions[i])
         labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
@@ -170,22 +170,22 @@ def calibration_of(votes: Votes, predictions: Predictions, blocks: Blocks, *, se
     for one in found.values():
         one["verdict"] = _verdict(one)
         one["sentence"] = _sentence(one)
-    return Calibration(blocks=blocks.kind, seed=seed, family_level=FAMILY_LEVEL, questions=found)
+    return Calibration(blocks=blocks.kind, seed=seed, familywise_error_rate=FAMILYWISE_ERROR_RATE, questions=found)
 
 
 def question_calibration(
-    counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
+    counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
 ) -> QuestionCalibration:
     """Calibration of one question, of galaxies that were asked it; verdict and sentence are left open.
 
     Args:
         counts: Shape (galaxy, answer).
-        people: Asked, at least 1, shape (galaxy,).
+        volunteers: Asked, at least 1, shape (galaxy,).
         belief: What was predicted.
         blocks: What is independent of what.
         rng: For the draws that make counts continuous.
     """
-    n = len(people)
+    n = len(volunteers)
     nothing = Tests(pit=None, central=None, highest_density=None, dispersion=None)
     result = QuestionCalibration(
         n_asked=n,
@@ -199,28 +199,28 @@ def question_calibration(
         central=None,
         highest_density=None,
         reliability={},
-        dispersion=no_dispersion(0, belief.states_doubt),
+        dispersion=no_dispersion(0, belief.has_uncertainty),
     )
     if not n:
         return result
-    places = answer_places(counts, people, belief, rng)
-    sequence = sequential_pit(counts, people, belief, rng, first=places.pit[:, 0])
+    places = answer_places(counts, volunteers, belief, rng)
+    sequence = sequential_pit(counts, volunteers, belief, rng, first=places.pit[:, 0])
     result["pit"] = _histogram(sequence, blocks)
     result["central"] = coverage_curve(_centrality(places.pit), blocks, rng)
     result["highest_density"] = coverage_curve(places.density, blocks, rng)
-    result["reliability"] = _reliability(counts, people, belief, blocks)
-    result["dispersion"] = dispersion(counts, people, belief, blocks)
+    result["reliability"] = _reliability(counts, volunteers, belief, blocks)
+    result["dispersion"] = dispersion(counts, volunteers, belief, blocks)
     result["tests"] = _tests(places, sequence, result["dispersion"], blocks)
     return result
 
 
 def question_tests(
-    counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
+    counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
 ) -> Tests:
     """The tests of `question_calibration`, without its curves."""
-    places = answer_places(counts, people, belief, rng)
-    sequence = sequential_pit(counts, people, belief, rng, first=places.pit[:, 0])
-    return _tests(places, sequence, dispersion(counts, people, belief, blocks), blocks)
+    places = answer_places(counts, volunteers, belief, rng)
+    sequence = sequential_pit(counts, volunteers, belief, rng, first=places.pit[:, 0])
+    return _tests(places, sequence, dispersion(counts, volunteers, belief, blocks), blocks)
 
 
 def _tests(places: Places, sequence: FloatArray, spread: Dispersion, blocks: Blocks) -> Tests:
@@ -296,11 +296,12 @@ def _kolmogorov_smirnov(places: FloatArray, inflation: float) -> float:
 # Reliability of fractions
 
 
-def _reliability(counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks) -> dict[str, Reliability]:
-    shares = belief.shares.mean(axis=0)
+def _reliability(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> dict[str, Reliability]:
+    fractions = belief.fractions.mean(axis=0)
     n_answers = 1 if belief.is_mirrored else counts.shape[1]
     return {
-        belief.question.columns[j]: reliability(counts[:, j] / people, shares[:, j], blocks) for j in range(n_answers)
+        belief.question.columns[j]: reliability(counts[:, j] / volunteers, fractions[:, j], blocks)
+        for j in range(n_answers)
     }
 
 
@@ -342,12 +343,12 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
         corrected += weight * (offset**2 - error2)
         variance += weight**2 * (4 * max(offset**2 - error2, 0.0) * error2 + 2 * error2**2)
     half = t_quantile(max(blocks.n_blocks - 1, 1)) * math.sqrt(variance)
-    is_known = blocks.n_blocks >= LEAST_BLOCKS
+    is_known = blocks.n_blocks >= MIN_BLOCKS
     return Reliability(
         groups=groups,
         spread=np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist(),
         mse=plain,
-        mse_corrected=Value(
+        mse_noise_corrected=Value(
             value=corrected,
             low=max(0.0, corrected - half) if is_known else None,
             high=max(0.0, corrected + half) if is_known else None,
@@ -380,7 +381,7 @@ def _verdict(one: QuestionCalibration) -> Verdict:
         return "no votes"
     if "dispersion" in speaks:
         value = one["dispersion"]["factor"]["value"]
-        is_too_sure = not one["dispersion"]["states_doubt"] or (value is not None and value < 1)
+        is_too_sure = not one["dispersion"]["has_uncertainty"] or (value is not None and value < 1)
         return "too sure" if is_too_sure else "not sure enough"
     if speaks:
         return "off"
@@ -390,7 +391,7 @@ def _verdict(one: QuestionCalibration) -> Verdict:
 def _speaking(one: QuestionCalibration) -> list[str]:
     """Tests that speak against the prediction."""
     p_values = {test: one["tests_adjusted"][test] for test in TESTS}
-    return [test for test, p in p_values.items() if p is not None and p <= FAMILY_LEVEL]
+    return [test for test, p in p_values.items() if p is not None and p <= FAMILYWISE_ERROR_RATE]
 
 
 def _sentence(one: QuestionCalibration) -> str:
@@ -401,9 +402,9 @@ def _sentence(one: QuestionCalibration) -> str:
     nine = one["central"]["levels"].index(0.9)
     held = f"90% intervals hold {100 * one['central']['covered'][nine]:.1f}% of the counts"
     if not found["n_galaxies"]:
-        shares = "expected shares are off" if verdict == "off" else "nothing speaks against the expected shares"
-        return f"Every galaxy has one vote on it, so concentration cannot be judged; {shares}."
-    if not found["states_doubt"]:
+        fractions = "expected shares are off" if verdict == "off" else "nothing speaks against the expected shares"
+        return f"Every galaxy has one vote on it, so concentration cannot be judged; {fractions}."
+    if not found["has_uncertainty"]:
         scale = found["concentration"]
         numbers = f"as if their concentration were {_times(scale)} ({_between(scale)})"
         said = {

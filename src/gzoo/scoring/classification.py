@@ -37,7 +37,7 @@ OPTION = "--include-trained-on"
 WHOLE = 1_000_000  # imagined volunteers, whose votes are the predicted fractions
 PROTOCOLS = ("gz-evo", "decals-confident")
 GZ_EVO_VOTES = 20
-DECALS_CLASSIFICATIONS, DECALS_REACH, DECALS_CONFIDENT = 34, 0.5, 0.8
+DECALS_CLASSIFICATIONS, DECALS_PROPORTION_ASKED, DECALS_CONFIDENT = 34, 0.5, 0.8
 
 Texts = npt.NDArray[np.str_]
 
@@ -46,33 +46,33 @@ class Cell(TypedDict):
     """Galaxies of one class that were called another, and their share of the class."""
 
     n: int
-    share: Value
+    fraction: Value
 
 
 class Classification(TypedDict):
     """How well classes are told.
 
-    made_from: "probabilities", or "votes" where the tree was walked with predicted fractions.
-    n_unlabelled: galaxies without a class in the dataset, which are left out. n_unclassed: galaxies for which the walk
+    derived_from: "probabilities", or "votes" where the tree was walked with predicted fractions.
+    n_unlabelled: galaxies without a class in the dataset, which are left out. n_without_class: galaxies for which the walk
         ends in no class, which count as wrong; in `confusion` they are called "".
-    accuracy: share of galaxies that are called what they are. majority_share: that of naming the commonest class.
+    accuracy: share of galaxies that are called what they are. majority_class_accuracy: that of naming the commonest class.
     balanced_accuracy: mean over classes of the share that is called right.
     cross_entropy: mean of -log of the probability given to the true class, in nats; null for a walk, which gives none,
-        and where `n_impossible` galaxies' true class was given no chance. cross_entropy_of_frequencies: what naming the
+        and where `n_zero_probability` galaxies' true class was given no chance. cross_entropy_of_frequencies: what naming the
         classes' own frequencies for each galaxy would have.
     confusion: true class -> called class -> how many.
     """
 
     label: str
-    made_from: str
+    derived_from: str
     n_galaxies: int
     n_unlabelled: int
-    n_unclassed: int
+    n_without_class: int
     n_trained_on: int
-    n_impossible: int
+    n_zero_probability: int
     classes: list[str]
     accuracy: Value
-    majority_share: Value
+    majority_class_accuracy: Value
     balanced_accuracy: Value
     cross_entropy: Value
     cross_entropy_of_frequencies: Value
@@ -84,7 +84,7 @@ class AnswerErrors(TypedDict):
 
     n_galaxies: int
     rmse: Value
-    mad: Value
+    mae: Value
 
 
 class GZEvo(TypedDict):
@@ -93,17 +93,17 @@ class GZEvo(TypedDict):
     rmse, mad: mean over answers of the root mean square and mean absolute error of its fraction, over galaxies with at
         least 20 votes on the question: the published numbers. An answer counts alike however few galaxies it has.
     noise_floor: the rmse of a perfect model, from the votes' own noise.
-    rmse_corrected: root of the mean over answers of squared error minus noise.
+    rmse_noise_corrected: root of the mean over answers of squared error minus noise.
     """
 
     protocol: str
-    least_votes: int
+    min_votes: int
     n_answers: int
     n_trained_on: int
     rmse: Value
-    mad: Value
+    mae: Value
     noise_floor: Value
-    rmse_corrected: Value
+    rmse_noise_corrected: Value
     answers: dict[str, AnswerErrors]
 
 
@@ -147,7 +147,7 @@ def classify(
         include_trained_on: Use galaxies that the model was trained on too, rather than refuse; they are counted.
 
     Raises:
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: There is no such label, no galaxy has one, the predictions are of something else, or the model was
             trained on some of the galaxies, or on galaxies split by another scheme.
     """
@@ -158,11 +158,11 @@ def classify(
     given = _class_columns(path, classes)
     if given or label != SUMMARY:
         told = read_class_predictions(path, classes)
-        matched = _matched(dataset, path, told.keys, told.is_trained_on, include_trained_on)
+        matched = _matched(dataset, path, told.keys, told.in_training_set, include_trained_on)
         probabilities, called = told.probabilities, np.asarray(classes)[told.probabilities.argmax(axis=1)]
     else:
         expected = read_predictions(path, dataset.tree)
-        matched = _matched(dataset, path, expected.keys, expected.is_trained_on, include_trained_on)
+        matched = _matched(dataset, path, expected.keys, expected.in_training_set, include_trained_on)
         probabilities, called = None, walk(expected.fractions, matched.votes)
     found = matched.keys.join(labels, on=["dataset_name", "id_str"], how="left", maintain_order="left")
     true = found["label"].fill_null(NO_CLASS).to_numpy().astype(str)
@@ -199,14 +199,14 @@ def published(
 
     Raises:
         InputError: There is no such protocol.
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: The predictions cannot be used, or are of galaxies that the model was trained on.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"There is no protocol '{protocol}'.", f"One of {', '.join(PROTOCOLS)}.", "Choose one.")
     dataset, path = open_dataset(folder), Path(predictions)
     expected = read_predictions(path, dataset.tree)
-    matched = _matched(dataset, path, expected.keys, expected.is_trained_on, include_trained_on)
+    matched = _matched(dataset, path, expected.keys, expected.in_training_set, include_trained_on)
     galaxy_blocks = blocks(len(matched.votes), *positions(dataset, matched.keys))
     compute = gz_evo if protocol == "gz-evo" else decals_confident
     out = compute(expected.fractions, matched.votes, galaxy_blocks)
@@ -228,13 +228,13 @@ def walk(fractions: FloatArray, votes: Votes) -> Texts:
         votes: Of the same galaxies, for their version of the tree only.
     """
     tree = votes.tree
-    reach = tree.reach(fractions)
-    expected = np.nan_to_num(reach[:, list(tree.question_of_answer)] * fractions)
+    proportion_asked = tree.proportion_asked(fractions)
+    expected = np.nan_to_num(proportion_asked[:, list(tree.question_of_answer)] * fractions)
     numbers = {question.name: i for i, question in enumerate(tree.questions)}
-    people = np.column_stack(
+    volunteers = np.column_stack(
         [votes.totals[:, [numbers[question.name] for question in part]].max(axis=1) for part in tree.parts.values()]
     )
-    own = people.argmax(axis=1)
+    own = volunteers.argmax(axis=1)
     for i, part in enumerate(tree.parts.values()):
         for question in part:
             expected[own != i, tree.slice(question.name)] = 0
@@ -260,10 +260,10 @@ def compute_classification(
     n = is_class.sum(axis=0)
     pairs = (is_class[:, :, None] & is_called[:, None, :]).reshape(len(true), -1)
     of = np.repeat(is_class, len(names), axis=1)
-    shares = _shares(pairs, of, galaxy_blocks)
+    fractions = _fractions(pairs, of, galaxy_blocks)
     counted = pairs.sum(axis=0).reshape(len(classes), len(names))
     confusion = {
-        one: {name: Cell(n=int(counted[i, j]), share=shares[i * len(names) + j]) for j, name in enumerate(names)}
+        one: {name: Cell(n=int(counted[i, j]), fraction=fractions[i * len(names) + j]) for j, name in enumerate(names)}
         for i, one in enumerate(classes)
     }
     is_right = true == called
@@ -274,23 +274,23 @@ def compute_classification(
     # the mean of the classes' shares, and its linear response to each galaxy
     balanced = recall[present].mean() + (is_right - recall[own]) * len(true) / (n[own] * present.sum())
     frequencies = -np.log(n[own] / len(true))
-    entropy, n_impossible = Value(value=None, low=None, high=None), 0
+    entropy, n_zero_probability = Value(value=None, low=None, high=None), 0
     if probabilities is not None:
         given = probabilities[np.arange(len(true)), own]
-        n_impossible = int((given <= 0).sum())
-        if not n_impossible:
+        n_zero_probability = int((given <= 0).sum())
+        if not n_zero_probability:
             entropy = _mean(-np.log(given), galaxy_blocks)
     return Classification(
         label="",
-        made_from="votes" if probabilities is None else "probabilities",
+        derived_from="votes" if probabilities is None else "probabilities",
         n_galaxies=len(true),
         n_unlabelled=0,
-        n_unclassed=int((called == NO_CLASS).sum()),
+        n_without_class=int((called == NO_CLASS).sum()),
         n_trained_on=0,
-        n_impossible=n_impossible,
+        n_zero_probability=n_zero_probability,
         classes=list(classes),
-        accuracy=_shares(is_right[:, None], everyone, galaxy_blocks)[0],
-        majority_share=_shares(is_class[:, [int(n.argmax())]], everyone, galaxy_blocks)[0],
+        accuracy=_fractions(is_right[:, None], everyone, galaxy_blocks)[0],
+        majority_class_accuracy=_fractions(is_class[:, [int(n.argmax())]], everyone, galaxy_blocks)[0],
         balanced_accuracy=_mean(balanced, galaxy_blocks),
         cross_entropy=entropy,
         cross_entropy_of_frequencies=_mean(frequencies, galaxy_blocks),
@@ -302,7 +302,7 @@ def _labels(dataset: Dataset, label: str) -> pl.DataFrame:
     """Key and label of each galaxy of a dataset, "" where there is none."""
     parts: list[pl.DataFrame] = []
     for split in dataset.splits:
-        keys, votes = dataset.galaxies(split)
+        keys, votes = dataset.read_votes(split)
         shards = files.shards(dataset.folder, split)
         columns = pl.scan_parquet(shards[0], glob=False).collect_schema()
         if label in columns and (
@@ -332,9 +332,9 @@ def _class_columns(path: Path, classes: Sequence[str]) -> bool:
 
 
 def _matched(
-    dataset: Dataset, path: Path, keys: pl.DataFrame, is_trained_on: BoolArray, include_trained_on: bool
+    dataset: Dataset, path: Path, keys: pl.DataFrame, in_training_set: BoolArray, include_trained_on: bool
 ) -> Matched:
-    matched = match(dataset, keys, path, is_trained_on)
+    matched = match(dataset, keys, path, in_training_set)
     if not include_trained_on:
         refuse_other_scheme(path, dataset, OPTION)
         refuse_seen(matched, path, OPTION)
@@ -353,21 +353,21 @@ def gz_evo(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks) -> GZEvo:
         votes: Of the same galaxies.
         galaxy_blocks: What is resampled.
     """
-    people = votes.totals[:, list(votes.tree.question_of_answer)]
-    counts = (people >= GZ_EVO_VOTES) & np.isfinite(fractions)
+    volunteers = votes.totals[:, list(votes.tree.question_of_answer)]
+    counts = (volunteers >= GZ_EVO_VOTES) & np.isfinite(fractions)
     kept = np.flatnonzero(counts.any(axis=0))
     names = [votes.tree.columns[i] for i in kept]
     is_in = counts[:, kept].astype(np.float64)
     voted, expected = np.nan_to_num(votes.fractions[:, kept]), np.nan_to_num(fractions[:, kept])
     away = (expected - voted) * is_in
-    noise = voted * (1 - voted) / np.maximum(people[:, kept] - 1, 1) * is_in
+    noise = voted * (1 - voted) / np.maximum(volunteers[:, kept] - 1, 1) * is_in
     square, absolute = away**2, np.abs(away)
     of_square, of_absolute = ratio(square, is_in, galaxy_blocks), ratio(absolute, is_in, galaxy_blocks)
     answers = {
         name: AnswerErrors(
             n_galaxies=int(is_in[:, i].sum()),
             rmse=_value(*(max(float(end[i]), 0.0) ** 0.5 for end in (of_square.value, of_square.low, of_square.high))),
-            mad=_value(of_absolute.value[i], of_absolute.low[i], of_absolute.high[i]),
+            mae=_value(of_absolute.value[i], of_absolute.low[i], of_absolute.high[i]),
         )
         for i, name in enumerate(names)
     }
@@ -375,13 +375,13 @@ def gz_evo(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks) -> GZEvo:
     ends = [corrected["value"], corrected["low"], corrected["high"]]
     return GZEvo(
         protocol="gz-evo",
-        least_votes=GZ_EVO_VOTES,
+        min_votes=GZ_EVO_VOTES,
         n_answers=len(names),
         n_trained_on=0,
         rmse=_mean(_mean_over_columns(square, is_in, 0.5), galaxy_blocks),
-        mad=_mean(_mean_over_columns(absolute, is_in, 1.0), galaxy_blocks),
+        mae=_mean(_mean_over_columns(absolute, is_in, 1.0), galaxy_blocks),
         noise_floor=_mean(_mean_over_columns(noise, is_in, 0.5), galaxy_blocks),
-        rmse_corrected=_value(*(np.nan if end is None else max(end, 0.0) ** 0.5 for end in ends)),
+        rmse_noise_corrected=_value(*(np.nan if end is None else max(end, 0.0) ** 0.5 for end in ends)),
         answers=answers,
     )
 
@@ -400,18 +400,18 @@ def decals_confident(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks)
     for part in tree.parts.values():
         everyone = votes.totals[:, [numbers[question.name] for question in part]].max(axis=1)
         for question in part:
-            own, people = tree.slice(question.name), votes.totals[:, numbers[question.name]]
+            own, volunteers = tree.slice(question.name), votes.totals[:, numbers[question.name]]
             if question.multiple or np.isnan(fractions[:, own]).any():
                 continue
-            is_relevant = (everyone >= DECALS_CLASSIFICATIONS) & (people >= DECALS_REACH * everyone)
+            is_relevant = (everyone >= DECALS_CLASSIFICATIONS) & (volunteers >= DECALS_PROPORTION_ASKED * everyone)
             is_right = fractions[:, own].argmax(axis=1) == votes.counts[:, own].argmax(axis=1)
             most: IntArray = votes.counts[:, own].max(axis=1)
-            is_confident = is_relevant & (most > DECALS_CONFIDENT * people)
+            is_confident = is_relevant & (most > DECALS_CONFIDENT * volunteers)
             of = np.column_stack([is_relevant, is_confident])
-            shares = _shares(of & is_right[:, None], of, galaxy_blocks)
+            accuracies = _fractions(of & is_right[:, None], of, galaxy_blocks)
             questions[question.name] = DecalsQuestion(
-                relevant=Agreement(n_galaxies=int(is_relevant.sum()), accuracy=shares[0]),
-                confident=Agreement(n_galaxies=int(is_confident.sum()), accuracy=shares[1]),
+                relevant=Agreement(n_galaxies=int(is_relevant.sum()), accuracy=accuracies[0]),
+                confident=Agreement(n_galaxies=int(is_confident.sum()), accuracy=accuracies[1]),
             )
     return DecalsConfident(protocol="decals-confident", n_trained_on=0, questions=questions)
 
@@ -420,17 +420,17 @@ def decals_confident(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks)
 # Intervals of what is no plain ratio
 
 
-def _wilson(share: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _wilson(fraction: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Wilson's 95 % interval of a share (1927), which has a width where all or none are counted."""
     z = float(stats.norm.isf(0.025))
     stretch = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / stretch
-    half = z / stretch * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    centre = (fraction + z * z / (2 * n)) / stretch
+    half = z / stretch * np.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
     # the ends of 0 and 1 are those numbers themselves, but for rounding
-    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
+    return np.clip(centre - half, 0.0, fraction), np.clip(centre + half, fraction, 1.0)
 
 
-def _shares(hits: BoolArray, of: BoolArray, galaxy_blocks: Blocks) -> list[Value]:
+def _fractions(hits: BoolArray, of: BoolArray, galaxy_blocks: Blocks) -> list[Value]:
     """Share of each column's galaxies that are hits; of as many independent ones as the blocks' errors speak for."""
     found = ratio(hits.astype(np.float64), of.astype(np.float64), galaxy_blocks)
     n = of.sum(axis=0).astype(np.float64)

@@ -15,9 +15,9 @@ import polars as pl
 from scipy import stats
 
 from gzoo.dataset.open import KEY, Dataset, open_dataset
-from gzoo.errors import InputError, OccupiedError, TableError
+from gzoo.errors import InputError, OutputExistsError, TableError
 from gzoo.scoring.intervals import Blocks, Value, blocks, holm, ratio
-from gzoo.scoring.likelihood import mixed, question_nll, share_nll
+from gzoo.scoring.likelihood import fraction_nll, mixed, question_nll
 from gzoo.scoring.predictions import (
     Matched,
     Predictions,
@@ -34,50 +34,50 @@ from gzoo.votes.votes import Votes
 
 LEVEL = 0.05  # of a false call, over all questions and pairs together
 POWER = 0.8  # chance of telling a difference that is there, in what is said of further galaxies
-LEAST_GALAXIES = 10  # asked; below, no interval and no verdict
+MIN_GALAXIES = 10  # asked; below, no interval and no verdict
 UNTOLD = 1e9  # galaxies; more will never be, and no number is given
-LONGEST_LIST = 12  # of questions in a sentence
+MAX_LIST = 12  # of questions in a sentence
 OPTION = "--include-trained-on"
 
 BoolArray = npt.NDArray[np.bool_]
-Unit = Literal["log_score", "mse"]
+Unit = Literal["log_likelihood", "mse"]
 
 
 class Difference(TypedDict):
     """First minus second model, in one measure on one question, in one campaign or overall.
 
     value, low, high: with its 95 % interval, which is not corrected for looking at many questions.
-    p, p_corrected: two-sided probability of so large a difference if there is none; the same after Holm.
+    p, p_adjusted: two-sided probability of so large a difference if there is none; the same after Holm.
     better: name of the better model; "" where the data cannot tell at 5 % after the correction.
     n_galaxies: that count here. n_effective: independent ones that they are worth.
-    n_impossible: how many of them have votes that the first, the second model gave no chance at all: an infinitely bad
+    n_zero_probability: how many of them have votes that the first, the second model gave no chance at all: an infinitely bad
         log score. Then there is no value.
-    least_difference: what these galaxies would tell in 4 of 5 cases.
-    n_more: galaxies beyond these that it would take to tell in 4 of 5 cases, were the difference what it looks like.
+    minimum_detectable_difference: what these galaxies would tell in 4 of 5 cases.
+    n_additional_galaxies: galaxies beyond these that it would take to tell in 4 of 5 cases, were the difference what it looks like.
     """
 
     value: float | None
     low: float | None
     high: float | None
     p: float | None
-    p_corrected: float | None
+    p_adjusted: float | None
     better: str
     n_galaxies: int
     n_effective: float | None
-    n_impossible: tuple[int, int]
-    least_difference: float | None
-    n_more: int | None
+    n_zero_probability: tuple[int, int]
+    minimum_detectable_difference: float | None
+    n_additional_galaxies: int | None
 
 
 class Contrast(TypedDict):
     """Two models on one question, in one campaign or overall.
 
-    log_score: in nats per galaxy asked, larger is better; the same difference as that of skill, whose baseline cancels.
+    log_likelihood: in nats per galaxy asked, larger is better; the same difference as that of skill, whose baseline cancels.
     mse: mean squared error of fractions, smaller is better; the votes' own noise cancels.
     says: what the log scores show, in a sentence; where they are infinite, what the errors show too.
     """
 
-    log_score: Difference
+    log_likelihood: Difference
     mse: Difference
     says: str
 
@@ -96,19 +96,19 @@ class Pair(TypedDict):
 class Model(TypedDict):
     """One of the models. Scores are over the galaxies and questions that all of them predict.
 
-    n_beyond: galaxies that it predicts and another does not. questions_beyond: likewise.
-    log_score: null where it gave no chance to votes that `n_impossible` galaxies have.
+    n_unshared: galaxies that it predicts and another does not. questions_unshared: likewise.
+    log_likelihood: null where it gave no chance to votes that `n_zero_probability` galaxies have.
     """
 
     file: str
     kind: str
     n_galaxies: int
-    n_beyond: int
+    n_unshared: int
     n_trained_on: int
-    questions_beyond: list[str]
-    n_impossible: int
-    log_score: Value
-    mse_corrected: Value
+    questions_unshared: list[str]
+    n_zero_probability: int
+    log_likelihood: Value
+    mse_noise_corrected: Value
 
 
 class Resampled(TypedDict):
@@ -155,15 +155,17 @@ def compare(
 
     Raises:
         InputError: Fewer than two files, one twice, or no question that all predict.
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: A file cannot be used, no galaxy is in all of them, a model was trained on some, or on galaxies
             split by another scheme.
-        OccupiedError: There is a report already.
+        OutputExistsError: There is a report already.
     """
     paths = [Path(path) for path in predictions]
     names = _names(paths)
     if report is not None and Path(report).exists() and not overwrite:
-        raise OccupiedError(f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
+        raise OutputExistsError(
+            f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it."
+        )
     dataset = open_dataset(folder)
     if not include_trained_on:
         for path in paths:
@@ -179,7 +181,7 @@ def compare(
     )
     for name, one, is_seen in zip(names, files, seen, strict=True):
         model = found["models"][name]
-        model["n_galaxies"], model["n_beyond"] = len(one), len(one) - len(shared.votes)
+        model["n_galaxies"], model["n_unshared"] = len(one), len(one) - len(shared.votes)
         model["n_trained_on"] = int(is_seen.sum())
     if report is not None:
         from gzoo.reports.comparison import write_comparison
@@ -200,17 +202,17 @@ def compute(
         galaxy_blocks: What is resampled.
     """
     measures = _Measures.of(votes, questions)
-    scores = {name: log_scores(one, votes, questions) for name, one in models.items()}
+    scores = {name: log_likelihoods(one, votes, questions) for name, one in models.items()}
     errors = {name: _squared_errors(one.fractions, votes, questions) for name, one in models.items()}
     pairs: list[Pair] = []
     for first, second in combinations(models, 2):
         by_unit: dict[Unit, list[Difference]] = {
-            "log_score": _differences(scores[first], scores[second], measures.asked, measures, galaxy_blocks),
+            "log_likelihood": _differences(scores[first], scores[second], measures.asked, measures, galaxy_blocks),
             "mse": _differences(errors[first], errors[second], measures.cells, measures, galaxy_blocks),
         }
         contrasts = [
-            Contrast(log_score=one, mse=two, says="")
-            for one, two in zip(by_unit["log_score"], by_unit["mse"], strict=True)
+            Contrast(log_likelihood=one, mse=two, says="")
+            for one, two in zip(by_unit["log_likelihood"], by_unit["mse"], strict=True)
         ]
         n, m = len(measures.questions), len(measures.campaigns)
         pairs.append(
@@ -229,20 +231,20 @@ def compute(
     noise = _noise(votes, questions)
     about: dict[str, Model] = {}
     for name, one in models.items():
-        n_impossible = int(np.isinf(scores[name]).any(axis=1).sum())
+        n_zero_probability = int(np.isinf(scores[name]).any(axis=1).sum())
         total = scores[name].sum(axis=1, keepdims=True)
         about[name] = Model(
             file=str(one.source.name),
             kind=one.kind if len(one.values) == 1 else f"{one.kind}, {len(one.values)} members",
             n_galaxies=len(votes),
-            n_beyond=0,
+            n_unshared=0,
             n_trained_on=0,
-            questions_beyond=[question for question in one.questions if question not in questions],
-            n_impossible=n_impossible,
-            log_score=Value(value=None, low=None, high=None)
-            if n_impossible
+            questions_unshared=[question for question in one.questions if question not in questions],
+            n_zero_probability=n_zero_probability,
+            log_likelihood=Value(value=None, low=None, high=None)
+            if n_zero_probability
             else _value(total, measures.asked[:, -1:], galaxy_blocks),
-            mse_corrected=_value(
+            mse_noise_corrected=_value(
                 (errors[name] - noise).sum(axis=1, keepdims=True), measures.cells[:, -1:], galaxy_blocks
             ),
         )
@@ -255,7 +257,7 @@ def compute(
     )
 
 
-def log_scores(predictions: Predictions, votes: Votes, questions: Sequence[str]) -> FloatArray:
+def log_likelihoods(predictions: Predictions, votes: Votes, questions: Sequence[str]) -> FloatArray:
     """Log probability of the votes on each question, shape (galaxy, question); 0 where nobody was asked.
 
     Minus infinity where an answer with votes was given no chance at all, as only fractions can.
@@ -265,9 +267,9 @@ def log_scores(predictions: Predictions, votes: Votes, questions: Sequence[str])
     for column, i in enumerate(_places(tree, questions)):
         where, is_multiple = tree.slice(tree.questions[i].name), tree.questions[i].multiple
         rows = np.flatnonzero(votes.totals[:, i] > 0)
-        counts, people = votes.counts[rows, where], votes.totals[rows, i]
-        cost = share_nll if predictions.kind == "fractions" else question_nll
-        each = [cost(counts, people, member[rows, where], is_multiple=is_multiple) for member in predictions.values]
+        counts, volunteers = votes.counts[rows, where], votes.totals[rows, i]
+        cost = fraction_nll if predictions.kind == "fractions" else question_nll
+        each = [cost(counts, volunteers, member[rows, where], is_multiple=is_multiple) for member in predictions.values]
         out[rows, column] = -mixed(each)
     return out
 
@@ -288,7 +290,7 @@ class _Shared:
 
 def _shared(dataset: Dataset, files: Sequence[Predictions]) -> tuple[_Shared, list[BoolArray]]:
     """And for each file which of them its model was trained on."""
-    matched = [match(dataset, one.keys, one.source, one.is_trained_on) for one in files]
+    matched = [match(dataset, one.keys, one.source, one.in_training_set) for one in files]
     rows = matched[0].keys.select(*KEY).with_row_index("row_0")
     for i, one in enumerate(matched[1:], 1):
         rows = rows.join(one.keys.select(*KEY).with_row_index(f"row_{i}"), on=KEY, maintain_order="left")
@@ -354,9 +356,9 @@ class _Measures:
         number = {name: i for i, name in enumerate(questions)}
         parts = {name: [number[one.name] for one in part if one.name in number] for name, part in tree.parts.items()}
         campaigns = {name: part for name, part in parts.items() if part} if len(parts) > 1 else {}
-        people = votes.totals[:, places]
+        volunteers = votes.totals[:, places]
         sizes = np.array([len(tree.questions[i].columns) for i in places])
-        asked, cells = (people > 0).astype(np.float64), np.where(people >= 2, sizes, 0).astype(np.float64)
+        asked, cells = (volunteers > 0).astype(np.float64), np.where(volunteers >= 2, sizes, 0).astype(np.float64)
         groups = [*campaigns.values(), list(range(len(questions)))]
         return cls(
             tuple(questions),
@@ -410,7 +412,7 @@ def _differences(
     is_same = ~both.any(axis=0) & is_known
     out: list[Difference] = []
     for i, n in enumerate(n_galaxies.tolist()):
-        is_judged = bool(is_known[i]) and n >= LEAST_GALAXIES
+        is_judged = bool(is_known[i]) and n >= MIN_GALAXIES
         has_value = bool(is_known[i]) and n > 0
         out.append(
             Difference(
@@ -418,13 +420,15 @@ def _differences(
                 low=_number(found.low[i]) if is_judged else None,
                 high=_number(found.high[i]) if is_judged else None,
                 p=(1.0 if is_same[i] else _number(p[i])) if is_judged else None,
-                p_corrected=None,
+                p_adjusted=None,
                 better="",
                 n_galaxies=n,
                 n_effective=_number(found.n_effective[i]) if has_value else None,
-                n_impossible=(int(impossible[0][i]), int(impossible[1][i])),
-                least_difference=_number(found.standard_error[i]) if is_judged else None,  # times what _judge finds
-                n_more=None,
+                n_zero_probability=(int(impossible[0][i]), int(impossible[1][i])),
+                minimum_detectable_difference=_number(found.standard_error[i])
+                if is_judged
+                else None,  # times what _judge finds
+                n_additional_galaxies=None,
             )
         )
     return out
@@ -438,7 +442,7 @@ def _judge(pairs: Sequence[Pair]) -> int:
     Returns:
         Number of log scores in the larger family.
     """
-    units: tuple[Unit, Unit] = ("log_score", "mse")
+    units: tuple[Unit, Unit] = ("log_likelihood", "mse")
     n_tests = 0
     for unit in units:
         overall = [(pair, pair["overall"][unit]) for pair in pairs]
@@ -448,28 +452,28 @@ def _judge(pairs: Sequence[Pair]) -> int:
         for family in (overall, parts):
             corrected = holm([one["p"] if one["p"] is not None else np.nan for _, one in family])
             n_looks = int(np.isfinite(corrected).sum())
-            n_tests = max(n_tests, n_looks) if unit == "log_score" else n_tests
+            n_tests = max(n_tests, n_looks) if unit == "log_likelihood" else n_tests
             z = float(stats.norm.isf(LEVEL / 2 / max(n_looks, 1)) + stats.norm.isf(1 - POWER))
             for (pair, one), p in zip(family, corrected.tolist(), strict=True):
-                _decide(one, p, z, (pair["first"], pair["second"]), larger_is_better=unit == "log_score")
+                _decide(one, p, z, (pair["first"], pair["second"]), larger_is_better=unit == "log_likelihood")
     return n_tests
 
 
 def _decide(one: Difference, p: float, z: float, names: tuple[str, str], *, larger_is_better: bool) -> None:
     first, second = names
-    impossible = one["n_impossible"]
+    impossible = one["n_zero_probability"]
     if (impossible[0] > 0) != (impossible[1] > 0):
         one["better"] = second if impossible[0] else first
         return
-    value, error = one["value"], one["least_difference"]
+    value, error = one["value"], one["minimum_detectable_difference"]
     if not math.isfinite(p) or value is None or error is None:
         return
-    one["p_corrected"], one["least_difference"] = p, z * error
+    one["p_adjusted"], one["minimum_detectable_difference"] = p, z * error
     if p < LEVEL:
         one["better"] = first if (value > 0) == larger_is_better else second
     elif value:
         more = one["n_galaxies"] * ((z * error / value) ** 2 - 1)
-        one["n_more"] = math.ceil(max(more, 1)) if more < UNTOLD else None
+        one["n_additional_galaxies"] = math.ceil(max(more, 1)) if more < UNTOLD else None
 
 
 def _value(numerator: FloatArray, denominator: FloatArray, galaxy_blocks: Blocks) -> Value:
@@ -498,7 +502,7 @@ def _speak(pair: Pair, tree: Tree) -> None:
 
 def _together(pair: Pair, tree: Tree) -> Iterator[str]:
     """Which is better on which questions, and on which the data cannot tell."""
-    known = {label(name, tree): one["log_score"] for name, one in pair["questions"].items()}
+    known = {label(name, tree): one["log_likelihood"] for name, one in pair["questions"].items()}
     asked = {name: one for name, one in known.items() if one["n_galaxies"]}
     for model in (pair["first"], pair["second"]):
         won = {name: one for name, one in asked.items() if one["better"] == model}
@@ -514,15 +518,15 @@ def _together(pair: Pair, tree: Tree) -> Iterator[str]:
 
 
 def _sentence(one: Contrast, where: str, names: tuple[str, str]) -> str:
-    difference = one["log_score"]
+    difference = one["log_likelihood"]
     if not difference["n_galaxies"]:
         return f"Nobody was asked {where.removeprefix('on ')}." if where != "overall" else "Nobody was asked anything."
-    if any(difference["n_impossible"]):
+    if any(difference["n_zero_probability"]):
         return _of_impossible(one, where, names)
     if difference["low"] is None:
         return (
             f"{_capital(where)} the data cannot tell: {difference['n_galaxies']} galaxies were asked, and it takes "
-            f"{LEAST_GALAXIES}, or so many cells of the sky, to begin."
+            f"{MIN_GALAXIES}, or so many cells of the sky, to begin."
         )
     if difference["better"]:
         return f"{difference['better']} is better {where} by {_amount(difference)} nats per galaxy asked."
@@ -534,12 +538,12 @@ def _sentence(one: Contrast, where: str, names: tuple[str, str]) -> str:
 
 
 def _of_impossible(one: Contrast, where: str, names: tuple[str, str]) -> str:
-    difference, error = one["log_score"], one["mse"]
+    difference, error = one["log_likelihood"], one["mse"]
     n = difference["n_galaxies"]
     said = [
         f"{name} gave no chance to answers that {k:,} of {n:,} galaxies have votes for, which makes its log score "
         "infinitely bad"
-        for name, k in zip(names, difference["n_impossible"], strict=True)
+        for name, k in zip(names, difference["n_zero_probability"], strict=True)
         if k
     ]
     if difference["better"]:
@@ -554,7 +558,7 @@ def _of_error(error: Difference) -> str:
 
 
 def _further(difference: Difference) -> str:
-    more = difference["n_more"]
+    more = difference["n_additional_galaxies"]
     if more is None:
         return ""
     many = f"about {_round(more):,} more galaxies" if more <= 10_000_000 else "more than ten million further galaxies"
@@ -597,5 +601,5 @@ def _capital(text: str) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
-    shown = list(names) if len(names) <= LONGEST_LIST else [*names[:LONGEST_LIST], f"{len(names) - LONGEST_LIST} more"]
+    shown = list(names) if len(names) <= MAX_LIST else [*names[:MAX_LIST], f"{len(names) - MAX_LIST} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

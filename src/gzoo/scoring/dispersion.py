@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize
 from scipy.special import ndtr
 
-from gzoo.scoring.bands import LEAST_BLOCKS, block_sums, covariance, t_quantile
+from gzoo.scoring.bands import MIN_BLOCKS, block_sums, covariance, t_quantile
 from gzoo.scoring.intervals import Blocks, Value
 from gzoo.scoring.likelihood import beta_binomial_nll, mixed, question_nll
 from gzoo.scoring.pit import Belief
@@ -27,7 +27,7 @@ class Dispersion(TypedDict):
     """Whether votes of similar galaxies are spread wider or narrower than predicted.
 
     n_galaxies: With at least 2 votes; one vote says nothing of it.
-    states_doubt: Whether the prediction has a concentration: shares alone have none, nor do answers of which several
+    has_uncertainty: Whether the prediction has a concentration: shares alone have none, nor do answers of which several
         may be given.
     factor: By which concentrations must be multiplied to fit the votes best (maximum likelihood): below 1 the
         prediction is too sure. Without a value or an upper end where any larger factor fits too.
@@ -38,29 +38,29 @@ class Dispersion(TypedDict):
     """
 
     n_galaxies: int
-    states_doubt: bool
+    has_uncertainty: bool
     factor: Value
     concentration: Value
     spread: Value
     p_value: float | None
 
 
-def dispersion(counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks) -> Dispersion:
+def dispersion(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> Dispersion:
     """Whether the votes are spread wider or narrower than predicted; see `Dispersion`.
 
     The factor's interval is that of its profile likelihood, scaled by the scatter between blocks, so that it holds
     where expected shares are off too. The test is the likelihood ratio's: no test finds a wrong factor more often.
     """
-    rows = np.flatnonzero(people >= 2)
-    result = no_dispersion(len(rows), belief.states_doubt)
+    rows = np.flatnonzero(volunteers >= 2)
+    result = no_dispersion(len(rows), belief.has_uncertainty)
     if not len(rows):
         return result
     labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
     blocks = Blocks(labels, int(labels.max()) + 1, blocks.kind)
-    counts, people = counts[rows], people[rows]
+    counts, volunteers = counts[rows], volunteers[rows]
     belief = Belief(belief.values[:, rows], belief.is_concentration, belief.question)
-    result["spread"] = _spread(counts, people, belief, blocks)
-    cost, start, limits = _scaled(counts, people, belief)
+    result["spread"] = _spread(counts, volunteers, belief, blocks)
+    cost, start, limits = _scaled(counts, volunteers, belief)
     fit = _fit(cost, start, limits)
     low, high = _profile(fit, cost, limits, blocks)
     scale = Value(
@@ -68,13 +68,13 @@ def dispersion(counts: IntArray, people: IntArray, belief: Belief, blocks: Block
         low=None if low is None else math.exp(low),
         high=None if high is None else math.exp(high),
     )
-    stated = 0.0 if belief.states_doubt else limits[1]
+    stated = 0.0 if belief.has_uncertainty else limits[1]
     inflation = 1.0
     if blocks.kind == "sky cells":
-        slope = _slope(cost, stated if belief.states_doubt else fit.best)
+        slope = _slope(cost, stated if belief.has_uncertainty else fit.best)
         inflation = covariance(slope[:, None], blocks)[1]
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
-    if belief.states_doubt:
+    if belief.has_uncertainty:
         result["factor"] = scale
         result["p_value"] = float(2 * ndtr(-math.sqrt(gain)))
     else:  # no doubt is the end of the scale: only less can be found
@@ -83,11 +83,11 @@ def dispersion(counts: IntArray, people: IntArray, belief: Belief, blocks: Block
     return result
 
 
-def no_dispersion(n_galaxies: int, states_doubt: bool) -> Dispersion:
+def no_dispersion(n_galaxies: int, has_uncertainty: bool) -> Dispersion:
     """What is known of the dispersion without votes."""
     return Dispersion(
         n_galaxies=n_galaxies,
-        states_doubt=states_doubt,
+        has_uncertainty=has_uncertainty,
         factor=nothing(),
         concentration=nothing(),
         spread=nothing(),
@@ -100,28 +100,28 @@ def nothing() -> Value:
     return Value(value=None, low=None, high=None)
 
 
-def _scaled(counts: IntArray, people: IntArray, belief: Belief) -> tuple[Cost, float, tuple[float, float]]:
+def _scaled(counts: IntArray, volunteers: IntArray, belief: Belief) -> tuple[Cost, float, tuple[float, float]]:
     """Cost of each galaxy as a function of the log of the scale of its concentrations; a start, and limits."""
-    if belief.states_doubt:
+    if belief.has_uncertainty:
 
         def of_factor(log_factor: float) -> FloatArray:
             factor = math.exp(log_factor)
-            return mixed([question_nll(counts, people, factor * member) for member in belief.values])
+            return mixed([question_nll(counts, volunteers, factor * member) for member in belief.values])
 
         return of_factor, 0.0, (-LOG_LIMIT, LOG_LIMIT)
-    shares = np.clip(belief.shares, 1e-6, 1 - 1e-6)
+    fractions = np.clip(belief.fractions, 1e-6, 1 - 1e-6)
 
     def of_concentration(log_concentration: float) -> FloatArray:
         total = math.exp(log_concentration)
         if not belief.question.multiple:
-            return mixed([question_nll(counts, people, total * member) for member in shares])
+            return mixed([question_nll(counts, volunteers, total * member) for member in fractions])
         answers = range(counts.shape[1])
         each = [
             sum(
-                (beta_binomial_nll(counts[:, j], people, total * m[:, j], total * (1 - m[:, j])) for j in answers),
-                start=np.zeros(len(people)),
+                (beta_binomial_nll(counts[:, j], volunteers, total * m[:, j], total * (1 - m[:, j])) for j in answers),
+                start=np.zeros(len(volunteers)),
             )
-            for m in shares
+            for m in fractions
         ]
         return mixed(each)
 
@@ -173,7 +173,7 @@ def _slope(cost: Cost, at: float) -> FloatArray:
 
 def _profile(fit: _Fit, cost: Cost, limits: tuple[float, float], blocks: Blocks) -> tuple[float | None, float | None]:
     """Ends of the 95 % interval of the log scale; None where it has no end within the limits."""
-    if blocks.n_blocks < LEAST_BLOCKS:
+    if blocks.n_blocks < MIN_BLOCKS:
         return None, None
     factor = t_quantile(blocks.n_blocks - 1)
     is_inside = limits[0] < fit.best < limits[1] and fit.curvature > 0
@@ -198,12 +198,12 @@ def _profile(fit: _Fit, cost: Cost, limits: tuple[float, float], blocks: Blocks)
     return ends[0], ends[1]
 
 
-def _spread(counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks) -> Value:
+def _spread(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> Value:
     """Squared deviations of the voted shares from the expected ones, by what is predicted for them."""
-    each, n = belief.shares, people[:, None]
+    each, n = belief.fractions, volunteers[:, None]
     mean = each.mean(axis=0)
     extra: FloatArray | float = 1.0
-    if belief.states_doubt:
+    if belief.has_uncertainty:
         total = belief.values.sum(axis=-1, keepdims=True)
         extra = (total + n) / (total + 1)
     variance = (each * (1 - each) / n * extra + each**2).mean(axis=0) - mean**2
@@ -212,7 +212,7 @@ def _spread(counts: IntArray, people: IntArray, belief: Belief, blocks: Blocks) 
     if wanted.sum() <= 0:
         return nothing()
     ratio = float(found.sum() / wanted.sum())
-    if blocks.n_blocks < LEAST_BLOCKS:
+    if blocks.n_blocks < MIN_BLOCKS:
         return Value(value=ratio, low=None, high=None)
     sums = block_sums((found - ratio * wanted)[:, None], blocks)
     error = math.sqrt(float((sums**2).sum()) * blocks.n_blocks / (blocks.n_blocks - 1)) / float(wanted.sum())

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 from gzoo.scoring.predictions import match, read_predictions
 
 
 def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
     """Root mean square of predicted fraction minus true probability, for each question.
 
-    Over the same galaxies as `rmse_corrected` (those with at least 2 votes on the question) and over its answers, so
+    Over the same galaxies as `rmse_noise_corrected` (those with at least 2 votes on the question) and over its answers, so
     that the two can be compared: votes' noise rightly removed, they agree within the interval.
 
     Args:
@@ -28,7 +28,7 @@ def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
         By question, and under "overall" over all of them; questions that no galaxy has 2 votes on are left out.
 
     Raises:
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: The truth lacks columns or galaxies.
     """
     dataset = open_dataset(folder)
@@ -36,7 +36,7 @@ def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
     read = read_predictions(predictions, tree)
     keys = read.keys.select("id_str")
     if not truth.is_file():
-        raise MissingError(f"There is no truth {truth}.", "A Parquet file made by `gzoo simulate`.", "Check the path.")
+        raise NotFoundError(f"There is no truth {truth}.", "A Parquet file made by `gzoo simulate`.", "Check the path.")
     columns = [f"{column}_probability" for column in tree.columns]
     known = pl.read_parquet(truth, glob=False)
     missing = [column for column in ("id_str", *columns) if column not in known.columns]

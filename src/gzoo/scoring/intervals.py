@@ -13,7 +13,7 @@ and weights leave.
 `benchmarks/score_coverage.py` measures what it covers.
 
 **What is drawn.** Galaxies; or cells of the sky where positions are known, for neighbours share the night, the depth
-and the seeing, and so their errors. Of more than `MOST_UNITS`, groups put together at random are drawn: their sums have
+and the seeing, and so their errors. Of more than `MAX_UNITS`, groups put together at random are drawn: their sums have
 the mean, variance and third moment that sums of as many single ones have.
 """
 
@@ -34,7 +34,7 @@ from gzoo.trees.tree import FloatArray, IntArray
 FEWEST_BLOCKS = 10  # of fewer nothing is said
 FEWEST_TO_DRAW = 50  # of fewer none are drawn: Student's t says how far
 FEWEST_TO_TRUST = 400  # of fewer an interval is nowhere narrower than Student's t
-MOST_UNITS = 4096
+MAX_UNITS = 4096
 COARSEST, FINEST = 32, 1024  # HEALPix nside of the cells of the sky: 1.8 degrees to 3.4 arcmin
 ENOUGH_CELLS = 200  # the coarsest cells are taken that leave so many: the wider, the more of shared errors they hold
 N_BOOTSTRAP = 1000
@@ -206,8 +206,8 @@ def ratio(
         n_effective = np.where((m2 > 0) & (blocks.kind == "sky cells"), kish * np.minimum(design, 1), kish)
         by_weight = np.maximum(kish_of_blocks - 1, 1)
         freedom = np.where(kish_of_blocks > FEWEST_TO_DRAW - 0.5, by_weight, np.minimum(by_weight, degrees))
-        reach = stats.t.ppf(0.5 + level / 2, freedom)
-        below, above = reach * error, reach * error
+        proportion_asked = stats.t.ppf(0.5 + level / 2, freedom)
+        below, above = proportion_asked * error, proportion_asked * error
     enough = n >= FEWEST_BLOCKS
     error = np.where(enough, error, np.nan)
     is_drawn = enough & (kish_of_blocks > FEWEST_TO_DRAW - 0.5) & np.isfinite(x).all(axis=0) & (n_bootstrap > 0)
@@ -216,8 +216,8 @@ def ratio(
         u, v = x[:, some] / np.sqrt(m2[some]), w[:, some] / total[some]
         is_ours = is_drawn[some]
         if is_ours.any():
-            reach[some[is_ours]] = _reach(u[:, is_ours], v[:, is_ours], n_bootstrap, seed, level)
-        ends = [each * plain[some] for each in _unbent(reach[some], *_skewness_of(u, v))]
+            proportion_asked[some[is_ours]] = _proportion_asked(u[:, is_ours], v[:, is_ours], n_bootstrap, seed, level)
+        ends = [each * plain[some] for each in _unbent(proportion_asked[some], *_skewness_of(u, v))]
         is_trusted = kish_of_blocks[some] >= FEWEST_TO_TRUST
         for wide, own in zip((below, above), ends, strict=True):
             wide[some] = np.where(is_trusted & np.isfinite(own), own, np.fmax(wide[some], own))
@@ -249,7 +249,7 @@ def holm(p: npt.ArrayLike) -> FloatArray:
 # Hall's transformation, calibrated by draws
 
 
-def _reach(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: float) -> FloatArray:
+def _proportion_asked(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: float) -> FloatArray:
     """How far transformed t goes to both sides of 0: its quantile over the draws; infinite where draws are all alike.
 
     Args:
@@ -259,9 +259,9 @@ def _reach(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: flo
         seed: Of the draws.
         level: Of the interval.
     """
-    if len(u) > MOST_UNITS:
-        group = np.random.default_rng(seed).permutation(len(u)) % MOST_UNITS
-        u, v = _sums(group, MOST_UNITS, u), _sums(group, MOST_UNITS, v)
+    if len(u) > MAX_UNITS:
+        group = np.random.default_rng(seed).permutation(len(u)) % MAX_UNITS
+        u, v = _sums(group, MAX_UNITS, u), _sums(group, MAX_UNITS, v)
     uu, uv, vv = u * u, u * v, v * v
     powers = np.concatenate([u, v, uu, uv, vv, u * uu, u * uv, u * vv, v * vv], axis=1)  # u**3 is many times slower
     scale = np.abs(powers).max(axis=0)
@@ -281,7 +281,7 @@ def _reach(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: flo
 
 
 def _skewness_of(u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bend and shift of the ratios themselves, from residuals and weights as in `_reach`."""
+    """Bend and shift of the ratios themselves, from residuals and weights as in `_proportion_asked`."""
     ones = np.ones(u.shape[1])
     return _skewness(ones, np.einsum("ij,ij->j", u * u, u), np.einsum("ij,ij->j", u, v), ones)
 
@@ -301,11 +301,13 @@ def _skewness(
     return skewness / 3 - product / (root * total), skewness / 6
 
 
-def _unbent(reach: FloatArray, bend: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _unbent(proportion_asked: FloatArray, bend: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
     """How far t goes below and above 0 where its transform, t + bend t^2 + bend^2 t^3 / 3 + shift, goes so far."""
     some = np.where(np.abs(bend) < 1e-6, 1e-6, bend)
     with np.errstate(invalid="ignore"):
-        most, least = ((np.cbrt(1 + 3 * some * (end - shift)) - 1) / some for end in (reach, -reach))
+        most, least = (
+            (np.cbrt(1 + 3 * some * (end - shift)) - 1) / some for end in (proportion_asked, -proportion_asked)
+        )
         return np.where(np.isfinite(most), most, np.nan), np.where(np.isfinite(least), -least, np.nan)
 
 

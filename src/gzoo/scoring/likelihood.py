@@ -15,9 +15,9 @@ from gzoo.votes.votes import Votes
 
 BoolArray = npt.NDArray[np.bool_]
 
-LOG_SMALLEST, LOG_LARGEST = np.log(1e-3), np.log(1e5)  # of the baseline's concentrations
+LOG_MIN, LOG_MAX = np.log(1e-3), np.log(1e5)  # of the baseline's concentrations
 SERIES_FROM = 10.0  # from here on Stirling's series is exact to 1e-12
-LONGEST_TABLE = 100_000
+MAX_TABLE = 100_000
 
 
 def dirichlet_multinomial_nll(
@@ -50,13 +50,13 @@ def dirichlet_multinomial_nll(
     array([[0.693147]])
     """
     alpha = np.asarray(concentration, dtype=np.float64)
-    counts, people = _checked(votes, alpha.shape, tree, totals)
+    counts, volunteers = _checked(votes, alpha.shape, tree, totals)
     _refuse(~((alpha > 0) & np.isfinite(alpha)), alpha, tree, "Concentration", "A positive, finite number.")
 
     def cost(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
         return question_nll(counts[rows, where], n, alpha[rows, where], is_multiple=is_multiple)
 
-    return _each_question(people, tree, cost)
+    return _each_question(volunteers, tree, cost)
 
 
 def mixture_nll(
@@ -105,14 +105,14 @@ def multinomial_nll(
     >>> multinomial_nll([[2, 1]], [[0.5, 0.5]], gzoo.tree("gz_rings")).round(6)
     array([[0.980829]])
     """
-    shares = np.asarray(fractions, dtype=np.float64)
-    counts, people = _checked(votes, shares.shape, tree, totals)
-    _refuse(~((shares >= 0) & (shares <= 1)), shares, tree, "Fraction", "A number from 0 to 1.")
+    fractions = np.asarray(fractions, dtype=np.float64)
+    counts, volunteers = _checked(votes, fractions.shape, tree, totals)
+    _refuse(~((fractions >= 0) & (fractions <= 1)), fractions, tree, "Fraction", "A number from 0 to 1.")
 
     def cost(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
-        return share_nll(counts[rows, where], n, shares[rows, where], is_multiple=is_multiple)
+        return fraction_nll(counts[rows, where], n, fractions[rows, where], is_multiple=is_multiple)
 
-    return _each_question(people, tree, cost)
+    return _each_question(volunteers, tree, cost)
 
 
 def log_coefficient(votes: npt.ArrayLike, tree: Tree, totals: npt.ArrayLike | None = None) -> FloatArray:
@@ -125,26 +125,26 @@ def log_coefficient(votes: npt.ArrayLike, tree: Tree, totals: npt.ArrayLike | No
     >>> log_coefficient([[2, 1]], gzoo.tree("gz_rings")).round(6)
     array([[1.098612]])
     """
-    counts, people = _checked(votes, (len(np.asarray(votes)), len(tree.columns)), tree, totals)
+    counts, volunteers = _checked(votes, (len(np.asarray(votes)), len(tree.columns)), tree, totals)
 
     def coefficient(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
         return question_log_coefficient(counts[rows, where], n, is_multiple=is_multiple)
 
-    return _each_question(people, tree, coefficient)
+    return _each_question(volunteers, tree, coefficient)
 
 
 # ----------------------------------------------------------------------------------------------------
 # One question, galaxies that were asked it
 
 
-def question_nll(counts: IntArray, people: IntArray, alpha: FloatArray, *, is_multiple: bool = False) -> FloatArray:
+def question_nll(counts: IntArray, volunteers: IntArray, alpha: FloatArray, *, is_multiple: bool = False) -> FloatArray:
     """Negative log probability of one question's votes.
 
     Accurate to 1e-9 nats, or 1e-9 of the value, for concentrations of 1e-3 to 1e7 and counts to 10,000.
 
     Args:
         counts: Shape (galaxy, answer).
-        people: Asked, shape (galaxy,).
+        volunteers: Asked, shape (galaxy,).
         alpha: Concentrations, shape (galaxy, answer), or (answer,) where all galaxies have the same.
         is_multiple: Whether one person may give several answers.
 
@@ -155,28 +155,30 @@ def question_nll(counts: IntArray, people: IntArray, alpha: FloatArray, *, is_mu
     >>> question_nll(np.array([[1, 0]]), np.array([1]), np.array([[1.0, 3.0]])).round(6)
     array([1.386294])
     """
-    coefficient = question_log_coefficient(counts, people, is_multiple=is_multiple)
+    coefficient = question_log_coefficient(counts, volunteers, is_multiple=is_multiple)
     if is_multiple:
-        said, rest = counts, people[:, None] - counts
+        said, rest = counts, volunteers[:, None] - counts
         return (said * np.log1p(1 / alpha) + rest * np.log1p(alpha)).sum(axis=1) - coefficient
     if alpha.ndim == 1:  # then a table holds every value there is
         rising = np.zeros(len(counts))
         for i, one in enumerate(alpha.tolist()):
             rising += _of_table(counts[:, i], one)
-        return _of_table(people, float(alpha.sum())) - rising - coefficient
-    return log_rising(alpha.sum(axis=1), people) - log_rising(alpha, counts).sum(axis=1) - coefficient
+        return _of_table(volunteers, float(alpha.sum())) - rising - coefficient
+    return log_rising(alpha.sum(axis=1), volunteers) - log_rising(alpha, counts).sum(axis=1) - coefficient
 
 
-def share_nll(counts: IntArray, people: IntArray, shares: FloatArray, *, is_multiple: bool = False) -> FloatArray:
+def fraction_nll(
+    counts: IntArray, volunteers: IntArray, fractions: FloatArray, *, is_multiple: bool = False
+) -> FloatArray:
     """As `question_nll`, of a multinomial with the given shares."""
-    cost = -xlogy(counts, shares).sum(axis=1)
+    cost = -xlogy(counts, fractions).sum(axis=1)
     if is_multiple:
-        cost -= xlogy(people[:, None] - counts, 1 - shares).sum(axis=1)
-    return cost - question_log_coefficient(counts, people, is_multiple=is_multiple)
+        cost -= xlogy(volunteers[:, None] - counts, 1 - fractions).sum(axis=1)
+    return cost - question_log_coefficient(counts, volunteers, is_multiple=is_multiple)
 
 
-def beta_binomial_nll(said: IntArray, people: IntArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
-    """Negative log probability that `said` of `people` gave an answer, its share being Beta(alpha, beta).
+def beta_binomial_nll(said: IntArray, volunteers: IntArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    """Negative log probability that `said` of `volunteers` gave an answer, its share being Beta(alpha, beta).
 
     It is what a Dirichlet-multinomial says of one answer against all others.
 
@@ -184,17 +186,17 @@ def beta_binomial_nll(said: IntArray, people: IntArray, alpha: FloatArray, beta:
     >>> beta_binomial_nll(np.array([1]), np.array([1]), np.array([1.0]), np.array([3.0])).round(6)
     array([1.386294])
     """
-    rest = people - said
-    coefficient = log_factorial(people) - log_factorial(said) - log_factorial(rest)
-    return log_rising(alpha + beta, people) - log_rising(alpha, said) - log_rising(beta, rest) - coefficient
+    rest = volunteers - said
+    coefficient = log_factorial(volunteers) - log_factorial(said) - log_factorial(rest)
+    return log_rising(alpha + beta, volunteers) - log_rising(alpha, said) - log_rising(beta, rest) - coefficient
 
 
-def question_log_coefficient(counts: IntArray, people: IntArray, *, is_multiple: bool = False) -> FloatArray:
+def question_log_coefficient(counts: IntArray, volunteers: IntArray, *, is_multiple: bool = False) -> FloatArray:
     """Log multinomial coefficient of one question, shape (galaxy,)."""
     if is_multiple:
-        each = log_factorial(people)[:, None] - log_factorial(counts) - log_factorial(people[:, None] - counts)
+        each = log_factorial(volunteers)[:, None] - log_factorial(counts) - log_factorial(volunteers[:, None] - counts)
         return each.sum(axis=1)
-    return log_factorial(people) - log_factorial(counts).sum(axis=1)
+    return log_factorial(volunteers) - log_factorial(counts).sum(axis=1)
 
 
 def mixed(each: Sequence[FloatArray]) -> FloatArray:
@@ -230,14 +232,14 @@ def log_rising(a: FloatArray, k: IntArray) -> FloatArray:
 def log_factorial(n: IntArray) -> FloatArray:
     """Log of n!, from a table where it is short."""
     largest = int(n.max()) if n.size else 0
-    if largest <= LONGEST_TABLE:
+    if largest <= MAX_TABLE:
         return gammaln(np.arange(largest + 1) + 1.0)[n]
     return gammaln(n + 1.0)
 
 
 def _of_table(k: IntArray, a: float) -> FloatArray:
     largest = int(k.max()) if k.size else 0
-    if largest > LONGEST_TABLE:
+    if largest > MAX_TABLE:
         return log_rising(np.float64(a) * np.ones(k.shape), k)
     return log_rising(np.full(largest + 1, a), np.arange(largest + 1))[k]
 
@@ -307,8 +309,8 @@ def _fit_dirichlet(counts: IntArray) -> FloatArray:
         return float(weight @ value) / weight.sum(), (weight @ slope) * a / weight.sum()
 
     mean = (rows * weight[:, None]).sum(axis=0) + 0.5
-    start = np.clip(np.log(mean / mean.sum() * 5), LOG_SMALLEST, LOG_LARGEST)
-    bounds: Sequence[tuple[float, float]] = [(float(LOG_SMALLEST), float(LOG_LARGEST))] * rows.shape[1]
+    start = np.clip(np.log(mean / mean.sum() * 5), LOG_MIN, LOG_MAX)
+    bounds: Sequence[tuple[float, float]] = [(float(LOG_MIN), float(LOG_MAX))] * rows.shape[1]
     found = optimize.minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.exp(found.x)
 
@@ -318,13 +320,13 @@ def _fit_dirichlet(counts: IntArray) -> FloatArray:
 
 
 def _each_question(
-    people: IntArray, tree: Tree, cost: Callable[[slice, BoolArray, IntArray, bool], FloatArray]
+    volunteers: IntArray, tree: Tree, cost: Callable[[slice, BoolArray, IntArray, bool], FloatArray]
 ) -> FloatArray:
     """A cost for each galaxy that was asked, 0 for the others; shape (galaxy, question)."""
-    out = np.zeros(people.shape)
+    out = np.zeros(volunteers.shape)
     for i, question in enumerate(tree.questions):
-        rows = people[:, i] > 0
-        out[rows, i] = cost(tree.slice(question.name), rows, people[rows, i], question.multiple)
+        rows = volunteers[:, i] > 0
+        out[rows, i] = cost(tree.slice(question.name), rows, volunteers[rows, i], question.multiple)
     return out
 
 

@@ -16,7 +16,7 @@ from gzoo.trees.tree import FloatArray, IntArray, Question
 
 ROWS_AT_ONCE = 8192  # so that what a step of the sum works on stays in the processor's cache
 TIE = 1e-8  # two counts are equally probable if the logs differ by less
-SMALLEST_SHARE = 1e-9
+MIN_FRACTION = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Belief:
     question: Question
 
     @property
-    def states_doubt(self) -> bool:
+    def has_uncertainty(self) -> bool:
         """Whether a share is itself uncertain: a Dirichlet, not a plain share."""
         return self.is_concentration and not self.question.multiple
 
@@ -44,7 +44,7 @@ class Belief:
         return len(self.question.columns) == 2 and not self.question.multiple
 
     @property
-    def shares(self) -> FloatArray:
+    def fractions(self) -> FloatArray:
         """Expected shares of each member, shape (member, galaxy, answer)."""
         if not self.is_concentration:
             return self.values
@@ -58,16 +58,16 @@ class Belief:
         They are the two parameters of a Beta distribution, or add up to 1 where shares are stated without doubt.
         """
         if self.question.multiple:
-            share = np.clip(self.shares[..., answer], SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-            return share, 1 - share
+            fraction = np.clip(self.fractions[..., answer], MIN_FRACTION, 1 - MIN_FRACTION)
+            return fraction, 1 - fraction
         own = self.values[..., answer]
         others = self.values[..., among].sum(axis=-1) - own
-        if self.states_doubt:
+        if self.has_uncertainty:
             return own, np.maximum(others, np.finfo(float).tiny)
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = own / (own + others)
-        share = np.clip(np.nan_to_num(share, nan=0.5), SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-        return share, 1 - share
+            fraction = own / (own + others)
+        fraction = np.clip(np.nan_to_num(fraction, nan=0.5), MIN_FRACTION, 1 - MIN_FRACTION)
+        return fraction, 1 - fraction
 
 
 class Places(NamedTuple):
@@ -81,20 +81,20 @@ class Places(NamedTuple):
     density: FloatArray
 
 
-def answer_places(counts: IntArray, people: IntArray, belief: Belief, rng: np.random.Generator) -> Places:
+def answer_places(counts: IntArray, volunteers: IntArray, belief: Belief, rng: np.random.Generator) -> Places:
     """Where each answer's count stands in its own predicted distribution (beta-binomial, binomial or mixtures)."""
     n_answers = 1 if belief.is_mirrored else counts.shape[1]
-    pit, density = np.empty((len(people), n_answers)), np.empty((len(people), n_answers))
+    pit, density = np.empty((len(volunteers), n_answers)), np.empty((len(volunteers), n_answers))
     for j in range(n_answers):
         first, second = belief.pair(j, slice(None))
-        step = _step(counts[:, j], people, first, second, is_certain=not belief.states_doubt)
-        pit[:, j] = step.below + rng.random(len(people)) * step.at
-        density[:, j] = step.denser + rng.random(len(people)) * step.tied
+        step = _step(counts[:, j], volunteers, first, second, is_certain=not belief.has_uncertainty)
+        pit[:, j] = step.below + rng.random(len(volunteers)) * step.at
+        density[:, j] = step.denser + rng.random(len(volunteers)) * step.tied
     return Places(np.clip(pit, 0, 1), np.clip(density, 0, 1))
 
 
 def sequential_pit(
-    counts: IntArray, people: IntArray, belief: Belief, rng: np.random.Generator, first: FloatArray | None = None
+    counts: IntArray, volunteers: IntArray, belief: Belief, rng: np.random.Generator, first: FloatArray | None = None
 ) -> FloatArray:
     """Where each answer's count stands, given the counts of the answers before it (Rosenblatt's transform).
 
@@ -103,7 +103,7 @@ def sequential_pit(
 
     Args:
         counts: Shape (galaxy, answer).
-        people: Asked, shape (galaxy,).
+        volunteers: Asked, shape (galaxy,).
         belief: What was predicted.
         rng: For the draws.
         first: Those of the first answer, where they are known already.
@@ -116,7 +116,7 @@ def sequential_pit(
         return out
     log_weight = np.zeros((len(belief.values), n))
     for j in range(n_places):
-        left = people if is_multiple else people - counts[:, :j].sum(axis=1)
+        left = volunteers if is_multiple else volunteers - counts[:, :j].sum(axis=1)
         rows = np.flatnonzero(left > 0)
         among = slice(None) if is_multiple else slice(j, None)
         a, b = (one[:, rows] for one in belief.pair(j, among))
@@ -124,10 +124,10 @@ def sequential_pit(
         if j == 0 and first is not None:
             out[:, 0] = first
         else:
-            step = _step(said, asked, a, b, is_certain=not belief.states_doubt, log_weight=log_weight[:, rows])
+            step = _step(said, asked, a, b, is_certain=not belief.has_uncertainty, log_weight=log_weight[:, rows])
             out[rows, j] = np.clip(step.below + rng.random(len(rows)) * step.at, 0, 1)
         if len(log_weight) > 1 and j + 1 < n_places:  # what this answer says of which member is right
-            log_weight[:, rows] += _log_probability(said, asked, a, b, is_certain=not belief.states_doubt)
+            log_weight[:, rows] += _log_probability(said, asked, a, b, is_certain=not belief.has_uncertainty)
     return out
 
 
@@ -142,7 +142,7 @@ class _Step(NamedTuple):
 
 def _step(
     said: IntArray,
-    people: IntArray,
+    volunteers: IntArray,
     first: FloatArray,
     second: FloatArray,
     *,
@@ -153,39 +153,50 @@ def _step(
 
     Args:
         said: People who gave the answer.
-        people: People asked.
+        volunteers: People asked.
         first: Weight of the answer, shape (member, galaxy).
         second: Weight of the others.
         is_certain: Binomials, of share first / (first + second) with a sum of 1.
         log_weight: Of the members, in no scale; by default all alike.
     """
-    order = np.argsort(-people, kind="stable")
-    out = np.empty((4, len(people)))
+    order = np.argsort(-volunteers, kind="stable")
+    out = np.empty((4, len(volunteers)))
     for start in range(0, len(order), ROWS_AT_ONCE):
         rows = order[start : start + ROWS_AT_ONCE]
         weight = None if log_weight is None else log_weight[:, rows]
-        out[:, rows] = _sum_up(said[rows], people[rows], first[:, rows], second[:, rows], is_certain, weight)
+        out[:, rows] = _sum_up(said[rows], volunteers[rows], first[:, rows], second[:, rows], is_certain, weight)
     return _Step(*out)
 
 
 def _sum_up(
-    said: IntArray, people: IntArray, first: FloatArray, second: FloatArray, is_certain: bool, weight: FloatArray | None
+    said: IntArray,
+    volunteers: IntArray,
+    first: FloatArray,
+    second: FloatArray,
+    is_certain: bool,
+    weight: FloatArray | None,
 ) -> FloatArray:
     """As `_step`, of galaxies in falling order of people: those who still have counts to come stand in front."""
     own = 0.0 if is_certain else 1.0  # how much each vote adds to the weight of its answer
-    log_p = people * np.log(second) if is_certain else log_rising(second, people) - log_rising(first + second, people)
-    observed = _log_probability(said, people, first, second, is_certain=is_certain)
+    log_p = (
+        volunteers * np.log(second)
+        if is_certain
+        else log_rising(second, volunteers) - log_rising(first + second, volunteers)
+    )
+    observed = _log_probability(said, volunteers, first, second, is_certain=is_certain)
     if len(first) > 1:
-        share = np.zeros(first.shape) if weight is None else weight
-        share = share - np.logaddexp.reduce(share, axis=0)
-        log_p, observed = log_p + share, np.logaddexp.reduce(observed + share, axis=0)
+        fraction = np.zeros(first.shape) if weight is None else weight
+        fraction = fraction - np.logaddexp.reduce(fraction, axis=0)
+        log_p, observed = log_p + fraction, np.logaddexp.reduce(observed + fraction, axis=0)
     else:
         observed = observed[0]
-    out = np.zeros((4, len(people)))
+    out = np.zeros((4, len(volunteers)))
     below, at, denser, tied = out
     at[:] = np.exp(observed)
-    n_live = np.searchsorted(-people, -np.arange(people[0] + 2), side="right")  # galaxies with at least k people
-    for k in range(int(people[0]) + 1):
+    n_live = np.searchsorted(
+        -volunteers, -np.arange(volunteers[0] + 2), side="right"
+    )  # galaxies with at least k people
+    for k in range(int(volunteers[0]) + 1):
         live = slice(0, int(n_live[k]))
         now = log_p[0, live] if len(log_p) == 1 else np.logaddexp.reduce(log_p[:, live], axis=0)
         p, gap = np.exp(now), now - observed[live]
@@ -193,36 +204,36 @@ def _sum_up(
         denser[live] += p * (gap > TIE)
         tied[live] += p * (np.abs(gap) <= TIE)
         rest = slice(0, int(n_live[k + 1]))
-        left = people[rest] - k
+        left = volunteers[rest] - k
         ratio = left * (first[:, rest] + own * k) / ((k + 1) * (second[:, rest] + own * (left - 1)))
         log_p[:, rest] += np.log(ratio)
     return out
 
 
 def _log_probability(
-    said: IntArray, people: IntArray, first: FloatArray, second: FloatArray, *, is_certain: bool
+    said: IntArray, volunteers: IntArray, first: FloatArray, second: FloatArray, *, is_certain: bool
 ) -> FloatArray:
     """Of a count, by each member, shape (member, galaxy)."""
     if not is_certain:
-        return np.stack([-beta_binomial_nll(said, people, a, b) for a, b in zip(first, second, strict=True)])
-    rest = people - said
-    coefficient = log_factorial(people) - log_factorial(said) - log_factorial(rest)
+        return np.stack([-beta_binomial_nll(said, volunteers, a, b) for a, b in zip(first, second, strict=True)])
+    rest = volunteers - said
+    coefficient = log_factorial(volunteers) - log_factorial(said) - log_factorial(rest)
     return coefficient + said * np.log(first) + rest * np.log(second)
 
 
-def draw_counts(people: IntArray, belief: Belief, rng: np.random.Generator) -> IntArray:
+def draw_counts(volunteers: IntArray, belief: Belief, rng: np.random.Generator) -> IntArray:
     """Votes as they would come if the prediction held, shape (galaxy, answer).
 
     Args:
-        people: Asked, shape (galaxy,).
+        volunteers: Asked, shape (galaxy,).
         belief: What is predicted. Of a mixture each galaxy gets a member of its own.
         rng: For the draws.
     """
-    n = len(people)
+    n = len(volunteers)
     values = belief.values[rng.integers(0, len(belief.values), n), np.arange(n)]
     if belief.question.multiple:
-        return rng.binomial(people[:, None], values / (1 + values) if belief.is_concentration else values)
+        return rng.binomial(volunteers[:, None], values / (1 + values) if belief.is_concentration else values)
     if belief.is_concentration:  # in logs, for gamma variates of small concentrations are 0 in floating point
         logs = np.log(rng.standard_gamma(values + 1)) + np.log1p(-rng.random(values.shape)) / values
         values = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return rng.multinomial(people, values / values.sum(axis=1, keepdims=True))
+    return rng.multinomial(volunteers, values / values.sum(axis=1, keepdims=True))

@@ -23,11 +23,11 @@ from gzoo.votes.votes import Votes
 Progress = Callable[[str, int, int], None]
 
 N_AT_ONCE = 20_000
-LEAST = 1e-300  # of a concentration, for a question with a single answer
+MIN = 1e-300  # of a concentration, for a question with a single answer
 N_TO_FIT = 20_000
 """So many galaxies are enough to say what an odds-only prediction is worth."""
 WORTH, SPREAD_OF_LOG_WORTH = 2.0, 2.0  # in votes, before any are seen: even odds then are a uniform distribution
-LOG_LEAST_WORTH, LOG_MOST_WORTH = float(np.log(1e-2)), float(np.log(1e6))
+LOG_MIN_WORTH, LOG_MAX_WORTH = float(np.log(1e-2)), float(np.log(1e6))
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,20 @@ class Posterior:
         return low, high
 
     @cached_property
-    def reach(self) -> FloatArray:
+    def proportion_asked(self) -> FloatArray:
         """Expected probability of being asked, shape (galaxy, question); NaN where the tree cannot tell.
 
         Exact: shares of different questions are independent, given the votes.
         """
-        return self.tree.reach(self.fractions)
+        return self.tree.proportion_asked(self.fractions)
 
-    def reach_interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+    def proportion_asked_interval(self, level: float) -> tuple[FloatArray, FloatArray]:
         """About `level` of the probability of being asked, two of shape (galaxy, question).
 
         Mean and variance are exact; of all distributions that have them a Beta is taken. That is rough where the
         members of a mixture contradict each other and no votes decide.
         """
-        mean, variance = self.reach, self.reach_variance
+        mean, variance = self.proportion_asked, self.proportion_asked_variance
         # below rounding there is nothing to know: everybody is asked, or nobody
         is_open = (variance > 1e-14) & (variance < mean * (1 - mean))
         m, v = mean[is_open], variance[is_open]
@@ -86,8 +86,8 @@ class Posterior:
         return low, high
 
     @cached_property
-    def reach_variance(self) -> FloatArray:
-        """Variance of the probability of being asked, shape (galaxy, question); exact, NaN as in `reach`.
+    def proportion_asked_variance(self) -> FloatArray:
+        """Variance of the probability of being asked, shape (galaxy, question); exact, NaN as in `proportion_asked`.
 
         The probability is a sum over parent answers, so its square is one over pairs of them; of two answers, that of
         the later question is independent of all that came before it.
@@ -113,16 +113,16 @@ class Posterior:
                     known[one, other] = square(first) * self.product(one, other)
                 else:
                     parents = tree.parents_of_question[second]
-                    there = self.reach[:, first] * self.fractions[:, one]
+                    there = self.proportion_asked[:, first] * self.fractions[:, one]
                     met = sum((both(one, parent) for parent in parents), np.zeros(len(there))) if parents else there
                     known[one, other] = met * self.fractions[:, other]
             return known[one, other]
 
-        squares = np.full(self.reach.shape, np.nan)
+        squares = np.full(self.proportion_asked.shape, np.nan)
         for i, question in enumerate(tree.questions):
             if question.name not in tree.unreachable:
                 squares[:, i] = square(i)
-        return np.maximum(squares - self.reach**2, 0.0)
+        return np.maximum(squares - self.proportion_asked**2, 0.0)
 
     def product(self, one: int, other: int) -> FloatArray:
         """Expected product of the shares of two answers to one question, or of one with itself; shape (galaxy,)."""
@@ -167,17 +167,17 @@ def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None
         log_weights = np.stack(each)[:, :, list(tree.question_of_answer)]
     for i, question in enumerate(tree.questions):
         own = tree.slice(question.name)
-        counts, people = votes.counts[:, own], votes.totals[:, i, None]
+        counts, volunteers = votes.counts[:, own], votes.totals[:, i, None]
         if question.multiple:
             odds = alpha[:, :, own]
             votes_worth = np.full(odds.shape[2], WORTH) if worth is None else worth[own]
             alpha[:, :, own], beta[:, :, own] = _of_odds(odds, votes_worth)
             if is_mixture:
-                asked = np.broadcast_to(people, counts.shape)
+                asked = np.broadcast_to(volunteers, counts.shape)
                 for m in range(len(alpha)):
                     cost = beta_binomial_nll(counts, asked, alpha[m, :, own], beta[m, :, own])
                     log_weights[m, :, own] = -cost
-            beta[:, :, own] += people - counts
+            beta[:, :, own] += volunteers - counts
             alpha[:, :, own] += counts
         else:
             alpha[:, :, own] += counts
@@ -189,7 +189,7 @@ def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None
 
 def _others(alpha: FloatArray) -> FloatArray:
     """Sum over all other answers, without taking a large number from a larger one."""
-    before, after = np.zeros_like(alpha), np.full_like(alpha, LEAST)
+    before, after = np.zeros_like(alpha), np.full_like(alpha, MIN)
     before[..., 1:] = np.cumsum(alpha[..., :-1], axis=-1)
     after[..., :-1] += np.cumsum(alpha[..., :0:-1], axis=-1)[..., ::-1]
     return before + after
@@ -218,17 +218,19 @@ def fit_worth(votes: Votes, concentrations: FloatArray) -> FloatArray:
         if not question.multiple:
             continue
         asked = votes.totals[:, i] > 0
-        people = votes.totals[asked, i]
+        volunteers = votes.totals[asked, i]
         for column in range(tree.starts[i], tree.starts[i] + len(question.columns)):
             odds, said = concentrations[:, asked, column], votes.counts[asked, column]
 
-            def cost(log_worth: float, odds: FloatArray = odds, said: Any = said, people: Any = people) -> float:
+            def cost(
+                log_worth: float, odds: FloatArray = odds, said: Any = said, volunteers: Any = volunteers
+            ) -> float:
                 pairs = zip(*_of_odds(odds, np.exp(np.array(log_worth))), strict=True)
-                each = [beta_binomial_nll(said, people, alpha, beta) for alpha, beta in pairs]
+                each = [beta_binomial_nll(said, volunteers, alpha, beta) for alpha, beta in pairs]
                 doubt = (log_worth - np.log(WORTH)) ** 2 / (2 * SPREAD_OF_LOG_WORTH**2)
                 return float(mixed(each).sum()) + float(doubt)
 
-            bounds = (LOG_LEAST_WORTH, LOG_MOST_WORTH)
+            bounds = (LOG_MIN_WORTH, LOG_MAX_WORTH)
             found: Any = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
             fitted[column] = np.exp(found.x)
     return fitted
@@ -276,7 +278,7 @@ class Unseen:
 def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Unseen]:
     """Predictions from one or several files, each galaxy once, by a model that has not seen its votes.
 
-    Of each file those galaxies count that its model has not seen: as the file says (`is_trained_on`), or, where it
+    Of each file those galaxies count that its model has not seen: as the file says (`in_training_set`), or, where it
     says nothing, those outside the train split.
 
     Args:
@@ -285,7 +287,7 @@ def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Uns
 
     Raises:
         InputError: No file is given.
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: One is no prediction file for this dataset; it holds fractions only; files predict different
             questions; a galaxy is predicted by no model that has not seen it, or by two.
     """
@@ -312,7 +314,7 @@ def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Uns
             )
         questions = read.questions
         matched = match(dataset, read.keys, path)
-        is_seen = read.is_trained_on if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
+        is_seen = read.in_training_set if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
         refused.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
         united.append(_unseen(read, matched.votes.on(_predicted(dataset.tree, questions)), matched.keys, ~is_seen))
     _refuse_seen(united, pl.concat(refused))
@@ -322,11 +324,11 @@ def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Uns
 
 def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
     """The tree of the predicted questions; those that are left out may make others unreachable."""
-    left_out = [question for question in tree.questions if question.name not in questions]
-    if not left_out:
+    excluded = [question for question in tree.questions if question.name not in questions]
+    if not excluded:
         return tree
-    absent = tree.absent | {column for question in left_out for column in question.columns}
-    return Tree(tree.name, tuple(question for question in tree.questions if question.name in questions), absent)
+    unavailable = tree.unavailable | {column for question in excluded for column in question.columns}
+    return Tree(tree.name, tuple(question for question in tree.questions if question.name in questions), unavailable)
 
 
 def _unseen(read: Predictions, votes: Votes, keys: pl.DataFrame, wanted: BoolArray) -> Unseen:
@@ -347,7 +349,7 @@ def _refuse_seen(united: Sequence[Unseen], refused: pl.DataFrame) -> None:
     raise TableError(
         f"{', '.join(left['file'].unique(maintain_order=True))}: the model was trained on {len(galaxies):,} galaxies "
         f"({', '.join(galaxies.head(5))}{', ...' if len(galaxies) > 5 else ''}), whose votes would count twice.",
-        "Galaxies that a model has not seen: is_trained_on is false or, where a file has no such column, they are "
+        "Galaxies that a model has not seen: in_training_set is false or, where a file has no such column, they are "
         "outside of the train split.",
         "Predict another split or, for these galaxies, give more files, by models that were trained without them.",
     )

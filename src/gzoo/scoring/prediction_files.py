@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gzoo.dataset.open import KEY
-from gzoo.errors import OccupiedError
+from gzoo.errors import OutputExistsError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Tree
 
@@ -31,7 +31,7 @@ def prediction_table(
     """
     members = concentration if concentration.ndim == 3 else concentration[None]
     fractions = np.mean([expected_fractions(one, tree) for one in members], axis=0)
-    reach = tree.reach(fractions)
+    proportion_asked = tree.proportion_asked(fractions)
     predicted = [one for one in tree.questions if questions is None or one.name in questions]
     columns: dict[str, pl.Series] = {}
     for i, column in enumerate(tree.columns):
@@ -44,7 +44,7 @@ def prediction_table(
         columns[f"{column}_fraction"] = pl.Series(fractions[:, i], dtype=pl.Float64)
     for i, question in enumerate(tree.questions):
         if question in predicted:
-            columns[f"{question.name}_reach"] = pl.Series(reach[:, i], dtype=pl.Float64).fill_nan(None)
+            columns[f"{question.name}_reach"] = pl.Series(proportion_asked[:, i], dtype=pl.Float64).fill_nan(None)
     known = [name for name in KEY if keys[name].null_count() == 0]  # files of others may have the identifier alone
     return keys.select(known).with_columns(**columns)
 
@@ -66,7 +66,7 @@ def refuse_occupied(out: Path, overwrite: bool) -> None:
     """Check that a prediction file may be written there.
 
     Raises:
-        OccupiedError: Something stands there that gzoo did not make, or that may not be replaced.
+        OutputExistsError: Something stands there that gzoo did not make, or that may not be replaced.
     """
     if not out.exists():
         return
@@ -75,8 +75,8 @@ def refuse_occupied(out: Path, overwrite: bool) -> None:
     except (OSError, pa.ArrowInvalid):
         ours = False
     if not ours:
-        raise OccupiedError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
+        raise OutputExistsError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
     if not overwrite:
-        raise OccupiedError(
+        raise OutputExistsError(
             f"{out} holds finished predictions.", "A new name.", "Choose another --out, or --overwrite."
         )

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from gzoo.dataset.open import KEY, Dataset
-from gzoo.errors import InputError, MissingError, TableError
+from gzoo.errors import InputError, NotFoundError, TableError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.columns import Columns
@@ -46,7 +46,7 @@ class Predictions:
         values: Shape (member, galaxy, answer): one member, or one for each part of a mixture with equal weights
             (an ensemble, several heads or forward passes); fractions have one. NaN for questions not in `questions`.
         questions: Names of the questions that are predicted, in the order of the tree.
-        is_trained_on: Galaxies that the file says the model was trained or validated on, shape (galaxy,).
+        in_training_set: Galaxies that the file says the model was trained or validated on, shape (galaxy,).
         source: The file.
         says_trained_on: Whether the file says it at all.
     """
@@ -56,7 +56,7 @@ class Predictions:
     kind: Kind
     values: FloatArray
     questions: tuple[str, ...]
-    is_trained_on: BoolArray
+    in_training_set: BoolArray
     source: Path
     says_trained_on: bool = False
 
@@ -97,7 +97,7 @@ class Predictions:
             self.kind,
             self.values[:, rows],
             self.questions,
-            self.is_trained_on[rows],
+            self.in_training_set[rows],
             self.source,
             self.says_trained_on,
         )
@@ -111,14 +111,14 @@ class ClassPredictions:
         keys: `dataset_name` (null where the file has none) and `id_str`, a row a galaxy.
         classes: Names, in the order of the columns of `probabilities`.
         probabilities: Shape (galaxy, class); each row adds up to 1.
-        is_trained_on: As of `Predictions`.
+        in_training_set: As of `Predictions`.
         source: The file.
     """
 
     keys: pl.DataFrame
     classes: tuple[str, ...]
     probabilities: FloatArray
-    is_trained_on: BoolArray
+    in_training_set: BoolArray
     source: Path
 
 
@@ -137,7 +137,7 @@ def read_predictions(path: Path | str, tree: Tree, columns: Path | str | None = 
             [answers], and `values = "fractions"` or `"concentrations"`.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         TableError: It cannot be read, lacks columns, holds a galaxy twice, or numbers that are no concentrations or
             fractions.
     """
@@ -165,7 +165,7 @@ def read_predictions(path: Path | str, tree: Tree, columns: Path | str | None = 
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
     _check(path, values, kind, keys, names, tree, questions)
-    says = "is_trained_on" in table.columns
+    says = "in_training_set" in table.columns
     return Predictions(tree, keys, kind, values, questions, _trained_on(table), path, says)
 
 
@@ -173,7 +173,7 @@ def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPre
     """A file of class probabilities: a column a class, named by the class, with `_probability`, `_prob` or nothing.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         TableError: It cannot be read, lacks a class, holds a galaxy twice, or numbers that are no probabilities.
     """
     path = Path(path)
@@ -208,7 +208,7 @@ def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPre
 
 def _read(path: Path, table: str) -> pl.DataFrame:
     if not path.is_file():
-        raise MissingError(
+        raise NotFoundError(
             f"There is no prediction file {path}.", "A Parquet, CSV or FITS table.", "Make one with `gzoo predict`."
         )
     frame = read_table(path, table=table)
@@ -264,9 +264,9 @@ def _named(path: Path, table: pl.DataFrame, tree: Tree, mapping: Columns) -> tup
     """What the columns hold (None: their sums will tell), and answer -> column of the table."""
     if mapping.answers:
         unknown = [column for column in mapping.answers if column not in tree.columns]
-        absent = [name for name in mapping.answers.values() if name not in table.columns]
-        if unknown or absent:
-            what = f"{mapping.source} names '{unknown[0]}'" if unknown else f"{path} has no column '{absent[0]}'"
+        unavailable = [name for name in mapping.answers.values() if name not in table.columns]
+        if unknown or unavailable:
+            what = f"{mapping.source} names '{unknown[0]}'" if unknown else f"{path} has no column '{unavailable[0]}'"
             raise TableError(
                 f"{what}.",
                 f"An answer of tree '{tree.name}' = a column of the table.",
@@ -345,9 +345,9 @@ def _from_json(path: Path, series: pl.Series, name: str) -> pl.Series:
 
 
 def _trained_on(table: pl.DataFrame) -> BoolArray:
-    if "is_trained_on" not in table.columns:
+    if "in_training_set" not in table.columns:
         return np.zeros(table.height, bool)
-    said = table["is_trained_on"]
+    said = table["in_training_set"]
     if said.dtype == pl.String:
         said = said.str.to_lowercase().is_in(["true", "t", "yes", "1"])
     return said.cast(pl.Boolean).fill_null(False).to_numpy()
@@ -423,14 +423,14 @@ class Matched:
     is_seen: BoolArray
 
 
-def match(dataset: Dataset, keys: pl.DataFrame, source: Path, is_trained_on: BoolArray | None = None) -> Matched:
+def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: BoolArray | None = None) -> Matched:
     """Votes of the predicted galaxies.
 
     Args:
         dataset: Where the votes are.
         keys: `dataset_name` and `id_str`; where the first is null, `id_str` alone must be unique in the dataset.
         source: The prediction file, for messages.
-        is_trained_on: Galaxies that the file says were trained on.
+        in_training_set: Galaxies that the file says were trained on.
 
     Raises:
         TableError: A galaxy is not in the dataset, or its `id_str` stands for several.
@@ -439,7 +439,7 @@ def match(dataset: Dataset, keys: pl.DataFrame, source: Path, is_trained_on: Boo
     wanted = keys.select(by)
     parts: list[tuple[pl.DataFrame, Votes]] = []
     for split in dataset.splits:
-        theirs, votes = dataset.galaxies(split)
+        theirs, votes = dataset.read_votes(split)
         rows = theirs.with_row_index("row").join(wanted, on=by, how="semi", maintain_order="left")["row"].to_numpy()
         parts.append((theirs[rows].with_columns(split=pl.lit(split)), votes.take(rows)))
     held = pl.concat([theirs for theirs, _ in parts]).with_row_index("place")
@@ -465,8 +465,8 @@ def match(dataset: Dataset, keys: pl.DataFrame, source: Path, is_trained_on: Boo
     counts = np.concatenate([votes.counts for _, votes in parts])[place]
     totals = np.concatenate([votes.totals for _, votes in parts])[place]
     is_seen = (joined["split"] == "train").to_numpy()
-    if is_trained_on is not None:
-        is_seen = is_seen | is_trained_on
+    if in_training_set is not None:
+        is_seen = is_seen | in_training_set
     return Matched(joined.select(*KEY, "split"), Votes(dataset.tree, counts, totals), is_seen)
 
 
@@ -511,7 +511,7 @@ def refuse_other_scheme(source: Path, dataset: Dataset, option: str = "") -> Non
     raise TableError(
         f"{source}: the model was trained on a dataset split by '{scheme}', and {dataset.folder} is split by "
         f"'{dataset.split_scheme}'.",
-        "One scheme: by another, galaxies of this test split may have been trained on, in other pictures too.",
+        "One scheme: by another, galaxies of this test split may have been trained on, in other images too.",
         f"Build both by one scheme{otherwise}.",
     )
 
@@ -532,7 +532,7 @@ def positions(dataset: Dataset, keys: pl.DataFrame) -> tuple[FloatArray, FloatAr
         dataset: Where they are.
         keys: `dataset_name` and `id_str`.
     """
-    known = pl.concat([dataset.places(split) for split in dataset.splits]).unique(KEY)
+    known = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY)
     found = keys.select(KEY).join(known, on=KEY, how="left", maintain_order="left")
     return found["ra"].fill_null(np.nan).to_numpy(), found["dec"].fill_null(np.nan).to_numpy()
 

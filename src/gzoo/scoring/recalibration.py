@@ -26,9 +26,9 @@ from gzoo.scoring.predictions import Kind, match, read_predictions
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
-MOST_GALAXIES = 50_000  # of a question: both numbers are then known to about 1 %
+MAX_GALAXIES = 50_000  # of a question: both numbers are then known to about 1 %
 SPREAD_OF_FACTOR, SPREAD_OF_TEMPERATURE = 1.5, 0.25  # of the logs, before any votes are seen
-LARGEST_FACTOR, LARGEST_TEMPERATURE = 1000.0, 4.0  # either way
+MAX_FACTOR, MAX_TEMPERATURE = 1000.0, 4.0  # either way
 USUAL_CONCENTRATION, SPREAD_OF_CONCENTRATION = 20.0, 2.0  # of shares that state none: before votes; of its log
 NO_DOUBT = 1e6  # a concentration that no votes can tell from certainty
 STEP = 1e-3  # of the logs, for derivatives
@@ -79,7 +79,7 @@ class Recalibration:
             out[..., own] = recalibrated(values[..., own], one.factor, one.temperature, question, self.kind)
         return out
 
-    def to_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As `run.json` holds it."""
         return {"kind": self.kind, "questions": {name: asdict(one) for name, one in self.questions.items()}}
 
@@ -142,8 +142,8 @@ def fit_recalibration(
         if questions is not None and question.name not in questions:
             continue
         rows = np.flatnonzero(votes.totals[:, i] > 0)
-        if len(rows) > MOST_GALAXIES:
-            rows = np.sort(np.random.default_rng([seed, i]).choice(rows, MOST_GALAXIES, replace=False))
+        if len(rows) > MAX_GALAXIES:
+            rows = np.sort(np.random.default_rng([seed, i]).choice(rows, MAX_GALAXIES, replace=False))
         own = tree.slice(question.name)
         fitted[question.name] = fit_question(
             votes.counts[rows, own], votes.totals[rows, i], values[:, rows, own], question, kind
@@ -152,26 +152,26 @@ def fit_recalibration(
 
 
 def fit_question(
-    counts: IntArray, people: IntArray, values: FloatArray, question: Question, kind: Kind
+    counts: IntArray, volunteers: IntArray, values: FloatArray, question: Question, kind: Kind
 ) -> QuestionRecalibration:
     """The recalibration of one question.
 
     Args:
         counts: Shape (galaxy, answer).
-        people: Asked, at least 1, shape (galaxy,).
+        volunteers: Asked, at least 1, shape (galaxy,).
         values: Predicted, shape (member, galaxy, answer).
         question: The question.
         kind: What `values` holds.
     """
     is_fractions = kind == "fractions" and not question.multiple
     unchanged = NO_DOUBT if is_fractions else 1.0
-    n = len(people)
+    n = len(volunteers)
     if not n:
         return QuestionRecalibration(factor=unchanged, temperature=1.0, n_galaxies=0, gain=0.0)
 
     def cost(logs: FloatArray) -> float:
         new = recalibrated(values, math.exp(logs[0]), math.exp(logs[1]), question, kind)
-        return float(mixed([question_nll(counts, people, one, is_multiple=question.multiple) for one in new]).sum())
+        return float(mixed([question_nll(counts, volunteers, one, is_multiple=question.multiple) for one in new]).sum())
 
     usual, spread = (
         (math.log(USUAL_CONCENTRATION), SPREAD_OF_CONCENTRATION) if is_fractions else (0.0, SPREAD_OF_FACTOR)
@@ -185,10 +185,10 @@ def fit_question(
         moves = STEP * np.eye(2)
         return np.array([(penalised(logs + move) - penalised(logs - move)) / (2 * STEP) for move in moves])
 
-    most = math.log(NO_DOUBT) - usual if is_fractions else math.log(LARGEST_FACTOR)
+    most = math.log(NO_DOUBT) - usual if is_fractions else math.log(MAX_FACTOR)
     if question.multiple:
         most = 0.0
-    bounds = [(usual - most, usual + most), (-math.log(LARGEST_TEMPERATURE), math.log(LARGEST_TEMPERATURE))]
+    bounds = [(usual - most, usual + most), (-math.log(MAX_TEMPERATURE), math.log(MAX_TEMPERATURE))]
     best = optimize.minimize(penalised, middle, jac=slope, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     before = cost(np.array([math.log(unchanged), 0.0]))
     factor, temperature = (_short(float(one)) for one in np.exp(best))
@@ -214,9 +214,9 @@ def recalibrated(values: FloatArray, factor: float, temperature: float, question
         return np.clip(odds, SMALLEST, 1 / SMALLEST) ** (1 / temperature)
     total = values.sum(axis=-1, keepdims=True)
     logs = np.log(np.maximum(values / total, SMALLEST)) / temperature
-    shares = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    shares /= shares.sum(axis=-1, keepdims=True)
-    return np.maximum(factor * (total if kind == "concentrations" else 1.0) * shares, SMALLEST)
+    fractions = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    fractions /= fractions.sum(axis=-1, keepdims=True)
+    return np.maximum(factor * (total if kind == "concentrations" else 1.0) * fractions, SMALLEST)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def recalibrated(values: FloatArray, factor: float, temperature: float, question
 
 
 @dataclass(frozen=True, slots=True)
-class Recalibrated:
+class RecalibrateResult:
     """What recalibration made.
 
     Attributes:
@@ -248,7 +248,7 @@ def recalibrate(
     out: Path | str,
     columns: Path | str | None = None,
     overwrite: bool = False,
-) -> Recalibrated:
+) -> RecalibrateResult:
     """Predictions made as sure as they should be, by what the same model says of galaxies that it was not trained on.
 
     Predicted fractions become concentrations. `gzoo predict` does the same by itself, with the numbers that `gzoo
@@ -264,10 +264,10 @@ def recalibrate(
         overwrite: Replace an earlier prediction file.
 
     Raises:
-        MissingError: A file or the dataset is not there.
+        NotFoundError: A file or the dataset is not there.
         TableError: A file is not one of predictions, or `validation` holds galaxies of the train split.
         InputError: The two files are of different kinds, or predict different questions.
-        OccupiedError: `out` is taken.
+        OutputExistsError: `out` is taken.
     """
     out, validation = Path(out), Path(validation)
     refuse_occupied(out, overwrite)
@@ -291,16 +291,16 @@ def recalibrate(
             "Predict the validation split with the model that the other file is of.",
         )
     fitted = fit_recalibration(matched.votes, held_out.values, held_out.kind, held_out.questions)
-    is_seen = wanted.is_trained_on | _in(wanted.keys, held_out.keys)
+    is_seen = wanted.in_training_set | _in(wanted.keys, held_out.keys)
     table = prediction_table(wanted.keys, fitted.apply(wanted.values, dataset.tree), dataset.tree, wanted.questions)
     about: dict[str, object] = {
         "kind": "predictions",
         "data_sha256": dataset.digest,
         "is_simulated": dataset.is_simulated,
-        "recalibration": fitted.to_json(),
+        "recalibration": fitted.to_dict(),
     }
-    write_predictions(out, table.with_columns(is_trained_on=pl.Series(is_seen)), about)
-    return Recalibrated(out, table.height, len(held_out), fitted)
+    write_predictions(out, table.with_columns(in_training_set=pl.Series(is_seen)), about)
+    return RecalibrateResult(out, table.height, len(held_out), fitted)
 
 
 def _in(keys: pl.DataFrame, others: pl.DataFrame) -> npt.NDArray[np.bool_]:

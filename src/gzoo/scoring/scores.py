@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset.open import Dataset, open_dataset
-from gzoo.errors import InputError, MissingError, OccupiedError
+from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
 from gzoo.scoring.intervals import Blocks, Kind, Value, blocks, ratio
 from gzoo.scoring.likelihood import (
     fit_baseline,
+    fraction_nll,
     log_factorial,
     mixed,
     question_log_coefficient,
     question_nll,
-    share_nll,
 )
 from gzoo.scoring.predictions import Predictions, match, positions, read_predictions, refuse_other_scheme, refuse_seen
 from gzoo.scoring.slices import Slicing, slicings
@@ -29,7 +29,7 @@ from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 OPTION = "--include-trained-on"
-LEAST_BALANCED = 30  # galaxies asked, for a question to count in the balanced score
+MIN_BALANCED = 30  # galaxies asked, for a question to count in the balanced score
 BOOTSTRAP_SEED = 0
 
 
@@ -37,21 +37,21 @@ class Errors(TypedDict):
     """How far expected fractions are from those of volunteers, over galaxies with at least 2 votes on the question.
 
     rmse, mad: root mean square and mean absolute difference, with the votes' own noise in them.
-    noise_floor, mad_floor: what they would be, had every prediction been right: from the votes themselves; from
+    noise_floor, mae_floor: what they would be, had every prediction been right: from the votes themselves; from
         votes drawn with the predicted fractions.
-    mse_corrected, rmse_corrected: the error with the noise removed: unbiased, so that it may be below 0; and its root.
-    mad_corrected: the root of the difference of the squares, right where errors are bell-shaped.
-    is_distinguishable: Whether `mse_corrected` is clear of 0; otherwise it is in [0, high] and no more can be said.
+    mse_noise_corrected, rmse_noise_corrected: the error with the noise removed: unbiased, so that it may be below 0; and its root.
+    mae_noise_corrected: the root of the difference of the squares, right where errors are bell-shaped.
+    exceeds_noise: Whether `mse_noise_corrected` is clear of 0; otherwise it is in [0, high] and no more can be said.
     """
 
     rmse: Value
     noise_floor: Value
-    mse_corrected: Value
-    rmse_corrected: Value
-    mad: Value
-    mad_floor: Value
-    mad_corrected: Value
-    is_distinguishable: bool | None
+    mse_noise_corrected: Value
+    rmse_noise_corrected: Value
+    mae: Value
+    mae_floor: Value
+    mae_noise_corrected: Value
+    exceeds_noise: bool | None
 
 
 class AnswerScore(Errors):
@@ -66,29 +66,29 @@ class AnswerScore(Errors):
 class Score(Errors):
     """Scores over some galaxies.
 
-    log_score, baseline_log_score: mean log probability of the votes, in nats per galaxy asked; higher is better. Null
-        where fractions gave no chance at all to an answer with votes, in `n_impossible` galaxies.
-    log_score_per_vote: the same per answer given.
+    log_likelihood, baseline_log_likelihood: mean log probability of the votes, in nats per galaxy asked; higher is better. Null
+        where fractions gave no chance at all to an answer with votes, in `n_zero_probability` galaxies.
+    log_likelihood_per_vote: the same per answer given.
     log_coefficient: the part of it that depends on the votes alone (programs that leave it out have scores lower by
         this much).
     skill: the paired difference of log scores, model minus baseline.
     brier: mean squared distance of the expected fractions from one vote, per galaxy; lower is better.
-    brier_skill: that of the baseline minus that of the model.
+    brier_gain: that of the baseline minus that of the model.
     n_asked, n_votes: galaxies asked, and answers they were given by.
     n_effective: as many independent galaxies would tell as much of the log score (of `brier`, where that is null).
     """
 
-    log_score: Value
-    log_score_per_vote: Value
+    log_likelihood: Value
+    log_likelihood_per_vote: Value
     log_coefficient: Value
-    baseline_log_score: Value
-    skill: Value
+    baseline_log_likelihood: Value
+    log_likelihood_gain: Value
     brier: Value
-    brier_skill: Value
+    brier_gain: Value
     n_asked: int
     n_votes: int
     n_effective: float | None
-    n_impossible: int
+    n_zero_probability: int
 
 
 class QuestionScore(Score):
@@ -105,9 +105,9 @@ class Balanced(TypedDict):
     n_questions: those that at least 30 galaxies were asked.
     """
 
-    skill: Value
-    mse_corrected: Value
-    rmse_corrected: Value
+    log_likelihood_gain: Value
+    mse_noise_corrected: Value
+    rmse_noise_corrected: Value
     n_questions: int
 
 
@@ -211,11 +211,11 @@ def score(
         The object that `--json` prints. A question with no votes has null values.
 
     Raises:
-        MissingError: A file is not there, or the dataset has no train split for the baseline.
+        NotFoundError: A file is not there, or the dataset has no train split for the baseline.
         TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies; or the
             model was trained on galaxies split by another scheme.
         InputError: Arguments contradict each other.
-        OccupiedError: There is a report already.
+        OutputExistsError: There is a report already.
     """
     if label is not None or protocol is not None:
         refuse_both(
@@ -232,10 +232,12 @@ def score(
             return classify(predictions, folder, label=label, include_trained_on=include_trained_on)
         return published(predictions, folder, protocol=str(protocol), include_trained_on=include_trained_on)
     if report is not None and Path(report).exists() and not overwrite:  # told before the work, not after
-        raise OccupiedError(f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
+        raise OutputExistsError(
+            f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it."
+        )
     dataset, path = open_dataset(folder), Path(predictions)
     read = read_predictions(path, dataset.tree, columns)
-    matched = match(dataset, read.keys, path, read.is_trained_on)
+    matched = match(dataset, read.keys, path, read.in_training_set)
     if not include_trained_on:
         refuse_other_scheme(path, dataset, OPTION)
         refuse_seen(matched, path, OPTION)
@@ -288,13 +290,13 @@ def training_baseline(dataset: Dataset) -> FloatArray:
     """What knows only how often each answer was given in the train split: concentrations, shape (answer,).
 
     Raises:
-        MissingError: There is no train split.
+        NotFoundError: There is no train split.
     """
     if "train" not in dataset.splits:
-        raise MissingError(
+        raise NotFoundError(
             f"{dataset.folder} has no train split.", "One to fit the baseline on.", "Score against the whole dataset."
         )
-    return fit_baseline(dataset.galaxies("train")[1])
+    return fit_baseline(dataset.read_votes("train")[1])
 
 
 def compute(
@@ -323,7 +325,7 @@ def compute(
     each = galaxy_blocks or blocks(n)
     total = _Columns.empty(n)
     questions: dict[str, QuestionScore] = {}
-    shares = np.zeros((2, n))  # of each galaxy in the balanced skill and error
+    fractions = np.zeros((2, n))  # of each galaxy in the balanced skill and error
     weights = np.zeros(2)
     balanced = np.zeros(2)
     n_balanced = 0
@@ -337,7 +339,7 @@ def compute(
             **_score(found, own, seed), answers=_of_answers(question, answers, found.cells, own, seed)
         )
         total.add(rows, found)
-        if len(rows) >= LEAST_BALANCED:
+        if len(rows) >= MIN_BALANCED:
             n_balanced += 1
             weight = np.sqrt(len(rows))
             for k, (x, w) in enumerate(
@@ -347,7 +349,7 @@ def compute(
                     mean = x.sum() / w.sum()
                     weights[k] += weight
                     balanced[k] += weight * mean
-                    shares[k, rows] += weight * (x - mean * w) / w.sum()
+                    fractions[k, rows] += weight * (x - mean * w) / w.sum()
     names = [] if campaigns is None else campaigns.unique().sort().to_list()
     parts = {name: np.flatnonzero((campaigns == name).to_numpy()) for name in names} if len(names) > 1 else {}
     scored = [
@@ -360,13 +362,18 @@ def compute(
         for slicing in slices
         for one, rows in slicing.parts()
     ]
-    skill, error = (_mean(balanced[k], shares[k], weights[k], each, seed) for k in (0, 1))
+    log_likelihood_gain, error = (_mean(balanced[k], fractions[k], weights[k], each, seed) for k in (0, 1))
     return Scores(
         n_galaxies=n,
         n_trained_on=0,
         drawn=Drawn(kind=each.kind, n=each.n_blocks, cell_arcmin=each.cell_arcmin),
         overall=_score(total, each, seed),
-        balanced=Balanced(skill=skill, mse_corrected=error, rmse_corrected=_root(error), n_questions=n_balanced),
+        balanced=Balanced(
+            log_likelihood_gain=log_likelihood_gain,
+            mse_noise_corrected=error,
+            rmse_noise_corrected=_root(error),
+            n_questions=n_balanced,
+        ),
         campaigns={name: _score(total.take(rows), _take(each, rows), seed) for name, rows in parts.items()},
         questions=questions,
         slices=sorted(scored, key=_by_error, reverse=True),
@@ -376,7 +383,7 @@ def compute(
 
 
 def _by_error(one: SliceScore) -> float:
-    value = one["score"]["mse_corrected"]["value"]
+    value = one["score"]["mse_noise_corrected"]["value"]
     return -1.0 if value is None else value
 
 
@@ -396,7 +403,7 @@ class _Believed:
     """Predictions, whatever they were given as."""
 
     values: FloatArray  # (member, galaxy, answer)
-    is_share: bool
+    is_fraction: bool
     questions: frozenset[str]
 
     @classmethod
@@ -406,18 +413,22 @@ class _Believed:
         values = np.asarray(given, np.float64)
         return cls(values if values.ndim == 3 else values[None], False, frozenset(one.name for one in tree.questions))
 
-    def nll(self, rows: IntArray, where: slice, counts: IntArray, people: IntArray, question: Question) -> FloatArray:
-        cost = share_nll if self.is_share else question_nll
-        each = [cost(counts, people, one[rows, where], is_multiple=question.multiple) for one in self.values]
+    def nll(
+        self, rows: IntArray, where: slice, counts: IntArray, volunteers: IntArray, question: Question
+    ) -> FloatArray:
+        cost = fraction_nll if self.is_fraction else question_nll
+        each = [cost(counts, volunteers, one[rows, where], is_multiple=question.multiple) for one in self.values]
         return mixed(each)
 
-    def shares(self, rows: IntArray, where: slice, question: Question) -> FloatArray:
+    def fractions(self, rows: IntArray, where: slice, question: Question) -> FloatArray:
         """Expected fractions of one question, shape (galaxy, answer)."""
-        parts = (one[rows, where] if self.is_share else _shares(one[rows, where], question) for one in self.values)
+        parts = (
+            one[rows, where] if self.is_fraction else _fractions(one[rows, where], question) for one in self.values
+        )
         return sum(parts) / len(self.values)  # pyright: ignore[reportReturnType]
 
 
-def _shares(alpha: FloatArray, question: Question) -> FloatArray:
+def _fractions(alpha: FloatArray, question: Question) -> FloatArray:
     return alpha / (1 + alpha if question.multiple else alpha.sum(axis=-1, keepdims=True))
 
 
@@ -471,26 +482,26 @@ def _of_question(
     """What the scores of a question are sums of, over the galaxies that were asked it."""
     question = votes.tree.questions[i]
     where = votes.tree.slice(question.name)
-    counts, people = votes.counts[rows, where], votes.totals[rows, i]
-    expected = believed.shares(rows, where, question)
-    voted = counts / np.maximum(people, 1)[:, None]
-    enough = (people >= 2).astype(np.float64)[:, None]
+    counts, volunteers = votes.counts[rows, where], votes.totals[rows, i]
+    expected = believed.fractions(rows, where, question)
+    voted = counts / np.maximum(volunteers, 1)[:, None]
+    enough = (volunteers >= 2).astype(np.float64)[:, None]
     off = (expected - voted) * enough
     cells = _Cells(
         error=off**2,
-        noise=enough * voted * (1 - voted) / np.maximum(people - 1, 1)[:, None],
+        noise=enough * voted * (1 - voted) / np.maximum(volunteers - 1, 1)[:, None],
         absolute=np.abs(off),
-        floor=enough * binomial_deviation(people[:, None], expected),
+        floor=enough * binomial_deviation(volunteers[:, None], expected),
         bias=off,
     )
     known = baseline[where] if baseline.ndim == 1 else baseline[rows, where]
-    base = np.broadcast_to(_shares(known, question), expected.shape)
+    base = np.broadcast_to(_fractions(known, question), expected.shape)
     found = _Columns(
         asked=np.ones(len(rows)),
-        votes=people.astype(np.float64),
-        model=-believed.nll(rows, where, counts, people, question),
-        base=-question_nll(counts, people, known, is_multiple=question.multiple),
-        coefficient=question_log_coefficient(counts, people, is_multiple=question.multiple),
+        votes=volunteers.astype(np.float64),
+        model=-believed.nll(rows, where, counts, volunteers, question),
+        base=-question_nll(counts, volunteers, known, is_multiple=question.multiple),
+        coefficient=question_log_coefficient(counts, volunteers, is_multiple=question.multiple),
         brier=_brier(expected, voted, question),
         brier_base=_brier(base, voted, question),
         cells=enough[:, 0] * len(question.columns),
@@ -508,17 +519,17 @@ def _brier(expected: FloatArray, voted: FloatArray, question: Question) -> Float
     return (expected**2).sum(axis=1) - 2 * (expected * voted).sum(axis=1) + ones
 
 
-def binomial_deviation(people: IntArray, share: FloatArray) -> FloatArray:
+def binomial_deviation(volunteers: IntArray, fraction: FloatArray) -> FloatArray:
     """Mean absolute difference of a voted fraction from the true one (De Moivre 1730), shape as the arguments'.
 
     Args:
-        people: Who answer, at least 1.
-        share: The true fraction.
+        volunteers: Who answer, at least 1.
+        fraction: The true fraction.
 
     >>> binomial_deviation(np.array([1, 2]), np.array([0.5, 0.5]))
     array([0.5 , 0.25])
     """
-    n, p = np.broadcast_arrays(people, np.clip(share, 0.0, 1.0))
+    n, p = np.broadcast_arrays(volunteers, np.clip(fraction, 0.0, 1.0))
     mode = np.minimum(np.floor(n * p).astype(np.int64), n - 1) + 1
     with np.errstate(divide="ignore", invalid="ignore"):
         log = log_factorial(n) - log_factorial(mode) - log_factorial(n - mode)
@@ -532,31 +543,31 @@ def binomial_deviation(people: IntArray, share: FloatArray) -> FloatArray:
 
 def _score(columns: _Columns, each: Blocks, seed: int) -> Score:
     is_possible = np.isfinite(columns.model)
-    n_impossible = int((~is_possible).sum())
+    n_zero_probability = int((~is_possible).sum())
     model = np.where(is_possible, columns.model, 0.0)
     asked, votes = columns.asked, columns.votes
-    names = ("log_score", "per_vote", "coefficient", "base", "skill", "brier", "brier_skill")
+    names = ("log_likelihood", "per_vote", "coefficient", "base", "log_likelihood_gain", "brier", "brier_gain")
     over = (model, model, columns.coefficient, columns.base, model - columns.base, columns.brier,
             columns.brier_base - columns.brier)  # fmt: skip
     under = (asked, votes, asked, asked, asked, asked, asked)
     found = ratio(np.column_stack(over), np.column_stack(under), each, seed=seed)
     value = {name: found.of(i) for i, name in enumerate(names)}
-    n_effective = found.n_effective[names.index("brier" if n_impossible else "log_score")]
-    if n_impossible:
-        value |= dict.fromkeys(("log_score", "per_vote", "skill"), _NOTHING)
+    n_effective = found.n_effective[names.index("brier" if n_zero_probability else "log_likelihood")]
+    if n_zero_probability:
+        value |= dict.fromkeys(("log_likelihood", "per_vote", "log_likelihood_gain"), _NOTHING)
     return Score(
         **_errors(columns.error, columns.noise, columns.absolute, columns.floor, columns.cells, each, seed),
-        log_score=value["log_score"],
-        log_score_per_vote=value["per_vote"],
+        log_likelihood=value["log_likelihood"],
+        log_likelihood_per_vote=value["per_vote"],
         log_coefficient=value["coefficient"],
-        baseline_log_score=value["base"],
-        skill=value["skill"],
+        baseline_log_likelihood=value["base"],
+        log_likelihood_gain=value["log_likelihood_gain"],
         brier=value["brier"],
-        brier_skill=value["brier_skill"],
+        brier_gain=value["brier_gain"],
         n_asked=int(asked.sum()),
         n_votes=int(votes.sum()),
         n_effective=float(n_effective) if np.isfinite(n_effective) else None,
-        n_impossible=n_impossible,
+        n_zero_probability=n_zero_probability,
     )
 
 
@@ -574,34 +585,34 @@ def _errors(
 ) -> Errors:
     """Errors from what they are sums of, each of shape (galaxy,)."""
     found = ratio(np.column_stack([error, noise, error - noise, absolute, floor]), cells[:, None], each, seed=seed)
-    mse, of_noise, corrected, mad, mad_floor = (found.of(i) for i in range(5))
+    mse, of_noise, corrected, mae, mae_floor = (found.of(i) for i in range(5))
     return Errors(
         rmse=_root(mse),
         noise_floor=_root(of_noise),
-        mse_corrected=corrected,
-        rmse_corrected=_root(corrected),
-        mad=mad,
-        mad_floor=mad_floor,
-        mad_corrected=_mad_corrected(absolute, floor, cells, mad["value"], mad_floor["value"], each, seed),
-        is_distinguishable=None if corrected["low"] is None else corrected["low"] > 0,
+        mse_noise_corrected=corrected,
+        rmse_noise_corrected=_root(corrected),
+        mae=mae,
+        mae_floor=mae_floor,
+        mae_noise_corrected=_mae_corrected(absolute, floor, cells, mae["value"], mae_floor["value"], each, seed),
+        exceeds_noise=None if corrected["low"] is None else corrected["low"] > 0,
     )
 
 
-def _mad_corrected(
+def _mae_corrected(
     absolute: FloatArray,
     floor: FloatArray,
     cells: FloatArray,
-    mad: float | None,
-    mad_floor: float | None,
+    mae: float | None,
+    mae_floor: float | None,
     each: Blocks,
     seed: int,
 ) -> Value:
-    """Root of mad^2 - mad_floor^2; its interval from how galaxies bear on that difference, to first order."""
-    if mad is None or mad_floor is None:
+    """Root of mad^2 - mae_floor^2; its interval from how galaxies bear on that difference, to first order."""
+    if mae is None or mae_floor is None:
         return _NOTHING
     # the ratio of these sums is twice the difference, and leans on each galaxy as the difference does
-    slope = ratio((2 * mad * absolute - 2 * mad_floor * floor)[:, None], cells[:, None], each, seed=seed).of(0)
-    less = mad**2 - mad_floor**2
+    slope = ratio((2 * mae * absolute - 2 * mae_floor * floor)[:, None], cells[:, None], each, seed=seed).of(0)
+    less = mae**2 - mae_floor**2
     return _root({end: None if one is None else one - less for end, one in slope.items()})  # type: ignore[arg-type]
 
 
@@ -617,12 +628,12 @@ def _of_answers(
     return scores
 
 
-def _mean(value: float, shares: FloatArray, weight: float, each: Blocks, seed: int) -> Value:
+def _mean(value: float, fractions: FloatArray, weight: float, each: Blocks, seed: int) -> Value:
     """A weighted mean over questions, with the interval that galaxies' shares in it give."""
     if not weight:
         return _NOTHING
-    n = len(shares)
-    found = ratio((n * shares / weight)[:, None], np.ones((n, 1)), each, seed=seed).of(0)
+    n = len(fractions)
+    found = ratio((n * fractions / weight)[:, None], np.ones((n, 1)), each, seed=seed).of(0)
     middle = value / weight
     return Value(
         value=float(middle),

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset.open import KEY, Dataset
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 from gzoo.trees.tree import IntArray
 from gzoo.votes.tables import read_table
 from gzoo.votes.votes import Votes
 
 N_BINS = 4  # of numbers, each with as many galaxies
-MOST_VALUES = 20  # of texts; the rest are taken together
+MAX_VALUES = 20  # of texts; the rest are taken together
 VOTES = "number of votes"
 UNKNOWN, OTHERS, NONE = "not known", "others", "none"
 
@@ -45,7 +45,7 @@ class Slicing:
             yield from _bins(values.cast(pl.Float64))
         else:
             texts = values.cast(pl.String)
-            common = texts.drop_nulls().value_counts(sort=True)[texts.name].head(MOST_VALUES).to_list()
+            common = texts.drop_nulls().value_counts(sort=True)[texts.name].head(MAX_VALUES).to_list()
             for one in sorted(common):
                 yield one or NONE, _rows(texts == one)
             yield from _unless_empty(OTHERS, _rows(texts.is_not_null() & ~texts.is_in(common)))
@@ -65,12 +65,12 @@ def slicings(
         table: Further columns, keyed by `id_str` (and `dataset_name`, if it has that).
 
     Raises:
-        MissingError: There is no such table.
+        NotFoundError: There is no such table.
         TableError: The table cannot be read, has no `id_str` or a galaxy twice, or a column is nowhere.
     """
     found = [Slicing(VOTES, pl.Series(votes.totals.max(axis=1, initial=0)))]
     if table and not table.is_file():
-        raise MissingError(f"There is no table {table}.", "A table of more columns, by id_str.", "Check --table.")
+        raise NotFoundError(f"There is no table {table}.", "A table of more columns, by id_str.", "Check --table.")
     more = read_table(table) if table else pl.DataFrame()
     if table and "id_str" not in more.columns:
         raise TableError(

@@ -1,6 +1,6 @@
 """A survey of galaxies that never were, whose true answers are known: the referee of everything else in gzoo.
 
-`galaxies` draws physical parameters and `sky_positions` puts them on the sky, `survey` and `camera` take pictures of
+`galaxies` draws physical parameters and `sky_positions` puts them on the sky, `survey` and `camera` take images of
 them and say what can be seen, `volunteers` answers questions about that, and `export` writes the answers as Zooniverse
 would. Nothing here knows what a model is.
 """
@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gzoo import files
-from gzoo.errors import GZooError, InputError, MissingError, WriteError
+from gzoo.errors import GZooError, InputError, NotFoundError, WriteError
 from gzoo.simulator import positions
-from gzoo.simulator.camera import jpeg_bytes, picture, visible
+from gzoo.simulator.camera import draw_image, jpeg_bytes, visible
 from gzoo.simulator.export import Exporter, Subjects, classification_header, volunteer_name, workflow_export
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.survey import SurveyView, survey_view
@@ -51,7 +51,7 @@ from gzoo.simulator.volunteers import (
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 
-__all__ = ["Galaxy", "Simulated", "simulate"]
+__all__ = ["Galaxy", "SimulateResult", "simulate"]
 
 SIMULATOR = "2"
 """Version of this simulated sky; it changes whenever the same seed would give other files."""
@@ -66,7 +66,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulateResult:
     """A finished simulation on disk.
 
     Attributes:
@@ -85,7 +85,7 @@ class Simulated:
 
     @property
     def images(self) -> Path:
-        """The folder of JPEG pictures, one `{id_str}.jpg` a galaxy; not there without pictures."""
+        """The folder of JPEG images, one `{id_str}.jpg` a galaxy; not there without images."""
         return self.folder / "images"
 
     @property
@@ -126,10 +126,10 @@ def simulate(
     galaxies_from: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Simulated:
-    """Simulate a campaign: pictures, classifications, votes and the truth behind them.
+) -> SimulateResult:
+    """Simulate a campaign: images, classifications, votes and the truth behind them.
 
-    Galaxy `i` of a seed is the same whatever `n` and `workers` are, and so are its votes and its picture's bytes. A
+    Galaxy `i` of a seed is the same whatever `n` and `workers` are, and so are its votes and its image's bytes. A
     simulation that was interrupted goes on where it stopped when it is called again with the same arguments.
 
     The folder holds
@@ -140,20 +140,20 @@ def simulate(
       galaxy is left out; robots count as the people they pass for;
     - `truth.parquet`: the physical parameters (`Galaxy`), the part of the campaign that asked (`asked_in`), and for
       each answer, given that its question is asked, `{column}_probability_careful` for a careful volunteer and
-      `{column}_probability` for a click of the whole population, robots included; `{question}_reach_careful` and
+      `{column}_probability` for a click of the whole population, robots included; `{question}_proportion_asked_careful` and
       `{question}_reach`, the chance of being asked where the galaxy is shown with those questions;
     - `volunteers.parquet`: care, leaning, whether a robot, whether not logged in, number of classifications;
     - `simulation.json`. All say that they are a simulation.
 
     Args:
-        campaign: The campaign whose pictures are taken and whose questions are asked.
+        campaign: The campaign whose images are taken and whose questions are asked.
         n: Number of galaxies.
         seed: What all chance comes from, at least 0.
         workers: Number of processes. With more than one, a script must guard its own start with
             `if __name__ == "__main__":`, for each worker imports it.
         out: The folder to make.
-        images: Whether to take pictures, by far the longest part.
-        export: Whether to write the classification and workflow exports, by far the largest files without pictures.
+        images: Whether to take images, by far the longest part.
+        export: Whether to write the classification and workflow exports, by far the largest files without images.
         galaxies_from: A finished simulation whose first `n` galaxies are observed again by this campaign, at positions
             as another survey would measure them, with identifiers of its own (`source_id_str` in the truth names the
             source's).
@@ -164,9 +164,9 @@ def simulate(
         Where the files are.
 
     Raises:
-        MissingError: There is no such campaign, or no folder `galaxies_from`.
+        NotFoundError: There is no such campaign, or no folder `galaxies_from`.
         InputError: An argument is out of range, or `galaxies_from` is no simulation of at least `n` galaxies.
-        OccupiedError: `out` holds something already.
+        OutputExistsError: `out` holds something already.
         WriteError: `out` cannot be written. What was begun is removed.
     """
     members = campaign_of(campaign).members
@@ -226,9 +226,9 @@ def simulate(
         _write_volunteers(partial / "volunteers.parquet", seed, clicks_of, facts)
         n_clicks = int(clicks_of.sum())
         if hasattr(os, "sync"):  # Windows has none
-            os.sync()  # pictures reach the disk before the mark that says all is done
+            os.sync()  # images reach the disk before the mark that says all is done
         files.write_json(partial / files.MARKS["simulation"], facts | {"n_classifications": n_clicks})
-    return Simulated(folder, campaign, n, n_clicks, seed)
+    return SimulateResult(folder, campaign, n, n_clicks, seed)
 
 
 def galaxy_id(campaign: str, seed: int, index: int) -> str:
@@ -265,7 +265,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """What is kept of a block of galaxies besides its pictures."""
+    """What is kept of a block of galaxies besides its images."""
 
     votes: pa.RecordBatch
     truth: pa.RecordBatch
@@ -300,10 +300,10 @@ def _observed(job: _Job, source: Path | None, workers: int) -> Generator[Iterato
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _is_whole(picture: Path) -> bool:
-    """Whether a picture was taken before, and survived a loss of power: its last bytes are a JPEG's end."""
+def _is_whole(image: Path) -> bool:
+    """Whether an image was taken before, and survived a loss of power: its last bytes are a JPEG's end."""
     try:
-        with picture.open("rb") as file:
+        with image.open("rb") as file:
             file.seek(-2, os.SEEK_END)
             return file.read() == b"\xff\xd9"
     except OSError:
@@ -316,8 +316,8 @@ def _end_quietly() -> None:
 
 
 def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
-    """Draw a block of galaxies, ask the volunteers, and take the pictures an interrupted call has not taken."""
-    tree, view, people = job.tree, survey_view(job.campaign), pool(job.seed)
+    """Draw a block of galaxies, ask the volunteers, and take the images an interrupted call has not taken."""
+    tree, view, volunteers = job.tree, survey_view(job.campaign), pool(job.seed)
     first = block * _BLOCK
     size = min(_BLOCK, job.n - first)
     ids = [galaxy_id(job.campaign, job.seed, first + i) for i in range(size)]
@@ -338,19 +338,19 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     log_odds = careful_log_odds(tree, sights)
     chances = kind_chances(tree, log_odds)
     unused = np.zeros((_BLOCK - size, *chances.shape[1:]))
-    part, clicks = click(tree, np.concatenate([chances, unused]), people, size, job.chance(_VOLUNTEER, block))
+    part, clicks = click(tree, np.concatenate([chances, unused]), volunteers, size, job.chance(_VOLUNTEER, block))
     if job.images is not None:
         for i, galaxy in enumerate(galaxies):
             path = job.images / f"{ids[i]}.jpg"
             if not _is_whole(path):
-                taken = jpeg_bytes(picture(galaxy, view, job.chance(_CAMERA, first + i)))
+                taken = jpeg_bytes(draw_image(galaxy, view, job.chance(_CAMERA, first + i)))
                 files.write_bytes(path, taken, is_flushed=False)  # all are flushed at the end
     classifications = b""
     if job.export:
         subjects = Subjects(first, ids, ra, dec, part)
         classifications = _exporter(job.campaign, job.seed).rows(clicks, subjects, job.chance(_HASTE, block), _BLOCK)
     careful = careful_chances(tree, log_odds)
-    population, reach = population_chances(tree, chances, people.shares)
+    population, proportion_asked = population_chances(tree, chances, volunteers.fractions)
     places: dict[str, object] = {"ra": ra, "dec": dec}
     truth: dict[str, object] = {"id_str": ids}
     if source is not None:
@@ -360,8 +360,10 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     truth["asked_in"] = [parts(tree)[i].name for i in part]
     truth |= _named([f"{column}_probability_careful" for column in tree.columns], careful)
     truth |= _named([f"{column}_probability" for column in tree.columns], population)
-    truth |= _named([f"{question.name}_reach_careful" for question in tree.questions], tree.reach(careful))
-    truth |= _named([f"{question.name}_reach" for question in tree.questions], reach)
+    truth |= _named(
+        [f"{question.name}_proportion_asked_careful" for question in tree.questions], tree.proportion_asked(careful)
+    )
+    truth |= _named([f"{question.name}_reach" for question in tree.questions], proportion_asked)
     return _Observed(
         votes=_votes(job, ids, places, clicks.counts(size)),
         truth=pa.RecordBatch.from_pydict(truth),
@@ -410,16 +412,16 @@ def _named(names: list[str], values: FloatArray) -> dict[str, object]:
 
 def _write_volunteers(path: Path, seed: int, clicks_of: IntArray, facts: dict[str, object]) -> None:
     """The volunteers who classified anything, with their traits."""
-    people = pool(seed)
+    volunteers = pool(seed)
     met = np.flatnonzero(clicks_of)
-    kinds = [KINDS[kind] for kind in people.kind[met]]
+    kinds = [KINDS[kind] for kind in volunteers.kind[met]]
     columns: dict[str, object] = {
-        "name": [volunteer_name(int(j), bool(people.is_anonymous[j])) for j in met],
+        "name": [volunteer_name(int(j), bool(volunteers.is_anonymous[j])) for j in met],
         "care": np.array([kind.care for kind in kinds], np.float64),
         "leaning": np.array([kind.leaning for kind in kinds], np.float64),
-        "is_robot": [kind.robot != "" for kind in kinds],
-        "robot": [kind.robot for kind in kinds],
-        "is_anonymous": people.is_anonymous[met],
+        "is_bot": [kind.bot != "" for kind in kinds],
+        "bot": [kind.bot for kind in kinds],
+        "is_anonymous": volunteers.is_anonymous[met],
         "n_classifications": clicks_of[met],
     }
     with contextlib.ExitStack() as stack:
@@ -434,7 +436,7 @@ def _write_volunteers(path: Path, seed: int, clicks_of: IntArray, facts: dict[st
 def _source_facts(folder: Path, n: int) -> dict[str, object]:
     """What an earlier simulation is; refuses what is none, or too small."""
     if not folder.is_dir():
-        raise MissingError(f"There is no folder {folder}.", "A folder made by `gzoo simulate`.", "Check the path.")
+        raise NotFoundError(f"There is no folder {folder}.", "A folder made by `gzoo simulate`.", "Check the path.")
     mark = folder / files.MARKS["simulation"]
     if not mark.is_file() or not (folder / "truth.parquet").is_file():
         raise InputError(
@@ -536,7 +538,7 @@ def _written_or_removed(folder: Path) -> Generator[None]:
             shutil.rmtree(partial.with_name(partial.name + ".new"), ignore_errors=True)
         raise WriteError(
             f"{folder} cannot be written: {error.strerror or error}.",
-            "Room on the disk: about 0.1 MB a galaxy, half of it for the pictures." if is_full else "A place to write.",
+            "Room on the disk: about 0.1 MB a galaxy, half of it for the images." if is_full else "A place to write.",
             "What was begun is removed. Free some space, or choose another --out."
             if is_full
             else "Choose another --out.",

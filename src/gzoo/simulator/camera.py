@@ -1,10 +1,10 @@
-"""The camera: a picture of a galaxy as a survey would have taken it.
+"""The camera: an image of a galaxy as a survey would have taken it.
 
 Light is in nanomaggies per sensor pixel, in the three bands that the survey shows as red, green and blue. GalSim
 draws plain bulges, disks and companions in Fourier space, where blur is a product; bars, arms and whatever else
 no library knows (`gzoo.simulator.light`) join them there. Then come the noise of the sky and the asinh stretch of
 Lupton et al. (2004, PASP 116, 133) from astropy. As in the real campaigns, the cutout scales with the galaxy
-and the finished colour picture is enlarged to 424 pixels: a small galaxy is blurred and its noise blotchy.
+and the finished colour image is enlarged to 424 pixels: a small galaxy is blurred and its noise blotchy.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except ImportError as error:
         f"{error.name} is not installed.", "The `simulate` extra.", "Type: pip install 'gzoo[simulate]'"
     ) from error
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 """Red, green and blue, shape (424, 424, 3)."""
 
 # Its own annotations say whole numbers where it takes any.
@@ -57,7 +57,7 @@ _REFERENCE_COLOUR, _REFERENCE_DISTANCE = 0.40, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """How well each part of a galaxy stands out of blur and noise in one survey's pictures.
+    """How well each part of a galaxy stands out of blur and noise in one survey's images.
 
     All are at least 0. For the parts, 1 is barely seen and 3 or more is clear: a signal over noise, lessened
     where the part is no larger than the blur. A part that the galaxy does not have has 0.
@@ -87,65 +87,65 @@ class Visibility:
     dust: float
 
 
-def picture(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Picture:
-    """Take a picture of a galaxy, with its neighbours on the sky.
+def draw_image(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Pixels:
+    """Take an image of a galaxy, with its neighbours on the sky.
 
     Args:
         galaxy: What to look at.
-        survey: The survey that takes the picture.
+        survey: The survey that takes the image.
         rng: The source of noise, neighbours and of the scatter that no parameter of the galaxy describes.
 
     Returns:
         Red, green and blue, shape (424, 424, 3).
     """
-    pixel_arcsec = survey.picture_pixel_arcsec(galaxy.aperture_radius_arcsec)
+    pixel_arcsec = survey.image_pixel_arcsec(galaxy.aperture_radius_arcsec)
     if galaxy.artifact == "bad-zoom":
         pixel_arcsec *= float(rng.choice((0.12, 0.2, 6.0)))
-    n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MOST_SENSOR_PIXELS)
+    n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MAX_SENSOR_PIXELS)
     clean = _clean_image(galaxy, survey, n_inner, rng)
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
     if survey.is_zoomed_from_jpeg:
         colour = _through_jpeg(colour)
-    # The colour picture is what gets enlarged: that is why the noise around small galaxies is blotchy.
+    # The colour image is what gets enlarged: that is why the noise around small galaxies is blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
 
 
-def jpeg_bytes(picture: Picture) -> bytes:
-    """The picture as a JPEG file that says that it is simulated; the same picture gives the same bytes.
+def jpeg_bytes(image: Pixels) -> bytes:
+    """The image as a JPEG file that says that it is simulated; the same image gives the same bytes.
 
     Args:
-        picture: Red, green and blue, shape (y, x, 3).
+        image: Red, green and blue, shape (y, x, 3).
     """
-    return picture_file(picture, ".jpg")
+    return image_file(image, ".jpg")
 
 
-def picture_file(picture: Picture, suffix: str) -> bytes:
-    """The picture as a file that says that it is simulated.
+def image_file(image: Pixels, suffix: str) -> bytes:
+    """The image as a file that says that it is simulated.
 
     Args:
-        picture: Red, green and blue, shape (y, x, 3).
+        image: Red, green and blue, shape (y, x, 3).
         suffix: ".png" or else JPEG.
     """
     buffer = io.BytesIO()
     if suffix == ".png":
         said = PngInfo()
         said.add_text("Comment", _COMMENT)
-        Image.fromarray(picture).save(buffer, "PNG", pnginfo=said, optimize=True)
+        Image.fromarray(image).save(buffer, "PNG", pnginfo=said, optimize=True)
     else:
-        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
+        Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
     return buffer.getvalue()
 
 
-def _through_jpeg(picture: Picture) -> Picture:
-    """What a survey's own JPEG of its pixels leaves of a picture: little of the noise's colour."""
+def _through_jpeg(image: Pixels) -> Pixels:
+    """What a survey's own JPEG of its pixels leaves of an image: little of the noise's colour."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_SURVEY_JPEG_QUALITY)
+    Image.fromarray(image).save(buffer, "JPEG", quality=_SURVEY_JPEG_QUALITY)
     return np.asarray(Image.open(buffer))
 
 
 # A bad zoom far out would else ask for thousands of pixels.
-_MOST_SENSOR_PIXELS = 900
+_MAX_SENSOR_PIXELS = 900
 
 
 def clean_image(galaxy: Galaxy, survey: SurveyView, n_pixels: int) -> Plane:
@@ -153,7 +153,7 @@ def clean_image(galaxy: Galaxy, survey: SurveyView, n_pixels: int) -> Plane:
 
     Args:
         galaxy: What to look at.
-        survey: The survey that takes the picture.
+        survey: The survey that takes the image.
         n_pixels: Width and height, sensor pixels.
 
     Returns:
@@ -201,17 +201,17 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
     drawn = scene.drawn
     flux = observed_flux(galaxy)
 
-    def fluxes(share: float, colour: float) -> Plane:
-        return band_fluxes(flux * share, colour, galaxy.redshift, survey.shown_nm)
+    def fluxes(fraction: float, colour: float) -> Plane:
+        return band_fluxes(flux * fraction, colour, galaxy.redshift, survey.shown_nm)
 
-    def add(shape: Plane, share: float, colour: float) -> None:
+    def add(shape: Plane, fraction: float, colour: float) -> None:
         total = float(shape.sum())
         if total > 0.0:
-            drawn[:] += (fluxes(share, colour) / np.float32(total))[:, None, None] * shape
+            drawn[:] += (fluxes(fraction, colour) / np.float32(total))[:, None, None] * shape
 
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
     body = 1.0 - bare
-    parts = _shares(galaxy)
+    parts = _fractions(galaxy)
     young_colour = galaxy.disk_colour - 0.18
     turn = galaxy.position_angle * galsim.degrees
 
@@ -249,7 +249,7 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
         add(lights.ring(place, galaxy), in_disk * parts.ring, young_colour)
     for clump in lights.clumps(galaxy, rng):
         x, y = _on_sensor(clump.x, clump.y, place, galaxy.position_angle)
-        light = fluxes(bare * clump.share, galaxy.disk_colour - 0.15)
+        light = fluxes(bare * clump.fraction, galaxy.disk_colour - 0.15)
         lights.add_blob(drawn, x, y, clump.radius * radius_pixels, 0.9, 0.0, light)
     if galaxy.dust_strength > 0.1 and smooth is not None:
         _take_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
@@ -280,7 +280,7 @@ def observed_flux(galaxy: Galaxy) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shares:
+class _Fractions:
     """How the disk's light divides; the parts sum to 1."""
 
     bar: float
@@ -290,18 +290,18 @@ class _Shares:
     plain: float
 
 
-def _shares(galaxy: Galaxy) -> _Shares:
+def _fractions(galaxy: Galaxy) -> _Fractions:
     bar = 0.42 * galaxy.bar_strength**1.5
     ring = 0.30 * galaxy.ring_strength**1.5 * (1 - bar)
     clouds = 0.75 * galaxy.irregularity**1.5 * (1 - bar)
     rest = 1 - bar - ring - clouds
     # from the side arms overlap into one even band
-    arms = 0.55 * galaxy.arm_strength * (1.0 - 0.9 * lights.edge_on_share(galaxy)) if galaxy.n_arms else 0.0
-    return _Shares(bar, ring, clouds, rest * arms, rest * (1 - arms))
+    arms = 0.55 * galaxy.arm_strength * (1.0 - 0.9 * lights.edge_on_fraction(galaxy)) if galaxy.n_arms else 0.0
+    return _Fractions(bar, ring, clouds, rest * arms, rest * (1 - arms))
 
 
 def _table_index(sersic_index: float) -> float:
-    """The nearest index of which GalSim keeps a table from picture to picture: each new one costs milliseconds."""
+    """The nearest index of which GalSim keeps a table from image to image: each new one costs milliseconds."""
     return round(sersic_index * 5) / 5
 
 
@@ -326,7 +326,7 @@ def _companion(
 
 
 def _take_by_dust(drawn: Plane, smooth: Plane, place: Sensor, galaxy: Galaxy, fluxes: Plane) -> None:
-    """Take from the picture what a lane of dust takes from the disk behind it; it takes more of the blue light."""
+    """Take from the image what a lane of dust takes from the disk behind it; it takes more of the blue light."""
     veil = lights.dust_veil(place, galaxy)
     behind = smooth / np.float32(smooth.sum())
     for band, opacity in enumerate((0.7, 0.9, 1.15)):
@@ -371,13 +371,13 @@ def _add_bright_star(
     flux = 30.0 * noises * survey.noise_nanomaggies()[1]
     lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
     lights.add_halo(drawn, x, y, 5.0, band_fluxes(0.04 * flux, colour + 0.3, 0.0, survey.shown_nm))
-    reach = 4 + 0.10 * noises**0.6
+    proportion_asked = 4 + 0.10 * noises**0.6
     turn = 45.0 + rng.normal(0.0, 3.0)
-    lights.add_spikes(drawn, x, y, reach, turn, band_fluxes(0.02 * flux, colour, 0.0, survey.shown_nm))
+    lights.add_spikes(drawn, x, y, proportion_asked, turn, band_fluxes(0.02 * flux, colour, 0.0, survey.shown_nm))
 
 
 def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> None:
-    """Add what spoils the picture before air and telescope blur it."""
+    """Add what spoils the image before air and telescope blur it."""
     n_pixels = drawn.shape[-1]
     middle = n_pixels / 2
     noise = np.array(survey.noise_nanomaggies(), np.float32)
@@ -482,7 +482,7 @@ def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Gene
             rows = np.clip(y + steps * math.sin(angle), 0, n_pixels - 1).astype(int)
             image[band, rows, columns] += rng.uniform(50, 300) * noise[band]
     elif galaxy.artifact == "other":
-        # One band is missing in part of the picture, and another does not lie over the rest.
+        # One band is missing in part of the image, and another does not lie over the rest.
         cut = int(rng.uniform(0.35, 0.65) * n_pixels)
         image[int(rng.integers(3)), :, :cut] = 0.0
         band, shift = int(rng.integers(3)), max(2, round(0.03 * n_pixels))
@@ -490,7 +490,7 @@ def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Gene
     return image
 
 
-def _stretch(light: Plane, survey: SurveyView) -> Picture:
+def _stretch(light: Plane, survey: SurveyView) -> Pixels:
     """Red, green and blue, shape (y, x, 3); the asinh stretch compresses light and keeps its colour."""
     nearest, farthest = survey.redshifts
     redshift = nearest + _REFERENCE_DISTANCE * (farthest - nearest)
@@ -520,14 +520,14 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
 
     Args:
         galaxy: What is looked at.
-        survey: The survey that takes the picture.
+        survey: The survey that takes the image.
     """
     radius = galaxy.radius_arcsec
     half_light = galaxy.half_light_radius_arcsec
     sigma = galaxy.seeing_arcsec / 2.3548
     tilt = disk_tilt = galaxy.disk_axis_ratio
-    face_on = 1.0 - 0.9 * lights.edge_on_share(galaxy)
-    parts = _shares(galaxy)
+    face_on = 1.0 - 0.9 * lights.edge_on_fraction(galaxy)
+    parts = _fractions(galaxy)
     flux = float(band_fluxes(observed_flux(galaxy), galaxy.disk_colour, galaxy.redshift, survey.shown_nm)[1])
     noise_per_arcsec = survey.noise_nanomaggies()[1] / survey.sensor_pixel_arcsec
     sky_per_square_arcsec = survey.sky_nanomaggies()[1] / survey.sensor_pixel_arcsec**2
@@ -603,6 +603,9 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
             surface(galaxy.companion_distance),
         ),
         dust=stands_out(
-            veil * 0.5 * surface(0.2) * lane * radius * lights.edge_on_share(galaxy) ** 0.5, lane, radius, surface(0.2)
+            veil * 0.5 * surface(0.2) * lane * radius * lights.edge_on_fraction(galaxy) ** 0.5,
+            lane,
+            radius,
+            surface(0.2),
         ),
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from gzoo.simulator.volunteers import (
     KINDS,
-    MOST_REPEATS,
+    MAX_REPEATS,
     N_SHIFTS,
     N_VOLUNTEERS,
     BoolArray,
@@ -40,14 +40,14 @@ WORKFLOW_COLUMNS = (
     *("grouped", "prioritized", "primary_language", "first_task", "tutorial_subject_id"),
     *("retired_set_member_subjects_count", "tasks", "retirement", "aggregation", "strings"),
 )
-CLICKS_PER_GALAXY = N_SHIFTS + MOST_REPEATS
+CLICKS_PER_GALAXY = N_SHIFTS + MAX_REPEATS
 """No galaxy has more; galaxy `i`'s classifications have numbers from `i` times this on."""
 
 _VERSION = ("2", "10")  # as text: version 2.10 is not 2.1
 _FIRST_WORKFLOW, _FIRST_SUBJECT, _FIRST_USER, _FIRST_CLASSIFICATION = 900_000, 1_000_000, 500_000, 10_000_000
 _START = np.datetime64("2010-01-01T00:00:00", "ms")
 _SECONDS_PER_GALAXY = 60
-_MOST_WALKS = 100_000  # that an exporter remembers, about 50 MB
+_MAX_WALKS = 100_000  # that an exporter remembers, about 50 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +171,16 @@ def _in_walking_order(tree: Tree, part: Part) -> tuple[Question, ...]:
     So ordered, an answer alone decides which question comes next, as it must on the site.
     """
     even = np.array([[1.0 / len(question.columns) for question in tree.questions for _ in question.columns]])
-    reach = dict(zip((question.name for question in tree.questions), tree.reach(even)[0], strict=True))
+    proportion_asked = dict(
+        zip((question.name for question in tree.questions), tree.proportion_asked(even)[0], strict=True)
+    )
     visited: list[Question] = []
 
     def visit(question: Question) -> None:
         if question in visited:
             return
         after = [one for one in part.questions if set(one.parents) & set(question.columns)]
-        for one in sorted(after, key=lambda one: -reach[one.name]):
+        for one in sorted(after, key=lambda one: -proportion_asked[one.name]):
             visit(one)
         visited.append(question)
 
@@ -246,15 +248,15 @@ class Exporter:
     Args:
         campaign: The campaign.
         seed: Of the volunteers.
-        people: The volunteers.
+        volunteers: The volunteers.
     """
 
-    def __init__(self, campaign: str, seed: int, people: Pool) -> None:
+    def __init__(self, campaign: str, seed: int, volunteers: Pool) -> None:
         self._tree = campaign_of(campaign).tree
         self._workflows = workflows(campaign)
         self._parts = parts(self._tree)
-        self._volunteers = [_volunteer_fields(seed, j, bool(people.is_anonymous[j])) for j in range(N_VOLUNTEERS)]
-        self._is_robot = np.array([KINDS[kind].robot != "" for kind in people.kind])
+        self._volunteers = [_volunteer_fields(seed, j, bool(volunteers.is_anonymous[j])) for j in range(N_VOLUNTEERS)]
+        self._is_bot = np.array([KINDS[kind].bot != "" for kind in volunteers.kind])
         self._walks: dict[tuple[int, bytes], str] = {}
 
     def rows(self, clicks: Clicks, subjects: Subjects, rng: np.random.Generator, block: int) -> bytes:
@@ -268,7 +270,7 @@ class Exporter:
         """
         haste = rng.lognormal(0.0, 0.4, (block, CLICKS_PER_GALAXY))[clicks.galaxy, clicks.number]
         # answers count, not questions: those who tick several boxes take longer
-        seconds = haste * np.where(self._is_robot[clicks.volunteer], 0.15, 3.0) * (1.0 + clicks.given.sum(axis=1))
+        seconds = haste * np.where(self._is_bot[clicks.volunteer], 0.15, 3.0) * (1.0 + clicks.given.sum(axis=1))
         index = subjects.first + clicks.galaxy
         ends = index * _SECONDS_PER_GALAXY * 1000 + clicks.number * (_SECONDS_PER_GALAXY * 1000 // CLICKS_PER_GALAXY)
         finished = _START + ends.astype("timedelta64[ms]")
@@ -311,7 +313,7 @@ class Exporter:
         return f"{_quoted({str(number): facts})},{number}"
 
     def _remember(self, part: int, key: bytes, given: BoolArray) -> str:
-        if len(self._walks) > _MOST_WALKS:
+        if len(self._walks) > _MAX_WALKS:
             self._walks.clear()
         workflow, suffix = self._workflows[part], self._parts[part].name
         place = {column: i for i, column in enumerate(self._tree.columns)}

@@ -14,7 +14,7 @@ import numpy as np
 from gzoo.simulator.survey import SurveyView
 
 ARTIFACTS = ("", "star", "trail", "saturation", "spikes", "scattered", "ghost", "ray", "bad-zoom", "other")
-"""What can stand in a picture instead of a galaxy, or spoil it."""
+"""What can stand in an image instead of a galaxy, or spoil it."""
 
 CLUMP_ARRANGEMENTS = ("", "line", "chain", "cluster", "spiral")
 """How clumps can lie."""
@@ -34,7 +34,7 @@ class Galaxy:
         surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter),
             as it would be seen from close by: the camera dims it with redshift.
         seeing_arcsec: Full width at half maximum of the blur by air and telescope, arcsec.
-        artifact: What stands in the picture instead of a galaxy, or spoils it: one of `ARTIFACTS`; "" for nothing.
+        artifact: What stands in the image instead of a galaxy, or spoils it: one of `ARTIFACTS`; "" for nothing.
         bulge_fraction: Share of the light in the bulge; near 1 for an elliptical.
         bulge_radius: Half-light radius of the bulge.
         bulge_sersic: Sersic index of the bulge: 1 shallow, 4 cuspy.
@@ -123,7 +123,7 @@ class Galaxy:
 
     @property
     def is_artifact(self) -> bool:
-        """Whether something other than a galaxy fills or spoils the picture."""
+        """Whether something other than a galaxy fills or spoils the image."""
         return self.artifact != ""
 
     @property
@@ -150,7 +150,7 @@ class Galaxy:
     def aperture_radius_arcsec(self) -> float:
         """Radius of the circle that holds about 90 % of the light, arcsec: smaller than the long axis of a thin galaxy.
 
-        Catalogues measure in circles, so it is this one that frames a picture.
+        Catalogues measure in circles, so it is this one that frames an image.
         """
         return self.radius_arcsec * (0.67 + 0.33 * self.axis_ratio)
 
@@ -163,11 +163,11 @@ class Galaxy:
 
 # Two arms are by far the most common in GZ2; 5 and 6 are what volunteers call "more than 4".
 _ARM_COUNTS = (1, 2, 3, 4, 5, 6)
-_ARM_COUNT_SHARES = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
+_ARM_COUNT_FRACTIONS = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 
-# Most pictures without a galaxy show a star; the rest is what the campaigns' talk pages are full of.
-_ARTIFACT_SHARES = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
-_ARTIFACT_SHARE = 0.025
+# Most images without a galaxy show a star; the rest is what the campaigns' talk pages are full of.
+_ARTIFACT_FRACTIONS = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
+_ARTIFACT_FRACTION = 0.025
 
 _BRIGHTNESS = 19.65
 """Median surface brightness of a nearby elliptical, mag per square arcsec."""
@@ -209,7 +209,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     has_arms = is_star_forming and rng.random() < 1.0 - 0.5 * youth
     arm_strength = rng.beta(2.6, 1.7) if has_arms else rng.beta(1.0, 12.0)
     bar_strength = rng.beta(2.5, 1.8) if has_disk and rng.random() < 0.38 - 0.25 * youth else rng.beta(1.0, 12.0)
-    is_clumpy = (has_disk or rng.random() < 0.2) and rng.random() < 1.4 * survey.clumpy_share
+    is_clumpy = (has_disk or rng.random() < 0.2) and rng.random() < 1.4 * survey.clumpy_fraction
     is_irregular = is_star_forming and not is_clumpy and rng.random() < 0.06
     encounter = rng.random()
     is_merging = encounter < 0.07 + 0.05 * youth
@@ -227,7 +227,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     inclination = math.degrees(math.acos(rng.random()))
     # The dust in a star-forming disk seen from its side takes a third of the light and more.
     surface_brightness += 0.6 * lateness * (1.0 - math.cos(math.radians(inclination))) ** 2
-    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_SHARES)) if has_arms else 0
+    n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_FRACTIONS)) if has_arms else 0
     n_clumps = int(1 + rng.binomial(7, 0.35)) if is_clumpy else 0
     arrangement = str(rng.choice(CLUMP_ARRANGEMENTS[1:], p=(0.2, 0.2, 0.4, 0.2))) if n_clumps else ""
     blur = float(np.clip(rng.lognormal(0.0, 0.02 if survey.is_above_air else 0.12), 0.7, 1.5))
@@ -239,7 +239,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         redshift=float(redshift),
         surface_brightness=float(np.clip(surface_brightness, _BRIGHTNESS - 4.0, _BRIGHTNESS + 2.6)),
         seeing_arcsec=survey.psf_fwhm_arcsec * blur,
-        artifact=str(rng.choice(ARTIFACTS[1:], p=_ARTIFACT_SHARES)) if rng.random() < _ARTIFACT_SHARE else "",
+        artifact=str(rng.choice(ARTIFACTS[1:], p=_ARTIFACT_FRACTIONS)) if rng.random() < _ARTIFACT_FRACTION else "",
         bulge_fraction=float(np.clip(bulge_fraction, 0.01, 0.995)),
         bulge_radius=float(rng.uniform(0.06, 0.14) if has_disk else rng.uniform(0.35, 0.52)),
         bulge_sersic=float(rng.uniform(1.0, 2.5) if has_disk else np.clip(rng.normal(3.4, 0.7), 1.5, 5.0)),

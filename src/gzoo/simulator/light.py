@@ -1,4 +1,4 @@
-"""Light that no library draws: bars, arms, rings, clumps, tails, dust, lens arcs, and what spoils a picture.
+"""Light that no library draws: bars, arms, rings, clumps, tails, dust, lens arcs, and what spoils an image.
 
 Everything here is light above the air, in planes of sensor pixels. Plain bulges, disks and companions are not
 here: `gzoo.simulator.camera` takes them from GalSim.
@@ -70,7 +70,7 @@ def is_bent(galaxy: Galaxy) -> bool:
     return galaxy.disturbance > 0.12
 
 
-def edge_on_share(galaxy: Galaxy) -> float:
+def edge_on_fraction(galaxy: Galaxy) -> float:
     """How much of its side a disk shows: 1 edge-on, 0.5 at 78 degrees, 0 face-on."""
     return 1.0 / (1.0 + math.exp((math.cos(math.radians(galaxy.inclination)) - _EDGE_ON) / 0.04))
 
@@ -107,15 +107,15 @@ def disk(place: Sensor, galaxy: Galaxy) -> Plane:
     """An exponential disk; near edge-on it turns into the profile of a thick one seen from its side."""
     scale = np.float32(galaxy.disk_scale)
     tilted = np.exp(-place.radius / scale)
-    share = np.float32(edge_on_share(galaxy))
-    if share < 0.02:
+    fraction = np.float32(edge_on_fraction(galaxy))
+    if fraction < 0.02:
         return tilted
     along = np.abs(place.x) / scale
     height = np.abs(place.y) / np.float32(galaxy.disk_scale * max(galaxy.disk_axis_ratio, 0.06))
     # The integral through an exponential disk is r K1(r); this closed form is within 3 % of it.
     column = np.sqrt(1 + np.float32(math.pi / 2) * along) * np.exp(-along)
     side = column / np.cosh(np.minimum(height, 40.0)) ** 2
-    return ((1 - share) * tilted + share * side).astype(np.float32, copy=False)
+    return ((1 - fraction) * tilted + fraction * side).astype(np.float32, copy=False)
 
 
 # Structure in the disk -------------------------------------------------------------------------------------
@@ -183,8 +183,8 @@ def tail(place: Sensor, galaxy: Galaxy) -> Plane:
     crest = np.exp(np.float32(14.0) * (np.cos(turn) - 1)) + np.float32(0.4) * np.exp(
         np.float32(10.0) * (np.cos(turn - np.float32(2.6)) - 1)
     )
-    reach = np.float32(0.3 + 0.35 * galaxy.tail_strength)
-    return crest * np.exp(-(((radius - np.float32(1.0)) / reach) ** 2))
+    proportion_asked = np.float32(0.3 + 0.35 * galaxy.tail_strength)
+    return crest * np.exp(-(((radius - np.float32(1.0)) / proportion_asked) ** 2))
 
 
 def bridge(place: Sensor, galaxy: Galaxy) -> Plane:
@@ -213,13 +213,13 @@ class Clump:
     Attributes:
         x: Place along the long axis, in radii.
         y: Place along the short axis, in radii.
-        share: Its part of the light of all clumps.
+        fraction: Its part of the light of all clumps.
         radius: Its half-light radius, in radii.
     """
 
     x: float
     y: float
-    share: float
+    fraction: float
     radius: float
 
 
@@ -256,12 +256,12 @@ def clumps(galaxy: Galaxy, rng: np.random.Generator) -> list[Clump]:
         x[lead], y[lead] = 0.0, 0.0
     weight = 1.0 + 0.5 * lopsided * (rng.random(n) - 0.5)
     weight[lead] *= 1.0 + 5.0 * galaxy.clump_lead
-    share = weight / weight.sum()
-    radius = 0.085 * (n * share) ** 0.33
-    return [Clump(*(float(value) for value in one)) for one in zip(x, y, share, radius, strict=True)]
+    fraction = weight / weight.sum()
+    radius = 0.085 * (n * fraction) ** 0.33
+    return [Clump(*(float(value) for value in one)) for one in zip(x, y, fraction, radius, strict=True)]
 
 
-# Stars and whatever spoils a picture -----------------------------------------------------------------------
+# Stars and whatever spoils an image -----------------------------------------------------------------------
 
 
 def add_point(light: Plane, x: float, y: float, fluxes: Plane) -> None:
@@ -287,9 +287,9 @@ def add_blob(light: Plane, x: float, y: float, radius: float, axis_ratio: float,
         fluxes: Its light in red, green and blue, which belongs to the whole profile even where the frame cuts it.
     """
     index = 1.3
-    reach = int(5 * radius) + 3
-    left, top = max(0, int(x) - reach), max(0, int(y) - reach)
-    window = light[:, top : max(0, int(y) + reach), left : max(0, int(x) + reach)]
+    proportion_asked = int(5 * radius) + 3
+    left, top = max(0, int(x) - proportion_asked), max(0, int(y) - proportion_asked)
+    window = light[:, top : max(0, int(y) + proportion_asked), left : max(0, int(x) + proportion_asked)]
     across, down = _offsets(window, x - left, y - top)
     cosine, sine = np.float32(math.cos(math.radians(angle))), np.float32(math.sin(math.radians(angle)))
     long, short = across * cosine + down * sine, (down * cosine - across * sine) / np.float32(axis_ratio)
@@ -300,7 +300,7 @@ def add_blob(light: Plane, x: float, y: float, radius: float, axis_ratio: float,
 
 
 def add_halo(light: Plane, x: float, y: float, core_pixels: float, fluxes: Plane) -> None:
-    """Add the wide halo of a bright star, or of one beyond the border of the picture."""
+    """Add the wide halo of a bright star, or of one beyond the border of the image."""
     across, down = _offsets(light, x, y)
     halo = (1 + (across**2 + down**2) / np.float32(core_pixels**2)) ** np.float32(-1.5)
     light += (fluxes / np.float32(2 * math.pi * core_pixels**2))[:, None, None] * halo

@@ -12,11 +12,11 @@ import numpy as np
 
 from gzoo.trees.tree import FloatArray
 
-_CLUSTERED_SHARE = 0.2
+_CLUSTERED_FRACTION = 0.2
 _N_CLUSTERS = 30  # for each so many galaxies:
 _GALAXIES_PER_SET_OF_CLUSTERS = 4096
 _CLUSTER_RADIUS_ARCSEC = (20.0, 180.0)
-_PAIRED_SHARE = 0.06
+_PAIRED_FRACTION = 0.06
 _PAIR_ARCSEC = (1.5, 12.0)
 _SCATTER_ARCSEC = 0.15
 """Of one coordinate between two surveys; together about 0.2 arcsec."""
@@ -83,13 +83,13 @@ def places(campaign: str, key: list[int], block: int, size: int) -> tuple[FloatA
     cluster_rng = np.random.default_rng([*key, group, 1])  # one number more than a block's key
     centre_ra, centre_dec = _spread(fields, cluster_rng, _N_CLUSTERS)
     widths = cluster_rng.uniform(*_CLUSTER_RADIUS_ARCSEC, _N_CLUSTERS)
-    is_clustered = rng.random(size) < _CLUSTERED_SHARE
+    is_clustered = rng.random(size) < _CLUSTERED_FRACTION
     cluster = (rng.random(size) ** 1.5 * _N_CLUSTERS).astype(np.int64)  # the first are the richest
     east, north = rng.normal(size=(2, size)) * widths[cluster]
     in_ra, in_dec = shifted(centre_ra[cluster], centre_dec[cluster], east, north)
     ra, dec = np.where(is_clustered, in_ra, ra), np.where(is_clustered, in_dec, dec)
 
-    is_paired = (rng.random(size) < _PAIRED_SHARE) & (np.arange(size) % 2 == 1)  # with the galaxy before it
+    is_paired = (rng.random(size) < _PAIRED_FRACTION) & (np.arange(size) % 2 == 1)  # with the galaxy before it
     distance, angle = rng.uniform(*_PAIR_ARCSEC, size), rng.uniform(0.0, 2 * np.pi, size)
     near_ra, near_dec = shifted(np.roll(ra, 1), np.roll(dec, 1), distance * np.cos(angle), distance * np.sin(angle))
     return np.where(is_paired, near_ra, ra), np.where(is_paired, near_dec, dec)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from gzoo.trees.campaign import View, campaign
 
 SIZE_PIXELS = 424
-"""Width and height of every picture, pixels."""
+"""Width and height of every image, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class SurveyView(View):
     """What the camera must know of a survey: the facts of its view, and its pixels and blur.
 
     Attributes:
-        campaign: The campaign whose pictures these are.
+        campaign: The campaign whose images these are.
         name: The survey.
         sensor_pixel_arcsec: Pixel of the survey's images, arcsec.
         psf_fwhm_arcsec: Typical full width at half maximum of a star, arcsec.
@@ -29,16 +29,16 @@ class SurveyView(View):
 
     @property
     def is_grey(self) -> bool:
-        """Whether the pictures have no colour."""
+        """Whether the images have no colour."""
         return len(set(self.shown_nm)) == 1
 
     @property
     def is_above_air(self) -> bool:
-        """Whether the pictures are sharper than air lets any telescope on the ground be."""
+        """Whether the images are sharper than air lets any telescope on the ground be."""
         return self.psf_fwhm_arcsec < 0.3
 
-    def picture_pixel_arcsec(self, radius_arcsec: float) -> float:
-        """Pixel of the picture of a galaxy of that radius, arcsec: most surveys frame larger galaxies wider."""
+    def image_pixel_arcsec(self, radius_arcsec: float) -> float:
+        """Pixel of the image of a galaxy of that radius, arcsec: most surveys frame larger galaxies wider."""
         return max(self.radii_per_pixel * radius_arcsec, self.smallest_pixel_arcsec)
 
     def noise_nanomaggies(self) -> tuple[float, ...]:
@@ -62,9 +62,9 @@ def survey_view(name: str) -> SurveyView:
         name: A campaign.
 
     Raises:
-        MissingError: There is no such campaign.
+        NotFoundError: There is no such campaign.
 
-    >>> survey_view("gz2").picture_pixel_arcsec(10.0)
+    >>> survey_view("gz2").image_pixel_arcsec(10.0)
     0.185
     """
     survey = campaign(name).surveys[0]

@@ -32,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 N_VOLUNTEERS = 4096
 N_SHIFTS = 64
 """The pool works in shifts; a galaxy meets at most one volunteer of each, so that nobody comes twice by chance."""
-MOST_REPEATS = 3
+MAX_REPEATS = 3
 """At most so many of a galaxy's volunteers click on it a second time."""
 
 # Share of clicks, even of the most careful, that have nothing to do with the galaxy: slips of the hand.
@@ -43,9 +43,9 @@ _TICKS_NONE = 0.9
 
 _CARE = ((0.98, 0.25), (0.93, 0.33), (0.85, 0.25), (0.70, 0.12), (0.40, 0.05))  # (care, share of volunteers)
 _LEANING = ((-1.2, 0.10), (-0.6, 0.22), (0.0, 0.36), (0.6, 0.22), (1.2, 0.10))
-_ROBOTS = ("random", "first", "last")
-_ROBOT_SHARE, _ROBOT_ZEAL = 0.006, 3.0
-_ANONYMOUS_SHARE = 0.12
+_BOTS = ("random", "first", "last")
+_BOT_FRACTION, _BOT_ZEAL = 0.006, 3.0
+_ANONYMOUS_FRACTION = 0.12
 _SPREAD_OF_ACTIVITY = 1.5  # of log activity: a tenth of the volunteers does well over half of the work
 _REPEAT_CHANCE = 0.008  # that a volunteer's click on a galaxy is followed by another one
 
@@ -63,12 +63,12 @@ class Kind:
 
     care: float
     leaning: float
-    robot: str = ""
+    bot: str = ""
 
 
 KINDS = (
     *(Kind(care, leaning) for care, _ in _CARE for leaning, _ in _LEANING),
-    *(Kind(0.0, 0.0, robot) for robot in _ROBOTS),
+    *(Kind(0.0, 0.0, bot) for bot in _BOTS),
 )
 
 
@@ -83,43 +83,43 @@ class Pool:
             has the same, and so has each leaning in each shift: shifts judge alike, so that the votes of a galaxy are
             nearly independent draws from the whole population (the variance of a fraction of 40 votes lacks 0.3 % of
             the binomial one, at most 2 % for answers that only robots like).
-        shares: Share of all clicks of each kind, shape (kind,).
+        fractions: Share of all clicks of each kind, shape (kind,).
     """
 
     kind: IntArray
     is_anonymous: BoolArray
     activity: FloatArray
-    shares: FloatArray
+    fractions: FloatArray
 
 
 @cache
 def pool(seed: int) -> Pool:
     """The volunteers of a seed: volunteer `j` of a seed is always the same.
 
-    >>> bool(np.isclose(pool(0).shares.sum(), 1.0))
+    >>> bool(np.isclose(pool(0).fractions.sum(), 1.0))
     True
     """
     rng = np.random.default_rng([0x706F6F6C, seed])
     size = N_VOLUNTEERS // N_SHIFTS
-    leanings = _in_shares(np.array([share for _, share in _LEANING]), size)
+    leanings = _in_fractions(np.array([fraction for _, fraction in _LEANING]), size)
     leaning = rng.permuted(np.tile(leanings, (N_SHIFTS, 1)), axis=1)
-    care = np.searchsorted(np.cumsum([share for _, share in _CARE])[:-1], rng.random(leaning.shape), side="right")
-    is_robot = rng.random(leaning.shape) < _ROBOT_SHARE
-    robot = len(_CARE) * len(_LEANING) + rng.integers(len(_ROBOTS), size=leaning.shape)
-    kind = np.where(is_robot, robot, care * len(_LEANING) + leaning).ravel()
-    is_anonymous = rng.random(N_VOLUNTEERS) < _ANONYMOUS_SHARE
+    care = np.searchsorted(np.cumsum([fraction for _, fraction in _CARE])[:-1], rng.random(leaning.shape), side="right")
+    is_bot = rng.random(leaning.shape) < _BOT_FRACTION
+    bot = len(_CARE) * len(_LEANING) + rng.integers(len(_BOTS), size=leaning.shape)
+    kind = np.where(is_bot, bot, care * len(_LEANING) + leaning).ravel()
+    is_anonymous = rng.random(N_VOLUNTEERS) < _ANONYMOUS_FRACTION
 
-    activity = rng.lognormal(0.0, _SPREAD_OF_ACTIVITY, leaning.shape) * np.where(is_robot, _ROBOT_ZEAL, 1.0)
-    for i, (_, share) in enumerate(_LEANING):
+    activity = rng.lognormal(0.0, _SPREAD_OF_ACTIVITY, leaning.shape) * np.where(is_bot, _BOT_ZEAL, 1.0)
+    for i, (_, fraction) in enumerate(_LEANING):
         group = np.where(leaning == i, activity, 0.0).sum(axis=1, keepdims=True)
-        activity = np.where(leaning == i, activity * share / group / N_SHIFTS, activity)
-    shares = np.bincount(kind, weights=activity.ravel(), minlength=len(KINDS)).astype(np.float64)
-    return Pool(kind.astype(np.int64), is_anonymous, activity.ravel(), shares)
+        activity = np.where(leaning == i, activity * fraction / group / N_SHIFTS, activity)
+    fractions = np.bincount(kind, weights=activity.ravel(), minlength=len(KINDS)).astype(np.float64)
+    return Pool(kind.astype(np.int64), is_anonymous, activity.ravel(), fractions)
 
 
-def _in_shares(shares: FloatArray, n: int) -> IntArray:
+def _in_fractions(fractions: FloatArray, n: int) -> IntArray:
     """Indices 0, 1, ... repeated so that `n` of them have about these shares."""
-    return np.searchsorted(np.cumsum(shares)[:-1], (np.arange(n) + 0.5) / n, side="right")
+    return np.searchsorted(np.cumsum(fractions)[:-1], (np.arange(n) + 0.5) / n, side="right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,13 @@ class Part:
     Attributes:
         name: Suffix of its questions, "dr5".
         questions: In the order of asking.
-        share: Share of the campaign's galaxies that are shown in it.
+        fraction: Share of the campaign's galaxies that are shown in it.
         votes: Kinds of galaxies by number of votes: (share, fewest, most).
     """
 
     name: str
     questions: tuple[Question, ...]
-    share: float
+    fraction: float
     votes: tuple[tuple[float, int, int], ...]
 
     @property
@@ -156,7 +156,7 @@ _VOTES = {
     "rings": ((1.0, 8, 14),),
     "cd": ((1.0, 28, 42),),
 }
-_SHARES = {"dr12": 0.25, "dr5": 0.5, "dr8": 0.25}
+_FRACTIONS = {"dr12": 0.25, "dr5": 0.5, "dr8": 0.25}
 
 
 @cache
@@ -176,8 +176,8 @@ def parts(tree: Tree) -> tuple[Part, ...]:
         questions = tuple(question for question in tree.ordered if roots[question.name] == root)
         name = _suffix(questions[0]) or tree.name
         n_roots = len(set(roots.values()))
-        share = _SHARES.get(name, 1.0 / n_roots) if n_roots > 1 else 1.0
-        found.append(Part(name, questions, share, _VOTES.get(name, _ABOUT_40)))
+        fraction = _FRACTIONS.get(name, 1.0 / n_roots) if n_roots > 1 else 1.0
+        found.append(Part(name, questions, fraction, _VOTES.get(name, _ABOUT_40)))
     return tuple(found)
 
 
@@ -213,7 +213,7 @@ class Clicks:
 
 
 def click(
-    tree: Tree, chances: FloatArray, people: Pool, n_galaxies: int, rng: np.random.Generator
+    tree: Tree, chances: FloatArray, volunteers: Pool, n_galaxies: int, rng: np.random.Generator
 ) -> tuple[IntArray, Clicks]:
     """Send volunteers down the tree.
 
@@ -227,7 +227,7 @@ def click(
     Args:
         tree: The questions.
         chances: From `kind_chances`, shape (galaxy, kind, answer); more galaxies than `n_galaxies` are allowed.
-        people: The volunteers.
+        volunteers: The volunteers.
         n_galaxies: Galaxies of the block that are wanted.
         rng: The only source of chance, seeded for this block.
 
@@ -241,18 +241,18 @@ def click(
     order = rng.random((block, N_SHIFTS)).argsort(axis=1)
     who = rng.random((block, N_SHIFTS))
     n_repeats = rng.poisson(_REPEAT_CHANCE, (block, N_SHIFTS))
-    luck = rng.random((block, N_SHIFTS + MOST_REPEATS, most), np.float32)
+    luck = rng.random((block, N_SHIFTS + MAX_REPEATS, most), np.float32)
 
-    part = np.searchsorted(np.cumsum([one.share for one in all_parts])[:-1], which[:, 0], side="right")
+    part = np.searchsorted(np.cumsum([one.fraction for one in all_parts])[:-1], which[:, 0], side="right")
     n_votes = np.zeros(block, np.int64)
     for i, one in enumerate(all_parts):
-        crowd = np.searchsorted(np.cumsum([share for share, _, _ in one.votes])[:-1], which[:, 1], side="right")
-        fewest, most_votes = np.array([row[1:] for row in one.votes]).T
-        number = fewest[crowd] + np.floor(which[:, 2] * (most_votes - fewest + 1)[crowd]).astype(np.int64)
+        crowd = np.searchsorted(np.cumsum([fraction for fraction, _, _ in one.votes])[:-1], which[:, 1], side="right")
+        fewest, max_votes = np.array([row[1:] for row in one.votes]).T
+        number = fewest[crowd] + np.floor(which[:, 2] * (max_votes - fewest + 1)[crowd]).astype(np.int64)
         n_votes = np.where(part == i, number, n_votes)
 
     n_repeats = (n_repeats * (np.arange(N_SHIFTS) < n_votes[:, None])).sum(axis=1)
-    n_repeats = np.minimum(n_repeats, np.minimum(MOST_REPEATS, n_votes))
+    n_repeats = np.minimum(n_repeats, np.minimum(MAX_REPEATS, n_votes))
     n_clicks = (n_votes + n_repeats)[:n_galaxies]
     galaxy = np.repeat(np.arange(n_galaxies), n_clicks)
     number = np.arange(len(galaxy)) - np.repeat(np.cumsum(n_clicks) - n_clicks, n_clicks)
@@ -260,10 +260,10 @@ def click(
     slot = np.where(is_repeat, number - n_votes[galaxy], number)  # who repeats: the first comers
     # Activities add up to the same in every shift, so a place on [0, 1) picks shift and person at once.
     place = (order[galaxy, slot] + who[galaxy, slot]) / N_SHIFTS
-    volunteer = np.searchsorted(np.cumsum(people.activity)[:-1], place, side="right")
+    volunteer = np.searchsorted(np.cumsum(volunteers.activity)[:-1], place, side="right")
 
     given = np.zeros((len(galaxy), len(tree.columns)), bool)
-    kind = people.kind[volunteer]
+    kind = volunteers.kind[volunteer]
     for i, one in enumerate(all_parts):
         rows = np.flatnonzero(part[galaxy] == i)
         if len(rows):
@@ -325,13 +325,13 @@ def kind_chances(tree: Tree, log_odds: FloatArray) -> FloatArray:
     tilt = np.array([_tilt(question, answer) for question in tree.questions for answer in question.answers])
     leanings = np.array([leaning for leaning, _ in _LEANING])
     leaned = log_odds[:, None, :] - leanings[:, None] * tilt
-    of_people = [_chances(tree, leaned, np.full(len(leanings), care * (1.0 - _SLIP))) for care, _ in _CARE]
-    of_robots = _robot_chances(tree)
-    same = np.broadcast_to(of_robots, (len(log_odds), *of_robots.shape))
-    return np.concatenate([*of_people, same], axis=1)
+    of_volunteers = [_chances(tree, leaned, np.full(len(leanings), care * (1.0 - _SLIP))) for care, _ in _CARE]
+    of_bots = _bot_chances(tree)
+    same = np.broadcast_to(of_bots, (len(log_odds), *of_bots.shape))
+    return np.concatenate([*of_volunteers, same], axis=1)
 
 
-def population_chances(tree: Tree, chances: FloatArray, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
+def population_chances(tree: Tree, chances: FloatArray, fractions: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The chance of each answer, given that its question is asked, for a click of the whole population.
 
     Those who are asked a deep question are not the average volunteer, so each kind counts by how often it gets there.
@@ -339,17 +339,19 @@ def population_chances(tree: Tree, chances: FloatArray, shares: FloatArray) -> t
     Args:
         tree: The questions.
         chances: From `kind_chances`, shape (galaxy, kind, answer).
-        shares: Share of the clicks of each kind, shape (kind,).
+        fractions: Share of the clicks of each kind, shape (kind,).
 
     Returns:
         Chances, shape (galaxy, answer), and the chance of being asked (in a campaign of several parts: if the galaxy
         is shown in that part), shape (galaxy, question).
     """
     n_galaxies, n_kinds, n_answers = chances.shape
-    reach = tree.reach(chances.reshape(-1, n_answers)).reshape(n_galaxies, n_kinds, -1) * shares[:, None]
+    proportion_asked = (
+        tree.proportion_asked(chances.reshape(-1, n_answers)).reshape(n_galaxies, n_kinds, -1) * fractions[:, None]
+    )
     of = list(tree.question_of_answer)
-    asked = reach.sum(axis=1)
-    return (reach[:, :, of] * chances).sum(axis=1) / asked[:, of], asked
+    asked = proportion_asked.sum(axis=1)
+    return (proportion_asked[:, :, of] * chances).sum(axis=1) / asked[:, of], asked
 
 
 def _chances(tree: Tree, log_odds: FloatArray, care: FloatArray) -> FloatArray:
@@ -372,7 +374,7 @@ def _chances(tree: Tree, log_odds: FloatArray, care: FloatArray) -> FloatArray:
 
 
 @cache
-def _robot_chances(tree: Tree) -> FloatArray:
+def _bot_chances(tree: Tree) -> FloatArray:
     """Of each kind of robot, shape (robot, answer)."""
     n = len(tree.columns)
     of_random = _chances(tree, np.zeros((1, 1, n)), np.zeros(1))[0, 0]
@@ -380,7 +382,7 @@ def _robot_chances(tree: Tree) -> FloatArray:
     for question in tree.questions:
         own = tree.slice(question.name)
         first[own.start] = last[own.stop - 1] = 1.0
-    return np.stack([{"random": of_random, "first": first, "last": last}[robot] for robot in _ROBOTS])
+    return np.stack([{"random": of_random, "first": first, "last": last}[bot] for bot in _BOTS])
 
 
 # ---- what a careful person sees --------------------------------------------------------------------------------------
@@ -662,7 +664,7 @@ def _count(shown: FloatArray, sharpness: FloatArray) -> _Answers:
 def _arm_count(e: _Evidence, s: Sights) -> _Answers:
     sure, patchiness = _sure(e.arms), s["arm_patchiness"]
     answers = _count(s["n_arms"], (0.6 + 3.2 * sure) * (1.25 - 0.6 * patchiness))
-    answers["2"] = answers["2"] + 0.7  # the picture of a spiral that everyone has in mind
+    answers["2"] = answers["2"] + 0.7  # the image of a spiral that everyone has in mind
     return answers | {"cant-tell": 0.8 - 2.4 * sure + 1.2 * patchiness}
 
 

@@ -1,6 +1,6 @@
 """Positions: which split a place on the sky belongs to, which positions are one galaxy, which cell a position is in.
 
-A split by place is the same for every campaign and every build: adding galaxies moves none, and two pictures of one
+A split by place is the same for every campaign and every build: adding galaxies moves none, and two images of one
 galaxy are never one in train and one in test, whoever published them.
 
 **The scheme `gzoo-1`**, complete, so that anyone can follow it without this program:
@@ -55,7 +55,7 @@ BORDER = "border"
 ARCSEC = np.pi / 180 / 3600
 """One second of arc in radians."""
 N_RING = 16
-MOST_PAIRS = 50_000_000
+MAX_PAIRS = 50_000_000
 """More neighbours than that are a table whose positions are not positions, and would not fit into memory."""
 _FROZEN = {"gzoo-1": ((70, 10, 20), 2048, 1.5)}
 """Schemes in use: never change a line, add another."""
@@ -72,7 +72,7 @@ class Scheme:
 
     Attributes:
         name: Names the rule for good: no two rules may share it. It also seeds the hash.
-        shares: Percent of the cells that are `train`, `validation` and `test`; together 100.
+        fractions: Percent of the cells that are `train`, `validation` and `test`; together 100.
         nside: HEALPix nside of the cells, a power of two.
         margin_arcsec: How near to another side a position is `border`.
 
@@ -82,14 +82,14 @@ class Scheme:
     """
 
     name: str
-    shares: tuple[int, int, int]
+    fractions: tuple[int, int, int]
     nside: int
     margin_arcsec: float
 
     def __post_init__(self) -> None:
-        if len(self.shares) != len(SIDES) or min(self.shares) < 0 or sum(self.shares) != 100:
+        if len(self.fractions) != len(SIDES) or min(self.fractions) < 0 or sum(self.fractions) != 100:
             raise InputError(
-                f"Scheme '{self.name}' has the shares {self.shares}.",
+                f"Scheme '{self.name}' has the shares {self.fractions}.",
                 f"Whole percents of {', '.join(SIDES)} that add up to 100.",
                 "Give three such numbers.",
             )
@@ -101,7 +101,7 @@ class Scheme:
                 f"More than 0, and at most an eighth of a cell's {self.cell_arcsec:.0f} arcsec.",
                 "Choose a smaller margin or larger cells.",
             )
-        mine = self.shares, self.nside, self.margin_arcsec
+        mine = self.fractions, self.nside, self.margin_arcsec
         if _FROZEN.get(self.name, mine) != mine:
             raise InputError(
                 f"'{self.name}' is the name of another scheme.",
@@ -127,7 +127,7 @@ class Scheme:
         x *= np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
         percent = ((x >> np.uint64(32)) * np.uint64(100)) >> np.uint64(32)
-        train, validation, _ = self.shares
+        train, validation, _ = self.fractions
         return (percent >= train).astype(np.uint8) + (percent >= train + validation)
 
 
@@ -263,7 +263,7 @@ def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float
 
     Raises:
         InputError: A position is not on the sky, or so many are close together that they cannot be galaxies
-            (`MOST_PAIRS` pairs).
+            (`MAX_PAIRS` pairs).
 
     >>> pairs = same_galaxies([10, 359.9999, 0.0001, 10], [5, 0, 0, 6])
     >>> pairs.first.tolist(), pairs.second.tolist(), pairs.separation_arcsec.round(2).tolist()
@@ -282,7 +282,7 @@ def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float
     tree = cKDTree(vectors, balanced_tree=False, compact_nodes=False)
     chord = 2 * np.sin(radius_arcsec * ARCSEC / 2) * (1 + 1e-9)  # a hair more: what counts is the angle, below
     n_pairs = (int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2
-    if n_pairs > MOST_PAIRS:
+    if n_pairs > MAX_PAIRS:
         raise _crowded(longitude, latitude, n_pairs, radius_arcsec)
     pairs: IntArray = tree.query_pairs(chord, output_type="ndarray").astype(np.int64, copy=False)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -299,7 +299,7 @@ def _crowded(ra: FloatArray, dec: FloatArray, n_pairs: int, radius_arcsec: float
     return InputError(
         f"{n_pairs:,} pairs of positions are within {radius_arcsec:g} arcsec of each other; {n[most]:,} stand at ra "
         f"{places[0, most]:g}, dec {places[1, most]:g} alone.",
-        f"Places of galaxies, with at most {MOST_PAIRS:,} such pairs.",
+        f"Places of galaxies, with at most {MAX_PAIRS:,} such pairs.",
         "Give unknown positions as NaN, or a smaller radius.",
     )
 

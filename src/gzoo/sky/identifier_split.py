@@ -16,9 +16,9 @@ PUBLISHED = "published"
 """What stands for a scheme where a dataset keeps the splits that others gave it."""
 WITHOUT_VALIDATION = "-train-test"
 """How the name of a scheme goes on where its validation split has joined train."""
-TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
+TRAIN_FRACTION, VALIDATION_FRACTION = 0.7, 0.1
 # where a published dataset has no validation split, this share of its train split is held out
-HELD_OUT_SHARE = 0.125
+HELD_OUT_FRACTION = 0.125
 
 
 def place(id_str: str, scheme: str = SCHEME) -> float:
@@ -42,9 +42,9 @@ def split_of(id_str: str) -> str:
 def split_at(places: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:
     """The split of each place, shape (galaxy,)."""
     names = np.array(["train", "validation", "test"])
-    return names[np.searchsorted([TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE], places, side="right")]
+    return names[np.searchsorted([TRAIN_FRACTION, TRAIN_FRACTION + VALIDATION_FRACTION], places, side="right")]
 
 
 def is_held_out(id_str: str) -> bool:
     """Whether a galaxy of a train split without a validation split beside it is held out for validation."""
-    return place(id_str, "held-out-1") < HELD_OUT_SHARE
+    return place(id_str, "held-out-1") < HELD_OUT_FRACTION

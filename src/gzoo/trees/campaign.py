@@ -1,4 +1,4 @@
-"""Campaigns as facts: what each Galaxy Zoo campaign asked, of which pictures, and where its dataset is shared.
+"""Campaigns as facts: what each Galaxy Zoo campaign asked, of which images, and where its dataset is shared.
 
 Every fact stands, with its source, in one TOML file per campaign under `trees/facts/`. A new campaign is a new
 file; no Python changes.
@@ -12,27 +12,27 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import cast
 
-from gzoo.errors import MissingError
+from gzoo.errors import NotFoundError
 from gzoo.trees.tree import Question, Tree, union
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The telescope's part: what the pictures were made from.
+    """The telescope's part: what the images were made from.
 
     Attributes:
         name: The survey.
         telescope: The telescope.
-        bands: Filters in the volunteers' colour picture.
-        arcsec_per_pixel: Pixel of the survey's pictures, before any zoom for the volunteers.
+        bands: Filters in the volunteers' colour image.
+        arcsec_per_pixel: Pixel of the survey's images, before any zoom for the volunteers.
         psf_fwhm_arcsec: Typical full width at half maximum of a star.
-        picture: How the volunteers' picture was cut and scaled.
+        image: How the volunteers' image was cut and scaled.
         grade: Evidence grade of these facts.
         source: Where they are written.
         view: What the simulator's camera needs besides.
         stretch: How its FITS files are shown in colour.
-        least_picture_arcsec: No picture shows less sky than this, arcsec a side; 0 where that is not known, as where
-            each picture is zoomed to its galaxy without a limit.
+        min_image_arcsec: No image shows less sky than this, arcsec a side; 0 where that is not known, as where
+            each image is zoomed to its galaxy without a limit.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Survey:
     bands: tuple[str, ...]
     arcsec_per_pixel: float
     psf_fwhm_arcsec: float
-    picture: str
+    image: str
     grade: str
     source: str
     view: View
     stretch: Stretch
-    least_picture_arcsec: float
+    min_image_arcsec: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Depth and framing of a survey's pictures, as the simulator's camera imitates them.
+    """Depth and framing of a survey's images, as the simulator's camera imitates them.
 
     Attributes:
-        shown_nm: Mean wavelength shown as red, green and blue, nm; one and the same three times for grey pictures.
+        shown_nm: Mean wavelength shown as red, green and blue, nm; one and the same three times for grey images.
         depth_mag: AB magnitude of a point source at 5 times the noise, for each of `shown_nm`.
         sky_mag_arcsec2: Brightness of the sky, AB mag per square arcsec, for each of `shown_nm`.
-        radii_per_pixel: A pixel of the 424 pixel picture, in radii that hold 90 % of the galaxy's light.
+        radii_per_pixel: A pixel of the 424 pixel image, in radii that hold 90 % of the galaxy's light.
         smallest_pixel_arcsec: But no smaller than that, arcsec.
         grey_of_noise: How bright one sigma of noise in a pixel of the survey is shown, of 255.
         lupton_softening: Q of the asinh stretch: how far it is from linear.
@@ -86,7 +86,7 @@ class View:
         is_zoomed_from_jpeg: Whether it was a JPEG of the survey's own pixels that was enlarged, and not its data.
         redshifts: Lowest and highest redshift of most galaxies.
         radius_arcsec: Median radius that holds 90 % of the light, and its scatter as a factor.
-        clumpy_share: About what share of the galaxies is made of bright clumps.
+        clumpy_fraction: About what share of the galaxies is made of bright clumps.
         grade: Evidence grade of these facts.
         source: Where they are written.
     """
@@ -102,7 +102,7 @@ class View:
     is_zoomed_from_jpeg: bool
     redshifts: tuple[float, float]
     radius_arcsec: tuple[float, float]
-    clumpy_share: float
+    clumpy_fraction: float
     grade: str
     source: str
 
@@ -146,7 +146,7 @@ class Hub:
         licence: Licence of the data by its name on the Hub, or "unknown".
         licence_link: Where it stands, if the Hub has no name for it; else "".
         layout: "full" (counts, fractions, totals) or "counts" (the older layout).
-        image_size_pixels: Width and height of a picture.
+        image_size_pixels: Width and height of an image.
         n_galaxies: About how many rows, 0 if not known.
         grade: Evidence grade of these facts.
         source: Where they are written.
@@ -201,9 +201,9 @@ class Campaign:
     members: tuple[str, ...] = ()
 
     @cached_property
-    def carried(self) -> Tree:
+    def published_tree(self) -> Tree:
         """The tree of the questions that the published dataset has columns for."""
-        return self.tree.carried()
+        return self.tree.published()
 
     @property
     def stretch(self) -> Stretch:
@@ -236,10 +236,10 @@ def campaign(name: str) -> Campaign:
     """The campaign of that name.
 
     Raises:
-        MissingError: There is none.
+        NotFoundError: There is none.
     """
     if name not in names():
-        raise MissingError(
+        raise NotFoundError(
             f"There is no campaign '{name}'.", f"Known campaigns: {', '.join(names())}.", "See `gzoo campaigns`."
         )
     text = (resources.files("gzoo") / "trees" / "facts" / f"{name}.toml").read_text("utf-8")
@@ -264,10 +264,12 @@ def campaign(name: str) -> Campaign:
         sources += member.tree_sources
         decisions += member.decisions
     tree = trees[0] if len(trees) == 1 else union(name, trees)
-    not_carried = _texts(facts, "not_carried")
-    if not_carried:
-        questions = [replace(one, carried=one.carried and one.name not in not_carried) for one in tree.questions]
-        tree = Tree(tree.name, tuple(questions), tree.absent)
+    unpublished = _texts(facts, "unpublished")
+    if unpublished:
+        questions = [
+            replace(one, is_published=one.is_published and one.name not in unpublished) for one in tree.questions
+        ]
+        tree = Tree(tree.name, tuple(questions), tree.unavailable)
     hub = cast(Block, facts["hub"])
     return Campaign(
         name=name,
@@ -322,7 +324,7 @@ def _tree(block: Block) -> Tree:
                 columns=tuple(column(f"{question}_{answer}") for answer in answers),
                 parents=tuple(column(parent) for parent in _texts(facts, "parents")),
                 multiple=bool(facts.get("multiple", False)),
-                carried=bool(facts["carried"]),
+                is_published=bool(facts["is_published"]),
                 grade=_text(facts, "grade") if "grade" in facts else _text(block, "grade"),
             )
         )
@@ -336,12 +338,12 @@ def _survey(block: Block) -> Survey:
         bands=_texts(block, "bands"),
         arcsec_per_pixel=_number(block, "arcsec_per_pixel"),
         psf_fwhm_arcsec=_number(block, "psf_fwhm_arcsec"),
-        picture=_text(block, "picture"),
+        image=_text(block, "image"),
         grade=_text(block, "grade"),
         source=_text(block, "source"),
         view=_view(cast(Block, block["view"])),
         stretch=_stretch(cast(Block, block["stretch"])),
-        least_picture_arcsec=_number(block, "least_picture_arcsec") if "least_picture_arcsec" in block else 0.0,
+        min_image_arcsec=_number(block, "min_image_arcsec") if "min_image_arcsec" in block else 0.0,
     )
 
 
@@ -369,7 +371,7 @@ def _view(block: Block) -> View:
         is_zoomed_from_jpeg=bool(block["is_zoomed_from_jpeg"]),
         redshifts=_pair(block, "redshifts"),
         radius_arcsec=_pair(block, "radius_arcsec"),
-        clumpy_share=_number(block, "clumpy_share"),
+        clumpy_fraction=_number(block, "clumpy_fraction"),
         grade=_text(block, "grade"),
         source=_text(block, "source"),
     )

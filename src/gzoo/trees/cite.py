@@ -43,7 +43,7 @@ def cite(*names: str, format: str = "bibtex") -> str:
         format: "bibtex", plain ASCII that any BibTeX reads, or "text", a line for each.
 
     Raises:
-        MissingError: There is no such campaign.
+        NotFoundError: There is no such campaign.
         InputError: There is no such format, or nothing is named.
 
     >>> print(cite("gz_rings", format="text").splitlines()[0])

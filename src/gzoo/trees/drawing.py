@@ -34,7 +34,7 @@ CHARACTER_WIDTH = 0.57  # of the font size: a little more than most sans-serif f
 BOLD = 1.16  # a bold text is that much wider
 
 
-_LONGEST_LABEL = 44  # characters; the whole text stays in the element's tooltip
+_MAX_LABEL = 44  # characters; the whole text stays in the element's tooltip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class Estimate:
     outer: Interval
 
 
-def tree_svg(tree: Tree, reach: Mapping[str, float] | None = None) -> str:
+def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) -> str:
     """A decision tree from left to right: questions as boxes, edges from answers to the questions they open.
 
     Answers without an edge open nothing. A dashed frame marks a question that the published dataset lacks.
 
     Args:
         tree: Any tree, also one whose questions have several parents.
-        reach: Mean share of volunteers asked, 0..1, by question name: written and shaded in its heading.
+        proportion_asked: Mean share of volunteers asked, 0..1, by question name: written and shaded in its heading.
 
     Returns:
         An `<svg>` element. It stands alone too: without the page's style it has the light palette.
     """
-    shares = reach or {}
-    boxes = [_Box.of(question, label(question.name, tree), shares.get(question.name)) for question in tree.ordered]
+    fractions = proportion_asked or {}
+    boxes = [_Box.of(question, label(question.name, tree), fractions.get(question.name)) for question in tree.ordered]
     layout = _Layout.of(boxes)
     drawing = Drawing(layout.width, layout.height, f"Decision tree of {tree.name}")
     for link in layout.links:
@@ -85,7 +85,7 @@ class _Box:
 
     question: Question | None
     heading: tuple[str, ...] = ()
-    reach: float | None = None
+    proportion_asked: float | None = None
     width: float = 0.0
     height: float = 0.0
     entry: float = 0.0  # of edges that come in, below `y`
@@ -94,16 +94,16 @@ class _Box:
     y: float = 0.0
 
     @classmethod
-    def of(cls, question: Question, name: str, reach: float | None) -> _Box:
+    def of(cls, question: Question, name: str, proportion_asked: float | None) -> _Box:
         heading = tuple(textwrap.wrap(shortened(name), 18)) or ("",)
-        share = text_width("100%", 11) + 10 if reach is not None else 0.0
-        texts = [text_width(line, 12) * BOLD + share for line in heading]
+        fraction = text_width("100%", 11) + 10 if proportion_asked is not None else 0.0
+        texts = [text_width(line, 12) * BOLD + fraction for line in heading]
         texts += [text_width(shortened(words(answer)), 11) + 6 for answer in question.answers]
         heading_height = _HEADING_LINE * len(heading) + 8
         return cls(
             question,
             heading,
-            reach,
+            proportion_asked,
             width=max(texts) + 2 * _PADDING,
             height=heading_height + _ANSWER_LINE * len(question.answers) + 6,
             entry=heading_height / 2,
@@ -277,15 +277,15 @@ def _draw_box(drawing: Drawing, box: _Box, opening: Set[str]) -> None:
     if question is None:
         return
     drawing.box(box.x, box.y, box.width, box.height, fill="page", corner=6, tip=question.name)
-    shade = 0.08 if box.reach is None else 0.05 + 0.5 * box.reach
+    shade = 0.08 if box.proportion_asked is None else 0.05 + 0.5 * box.proportion_asked
     drawing.box(box.x, box.y, box.width, box.heading_height, fill="volunteers", corner=6, opacity=shade)
-    dashes = "" if question.carried else "4 3"
+    dashes = "" if question.is_published else "4 3"
     drawing.box(box.x, box.y, box.width, box.height, line="muted", corner=6, dashes=dashes)
     for i, line in enumerate(box.heading):
         drawing.text(box.x + _PADDING, box.y + 15 + _HEADING_LINE * i, line, size=12, is_bold=True)
-    if box.reach is not None:
+    if box.proportion_asked is not None:
         right = box.x + box.width - _PADDING
-        drawing.text(right, box.y + 15, percent(box.reach), size=11, anchor="end")
+        drawing.text(right, box.y + 15, percent(box.proportion_asked), size=11, anchor="end")
     for answer, column in zip(question.answers, question.columns, strict=True):
         y = box.y + box.exit(column)
         role = "ink" if column in opening else "muted"
@@ -374,7 +374,7 @@ class Drawing:
         anchor: str = "start",
         is_bold: bool = False,
         is_upright: bool = False,
-        longest: int = _LONGEST_LABEL,
+        longest: int = _MAX_LABEL,
     ) -> None:
         """A line of text."""
         place = {"x": _number(x), "y": _number(y), "font-size": _number(size), "text-anchor": anchor}
@@ -422,12 +422,12 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """A fraction as a percentage without decimals."""
-    return f"{share:.0%}"
+    return f"{fraction:.0%}"
 
 
-def shortened(text: str, longest: int = _LONGEST_LABEL) -> str:
+def shortened(text: str, longest: int = _MAX_LABEL) -> str:
     """A text cut to a number of characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 

@@ -32,7 +32,7 @@ class Question:
         columns: The answers' dataset columns, in the same order, `smooth-or-featured-gz2_smooth`.
         parents: Columns of the answers that lead here, any one of them; empty for a root.
         multiple: Whether one volunteer may give several answers at once.
-        carried: Whether the published dataset has columns for it.
+        is_published: Whether the published dataset has columns for it.
         grade: How well the facts are known (READ, COUNTED, FITTED, INFERRED, GUESS).
     """
 
@@ -41,7 +41,7 @@ class Question:
     columns: tuple[str, ...]
     parents: tuple[str, ...] = ()
     multiple: bool = False
-    carried: bool = True
+    is_published: bool = True
     grade: str = ""
 
     @property
@@ -57,7 +57,7 @@ class Tree:
     Attributes:
         name: The tree's name, `gz2`.
         questions: In the order of the dataset's columns, which need not be the order of asking.
-        absent: Answer columns that the campaign has and this tree leaves out (see `carried`).
+        unavailable: Answer columns that the campaign has and this tree leaves out (see `is_published`).
 
     Raises:
         TreeError: A name twice, a parent that is no answer, a cycle, or a question with two parent answers
@@ -73,7 +73,7 @@ class Tree:
 
     name: str
     questions: tuple[Question, ...]
-    absent: frozenset[str] = field(default_factory=frozenset[str])
+    unavailable: frozenset[str] = field(default_factory=frozenset[str])
 
     def __post_init__(self) -> None:
         names = [question.name for question in self.questions]
@@ -94,7 +94,7 @@ class Tree:
                     "Mend the campaign's TOML file.",
                 )
             for parent in question.parents:
-                if parent not in self._place and parent not in self.absent:
+                if parent not in self._place and parent not in self.unavailable:
                     raise TreeError(
                         f"Question '{question.name}' of tree '{self.name}' follows '{parent}', which is no answer.",
                         "Parents are answer columns of the same tree.",
@@ -160,7 +160,7 @@ class Tree:
         """The questions with every question after those that lead to it."""
         waiting = list(self.questions)
         done: list[Question] = []
-        known = set(self.absent)
+        known = set(self.unavailable)
         while waiting:
             ready = [question for question in waiting if known.issuperset(question.parents)]
             if not ready:
@@ -183,24 +183,24 @@ class Tree:
         lost: set[str] = set()
         for question in self.ordered:
             for parent in question.parents:
-                if parent in self.absent or self._question_of(parent).name in lost:
+                if parent in self.unavailable or self._question_of(parent).name in lost:
                     lost.add(question.name)
         return tuple(question.name for question in self.questions if question.name in lost)
 
     def _question_of(self, column: str) -> Question:
         return self.questions[self.question_of_answer[self._place[column]]]
 
-    def carried(self) -> Tree:
+    def published(self) -> Tree:
         """The tree of the questions that the published dataset carries.
 
         >>> import gzoo
-        >>> tree = gzoo.tree("gz_hubble").carried()
+        >>> tree = gzoo.tree("gz_hubble").published()
         >>> "bulge-size-hubble" in tree.unreachable  # clump-configuration_spiral leads to it, and is not published
         True
         """
-        left_out = [question for question in self.questions if not question.carried]
-        absent = self.absent | {column for question in left_out for column in question.columns}
-        return Tree(self.name, tuple(question for question in self.questions if question.carried), absent)
+        excluded = [question for question in self.questions if not question.is_published]
+        unavailable = self.unavailable | {column for question in excluded for column in question.columns}
+        return Tree(self.name, tuple(question for question in self.questions if question.is_published), unavailable)
 
     @cached_property
     def parts(self) -> Mapping[str, tuple[Question, ...]]:
@@ -239,7 +239,7 @@ class Tree:
                 totals[:, i] = own.sum(axis=1, dtype=np.int64)
         return totals
 
-    def reach(self, fractions: npt.NDArray[np.floating]) -> FloatArray:
+    def proportion_asked(self, fractions: npt.NDArray[np.floating]) -> FloatArray:
         """Probability that a volunteer is asked each question.
 
         It is the sum over the question's parent answers of P(parent question asked) x P(parent answer); 1 for a
@@ -253,20 +253,20 @@ class Tree:
 
         >>> import gzoo, numpy as np
         >>> tree = gzoo.tree("gz_rings")
-        >>> tree.reach(np.array([[0.3, 0.7]]))
+        >>> tree.proportion_asked(np.array([[0.3, 0.7]]))
         array([[1.]])
         """
-        reach = np.ones((len(fractions), len(self.questions)))
+        proportion_asked = np.ones((len(fractions), len(self.questions)))
         for question in self.ordered:
             i = self._index(question.name)
             if question.name in self.unreachable:
-                reach[:, i] = np.nan
+                proportion_asked[:, i] = np.nan
             elif question.parents:
                 parents = list(self.parents_of_question[i])
                 of = [self.question_of_answer[parent] for parent in parents]
                 # rounding may carry a sum of exclusive probabilities past 1
-                reach[:, i] = np.minimum((reach[:, of] * fractions[:, parents]).sum(axis=1), 1.0)
-        return reach
+                proportion_asked[:, i] = np.minimum((proportion_asked[:, of] * fractions[:, parents]).sum(axis=1), 1.0)
+        return proportion_asked
 
     def _refuse_compatible_parents(self, question: Question) -> None:
         for i, first in enumerate(question.parents):
@@ -305,9 +305,9 @@ class Tree:
         for question in self.ordered:
             marks = [
                 "several answers allowed" if question.multiple else "",
-                "" if question.carried else "not in the published dataset",
+                "" if question.is_published else "not in the published dataset",
                 "chance of being asked not known from the published columns"
-                if question.carried and question.name in self.carried().unreachable
+                if question.is_published and question.name in self.published().unreachable
                 else "",
             ]
             note = "; ".join(mark for mark in marks if mark)
@@ -347,7 +347,7 @@ class Tree:
                     owner = self._question_of(parent)
                     answer = owner.answers[owner.columns.index(parent)]
                     lines.append(f'  {place[owner.name]} -->|"{_mermaid(answer)}"| {place[question.name]}')
-        hidden = [place[question.name] for question in self.questions if not question.carried]
+        hidden = [place[question.name] for question in self.questions if not question.is_published]
         if hidden:
             lines += ["  classDef unpublished stroke-dasharray: 5 5", f"  class {','.join(hidden)} unpublished"]
         return "\n".join(lines)
@@ -361,7 +361,7 @@ class Tree:
                 "columns": list(question.columns),
                 "parents": list(question.parents),
                 "multiple": question.multiple,
-                "carried": question.carried,
+                "is_published": question.is_published,
                 "grade": question.grade,
             }
             for question in self.questions
@@ -371,8 +371,8 @@ class Tree:
 
 def union(name: str, trees: Sequence[Tree]) -> Tree:
     """Several campaigns' trees side by side, as one row of a union dataset has them: each keeps its own root."""
-    absent = frozenset(column for tree in trees for column in tree.absent)
-    return Tree(name, tuple(question for tree in trees for question in tree.questions), absent)
+    unavailable = frozenset(column for tree in trees for column in tree.unavailable)
+    return Tree(name, tuple(question for tree in trees for question in tree.questions), unavailable)
 
 
 def _mermaid(text: str) -> str:

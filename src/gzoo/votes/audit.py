@@ -15,7 +15,7 @@ import polars as pl
 
 from gzoo.errors import InputError
 from gzoo.trees.tree import IntArray, Question, Tree
-from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, Gate, find_gates, holds, share_of
+from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, ParentAnswers, fraction_of, holds, infer_parents
 from gzoo.votes.votes import Votes
 
 HOLDS = 0.95
@@ -28,30 +28,30 @@ N_SAMPLED = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Renaming:
+class ColumnSwap:
     """Names of a question's columns with which the votes would obey the tree.
 
     Attributes:
         holds: Column (as the table names it) -> the answer it seems to hold.
-        share: Share of rows in which the gates that these answers form then hold, the least of them.
-        share_as_named: The same with the columns as they are named.
-        next_share: The same for the next best such renaming.
+        fraction: Share of rows in which the gates that these answers form then hold, the least of them.
+        fraction_as_named: The same with the columns as they are named.
+        next_fraction: The same for the next best such renaming.
         kind: "shift" (all names moved along by some places) or "exchange" (of two names).
         places: By how many places the names are off, for a shift.
         is_only: Whether no other one of that kind fits as well.
     """
 
     holds: Mapping[str, str]
-    share: float
-    share_as_named: float
-    next_share: float
+    fraction: float
+    fraction_as_named: float
+    next_fraction: float
     kind: str
     places: int
     is_only: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class QuestionAudit:
     """One question of a tree, judged by votes.
 
     Attributes:
@@ -61,13 +61,13 @@ class Judgement:
             leads there is not in the table).
         says: The verdict as a sentence.
         gate: The tree's gate: answers that lead to the question, () for everyone.
-        share: Share of the judged rows in which as many people answered it as gave those answers; judged are rows in
+        fraction: Share of the judged rows in which as many people answered it as gave those answers; judged are rows in
             which the question or its gate has votes.
         n_judged: How many rows those are.
         n_breaking: In how many the two numbers differ.
         rows: The first of those rows: identifier, people who answered, votes on the gate.
         found: The best gate that the votes show, where they show one.
-        found_share: In what share of its rows it holds.
+        found_fraction: In what share of its rows it holds.
         is_certain: Whether it is clearly better than any other.
         equivalents: Other gates that hold in as many rows, within half a point.
         n_unsummed: Rows in which the table's number of people is not the sum of the question's answers.
@@ -78,16 +78,16 @@ class Judgement:
     verdict: str
     says: str
     gate: tuple[str, ...]
-    share: float
+    fraction: float
     n_judged: int
     n_breaking: int
     rows: tuple[tuple[str, int, int], ...]
     found: tuple[str, ...] | None
-    found_share: float
+    found_fraction: float
     is_certain: bool
     equivalents: tuple[tuple[str, ...], ...]
     n_unsummed: int
-    renaming: Renaming | None = None
+    renaming: ColumnSwap | None = None
 
     @property
     def is_doubtful(self) -> bool:
@@ -95,7 +95,7 @@ class Judgement:
         is_counted = self.n_unsummed <= self.n_judged * (1 - HOLDS)
         return self.verdict in ("contradicted", "poor") or self.renaming is not None or not is_counted
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON would have it, without the list of rows."""
         facts = {key: value for key, value in asdict(self).items() if key != "rows"}
         return {**facts, "is_doubtful": self.is_doubtful}
@@ -122,19 +122,19 @@ class Audit:
     n_used: int
     n_dropped: Mapping[str, int]
     n_breaks: int
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[QuestionAudit, ...]
     not_collected: tuple[str, ...]
 
     @property
-    def is_sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether nothing speaks against the tree or the names of the columns."""
         return not any(one.is_doubtful for one in self.judgements)
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON would have it."""
-        return {**asdict(self), "is_sound": self.is_sound}
+        return {**asdict(self), "is_valid": self.is_valid}
 
-    def of(self, question: str) -> Judgement:
+    def of(self, question: str) -> QuestionAudit:
         """The judgement of one question.
 
         Raises:
@@ -153,7 +153,7 @@ def audit_votes(
     *,
     unsummed: Mapping[str, int] | None = None,
     names: Mapping[str, str] | None = None,
-) -> tuple[tuple[Judgement, ...], tuple[str, ...]]:
+) -> tuple[tuple[QuestionAudit, ...], tuple[str, ...]]:
     """Every question judged by the votes.
 
     Args:
@@ -174,7 +174,7 @@ def audit_votes(
     if len(votes) > N_SAMPLED:
         rows = np.sort(np.random.default_rng(0).permutation(len(votes))[:N_SAMPLED])
     places = [tree.questions.index(question) for question in asked]
-    gates = find_gates(
+    gates = infer_parents(
         votes.counts[rows], tree.columns, [(one.name, one.columns) for one in asked], votes.totals[rows][:, places]
     )
     found = dict(zip((question.name for question in asked), gates, strict=True))
@@ -189,28 +189,28 @@ def _judged(
     votes: Votes,
     ids: Sequence[str] | pl.Series,
     question: Question,
-    found: Gate,
-    renamings: Mapping[str, Renaming],
+    found: ParentAnswers,
+    renamings: Mapping[str, ColumnSwap],
     n_unsummed: int,
-) -> Judgement:
+) -> QuestionAudit:
     tree = votes.tree
     i = tree.questions.index(question)
     parents = list(tree.parents_of_question[i])
     total = votes.totals[:, i]
     is_known = len(parents) == len(question.parents) and not (
-        votes.collected is not None
-        and {tree.questions[tree.question_of_answer[one]].name for one in parents} - {*votes.collected}
+        votes.collected_questions is not None
+        and {tree.questions[tree.question_of_answer[one]].name for one in parents} - {*votes.collected_questions}
     )
     kept, judged = _holds(votes, i) if is_known else (np.ones(len(votes), bool), total < 0)
-    share = share_of(kept, judged)
+    fraction = fraction_of(kept, judged)
     breaking = np.flatnonzero(judged & ~kept)
     led = votes.counts[:, parents].sum(axis=1) if parents else votes.totals.max(axis=1, initial=0)
     listed = tuple((str(ids[int(row)]), int(total[row]), int(led[row])) for row in breaking[:N_LISTED])
-    in_class = _same(question.parents, found, tree, share)
+    in_class = _same(question.parents, found, tree, fraction)
     touching = [renamings[name] for name in _owners(tree, question) if name in renamings]
     is_counted = n_unsummed <= judged.sum() / 2
-    verdict = _verdict(is_known and is_counted, int(judged.sum()), share, found, in_class, bool(touching))
-    said = _sentence(tree, question, verdict, share, found, is_known, touching)
+    verdict = _verdict(is_known and is_counted, int(judged.sum()), fraction, found, in_class, bool(touching))
+    said = _sentence(tree, question, verdict, fraction, found, is_known, touching)
     if question.name in renamings:
         said += " " + _renaming_sentence(renamings[question.name])
     if n_unsummed:
@@ -218,17 +218,17 @@ def _judged(
         said = f"its number of people is not the sum of its answers in {where}. " + (
             f"It is {said}" if is_counted else ""
         )
-    return Judgement(
+    return QuestionAudit(
         question=question.name,
         verdict=verdict,
         says=said,
         gate=question.parents,
-        share=share,
+        fraction=fraction,
         n_judged=int(judged.sum()),
         n_breaking=len(breaking),
         rows=listed,
         found=found.answers if found.n_judged else None,
-        found_share=found.share,
+        found_fraction=found.fraction,
         is_certain=found.is_certain,
         equivalents=found.equivalents,
         n_unsummed=n_unsummed,
@@ -253,10 +253,10 @@ def _owners(tree: Tree, question: Question) -> list[str]:
     return list(dict.fromkeys(tree.questions[tree.question_of_answer[one]].name for one in tree.parents_of_question[i]))
 
 
-def _same(parents: Sequence[str], found: Gate, tree: Tree, share: float) -> bool:
+def _same(parents: Sequence[str], found: ParentAnswers, tree: Tree, fraction: float) -> bool:
     """Whether the tree's gate is among the best; all answers of a question stand for that question's own gate."""
     best = [set(found.answers), *map(set, found.equivalents)]
-    return set(parents) in best or set(_lifted(parents, tree)) in best or share >= found.share - AS_GOOD
+    return set(parents) in best or set(_lifted(parents, tree)) in best or fraction >= found.fraction - AS_GOOD
 
 
 def _lifted(parents: Sequence[str], tree: Tree) -> tuple[str, ...]:
@@ -267,26 +267,28 @@ def _lifted(parents: Sequence[str], tree: Tree) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _verdict(is_known: bool, n_judged: int, share: float, found: Gate, in_class: bool, is_renamed: bool) -> str:
+def _verdict(
+    is_known: bool, n_judged: int, fraction: float, found: ParentAnswers, in_class: bool, is_renamed: bool
+) -> str:
     if not is_known or n_judged < CERTAIN_ROWS:
         return "unknown"
-    if in_class and (share >= HOLDS or not found.is_certain):
-        return "holds" if share >= HOLDS else "poor"
-    if share >= HOLDS and not found.is_certain:
+    if in_class and (fraction >= HOLDS or not found.is_certain):
+        return "holds" if fraction >= HOLDS else "poor"
+    if fraction >= HOLDS and not found.is_certain:
         return "holds"
     if is_renamed:
         return "poor"
-    return "contradicted" if found.is_certain and not in_class else "poor" if share < HOLDS else "holds"
+    return "contradicted" if found.is_certain and not in_class else "poor" if fraction < HOLDS else "holds"
 
 
 def _sentence(
     tree: Tree,
     question: Question,
     verdict: str,
-    share: float,
-    found: Gate,
+    fraction: float,
+    found: ParentAnswers,
     is_known: bool,
-    touching: Sequence[Renaming],
+    touching: Sequence[ColumnSwap],
 ) -> str:
     tree_says = f"asked after {_words(tree, question.parents)}" if question.parents else "asked of everyone"
     if not is_known:
@@ -294,17 +296,17 @@ def _sentence(
     if verdict == "unknown":
         return f"{tree_says}: too few rows have votes to judge it."
     if verdict == "holds":
-        return f"{tree_says}, which holds in {_percent(share)} of the rows."
-    said = f"by the tree {tree_says}, which holds in {_percent(share)} of the rows only."
+        return f"{tree_says}, which holds in {_percent(fraction)} of the rows."
+    said = f"by the tree {tree_says}, which holds in {_percent(fraction)} of the rows only."
     if touching:
         return f"{said} With the columns named as said below it would hold."
     if verdict == "contradicted":
         where = f"after {_words(tree, found.answers)}" if found.answers else "of everyone"
-        return f"{said} The votes say: asked {where}, which holds in {_percent(found.share)}."
+        return f"{said} The votes say: asked {where}, which holds in {_percent(found.fraction)}."
     return f"{said} The votes show no gate that is surely better."
 
 
-def _renaming_sentence(one: Renaming) -> str:
+def _renaming_sentence(one: ColumnSwap) -> str:
     pairs = ", ".join(f"{column} holds {answer.rpartition('_')[2]}" for column, answer in one.holds.items())
     if one.kind == "shift":
         what = f"Its columns look named {_places(one.places)} off"
@@ -313,8 +315,8 @@ def _renaming_sentence(one: Renaming) -> str:
         what = "Two of its columns look exchanged"
         only = "the only exchange that fits" if one.is_only else "one of the exchanges that fit"
     return (
-        f"{what}: {pairs}. It is {only}: {_percent(one.share)} of the rows obey the tree then, "
-        f"{_percent(one.share_as_named)} as named, {_percent(one.next_share)} with the next best."
+        f"{what}: {pairs}. It is {only}: {_percent(one.fraction)} of the rows obey the tree then, "
+        f"{_percent(one.fraction_as_named)} as named, {_percent(one.next_fraction)} with the next best."
     )
 
 
@@ -322,9 +324,9 @@ def _places(n: int) -> str:
     return {1: "one place", 2: "two places", 3: "three places"}.get(n, f"{n} places")
 
 
-def _percent(share: float) -> str:
-    text = f"{100 * share:.1f} %"
-    return "99.9 %" if text == "100.0 %" and share < 1 else text.replace(".0 %", " %") if share == 1 else text
+def _percent(fraction: float) -> str:
+    text = f"{100 * fraction:.1f} %"
+    return "99.9 %" if text == "100.0 %" and fraction < 1 else text.replace(".0 %", " %") if fraction == 1 else text
 
 
 def _words(tree: Tree, answers: Sequence[str]) -> str:
@@ -341,10 +343,10 @@ def _words(tree: Tree, answers: Sequence[str]) -> str:
 
 
 def _renamings(
-    tree: Tree, counts: IntArray, totals: IntArray, found: Mapping[str, Gate], names: Mapping[str, str]
-) -> dict[str, Renaming]:
+    tree: Tree, counts: IntArray, totals: IntArray, found: Mapping[str, ParentAnswers], names: Mapping[str, str]
+) -> dict[str, ColumnSwap]:
     """Questions whose columns seem to bear each other's names."""
-    renamings: dict[str, Renaming] = {}
+    renamings: dict[str, ColumnSwap] = {}
     for question in tree.questions:
         own = tree.slice(question.name)
         gated = [
@@ -356,7 +358,7 @@ def _renamings(
         ]
         if not gated or len(question.columns) < 2:
             continue
-        as_named = _least_share(tree, counts, totals, gated)
+        as_named = _least_fraction(tree, counts, totals, gated)
         if as_named >= HOLDS:
             continue
         best = _best_renaming(tree, counts, totals, gated, question, as_named)
@@ -368,24 +370,24 @@ def _renamings(
 
 def _best_renaming(
     tree: Tree, counts: IntArray, totals: IntArray, gated: Sequence[int], question: Question, as_named: float
-) -> Renaming | None:
+) -> ColumnSwap | None:
     own = tree.slice(question.name)
     for kind in ("shift", "exchange"):
         tried: list[tuple[float, tuple[int, ...], int]] = []
         for order, places in _orders(len(question.columns), kind):
             renamed = counts.copy()
             renamed[:, own] = counts[:, own][:, order]
-            tried.append((_least_share(tree, renamed, totals, gated), order, places))
+            tried.append((_least_fraction(tree, renamed, totals, gated), order, places))
         if not tried:
             continue
         tried.sort(key=lambda one: -one[0])
-        share, order, places = tried[0]
+        fraction, order, places = tried[0]
         following = tried[1][0] if len(tried) > 1 else as_named
-        if share >= HOLDS and share >= as_named + SHIFT_GAIN:
+        if fraction >= HOLDS and fraction >= as_named + SHIFT_GAIN:
             # answer k is in the column that is named for answer order[k]
             meant = {question.columns[source]: question.columns[k] for k, source in enumerate(order) if source != k}
             held = {column: meant[column] for column in question.columns if column in meant}
-            return Renaming(held, share, as_named, following, kind, places, following < share - AS_GOOD)
+            return ColumnSwap(held, fraction, as_named, following, kind, places, following < fraction - AS_GOOD)
     return None
 
 
@@ -402,11 +404,11 @@ def _orders(n: int, kind: str) -> Iterator[tuple[tuple[int, ...], int]]:
                 yield tuple(order), 0
 
 
-def _least_share(tree: Tree, counts: IntArray, totals: IntArray, questions: Sequence[int]) -> float:
+def _least_fraction(tree: Tree, counts: IntArray, totals: IntArray, questions: Sequence[int]) -> float:
     """The worst of some gates."""
-    shares: list[float] = []
+    fractions: list[float] = []
     for i in questions:
         kept, judged = holds(counts, totals, i, tree.parents_of_question[i])
         if judged.sum() >= CERTAIN_ROWS:
-            shares.append(share_of(kept, judged))
-    return min(shares, default=1.0)
+            fractions.append(fraction_of(kept, judged))
+    return min(fractions, default=1.0)

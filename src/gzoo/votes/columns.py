@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 from gzoo.trees.campaign import Campaign
 
-LARGEST_TOLERANCE = 0.2  # of a vote; at 0.5 any number would be whole
+MAX_TOLERANCE = 0.2  # of a vote; at 0.5 any number would be whole
 _TEXTS = ("id_str", "source_id", "image", "ra", "dec", "dataset_name", "split", "table")
 
 
@@ -22,7 +22,7 @@ class Columns:
     Attributes:
         id_str: Column of the identifier.
         source_id: Column of the survey's own identifier, or "".
-        image: Column of the picture's file name, or "" to look for `{id_str}.jpg`, `.jpeg` or `.png`.
+        image: Column of the image's file name, or "" to look for `{id_str}.jpg`, `.jpeg` or `.png`.
         ra: Column of the right ascension in degrees, or "".
         dec: Column of the declination in degrees, or "".
         dataset_name: Column of the dataset's name, or "".
@@ -63,11 +63,11 @@ class Columns:
         """The mapping in a TOML file.
 
         Raises:
-            MissingError: There is no such file.
+            NotFoundError: There is no such file.
             TableError: It is not TOML, or holds keys that are no part of a mapping.
         """
         if not path.is_file():
-            raise MissingError(f"There is no mapping file {path}.", "A TOML file.", "Check --columns.")
+            raise NotFoundError(f"There is no mapping file {path}.", "A TOML file.", "Check --columns.")
         try:
             facts = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -80,7 +80,7 @@ class Columns:
                     f"{path} has {key} = {value!r}.",
                     f"Texts for {', '.join(sorted(_TEXTS))}; a list of texts for ignore; tables of texts for "
                     '[answers] and [totals]; "counts", "fractions" or "concentrations" for values; a number above 0 '
-                    f"and up to {LARGEST_TOLERANCE} for tolerance.",
+                    f"and up to {MAX_TOLERANCE} for tolerance.",
                     "Mend or remove that line.",
                 )
         ignore = tuple(cast(list[str], facts.pop("ignore", [])))
@@ -113,6 +113,6 @@ def _fits(key: str, value: object) -> bool:
     if key == "values":
         return value in ("counts", "fractions", "concentrations")
     if key == "tolerance":
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST_TOLERANCE
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_TOLERANCE
     is_table = key in {"answers", "totals"} and isinstance(value, dict)
     return is_table and all(isinstance(item, str) for item in cast(dict[str, object], value).values())

@@ -70,7 +70,7 @@ class Proposal:
 
     Attributes:
         columns: The mapping, without the lines that are unsure.
-        keys: Lines for the identifier, the picture, the position.
+        keys: Lines for the identifier, the image, the position.
         answers: A line for each answer that a column was found for.
         totals: A line for each question's total.
         ignored: Column of the table that plays no part -> why.
@@ -467,8 +467,8 @@ class _Search:
         for name, place in state.items():
             question = self.tree.question(name)
             value += self.scores[id(place.group), name] + 0.3 * self.likeness(place, question)
-            share = self.gate(state, question)
-            value += 0.0 if share is None else 1.5 * (share - 0.5)
+            fraction = self.gate(state, question)
+            value += 0.0 if fraction is None else 1.5 * (fraction - 0.5)
         return value
 
     def likeness(self, place: _Place, question: Question) -> float:
@@ -558,8 +558,8 @@ class _Search:
         """By how much the gates of a question and of those behind it hold better than in any other state."""
 
         def held(one: _State) -> float:
-            shares = [self.gate(one, question) for question in self.tree.questions]
-            return sum(share for share in shares if share is not None)
+            fractions = [self.gate(one, question) for question in self.tree.questions]
+            return sum(fraction for fraction in fractions if fraction is not None)
 
         mine = held(state)
         return min((mine - held(one) for one in others), default=0.0)
@@ -574,7 +574,7 @@ _IDENTIFIERS = (
 _SOURCE_IDS = ("source_id", "dr7objid", "objid", "dr8objid", "iauname", "object_id", "specobjid")
 
 
-_PICTURES = ("filename", "file_name", "file", "picture", "image", "image_name", "jpg", "png")
+_IMAGES = ("filename", "file_name", "file", "image", "image", "image_name", "jpg", "png")
 
 
 def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
@@ -618,9 +618,9 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
             not_found[question.name] = lost.get(question.name, "no columns of this table fit its answers")
             continue
         place = state[question.name]
-        share = search.gate(state, question)
-        if share is not None:
-            gates[question.name] = share
+        fraction = search.gate(state, question)
+        if fraction is not None:
+            gates[question.name] = fraction
         confidence, evidence = _judge(search, state, question)
         is_guess = _topic(place.group, question, tree) < WORTH_A_WORD and not _BARE.fullmatch(place.group.start)
         if confidence == UNSURE and is_guess:
@@ -675,7 +675,7 @@ def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str
     weakest = min(answer_likeness(place.group.labels[i], answer, about) for i, answer in pairs)
     own = search.gate(state, question)
     behind = {one.name: search.gate(state, one) for one in search.children(question.name)}
-    shares = [share for share in (own, *behind.values()) if share is not None]
+    fractions = [fraction for fraction in (own, *behind.values()) if fraction is not None]
     as_many = "no answer has more votes than" if question.multiple else "as many votes as on"
     said = f"{as_many} the answers that lead to it in {own:.1%} of rows" if own is not None else ""
     if not question.parents and own is not None:
@@ -696,7 +696,7 @@ def _judge(search: _Search, state: _State, question: Question) -> tuple[str, str
     is_shift = is_told and not is_spare and weakest < 0.6
     moved = [one for one in search.moves(state) if one.keys() == state.keys()
              and one[question.name].group is not place.group]  # fmt: skip
-    holds = bool(shares) and min(shares) >= GATE_HOLDS
+    holds = bool(fractions) and min(fractions) >= GATE_HOLDS
     leads = holds and search.lead(state, question.name, [*swapped, *moved]) > 0.05
     if leads and is_shift:
         return (
@@ -740,7 +740,7 @@ def _given_totals(
 
 
 def _keys(frame: pl.DataFrame) -> tuple[Line, ...]:
-    """Identifier, picture and position, by name and content."""
+    """Identifier, image and position, by name and content."""
     lower = {name.lower(): name for name in reversed(frame.columns)}
     lines: list[Line] = []
 
@@ -771,7 +771,7 @@ def _keys(frame: pl.DataFrame) -> tuple[Line, ...]:
         evidence = "the first column; nothing is named as an identifier"
         lines.append(Line("id_str", first, CONFIRM, evidence))
     add("source_id", _SOURCE_IDS, lambda cells: "named as a survey's identifier" if _is_plain(cells) else "")
-    add("image", _PICTURES, lambda cells: "names of files" if _is_of_pictures(cells) else "")
+    add("image", _IMAGES, lambda cells: "names of files" if _is_of_images(cells) else "")
     add("ra", ("ra", "ra_deg", "raj2000", "ra_j2000", "right_ascension"), angle(0, 360))
     add("dec", ("dec", "dec_deg", "dej2000", "decj2000", "dec_j2000", "declination"), angle(-90, 90))
     add("dataset_name", ("dataset_name",), lambda cells: "its name" if _is_plain(cells) else "")
@@ -782,7 +782,7 @@ def _is_plain(cells: pl.Series) -> bool:
     return cells.dtype.is_numeric() or cells.dtype == pl.String
 
 
-def _is_of_pictures(cells: pl.Series) -> bool:
+def _is_of_images(cells: pl.Series) -> bool:
     if cells.dtype != pl.String:
         return False
     n = int(cells.str.to_lowercase().str.contains(r"\.(?:jpe?g|png)$").fill_null(False).sum())

@@ -18,7 +18,7 @@ from gzoo.trees.tree import IntArray
 
 AS_GOOD = 0.005  # of the share: answers that do not differ by more are one class
 CERTAIN_ROWS = 30
-CERTAIN_SHARE = 0.8
+CERTAIN_FRACTION = 0.8
 CERTAIN_DEVIATIONS = 3.0  # by which the gate must beat any other answers, row by row
 N_SEARCHED = 20_000  # rows that the search looks at; shares are of all rows
 N_SOLVED = 300  # rows of one integer program
@@ -30,14 +30,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class ParentAnswers:
     """The answers that lead to one question, as the votes have it.
 
     Attributes:
         question: Name of the question.
         answers: Columns of the answers of which any one leads to it; () where everyone is asked. Their votes add up
             to the question's total in most rows.
-        share: In how many of the judged rows they do, 0 to 1.
+        fraction: In how many of the judged rows they do, 0 to 1.
         n_judged: Rows in which the question or the gate has votes (that 0 equals 0 proves nothing).
         equivalents: Other answers of which the same holds, to within half a point of a per cent.
         is_certain: Whether the rows are many and agree enough that no other answers can lead to the question, but
@@ -46,18 +46,18 @@ class Gate:
 
     question: str
     answers: tuple[str, ...]
-    share: float
+    fraction: float
     n_judged: int
     equivalents: tuple[tuple[str, ...], ...]
     is_certain: bool
 
 
-def find_gates(
+def infer_parents(
     counts: IntArray,
     columns: Sequence[str],
     questions: Sequence[tuple[str, Sequence[str]]],
     totals: IntArray,
-) -> tuple[Gate, ...]:
+) -> tuple[ParentAnswers, ...]:
     """The gate of each question, found from the votes without knowing the tree or the order of questions.
 
     A gate never holds all answers of a question: then the gate of that question is meant. Where several sums of
@@ -80,8 +80,8 @@ def find_gates(
     >>> counts = np.column_stack([counts, bar, counts[:, 1] - bar])
     >>> questions = [("shape", ["smooth", "disk", "star"]), ("bar", ["yes", "no"])]
     >>> totals = np.column_stack([counts[:, :3].sum(axis=1), counts[:, 3:].sum(axis=1)])
-    >>> gates = find_gates(counts, ["smooth", "disk", "star", "yes", "no"], questions, totals)
-    >>> [(gate.answers, gate.share, gate.is_certain) for gate in gates]
+    >>> gates = infer_parents(counts, ["smooth", "disk", "star", "yes", "no"], questions, totals)
+    >>> [(gate.answers, gate.fraction, gate.is_certain) for gate in gates]
     [((), 1.0, True), (('disk',), 1.0, True)]
     """
     place = {name: i for i, name in enumerate(columns)}
@@ -125,7 +125,7 @@ def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[i
     return total == led, (total > 0) | (led > 0)
 
 
-def share_of(is_kept: BoolArray, is_judged: BoolArray) -> float:
+def fraction_of(is_kept: BoolArray, is_judged: BoolArray) -> float:
     """Share of the judged rows; 0 where there are none."""
     n = int(is_judged.sum())
     return float((is_kept & is_judged).sum() / n) if n else 0.0
@@ -163,23 +163,23 @@ class _Search:
                 found[i] = (self.counts[rows, i, None] > self.counts[rows]).mean(axis=0) <= SELDOM
         return found
 
-    def gate(self, question: int, name: str, columns: Sequence[str]) -> Gate:
+    def gate(self, question: int, name: str, columns: Sequence[str]) -> ParentAnswers:
         total = self.totals[:, question]
         if not total.any():
-            return Gate(name, (), 0.0, 0, (), is_certain=False)
+            return ParentAnswers(name, (), 0.0, 0, (), is_certain=False)
         found = self.sets(question)
         judged = {answers: holds(self.all_counts, self.all_totals, question, answers) for answers in found}
-        shares = {answers: share_of(*one) for answers, one in judged.items()}
-        most = max(shares.values())
-        best = [answers for answers in found if shares[answers] >= most - AS_GOOD]
-        best.sort(key=lambda answers: (*self.depth(answers), -shares[answers], answers))
+        fractions = {answers: fraction_of(*one) for answers, one in judged.items()}
+        most = max(fractions.values())
+        best = [answers for answers in found if fractions[answers] >= most - AS_GOOD]
+        best.sort(key=lambda answers: (*self.depth(answers), -fractions[answers], answers))
         chosen = best[0]
         kept, rows = judged[chosen]
         others = [judged[answers][0] | ~judged[answers][1] for answers in found if answers not in best]
         kept_or_silent = kept | ~rows
         is_certain = (
             int(rows.sum()) >= CERTAIN_ROWS
-            and shares[chosen] >= CERTAIN_SHARE
+            and fractions[chosen] >= CERTAIN_FRACTION
             and is_clearly_better(kept_or_silent, ~rows)
             and all(is_clearly_better(kept_or_silent, other) for other in others)
             and not self.lies_elsewhere(question, chosen, kept_or_silent)
@@ -188,7 +188,9 @@ class _Search:
         def named(answers: _Set) -> tuple[str, ...]:
             return tuple(columns[i] for i in sorted(answers))
 
-        return Gate(name, named(chosen), shares[chosen], int(rows.sum()), tuple(map(named, best[1:])), is_certain)
+        return ParentAnswers(
+            name, named(chosen), fractions[chosen], int(rows.sum()), tuple(map(named, best[1:])), is_certain
+        )
 
     def depth(self, answers: _Set) -> tuple[float, int]:
         """How far from the first question a gate stands: by how few were asked the least asked of its questions."""
@@ -214,7 +216,7 @@ class _Search:
         starts.add(self.best_pair(question, candidates))
         for start in sorted(starts):
             seen[start] = seen[self.polish(question, candidates, start)] = None
-        best = max(seen, key=lambda answers: self.share(question, answers))
+        best = max(seen, key=lambda answers: self.fraction(question, answers))
         for answers in self.neighbours(question, candidates, best):
             seen[answers] = None
         return [answers for answers in seen if not answers or self.is_allowed(answers)]
@@ -230,12 +232,12 @@ class _Search:
         same[question] = 0.0
         pools: dict[_Set, None] = {}
         for least in (np.inf, float(same.max()) - 0.02, 0.9, 0.5):
-            left_out = {answer for i, own in enumerate(self.own) if same[i] >= least for answer in own}
-            pools[tuple(answer for answer in candidates if answer not in left_out)] = None
+            excluded = {answer for i, own in enumerate(self.own) if same[i] >= least for answer in own}
+            pools[tuple(answer for answer in candidates if answer not in excluded)] = None
         return [list(pool) for pool in pools]
 
-    def share(self, question: int, answers: _Set) -> float:
-        return share_of(*holds(self.counts, self.totals, question, answers)) if answers else 0.0
+    def fraction(self, question: int, answers: _Set) -> float:
+        return fraction_of(*holds(self.counts, self.totals, question, answers)) if answers else 0.0
 
     def is_allowed(self, answers: Iterable[int]) -> bool:
         """Whether no question is there with all its answers."""
@@ -270,7 +272,7 @@ class _Search:
         )
         if solved.x is None:
             return ()
-        chosen = tuple(one for one, share in zip(candidates, solved.x[:k].tolist(), strict=True) if share > 0.5)
+        chosen = tuple(one for one, fraction in zip(candidates, solved.x[:k].tolist(), strict=True) if fraction > 0.5)
         return chosen if self.is_allowed(chosen) else ()
 
     def best_pair(self, question: int, candidates: Sequence[int]) -> _Set:
@@ -288,22 +290,22 @@ class _Search:
 
     def polish(self, question: int, candidates: Sequence[int], answers: _Set) -> _Set:
         """Answers added, removed and exchanged as long as the sum equals the total in more rows."""
-        share = self.share(question, answers)
+        fraction = self.fraction(question, answers)
         while True:
             scored = self.scored(question, candidates, answers)
             better = max(
                 ((value, one) for one, value in scored.items() if self.is_allowed(one)), default=(0.0, answers)
             )
-            if better[0] <= share + 1e-12:
+            if better[0] <= fraction + 1e-12:
                 return answers
-            share, answers = better
+            fraction, answers = better
 
     def neighbours(self, question: int, candidates: Sequence[int], answers: _Set) -> list[_Set]:
         """Sets one step away that are as good, and the best that is not."""
         scored = {
             one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)
         }
-        top = max([self.share(question, answers), *scored.values()])
+        top = max([self.fraction(question, answers), *scored.values()])
         as_good = [one for one, value in scored.items() if value >= top - 2 * AS_GOOD]
         rest = sorted((one for one in scored if one not in as_good), key=lambda one: -scored[one])
         return as_good + rest[:5]
@@ -329,13 +331,13 @@ class _Search:
         for one in candidates:  # and one answer in place of all that lie under it
             if one not in answers:
                 raised = tuple(sorted((one, *(other for other in answers if not self.lies_under[other, one]))))
-                scored[raised] = self.share(question, raised)
+                scored[raised] = self.fraction(question, raised)
         add_each(answers)
         for out in answers:
             rest = tuple(one for one in answers if one != out)
             add_each(rest)
             if rest:
-                scored[rest] = self.share(question, rest)
+                scored[rest] = self.fraction(question, rest)
         return scored
 
     def lies_elsewhere(self, question: int, answers: _Set, kept_or_silent: BoolArray) -> bool:

@@ -26,12 +26,14 @@ that it counts as round is inferred from the lack of a seventh class, which a GZ
 """
 
 _ROOT = "smooth-or-featured"
-LEAST_REACH = 0.5
+MIN_PROPORTION_ASKED = 0.5
 
 Texts = npt.NDArray[np.str_]
 
 
-def summary(votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, least_reach: float = LEAST_REACH) -> Texts:
+def summary(
+    votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, min_proportion_asked: float = MIN_PROPORTION_ASKED
+) -> Texts:
     """The class of each galaxy, shape `(galaxy,)`; '' where there is none.
 
     The tree is walked from its first question ("smooth or featured?"), each time with the answer that most people gave
@@ -40,16 +42,16 @@ def summary(votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, leas
     versions of the tree, that one counts whose first question has the most votes.
 
     Args:
-        votes: The votes, of `gzoo.open_dataset(folder).galaxies(split)` for instance.
+        votes: The votes, of `gzoo.open_dataset(folder).read_votes(split)` for instance.
         rule: Class -> its answers, each as `question_answer` without the ending of the campaign's name; `|` stands
             between answers of which any will do.
-        least_reach: The share of voters that a question needs more than.
+        min_proportion_asked: The share of voters that a question needs more than.
 
     Raises:
         InputError: No version of a question has an answer of the rule.
 
     >>> import gzoo, numpy as np
-    >>> tree = gzoo.tree("gz2").carried()
+    >>> tree = gzoo.tree("gz2").published()
     >>> counts = np.zeros((1, len(tree.columns)), np.int64)
     >>> for answer in ("smooth-or-featured-gz2_smooth", "how-rounded-gz2_cigar"):
     ...     counts[0, tree.columns.index(answer)] = 30
@@ -64,7 +66,7 @@ def summary(votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, leas
     found = np.full(len(votes), "", dtype=f"U{max(map(len, rule), default=1)}")
     most = np.zeros(len(votes), np.int64)
     for root, ending in zip(roots, endings, strict=True):
-        is_met = _walk(votes, root, least_reach)
+        is_met = _walk(votes, root, min_proportion_asked)
         of_version = np.full_like(found, "")
         for name, answers in reversed(list(rule.items())):  # the first has the last word
             places = [_places(votes.tree, answer, ending) for answer in answers]
@@ -75,11 +77,11 @@ def summary(votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, leas
     return found
 
 
-def _walk(votes: Votes, root: int, least_reach: float) -> npt.NDArray[np.bool_]:
+def _walk(votes: Votes, root: int, min_proportion_asked: float) -> npt.NDArray[np.bool_]:
     """Whether each answer is met on the walk, shape `(galaxy, answer)`."""
     tree = votes.tree
     is_met = np.zeros(votes.counts.shape, bool)
-    least = votes.totals[:, root] * least_reach
+    least = votes.totals[:, root] * min_proportion_asked
     numbers = {question.name: i for i, question in enumerate(tree.questions)}
     rows = np.arange(len(votes))
     for question in tree.ordered:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from gzoo.errors import MissingError, MissingExtraError, TableError
+from gzoo.errors import MissingExtraError, NotFoundError, TableError
 
 KINDS = {
     ".csv": "CSV",
@@ -38,7 +38,7 @@ KINDS = {
     ".ecsv": "ECSV",
 }
 EXPECTED = "A CSV, Parquet, FITS, VOTable or ECSV file (.csv, .parquet, .fits, .vot, .ecsv)."
-LARGEST_FIELD = 100_000  # values in one cell of a VOTable; the reader sets that much aside for each row
+MAX_FIELD = 100_000  # values in one cell of a VOTable; the reader sets that much aside for each row
 _DAMAGED_SCHEMA = {"row": pl.Int64, "reason": pl.String, "detail": pl.String}
 
 
@@ -74,7 +74,7 @@ def read_table(path: Path | str, *, table: str = "") -> pl.DataFrame:
         masked value. A column of vectors becomes an array column.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         MissingExtraError: FITS, VOTable and ECSV need astropy.
         TableError: The file cannot be read, or a row of it.
     """
@@ -89,13 +89,13 @@ def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
     """As `read_table`, but rows that cannot be read are told instead of refused.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         MissingExtraError: FITS, VOTable and ECSV need astropy.
         TableError: The file cannot be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingError(f"There is no vote table {path}.", EXPECTED, "Check the path.")
+        raise NotFoundError(f"There is no vote table {path}.", EXPECTED, "Check the path.")
     kind = KINDS.get(path.suffix.lower(), "")
     if not kind:
         raise TableError(f"{path} is a '{path.suffix}' file.", EXPECTED, "Convert the table first.")
@@ -397,7 +397,7 @@ def _refuse_hostile_votable(path: Path) -> None:
             refuse(f"nrows is {attributes['nrows'][:20]}, in a file of {size:,} bytes")
         if tag in {"FIELD", "PARAM"}:
             sizes = [int(part) for part in re.findall(r"\d{1,15}", attributes.get("arraysize", ""))]
-            if math.prod(sizes) > LARGEST_FIELD:
+            if math.prod(sizes) > MAX_FIELD:
                 refuse(f"arraysize is '{attributes['arraysize'][:40]}'")
 
     def doctype(*_: object) -> None:

@@ -23,11 +23,11 @@ from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.columns import Columns
 from gzoo.votes.tables import ReadTable, iter_rows
 
-LARGEST_COUNT = 2**31 - 1
-LONGEST_IDENTIFIER = 256
+MAX_COUNT = 2**31 - 1
+MAX_IDENTIFIER = 256
 ROWS_IN_PART = 10_000  # of a table that is read part by part
 SPLIT_NAMES = ("train", "validation", "test", "border")
-SMALL_SHARE = 0.05  # of rows whose fractions give no whole votes; more, and they are no plain fractions
+SMALL_FRACTION = 0.05  # of rows whose fractions give no whole votes; more, and they are no plain fractions
 WEIGHTED = re.compile("weight|debias", re.IGNORECASE)
 KAGGLE = re.compile(r"Class\d{1,2}\.\d{1,2}")
 CUMULATIVE_EXPECTED = (
@@ -38,7 +38,7 @@ CUMULATIVE_DO = "Get the counts of the same galaxies from the campaign's own pub
 PROPOSE = "Have a mapping file proposed with `gzoo mapping {path} {campaign}`, and pass it with --columns."
 WELL_VOTED = 5
 """So many votes on a question are enough to say something of a galaxy."""
-DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "picture": pl.String, "reason": pl.String, "detail": pl.String}
+DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "image": pl.String, "reason": pl.String, "detail": pl.String}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Votes:
         tree: The questions, which give the columns their meaning.
         counts: Shape (galaxy, answer), columns as `tree.columns`.
         totals: People asked, shape (galaxy, question); by default `tree.totals(counts)`.
-        collected: Questions whose votes are known; by default all.
+        collected_questions: Questions whose votes are known; by default all.
 
     Raises:
         InputError: Shapes that do not fit the tree, counts that are negative or not whole, or totals that are not
@@ -65,7 +65,7 @@ class Votes:
     tree: Tree
     counts: IntArray
     totals: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int64))
-    collected: tuple[str, ...] | None = None
+    collected_questions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts)
@@ -126,21 +126,21 @@ class Votes:
         for i, question in enumerate(questions):
             parents = self.tree.parents_of_question[i]
             owners = {questions[self.tree.question_of_answer[parent]].name for parent in parents}
-            is_known = self.collected is None or owners.issubset(self.collected)
+            is_known = self.collected_questions is None or owners.issubset(self.collected_questions)
             if parents and len(parents) == len(question.parents) and is_known:
                 breaks[:, i] = self.totals[:, i] > self.counts[:, list(parents)].sum(axis=1)
         return breaks
 
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Votes:
         """The votes of some galaxies."""
-        return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected)
+        return Votes(self.tree, self.counts[rows], self.totals[rows], self.collected_questions)
 
     def on(self, tree: Tree) -> Votes:
         """The votes on the questions of another tree, all of which this one has."""
         answers = [self.tree.columns.index(column) for column in tree.columns]
         names = [question.name for question in self.tree.questions]
         asked = [names.index(question.name) for question in tree.questions]
-        return Votes(tree, self.counts[:, answers], self.totals[:, asked], self.collected)
+        return Votes(tree, self.counts[:, answers], self.totals[:, asked], self.collected_questions)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class RowTable:
         dropped: The rows that are not used: columns `DROPPED_SCHEMA`.
         n_rows: Rows in the table.
         collected: Questions for which the table has votes.
-        left_out: Columns of the table that play no part.
+        excluded: Columns of the table that play no part.
         unsummed: Question -> rows in which the people counted are not the sum of its answers; only of a table that
             was read although they are not.
     """
@@ -163,7 +163,7 @@ class RowTable:
     dropped: pl.DataFrame
     n_rows: int
     collected: tuple[str, ...]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     unsummed: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
@@ -176,7 +176,7 @@ class VoteTable:
     dropped: pl.DataFrame
     n_rows: int
     collected: tuple[str, ...]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     unsummed: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
@@ -197,7 +197,7 @@ def read_votes(
         The used rows, and the others with a reason each.
 
     Raises:
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         MissingExtraError: FITS, VOTable and ECSV need astropy.
         TableError: The table cannot be read, has no rows, lacks a column, has one that nobody accounts for, or
             holds fractions from which no whole counts follow.
@@ -211,7 +211,7 @@ def read_votes(
     counts, totals = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     used = read.rows["row"].to_numpy() - 1
     votes = Votes(campaign.tree, counts[used], totals[used], read.collected)
-    return VoteTable(votes, read.rows, read.dropped, read.n_rows, read.collected, read.left_out, read.unsummed)
+    return VoteTable(votes, read.rows, read.dropped, read.n_rows, read.collected, read.excluded, read.unsummed)
 
 
 def stream_votes(
@@ -238,7 +238,7 @@ def stream_votes(
         The used rows, and the others with a reason each.
 
     Raises:
-        MissingError: As there.
+        NotFoundError: As there.
         MissingExtraError: As there.
         TableError: As there.
     """
@@ -251,7 +251,7 @@ def stream_votes(
             "Give a table of votes.",
         )
     mapping: Columns | None = None
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     parts: list[_Part] = []
     n_rows = 0
     for start, read in iter_rows(path, n_rows=ROWS_IN_PART, table=given.table if given else ""):
@@ -263,7 +263,7 @@ def stream_votes(
             mapping = given or Columns.by_name(frame.columns, campaign)
             if split_column:
                 mapping = replace(mapping, split=split_column)
-            left_out = _check_columns(path, frame, mapping, campaign)
+            excluded = _check_columns(path, frame, mapping, campaign)
         part, counts, totals = _part(path, read, start, mapping, campaign, is_summed)
         keep(counts, totals)
         parts.append(part)
@@ -275,7 +275,7 @@ def stream_votes(
     dropped = (
         pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
         .group_by("row", maintain_order=True)
-        .agg(pl.col("id_str", "picture", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
+        .agg(pl.col("id_str", "image", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
         .select(DROPPED_SCHEMA.keys())
         .sort("row")
     )
@@ -285,7 +285,7 @@ def stream_votes(
             unsummed[name] = unsummed.get(name, 0) + n
     collected = tuple(question.name for question in campaign.tree.questions if question.columns[0] in mapping.answers)
     used = rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows
-    return RowTable(used, dropped, n_rows, collected, left_out, unsummed)
+    return RowTable(used, dropped, n_rows, collected, excluded, unsummed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,33 +306,33 @@ def _part(
     frame = read.frame.with_row_index("gzoo row", offset=start + 1)
     row = frame["gzoo row"].cast(pl.Int64)
     ids = _text(frame, mapping.id_str)
-    shown = ids.str.slice(0, LONGEST_IDENTIFIER)
+    shown = ids.str.slice(0, MAX_IDENTIFIER)
     n = frame.height
     problems: list[pl.DataFrame] = []
-    is_sound = pl.repeat(True, n, eager=True)
+    is_valid = pl.repeat(True, n, eager=True)
     if read.damaged.height:
         problems.append(
             read.damaged.join(pl.DataFrame({"row": row, "id_str": shown}), on="row", how="left")
-            .with_columns(picture=pl.lit(None, pl.String))
+            .with_columns(image=pl.lit(None, pl.String))
             .select(DROPPED_SCHEMA.keys())
         )
-        is_sound = ~row.is_in(read.damaged["row"].implode())
+        is_valid = ~row.is_in(read.damaged["row"].implode())
 
     def report(bad: pl.Series, reason: str, details: Callable[[], pl.Series]) -> None:
-        where = bad.fill_null(False) & is_sound
+        where = bad.fill_null(False) & is_valid
         if where.any():
             problems.append(_problem(row, shown, where, reason, details()))
 
     report(ids == "", "identifier missing", partial(_words, n, f"column {mapping.id_str} is empty"))
-    report(ids.str.len_chars() > LONGEST_IDENTIFIER, "identifier too long", partial(_said, mapping.id_str, ids))
+    report(ids.str.len_chars() > MAX_IDENTIFIER, "identifier too long", partial(_said, mapping.id_str, ids))
     take = _from_fractions if mapping.values == "fractions" else _from_counts
     unsummed: dict[str, int] = {}
     counts, totals = take(path, frame, mapping, tree, report, None if is_summed else unsummed)
-    too_many = (totals > LARGEST_COUNT).any(axis=1)
+    too_many = (totals > MAX_COUNT).any(axis=1)
     report(
         pl.Series(np.asarray(too_many)),
         "count too large",
-        partial(_words, n, f"votes of one question add up to over {LARGEST_COUNT}"),
+        partial(_words, n, f"votes of one question add up to over {MAX_COUNT}"),
     )
     ra, dec = _degrees(frame, mapping.ra, 0.0, 360.0, report), _degrees(frame, mapping.dec, -90.0, 90.0, report)
     split = _text(frame, mapping.split) if mapping.split else _words(n, "")
@@ -361,7 +361,7 @@ def _problem(row: pl.Series, shown: pl.Series, where: pl.Series, reason: str, de
     columns = {"row": row.filter(where), "id_str": shown.filter(where), "detail": detail.filter(where)}
     return (
         pl.DataFrame(columns)
-        .with_columns(reason=pl.lit(reason), picture=pl.lit(None, pl.String))
+        .with_columns(reason=pl.lit(reason), image=pl.lit(None, pl.String))
         .select(DROPPED_SCHEMA.keys())
     )
 
@@ -399,20 +399,20 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
         )
     _refuse_weighted(path, mapping)
     for question in tree.questions:
-        absent = [column for column in question.columns if column not in mapping.answers]
-        if absent and len(absent) < len(question.columns):
+        unavailable = [column for column in question.columns if column not in mapping.answers]
+        if unavailable and len(unavailable) < len(question.columns):
             raise TableError(
-                f"{path}: {where} gives some answers of {question.name}, but not '{absent[0]}'.",
+                f"{path}: {where} gives some answers of {question.name}, but not '{unavailable[0]}'.",
                 "All answers of a question or none: without one, every fraction of it is wrong.",
                 "Map the missing answer, or leave the question out.",
             )
-        if absent and question.name in mapping.totals:
+        if unavailable and question.name in mapping.totals:
             raise TableError(
                 f"{path}: {where} gives the total of {question.name}, but not its answers.",
                 "A total only with its answers.",
                 "Map the answers, or list the total in a mapping file's `ignore`.",
             )
-        if not absent and mapping.values == "fractions" and question.name not in mapping.totals:
+        if not unavailable and mapping.values == "fractions" and question.name not in mapping.totals:
             raise TableError(
                 f"{path}: {where} gives fractions of {question.name}, but not how many people answered it.",
                 "A total for each question: only with it do fractions say how many people voted.",
@@ -425,8 +425,8 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
                 f"{path}: column '{name}' holds {kind}.", "Numbers or texts.", "Convert the column to one of these."
             )
     rest = [name for name in frame.columns if name not in named]
-    left_out = [name for name in rest if any(fnmatchcase(name, pattern) for pattern in mapping.ignore)]
-    strangers = [name for name in rest if name not in left_out]
+    excluded = [name for name in rest if any(fnmatchcase(name, pattern) for pattern in mapping.ignore)]
+    strangers = [name for name in rest if name not in excluded]
     if strangers:
         raise TableError(
             f"{path} has {len(strangers)} column(s) that nothing accounts for: {_some(strangers)}.",
@@ -435,7 +435,7 @@ def _check_columns(path: Path, frame: pl.DataFrame, mapping: Columns, campaign: 
             if mapping.source
             else PROPOSE.format(path=path, campaign=campaign.name),
         )
-    return tuple(left_out)
+    return tuple(excluded)
 
 
 _Report = Callable[[pl.Series, str, Callable[[], pl.Series]], None]
@@ -501,8 +501,8 @@ def _from_fractions(
         if question.name not in mapping.totals:
             continue
         total_column = mapping.totals[question.name]
-        people, is_total, _ = _counts(frame, total_column, report)
-        is_asked = is_total.to_numpy() & (people > 0)
+        volunteers, is_total, _ = _counts(frame, total_column, report)
+        is_asked = is_total.to_numpy() & (volunteers > 0)
         places = range(tree.slice(question.name).start, tree.slice(question.name).stop)
         is_known, is_wrong = is_total.to_numpy().copy(), np.zeros(n, bool)
         for place, name in zip(places, question.columns, strict=True):
@@ -513,15 +513,15 @@ def _from_fractions(
             is_gap = is_missing.to_numpy() & is_asked
             fraction = number.fill_nan(None).fill_null(0.0).to_numpy()
             is_outside = (fraction < 0) | (fraction > 1 + 1e-6)
-            shares = np.asarray(np.where(is_outside | is_text, 0.0, fraction), np.float64)
-            votes = shares * people.astype(np.float64)
+            fractions = np.asarray(np.where(is_outside | is_text, 0.0, fraction), np.float64)
+            votes = fractions * volunteers.astype(np.float64)
             counts[:, place] = np.round(votes)
             is_off = ~is_outside & (np.abs(votes - counts[:, place]) > mapping.tolerance)
             report(pl.Series(is_gap), "fraction missing", said)
             report(pl.Series(is_text), "fraction is not a number", said)
             report(pl.Series(is_outside), "fraction not within 0 to 1", said)
-            report(pl.Series(is_off), "fraction x total not whole", partial(_not_whole, said, people, votes))
-            is_nobody = is_total.to_numpy() & (people == 0) & (fraction > 0) & ~is_outside
+            report(pl.Series(is_off), "fraction x total not whole", partial(_not_whole, said, volunteers, votes))
+            is_nobody = is_total.to_numpy() & (volunteers == 0) & (fraction > 0) & ~is_outside
             report(
                 pl.Series(is_nobody), "fraction of nobody", partial(_said, column, text, f", but {total_column} = 0")
             )
@@ -529,20 +529,20 @@ def _from_fractions(
             is_wrong |= is_outside | is_off | is_nobody
         own = counts[:, tree.slice(question.name)]
         summed = own.sum(axis=1)
-        is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != people)
+        is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != volunteers)
         if unsummed is not None:
             is_empty = is_asked & (summed == 0) if question.multiple else is_short
             unsummed[question.name] = int((is_short | is_empty).sum())
-            totals[:, i] = people if question.multiple else summed
+            totals[:, i] = volunteers if question.multiple else summed
             continue
-        details = partial(_compared, f"{total_column} = ", people, "not what the answers add up to", summed)
+        details = partial(_compared, f"{total_column} = ", volunteers, "not what the answers add up to", summed)
         report(pl.Series(is_short), "fractions do not add up to the total", details)
         n_asked, n_wrong = int(is_asked.sum()), int((is_wrong | is_short).sum())
-        if n_wrong > max(1, SMALL_SHARE * max(n_asked, n_wrong)):
+        if n_wrong > max(1, SMALL_FRACTION * max(n_asked, n_wrong)):
             _refuse_cumulative(path, frame, mapping, tree)
             raise TableError(
                 f"{path}: fraction x total gives no whole votes that add up to the total of {question.name} in "
-                f"{n_wrong:,} of {n_asked:,} rows with votes on it: {_first_fault(is_wrong | is_short, own, people)}.",
+                f"{n_wrong:,} of {n_asked:,} rows with votes on it: {_first_fault(is_wrong | is_short, own, volunteers)}.",
                 f"Plain fractions of {total_column}, whole to {mapping.tolerance} votes. Weighted or rounded fractions "
                 "are no counts of people, nor are fractions of another total.",
                 "Use the table of counts, name the right column under [totals], or leave the question out.",
@@ -554,13 +554,13 @@ def _from_fractions(
                 "Votes where people were asked.",
                 "The votes of this question are not in the table: leave it out and list its columns in `ignore`.",
             )
-        totals[:, i] = people
+        totals[:, i] = volunteers
     return counts, totals
 
 
-def _first_fault(is_wrong: npt.NDArray[np.bool_], own: IntArray, people: IntArray) -> str:
+def _first_fault(is_wrong: npt.NDArray[np.bool_], own: IntArray, volunteers: IntArray) -> str:
     row = int(np.argmax(is_wrong))
-    return f"the first is row {row + 1}, with {people[row]} people and about {int(own[row].sum())} votes"
+    return f"the first is row {row + 1}, with {volunteers[row]} people and about {int(own[row].sum())} votes"
 
 
 def _refuse_weighted(path: Path, mapping: Columns) -> None:
@@ -636,8 +636,8 @@ def _compared(start: str, given: IntArray, rule: str, own: IntArray) -> pl.Serie
     return pl.Series([f"{start}{one}, {rule} ({two})" for one, two in zip(given, own, strict=True)])
 
 
-def _not_whole(said: Callable[[], pl.Series], people: IntArray, votes: FloatArray) -> pl.Series:
-    pairs = zip(people, votes, strict=True)
+def _not_whole(said: Callable[[], pl.Series], volunteers: IntArray, votes: FloatArray) -> pl.Series:
+    pairs = zip(volunteers, votes, strict=True)
     return said() + pl.Series([f" of {one} people, {two:.3f} votes" for one, two in pairs])
 
 
@@ -645,14 +645,14 @@ def _counts(frame: pl.DataFrame, column: str, report: _Report) -> tuple[IntArray
     """Whole counts of one column (0 where they are not), where they are sound, and where fractional."""
     raw = frame[column]
     ends = [end for end in (raw.min(), raw.max()) if isinstance(end, int)]
-    if raw.dtype.is_integer() and not raw.null_count() and all(0 <= end <= LARGEST_COUNT for end in ends):  # mostly
+    if raw.dtype.is_integer() and not raw.null_count() and all(0 <= end <= MAX_COUNT for end in ends):  # mostly
         is_never = pl.repeat(False, frame.height, eager=True)
         return raw.cast(pl.Int64).to_numpy(), ~is_never, is_never
     text, number, is_missing = _numbers(frame, column)
     is_text = number.is_null() & ~is_missing
     number = number.fill_nan(None).fill_null(0.0)
     is_negative = number < 0
-    is_large = number > LARGEST_COUNT
+    is_large = number > MAX_COUNT
     is_fractional = ~is_large & (number != number.round())
     said = partial(_said, column, text)
     for bad, reason in (
@@ -693,11 +693,11 @@ def _duplicates(rows: pl.DataFrame, digest: pl.Series, is_bad: pl.Series) -> lis
     )
     if keyed.height == 0:
         return []
-    row, shown = keyed["row"], keyed["id_str"].str.slice(0, LONGEST_IDENTIFIER)
+    row, shown = keyed["row"], keyed["id_str"].str.slice(0, MAX_IDENTIFIER)
     said = "id_str " + keyed["id_str"] + " stands in rows " + keyed["all_rows"]
     differ = keyed["n_kinds"] > 1
     return [
-        _problem(row, shown, differ, "identifier twice, with different votes or pictures", said),
+        _problem(row, shown, differ, "identifier twice, with different votes or images", said),
         _problem(row, shown, ~differ & (row > keyed["first"]), "identifier twice, same votes", said),
     ]
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from gzoo.zooniverse.counting import Counted, Source, count, ingest, page, refuse_occupied, write_votes, write_weighted
+from gzoo.zooniverse.counting import (
+    CountResult,
+    Source,
+    count,
+    ingest,
+    page,
+    refuse_occupied,
+    write_votes,
+    write_weighted,
+)
 from gzoo.zooniverse.export_mapping import propose
 from gzoo.zooniverse.tasks import Tasks
 
 __all__ = [
-    "Counted",
+    "CountResult",
     "Source",
     "Tasks",
     "count",

@@ -115,7 +115,7 @@ class Ingest:
         n_volunteers: People, as far as names and addresses tell them apart.
         n_anonymous: Those who were not logged in.
         gini: How unequal they are in numbers of classifications: 0 all alike, 1 one did everything.
-        share_of_top: Share of classifications that the busiest tenth made.
+        fraction_of_top: Share of classifications that the busiest tenth made.
         clicks_per_volunteer: Quantile (as "0.5") -> classifications.
         n_suspicious: Rule -> volunteers it flagged.
         versions: Workflow and version ("6122 28.30") -> rows of that version.
@@ -138,13 +138,13 @@ class Ingest:
     n_volunteers: int
     n_anonymous: int
     gini: float
-    share_of_top: float
+    fraction_of_top: float
     clicks_per_volunteer: Mapping[str, int]
     n_suspicious: Mapping[str, int] = field(default_factory=dict[str, int])
     versions: Mapping[str, int] = field(default_factory=dict[str, int])
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
-    def facts(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON would have it."""
         return asdict(self)

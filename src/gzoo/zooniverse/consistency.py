@@ -16,22 +16,22 @@ from gzoo.trees.tree import FloatArray, IntArray
 from gzoo.zooniverse.classifications import BoolArray, Clicks
 
 CONSISTENT, STEEPNESS, N_ITERATIONS = 0.6, 8.5, 3  # Willett et al. 2013, equations 1 and 2
-LEAST_CLICKS = 10
+MIN_CLICKS = 10
 """Of fewer classifications nothing can be said about a volunteer."""
-SHORTEST_SECONDS = 0.5  # for each answer, and once for seeing the picture; a hand needs about that to move and click
-SAME_SHARE, SAME_CHANCE = 0.9, 1e-6
-CHANCE_SHARE, N_DEVIATIONS = 0.5, 2.5
+SHORTEST_SECONDS = 0.5  # for each answer, and once for seeing the image; a hand needs about that to move and click
+SAME_FRACTION, SAME_CHANCE = 0.9, 1e-6
+CHANCE_FRACTION, N_DEVIATIONS = 0.5, 2.5
 FAST, SAME, CHANCE = "impossible speed", "repeated answers", "agreement no better than chance"
 RULES: Mapping[str, str] = {
     FAST: f"half of the classifications took under {SHORTEST_SECONDS} seconds an answer",
-    SAME: f"at least {SAME_SHARE:.0%} of the classifications are one and the same walk, which chance would not do",
+    SAME: f"at least {SAME_FRACTION:.0%} of the classifications are one and the same walk, which chance would not do",
     CHANCE: "answers fit the galaxies hardly better than if they had been given to other galaxies",
 }
 _CHUNK = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Robots:
+class Bots:
     """Who clicks like a machine.
 
     Attributes:
@@ -99,8 +99,8 @@ def consistency_weights(clicks: Clicks) -> FloatArray:
     return weights
 
 
-def robots(clicks: Clicks) -> Robots:
-    """Who clicks like a machine, by three rules; each needs `LEAST_CLICKS` classifications.
+def bots(clicks: Clicks) -> Bots:
+    """Who clicks like a machine, by three rules; each needs `MIN_CLICKS` classifications.
 
     - *impossible speed*: half of the classifications with a known duration took less than half a second for each
       answer and for looking;
@@ -114,9 +114,9 @@ def robots(clicks: Clicks) -> Robots:
         clicks: The classifications.
     """
     n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
-    is_judged = n_clicks >= LEAST_CLICKS
+    is_judged = n_clicks >= MIN_CLICKS
     flags = {FAST: _is_fast(clicks), SAME: _is_same(clicks, n_clicks), CHANCE: _is_chance(clicks)}
-    return Robots({name: flag & is_judged for name, flag in flags.items()}, is_judged)
+    return Bots({name: flag & is_judged for name, flag in flags.items()}, is_judged)
 
 
 def _is_fast(clicks: Clicks) -> BoolArray:
@@ -126,7 +126,7 @@ def _is_fast(clicks: Clicks) -> BoolArray:
     n_known = np.bincount(clicks.volunteer[is_known], minlength=len(clicks.names))
     fast = is_known & (np.nan_to_num(pace, nan=np.inf) < SHORTEST_SECONDS)
     n_fast = np.bincount(clicks.volunteer[fast], minlength=len(clicks.names))
-    return (n_known >= LEAST_CLICKS) & (2 * n_fast > n_known)
+    return (n_known >= MIN_CLICKS) & (2 * n_fast > n_known)
 
 
 def _is_same(clicks: Clicks, n_clicks: IntArray) -> BoolArray:
@@ -141,10 +141,10 @@ def _is_same(clicks: Clicks, n_clicks: IntArray) -> BoolArray:
     is_top = times == most[volunteer]
     # the share among the others' classifications: a busy robot must not make its own walk look usual
     others = (of_walk[walk] - times + 1) / np.maximum(len(clicks) - n_clicks[volunteer] + 1, 1)
-    share = np.zeros(len(clicks.names))
-    np.maximum.at(share, volunteer[is_top], others[is_top])
-    return (most >= SAME_SHARE * n_clicks) & (
-        bdtrc(np.maximum(most - 1, 0), n_clicks, np.minimum(share, 1.0)) < SAME_CHANCE
+    fraction = np.zeros(len(clicks.names))
+    np.maximum.at(fraction, volunteer[is_top], others[is_top])
+    return (most >= SAME_FRACTION * n_clicks) & (
+        bdtrc(np.maximum(most - 1, 0), n_clicks, np.minimum(fraction, 1.0)) < SAME_CHANCE
     )
 
 
@@ -156,7 +156,7 @@ def _is_chance(clicks: Clicks) -> BoolArray:
     n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
     error = spread / np.sqrt(np.maximum(n_clicks, 1))
     usual = float(gain.sum() / max(n.sum(), 1.0))
-    return (n > 0) & (mean + N_DEVIATIONS * error < CHANCE_SHARE * usual) & (usual > 0)
+    return (n > 0) & (mean + N_DEVIATIONS * error < CHANCE_FRACTION * usual) & (usual > 0)
 
 
 def _gains(clicks: Clicks) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import files
-from gzoo.errors import InputError, MissingError, OccupiedError, TableError
+from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import FloatArray
@@ -23,7 +23,7 @@ from gzoo.zooniverse.reading import ANNOTATION_RULES, RULES, Account, Progress, 
 from gzoo.zooniverse.tasks import Tasks
 
 QUANTILES = (0.5, 0.9, 0.99)
-PEOPLE_FIRST_LINE = "volunteer,n_classifications,is_anonymous,seconds_per_answer,consistency,weight,rules"
+VOLUNTEERS_FIRST_LINE = "volunteer,n_classifications,is_anonymous,seconds_per_answer,consistency,weight,rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountResult:
     """What `count` made.
 
     Attributes:
@@ -66,14 +66,14 @@ class Read:
         clicks: The classifications that are used.
         votes: Their counts.
         weights: Of each volunteer, or None.
-        robots: Who clicks like a machine.
+        bots: Who clicks like a machine.
         ingest: What became of every row.
     """
 
     clicks: Clicks
     votes: Votes
     weights: FloatArray | None
-    robots: consistency.Robots
+    bots: consistency.Bots
     ingest: Ingest
 
     @property
@@ -91,10 +91,10 @@ def count(
     tasks: Path | str | None = None,
     weights: bool = False,
     report: Path | str | None = None,
-    people: Path | str | None = None,
+    volunteers: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Counted:
+) -> CountResult:
     """A table of votes from an export of raw classifications.
 
     Every row of the export is counted or stands under the rule that took it, and so is every annotation. Robots that
@@ -109,19 +109,19 @@ def count(
         tasks: Mapping file of tasks and answers (see `gzoo mapping`); may be left out where the words leave no doubt.
         weights: Whether to add weighted fractions (Willett et al. 2013; see `gzoo.zooniverse.consistency`).
         report: HTML page to write; it tells nothing of any single person.
-        people: CSV file to write with one row a volunteer, for the team alone: it holds names.
+        volunteers: CSV file to write with one row a volunteer, for the team alone: it holds names.
         overwrite: Replace earlier files.
         progress: Called as the work goes on.
 
     Raises:
-        MissingError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign is not there.
         TableError: A file cannot be read, or no classification can be used.
         InputError: The words leave doubts and there is no mapping file.
-        OccupiedError: A file is there already.
+        OutputExistsError: A file is there already.
     """
     facts = campaign_of(campaign)
     target = Path(out)
-    outputs = [target, *(Path(one) for one in (report, people) if one is not None)]
+    outputs = [target, *(Path(one) for one in (report, volunteers) if one is not None)]
     for file in outputs:
         refuse_occupied(file, overwrite=overwrite)
     if len({file.absolute() for file in outputs}) < len(outputs):
@@ -133,29 +133,29 @@ def count(
     write_votes(target, read)
     if report is not None:
         files.write_bytes(Path(report), page(read))
-    if people is not None:
-        files.write_bytes(Path(people), people_list(read).encode())
-    return Counted(target, len(read.votes), read.ingest)
+    if volunteers is not None:
+        files.write_bytes(Path(volunteers), volunteers_list(read).encode())
+    return CountResult(target, len(read.votes), read.ingest)
 
 
 def refuse_occupied(file: Path, *, overwrite: bool) -> None:
     """Whether a single file may be written.
 
     Raises:
-        MissingError: Its folder is not there.
-        OccupiedError: It is there already.
+        NotFoundError: Its folder is not there.
+        OutputExistsError: It is there already.
     """
     if not file.parent.is_dir():
-        raise MissingError(f"There is no folder {file.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"There is no folder {file.parent}.", "A folder for the file.", "Make it first.")
     if file.is_dir() or (file.exists() and not overwrite):
-        raise OccupiedError(f"{file} is there already.", "A new name.", "Choose another, or pass --overwrite.")
+        raise OutputExistsError(f"{file} is there already.", "A new name.", "Choose another, or pass --overwrite.")
 
 
 def ingest(source: Source, campaign: Campaign, *, progress: Progress | None = None) -> Read:
     """The votes in an export, and what became of every row.
 
     Raises:
-        MissingError: A file is not there.
+        NotFoundError: A file is not there.
         TableError: A file cannot be read, or no classification can be used.
         InputError: The words leave doubts and there is no mapping file.
     """
@@ -169,19 +169,19 @@ def ingest(source: Source, campaign: Campaign, *, progress: Progress | None = No
     if progress:
         progress("judging volunteers", 0, 1)
     votes = clicks.votes()
-    robots = consistency.robots(clicks)
+    bots = consistency.bots(clicks)
     weights = None
     said: dict[str, float] = {}
     if source.weights:
-        weights = np.where(robots.any, 0.0, consistency.consistency_weights(clicks))
+        weights = np.where(bots.any, 0.0, consistency.consistency_weights(clicks))
         said = {
             "mean_weight": float(weights.mean()),
-            "share_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
-            "share_of_classifications_at_full_weight": float((weights[clicks.volunteer] >= 1.0).mean()),
+            "fraction_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
+            "fraction_of_classifications_at_full_weight": float((weights[clicks.volunteer] >= 1.0).mean()),
         }
     if progress:
         progress("judging volunteers", 1, 1)
-    return Read(clicks, votes, weights, robots, _ingest(source, campaign, clicks, votes, robots, account, said))
+    return Read(clicks, votes, weights, bots, _ingest(source, campaign, clicks, votes, bots, account, said))
 
 
 def _tasks(source: Source, campaign: Campaign) -> Tasks:
@@ -205,7 +205,7 @@ def _ingest(
     campaign: Campaign,
     clicks: Clicks,
     votes: Votes,
-    robots: consistency.Robots,
+    bots: consistency.Bots,
     account: Account,
     weights: dict[str, float],
 ) -> Ingest:
@@ -237,9 +237,9 @@ def _ingest(
         n_volunteers=len(clicks.names),
         n_anonymous=int(clicks.is_anonymous.sum()),
         gini=round(consistency.gini(n_clicks), 4),
-        share_of_top=round(float(np.sort(n_clicks)[-n_top:].sum() / n_clicks.sum()), 4),
+        fraction_of_top=round(float(np.sort(n_clicks)[-n_top:].sum() / n_clicks.sum()), 4),
         clicks_per_volunteer={str(q): int(np.quantile(n_clicks, q, method="inverted_cdf")) for q in QUANTILES},
-        n_suspicious={name: int(flag.sum()) for name, flag in robots.flags.items()} | {"any": int(robots.any.sum())},
+        n_suspicious={name: int(flag.sum()) for name, flag in bots.flags.items()} | {"any": int(bots.any.sum())},
         versions=account.versions,
         weights=weights,
         files=contents,
@@ -301,20 +301,20 @@ def page(read: Read) -> bytes:
         title=f"From clicks to votes: {read.ingest.campaign}",
         ingest=read.ingest,
         is_simulated=read.is_simulated,
-        most_votes=max(read.ingest.n_votes_of.values(), default=0),
+        max_votes=max(read.ingest.n_votes_of.values(), default=0),
         rules=RULES,
         annotation_rules=ANNOTATION_RULES,
-        robot_rules=consistency.RULES,
+        bot_rules=consistency.RULES,
     )
 
 
-def people_list(read: Read) -> str:
+def volunteers_list(read: Read) -> str:
     """One row a volunteer as CSV; it holds names, and is for nobody but the team."""
     clicks = read.clicks
     n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
     pace = clicks.seconds / (1.0 + clicks.walks.sum(axis=1)[clicks.walk])
     kappa = consistency.consistency(clicks, clicks.weighted(np.ones(len(clicks.names)))[0])
-    rules = ["; ".join(name for name, flag in read.robots.flags.items() if flag[i]) for i in range(len(clicks.names))]
+    rules = ["; ".join(name for name, flag in read.bots.flags.items() if flag[i]) for i in range(len(clicks.names))]
     frame = pl.DataFrame(
         {
             "volunteer": clicks.names,

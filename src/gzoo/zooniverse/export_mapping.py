@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.zooniverse import exports
 from gzoo.zooniverse.reading import workflows_of_lines
@@ -26,7 +26,7 @@ def propose(source: Path, workflows: Path | None, campaign: str) -> Tasks:
         campaign: Name of the campaign.
 
     Raises:
-        MissingError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign is not there.
         TableError: A file cannot be read, or no task has words of the campaign's questions.
     """
     facts = campaign_of(campaign)
@@ -56,15 +56,15 @@ def all_workflows(source: Path, workflows: Path | None) -> Workflows:
     """The workflows that an export was made with.
 
     Raises:
-        MissingError: A file is not there, or a CSV export comes without its workflows.
+        NotFoundError: A file is not there, or a CSV export comes without its workflows.
         TableError: A file cannot be read.
     """
     if workflows is not None:
         return read_workflows(workflows)
     if not source.is_file():
-        raise MissingError(f"There is no export {source}.", "A classification export.", "Check the path.")
+        raise NotFoundError(f"There is no export {source}.", "A classification export.", "Check the path.")
     if not exports.is_json_lines(source):
-        raise MissingError(
+        raise NotFoundError(
             f"{source} names tasks only by keys such as T0.",
             "The workflow export of the same project beside it, which says what was asked in each version.",
             "Add --workflows WORKFLOWS.csv (Lab, 'Data exports', 'Request workflow export').",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 
 NEEDED = ("classification_id", "user_name", "workflow_id", "workflow_version", "created_at", "metadata",
           "annotations", "subject_data", "subject_ids")  # fmt: skip
@@ -23,9 +23,9 @@ OPTIONAL = ("user_id", "user_ip", "workflow_name", "gold_standard", "expert")
 COLUMNS = (*NEEDED, *OPTIONAL)
 NEEDED_IN_LINES = ("classification_id", "workflow_id", "subject_id", "question", "response")
 
-LONGEST_ROW = 4_000_000
+MAX_ROW = 4_000_000
 BLOCK_BYTES = 1 << 24
-MOST_LINES_IN_ROW = 200
+MAX_LINES_IN_ROW = 200
 _EXPECTED = (
     "A classification export of Zooniverse as CSV (Lab, 'Data exports'), or one response a line as JSON (.jsonl)."
 )
@@ -70,11 +70,11 @@ def blocks(path: Path) -> Iterator[Block]:
     """The rows of a classification export, CSV or JSON lines, in order.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         TableError: It is empty, is no such export, or has a column twice.
     """
     if not path.is_file():
-        raise MissingError(f"There is no export {path}.", _EXPECTED, "Check --classifications.")
+        raise NotFoundError(f"There is no export {path}.", _EXPECTED, "Check --classifications.")
     if path.stat().st_size == 0:
         raise TableError(f"{path} is empty.", _EXPECTED, "Export it again.")
     yield from (_json_lines(path) if is_json_lines(path) else _csv(path))
@@ -141,8 +141,8 @@ def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
                 yield data if data.endswith(b"\n") else data + b"\n", n_bytes
             return
         end = data.rfind(b"\n") + 1
-        if len(data) - end > LONGEST_ROW:
-            rest, is_skipping = data[end : end + LONGEST_ROW + 1], True
+        if len(data) - end > MAX_ROW:
+            rest, is_skipping = data[end : end + MAX_ROW + 1], True
         else:
             rest = data[end:]
         if end:
@@ -172,14 +172,14 @@ def _fast(data: bytes, header: list[str]) -> pl.DataFrame | None:
         return None
     if frame.height != data.count(b"\n") or frame.width != len(header) or frame[header[-1]].has_nulls():
         return None
-    if frame.select(pl.sum_horizontal(pl.all().str.len_bytes()).max()).item() > LONGEST_ROW:
+    if frame.select(pl.sum_horizontal(pl.all().str.len_bytes()).max()).item() > MAX_ROW:
         return None
     return _needed(frame)
 
 
 def _needed(frame: pl.DataFrame) -> pl.DataFrame:
-    absent = [pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in frame.columns]
-    return frame.with_columns(absent).select(COLUMNS)
+    unavailable = [pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in frame.columns]
+    return frame.with_columns(unavailable).select(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def _split(data: bytes) -> _Lines:
     starts = np.concatenate([[0], ends[:-1] + 1])
     is_empty = (ends - starts == 0) | ((ends - starts == 1) & (signs[starts] == 13))
     starts, ends = starts[~is_empty], ends[~is_empty]
-    return _Lines(starts, ends, ends - starts > LONGEST_ROW)
+    return _Lines(starts, ends, ends - starts > MAX_ROW)
 
 
 def _careful(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
@@ -214,12 +214,12 @@ def _careful(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Bl
     while i < n:
         row += 1
         if lines.is_long[i]:
-            damaged.append(Damage(row, R_LONG, f"over {LONGEST_ROW:,} bytes"))
+            damaged.append(Damage(row, R_LONG, f"over {MAX_ROW:,} bytes"))
             i += 1
             continue
         if is_odd[i]:
             after = odd[np.searchsorted(odd, i + 1) :][:1].tolist()
-            if after and after[0] - i < MOST_LINES_IN_ROW:
+            if after and after[0] - i < MAX_LINES_IN_ROW:
                 joined = _cells(data[lines.starts[i] : lines.ends[after[0]]], len(header))
                 if isinstance(joined, list):
                     kept.append(joined)
@@ -240,7 +240,7 @@ def _careful(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Bl
 
 def _cells(line: bytes, n: int) -> list[str] | str:
     """The cells of a row, or what is wrong with it."""
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW)
     try:
         rows = list(csv.reader(io.StringIO(line.decode("utf-8"), newline=""), strict=True))
     except UnicodeDecodeError as error:
@@ -266,7 +266,7 @@ def _json_lines(path: Path) -> Iterator[Block]:
             damaged: list[Damage] = []
             for start, end, is_long in zip(lines.starts, lines.ends, lines.is_long, strict=True):
                 row += 1
-                facts = f"over {LONGEST_ROW:,} bytes" if is_long else _facts(data[start:end], is_first)
+                facts = f"over {MAX_ROW:,} bytes" if is_long else _facts(data[start:end], is_first)
                 is_first = False
                 if isinstance(facts, str):
                     damaged.append(Damage(row, R_LONG if is_long else R_UNREADABLE, facts))

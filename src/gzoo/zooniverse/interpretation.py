@@ -30,7 +30,7 @@ A_UNASKED = "question that none of the answers leads to"
 NOTE_TICK = "ticks that are no answer of the tree, beside others that are"
 
 _DEEPEST = 4
-_MOST_ANNOTATIONS = 1000
+_MAX_ANNOTATIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Reader:
         if not isinstance(value, list):
             return _lost(UNREADABLE, f"annotations: a {type(value).__name__}, not a list")
         annotations = list(_flat(cast("list[object]", value), 0))
-        if len(annotations) > _MOST_ANNOTATIONS:
+        if len(annotations) > _MAX_ANNOTATIONS:
             return _lost(UNREADABLE, f"annotations: {len(annotations):,} of them")
         return self.walk(annotations, version)
 

@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from gzoo import files, zooniverse
-from gzoo.errors import MissingError, OccupiedError, TableError
+from gzoo.errors import NotFoundError, OutputExistsError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.mapping import FIRST_LINE, Proposal, propose
 from gzoo.votes.tables import read_rows
@@ -44,9 +44,9 @@ def mapping(
         The proposal, with evidence and confidence of each line, and what was not found.
 
     Raises:
-        MissingError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign is not there.
         TableError: The table cannot be read, holds cumulative fractions, or has no column that could be votes.
-        OccupiedError: `out` is there already, and is no mapping file or `overwrite` is False.
+        OutputExistsError: `out` is there already, and is no mapping file or `overwrite` is False.
     """
     source = Path(source)
     facts = campaign_of(campaign)
@@ -68,14 +68,14 @@ def mapping(
 
 def _refuse_occupied(out: Path, overwrite: bool) -> None:
     if not out.parent.is_dir():
-        raise MissingError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it, or correct --out.")
+        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it, or correct --out.")
     if not out.exists():
         return
     is_ours = out.is_file() and out.read_bytes()[: len(FIRST_LINE)] == FIRST_LINE.encode()
     if not is_ours:
-        raise OccupiedError(f"{out} is no mapping file of gzoo.", "A new name.", "Choose another --out.")
+        raise OutputExistsError(f"{out} is no mapping file of gzoo.", "A new name.", "Choose another --out.")
     if not overwrite:
-        raise OccupiedError(
+        raise OutputExistsError(
             f"{out} is there already.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
         )
 

@@ -35,7 +35,7 @@ NO_SUBJECT = "subject unreadable"
 AGAIN = "same volunteer again"
 RULES: Mapping[str, str] = {
     exports.R_UNREADABLE: "the row is not CSV or JSON, not UTF-8, has too few or too many cells, or no number",
-    exports.R_LONG: f"the row has over {exports.LONGEST_ROW:,} bytes",
+    exports.R_LONG: f"the row has over {exports.MAX_ROW:,} bytes",
     TWICE: "a row with this classification's number came before",
     OTHER_WORKFLOW: "no task of that workflow is in the mapping",
     LEFT_OUT: "the mapping leaves that workflow out",
@@ -67,7 +67,7 @@ ANNOTATION_RULES: Mapping[str, str] = {
 N_EXAMPLES = 5
 UNKNOWN_TIME = np.iinfo(np.int64).min
 _NOT_GIVEN = ("", "NA", "nan", "NaN", "null", "None")
-_LONGEST_ID = 256
+_MAX_ID = 256
 
 Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
@@ -171,7 +171,7 @@ class _Table:
         self.subject_problem: list[tuple[str, str]] = []
         self.galaxies: dict[str, int] = {}
         self.galaxy_rows: list[tuple[object, ...]] = []
-        self.people: dict[str, int] = {}
+        self.volunteers: dict[str, int] = {}
         self.names: list[str] = []
         self.is_anonymous: list[bool] = []
         self.damaged: list[exports.Damage] = []
@@ -253,8 +253,8 @@ class _Table:
 
     def _read(self, workflow: str, version: str, text: str) -> interpretation.Walk:
         nothing = frozenset[int]()
-        if workflow in self.tasks.left_out or workflow not in self.mapped:
-            problem = LEFT_OUT if workflow in self.tasks.left_out else OTHER_WORKFLOW
+        if workflow in self.tasks.excluded or workflow not in self.mapped:
+            problem = LEFT_OUT if workflow in self.tasks.excluded else OTHER_WORKFLOW
             return interpretation.Walk(problem, f"workflow {workflow[:40]}", nothing, nothing, _n_annotations(text), {})
         if (workflow, version) not in self.versions:
             self.versions[workflow, version] = self.workflows.find(workflow, version)
@@ -302,7 +302,7 @@ class _Table:
         id_str = subject if name == SUBJECT else _text(facts.get(name))
         if not id_str:
             return NO_SUBJECT, problem or f"subject_data has no {name}"
-        if len(id_str) > _LONGEST_ID:
+        if len(id_str) > _MAX_ID:
             return NO_SUBJECT, f"{name} has {len(id_str):,} characters"
         if problem:
             self.notes["subject_data unreadable, subject known by its number"] += 1
@@ -329,11 +329,11 @@ class _Table:
         )
         first = who.unique("who", keep="first", maintain_order=True)
         for key, name, is_anonymous in first.iter_rows():
-            if key not in self.people:
-                self.people[key] = len(self.names)
+            if key not in self.volunteers:
+                self.volunteers[key] = len(self.names)
                 self.names.append(name)
                 self.is_anonymous.append(is_anonymous)
-        codes = first.select("who", code=pl.Series([self.people[key] for key in first["who"]], dtype=pl.Int64))
+        codes = first.select("who", code=pl.Series([self.volunteers[key] for key in first["who"]], dtype=pl.Int64))
         return who.select("who").join(codes, on="who", how="left", maintain_order="left")["code"].to_numpy()
 
     # --- the end --------------------------------------------------------------------------------------------------
@@ -471,8 +471,8 @@ class _Table:
         place = np.empty(len(self.galaxy_rows), np.int64)
         place[met[order]] = np.arange(len(met))
 
-        people, first = np.unique(of["volunteer"][used], return_index=True)
-        in_time = people[np.argsort(first)]
+        volunteers, first = np.unique(of["volunteer"][used], return_index=True)
+        in_time = volunteers[np.argsort(first)]
         number = np.empty(len(self.names), np.int64)
         number[in_time] = np.arange(len(in_time))
         return Clicks(

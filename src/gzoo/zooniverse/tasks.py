@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.labels import answer_likeness, likeness, tokens
 from gzoo.trees.tree import Question, Tree
@@ -59,7 +59,7 @@ class Tasks:
         entries: The tasks.
         fields: Which field of `subject_data` is the galaxy's "id_str", "source_id", "image", "ra", "dec"; "" for none.
             The value "subject_id" is the number of the subject itself.
-        left_out: Workflows whose classifications are not to count.
+        excluded: Workflows whose classifications are not to count.
         campaign: The campaign, for the file's first line.
         unmatched: Tasks for which no question was found -> why; for the file.
         not_found: Questions of the campaign that no task asks; for the file.
@@ -67,7 +67,7 @@ class Tasks:
 
     entries: tuple[Entry, ...]
     fields: Mapping[str, str] = field(default_factory=lambda: {"id_str": SUBJECT})
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     campaign: str = ""
     unmatched: Mapping[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
     not_found: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class Tasks:
             *(f"{key} = {_quoted(self.fields.get(key, ''))}" for key in _FIELDS),
             "",
             "# Workflows whose classifications do not count, such as trials.",
-            f"left_out = [{', '.join(map(_quoted, self.left_out))}]",
+            f"excluded = [{', '.join(map(_quoted, self.excluded))}]",
         ]
         for one in self.entries:
             lines += ["", f"# {CONFIRM}: {_words(one.doubt)}"] if one.doubt else [""]
@@ -132,12 +132,12 @@ class Tasks:
         """The mapping in a TOML file.
 
         Raises:
-            MissingError: There is no such file.
+            NotFoundError: There is no such file.
             TableError: It is not TOML, or says what cannot be.
         """
         path = Path(path)
         if not path.is_file():
-            raise MissingError(f"There is no mapping file {path}.", "A TOML file.", "Check --tasks.")
+            raise NotFoundError(f"There is no mapping file {path}.", "A TOML file.", "Check --tasks.")
         try:
             facts = cast("dict[str, object]", tomllib.loads(path.read_bytes().decode("utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -145,20 +145,20 @@ class Tasks:
                 f"{path} is not TOML: {error}.", "A file as `gzoo mapping` proposes it.", "Mend the file."
             ) from error
         fields = {key: facts.pop(key, "") for key in _FIELDS}
-        left_out, tasks = facts.pop("left_out", []), facts.pop("task", [])
-        is_sound = (
+        excluded, tasks = facts.pop("excluded", []), facts.pop("task", [])
+        is_valid = (
             all(isinstance(value, str) for value in fields.values())
-            and isinstance(left_out, list)
-            and all(isinstance(one, str) for one in cast("list[object]", left_out))
+            and isinstance(excluded, list)
+            and all(isinstance(one, str) for one in cast("list[object]", excluded))
             and isinstance(tasks, list)
             and all(isinstance(one, dict) for one in cast("list[object]", tasks))
             and not facts
         )
-        if not is_sound:
+        if not is_valid:
             what = f"has {next(iter(facts))}" if facts else "has a value of the wrong kind"
             raise TableError(
                 f"{path} {what}.",
-                f"Texts for {', '.join(_FIELDS)}; a list of texts for left_out; [[task]] tables.",
+                f"Texts for {', '.join(_FIELDS)}; a list of texts for excluded; [[task]] tables.",
                 "Mend the file, or have it proposed again with `gzoo mapping`.",
             )
         entries = tuple(
@@ -168,13 +168,13 @@ class Tasks:
         given = cast("dict[str, str]", fields)
         if not given["id_str"]:
             given["id_str"] = SUBJECT
-        return cls(entries, given, tuple(cast("list[str]", left_out)))
+        return cls(entries, given, tuple(cast("list[str]", excluded)))
 
 
 def _entry(path: Path, i: int, facts: Mapping[str, object], tree: Tree) -> Entry:
     texts = {key: facts.get(key, "") for key in ("workflow", "task", "label", "question")}
     answers = facts.get("answers", {})
-    is_sound = (
+    is_valid = (
         all(isinstance(value, str) for value in texts.values())
         and isinstance(answers, dict)
         and all(isinstance(value, str) for value in cast("dict[str, object]", answers).values())
@@ -182,7 +182,7 @@ def _entry(path: Path, i: int, facts: Mapping[str, object], tree: Tree) -> Entry
         and texts["workflow"]
         and texts["task"]
     )
-    if not is_sound:
+    if not is_valid:
         raise TableError(
             f"{path}, [[task]] {i}: it cannot be understood.",
             "Texts workflow, task, label and question, and a table of texts [task.answers].",

@@ -16,27 +16,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from gzoo.errors import MissingError, TableError
+from gzoo.errors import NotFoundError, TableError
 
-LARGEST_FILE = 1 << 28
-LONGEST_LABEL = 300
+MAX_FILE = 1 << 28
+MAX_LABEL = 300
 ASKING = ("single", "multiple")  # kinds of tasks that have answers to choose from
 _EXPECTED = (
     "A workflow export as CSV (Lab, 'Data exports', 'Request workflow export'), or versions of workflows as JSON."
 )
-_PICTURE = re.compile(r"!\[[^\]]{0,500}\]\([^)]{0,2000}\)")
+_IMAGE = re.compile(r"!\[[^\]]{0,500}\]\([^)]{0,2000}\)")
 _LINK = re.compile(r"\[([^\]]{0,500})\]\([^)]{0,2000}\)")
 
 
 @lru_cache(maxsize=10_000)
 def plain(label: str) -> str:
-    """A label without its markdown pictures, links and emphasis, in one line.
+    """A label without its markdown images, links and emphasis, in one line.
 
     >>> plain("![ring.png](https://x.example/ring.png) **Ring**")
     'Ring'
     """
-    words = _LINK.sub(r"\1", _PICTURE.sub(" ", label))
-    return " ".join(re.sub(r"[*_#`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}", "", words).split())[:LONGEST_LABEL]
+    words = _LINK.sub(r"\1", _IMAGE.sub(" ", label))
+    return " ".join(re.sub(r"[*_#`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}", "", words).split())[:MAX_LABEL]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +133,14 @@ def read_workflows(path: Path | str) -> Workflows:
             JSON, or as Python writes such a value.
 
     Raises:
-        MissingError: There is no such file.
+        NotFoundError: There is no such file.
         TableError: It holds no workflow that can be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingError(f"There is no workflow export {path}.", _EXPECTED, "Check --workflows.")
-    if path.stat().st_size > LARGEST_FILE:
-        raise TableError(
-            f"{path} has {path.stat().st_size:,} bytes.", f"At most {LARGEST_FILE:,}.", "Check --workflows."
-        )
+        raise NotFoundError(f"There is no workflow export {path}.", _EXPECTED, "Check --workflows.")
+    if path.stat().st_size > MAX_FILE:
+        raise TableError(f"{path} has {path.stat().st_size:,} bytes.", f"At most {MAX_FILE:,}.", "Check --workflows.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -162,7 +160,7 @@ def read_workflows(path: Path | str) -> Workflows:
 
 
 def _rows(path: Path, text: str) -> Iterator[Version]:
-    csv.field_size_limit(LARGEST_FILE)
+    csv.field_size_limit(MAX_FILE)
     rows = csv.DictReader(io.StringIO(text, newline=""))
     needed = {"workflow_id", "version", "tasks", "strings"}
     if not rows.fieldnames or not needed <= set(rows.fieldnames):
