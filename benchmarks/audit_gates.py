@@ -76,7 +76,7 @@ def main() -> None:
 def table(name: str, n: int, seed: int, fraction: float) -> tuple[IntArray, IntArray]:
     """Votes and people asked, a share of the rows spoiled."""
     with tempfile.TemporaryDirectory() as folder:
-        made = simulate(name, n=n, seed=seed, images=False, export=False, out=Path(folder) / "sky")
+        made = simulate(name, n_galaxies=n, seed=seed, images=False, export=False, out=Path(folder) / "sky")
         votes = pl.read_parquet(made.votes)
     asked = tree(name)
     counts = votes.select(asked.columns).to_numpy().astype(np.int64)

@@ -133,7 +133,7 @@ def cores() -> int:
 
 def images(folder: Path) -> list[bytes]:
     """JPEG files of about 57 kB, which are also in a folder."""
-    sky = simulate("gz2", n=N_IMAGES, export=False, workers=cores(), out=folder / "sky")
+    sky = simulate("gz2", n_galaxies=N_IMAGES, export=False, workers=cores(), out=folder / "sky")
     chance = np.random.default_rng(0)
     (folder / "images").mkdir()
     for path in sorted(sky.images.iterdir()):

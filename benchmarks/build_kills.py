@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "build.py").write_text(BUILD)
-        made = simulate("gz2", n=options.n, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+        made = simulate("gz2", n_galaxies=options.n, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
         command = [sys.executable, str(folder / "build.py"), str(made.votes), str(made.images)]
         seconds: dict[int, float] = {}
         for workers in (1, 2):

@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def measured(folder: Path, n: int, n_small: int, rounds: int) -> dict[str, object]:
-    made = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+    made = simulate("gz2", n_galaxies=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
     table = pl.read_parquet(made.votes)
     rich = folder / "rich"
     rich.mkdir()

@@ -42,7 +42,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"alone": [], "one worker": [], "two workers": [], "two, one of them killed": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+        made = simulate("gz2", n_galaxies=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
         votes = copies(folder, made.images, pl.read_parquet(made.votes), options.n, "some")
         is_same = True
         expected: dict[str, str] = {}

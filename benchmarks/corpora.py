@@ -104,7 +104,9 @@ def made(corpus: Corpus, folder: Path) -> Made:
 
 
 def _record(corpus: Corpus, work: Path, out: Path) -> None:
-    sky = simulate("gz2", n=min(N_IMAGES, corpus.n), export=False, workers=os.cpu_count() or 1, out=work / "sky")
+    sky = simulate(
+        "gz2", n_galaxies=min(N_IMAGES, corpus.n), export=False, workers=os.cpu_count() or 1, out=work / "sky"
+    )
     pool = work / "pool"
     pool.mkdir()
     chance = np.random.default_rng(0)
@@ -113,7 +115,9 @@ def _record(corpus: Corpus, work: Path, out: Path) -> None:
     n, n_votes, start, parts = round(corpus.n / TRAIN_FRACTION), min(N_VOTES, corpus.n), 0, []
     for name, fraction in FRACTIONS.items():
         n_here = round(n * fraction / sum(FRACTIONS.values()))
-        votes = pl.read_parquet(simulate(name, n=n_votes, images=False, export=False, out=work / f"{name}-sky").votes)
+        votes = pl.read_parquet(
+            simulate(name, n_galaxies=n_votes, images=False, export=False, out=work / f"{name}-sky").votes
+        )
         images = work / f"{name}-images"
         images.mkdir()
         numbers = range(start, start + n_here)

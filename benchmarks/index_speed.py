@@ -67,14 +67,16 @@ def main() -> None:
 def made(folder: Path, n: int) -> Path:
     """The dataset folder."""
     parts = [
-        pl.read_parquet(simulate(one, n=n // len(CAMPAIGNS), images=False, export=False, out=folder / one).votes)
+        pl.read_parquet(
+            simulate(one, n_galaxies=n // len(CAMPAIGNS), images=False, export=False, out=folder / one).votes
+        )
         for one in CAMPAIGNS
     ]
     votes = pl.concat(parts, how="diagonal").with_columns(pl.selectors.integer().fill_null(0))
     carried = [name for name in campaign("gz_evo").published_tree.columns if name in votes.columns]
     votes = votes.select(*(name for name in (*KEY, "ra", "dec") if name in votes.columns), *carried)
     votes.write_parquet(folder / "votes.parquet")
-    sky = simulate("gz2", n=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+    sky = simulate("gz2", n_galaxies=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
     images = [path.read_bytes() for path in sorted(sky.images.iterdir())]
     (folder / "images").mkdir()
     for i, name in enumerate(votes["id_str"]):

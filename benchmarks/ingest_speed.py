@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        made = simulate("gz2", n=options.n_galaxies, images=False, out=folder / "sky")
+        made = simulate("gz2", n_galaxies=options.n_galaxies, images=False, out=folder / "sky")
         mapping(made.classifications, "gz2", workflows=made.workflows, out=folder / "tasks.toml")
         ours = [count(made.classifications, made.workflows, folder, i, True) for i in range(3)]
         proposed = count(made.classifications, made.workflows, folder, 9, False)

@@ -34,10 +34,10 @@ warnings.simplefilter("ignore")
 import gzoo
 what, predictions, folder, out = sys.argv[1:]
 if what == "combine":
-    made = gzoo.combine([predictions], folder, out=out)
+    made = gzoo.catalog([predictions], folder, out=out)
     assert made.n_galaxies
 else:
-    assert gzoo.next([predictions], folder, by=what.split()[-1], out=out).table.height
+    assert gzoo.prioritize([predictions], folder, by=what.split()[-1], out=out).table.height
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(used.ru_maxrss / 1e6, used.ru_utime + used.ru_stime)
 """

@@ -63,7 +63,7 @@ def simulated(name: str, n: int, seed: int) -> tuple[Votes, FloatArray]:
     questions = tree(name).published()
     single = Tree(name, tuple(one for one in questions.questions if not one.multiple), questions.unavailable)
     with tempfile.TemporaryDirectory() as folder:
-        made = simulate(name, n=n, seed=seed, images=False, out=Path(folder) / "sky")
+        made = simulate(name, n_galaxies=n, seed=seed, images=False, out=Path(folder) / "sky")
         table = pl.read_parquet(made.votes)
         known = pl.read_parquet(made.folder / "truth.parquet")
     truth = table.select("id_str").join(known, on="id_str", how="left", maintain_order="left")

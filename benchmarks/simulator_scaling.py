@@ -24,7 +24,7 @@ from gzoo.simulator import simulate
 def seconds(n: int, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        simulate("gz2", n=n, seed=1, workers=workers, out=Path(folder) / "sky")
+        simulate("gz2", n_galaxies=n, seed=1, workers=workers, out=Path(folder) / "sky")
         return time.perf_counter() - start
 
 

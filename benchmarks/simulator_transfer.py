@@ -103,7 +103,7 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    sky = simulate("gz2", n=arguments.n, seed=SEED, workers=arguments.workers, out=work / "sky", export=False)
+    sky = simulate("gz2", n_galaxies=arguments.n, seed=SEED, workers=arguments.workers, out=work / "sky", export=False)
     for name in ("grey", "colour"):
         cropped_images = work / f"images-{name}"
         cropped_images.mkdir(exist_ok=True)

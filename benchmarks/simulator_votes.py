@@ -34,7 +34,7 @@ def main() -> None:
     every: list[pl.DataFrame] = []
     for name in options.campaigns:
         with tempfile.TemporaryDirectory() as folder:
-            made = simulate(name, n=options.n, seed=options.seed, images=False, out=Path(folder) / "sky")
+            made = simulate(name, n_galaxies=options.n, seed=options.seed, images=False, out=Path(folder) / "sky")
             given = answers(made)
             print(f"\n{name}: {made.n_galaxies:,} galaxies, {made.n_classifications:,} classifications")
             print(f"  votes counted from the export equal votes.parquet: {is_equal(made, given)}")

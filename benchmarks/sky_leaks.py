@@ -168,7 +168,7 @@ def main() -> None:
         at_random = [each.at_random(rng) for each in campaigns]
         third = seen("three", rng.permutation(len(where[0]))[:n], where, draw(n))
         fractions = {
-            name: round(float(np.mean(np.concatenate(by_place) == name)), 4) for name in (*sky.SIDES, sky.BORDER)
+            name: round(float(np.mean(np.concatenate(by_place) == name)), 4) for name in (*sky.SPLITS, sky.BORDER)
         }
         result[kind] = {
             "largest_separation_arcsec": round(float(apart.max()), 3),

@@ -127,7 +127,7 @@ def speed(n: int, rng: np.random.Generator) -> dict[str, object]:
     begun = time.perf_counter()
     splits = sky.split(ra, dec)
     taken, after = time.perf_counter() - begun, peak_megabytes()
-    fractions = {side: round(float((splits == side).mean()), 5) for side in (*sky.SIDES, sky.BORDER)}
+    fractions = {side: round(float((splits == side).mean()), 5) for side in (*sky.SPLITS, sky.BORDER)}
     begun = time.perf_counter()
     sky.same_galaxies(ra, dec)
     return {

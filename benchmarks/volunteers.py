@@ -49,7 +49,7 @@ def main() -> None:
     for name in options.campaigns:
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                made = simulate(name, n=options.n, seed=seed, images=False, out=Path(folder) / "sky")
+                made = simulate(name, n_galaxies=options.n, seed=seed, images=False, out=Path(folder) / "sky")
                 found = judged(made)
             result[f"{name}, seed {seed}"] = found
             print(name, seed, json.dumps(found, indent=2))

@@ -44,7 +44,7 @@ def shared_data(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def sky(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
     """60 simulated galaxies; look, do not touch."""
-    return simulate("gz2", n=60, seed=1, workers=1, out=tmp_path_factory.mktemp("sky") / "sky")
+    return simulate("gz2", n_galaxies=60, seed=1, workers=1, out=tmp_path_factory.mktemp("sky") / "sky")
 
 
 @pytest.fixture(scope="session")

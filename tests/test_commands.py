@@ -125,12 +125,12 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     assert "report.html exists" in said.err
     said = gzoo("score", "predictions.parquet", "dataset", "--label", "summary", "--report", "other.html")
     assert "--label and --report are both given" in said.err
-    said = gzoo("combine", "predictions.parquet", "dataset", "--out", "catalogue.fits")
+    said = gzoo("catalog", "predictions.parquet", "dataset", "--out", "catalogue.fits")
     assert f"Made catalogue.fits: {scores['n_galaxies']} galaxies" in said.err
     assert "SIMULATED" in said.err
-    said = gzoo("next", "predictions.parquet", "dataset", "--n", "1", "--json")
+    said = gzoo("prioritize", "predictions.parquet", "dataset", "--n", "1", "--json")
     assert len(json.loads(said.out)["galaxies"]) == 1
-    said = gzoo("next", "predictions.parquet", "dataset", "--n", "1")
+    said = gzoo("prioritize", "predictions.parquet", "dataset", "--n", "1")
     assert len(said.out.splitlines()) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
         "sky", "dataset", "run", "predictions.parquet", "report.html", "catalogue.fits",
@@ -195,8 +195,8 @@ def test_a_folder_that_is_no_dataset_is_refused_by_every_command(
         gzoo.fails("train", folder, "--out", tmp_path / "run", *SMALL),
         gzoo.fails("predict", run, folder, "--out", tmp_path / "other.parquet"),
         gzoo.fails("score", predictions, folder),
-        gzoo.fails("combine", predictions, folder, "--out", tmp_path / "catalogue.fits"),
-        gzoo.fails("next", predictions, folder),
+        gzoo.fails("catalog", predictions, folder, "--out", tmp_path / "catalogue.fits"),
+        gzoo.fails("prioritize", predictions, folder),
     }
     wanted = {"nothing": "no folder", "unfinished": "not finished", "damaged": "cannot be read"}
     lacking = wanted.get(what, "not a dataset folder")

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gzoo.catalogs.catalog import combine
+    from gzoo.catalogs.catalog import catalog
     from gzoo.dataset.audit import audit
     from gzoo.dataset.build import build
     from gzoo.dataset.check import check
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.publication import publish
-    from gzoo.scoring.acquisition import next  # noqa: A004  the verb
+    from gzoo.scoring.acquisition import prioritize
     from gzoo.scoring.comparison import compare
     from gzoo.scoring.recalibration import recalibrate
     from gzoo.scoring.scores import score
@@ -51,9 +51,9 @@ __all__ = [
     "augmentations",
     "build",
     "campaigns",
+    "catalog",
     "check",
     "cite",
-    "combine",
     "compare",
     "count",
     "demo",
@@ -61,9 +61,9 @@ __all__ = [
     "load",
     "loader",
     "mapping",
-    "next",
     "open_dataset",
     "predict",
+    "prioritize",
     "publish",
     "read_votes",
     "recalibrate",
@@ -88,9 +88,9 @@ _HOME = {
     "augmentations": "learn.contact_sheet",
     "build": "dataset.build",
     "campaigns": "trees.campaign",
+    "catalog": "catalogs.catalog",
     "check": "dataset.check",
     "cite": "trees.cite",
-    "combine": "catalogs.catalog",
     "compare": "scoring.comparison",
     "count": "zooniverse",
     "demo": "demonstration",
@@ -98,9 +98,9 @@ _HOME = {
     "load": "dataset.open",
     "loader": "learn.loader",
     "mapping": "zooniverse.mapping",
-    "next": "scoring.acquisition",
     "open_dataset": "dataset.open",
     "predict": "learn.prediction",
+    "prioritize": "scoring.acquisition",
     "publish": "publication",
     "read_votes": "votes.votes",
     "recalibrate": "scoring.recalibration",

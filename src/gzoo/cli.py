@@ -205,7 +205,7 @@ def access(
 def simulate(
     campaign: Campaign,
     out: Out,
-    n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 1000,
+    n_galaxies: Annotated[int, typer.Option("--n-galaxies", help="Galaxies.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="The same one gives the same files.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Take images.")] = True,
@@ -221,7 +221,7 @@ def simulate(
     with _progress() as say:
         made = run(
             campaign,
-            n=n,
+            n_galaxies=n_galaxies,
             seed=seed,
             workers=workers,
             out=out,
@@ -654,7 +654,7 @@ def augmentations(
         str | None, typer.Option("--augment", help="train, test, average or galaxy-datasets; by default all.")
     ] = None,
     split: Annotated[str, typer.Option("--split", help="Whose first galaxies are shown.")] = "train",
-    n: Annotated[int, typer.Option("--n", help="Galaxies.")] = 6,
+    n_galaxies: Annotated[int, typer.Option("--n-galaxies", help="Galaxies.")] = 6,
     size: Annotated[int, typer.Option("--size", help="Pixels a side that a model would see.")] = 128,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     overwrite: Overwrite = False,
@@ -662,7 +662,9 @@ def augmentations(
     """Draw what augmentation makes of some galaxies."""
     from gzoo.learn.contact_sheet import augmentations as run
 
-    made = run(folder, out=out, augment=augment, split=split, n=n, size=size, seed=seed, overwrite=overwrite)
+    made = run(
+        folder, out=out, augment=augment, split=split, n_galaxies=n_galaxies, size=size, seed=seed, overwrite=overwrite
+    )
     _say(f"Made {made}: a galaxy a row, as stored and as a model would see it at {size} pixels.")
 
 
@@ -988,7 +990,7 @@ UnseenPredictions = Annotated[
 
 
 @app.command()
-def combine(
+def catalog(
     predictions: UnseenPredictions,
     folder: Folder,
     out: Annotated[
@@ -998,7 +1000,7 @@ def combine(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a catalogue of what predictions and votes together say of each galaxy, with intervals."""
-    from gzoo.catalogs.catalog import combine as run
+    from gzoo.catalogs.catalog import catalog as run
 
     with _progress() as say:
         made = run(predictions, folder, out=out, level=level, overwrite=overwrite, progress=say)
@@ -1018,20 +1020,22 @@ def combine(
 
 
 @app.command()
-def next(
+def prioritize(
     predictions: UnseenPredictions,
     folder: Folder,
     n: Annotated[int, typer.Option("--n", help="Galaxies to print.")] = 20,
-    by: Annotated[str, typer.Option("--by", help="information, or error: what shall change fastest.")] = "information",
+    criterion: Annotated[
+        str, typer.Option("--criterion", help="information, or error: what shall change fastest.")
+    ] = "information",
     out: Annotated[Path | None, typer.Option("--out", help="Table of all to write, .parquet or .csv.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank galaxies by what one more classification is expected to tell."""
-    from gzoo.scoring.acquisition import next as run
+    from gzoo.scoring.acquisition import prioritize as run
 
     with _progress() as say:
-        found = run(predictions, folder, n=n, by=by, out=out, overwrite=overwrite, progress=say)
+        found = run(predictions, folder, n=n, criterion=criterion, out=out, overwrite=overwrite, progress=say)
     if as_json:
         print(json.dumps(found.to_dict(n), indent=2, ensure_ascii=False, allow_nan=False))
         return
@@ -1040,7 +1044,7 @@ def next(
         names = ("".join(c if c.isprintable() else "?" for c in one[key]) for key in ("dataset_name", "id_str"))
         rows.append((str(i), *names, f"{one['n_votes']:,}", f"{one['gain']:.3g}", one["part"], one["question"]))
     _print_columns(rows)
-    unit = "expected information, nats" if found.by == "information" else "expected fall of the squared error"
+    unit = "expected information, nats" if found.criterion == "information" else "expected fall of the squared error"
     _say(f"Of {found.table.height:,} galaxies the first {min(n, found.table.height):,}. Gain: {unit}.")
     if found.is_simulated:
         _say("SIMULATED: no telescope and no person was involved.")
@@ -1108,7 +1112,7 @@ def publish(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("gzoo-demo"),
-    n: Annotated[int, typer.Option("--n", help="Galaxies to simulate.")] = 1500,
+    n_galaxies: Annotated[int, typer.Option("--n-galaxies", help="Galaxies to simulate.")] = 1500,
     epochs: Annotated[int, typer.Option("--epochs", help="Of training.")] = 16,
     encoder: Annotated[str, typer.Option("--encoder", help="Name of a timm model.")] = "resnet18",
     size: Annotated[int, typer.Option("--size", help="Pixels a side that the model sees.")] = 64,
@@ -1122,7 +1126,7 @@ def demo(
     with _progress() as say:
         made = run(
             out=out,
-            n=n,
+            n_galaxies=n_galaxies,
             epochs=epochs,
             encoder=encoder,
             size=size,

@@ -38,7 +38,7 @@ class DemoResult:
 def demo(
     *,
     out: Path | str = "gzoo-demo",
-    n: int = 1500,
+    n_galaxies: int = 1500,
     epochs: int = 16,
     encoder: str = "resnet18",
     size: int = 64,
@@ -53,7 +53,7 @@ def demo(
 
     Args:
         out: The folder to make.
-        n: Galaxies to simulate.
+        n_galaxies: Galaxies to simulate.
         epochs: Of training.
         encoder: Name of a timm model.
         size: Width and height of the images that the model sees, in pixels.
@@ -75,12 +75,16 @@ def demo(
     from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
 
-    if n < 100:
-        raise InputError(f"n is {n}.", "At least 100, so that every split has galaxies.", "Give a larger --n.")
+    if n_galaxies < 100:
+        raise InputError(
+            f"n_galaxies is {n_galaxies}.",
+            "At least 100, so that every split has galaxies.",
+            "Give a larger --n-galaxies.",
+        )
     say = progress or _silent
     begun: dict[str, object] = {
         "command": "demo",
-        "n": n,
+        "n_galaxies": n_galaxies,
         "epochs": epochs,
         "encoder": encoder,
         "size": size,
@@ -93,7 +97,7 @@ def demo(
         if not sky.exists():
             simulate(
                 "gz2",
-                n=n,
+                n_galaxies=n_galaxies,
                 seed=seed,
                 workers=workers,
                 out=sky,
@@ -118,7 +122,7 @@ def demo(
             scores=scores,
             title="Galaxy Zoo 2, simulated: what volunteers say and what a model expects",
             facts={
-                "Galaxies": f"{n:,} simulated; {n_test:,} scored, unseen in training",
+                "Galaxies": f"{n_galaxies:,} simulated; {n_test:,} scored, unseen in training",
                 "Encoder": f"{encoder}, {size} x {size} pixels, from random weights",
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),
@@ -132,7 +136,7 @@ def demo(
     return DemoResult(
         out,
         out / "report.html",
-        n,
+        n_galaxies,
         n_test,
         (log_likelihood_gain["value"] or 0.0, log_likelihood_gain["low"] or 0.0, log_likelihood_gain["high"] or 0.0),
     )

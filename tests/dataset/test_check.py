@@ -208,7 +208,7 @@ def test_damage_in_a_published_folder_is_found(published: Path, tmp_path: Path) 
 
 
 def test_weights_of_raw_classifications_are_checked(tmp_path: Path) -> None:
-    made = simulate("gz2", n=25, seed=3, workers=1, out=tmp_path / "sim", images=False)
+    made = simulate("gz2", n_galaxies=25, seed=3, workers=1, out=tmp_path / "sim", images=False)
     out = tmp_path / "out"
     build(
         "gz2",

@@ -306,7 +306,7 @@ def test_a_union_has_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(merge, "SHARD_BYTES", 150_000)
     folders: list[Path] = []
     for seed, name in enumerate(("gz2", "gz_candels")):
-        made = simulate(name, n=25, seed=seed, workers=1, export=False, out=tmp_path / name)
+        made = simulate(name, n_galaxies=25, seed=seed, workers=1, export=False, out=tmp_path / name)
         folders.append(tmp_path / f"{name}-built")
         build(name, votes=made.votes, images=made.images, out=folders[-1])
     union("gz_evo", folders, out=tmp_path / "united")

@@ -63,7 +63,9 @@ def parts(sky: SimulateResult, dataset: Path, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("parts")
     found = {"gz2": dataset}
     for i, name in enumerate(("gz_candels", "gz_ukidss")):
-        made = simulate(name, n=N[name], seed=2 + i, galaxies_from=sky.folder, export=False, out=folder / f"{name}-sky")
+        made = simulate(
+            name, n_galaxies=N[name], seed=2 + i, galaxies_from=sky.folder, export=False, out=folder / f"{name}-sky"
+        )
         build(name, votes=made.votes, images=made.images, out=folder / name)
         found[name] = folder / name
     return found

@@ -565,7 +565,7 @@ def cell(path: Path, column: int, row: int, size: int, group: int) -> np.ndarray
 
 
 def test_a_sheet_shows_galaxies_as_stored_and_augmented(dataset: Path, tmp_path: Path) -> None:
-    made = augmentations(dataset, out=tmp_path / "all.png", n=3, size=48)
+    made = augmentations(dataset, out=tmp_path / "all.png", n_galaxies=3, size=48)
     assert made == tmp_path / "all.png"
     images = loader(dataset, 3, 68).take(np.arange(3))["image"].split(1)  # as large as any zoom can show
     for row, image in enumerate(images):
@@ -582,12 +582,12 @@ def test_a_sheet_shows_galaxies_as_stored_and_augmented(dataset: Path, tmp_path:
 def test_the_same_seed_draws_the_same_sheet(dataset: Path, published: Path, tmp_path: Path) -> None:
     first, same, other, theirs = (tmp_path / f"{name}.png" for name in ("first", "same", "other", "theirs"))
     for folder, out, seed in ((dataset, first, 1), (dataset, same, 1), (dataset, other, 2), (published, theirs, 1)):
-        augmentations(folder, out=out, augment="train", n=2, size=32, seed=seed)
+        augmentations(folder, out=out, augment="train", n_galaxies=2, size=32, seed=seed)
     assert first.read_bytes() == same.read_bytes() != other.read_bytes()
     assert Image.open(theirs).size == Image.open(first).size
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        augmentations(dataset, out=first, n=1)
-    augmentations(dataset, out=first, augment="test", n=2, size=32, overwrite=True)
+        augmentations(dataset, out=first, n_galaxies=1)
+    augmentations(dataset, out=first, augment="test", n_galaxies=2, size=32, overwrite=True)
     assert Image.open(first).width < Image.open(same).width
 
 

@@ -262,7 +262,7 @@ def test_predictions_have_the_promised_columns(predictions: Path, dataset: Path)
     wanted = ["dataset_name", "id_str"]
     for column in tree.columns:
         wanted += [f"{column}_concentration", f"{column}_fraction"]
-    wanted += [f"{question.name}_reach" for question in tree.questions] + ["in_training_set"]
+    wanted += [f"{question.name}_proportion_volunteers_asked" for question in tree.questions] + ["in_training_set"]
     assert table.columns == wanted
     assert table["id_str"].to_list() == open_dataset(dataset).read_votes("test")[0]["id_str"].to_list()
     assert sum(table.null_count().row(0)) == 0
@@ -271,9 +271,9 @@ def test_predictions_have_the_promised_columns(predictions: Path, dataset: Path)
         assert not question.multiple
         total = table.select(pl.sum_horizontal(f"{column}_fraction" for column in question.columns)).to_series()
         assert total.to_numpy() == pytest.approx(1)
-        assert table[f"{question.name}_reach"].is_between(0, 1).all()
+        assert table[f"{question.name}_proportion_volunteers_asked"].is_between(0, 1).all()
     smooth = table["smooth-or-featured-gz2_smooth_fraction"].to_numpy()
-    assert table["how-rounded-gz2_proportion_asked"].to_numpy() == pytest.approx(smooth)
+    assert table["how-rounded-gz2_proportion_volunteers_asked"].to_numpy() == pytest.approx(smooth)
     about = json.loads(pq.read_schema(predictions).metadata[b"gzoo"])
     assert about["is_simulated"] is True
     assert about["split"] == "test"
@@ -384,7 +384,7 @@ def test_proportion_asked_is_null_where_it_cannot_be_known(hubble: Hubble, tmp_p
     assert "bulge-size-hubble" in unknown
     assert unknown == set(tree.unreachable)
     for question in tree.questions:
-        proportion_asked = table[f"{question.name}_reach"]
+        proportion_asked = table[f"{question.name}_proportion_volunteers_asked"]
         assert proportion_asked.null_count() in (0, table.height)
         assert proportion_asked.drop_nulls().is_between(0, 1).all()
     assert files.read_json(hubble.run / "run.json")["data"]["is_simulated"] is False  # type: ignore[index]

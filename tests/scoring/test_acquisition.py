@@ -128,7 +128,7 @@ def test_next_ranks_what_is_least_known_first(dataset: Path, tmp_path: Path) -> 
     values[3] *= 1000
     columns = {name: values[:, i] for i, name in enumerate(table.columns[2:])}
     table.with_columns(**{name: pl.Series(one) for name, one in columns.items()}).write_parquet(path)
-    found = gzoo.next([path], dataset, out=tmp_path / "ranking.csv")
+    found = gzoo.prioritize([path], dataset, out=tmp_path / "ranking.csv")
     assert found.table.height == table.height
     assert found.table["gain"].is_sorted(descending=True)
     assert found.table["id_str"][-1] == table["id_str"][3]
@@ -136,7 +136,7 @@ def test_next_ranks_what_is_least_known_first(dataset: Path, tmp_path: Path) -> 
     assert set(found.table["part"]) == {"gz2"}
     assert pl.read_csv(tmp_path / "ranking.csv").height == table.height
     assert len(found.facts(3)["galaxies"]) == 3  # type: ignore[arg-type]
-    other = gzoo.next([path], dataset, by="error").table
+    other = gzoo.prioritize([path], dataset, criterion="error").table
     assert other["id_str"][-1] == table["id_str"][3]
     assert not np.allclose(other["gain"], found.table["gain"])
 
@@ -144,23 +144,23 @@ def test_next_ranks_what_is_least_known_first(dataset: Path, tmp_path: Path) -> 
 def test_next_refuses_what_makes_no_sense(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     with pytest.raises(InputError, match="no ranking by 'luck'"):
-        gzoo.next([path], dataset, by="luck")
+        gzoo.prioritize([path], dataset, criterion="luck")
     with pytest.raises(InputError, match="n is 0"):
-        gzoo.next([path], dataset, n=0)
-    gzoo.next([path], dataset, out=tmp_path / "r.parquet")
+        gzoo.prioritize([path], dataset, n=0)
+    gzoo.prioritize([path], dataset, out=tmp_path / "r.parquet")
     with pytest.raises(OutputExistsError, match="finished ranking"):
-        gzoo.next([path], dataset, out=tmp_path / "r.parquet")
-    gzoo.next([path], dataset, out=tmp_path / "r.parquet", overwrite=True)
+        gzoo.prioritize([path], dataset, out=tmp_path / "r.parquet")
+    gzoo.prioritize([path], dataset, out=tmp_path / "r.parquet", overwrite=True)
     with pytest.raises(OutputExistsError, match="did not make"):
-        gzoo.next([path], dataset, out=path, overwrite=True)
+        gzoo.prioritize([path], dataset, out=path, overwrite=True)
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train",))
     with pytest.raises(TableError, match="would count twice"):
-        gzoo.next([seen], dataset)
+        gzoo.prioritize([seen], dataset)
 
 
 @pytest.mark.parametrize("name", ["gz_desi", "gz_hubble"])
 def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) -> None:
-    made = gzoo.simulate(name, n=40, images=False, export=False, out=tmp_path / "sky")
+    made = gzoo.simulate(name, n_galaxies=40, images=False, export=False, out=tmp_path / "sky")
     gzoo.build(name, votes=made.votes, no_images=True, out=tmp_path / "dataset")
     opened = gzoo.open_dataset(tmp_path / "dataset")
     tree = opened.tree
@@ -168,7 +168,7 @@ def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) ->
     rng = np.random.default_rng(0)
     values = {f"{column}_concentration": rng.uniform(0.5, 5, keys.height) for column in tree.columns}
     keys.with_columns(**values).write_parquet(tmp_path / "p.parquet")
-    found = gzoo.next([tmp_path / "p.parquet"], tmp_path / "dataset")
+    found = gzoo.prioritize([tmp_path / "p.parquet"], tmp_path / "dataset")
     truth = pl.read_parquet(made.truth).select("id_str", "asked_in")
     both = found.table.join(truth, on="id_str")
     assert both.height == keys.height
@@ -179,8 +179,8 @@ def test_a_galaxy_is_shown_in_the_part_that_saw_it(name: str, tmp_path: Path) ->
     if name == "gz_hubble":
         assert "bar-hubble" in found.excluded
         assert "bar-hubble" not in set(both["question"])
-        catalogue = gzoo.combine([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
+        catalogue = gzoo.catalog([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
         assert "bar-hubble" in catalogue.proportion_asked_unknown
         written = pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)
-        assert written["bar-hubble_proportion_asked"].is_null().all()
+        assert written["bar-hubble_proportion_volunteers_asked"].is_null().all()
         assert written["bar-hubble_yes_posterior"].is_not_null().all()

@@ -175,7 +175,7 @@ def predictions(folder: Path, dataset: Path, name: str, splits: tuple[str, ...] 
 
 def test_a_catalogue_holds_what_is_known_of_each_galaxy(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
-    made = gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
     table = pl.read_parquet(made.path)
     opened = open_dataset(dataset)
     keys, votes = opened.read_votes("test")
@@ -190,7 +190,9 @@ def test_a_catalogue_holds_what_is_known_of_each_galaxy(dataset: Path, tmp_path:
         np.testing.assert_allclose(table[f"{column}_posterior"].to_numpy(), found.fractions[:, i], rtol=1e-6)
         np.testing.assert_allclose(table[f"{column}_low"].to_numpy(), found.interval(0.9)[0][:, i], rtol=1e-5)
     for i, question in enumerate(GZ2.questions):
-        np.testing.assert_allclose(table[f"{question.name}_reach"].to_numpy(), found.proportion_asked[:, i], rtol=1e-6)
+        np.testing.assert_allclose(
+            table[f"{question.name}_proportion_volunteers_asked"].to_numpy(), found.proportion_asked[:, i], rtol=1e-6
+        )
         assert table[question.total_column].to_list() == votes.totals[:, i].tolist()
     spans = [
         table[f"{question.name}_proportion_asked_high"] - table[f"{question.name}_proportion_asked_low"]
@@ -213,7 +215,7 @@ def test_catalogues_of_all_kinds_hold_the_same(dataset: Path, tmp_path: Path) ->
 
     path = predictions(tmp_path, dataset, "p.parquet")
     tables = [
-        read_table(gzoo.combine([path], dataset, out=tmp_path / f"c{ending}", level=0.5).path)
+        read_table(gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}", level=0.5).path)
         for ending in (".parquet", ".csv", ".fits")
     ]
     first = tables[0]
@@ -233,7 +235,7 @@ def test_catalogues_of_all_kinds_hold_the_same(dataset: Path, tmp_path: Path) ->
 def test_intervals_are_as_wide_as_their_level(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     tables = [
-        pl.read_parquet(gzoo.combine([path], dataset, out=tmp_path / f"{level}.parquet", level=level).path)
+        pl.read_parquet(gzoo.catalog([path], dataset, out=tmp_path / f"{level}.parquet", level=level).path)
         for level in (0.5, 0.99)
     ]
     for column in GZ2.columns:
@@ -241,17 +243,17 @@ def test_intervals_are_as_wide_as_their_level(dataset: Path, tmp_path: Path) -> 
         assert (tables[1][f"{column}_high"] > tables[0][f"{column}_high"]).all()
     for level in (0.0, 1.0, 90.0, float("nan")):
         with pytest.raises(InputError, match="level is"):
-            gzoo.combine([path], dataset, out=tmp_path / "x.parquet", level=level)
+            gzoo.catalog([path], dataset, out=tmp_path / "x.parquet", level=level)
 
 
 def test_galaxies_that_a_model_has_seen_are_refused(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
     with pytest.raises(TableError, match=r"seen\.parquet: the model was trained on .* whose votes would count twice"):
-        gzoo.combine([seen], dataset, out=out)
+        gzoo.catalog([seen], dataset, out=out)
     told = predictions(tmp_path, dataset, "told.parquet", in_training_set=True)
     with pytest.raises(TableError, match="would count twice"):
-        gzoo.combine([told], dataset, out=out)
+        gzoo.catalog([told], dataset, out=out)
     assert not list(tmp_path.glob("*c.parquet*"))
 
 
@@ -265,14 +267,14 @@ def test_out_of_fold_predictions_are_united(dataset: Path, tmp_path: Path) -> No
         pl.read_parquet(path).with_columns(in_training_set=seen).write_parquet(path)
         paths.append(path)
     with pytest.raises(TableError, match=f"{int(half.sum())} galaxies"):
-        gzoo.combine(paths[:1], dataset, out=tmp_path / "c.parquet")
-    made = gzoo.combine(paths, dataset, out=tmp_path / "c.parquet")
+        gzoo.catalog(paths[:1], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog(paths, dataset, out=tmp_path / "c.parquet")
     table = pl.read_parquet(made.path)
     assert sorted(table["id_str"]) == sorted(keys["id_str"])
     about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
     assert [one["file"] for one in about["predictions"]] == ["a.parquet", "bb.parquet"]
     with pytest.raises(TableError, match=r"both predict galaxy .* by models that have not seen it"):
-        gzoo.combine([*paths, paths[0]], dataset, out=tmp_path / "d.parquet")
+        gzoo.catalog([*paths, paths[0]], dataset, out=tmp_path / "d.parquet")
 
 
 def test_fractions_alone_cannot_be_combined(dataset: Path, tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_fractions_alone_cannot_be_combined(dataset: Path, tmp_path: Path) -> No
     fractions = {f"{column}_fraction": read.fractions[:, i] for i, column in enumerate(GZ2.columns)}
     read.keys.with_columns(**fractions).write_parquet(path)
     with pytest.raises(TableError, match="fractions only, which cannot be combined with votes"):
-        gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
+        gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
 
 
 def test_questions_that_are_not_predicted_are_left_out_and_told(dataset: Path, tmp_path: Path) -> None:
@@ -289,39 +291,39 @@ def test_questions_that_are_not_predicted_are_left_out_and_told(dataset: Path, t
     table = pl.read_parquet(path)
     edge_on = GZ2.question("disk-edge-on-gz2")
     table.drop([f"{column}_concentration" for column in edge_on.columns]).write_parquet(path)
-    made = gzoo.combine([path], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
     assert made.not_predicted == (edge_on.name,)
     assert "bar-gz2" in made.proportion_asked_unknown
     catalogue = pl.read_parquet(made.path)
     assert not [name for name in catalogue.columns if name.startswith(edge_on.name)]
-    assert catalogue["bar-gz2_proportion_asked"].is_nan().all()
+    assert catalogue["bar-gz2_proportion_volunteers_asked"].is_nan().all()
     assert catalogue["bar-gz2_yes_posterior"].is_finite().all()
     whole = predictions(tmp_path, dataset, "whole.parquet", ("validation",))
     with pytest.raises(TableError, match="predict different questions, such as disk-edge-on-gz2"):
-        gzoo.combine([path, whole], dataset, out=tmp_path / "d.parquet")
+        gzoo.catalog([path, whole], dataset, out=tmp_path / "d.parquet")
 
 
 def test_nothing_else_is_overwritten(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     before = path.read_bytes()
     with pytest.raises(OutputExistsError, match="something that gzoo did not make"):
-        gzoo.combine([path], dataset, out=path, overwrite=True)
+        gzoo.catalog([path], dataset, out=path, overwrite=True)
     assert path.read_bytes() == before
     for ending in (".parquet", ".csv", ".fits"):
         out = tmp_path / f"c{ending}"
-        gzoo.combine([path], dataset, out=out)
+        gzoo.catalog([path], dataset, out=out)
         with pytest.raises(OutputExistsError, match="finished catalogue"):
-            gzoo.combine([path], dataset, out=out)
-        gzoo.combine([path], dataset, out=out, overwrite=True)
+            gzoo.catalog([path], dataset, out=out)
+        gzoo.catalog([path], dataset, out=out, overwrite=True)
     (tmp_path / "notes.csv").write_text("mine")
     with pytest.raises(OutputExistsError):
-        gzoo.combine([path], dataset, out=tmp_path / "notes.csv", overwrite=True)
+        gzoo.catalog([path], dataset, out=tmp_path / "notes.csv", overwrite=True)
     with pytest.raises(InputError, match=r"ends in \.parquet"):
-        gzoo.combine([path], dataset, out=tmp_path / "c.txt")
+        gzoo.catalog([path], dataset, out=tmp_path / "c.txt")
     with pytest.raises(NotFoundError, match="There is no folder"):
-        gzoo.combine([path], dataset, out=tmp_path / "none" / "c.csv")
+        gzoo.catalog([path], dataset, out=tmp_path / "none" / "c.csv")
     with pytest.raises(InputError, match="no predictions"):
-        gzoo.combine([], dataset, out=tmp_path / "e.csv")
+        gzoo.catalog([], dataset, out=tmp_path / "e.csv")
 
 
 def test_a_catalogue_that_fails_leaves_nothing(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,5 +335,5 @@ def test_a_catalogue_that_fails_leaves_nothing(dataset: Path, tmp_path: Path, mo
     monkeypatch.setattr("gzoo.scoring.posterior._batch", fail)
     for ending in (".parquet", ".csv", ".fits"):
         with pytest.raises(OSError, match="on fire"):
-            gzoo.combine([path], dataset, out=tmp_path / f"c{ending}")
+            gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}")
     assert [one.name for one in tmp_path.iterdir()] == ["p.parquet"]

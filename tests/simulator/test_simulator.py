@@ -51,7 +51,7 @@ CAMPAIGNS = [one.name for one in campaigns() if not one.members]
 
 
 def simulate(out: Path, campaign: str = "gz2", n: int = 3, images: bool = False, **more: Any) -> SimulateResult:
-    return simulator.simulate(campaign, n=n, images=images, out=out, **more)
+    return simulator.simulate(campaign, n_galaxies=n, images=images, out=out, **more)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def test_an_image_depends_on_seed_and_index_only(tmp_path: Path) -> None:
 
 def test_files_hold_every_answer_and_say_that_they_are_simulated(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    made = simulate(tmp_path / "sky", n=100, progress=lambda done, total: steps.append((done, total)))
+    made = simulate(tmp_path / "sky", n_galaxies=100, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(64, 100), (100, 100)]
     votes, truth = pq.read_table(made.votes), pq.read_table(made.truth)
     multiple = [question.total_column for question in GZ2.questions if question.multiple]
@@ -261,7 +261,7 @@ def test_many_galaxies_of_decals_have_few_votes(tmp_path: Path) -> None:
 
 
 def test_mean_votes_agree_with_the_population(tmp_path: Path) -> None:
-    made = simulate(tmp_path / "sky", n=1500, export=False)
+    made = simulate(tmp_path / "sky", n_galaxies=1500, export=False)
     votes, truth = pl.read_parquet(made.votes), pl.read_parquet(made.truth)
     counts = votes.select(GZ2.columns).to_numpy()
     totals = GZ2.totals(counts)[:, list(GZ2.question_of_answer)]
@@ -388,7 +388,7 @@ def test_places_are_in_the_footprint_and_crowded(campaign: str) -> None:
 
 
 def test_the_same_sky_through_another_campaign(tmp_path: Path) -> None:
-    source = simulate(tmp_path / "gz2", n=100)
+    source = simulate(tmp_path / "gz2", n_galaxies=100)
     again = simulate(tmp_path / "again", "gz_candels", 80, seed=9, galaxies_from=source.folder)
     old, new = pl.read_parquet(source.truth)[:80], pl.read_parquet(again.truth)
     assert new["source_id_str"].equals(old["id_str"].rename("source_id_str"))
@@ -406,20 +406,20 @@ def test_the_same_sky_through_another_campaign(tmp_path: Path) -> None:
 
 
 def test_a_strange_source_is_refused(tmp_path: Path) -> None:
-    source = simulate(tmp_path / "sky", n=2)
+    source = simulate(tmp_path / "sky", n_galaxies=2)
     with pytest.raises(NotFoundError, match="no folder"):
         simulate(tmp_path / "out", galaxies_from=tmp_path / "nowhere")
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="not a finished simulation"):
         simulate(tmp_path / "out", galaxies_from=tmp_path / "other")
     with pytest.raises(InputError, match="has 2 galaxies"):
-        simulate(tmp_path / "out", n=3, galaxies_from=source.folder)
+        simulate(tmp_path / "out", n_galaxies=3, galaxies_from=source.folder)
     pl.read_parquet(source.truth).drop("n_arms").write_parquet(source.truth)
     with pytest.raises(InputError, match="no column 'n_arms'"):
-        simulate(tmp_path / "out", n=1, galaxies_from=source.folder)
+        simulate(tmp_path / "out", n_galaxies=1, galaxies_from=source.folder)
     source.truth.write_bytes(b"not parquet")
     with pytest.raises(InputError, match="cannot be read"):
-        simulate(tmp_path / "out", n=1, galaxies_from=source.folder)
+        simulate(tmp_path / "out", n_galaxies=1, galaxies_from=source.folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "sky"]
 
 
@@ -470,10 +470,10 @@ def test_a_full_disk_ends_clearly_and_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WriteError, match=r"No space left.*Free some space"):
-        simulate(tmp_path / "sky", n=2, images=True)
+        simulate(tmp_path / "sky", n_galaxies=2, images=True)
     assert not any(tmp_path.iterdir())
     monkeypatch.setattr(os, "fsync", sync)
-    simulate(tmp_path / "sky", n=2, images=True)
+    simulate(tmp_path / "sky", n_galaxies=2, images=True)
 
 
 SMALL_DISK = """
@@ -484,7 +484,7 @@ if __name__ == "__main__":
     disk = pathlib.Path(sys.argv[1])
     for workers, images in ((1, False), (2, True)):
         try:
-            simulate("gz2", n=300, workers=workers, images=images, out=disk / "sky")
+            simulate("gz2", n_galaxies=300, workers=workers, images=images, out=disk / "sky")
         except WriteError as error:
             print(error, list(disk.iterdir()))
 """
@@ -522,10 +522,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_finished_simulation_is_not_overwritten_unasked(tmp_path: Path) -> None:
-    simulate(tmp_path / "sky", n=1)
+    simulate(tmp_path / "sky", n_galaxies=1)
     with pytest.raises(OutputExistsError):
-        simulate(tmp_path / "sky", n=1)
-    made = simulate(tmp_path / "sky", n=1, seed=1, overwrite=True)
+        simulate(tmp_path / "sky", n_galaxies=1)
+    made = simulate(tmp_path / "sky", n_galaxies=1, seed=1, overwrite=True)
     assert pq.read_table(made.votes)["id_str"].to_pylist() == ["simulated-gz2-1-000000"]
 
 
@@ -542,19 +542,19 @@ def test_an_interrupted_simulation_goes_on_without_drawing_again(
 
     monkeypatch.setattr(simulator, "draw_image", two)
     with pytest.raises(KeyboardInterrupt):
-        simulate(tmp_path / "sky", n=3, images=True)
+        simulate(tmp_path / "sky", n_galaxies=3, images=True)
     assert not (tmp_path / "sky").exists()
     drawn[:] = drawn[:1]  # one more may be drawn
-    simulate(tmp_path / "sky", n=3, images=True)
+    simulate(tmp_path / "sky", n_galaxies=3, images=True)
     assert len(drawn) == 2
     monkeypatch.setattr(simulator, "draw_image", draw_image)
-    simulate(tmp_path / "whole", n=3, images=True)
+    simulate(tmp_path / "whole", n_galaxies=3, images=True)
     assert contents(tmp_path / "sky") == contents(tmp_path / "whole")
 
 
 def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "sky"
-    begin = f"from gzoo.simulator import simulate; simulate('gz2', n=24, out={str(out)!r})"
+    begin = f"from gzoo.simulator import simulate; simulate('gz2', n_galaxies=24, out={str(out)!r})"
     process = subprocess.Popen([sys.executable, "-c", begin])
     images = files.partial_name(out) / "images"
     deadline = time.monotonic() + 60
@@ -565,9 +565,9 @@ def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
     assert not out.exists()
     assert len(list(images.glob("*.jpg"))) < 24
     with pytest.raises(OutputExistsError, match="unfinished work of another command"):
-        simulate(out, n=23, images=True)
-    simulate(out, n=24, images=True)
-    simulate(tmp_path / "whole", n=24, images=True)
+        simulate(out, n_galaxies=23, images=True)
+    simulate(out, n_galaxies=24, images=True)
+    simulate(tmp_path / "whole", n_galaxies=24, images=True)
     assert contents(out) == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sky", "whole"]
 

@@ -194,11 +194,11 @@ def test_looking_only_near_edges_misses_no_border(nside: int, margin_arcsec: flo
     ra, dec = (
         np.concatenate(pair) for pair in zip(near_borders(rng, 60_000, nside), near_base_edges(rng), strict=True)
     )
-    side = scheme.sides(sky.cells(ra, dec, nside=nside))
+    side = scheme.assign(sky.cells(ra, dec, nside=nside))
     is_border = np.zeros(len(ra), bool)
     for angle in np.arange(16) * np.pi / 8:
-        is_border |= scheme.sides(sky.cells(*beside(ra, dec, angle, margin_arcsec), nside=nside)) != side
-    whole = np.where(is_border, "border", np.array(sky.SIDES)[side])
+        is_border |= scheme.assign(sky.cells(*beside(ra, dec, angle, margin_arcsec), nside=nside)) != side
+    whole = np.where(is_border, "border", np.array(sky.SPLITS)[side])
     differ = np.flatnonzero(sky.split(ra, dec, scheme) != whole)
     assert len(differ) == 0, list(zip(ra[differ[:5]], dec[differ[:5]], strict=True))
     assert is_border.mean() > 0.01
@@ -250,9 +250,9 @@ def test_rows_beyond_a_chunk_are_split_as_alone() -> None:
     ra, dec = rng.uniform(-180, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     said = sky.split(ra, dec)
     assert (said[::-1][:1000] == sky.split(ra[::-1][:1000], dec[::-1][:1000])).all()
-    fractions = {side: float((said == side).mean()) for side in (*sky.SIDES, "border")}
+    fractions = {side: float((said == side).mean()) for side in (*sky.SPLITS, "border")}
     assert fractions["border"] < 0.03
-    for side, fraction in zip(sky.SIDES, sky.SCHEME.fractions, strict=True):
+    for side, fraction in zip(sky.SPLITS, sky.SCHEME.split_fractions, strict=True):
         assert abs(fractions[side] / (1 - fractions["border"]) - fraction / 100) < 0.01, side
 
 

@@ -163,7 +163,7 @@ def test_exchanged_columns_are_pointed_at(coadd: tuple[Path, Path], tmp_path: Pa
 
 def spoiled(name: str, n: int, seed: int, folder: Path) -> tuple[IntArray, Tree]:
     """Simulated votes in which 5 % of the rows are nonsense."""
-    made = simulate(name, n=n, seed=seed, images=False, export=False, out=folder / f"{name}-{seed}")
+    made = simulate(name, n_galaxies=n, seed=seed, images=False, export=False, out=folder / f"{name}-{seed}")
     asked = tree(name)
     counts = pl.read_parquet(made.votes).select(asked.columns).to_numpy().astype(np.int64)
     rng = np.random.default_rng(seed)
@@ -234,7 +234,7 @@ def test_a_dataset_folder_is_audited(dataset: Path) -> None:
 
 
 def test_the_campaign_is_told_from_the_columns(tmp_path: Path) -> None:
-    made = simulate("gz_candels", n=40, images=False, export=False, out=tmp_path / "sky")
+    made = simulate("gz_candels", n_galaxies=40, images=False, export=False, out=tmp_path / "sky")
     assert audit(made.votes).tree == "gz_candels"
     pl.DataFrame({"id_str": ["a"], "b": [1]}).write_csv(tmp_path / "t.csv")
     with pytest.raises(InputError, match="no campaign's"):

@@ -30,7 +30,7 @@ GZ2 = campaign("gz2")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """Votes on 300 simulated galaxies, with the dataset's column names."""
     folder = tmp_path_factory.mktemp("votes") / "sky"
-    made = simulate("gz2", n=300, seed=3, out=folder, images=False, export=False)
+    made = simulate("gz2", n_galaxies=300, seed=3, out=folder, images=False, export=False)
     frame = pl.read_parquet(made.votes)
     return frame.select("id_str", "ra", "dec", *GZ2.tree.columns)
 
@@ -187,7 +187,7 @@ def test_the_datasets_own_names_of_every_campaign(name: str, tmp_path: Path) -> 
     tree = campaign(name).tree
     frame = pl.DataFrame({"id_str": ["a", "b"]} | {column: [1, 2] for column in tree.columns})
     if not campaign(name).members:
-        made = simulate(name, n=60, seed=1, out=tmp_path / "sky", images=False, export=False)
+        made = simulate(name, n_galaxies=60, seed=1, out=tmp_path / "sky", images=False, export=False)
         frame = pl.read_parquet(made.votes)
     proposal = mapping(saved(frame, tmp_path), name)
     assert dict(proposal.columns.answers) == {column: column for column in tree.columns}

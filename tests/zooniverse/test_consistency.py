@@ -22,7 +22,7 @@ from gzoo.zooniverse.mapping import mapping
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
-    return simulate("gz2", n=1200, seed=7, images=False, out=tmp_path_factory.mktemp("volunteers") / "sky")
+    return simulate("gz2", n_galaxies=1200, seed=7, images=False, out=tmp_path_factory.mktemp("volunteers") / "sky")
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ GZ2 = campaign("gz2")
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SimulateResult:
     """Some 500 classifications of 12 galaxies."""
-    return simulate("gz2", n=12, seed=5, images=False, out=tmp_path_factory.mktemp("export") / "sky")
+    return simulate("gz2", n_galaxies=12, seed=5, images=False, out=tmp_path_factory.mktemp("export") / "sky")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def is_truth(made: SimulateResult, counted: Path) -> bool:
 
 @pytest.mark.parametrize(("name", "n"), [("gz2", 500), ("gz_desi", 60), ("gz_hubble", 30), ("gz_rings", 30)])
 def test_a_simulated_export_gives_the_truth_tables_counts(tmp_path: Path, name: str, n: int) -> None:
-    made = simulate(name, n=n, seed=2, images=False, out=tmp_path / "sky")
+    made = simulate(name, n_galaxies=n, seed=2, images=False, out=tmp_path / "sky")
     counted = count(name, classifications=made.classifications, workflows=made.workflows, out=tmp_path / "v.parquet")
     assert_whole(counted.ingest)
     assert is_truth(made, counted.out)

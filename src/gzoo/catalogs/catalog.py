@@ -49,7 +49,7 @@ class CatalogResult:
     is_simulated: bool
 
 
-def combine(
+def catalog(
     predictions: Sequence[Path | str],
     folder: Path | str,
     *,
@@ -60,7 +60,7 @@ def combine(
 ) -> CatalogResult:
     """A catalogue of what is known of each predicted galaxy: prediction and votes combined.
 
-    A row a galaxy: `dataset_name`, `id_str`, `ra`, `dec`, `source_id`; for each question `{question}_reach`, the
+    A row a galaxy: `dataset_name`, `id_str`, `ra`, `dec`, `source_id`; for each question `{question}_proportion_volunteers_asked`, the
     probability of being asked, with `_low` and `_high`, and `{question}_total-votes`, the people asked; for each
     answer `{column}_posterior`, the expected share of those asked, with `{column}_low` and `{column}_high`. NaN where
     a reach cannot be known. The names are not those of a prediction file, for its votes would be scored twice.
@@ -84,7 +84,7 @@ def combine(
     out = Path(out)
     if not 0 < level < 1:
         raise InputError(f"level is {level}.", "A number between 0 and 1, such as 0.9.", "Choose another --level.")
-    refuse_out(out, "catalogue", ENDINGS, "_posterior", overwrite)
+    refuse_out(out, "catalogue", ENDINGS, "_posterior_mean", overwrite)
     dataset = open_dataset(folder, progress=progress)
     united = read_unseen(predictions, dataset)
     tree = united[0].votes.tree
@@ -133,10 +133,15 @@ def _schema(tree: Tree) -> pa.Schema:
     fields = [("dataset_name", pa.string()), ("id_str", pa.string()), ("ra", pa.float64()), ("dec", pa.float64())]
     fields.append(("source_id", pa.string()))
     for question in tree.questions:
-        fields += [(f"{question.name}_reach{end}", pa.float32()) for end in ("", "_low", "_high")]
+        fields += [
+            (f"{question.name}_{end}", pa.float32())
+            for end in ("proportion_volunteers_asked", "proportion_asked_low", "proportion_asked_high")
+        ]
         fields.append((question.total_column, pa.int32()))
         for column in question.columns:
-            fields += [(f"{column}_{what}", pa.float32()) for what in ("posterior", "low", "high")]
+            fields += [
+                (f"{column}_{what}", pa.float32()) for what in ("posterior_mean", "posterior_low", "posterior_high")
+            ]
     return pa.schema(fields)
 
 

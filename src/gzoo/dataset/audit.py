@@ -34,7 +34,7 @@ def audit(table: Path | str, campaign: str | Tree | None = None, *, columns: Pat
 
     >>> import gzoo, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     made = gzoo.simulate("gz2", n=40, out=f"{folder}/sky", images=False, export=False)
+    ...     made = gzoo.simulate("gz2", n_galaxies=40, out=f"{folder}/sky", images=False, export=False)
     ...     gzoo.audit(made.votes, "gz2").is_valid
     True
     """

@@ -140,7 +140,7 @@ def _split_text(manifest: Mapping[str, object]) -> str:
         text = f"A galaxy's split follows from {by_id}, for no positions are known"
     else:
         rule = sky.SCHEMES[base]
-        train, validation, test = rule.fractions
+        train, validation, test = rule.split_fractions
         text = (
             f"A galaxy's split follows from its place on the sky alone: a hash of the HEALPix cell that it lies in "
             f"(nside {rule.nside}, cells {rule.cell_arcsec:.0f} arcsec wide) makes a cell train ({train} %), "

@@ -135,7 +135,7 @@ def leaks(
     rows = rows.with_columns(is_position=is_position)
     n_galaxies = tuple(_count(rows.filter(pl.col("folder") == i)) for i in range(len(datasets)))
     n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(datasets)))
-    rows = rows.filter(pl.col("split").is_in(sky.SIDES))
+    rows = rows.filter(pl.col("split").is_in(sky.SPLITS))
     sides = _image_sides(rows, datasets, image_arcsec)
     same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows)])
     same = same.unique(["first", "second"], keep="first", maintain_order=True)
@@ -161,7 +161,7 @@ def _rows(dataset: Dataset, i: int) -> pl.DataFrame:
 
 def _count(rows: pl.DataFrame) -> dict[str, int]:
     counted = dict(rows["split"].value_counts().iter_rows())
-    return {split: counted[split] for split in (*sky.SIDES, sky.BORDER) if split in counted}
+    return {split: counted[split] for split in (*sky.SPLITS, sky.BORDER) if split in counted}
 
 
 def _by_position(rows: pl.DataFrame, radius_arcsec: float) -> pl.DataFrame:
@@ -200,7 +200,7 @@ def _overlapping(rows: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
 
 def _across(rows: pl.DataFrame, numbers: npt.NDArray[np.integer], found: sky.Pairs, by: str) -> pl.DataFrame:
     """Those pairs that are on two sides, by number of the row; the first of two is on the earlier side."""
-    code = rows["split"].replace_strict({name: i for i, name in enumerate(sky.SIDES)}, return_dtype=pl.Int8).to_numpy()
+    code = rows["split"].replace_strict({name: i for i, name in enumerate(sky.SPLITS)}, return_dtype=pl.Int8).to_numpy()
     first, second = numbers[found.first], numbers[found.second]
     is_turned = code[first] > code[second]
     first, second = np.where(is_turned, second, first), np.where(is_turned, first, second)

@@ -622,7 +622,7 @@ def _same_galaxies(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     placed = rows.with_row_index("at").filter(pl.Series(sky.is_position(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
     ra, dec, side = (placed[name].to_numpy() for name in ("ra", "dec", "side"))
     pairs = sky.same_galaxies(ra, dec)
-    on_side = len(sky.SIDES)  # border, which comes last, is none
+    on_side = len(sky.SPLITS)  # border, which comes last, is none
     n_across = int(
         (
             (side[pairs.first] != side[pairs.second]) & (side[pairs.first] < on_side) & (side[pairs.second] < on_side)

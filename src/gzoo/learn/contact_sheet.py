@@ -28,7 +28,7 @@ def augmentations(
     out: Path | str = "augmentations.png",
     augment: str | None = None,
     split: str = "train",
-    n: int = 6,
+    n_galaxies: int = 6,
     size: int = 128,
     seed: int = 0,
     overwrite: bool = False,
@@ -40,7 +40,7 @@ def augmentations(
         out: The PNG file to write.
         augment: Name of a preset, of which there are eight views; by default all, with four views of each.
         split: Which of its splits.
-        n: Galaxies: the first of the split.
+        n_galaxies: Galaxies: the first of the split.
         size: Width and height in pixels at which a model would see them.
         seed: Of the augmentation.
         overwrite: Replace an earlier file.
@@ -59,7 +59,7 @@ def augmentations(
     presets = list(PRESETS) if augment is None else [augment]
     all_of = {name: augmentation(name) for name in presets}
     for name, value, least, most in (
-        ("n", n, 1, _MAX_GALAXIES),
+        ("n_galaxies", n_galaxies, 1, _MAX_GALAXIES),
         ("size", size, 1, _MAX_SIZE),
         ("seed", seed, 0, 2**53),
     ):
@@ -68,8 +68,8 @@ def augmentations(
     if out.suffix.lower() != ".png":
         raise InputError(f"A sheet cannot be written to {out}.", "A name that ends in .png.", "Rename it.")
     refuse_occupied(out.absolute(), overwrite=overwrite)
-    galaxies = loader(folder, n, max(one.source_pixels(size) for one in all_of.values()), split=split)
-    some = galaxies.take(np.arange(min(n, len(galaxies.rows))))
+    galaxies = loader(folder, n_galaxies, max(one.source_pixels(size) for one in all_of.values()), split=split)
+    some = galaxies.take(np.arange(min(n_galaxies, len(galaxies.rows))))
     images = list(some["image"].split(1))
     stored = augmentation("test")(some["image"], some["seed"], size)
     columns = [("as stored", [stored])]

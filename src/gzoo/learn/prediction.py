@@ -57,7 +57,7 @@ def predict(
     """What a model expects volunteers to say of each galaxy of a split.
 
     The file has `dataset_name` and `id_str` (together the key); for each answer `{column}_concentration` and
-    `{column}_fraction`, its expected fraction; for each question `{question}_reach`, the probability of being asked,
+    `{column}_fraction`, its expected fraction; for each question `{question}_proportion_volunteers_asked`, the probability of being asked,
     null where the dataset does not carry an answer that leads to it; and `in_training_set`.
 
     Args:

@@ -84,7 +84,7 @@ def error_reduction(found: Posterior) -> FloatArray:
     return np.maximum(lowered, 0.0)
 
 
-def gain(found: Posterior, by: str = "information") -> FloatArray:
+def gain(found: Posterior, criterion: str = "information") -> FloatArray:
     """What one more whole classification is expected to bring through each question, shape (galaxy, question).
 
     A volunteer walks down the tree and comes to a question with the probability of being asked it. Questions for
@@ -92,13 +92,15 @@ def gain(found: Posterior, by: str = "information") -> FloatArray:
 
     Args:
         found: What is known now.
-        by: "information": nats; the sum over the questions of one campaign is exactly the mutual information of the
+        criterion: "information": nats; the sum over the questions of one campaign is exactly the mutual information of the
             walk and all shares. "error": how much the squared error of the shares falls, each question weighted by
             its probability of being asked.
     """
     proportion_asked = np.nan_to_num(found.proportion_asked)
     return (
-        proportion_asked * information(found) if by == "information" else proportion_asked**2 * error_reduction(found)
+        proportion_asked * information(found)
+        if criterion == "information"
+        else proportion_asked**2 * error_reduction(found)
     )
 
 
@@ -109,13 +111,13 @@ class Ranking:
     Attributes:
         table: `dataset_name`, `id_str`, `n_votes` (people who have answered the first question), `gain` (see `gain`),
             `question` that most of it comes through, and `part` of the tree that the classification is in.
-        by: What the gain is of.
+        criterion: What the gain is of.
         excluded: Questions that count nothing, for their probability of being asked cannot be known.
         is_simulated: Whether no telescope and no person was involved.
     """
 
     table: pl.DataFrame
-    by: str
+    criterion: str
     excluded: tuple[str, ...]
     is_simulated: bool
 
@@ -123,19 +125,19 @@ class Ranking:
         """As one JSON object, with the first `n` galaxies."""
         return {
             "n_galaxies": self.table.height,
-            "by": self.by,
+            "criterion": self.criterion,
             "excluded": list(self.excluded),
             "is_simulated": self.is_simulated,
             "galaxies": self.table.head(n).to_dicts(),
         }
 
 
-def next(
+def prioritize(
     predictions: Sequence[Path | str],
     folder: Path | str,
     *,
     n: int = 20,
-    by: str = "information",
+    criterion: str = "information",
     out: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -149,22 +151,24 @@ def next(
         predictions: Prediction files, as `combine` takes them.
         folder: The dataset with the votes so far.
         n: How many galaxies are wanted; the ranking that is returned and the table in `out` hold all.
-        by: "information", in nats, or "error", squared: what falls fastest when those first in the ranking are
+        criterion: "information", in nats, or "error", squared: what falls fastest when those first in the ranking are
             classified. See `gain`.
         out: Table to write: `.parquet` or `.csv`.
         overwrite: Replace an earlier ranking.
         progress: Called as (stage, galaxies done, galaxies).
 
     Raises:
-        InputError: `n` is below 1, `by` is something else, or `out` has another ending.
+        InputError: `n` is below 1, `criterion` is something else, or `out` has another ending.
         NotFoundError: A file or folder is not there.
         TableError: A file holds no predictions that can be combined with votes; see `gzoo.combine`.
         OutputExistsError: `out` is taken.
     """
     if n < 1:
         raise InputError(f"n is {n}.", "At least 1.", "Choose another --n.")
-    if by not in BY:
-        raise InputError(f"There is no ranking by '{by}'.", f"One of {', '.join(BY)}.", "Choose another --by.")
+    if criterion not in BY:
+        raise InputError(
+            f"There is no ranking by '{criterion}'.", f"One of {', '.join(BY)}.", "Choose another --criterion."
+        )
     if out is not None:
         refuse_out(Path(out), "ranking", ENDINGS, "gain", overwrite)
     dataset = open_dataset(folder, progress=progress)
@@ -173,7 +177,7 @@ def next(
     rows: list[pl.DataFrame] = []
     for one in united:
         for where, found in one.posteriors():
-            rows.append(_ranked(one, where, found, by))
+            rows.append(_ranked(one, where, found, criterion))
             if progress:
                 progress("ranking", sum(map(len, rows)), n_galaxies)
     table = pl.concat(rows).sort(["gain", *KEY], descending=[True, False, False])
@@ -184,13 +188,13 @@ def next(
         else:
             table.write_parquet(data)
         files.write_bytes(Path(out), data.getvalue())
-    return Ranking(table, by, united[0].votes.tree.unreachable, dataset.is_simulated)
+    return Ranking(table, criterion, united[0].votes.tree.unreachable, dataset.is_simulated)
 
 
-def _ranked(one: Unseen, where: slice, found: Posterior, by: str) -> pl.DataFrame:
+def _ranked(one: Unseen, where: slice, found: Posterior, criterion: str) -> pl.DataFrame:
     tree = found.tree
     names = [question.name for question in tree.questions]
-    brought = gain(found, by)
+    brought = gain(found, criterion)
     parts = {part: [names.index(question.name) for question in own] for part, own in tree.parts.items()}
     by_part = np.column_stack([brought[:, own].sum(axis=1) for own in parts.values()])
     volunteers = np.column_stack([one.votes.totals[where, own].max(axis=1) for own in map(list, parts.values())])

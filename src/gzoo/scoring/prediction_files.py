@@ -44,7 +44,9 @@ def prediction_table(
         columns[f"{column}_fraction"] = pl.Series(fractions[:, i], dtype=pl.Float64)
     for i, question in enumerate(tree.questions):
         if question in predicted:
-            columns[f"{question.name}_reach"] = pl.Series(proportion_asked[:, i], dtype=pl.Float64).fill_nan(None)
+            columns[f"{question.name}_proportion_volunteers_asked"] = pl.Series(
+                proportion_asked[:, i], dtype=pl.Float64
+            ).fill_nan(None)
     known = [name for name in KEY if keys[name].null_count() == 0]  # files of others may have the identifier alone
     return keys.select(known).with_columns(**columns)
 

@@ -57,7 +57,7 @@ SIMULATOR = "2"
 """Version of this simulated sky; it changes whenever the same seed would give other files."""
 
 _BLOCK = 64
-"""Galaxies whose votes are drawn together. A block is always drawn whole, so that no galaxy depends on `n`."""
+"""Galaxies whose votes are drawn together. A block is always drawn whole, so that no galaxy depends on `n_galaxies`."""
 _ROWS_IN_GROUP = 128 * _BLOCK
 # A stream of chance each, so that a change of the camera leaves galaxies and votes as they were.
 _GALAXY, _SKY, _VOLUNTEER, _CAMERA, _SCATTER, _HASTE = range(6)
@@ -117,7 +117,7 @@ class SimulateResult:
 def simulate(
     campaign: str,
     *,
-    n: int,
+    n_galaxies: int,
     seed: int = 0,
     workers: int = 1,
     out: Path | str,
@@ -129,7 +129,7 @@ def simulate(
 ) -> SimulateResult:
     """Simulate a campaign: images, classifications, votes and the truth behind them.
 
-    Galaxy `i` of a seed is the same whatever `n` and `workers` are, and so are its votes and its image's bytes. A
+    Galaxy `i` of a seed is the same whatever `n_galaxies` and `workers` are, and so are its votes and its image's bytes. A
     simulation that was interrupted goes on where it stopped when it is called again with the same arguments.
 
     The folder holds
@@ -141,20 +141,20 @@ def simulate(
     - `truth.parquet`: the physical parameters (`Galaxy`), the part of the campaign that asked (`asked_in`), and for
       each answer, given that its question is asked, `{column}_probability_careful` for a careful volunteer and
       `{column}_probability` for a click of the whole population, robots included; `{question}_proportion_asked_careful` and
-      `{question}_reach`, the chance of being asked where the galaxy is shown with those questions;
+      `{question}_proportion_volunteers_asked`, the chance of being asked where the galaxy is shown with those questions;
     - `volunteers.parquet`: care, leaning, whether a robot, whether not logged in, number of classifications;
     - `simulation.json`. All say that they are a simulation.
 
     Args:
         campaign: The campaign whose images are taken and whose questions are asked.
-        n: Number of galaxies.
+        n_galaxies: Number of galaxies.
         seed: What all chance comes from, at least 0.
         workers: Number of processes. With more than one, a script must guard its own start with
             `if __name__ == "__main__":`, for each worker imports it.
         out: The folder to make.
         images: Whether to take images, by far the longest part.
         export: Whether to write the classification and workflow exports, by far the largest files without images.
-        galaxies_from: A finished simulation whose first `n` galaxies are observed again by this campaign, at positions
+        galaxies_from: A finished simulation whose first `n_galaxies` galaxies are observed again by this campaign, at positions
             as another survey would measure them, with identifiers of its own (`source_id_str` in the truth names the
             source's).
         overwrite: Replace an earlier simulation at `out`.
@@ -165,7 +165,7 @@ def simulate(
 
     Raises:
         NotFoundError: There is no such campaign, or no folder `galaxies_from`.
-        InputError: An argument is out of range, or `galaxies_from` is no simulation of at least `n` galaxies.
+        InputError: An argument is out of range, or `galaxies_from` is no simulation of at least `n_galaxies` galaxies.
         OutputExistsError: `out` holds something already.
         WriteError: `out` cannot be written. What was begun is removed.
     """
@@ -176,28 +176,28 @@ def simulate(
             f"One of its members: {', '.join(members)}.",
             "Simulate its members, one by one.",
         )
-    _require(n, "n", 1)
+    _require(n_galaxies, "n_galaxies", 1)
     _require(seed, "seed", 0)
     _require(workers, "workers", 1)
     facts: dict[str, object] = {
         "kind": "simulation",
         "simulator": SIMULATOR,
         "campaign": campaign,
-        "n": n,
+        "n_galaxies": n_galaxies,
         "seed": seed,
         "images": images,
         "export": export,
     }
     source = Path(galaxies_from) if galaxies_from is not None else None
     if source is not None:
-        facts["galaxies_from"] = _source_facts(source, n)
+        facts["galaxies_from"] = _source_facts(source, n_galaxies)
 
     folder = Path(out)
     with (
         _written_or_removed(folder),
         files.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as partial,
     ):
-        job = _Job(campaign, seed, n, partial / "images" if images else None, export, source is not None)
+        job = _Job(campaign, seed, n_galaxies, partial / "images" if images else None, export, source is not None)
         if job.images is not None:
             job.images.mkdir(exist_ok=True)
         clicks_of, clicks_in = np.zeros(N_VOLUNTEERS, np.int64), np.zeros(len(parts(job.tree)), np.int64)
@@ -218,17 +218,17 @@ def simulate(
                 clicks_in += one.clicks_in
                 n_done += len(one.votes)
                 if progress is not None:
-                    progress(n_done, n)
+                    progress(n_done, n_galaxies)
             votes.flush()
             truth.flush()
         if export:
-            files.write_bytes(partial / "workflows.csv", workflow_export(campaign, n, clicks_in))
+            files.write_bytes(partial / "workflows.csv", workflow_export(campaign, n_galaxies, clicks_in))
         _write_volunteers(partial / "volunteers.parquet", seed, clicks_of, facts)
         n_clicks = int(clicks_of.sum())
         if hasattr(os, "sync"):  # Windows has none
             os.sync()  # images reach the disk before the mark that says all is done
         files.write_json(partial / files.MARKS["simulation"], facts | {"n_classifications": n_clicks})
-    return SimulateResult(folder, campaign, n, n_clicks, seed)
+    return SimulateResult(folder, campaign, n_galaxies, n_clicks, seed)
 
 
 def galaxy_id(campaign: str, seed: int, index: int) -> str:
@@ -361,9 +361,10 @@ def _observe(job: _Job, block: int, source: pa.RecordBatch | None) -> _Observed:
     truth |= _named([f"{column}_probability_careful" for column in tree.columns], careful)
     truth |= _named([f"{column}_probability" for column in tree.columns], population)
     truth |= _named(
-        [f"{question.name}_proportion_asked_careful" for question in tree.questions], tree.proportion_asked(careful)
+        [f"{question.name}_proportion_volunteers_asked_careful" for question in tree.questions],
+        tree.proportion_asked(careful),
     )
-    truth |= _named([f"{question.name}_reach" for question in tree.questions], proportion_asked)
+    truth |= _named([f"{question.name}_proportion_volunteers_asked" for question in tree.questions], proportion_asked)
     return _Observed(
         votes=_votes(job, ids, places, clicks.counts(size)),
         truth=pa.RecordBatch.from_pydict(truth),

@@ -50,7 +50,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-SIDES = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 BORDER = "border"
 ARCSEC = np.pi / 180 / 3600
 """One second of arc in radians."""
@@ -72,7 +72,7 @@ class Scheme:
 
     Attributes:
         name: Names the rule for good: no two rules may share it. It also seeds the hash.
-        fractions: Percent of the cells that are `train`, `validation` and `test`; together 100.
+        split_fractions: Percent of the cells that are `train`, `validation` and `test`; together 100.
         nside: HEALPix nside of the cells, a power of two.
         margin_arcsec: How near to another side a position is `border`.
 
@@ -82,15 +82,19 @@ class Scheme:
     """
 
     name: str
-    fractions: tuple[int, int, int]
+    split_fractions: tuple[int, int, int]
     nside: int
     margin_arcsec: float
 
     def __post_init__(self) -> None:
-        if len(self.fractions) != len(SIDES) or min(self.fractions) < 0 or sum(self.fractions) != 100:
+        if (
+            len(self.split_fractions) != len(SPLITS)
+            or min(self.split_fractions) < 0
+            or sum(self.split_fractions) != 100
+        ):
             raise InputError(
-                f"Scheme '{self.name}' has the shares {self.fractions}.",
-                f"Whole percents of {', '.join(SIDES)} that add up to 100.",
+                f"Scheme '{self.name}' has the shares {self.split_fractions}.",
+                f"Whole percents of {', '.join(SPLITS)} that add up to 100.",
                 "Give three such numbers.",
             )
         if self.nside < 1 or self.nside & (self.nside - 1) or self.nside > 1 << 24:
@@ -101,7 +105,7 @@ class Scheme:
                 f"More than 0, and at most an eighth of a cell's {self.cell_arcsec:.0f} arcsec.",
                 "Choose a smaller margin or larger cells.",
             )
-        mine = self.fractions, self.nside, self.margin_arcsec
+        mine = self.split_fractions, self.nside, self.margin_arcsec
         if _FROZEN.get(self.name, mine) != mine:
             raise InputError(
                 f"'{self.name}' is the name of another scheme.",
@@ -114,8 +118,8 @@ class Scheme:
         """Width of a cell: the square root of its area."""
         return float(np.sqrt(np.pi / 3) / self.nside / ARCSEC)
 
-    def sides(self, cells: IntArray) -> npt.NDArray[np.uint8]:
-        """Index in `SIDES` of each cell's side."""
+    def assign(self, cells: IntArray) -> npt.NDArray[np.uint8]:
+        """Index in `SPLITS` of each cell's side."""
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], "big")
         x = cells.astype(np.uint64)
         x += np.uint64(1)
@@ -127,7 +131,7 @@ class Scheme:
         x *= np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
         percent = ((x >> np.uint64(32)) * np.uint64(100)) >> np.uint64(32)
-        train, validation, _ = self.fractions
+        train, validation, _ = self.split_fractions
         return (percent >= train).astype(np.uint8) + (percent >= train + validation)
 
 
@@ -157,15 +161,15 @@ def split(ra: npt.ArrayLike, dec: npt.ArrayLike, scheme: Scheme = SCHEME) -> npt
     codes = np.empty(len(longitude), np.uint8)
     for part in _chunks(len(longitude)):
         codes[part] = _split_codes(longitude[part], latitude[part], scheme)
-    return np.array([*SIDES, BORDER])[codes]
+    return np.array([*SPLITS, BORDER])[codes]
 
 
 def _split_codes(ra: FloatArray, dec: FloatArray, scheme: Scheme) -> npt.NDArray[np.uint8]:
-    """Index in (*SIDES, BORDER)."""
+    """Index in (*SPLITS, BORDER)."""
     # cells are cut so often that a part is wider than the margin: only what lies in an outer part can be near a side
     fineness = int(np.log2(scheme.cell_arcsec * _NARROWEST / scheme.margin_arcsec))
     part = hpgeom.angle_to_pixel(scheme.nside << fineness, ra, dec)
-    codes = scheme.sides(part >> 2 * fineness)
+    codes = scheme.assign(part >> 2 * fineness)
     # nested numbers interleave the bits of a part's two places in its cell: all 0 or all 1 is an outer part
     every = (1 << 2 * fineness) - 1
     one, other = every // 3, every // 3 * 2
@@ -176,8 +180,8 @@ def _split_codes(ra: FloatArray, dec: FloatArray, scheme: Scheme) -> npt.NDArray
     outer = np.flatnonzero(is_outer)
     mine, is_border = codes[outer], np.zeros(len(outer), bool)
     for x, y, z in _ring(ra[outer], dec[outer], scheme.margin_arcsec):
-        is_border |= scheme.sides(hpgeom.vector_to_pixel(scheme.nside, x, y, z)) != mine
-    codes[outer[is_border]] = len(SIDES)
+        is_border |= scheme.assign(hpgeom.vector_to_pixel(scheme.nside, x, y, z)) != mine
+    codes[outer[is_border]] = len(SPLITS)
     return codes
 
 
