@@ -5,6 +5,9 @@ BIN := .venv/bin
 export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
+# one process for each core, up to eight
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
+
 # what `make bench` runs, in this order; choose with make bench BENCH="loader_speed training_speed"
 BENCH ?= loader_speed loader_memory loss_speed augmentation_speed training_speed
 BESIDE_PEERS := --peers .venv-peers/bin/python
@@ -14,11 +17,11 @@ BESIDE_PEERS := --peers .venv-peers/bin/python
 demo: .venv/ready  ## Run the main job on simulated galaxies; open gzoo-demo/report.html
 	$(BIN)/gzoo demo --out gzoo-demo --overwrite
 
-test: lint  ## ruff, pyright, pytest
-	$(BIN)/pytest
+test: lint  ## ruff, pyright, import contracts, pytest
+	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 test-slow: .venv/ready  ## The tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -34,7 +37,7 @@ bench-gpu: .venv/ready .venv-peers/ready  ## The same on an NVIDIA GPU
 	$(BIN)/python benchmarks/loss_speed.py $(BESIDE_PEERS) --device cuda
 	$(BIN)/python benchmarks/augmentation_speed.py $(BESIDE_PEERS) --device cuda
 
-lock: .venv/ready  ## Resolve requirements.lock anew
+lock: .venv/ready  ## Resolve requirements.lock again
 	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --upgrade -o requirements.lock
 

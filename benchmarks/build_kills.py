@@ -30,8 +30,8 @@ from gzoo.simulator import simulate
 
 BUILD = """
 import sys
-from gzoo.dataset import build
-build.SHARD_BYTES = 1_500_000
+from gzoo.dataset import build, finalize
+finalize.SHARD_BYTES = 1_500_000
 if __name__ == "__main__":
     votes, images, out, workers = sys.argv[1:]
     build.build("gz2", votes=votes, images=images, out=out, workers=int(workers))
@@ -74,7 +74,7 @@ def main() -> None:
                 if {one for one in digests(out).items() if one[0] != files.BEGUN} != set(expected.items()):
                     outcomes["half under the final name"] += 1
             again = subprocess.run([*command, str(out), str(workers)], capture_output=True, text=True, check=False)
-            if again.returncode and "holds a finished dataset" not in again.stderr:
+            if again.returncode and "contains a finished dataset" not in again.stderr:
                 outcomes["refused to go on"] += 1
                 print(again.stderr)
             elif digests(out) == expected:

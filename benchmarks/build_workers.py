@@ -27,7 +27,7 @@ import polars as pl
 from build_speed import copies
 from distributed import LocalCluster
 
-from gzoo.dataset import build
+from gzoo.dataset import build, finalize
 from gzoo.simulator import simulate
 
 Progress = Callable[[str, int, int], None]
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    build.SHARD_BYTES = 10_000_000
+    finalize.SHARD_BYTES = 10_000_000
     seconds: dict[str, list[float]] = {"alone": [], "one worker": [], "two workers": [], "two, one of them killed": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -78,7 +78,7 @@ def built(votes: Path, images: Path, out: Path, n_workers: int, *, is_killed: bo
         cluster = LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None, memory_limit=0)
 
     def kill(stage: str, done: int, total: int) -> None:
-        if cluster and is_killed and stage == "writing shards" and done > total / 3 and len(killed) == 0:
+        if cluster and is_killed and stage == "Writing shards" and done > total / 3 and len(killed) == 0:
             killed.append(cluster.workers[0].pid)
             os.kill(cluster.workers[0].pid, signal.SIGKILL)
 

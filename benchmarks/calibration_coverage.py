@@ -1,7 +1,7 @@
 """Do the bands of coverage curves, and the intervals of the concentration's factor, hold the population's value?
 
-The predictor is wrong on purpose: too sure in some galaxies, not sure enough in others, its shares off, so that
-nothing in the intervals' own arithmetic is true of it. What the whole population would give comes from 2 million
+The predictor is wrong on purpose: overconfident for some galaxies, underconfident for others, its fractions biased, so
+that nothing in the intervals' own arithmetic is true of it. What the whole population would give comes from 2 million
 galaxies. Then fresh galaxies are drawn, again and again, and it is counted how often the interval holds it.
 
 Three kinds: two answers and four answers with 500 and 5,000 galaxies of 2 to 40 votes; and 5,000 galaxies in 250 cells
@@ -25,7 +25,7 @@ import numpy as np
 from gzoo.scoring.bands import LEVELS, Curve, coverage_curve
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks
-from gzoo.scoring.pit import Belief, answer_places, draw_counts
+from gzoo.scoring.pit import QuestionPrediction, answer_ranks, draw_counts
 from gzoo.trees.tree import FloatArray, IntArray, Question
 
 RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
@@ -63,7 +63,9 @@ def main() -> None:
                 RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def drawn(n_answers: int, per_cell: int, n: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, Belief]:
+def drawn(
+    n_answers: int, per_cell: int, n: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray, QuestionPrediction]:
     """Votes and people asked, and a prediction that is wrong in shares and in concentration.
 
     Args:
@@ -81,8 +83,8 @@ def drawn(n_answers: int, per_cell: int, n: int, rng: np.random.Generator) -> tu
         true = stated * np.exp(shift)
     else:
         true = stated * np.exp(rng.normal(-0.3, 0.5, (n, 1)) + rng.normal(0.1, 0.3, (n, n_answers)))
-    counts = draw_counts(volunteers, Belief(true[None], True, question), rng)
-    return counts, volunteers, Belief(stated[None], True, question)
+    counts = draw_counts(volunteers, QuestionPrediction(true[None], True, question), rng)
+    return counts, volunteers, QuestionPrediction(stated[None], True, question)
 
 
 def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
@@ -90,15 +92,17 @@ def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
     rng = np.random.default_rng([n_answers, per_cell, 99])
     parts = [drawn(n_answers, per_cell, PART, rng) for _ in range(max(1, n // PART))]
     curves: dict[str, list[FloatArray]] = {"central": [], "highest_density": []}
-    for counts, volunteers, belief in parts:
-        places = answer_places(counts, volunteers, belief, rng)
+    for counts, volunteers, prediction in parts:
+        places = answer_ranks(counts, volunteers, prediction, rng)
         for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
             curves[kind].append(np.array([(one <= level).mean() for level in LEVELS.tolist()]))
     counts, volunteers = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
-    belief = Belief(np.concatenate([one[2].values for one in parts], axis=1), True, parts[0][2].question)
-    factor = dispersion(counts, volunteers, belief, Blocks(np.arange(len(volunteers)), len(volunteers), "galaxies"))[
-        "factor"
-    ]
+    prediction = QuestionPrediction(
+        np.concatenate([one[2].values for one in parts], axis=1), True, parts[0][2].question
+    )
+    factor = dispersion(
+        counts, volunteers, prediction, Blocks(np.arange(len(volunteers)), len(volunteers), "galaxies")
+    )["dispersion_factor"]
     return {
         **{kind: np.mean(found, axis=0) for kind, found in curves.items()},
         "factor": np.array([factor["value"]], np.float64),
@@ -118,13 +122,13 @@ def repeat(
     factors = {way.kind: np.zeros(repetitions, bool) for way in ways}
     for i in range(repetitions):
         rng = np.random.default_rng(seed * 1_000_000 + i)
-        counts, volunteers, belief = drawn(n_answers, per_cell, n, rng)
-        places = answer_places(counts, volunteers, belief, rng)
+        counts, volunteers, prediction = drawn(n_answers, per_cell, n, rng)
+        places = answer_ranks(counts, volunteers, prediction, rng)
         for way in ways:
             for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
                 curve = coverage_curve(one, way, rng)
                 held[way.kind, kind][i] = holds(curve, truth[kind])
-            factor = dispersion(counts, volunteers, belief, way)["factor"]
+            factor = dispersion(counts, volunteers, prediction, way)["dispersion_factor"]
             low, high = factor["low"] or 0.0, factor["high"] or np.inf
             factors[way.kind][i] = low <= truth["factor"][0] <= high
     about: dict[str, object] = {

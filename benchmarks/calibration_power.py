@@ -32,7 +32,7 @@ from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, question_test
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
-from gzoo.scoring.pit import Belief, draw_counts
+from gzoo.scoring.pit import QuestionPrediction, draw_counts
 from gzoo.trees.campaign import campaigns
 from gzoo.trees.tree import FloatArray, IntArray, Question
 
@@ -81,11 +81,11 @@ def main() -> None:
 
 def drawn(
     question: Question, n: int, votes: tuple[int, int], rng: np.random.Generator, factor: float = 1.0
-) -> tuple[IntArray, IntArray, Belief]:
+) -> tuple[IntArray, IntArray, QuestionPrediction]:
     """Votes, people asked, and the prediction that they came from, but for the factor."""
     volunteers = rng.integers(votes[0], votes[1] + 1, n)
     alpha = np.exp(rng.normal(0.5, 1.2, (1, n, len(question.columns))))
-    truth, stated = Belief(alpha * factor, True, question), Belief(alpha, True, question)
+    truth, stated = QuestionPrediction(alpha * factor, True, question), QuestionPrediction(alpha, True, question)
     return draw_counts(volunteers, truth, rng), volunteers, stated
 
 
@@ -97,8 +97,8 @@ def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[
         p_values: list[tuple[str, float]] = []
         for i, question in enumerate(questions):
             n = int(rng.integers(30, 400))
-            counts, volunteers, belief = drawn(question, n, VOTES[(i + repetition) % len(VOTES)], rng)
-            tests = question_tests(counts, volunteers, belief, Blocks(np.arange(n), n, "galaxies"), rng)
+            counts, volunteers, prediction = drawn(question, n, VOTES[(i + repetition) % len(VOTES)], rng)
+            tests = question_tests(counts, volunteers, prediction, Blocks(np.arange(n), n, "galaxies"), rng)
             p_values += [(str(test), p) for test in TESTS if (p := tests[test]) is not None]
         adjusted = holm([p for _, p in p_values])
         wrong = {test for (test, _), p in zip(p_values, adjusted, strict=True) if p <= FAMILYWISE_ERROR_RATE}
@@ -124,9 +124,9 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
 
     def gains(n: int, true_factor: float) -> FloatArray:
         """Log likelihood ratio of each galaxy, of the factor over none."""
-        counts, volunteers, belief = drawn(question, n, (votes, votes), rng, true_factor)
-        return question_nll(counts, volunteers, belief.values[0]) - question_nll(
-            counts, volunteers, factor * belief.values[0]
+        counts, volunteers, prediction = drawn(question, n, (votes, votes), rng, true_factor)
+        return question_nll(counts, volunteers, prediction.values[0]) - question_nll(
+            counts, volunteers, factor * prediction.values[0]
         )
 
     held, off = gains(200_000, 1.0), gains(200_000, factor)
@@ -136,12 +136,12 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
     sums = np.array([gains(n, 1.0).sum() for _ in range(n_null)])
     found, best = np.zeros(repetitions, bool), np.zeros(repetitions)
     for i in range(repetitions):
-        counts, volunteers, belief = drawn(question, n, (votes, votes), rng, factor)
-        own = dispersion(counts, volunteers, belief, Blocks(np.arange(n), n, "galaxies"))
-        p, value = own["p_value"], own["factor"]["value"]
+        counts, volunteers, prediction = drawn(question, n, (votes, votes), rng, factor)
+        own = dispersion(counts, volunteers, prediction, Blocks(np.arange(n), n, "galaxies"))
+        p, value = own["p_value"], own["dispersion_factor"]["value"]
         right_way = (value is None or value > 1) == (factor > 1)
         found[i] = p is not None and p <= LEVEL and right_way
-        alpha = belief.values[0]
+        alpha = prediction.values[0]
         best[i] = (question_nll(counts, volunteers, alpha) - question_nll(counts, volunteers, factor * alpha)).sum()
     halved = float((best > np.quantile(sums, 1 - LEVEL / 2)).mean())
     whole = float((best > np.quantile(sums, 1 - LEVEL)).mean())
@@ -163,9 +163,9 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
 def one_vote() -> str:
     names = ("yes", "no")
     rng = np.random.default_rng(0)
-    counts, volunteers, belief = drawn(Question("question", names, names), 5000, (1, 1), rng, 0.5)
-    own = dispersion(counts, volunteers, belief, Blocks(np.arange(5000), 5000, "galaxies"))
-    return "cannot be judged" if own["p_value"] is None and own["factor"]["value"] is None else "judged"
+    counts, volunteers, prediction = drawn(Question("question", names, names), 5000, (1, 1), rng, 0.5)
+    own = dispersion(counts, volunteers, prediction, Blocks(np.arange(5000), 5000, "galaxies"))
+    return "insufficient data" if own["p_value"] is None and own["dispersion_factor"]["value"] is None else "judged"
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def _record(corpus: Corpus, work: Path, out: Path) -> None:
         build(name, votes=work / f"{name}.parquet", images=[images], out=work / name)
         parts.append(work / name)
         start += n_here
-    union("gz_evo", parts, out=out)
+    union(parts, out=out)
 
 
 def _image(path: Path, corpus: Corpus, chance: np.random.Generator) -> bytes:

@@ -69,7 +69,7 @@ def epochs(
     resident: list[float] = []
     for _ in range(n_epochs):
         if batches is None:
-            settings: dict[str, Any] = {"augment": augment, "cache": cache, "workers": workers}
+            settings: dict[str, Any] = {"augment": augment, "cache_dir": cache, "workers": workers}
             batches = loader(open_dataset(record), batch, size, seed=0, **settings)
         n = 0
         for one in batches:
@@ -134,7 +134,7 @@ def train(
         augment=augment,
         seed=0,
         rows=np.arange(n),
-        cache=cache,
+        cache_dir=cache,
         device=device,
         decode_on_device=decode_on_device,
     )

@@ -7,8 +7,8 @@ of four of its campaigns, a quarter each, beside copies of 500 simulated images 
 from the page cache, into one matrix of 32-bit counts, row by row in memory:
 
 - `polars` and `pyarrow`: identifiers and the columns of counts, from the files themselves;
-- `gzoo`: `Dataset.vote_arrays`, which also counts the people asked; of the same folder without its index as well;
-- `places`: `Dataset.image_index`, with and without the index.
+- `gzoo`: `Dataset.vote_arrays`, which also sums the total votes; of the same folder without its index as well;
+- `image offsets`: `Dataset.image_index`, which needs the index.
 
 Ways take turns; the median of the rounds counts, in seconds of the processor, so that it does not matter much what else
 the machine does. Writes benchmarks/results/index_speed.json.
@@ -102,8 +102,7 @@ def measured(folder: Path, rounds: int) -> dict[str, object]:
         "pyarrow, index": lambda: by_pyarrow(indices, answers),
         "gzoo, shards": lambda: without.vote_arrays(SPLIT)[1],
         "gzoo, index": lambda: indexed.vote_arrays(SPLIT)[1],
-        "places, shards": lambda: without.image_index(SPLIT),
-        "places, index": lambda: indexed.image_index(SPLIT),
+        "image offsets, index": lambda: indexed.image_index(SPLIT),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: list[Matrix] = []
@@ -131,8 +130,7 @@ def measured(folder: Path, rounds: int) -> dict[str, object]:
         "seconds of the processor, all": {name: [round(one, 4) for one in each] for name, each in seconds.items()},
         "rows a second (median)": {name: round(one) for name, one in rate.items()},
         "times as fast by index": {
-            way: round(rate[f"{way}, index"] / rate[f"{way}, shards"], 1)
-            for way in ("polars", "pyarrow", "gzoo", "places")
+            way: round(rate[f"{way}, index"] / rate[f"{way}, shards"], 1) for way in ("polars", "pyarrow", "gzoo")
         },
         "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
         "versions": {

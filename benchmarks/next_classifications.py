@@ -36,13 +36,14 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.vq import kmeans2, vq
 
-from gzoo.scoring.acquisition import BY, gain
+from gzoo.scoring.acquisition import CRITERIA, expected_gain
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.posterior import posterior
 from gzoo.simulator.camera import visible
 from gzoo.simulator.galaxies import draw_galaxy
+from gzoo.simulator.perception import Appearance, careful_log_odds
 from gzoo.simulator.survey import survey_view
-from gzoo.simulator.volunteers import Sights, careful_log_odds, kind_chances, pool, population_chances
+from gzoo.simulator.volunteers import kind_probabilities, pool, population_probabilities
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, IntArray
 from gzoo.votes.votes import Votes
@@ -92,10 +93,10 @@ def simulated(n: int, n_classifications: int, seed: int) -> Sky:
     view, volunteers = survey_view("gz2"), pool(0)
     rng = np.random.default_rng([7, seed])
     galaxies = [draw_galaxy(rng, view) for _ in range(n)]
-    sights = Sights.of(galaxies, [visible(galaxy, view) for galaxy in galaxies])
+    sights = Appearance.of(galaxies, [visible(galaxy, view) for galaxy in galaxies])
     log_odds = careful_log_odds(TREE, sights)
-    chances = kind_chances(TREE, log_odds)
-    truth, proportion_asked = population_chances(TREE, chances, volunteers.fractions)
+    chances = kind_probabilities(TREE, log_odds)
+    truth, proportion_asked = population_probabilities(TREE, chances, volunteers.fractions)
     kind = rng.choice(
         len(volunteers.fractions), p=volunteers.fractions / volunteers.fractions.sum(), size=(n, n_classifications)
     )
@@ -161,7 +162,7 @@ def compared(sky: Sky, concentrations: FloatArray, seed: int) -> dict[str, objec
     for budget in BUDGETS:
         errors = {"equal": round(equal_error[budget], 5), "random": round(random_error[budget], 5)}
         found[f"error, {budget} a galaxy"] = errors
-    for by in BY:
+    for by in CRITERIA:
         spent, next_error, most = chosen(sky, concentrations, max(BUDGETS), by)
         found[f"next by {by}"] = {
             f"{budget} a galaxy": {
@@ -205,7 +206,7 @@ def state(
     """Weighted squared error of some galaxies, and what one more classification would bring."""
     found = posterior(Votes(TREE, counts[rows]), concentrations[None, rows])
     weight = sky.proportion_asked[rows][:, list(TREE.question_of_answer)]
-    return (weight * (found.fractions - sky.truth[rows]) ** 2).sum(axis=1), gain(found, by).sum(axis=1)
+    return (weight * (found.fractions - sky.truth[rows]) ** 2).sum(axis=1), expected_gain(found, by).sum(axis=1)
 
 
 def error(sky: Sky, concentrations: FloatArray, n: IntArray) -> float:

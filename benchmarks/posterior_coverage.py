@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gzoo.scoring.posterior import Posterior, fit_worth, posterior
+from gzoo.scoring.posterior import Posterior, fit_total_concentration, posterior
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -91,7 +91,7 @@ def odds(n: int, worth: float, seed: int) -> dict[str, float]:
     asked = volunteers(n, rng)
     votes = Votes(tree, rng.binomial(asked[:, None], truth), asked[:, None])
     predicted = (fraction / (1 - fraction))[None]
-    fitted = fit_worth(votes, predicted)
+    fitted = fit_total_concentration(votes, predicted)
     found = posterior(votes, predicted, fitted)
     return {**held(*found.interval(LEVEL), truth, rng), "worth found, mean": round(float(fitted.mean()), 3)}
 

@@ -105,10 +105,10 @@ def calibrated(votes: Votes, values: FloatArray) -> Calibration:
 def summary(found: Calibration) -> dict[str, object]:
     asked = [one for one in found["questions"].values() if one["n_used"] >= 30]
     verdicts = [one["verdict"] for one in asked]
-    factors = [one["dispersion"]["factor"] for one in asked]
+    factors = [one["dispersion"]["dispersion_factor"] for one in asked]
     known = [one["value"] for one in factors if one["value"] is not None]
     ends = [(one["low"] or 0.0, one["high"] or np.inf) for one in factors]
-    held = [one["central"]["covered"][one["central"]["levels"].index(0.9)] for one in asked if one["central"]]
+    held = [one["central"]["coverage"][one["central"]["levels"].index(0.9)] for one in asked if one["central"]]
     return {
         "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         "median_factor": round(float(np.median(known)), 3),

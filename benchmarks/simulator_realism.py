@@ -28,8 +28,9 @@ from sklearn.model_selection import cross_val_predict
 
 from gzoo.simulator.camera import draw_image, jpeg_bytes, visible
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
+from gzoo.simulator.perception import Appearance, careful_log_odds
 from gzoo.simulator.survey import survey_view
-from gzoo.simulator.volunteers import Sights, careful_chances, careful_log_odds
+from gzoo.simulator.volunteers import careful_probabilities
 from gzoo.trees.campaign import tree
 
 NUMBERS = ("background_mean", "background_rms", "central_brightness", "colour", "half_light_pixels", "jpeg_bytes")
@@ -79,8 +80,8 @@ def real(folder: Path) -> dict[str, npt.NDArray[np.float64]]:
 def kinds_of(galaxies: Sequence[Galaxy]) -> list[str]:
     """The kind that volunteers see in each galaxy, or "", by thresholds like those of the real sample."""
     questions, survey = tree("gz2"), survey_view("gz2")
-    sights = Sights.of(galaxies, [visible(galaxy, survey) for galaxy in galaxies])
-    chances = careful_chances(questions, careful_log_odds(questions, sights))
+    sights = Appearance.of(galaxies, [visible(galaxy, survey) for galaxy in galaxies])
+    chances = careful_probabilities(questions, careful_log_odds(questions, sights))
 
     def chance(column: str) -> npt.NDArray[np.float64]:
         return chances[:, questions.columns.index(column)]

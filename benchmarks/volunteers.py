@@ -13,7 +13,7 @@ each campaign asked for, from the raw export on:
 - mean weight of careful volunteers (care of at least 0.9).
 
 On real votes of Galaxy Zoo 2 (Stripe 82, where at hand): the consistency and weight that somebody would have who
-clicks at random. Writes benchmarks/results/consistency.json.
+answers at random. Writes benchmarks/results/consistency.json.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from gzoo import mapping, read_votes
 from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign, tree
 from gzoo.trees.tree import FloatArray
-from gzoo.zooniverse import Source, consistency, ingest
-from gzoo.zooniverse.classifications import Clicks
+from gzoo.zooniverse import ExportFiles, consistency, ingest
+from gzoo.zooniverse.classifications import Classifications
 
 
 def main() -> None:
@@ -64,24 +64,24 @@ def main() -> None:
 
 
 def judged(made: SimulateResult) -> dict[str, object]:
-    clicks = ingest(Source(made.classifications, made.workflows), campaign(made.campaign)).clicks
-    volunteers = pl.DataFrame({"name": clicks.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
+    read = ingest(ExportFiles(made.classifications, made.workflows), campaign(made.campaign)).classifications
+    volunteers = pl.DataFrame({"name": read.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
     care, is_bot = volunteers["care"].to_numpy(), volunteers["is_bot"].to_numpy()
-    consistent = consistency.consistency_weights(clicks)
+    consistent = consistency.consistency_weights(read)
     plain = np.ones(len(consistent))
-    weights = np.where(consistency.bots(clicks).any, 0.0, consistent)
-    truth = clicks.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
-    careful = truth.select(f"{one}_probability_careful" for one in clicks.tree.columns).to_numpy()
+    weights = np.where(consistency.bots(read).any, 0.0, consistent)
+    truth = read.galaxies.select("id_str").join(pl.read_parquet(made.truth), on="id_str", how="left")
+    careful = truth.select(f"{one}_probability_careful" for one in read.tree.columns).to_numpy()
     found: dict[str, object] = {
-        "classifications": len(clicks),
-        "mean squared error, plain": errors(clicks, plain, careful)[0].mean().round(6).item(),
-        "gain by weights and rules": gain(clicks, plain, weights, careful),
-        "gain by consistency weights alone": gain(clicks, plain, consistent, careful),
+        "classifications": len(read),
+        "mean squared error, plain": errors(read, plain, careful)[0].mean().round(6).item(),
+        "gain by weights and rules": gain(read, plain, weights, careful),
+        "gain by consistency weights alone": gain(read, plain, consistent, careful),
         "mean weight of careful volunteers": round(float(weights[care >= 0.9].mean()), 4),
-        "mean consistency weight of judged robots": round(float(consistent[is_bot & (busy(clicks))].mean()), 4),
+        "mean consistency weight of judged robots": round(float(consistent[is_bot & (busy(read))].mean()), 4),
     }
-    slow = replace(clicks, seconds=np.full(len(clicks), np.nan))
-    for what, one in (("as exported", clicks), ("without durations", slow)):
+    slow = replace(read, seconds=np.full(len(read), np.nan))
+    for what, one in (("as exported", read), ("without durations", slow)):
         bots = consistency.bots(one)
         honest, machines = ~is_bot & bots.is_judged, is_bot & bots.is_judged
         found[f"flags, {what}"] = {
@@ -96,22 +96,22 @@ def judged(made: SimulateResult) -> dict[str, object]:
     return found
 
 
-def busy(clicks: Clicks) -> np.ndarray:
-    return np.bincount(clicks.volunteer, minlength=len(clicks.names)) >= consistency.MIN_CLICKS
+def busy(read: Classifications) -> np.ndarray:
+    return np.bincount(read.volunteer, minlength=len(read.names)) >= consistency.MIN_CLASSIFICATIONS
 
 
-def errors(clicks: Clicks, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:
+def errors(read: Classifications, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Squared error of each galaxy, the mean over answers of questions with at least five votes; and how many such."""
-    fractions, _ = clicks.weighted(weights)
-    totals = clicks.sums(clicks.asked)[:, list(clicks.tree.question_of_answer)]
+    fractions, _ = read.weighted(weights)
+    totals = read.sum_by_galaxy(read.pattern_questions)[:, list(read.tree.question_of_answer)]
     is_used = (totals >= 5) & np.isfinite(fractions) & np.isfinite(careful)
     squares = np.where(is_used, (np.nan_to_num(fractions) - np.nan_to_num(careful)) ** 2, 0.0)
     n = is_used.sum(axis=1)
     return squares.sum(axis=1)[n > 0] / n[n > 0], n
 
 
-def gain(clicks: Clicks, one: FloatArray, other: FloatArray, careful: FloatArray) -> dict[str, float]:
-    difference = errors(clicks, one, careful)[0] - errors(clicks, other, careful)[0]
+def gain(read: Classifications, one: FloatArray, other: FloatArray, careful: FloatArray) -> dict[str, float]:
+    difference = errors(read, one, careful)[0] - errors(read, other, careful)[0]
     mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return {"mean": round(mean, 8), "low": round(mean - 1.96 * error, 8), "high": round(mean + 1.96 * error, 8)}
 
@@ -135,11 +135,11 @@ def random_clicker(path: Path) -> dict[str, float]:
         given[np.flatnonzero(meets), asked.slice(question.name).start + choice[meets]] = True
     n = len(counts)
     zeros = np.zeros(n, np.int64)
-    clicks = Clicks(
+    read = Classifications(
         asked, pl.DataFrame({"id_str": [str(i) for i in range(n)]}), given, was_asked, np.arange(n), np.arange(n),
-        zeros, zeros, np.full(n, np.nan), ("random",), np.array([True]),
+        zeros, np.full(n, np.nan), ("random",), np.array([True]),
     )  # fmt: skip
-    kappa = float(consistency.consistency(clicks, votes.fractions)[0])
+    kappa = float(consistency.consistency(read, votes.fractions)[0])
     weight = min(1.0, (kappa / consistency.CONSISTENT) ** consistency.STEEPNESS)
     return {"galaxies": n, "consistency": round(kappa, 4), "weight": round(weight, 4)}
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine, for tests: the endpoints that `huggingface_hub` and `datasets` ask.
+"""A Hugging Face Hub on this machine, for tests: the endpoints that `huggingface_hub` and `datasets` use.
 
     with LoopbackHub() as hub:
         hub.users["hf_alice"] = "alice"                       # token -> user
@@ -8,8 +8,8 @@
         ... HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET=1 ...
         assert hub.log[-1].path == "/api/whoami-v2"
 
-What it says to whom follows the real one: who may not see a repository hears that there is none, and 401 rather than
-404 without a login; a token that nobody has is 401 everywhere; a gated repository may be listed but not read.
+Refusals follow the real Hub. A private repository of others is reported as not found, with status 401 instead of 404
+without a login. An unknown token gets 401 everywhere. A gated repository can be listed but not read.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LFS_SUFFIXES = (".parquet", ".safetensors", ".jpg", ".png", ".tar", ".arrow", ".
 
 @dataclass
 class Request:
-    """What was asked of the Hub."""
+    """A request to the Hub."""
 
     method: str
     path: str  # with its query
     status: int
-    token: str  # that came with it, or ""
+    token: str  # sent with the request, or ""
     n_received: int  # bytes of the request's body
     n_sent: int  # bytes of the answer's body
     range: str  # the Range header, or ""
@@ -46,20 +46,21 @@ class Request:
 
 @dataclass
 class Fault:
-    """Something that goes wrong.
+    """A failure of the Hub or of the network.
 
     kind:
         unavailable     503
-        cut             the connection ends half way through the answer
-        short           half of the file, and an answer that says that this is all
-        flip            one byte of the file is another
-        twice           a listing names its first file again, with another size
-        escape          a listing names `../../evil.parquet` too
+        cut             the connection ends in the middle of the answer
+        short           half of the file, with headers that declare it complete
+        flip            one byte of the file is changed
+        twice           a listing contains its first file again, with another size
+        escape          a listing also contains `../../evil.parquet`
         elsewhere       302 to another host, which has the file
-        imposter        302 to another host, which has something else of the same size
-        unstored        an uploaded file is taken, and lost
+        imposter        302 to another host, which has another file of the same size
+        unstored        an uploaded file is accepted and lost
+        lost answer     a commit is made, and answered with 503
     match: a regular expression, searched in "METHOD path?query".
-    times: how often it goes wrong; None for always.
+    times: how often the failure occurs; None for always.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class Fault:
 
 @dataclass
 class Repo:
-    """A repository: its commits, who may read it, and what stands where."""
+    """A repository: its commits, branches, tags and permissions."""
 
     name: str
     kind: str = "dataset"
@@ -95,7 +96,7 @@ class Repo:
         return self.refs["main"]
 
     def commit(self, files: Mapping[str, bytes], title: str = "Change", branch: str = "main") -> str:
-        """A new commit, which holds just these files."""
+        """Add a commit that contains only these files."""
         listing = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())
         text = json.dumps([self.kind, self.name, len(self.commits), self.refs.get(branch, ""), listing])
         oid = hashlib.sha1(text.encode()).hexdigest()
@@ -103,31 +104,31 @@ class Repo:
         return oid
 
     def grant(self, user: str) -> None:
-        """Let a user through the gate."""
+        """Give a user access."""
         self.revoke(user)
         self.granted.add(user)
 
     def wait(self, user: str) -> None:
-        """A user has asked, and nobody has answered."""
+        """Set a user's request to pending."""
         self.revoke(user)
         self.waiting.add(user)
 
     def reject(self, user: str) -> None:
-        """A user has asked, and the answer is no."""
+        """Reject a user's request."""
         self.revoke(user)
         self.rejected.add(user)
 
     def revoke(self, user: str) -> None:
-        """A user is as one who never asked."""
-        for volunteers in (self.granted, self.waiting, self.rejected):
-            volunteers.discard(user)
+        """Remove a user's access and requests."""
+        for users in (self.granted, self.waiting, self.rejected):
+            users.discard(user)
 
     def is_owner(self, user: str) -> bool:
-        """Whether a user may see it when it is private, and change it."""
+        """Whether a user may see it if it is private, and change it."""
         return bool(user) and (user == self.name.partition("/")[0] or user in self.members)
 
     def resolve(self, revision: str) -> str | None:
-        """The commit of a branch, a tag, a commit or its first digits."""
+        """The commit of a branch, a tag, or a commit in full or abbreviated."""
         for names in (self.refs, self.tags):
             if revision in names:
                 return names[revision]
@@ -150,7 +151,7 @@ class LoopbackHub:
         other = type("Other", (_OtherHost,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), one) for one in (handler, other)]
         self.endpoint = f"http://127.0.0.1:{self._servers[0].server_port}"
-        self.other_host = f"http://localhost:{self._servers[1].server_port}"  # its requests are in the log, whole
+        self.other_host = f"http://localhost:{self._servers[1].server_port}"  # its requests are in the same log
 
     def __enter__(self) -> LoopbackHub:
         for server in self._servers:
@@ -172,7 +173,7 @@ class LoopbackHub:
         gated: str | bool = False,
         kind: str = "dataset",
     ) -> Repo:
-        """A repository with one commit; files by name, or a folder of them."""
+        """Add a repository with one commit of the given files, or of a folder."""
         if isinstance(files, Path):
             files = {
                 path.relative_to(files).as_posix(): path.read_bytes() for path in files.rglob("*") if path.is_file()
@@ -183,11 +184,11 @@ class LoopbackHub:
         return repo
 
     def asked(self, pattern: str) -> list[Request]:
-        """Requests whose "METHOD path?query" has the pattern."""
+        """Requests whose "METHOD path?query" matches a pattern."""
         return [one for one in self.log if re.search(pattern, f"{one.method} {one.path}")]
 
     def fault(self, request: str, kinds: Iterable[str]) -> str:
-        """The kind of the fault to commit now, or "". It is then counted."""
+        """The kind of the failure that this request meets, or ""; counts it."""
         with self.lock:
             for fault in self.faults:
                 if fault.kind in kinds and re.search(fault.match, request) and fault.times != 0:
@@ -198,7 +199,7 @@ class LoopbackHub:
 
 
 def environment(hub: LoopbackHub, home: Path, token: str = "") -> dict[str, str]:
-    """Variables for another process whose Hub this is, and whose caches are in `home`."""
+    """Variables for another process that uses this Hub, with its caches in `home`."""
     settings = {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HUB_DISABLE_XET": "1",
@@ -210,7 +211,7 @@ def environment(hub: LoopbackHub, home: Path, token: str = "") -> dict[str, str]
 
 
 class Client:
-    """This process as a user of the Hub: who it is, and whether it has a network."""
+    """This process as a user of the Hub: its login and its network."""
 
     def __init__(self, hub: LoopbackHub, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.home, self.cache, self._patch = home, home / "hub", patch
@@ -236,12 +237,12 @@ class Client:
         HfFileSystem.clear_instance_cache()
 
     def login(self, token: str) -> None:
-        """As `hf auth login` does; "" logs out."""
+        """Do what `hf auth login` does; "" logs out."""
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "token").write_text(token)
 
     def set_offline(self, is_offline: bool = True) -> None:
-        """As HF_HUB_OFFLINE does."""
+        """Do what HF_HUB_OFFLINE does."""
         import datasets
         from huggingface_hub import constants
 
@@ -249,7 +250,7 @@ class Client:
         self._patch.setattr(datasets.config, "HF_HUB_OFFLINE", is_offline)
 
 
-class _Answer(Exception):  # noqa: N818 - no error
+class _Answer(Exception):  # noqa: N818 - not an error
     """An answer that ends the handling of a request."""
 
     def __init__(self, status: int, body: Any = None, **headers: str) -> None:
@@ -268,7 +269,7 @@ def _is_large(path: str, data: bytes) -> bool:
 
 
 def _blob_id(path: str, data: bytes) -> str:
-    """Git's identifier of what git keeps: the file, or the pointer to a large one."""
+    """Git's identifier of a file, or of the pointer to a large file."""
     if _is_large(path, data):
         data = _pointer(data)
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -287,6 +288,7 @@ def _flipped(data: bytes) -> bytes:
 class _Base(BaseHTTPRequestHandler):
     hub: ClassVar[LoopbackHub]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or the body of each answer waits 40 ms for the client to acknowledge the header
     request_body = b""
 
     def log_message(self, format: str, *args: object) -> None:
@@ -331,7 +333,7 @@ class _Base(BaseHTTPRequestHandler):
 
 
 class _OtherHost(_Base):
-    """Where large files are kept: knows nobody, and asks nobody who they are."""
+    """Storage of large files, which requires no login."""
 
     def do_GET(self) -> None:
         oid = self.path.rpartition("/")[2]
@@ -362,7 +364,7 @@ class _Handler(_Base):
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
-    # Who asks
+    # Permissions
 
     def _user(self) -> str:
         header = self.headers.get("Authorization", "")
@@ -407,7 +409,7 @@ class _Handler(_Base):
             raise _refusal(404, "RevisionNotFound", f"Invalid rev id: {unquote(revision)}")
         return oid
 
-    # What is asked
+    # Requests
 
     def _handle(self) -> None:
         parts = urlsplit(self.path)
@@ -674,6 +676,8 @@ class _Handler(_Base):
                     start = value["path"].rstrip("/") + "/"
                     files = {path: data for path, data in files.items() if not path.startswith(start)}
             oid = repo.commit(files, title, branch)
+        if self.hub.fault(f"{self.command} {self.path}", ("lost answer",)):
+            raise _refusal(503, "", "Service Unavailable")
         url = f"{self.hub.endpoint}/{'' if repo.kind == 'model' else repo.kind + 's/'}{repo.name}/commit/{oid}"
         raise _Answer(200, {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
@@ -692,5 +696,5 @@ class _Handler(_Base):
         raise _Answer(200, {})
 
 
-class _Silence(Exception):  # noqa: N818 - no error
-    """No answer: the connection just ends."""
+class _Silence(Exception):  # noqa: N818 - not an error
+    """The connection ends without an answer."""

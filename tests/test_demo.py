@@ -1,4 +1,4 @@
-"""Demo: the main job in one command, stopped anywhere and gone on with, saying what it is and not where it was made."""
+"""The demo: one command, resumable at every stage, whose files are marked as simulated and contain no local data."""
 
 from __future__ import annotations
 
@@ -18,20 +18,47 @@ from gzoo import files
 from gzoo.demonstration import DemoResult, demo
 from gzoo.errors import InputError, OutputExistsError
 
-STAGES = ("drawing", "reading votes", "planning", "writing shards", "training", "predicting", "scoring")
+STAGES = ("Drawing", "Reading", "Planning", "Writing", "Training", "Predicting", "Scoring")  # first words of the stages
 TOKEN = "hf_secretOfThisTestAndNoOther"
+ENCODER, SIZE = "mobilenetv3_small_050", 32
+
+
+def small(out: Path, **settings: object) -> DemoResult:
+    chosen = {"n_galaxies": 100, "epochs": 1, "encoder": ENCODER, "size": SIZE, "workers": 1} | settings
+    return demo(out=out, **chosen)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of a user who runs the command in its parent folder."""
+    folder = tmp_path_factory.mktemp("demo") / "home of a user"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(home: Path) -> subprocess.CompletedProcess[str]:
+    """The finished command, the same demo as `small`."""
+    environment = {**os.environ, "HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    words = ["demo", "--out", "made", "--n-galaxies", "100", "--epochs", "1", "--encoder", ENCODER, "--size", str(SIZE)]
+    return subprocess.run(
+        [sys.executable, "-m", "gzoo", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=home.parent,
+        env=environment,
+        timeout=250,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def small(out: Path, **settings: object) -> DemoResult:
-    chosen = {"n": 100, "epochs": 1, "encoder": "mobilenetv3_small_050", "size": 32, "workers": 1} | settings
-    return demo(out=out, **chosen)  # type: ignore[arg-type]
-
-
-def test_stopped_at_every_stage_it_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+def test_a_demo_interrupted_at_every_stage_gives_the_same_files(
+    tmp_path: Path, home: Path, command: subprocess.CompletedProcess[str]
+) -> None:
     waiting = list(STAGES)
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -39,33 +66,33 @@ def test_stopped_at_every_stage_it_goes_on_and_ends_the_same(tmp_path: Path) -> 
             waiting.pop(0)
             raise KeyboardInterrupt
 
-    out = tmp_path / "stopped"
+    out = tmp_path / "interrupted"
     for stage in STAGES:
         with pytest.raises(KeyboardInterrupt):
             small(out, progress=stop)
         assert stage not in waiting
         assert not out.exists()
-    drawn: list[str] = []
-    small(out, progress=lambda stage, done, total: drawn.append(stage))
-    assert set(drawn) == {"scoring"}
-    small(tmp_path / "undisturbed")
-    stopped, undisturbed = contents(out), contents(tmp_path / "undisturbed")
-    assert stopped.keys() == undisturbed.keys()
-    assert [name for name in stopped if stopped[name] != undisturbed[name]] == []
-    assert {path.name for path in tmp_path.iterdir()} == {"stopped", "undisturbed"}
+    stages: set[str] = set()
+    small(out, progress=lambda stage, done, total: stages.add(stage.split()[0]))
+    assert stages == {"Scoring"}
+    assert command.returncode == 0, command.stderr
+    interrupted, uninterrupted = contents(out), contents(home.parent / "made")
+    assert interrupted.keys() == uninterrupted.keys()
+    assert [name for name in interrupted if interrupted[name] != uninterrupted[name]] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"interrupted"}
 
 
-def test_demos_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="n is 99"):
-        small(tmp_path / "out", n=99)
+def test_invalid_demos_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="got 99"):
+        small(tmp_path / "out", n_galaxies=99)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "demo.json").write_text('{"name": "of someone else"}')
-    with pytest.raises(OutputExistsError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="out"):
         small(tmp_path / "out", overwrite=True)
 
 
-def words_in(path: Path) -> str:
-    """All that a file says, what Parquet keeps compressed too."""
+def text_of(path: Path) -> str:
+    """Return the content of a file as text, including the strings that Parquet compresses."""
     text = path.read_bytes().decode("latin-1")
     if path.suffix == ".parquet":
         text += str(pq.read_schema(path).metadata)
@@ -73,35 +100,28 @@ def words_in(path: Path) -> str:
     return text
 
 
-def test_the_command_makes_it_all_and_tells_nothing_of_this_machine(tmp_path: Path) -> None:
-    home = tmp_path / "home of a user"
-    home.mkdir()
-    environment = {**os.environ, "HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "gzoo.cli", "demo", "--out", "made", "--n", "100", "--epochs", "1"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    made = tmp_path / "made"
+def test_the_command_writes_all_files_without_local_data(home: Path, command: subprocess.CompletedProcess[str]) -> None:
+    assert command.returncode == 0, command.stderr
+    assert command.stdout == ""
+    made = home.parent / "made"
     for name in ("simulation", "dataset", "run", "predictions.parquet", "scores.json", "report.html"):
         assert (made / name).exists()
-        assert f"made/{name}" in done.stderr
-    assert "Next: " in done.stderr.splitlines()[-1]
-    assert "imulated" in done.stderr
+        assert f"made/{name}" in command.stderr
+    assert "Next: " in command.stderr.splitlines()[-1]
+    assert "imulated" in command.stderr
 
-    secrets = {str(tmp_path), str(home), TOKEN, str(Path.cwd()), str(Path(sys.executable).parent), ".gzoo-partial"}
+    secrets = {str(home.parent), str(home), TOKEN, str(Path.cwd()), str(Path(sys.executable).parent), ".gzoo-partial"}
     secrets |= {name for name in (socket.gethostname(), str(Path.home())) if len(name) > 5}
-    contents = [path for path in made.rglob("*") if path.is_file()]
-    assert len(contents) > 100
-    for path in files:
-        said = words_in(path)
-        assert [secret for secret in secrets if secret in said] == [], path
+    written = [path for path in made.rglob("*") if path.is_file()]
+    assert len(written) > 100
+    for path in written:
+        text = text_of(path)
+        assert [secret for secret in secrets if secret in text] == [], path
         if path.suffix in {".json", ".md", ".html", ".csv"}:
-            assert not re.search(r"(?<![\w.])/(?:home|root|tmp|Users|work)/", said), path
-    assert TOKEN not in done.stderr
-    assert str(tmp_path) not in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"home of a user", "made"}
+            assert not re.search(r"(?<![\w.])/(?:home|root|tmp|Users|work)/", text), path
+    assert TOKEN not in command.stderr
+    assert str(home.parent) not in command.stderr
+    assert {path.name for path in home.parent.iterdir()} == {"home of a user", "made"}
 
     for name in ("dataset/manifest.json", "run/run.json"):
         assert '"is_simulated": true' in (made / name).read_text("utf-8")
@@ -111,4 +131,4 @@ def test_the_command_makes_it_all_and_tells_nothing_of_this_machine(tmp_path: Pa
     assert set(predictions["dataset_name"]) == {"gz2_simulated"}
     scores = json.loads((made / "scores.json").read_text("utf-8"))
     assert scores["n_galaxies"] == predictions.height
-    assert files.read_json(made / "demo.json")["n"] == 100
+    assert files.read_json(made / "demo.json")["n_galaxies"] == 100

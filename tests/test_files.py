@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders of work that goes on where it stopped."""
+"""Files are complete or absent, and interrupted work resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stop(out: Path, error: BaseException | None = None) -> None:
         raise error or KeyboardInterrupt
 
 
-def test_the_final_name_appears_when_the_work_is_done(tmp_path: Path) -> None:
+def test_the_final_folder_appears_when_the_work_is_done(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     with files.work(out, kind="dataset", begun=BEGUN) as partial:
         assert partial == tmp_path / "new" / ".out.gzoo-partial"
@@ -37,7 +37,7 @@ def test_the_final_name_appears_when_the_work_is_done(tmp_path: Path) -> None:
     assert files.open_folder(out)["campaign"] == "gz2"
 
 
-def test_stopped_work_goes_on_with_what_it_had(tmp_path: Path) -> None:
+def test_interrupted_work_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -45,28 +45,28 @@ def test_stopped_work_goes_on_with_what_it_had(tmp_path: Path) -> None:
         assert {path.name for path in partial.iterdir()} == {"begun.json", "half.txt"}
 
 
-def test_work_that_its_inputs_forbid_leaves_nothing(tmp_path: Path) -> None:
+def test_work_that_ends_with_an_input_error_is_removed(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         stop(tmp_path / "out", InputError("no"))
     assert not list(tmp_path.iterdir())
 
 
-def test_other_work_in_progress_is_refused_or_replaced(tmp_path: Path) -> None:
+def test_unfinished_work_of_another_command_is_kept_or_replaced(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop(tmp_path / "out")
-    with pytest.raises(OutputExistsError, match=r"unfinished work of another command, with other of \(1 then\)"):
+    with pytest.raises(OutputExistsError, match=r"unfinished work of another command that differs in of \(then 1\)"):
         finish(tmp_path / "out", {"command": "build", "of": 2})
     finish(tmp_path / "out", {"command": "build", "of": 2}, overwrite=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.txt", "manifest.json"}
 
 
-def test_a_folder_in_the_place_of_unfinished_work_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_folder_with_the_name_of_unfinished_work_is_kept(tmp_path: Path) -> None:
     (tmp_path / ".out.gzoo-partial").mkdir()
-    with pytest.raises(OutputExistsError, match="in the way"):
+    with pytest.raises(OutputExistsError, match="not unfinished work of gzoo"):
         finish(tmp_path / "out", overwrite=True)
 
 
-def test_a_finished_result_stays_until_its_successor_is_done(tmp_path: Path) -> None:
+def test_a_finished_result_is_replaced_only_when_the_new_one_is_done(tmp_path: Path) -> None:
     out = tmp_path / "out"
     finish(out, word="first")
     with pytest.raises(OutputExistsError, match="finished dataset"):
@@ -80,7 +80,7 @@ def test_a_finished_result_stays_until_its_successor_is_done(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", sorted(files.MARKS))
-def test_a_file_of_the_same_name_does_not_make_a_folder_ours(tmp_path: Path, kind: str) -> None:
+def test_a_folder_with_a_marker_of_another_program_is_kept(tmp_path: Path, kind: str) -> None:
     (tmp_path / files.MARKS[kind]).write_text('{"format": "of another program"}')
     with pytest.raises(OutputExistsError, match="did not make"):
         files.refuse_occupied(tmp_path, kind=kind, overwrite=True)
@@ -111,8 +111,8 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest({"a": 2, "b": 1})
 
 
-def test_folders_that_are_no_datasets_are_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="There is no folder"):
+def test_folders_that_are_not_datasets_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="not found"):
         files.open_folder(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="not a dataset folder"):
         files.open_folder(tmp_path)
@@ -121,7 +121,7 @@ def test_folders_that_are_no_datasets_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="not finished"):
         files.open_folder(tmp_path / "out")
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="Cannot read"):
         files.open_folder(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": "gzoo-dataset-9"}')
     with pytest.raises(DatasetError, match="gzoo-dataset-9"):

@@ -29,7 +29,7 @@ BANNED = {
     r"\bneed be\b": "if needed",
     r"\bshall\b": "must",
     r"\bMind:": "Warning:",
-    r"\b(is|are|was|has|have|holds?) no (?!longer\b|more\b)": "is not a, no ... found, does not have",
+    r"\b(is|are|was|were) no (?!longer\b|more\b)": "is not a, no ... found",
     r"\b[Pp]ictur\w+": "image",
     r"\b([Pp]eople|[Pp]ersons?)\b": "volunteers",
     r"\bclick\w*": "classification, annotation",

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from gzoo.trees.campaign import campaigns, tree
     from gzoo.trees.cite import cite
     from gzoo.trees.tree import Question, Tree
+    from gzoo.votes.reading import read_votes
     from gzoo.votes.summary import summary
-    from gzoo.votes.votes import Votes, read_votes
+    from gzoo.votes.votes import Votes
     from gzoo.zooniverse import count
     from gzoo.zooniverse.mapping import mapping
 
@@ -76,13 +77,13 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOME = {
+HOME = {
     "Augmentation": "learn.augmentation",
     "GZooError": "errors",
     "Question": "trees.tree",
     "Tree": "trees.tree",
     "Votes": "votes.votes",
-    "access": "hub",
+    "access": "hub.permissions",
     "audit": "dataset.audit",
     "augmentation": "learn.augmentation",
     "augmentations": "learn.contact_sheet",
@@ -92,7 +93,7 @@ _HOME = {
     "check": "dataset.check",
     "cite": "trees.cite",
     "compare": "scoring.comparison",
-    "count": "zooniverse",
+    "count": "zooniverse.counting",
     "demo": "demonstration",
     "leaks": "dataset.leakage",
     "load": "dataset.open",
@@ -102,7 +103,7 @@ _HOME = {
     "predict": "learn.prediction",
     "prioritize": "scoring.acquisition",
     "publish": "publication",
-    "read_votes": "votes.votes",
+    "read_votes": "votes.reading",
     "recalibrate": "scoring.recalibration",
     "score": "scoring.scores",
     "simulate": "simulator",
@@ -114,8 +115,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOME:
-        value = getattr(import_module(f"gzoo.{_HOME[name]}"), name)
+    if name in HOME:
+        value = getattr(import_module(f"gzoo.{HOME[name]}"), name)
         globals()[name] = value
         return value
     if name in {"scoring", "learn", "simulator", "sky"}:

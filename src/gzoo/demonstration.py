@@ -1,31 +1,27 @@
-"""Demo: the main verbs in a row, on simulated galaxies, ending with a page to look at."""
+"""The demo: the main verbs in sequence on simulated galaxies, ending with an HTML report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from gzoo import files
 from gzoo.errors import InputError
+from gzoo.files import Progress
 
-if TYPE_CHECKING:
-    import datasets
-
-Progress = Callable[[str, int, int], None]
+MIN_GALAXIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo made.
+    """Result of `demo`.
 
     Attributes:
-        folder: Everything.
-        report: The page to open.
-        n_galaxies: Galaxies simulated.
-        n_test: Galaxies of the test split, which the scores are of.
-        log_likelihood_gain: Overall skill in nats per galaxy: value, low, high.
+        folder: The folder that contains everything.
+        report: The HTML report.
+        n_galaxies: Number of simulated galaxies.
+        n_test: Number of galaxies in the test split, which the scores describe.
+        log_likelihood_gain: Overall log-likelihood gain over the baseline in nats per galaxy: value, low, high.
     """
 
     folder: Path
@@ -47,27 +43,26 @@ def demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Simulate, build, load, train, predict, score, report: the main job on the built-in default.
+    """Simulate galaxies, build a dataset, train a model, predict, score, and write a report.
 
-    Stopped half way, the same call goes on where it stopped.
+    An interrupted demo is resumed when it is called again with the same arguments.
 
     Args:
-        out: The folder to make.
-        n_galaxies: Galaxies to simulate.
-        epochs: Of training.
+        out: Folder to write.
+        n_galaxies: Number of galaxies to simulate, 100 or more.
+        epochs: Number of training epochs.
         encoder: Name of a timm model.
-        size: Width and height of the images that the model sees, in pixels.
-        seed: Of galaxies, volunteers and training.
-        workers: Processes that draw images.
+        size: Width and height of the model's input images, pixels.
+        seed: Seed of galaxies, volunteers and training.
+        workers: Number of processes that draw images.
         overwrite: Replace an earlier demo.
-        progress: Called as (stage, done, total).
+        progress: Function called as (stage, done, total).
 
     Raises:
-        InputError: Too few galaxies to train, validate and test on.
-        OutputExistsError: `out` is taken.
+        InputError: There are too few galaxies for training, validation and test.
+        OutputExistsError: `out` already exists.
     """
     from gzoo.dataset.build import build
-    from gzoo.dataset.open import load, quietly
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
     from gzoo.reports.score import write_report
@@ -75,25 +70,23 @@ def demo(
     from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
 
-    if n_galaxies < 100:
+    if n_galaxies < MIN_GALAXIES:
         raise InputError(
-            f"n_galaxies is {n_galaxies}.",
-            "At least 100, so that every split has galaxies.",
-            "Give a larger --n-galaxies.",
+            f"n_galaxies must be at least {MIN_GALAXIES}, got {n_galaxies}.",
+            "enough galaxies for every split.",
+            "Increase --n-galaxies to 100 or more.",
         )
-    say = progress or _silent
-    begun: dict[str, object] = {
-        "command": "demo",
-        "n_galaxies": n_galaxies,
-        "epochs": epochs,
-        "encoder": encoder,
-        "size": size,
-        "seed": seed,
-    }
+
+    def say(stage: str, done: int, total: int) -> None:
+        if progress:
+            progress(stage, done, total)
+
+    settings = {"n_galaxies": n_galaxies, "epochs": epochs, "encoder": encoder, "size": size, "seed": seed}
+    begun: dict[str, object] = {"command": "demo", **settings}
     out = Path(out)
     with files.work(out, kind="demo", begun=begun, overwrite=overwrite) as partial:
         sky, folder, run = partial / "simulation", partial / "dataset", partial / "run"
-        predictions, page = partial / "predictions.parquet", partial / "report.html"
+        predictions = partial / "predictions.parquet"
         if not sky.exists():
             simulate(
                 "gz2",
@@ -101,46 +94,35 @@ def demo(
                 seed=seed,
                 workers=workers,
                 out=sky,
-                progress=lambda done, total: say("drawing", done, total),
+                progress=say,
             )
         if not folder.exists():
             build("gz2", votes=sky / "votes.parquet", images=sky / "images", out=folder, progress=say)
-        with quietly():
-            n_test = len(cast("datasets.Dataset", load(folder, split="test")))
         if not run.exists():
             train(folder, out=run, encoder=encoder, size=size, epochs=epochs, seed=seed, progress=say)
         if not predictions.exists():
             predict(run, folder, split="test", out=predictions, progress=say)
-        say("scoring", 0, 1)
+        say("Scoring predictions", 0, 1)
         scores = score(predictions, folder)
         files.write_json(partial / "scores.json", scores)
-        trained = files.read_json(run / "run.json")
+        trained, n_test = files.read_json(run / "run.json"), int(scores["n_galaxies"])
         write_report(
-            page,
-            folder=folder,
+            partial / "report.html",
+            dataset=folder,
             predictions=predictions,
             scores=scores,
-            title="Galaxy Zoo 2, simulated: what volunteers say and what a model expects",
-            facts={
-                "Galaxies": f"{n_galaxies:,} simulated; {n_test:,} scored, unseen in training",
+            title="Galaxy Zoo 2, simulated: observed and predicted vote fractions",
+            metadata={
+                "Galaxies": f"{n_galaxies:,} simulated; {n_test:,} scored, none of them used in training",
                 "Encoder": f"{encoder}, {size} x {size} pixels, from random weights",
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),
             },
-            referee=true_rmse(predictions, folder, sky / "truth.parquet"),
+            true_errors=true_rmse(predictions, folder, sky / "truth.parquet"),
             overwrite=True,
         )
-        say("scoring", 1, 1)
+        say("Scoring predictions", 1, 1)
         files.write_json(partial / files.MARKS["demo"], begun)
-    log_likelihood_gain = scores["overall"]["log_likelihood_gain"]
-    return DemoResult(
-        out,
-        out / "report.html",
-        n_galaxies,
-        n_test,
-        (log_likelihood_gain["value"] or 0.0, log_likelihood_gain["low"] or 0.0, log_likelihood_gain["high"] or 0.0),
-    )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
+    gain = scores["overall"]["log_likelihood_gain"]
+    value, low, high = (float(gain[key] or 0.0) for key in ("value", "low", "high"))
+    return DemoResult(out, out / "report.html", n_galaxies, n_test, (value, low, high))

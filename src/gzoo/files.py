@@ -1,7 +1,7 @@
-"""Files and folders that are whole or not there; the layout of a dataset folder.
+"""Files and folders that are complete or absent, resumable work in progress, and the layout of a dataset folder.
 
-Work in progress lives beside its final name, as `.NAME.gzoo-partial`, and is renamed into place when it is done. It
-remembers which command began it, so that the same command goes on where it stopped.
+Work in progress is in a folder beside the final one, `.NAME.gzoo-partial`, which is renamed when the work is done. It
+records what determines the result, so that the same command resumes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -29,152 +29,167 @@ from gzoo.errors import (
     NotFoundError,
     OutputExistsError,
     WriteError,
+    reason,
 )
 
+Progress = Callable[[str, int, int], None]
+"""What a verb calls as its work proceeds, with (stage, done, total)."""
 BEGUN = "begun.json"
 MANIFEST = "manifest.json"
-OWN_DIGEST = "manifest_sha256"  # of all else that the manifest says: a flipped byte in it is found too
-INDEX = "index"  # folder of what is known of each shard's rows beside their images
-WORK = "work"  # folder of what a build in progress needs and a dataset does not
+OWN_DIGEST = "manifest_sha256"
+"""Key of the manifest: the checksum of everything else in it, so that a flipped bit in it is detected too."""
+INDEX = "index"
+"""Folder of the identifiers, votes and image offsets of each shard."""
+WORK = "work"
+"""Folder of what a build needs only until it is finished."""
 SPLITS = ("train", "validation", "test", "border")
-ROWS_IN_GROUP = 100  # with images, each of which must be found without reading many others
-ROWS_IN_LARGE_GROUP = 10_000  # without
-MAX_LETTERS = 20  # of a setting that is told in a message; a digest says nothing to people
-SIMULATED = "_simulated"  # how each dataset_name ends whose galaxies never were
+ROWS_IN_GROUP = 100
+"""Rows of a row group with images: small, so that one image can be read without many others."""
+ROWS_IN_LARGE_GROUP = 10_000
+"""Rows of a row group without images."""
+MAX_SETTING_CHARACTERS = 20
+"""Length of a setting that an error message quotes; longer ones are checksums, which help nobody."""
+SIMULATED = "_simulated"
+"""Suffix of `dataset_name` for simulated galaxies."""
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
-# what a mark holds, for others use such file names too
+"""The file that marks a folder as a finished result of each kind."""
 SIGNS = {
     "dataset": ("format", "gzoo-dataset-2"),
     "run": ("format", "gzoo-run-2"),
     "simulation": ("kind", "simulation"),
     "demo": ("command", "demo"),
 }
+"""A key and value in that file, because other programs use the same file names."""
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content."""
+    """Return the SHA-256 checksum of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value: object) -> str:
-    """Hexadecimal sha256 of a JSON value, whatever the order of its keys."""
+    """Return the SHA-256 checksum of a JSON value in hexadecimal; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def temporary(path: Path) -> Path:
-    """A name beside a file to write it under; another for each writer, for two may make the same file at once."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
+@contextlib.contextmanager
+def _renamed(path: Path) -> Generator[Path]:
+    """Yield a temporary name beside a file, which is renamed to it when the block ends without an error."""
+    # the name is unique, because two processes may write the same file at once
+    name = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.writing")
+    try:
+        yield name
+        name.replace(path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove what writers that were killed left under temporary names."""
+    """Remove the temporary files of processes that were killed."""
     for left_over in folder.rglob(".*.writing"):
         left_over.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, is_flushed: bool = True) -> Generator[BinaryIO]:
-    """A file to write that is whole or not there.
+    """Open a file for writing that appears under its name only when it is complete.
 
     Args:
         path: The file.
-        is_flushed: Wait until the disk has it, so that this holds through a loss of power too. Without, whoever
-            writes many files flushes them all at the end.
+        is_flushed: Whether to wait until the data are on the disk, so that a power failure cannot truncate the file.
     """
-    name = temporary(path)
-    try:
-        with name.open("wb") as file:
-            yield file
-            if is_flushed:
-                file.flush()
-                os.fsync(file.fileno())
-        name.replace(path)
-    except BaseException:
-        name.unlink(missing_ok=True)
-        raise
+    with _renamed(path) as name, name.open("wb") as file:
+        yield file
+        if is_flushed:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_bytes(path: Path, data: bytes, *, is_flushed: bool = True) -> None:
-    """Write a file that is whole or not there; see `whole_file`."""
+    """Write a file as `whole_file` does."""
     with whole_file(path, is_flushed=is_flushed) as file:
         file.write(data)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file that is whole or not there; the same value gives the same bytes."""
+    """Write a JSON file as `whole_file` does; the same value gives the same bytes."""
     write_bytes(path, json_bytes(value))
 
 
 def json_bytes(value: object) -> bytes:
-    """The one way in which gzoo writes a JSON value to a file."""
+    """Return the text of a JSON file in the one format that gzoo writes."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        DatasetError: The file is not there or holds no JSON object.
+        DatasetError: The file does not exist or does not contain a JSON object.
     """
     try:
         value: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"{path} cannot be read: {error}.", "A JSON file that gzoo wrote.", "Make it again."
+            f"Cannot read '{path}': {reason(error)}.", "a JSON file written by gzoo.", "Recreate the file with gzoo."
         ) from error
     if not isinstance(value, dict):
-        raise DatasetError(f"{path} holds no JSON object.", "A JSON file that gzoo wrote.", "Make it again.")
+        raise DatasetError(
+            f"'{path}' does not contain a JSON object.",
+            "a JSON file written by gzoo.",
+            "Recreate the file with gzoo.",
+        )
     return cast("dict[str, object]", value)
 
 
 @contextlib.contextmanager
 def write_parquet(
-    path: Path, schema: pa.Schema, *, is_flushed: bool = True, packing: str | None = None
+    path: Path, schema: pa.Schema, *, is_flushed: bool = True, compression: str | None = None
 ) -> Generator[pq.ParquetWriter]:
-    """A Parquet file that is whole or not there, with page checksums; the same batches give the same bytes.
+    """Write a Parquet file with page checksums as `whole_file` does; the same batches give the same bytes.
 
-    `is_flushed` as in `whole_file`. `packing` is how columns other than images are compressed, if not as follows.
+    Images are compressed already, so they are stored as they are, without dictionary or statistics. Other columns
+    beside images are in row groups so small that zstd would take time and save nothing.
 
-    Images are compressed already: they are stored as they are, without dictionary or statistics. Votes beside them
-    stand in groups so small that zstd takes its time and saves nothing.
+    Args:
+        path: The file.
+        schema: Its columns.
+        is_flushed: See `whole_file`.
+        compression: Compression of all columns but images; by default snappy beside images, otherwise zstd.
 
     Yields:
-        The writer. When the block has ended, its `writer.metadata` is what the file's footer says.
+        The writer. After the block, its `writer.metadata` is the footer of the file.
     """
     has_images = "image" in schema.names
     columns = [name for name in schema.names if name != "image"] + ["image.bytes", "image.path"] * has_images
     plain = [name for name in columns if name != "image.bytes"]
-    method = packing or ("snappy" if has_images else "zstd")
-    by_column: Any = {  # what pyarrow takes, and its stubs do not know
+    method = compression or ("snappy" if has_images else "zstd")
+    by_column: Any = {  # pyarrow accepts these per column, but its type stubs do not
         "compression": {column: method if column in plain else "none" for column in columns},
         "use_dictionary": [column for column in plain if column not in {"id_str", "source_id", "image.path"}],
         "write_statistics": plain,
     }
-    name = temporary(path)
-    try:
+    with _renamed(path) as name:
         with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
             yield writer
         if is_flushed:
             flush(name)
-        name.replace(path)
-    except BaseException:
-        name.unlink(missing_ok=True)
-        raise
 
 
 def flush(path: Path) -> None:
-    """Wait until the disk has a file."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def told(out: Path) -> Generator[None]:
-    """Trouble with the disk that a dataset is written to, in plain words.
+def disk_errors(out: Path) -> Generator[None]:
+    """Explain errors of the disk that a dataset is written to.
 
     Raises:
-        WriteError: The disk is full or does not let itself be written to.
+        WriteError: The disk is full or not writable.
     """
     try:
         yield
@@ -184,40 +199,40 @@ def told(out: Path) -> Generator[None]:
         reasons = {
             errno.ENOSPC: "the disk is full",
             errno.EDQUOT: "the quota is used up",
-            errno.EROFS: "the disk can only be read",
-            errno.EACCES: "it may not be written to",
-            errno.EPERM: "it may not be written to",
+            errno.EROFS: "the disk is read-only",
+            errno.EACCES: "permission denied",
+            errno.EPERM: "permission denied",
         }
         known = reasons.get(error.errno or 0)
-        if known is None and "No space left" in str(error):  # libraries hand over the words without the number
+        if known is None and "No space left" in str(error):  # some libraries pass on the text without the number
             known = reasons[errno.ENOSPC]
         raise WriteError(
-            f"The dataset cannot be written to {out.parent.absolute()}: {known or error}.",
-            "A folder that can be written to, with room for the dataset.",
-            "Mend that, and give the same command again: it goes on where it was.",
+            f"Cannot write the dataset to '{out.parent.absolute()}': {known or reason(error)}.",
+            "a writable folder with enough free space.",
+            "Fix the cause, then rerun the same command to resume.",
         ) from error
 
 
 @contextlib.contextmanager
 def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Generator[Path]:
-    """A folder to make a result in, which becomes `out` when the block ends well.
+    """Create a folder for work in progress, which becomes `out` when the block ends without an error.
 
-    When the block ends badly the folder stays, and the same work begun again goes on in it; but not when it ends
-    with an `InputError`, for then the same inputs would never do.
+    After an error the folder stays, and the same work resumes in it. Only an `InputError` removes it, because the same
+    inputs can never succeed.
 
     Args:
-        out: Where the result shall be.
-        kind: What it is: a key of `MARKS`.
-        begun: What determines the result (command, settings, digests of inputs). Work begun with other values is
-            not resumed.
-        overwrite: Replace a finished result, or unfinished work of another command.
+        out: The folder of the result.
+        kind: Kind of the result, a key of `MARKS`.
+        begun: What determines the result: command, settings, checksums of inputs. Work with other values is not
+            resumed.
+        overwrite: Whether to replace a finished result, or unfinished work of another command.
 
     Yields:
         The folder of the work in progress.
 
     Raises:
-        OutputExistsError: `out` holds a finished result and `overwrite` is False, or something gzoo did not make; or
-            unfinished work of another command stands beside it.
+        OutputExistsError: `out` contains a finished result and `overwrite` is False, `out` contains something else,
+            or there is unfinished work of another command.
     """
     out = out.absolute()
     refuse_occupied(out, kind=kind, overwrite=overwrite)
@@ -225,18 +240,20 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     marker = {"kind": kind, "digest": digest(begun), "begun": dict(begun)}
     if partial.exists():
         if not (partial / BEGUN).is_file():
-            raise OutputExistsError(f"{partial} is in the way.", "No such file or folder.", "Move it away.")
+            raise OutputExistsError(
+                f"'{partial}' is not unfinished work of gzoo.", "no file or folder of that name.", "Move it elsewhere."
+            )
         was = read_json(partial / BEGUN)
         if was.get("digest") != marker["digest"]:
             if not overwrite:
                 raise OutputExistsError(
-                    f"{partial} holds unfinished work of another command{_differing(was.get('begun'), begun)}.",
-                    "Work begun by the same command with the same inputs, which would be resumed.",
-                    "Finish that command, remove the folder, or pass --overwrite.",
+                    f"'{partial}' contains unfinished work of another command{_changes(was.get('begun'), begun)}.",
+                    "the same command with the same inputs, which would be resumed.",
+                    "Finish that command, delete the folder, or pass --overwrite.",
                 )
             shutil.rmtree(partial)
     if not partial.exists():
-        fresh = partial.with_name(partial.name + ".new")  # so that a folder without its marker is never left
+        fresh = partial.with_name(partial.name + ".new")  # so that a folder never exists without its marker
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         write_json(fresh / BEGUN, marker)
@@ -256,45 +273,42 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _differing(was: object, now: Mapping[str, object]) -> str:
-    """Which settings or inputs are not the same, in words."""
-    if not isinstance(was, dict):
-        return ""
-    before = cast("dict[str, object]", was)
-    names = [name for name in before | dict(now) if before.get(name) != now.get(name)]
-    values = {name: str(before.get(name)) for name in names}
-    told = [f"{name} ({value} then)" if len(value) <= MAX_LETTERS else name for name, value in values.items()]
-    return f", with other {', '.join(told)}" if told else ""
+def _changes(was: object, now: Mapping[str, object]) -> str:
+    """Return which settings or inputs differ, to be added to a message."""
+    before = cast("dict[str, object]", was) if isinstance(was, dict) else {}
+    values = {name: str(before.get(name)) for name in before | dict(now) if before.get(name) != now.get(name)}
+    said = [f"{name} (then {one})" if len(one) <= MAX_SETTING_CHARACTERS else name for name, one in values.items()]
+    return f" that differs in {', '.join(said)}" if before and said else ""
 
 
 def partial_name(out: Path) -> Path:
-    """Where work in progress for `out` lives."""
+    """Return the folder of the work in progress for `out`."""
     return out.with_name(f".{out.name}.gzoo-partial")
 
 
 def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
-    """See `work`.
+    """Check that a folder may become the result; see `work`.
 
     Raises:
-        OutputExistsError: As there.
+        OutputExistsError: It may not.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not _is_finished(out, kind):
         raise OutputExistsError(
-            f"{out} holds something that gzoo did not make as a {kind}.",
-            "A new name, an empty folder, or an earlier result.",
+            f"'{out}' contains something that gzoo did not make.",
+            "a new name, an empty folder, or an earlier result.",
             "Choose another --out.",
         )
-    (out / BEGUN).unlink(missing_ok=True)  # whoever made it was killed between renaming and this
+    (out / BEGUN).unlink(missing_ok=True)  # left if the process was killed between renaming and removing
     if not overwrite:
         raise OutputExistsError(
-            f"{out} holds a finished {kind}.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
+            f"'{out}' already contains a finished {kind}.",
+            hint="Choose another --out, or pass --overwrite to replace it.",
         )
 
 
 def _is_finished(out: Path, kind: str) -> bool:
-    """Whether a folder is a result of gzoo, of this kind."""
     key, value = SIGNS[kind]
     try:
         return read_json(out / MARKS[kind]).get(key) == value
@@ -303,17 +317,17 @@ def _is_finished(out: Path, kind: str) -> bool:
 
 
 def shards(folder: Path, split: str, config: str = "default") -> list[Path]:
-    """Parquet files of one split of a dataset folder, in order."""
-    return sorted((folder / {"default": "data"}.get(config, config)).glob(f"{split}-*.parquet"))
+    """Return the Parquet files of one split of a dataset folder, in order."""
+    return sorted(folder.glob(f"{shard_start(split, config)}*.parquet"))
 
 
 def shard_name(split: str, i: int, n: int, config: str = "default") -> str:
-    """Name of a shard inside a dataset folder."""
+    """Return the name of a shard inside a dataset folder."""
     return f"{shard_start(split, config)}{i:05d}-of-{n:05d}.parquet"
 
 
 def index_name(shard: str) -> str:
-    """Name inside a dataset folder of what lists the rows of a shard, which need not be there.
+    """Return the name of a shard's index, a file that may be absent.
 
     >>> index_name("data/train-00000-of-00002.parquet")
     'index/train-00000-of-00002.parquet'
@@ -322,36 +336,34 @@ def index_name(shard: str) -> str:
 
 
 def shard_start(split: str, config: str = "default") -> str:
-    """How the names of a split's shards begin."""
-    return f"{ {'default': 'data'}.get(config, config) }/{split}-"
+    """Return the first part of the names of a split's shards."""
+    return f"{'data' if config == 'default' else config}/{split}-"
 
 
 def open_folder(folder: Path) -> dict[str, object]:
-    """The manifest of a dataset folder.
+    """Return the manifest of a dataset folder.
 
     Raises:
-        NotFoundError: There is no such folder.
-        DatasetError: It is not one that gzoo finished.
+        NotFoundError: The folder does not exist.
+        DatasetError: It is not a dataset that gzoo finished.
     """
     if not folder.exists():
         if partial_name(folder.absolute()).exists():
-            raise NotFoundError(
-                f"{folder} is not finished.", "A finished dataset.", "Run the command that began it again to resume."
-            )
-        raise NotFoundError(f"There is no folder {folder}.", "A dataset folder.", "Make one with `gzoo build`.")
+            raise NotFoundError(f"Dataset '{folder}' is not finished.", hint="Rerun the command that started it.")
+        raise NotFoundError(f"Dataset folder not found: '{folder}'.", hint="Check the path, or run `gzoo build`.")
     if not (folder / MANIFEST).is_file():
         raise DatasetError(
-            f"{folder} is not a dataset folder: it has no {MANIFEST}.",
-            "A folder made by `gzoo build`.",
-            "Check the path, or make one with `gzoo build`.",
+            f"'{folder}' is not a dataset folder: {MANIFEST} not found in it.",
+            "a folder made by `gzoo build`.",
+            "Check the path, or run `gzoo build`.",
         )
     manifest = read_json(folder / MANIFEST)
     key, value = SIGNS["dataset"]
     if manifest.get(key) != value:
         raise DatasetError(
-            f"{folder / MANIFEST} says {key} {manifest.get(key)!r}.",
-            f"{value}.",
-            "Build it again, or use the version of gzoo that made it.",
+            f"Unknown {key} {manifest.get(key)!r} in '{folder / MANIFEST}'.",
+            f"'{value}'.",
+            "Rebuild the dataset, or use the version of gzoo that made it.",
         )
     return manifest
 
@@ -359,15 +371,14 @@ def open_folder(folder: Path) -> dict[str, object]:
 def listing(
     folder: Path, known: Mapping[str, Mapping[str, object]], without: Collection[str] = ()
 ) -> dict[str, Mapping[str, object]]:
-    """Sha256 and size of every file of a dataset folder, by name; the manifest and work in progress are not listed.
+    """Return checksum and size of every file of a dataset folder except the manifest and temporary files.
 
     Args:
         folder: The dataset folder.
-        known: Sha256 and size of files whose content was digested before, by name.
-        without: Names to pass over.
+        known: Checksums and sizes that are known already, by name.
+        without: Names to omit.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in files}
+    named = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name: known.get(name) or {"sha256": sha256(path), "bytes": path.stat().st_size}
         for name, path in named.items()
@@ -376,18 +387,17 @@ def listing(
 
 
 def write_manifest(
-    folder: Path, facts: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
+    folder: Path, metadata: Mapping[str, object], known: Mapping[str, Mapping[str, object]] | None = None
 ) -> None:
-    """Write `manifest.json`: the facts given, sha256 and size of every file of the folder, and its own digest.
+    """Write `manifest.json`: metadata, checksum and size of every file of the folder, and its own checksum.
 
     Args:
         folder: The dataset folder.
-        facts: What the manifest says besides.
-        known: Sha256 and size of files whose content was digested before, by name.
+        metadata: The other keys of the manifest.
+        known: Checksums and sizes that are known already, by name.
     """
-    listed = listing(folder, known or {})
     key, value = SIGNS["dataset"]
-    manifest = {key: value, **facts, "files": listed}
+    manifest = {key: value, **metadata, "files": listing(folder, known or {})}
     write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
 
 
@@ -396,21 +406,21 @@ def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwr
 
     Args:
         out: The file.
-        what: What it is to hold, such as "catalogue".
-        endings: How its name may end.
-        column: How a column's name ends that only such tables have.
-        overwrite: Whether an earlier one may be replaced.
+        what: What it is to contain, such as "catalogue".
+        endings: Allowed suffixes of its name.
+        column: Suffix of a column that only such tables have.
+        overwrite: Whether an earlier table may be replaced.
 
     Raises:
-        InputError: The name has another ending.
-        NotFoundError: There is no folder for it.
+        InputError: The name has another suffix.
+        NotFoundError: Its folder does not exist.
         MissingExtraError: FITS needs astropy.
-        OutputExistsError: It is there, and not to be replaced.
+        OutputExistsError: The file exists and must not be replaced.
     """
     if out.suffix not in endings:
         raise InputError(
-            f"{out} is no table that gzoo writes.",
-            f"A name that ends in {', '.join(endings)}.",
+            f"Cannot write a {what} to '{out}': unknown file type.",
+            f"a name that ends in {', '.join(endings)}.",
             "Choose another --out.",
         )
     if out.suffix == ".fits":
@@ -418,29 +428,32 @@ def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwr
             import_module("astropy")
         except ImportError as error:
             raise MissingExtraError(
-                f"{out} is a FITS file, and astropy, which writes it, is not installed.",
-                "The extra 'tables'.",
-                "Type: pip install 'gzoo[tables]'",
+                f"Cannot write '{out}': FITS needs astropy, which is not installed.",
+                "the extra 'tables'.",
+                "Run `pip install 'gzoo[tables]'`.",
             ) from error
     if not out.absolute().parent.is_dir():
-        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"Output folder not found: '{out.parent}'.", hint="Create the folder first.")
     if not out.exists():
         return
     if not _has_column(out, column):
-        raise OutputExistsError(f"{out} is something that gzoo did not make.", "A new name.", "Choose another --out.")
+        raise OutputExistsError(
+            f"'{out}' contains something that gzoo did not make.", "a new name.", "Choose another --out."
+        )
     if not overwrite:
         raise OutputExistsError(
-            f"{out} holds a finished {what}.", "A new name.", "Choose another --out, or pass --overwrite."
+            f"'{out}' already contains a finished {what}.",
+            hint="Choose another --out, or pass --overwrite to replace it.",
         )
 
 
-def _has_column(path: Path, end: str) -> bool:
+def _has_column(path: Path, suffix: str) -> bool:
     if not path.is_file():
         return False
     if path.suffix == ".parquet":
         try:
-            return any(name.endswith(end) for name in pq.read_schema(path).names)
+            return any(name.endswith(suffix) for name in pq.read_schema(path).names)
         except (OSError, pa.ArrowException):
             return False
     with path.open("rb") as file:
-        return end.encode() in file.read(1 << 18)
+        return suffix.encode() in file.read(1 << 18)

@@ -1,4 +1,4 @@
-"""Build: nothing lost in silence, the same inputs give the same bytes, and stopped half way it goes on."""
+"""Builds drop nothing without a reason, give the same bytes for the same inputs, and resume after interruptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 from gzoo import files
 from gzoo.dataset import build as builder
-from gzoo.dataset import schema, shards
+from gzoo.dataset import finalize, schema, shards
 from gzoo.dataset.build import BuildResult, build
 from gzoo.dataset.check import check
 from gzoo.errors import ImageError, NotFoundError, OutputExistsError, TableError
@@ -77,7 +77,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class Inputs:
-    """A vote table of a few galaxies and a folder of images, to be spoilt by a test."""
+    """A vote table of a few galaxies and a folder of images, that tests change."""
 
     def __init__(self, folder: Path, n: int = 5) -> None:
         self.folder, self.images, self.out = folder, folder / "images", folder / "dataset"
@@ -113,13 +113,13 @@ def inputs(tmp_path: Path) -> Inputs:
 @pytest.fixture(scope="session")
 def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
-    (folder / "columns.toml").write_text(REAL_MAPPING)
+    (folder / "mapping.toml").write_text(REAL_MAPPING)
     sample = shared_data / "gz2_sample"
     build(
         "gz2",
         votes=sample / "votes.csv",
         images=sample / "images",
-        columns=folder / "columns.toml",
+        mapping=folder / "mapping.toml",
         out=folder / "dataset",
     )
     return folder / "dataset"
@@ -169,7 +169,7 @@ def test_missing_values_of_real_galaxies_are_as_promised(real: Path) -> None:
 # The same bytes
 
 
-def test_same_inputs_give_same_bytes_wherever_they_lie(
+def test_same_inputs_give_same_bytes_in_any_folder(
     sky: SimulateResult, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -187,9 +187,7 @@ def test_order_of_the_table_does_not_change_the_shards(sky: SimulateResult, data
         assert contents(tmp_path / "out" / folder) == contents(dataset / folder)
 
 
-def test_manifest_lists_every_file_and_input_by_digest_and_nothing_of_time_or_place(
-    sky: SimulateResult, dataset: Path
-) -> None:
+def test_manifest_lists_every_file_and_input_without_times_and_paths(sky: SimulateResult, dataset: Path) -> None:
     text = (dataset / "manifest.json").read_text("utf-8")
     manifest = json.loads(text)
     found = contents(dataset)
@@ -201,7 +199,7 @@ def test_manifest_lists_every_file_and_input_by_digest_and_nothing_of_time_or_pl
         name: len(data) for name, data in found.items()
     }
     assert manifest["inputs"]["votes"] == {"name": "votes.parquet", "sha256": sha256(sky.votes.read_bytes())}
-    assert manifest["inputs"]["columns"] is None
+    assert manifest["inputs"]["mapping"] is None
     images = pl.read_parquet(dataset / "images.parquet")
     assert dict(images.select("image", "source_sha256").iter_rows()) == {
         path.name: sha256(path.read_bytes()) for path in sky.images.iterdir()
@@ -228,7 +226,7 @@ def test_card_agrees_with_the_data(dataset: Path) -> None:
             assert list(dataset.glob(contents["path"])) == files.shards(dataset, contents["split"], one["config_name"])
 
 
-def test_simulated_data_say_so_everywhere(dataset: Path) -> None:
+def test_simulated_data_are_labelled_everywhere(dataset: Path) -> None:
     assert files.read_json(dataset / "manifest.json")["is_simulated"] is True
     text = (dataset / "README.md").read_text("utf-8")
     assert "(simulated)" in text
@@ -241,7 +239,7 @@ def test_simulated_data_say_so_everywhere(dataset: Path) -> None:
         assert set(pl.read_parquet(path)["dataset_name"]) == {"gz2_simulated"}
 
 
-def test_splits_depend_on_the_place_on_the_sky_alone(dataset: Path) -> None:
+def test_splits_depend_only_on_sky_position(dataset: Path) -> None:
     for split in ("train", "validation", "test"):
         rows = pl.read_parquet(files.shards(dataset, split)[0], columns=["id_str", "ra", "dec"])
         assert set(split_at_place(rows["ra"].to_numpy(), rows["dec"].to_numpy())) == {split}
@@ -260,10 +258,10 @@ def test_images_are_listed_in_the_order_of_the_rows(dataset: Path) -> None:
     assert stored.bin.size().to_list() == images["bytes"].to_list()
 
 
-def test_many_shards_hold_every_row_once_and_in_order(
+def test_many_shards_contain_every_row_once_and_in_order(
     sky: SimulateResult, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(finalize, "SHARD_BYTES", 100_000)
     monkeypatch.setattr(files, "ROWS_IN_GROUP", 3)
     build("gz2", votes=sky.votes, images=sky.images, out=tmp_path / "out")
     paths = files.shards(tmp_path / "out", "train")
@@ -277,7 +275,7 @@ def test_many_shards_hold_every_row_once_and_in_order(
 # What is left out, and why
 
 
-def test_each_bad_image_is_left_out_with_its_reason(inputs: Inputs) -> None:
+def test_each_invalid_image_is_dropped_with_its_reason(inputs: Inputs) -> None:
     bad: dict[str, tuple[bytes | None, str]] = {
         "missing": (None, "no file missing.jpg"),
         "truncated": (jpeg(1)[:-200], "damaged"),
@@ -306,7 +304,7 @@ def test_each_bad_image_is_left_out_with_its_reason(inputs: Inputs) -> None:
     assert said == built.n_dropped
 
 
-def test_each_bad_row_is_left_out_with_its_reason(inputs: Inputs) -> None:
+def test_each_invalid_row_is_dropped_with_its_reason(inputs: Inputs) -> None:
     bad = {"-1": "count negative", "1.5": "count not whole", "NaN": "count missing", "many": "count is not a number"}
     for i, value in enumerate(bad):
         (inputs.images / f"bad{i}.jpg").write_bytes(jpeg(i))
@@ -328,7 +326,7 @@ def test_each_bad_row_is_left_out_with_its_reason(inputs: Inputs) -> None:
     assert inputs.kept() == {"g0", "g2", "g3", "g4"}
 
 
-def test_rows_that_break_the_tree_are_counted_among_the_kept_only(inputs: Inputs) -> None:
+def test_inconsistent_rows_are_counted_only_if_they_are_kept(inputs: Inputs) -> None:
     bar = campaign("gz2").tree.question("bar-gz2").columns
     edge = campaign("gz2").tree.question("disk-edge-on-gz2").columns
     for row in inputs.rows:
@@ -370,7 +368,7 @@ def fractions(inputs: Inputs) -> None:
         (fractions, "fractions, not counts"),
     ],
 )
-def test_tables_and_folders_of_no_use_end_in_an_error_and_leave_nothing(
+def test_unusable_tables_and_folders_are_errors_that_leave_nothing(
     inputs: Inputs, spoil: Callable[[Inputs], None], words: str
 ) -> None:
     spoil(inputs)
@@ -389,9 +387,9 @@ def test_a_table_with_no_rows_is_an_error(inputs: Inputs) -> None:
 
 def test_missing_inputs_are_errors(inputs: Inputs) -> None:
     inputs.build()
-    with pytest.raises(NotFoundError, match="There is no folder"):
+    with pytest.raises(NotFoundError, match="nowhere"):
         build("gz2", votes=inputs.folder / "votes.csv", images=inputs.folder / "nowhere", out=inputs.folder / "b")
-    with pytest.raises(NotFoundError, match="There is no vote table"):
+    with pytest.raises(NotFoundError, match="Vote table not found"):
         build("gz2", votes=inputs.folder / "nothing.csv", images=inputs.images, out=inputs.folder / "b")
 
 
@@ -406,7 +404,7 @@ def test_images_are_found_by_identifier_where_the_table_names_none(inputs: Input
 
 
 @pytest.mark.parametrize("room", [None, 20_000, 200], ids=["a group at once", "some at once", "one at once"])
-def test_images_keep_their_bytes_whichever_others_fall_out(
+def test_images_keep_their_bytes_when_others_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | None
 ) -> None:
     if room:
@@ -421,7 +419,7 @@ def test_images_keep_their_bytes_whichever_others_fall_out(
         wanted[f"g{i}"] = data
 
     def grow(stage: str, done: int, total: int) -> None:  # images that are not as they were listed
-        if stage == "planning" and done:
+        if stage == "Planning shards" and done:
             wanted["g8"] += bytes(3_000)
             (inputs.images / "g8.jpg").write_bytes(wanted["g8"])
 
@@ -433,7 +431,7 @@ def test_images_keep_their_bytes_whichever_others_fall_out(
     assert check(inputs.out).is_valid
 
 
-def test_a_build_does_not_wait_for_pandas(sky: SimulateResult, tmp_path: Path) -> None:
+def test_a_build_does_not_import_pandas(sky: SimulateResult, tmp_path: Path) -> None:
     code = f"""
 import sys
 from gzoo import build
@@ -443,13 +441,13 @@ assert "pandas" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_audit_asks_one_galaxy_in_so_many_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_takes_every_nth_galaxy_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "N_AUDITED", 20)
-    monkeypatch.setattr(builder, "SHARD_BYTES", 10 * len(jpeg(1)))
-    asked: list[str] = []
+    monkeypatch.setattr(finalize, "SHARD_BYTES", 10 * len(jpeg(1)))
+    audited: list[str] = []
 
     def audit_votes(votes: Votes, ids: pl.Series) -> object:
-        asked.extend(ids)
+        audited.extend(ids)
         return audit.audit_votes(votes, ids)
 
     monkeypatch.setattr(builder, "audit_votes", audit_votes)
@@ -458,17 +456,17 @@ def test_the_audit_asks_one_galaxy_in_so_many_across_shards(tmp_path: Path, monk
     contents = [path for split in files.SPLITS for path in files.shards(inputs.out, split)]
     assert len(contents) > len(files.SPLITS)
     rows = [name for path in contents for name in pl.read_parquet(path)["id_str"]]
-    assert sorted(asked) == sorted(rows[::4])
+    assert sorted(audited) == sorted(rows[::4])
 
 
-def test_file_names_that_are_not_text_do_no_harm(inputs: Inputs) -> None:
+def test_file_names_that_are_not_utf8_are_dropped(inputs: Inputs) -> None:
     (inputs.images / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(1))
     inputs.build()
     assert list(inputs.dropped().values()) == ["image refused"]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_damaged_images_are_refused_or_decoded_and_nothing_else(format: str) -> None:
+def test_corrupt_images_are_refused_or_decoded(format: str) -> None:
     rng = np.random.default_rng(0)
     whole = jpeg(3, format=format)
     refused = 0
@@ -483,7 +481,7 @@ def test_damaged_images_are_refused_or_decoded_and_nothing_else(format: str) -> 
     assert refused > 50
 
 
-def test_checking_images_leaves_the_filters_of_warnings_alone(inputs: Inputs) -> None:
+def test_checking_images_does_not_change_warning_filters(inputs: Inputs) -> None:
     import warnings
 
     (inputs.images / "g0.jpg").write_bytes(png_header(10_000, 10_000))  # Pillow warns of it
@@ -493,9 +491,9 @@ def test_checking_images_leaves_the_filters_of_warnings_alone(inputs: Inputs) ->
     assert inputs.dropped() == {"g0": "image unusable"}
 
 
-def test_an_image_that_vanishes_under_way_is_left_out_with_its_reason(inputs: Inputs) -> None:
+def test_an_image_that_disappears_during_the_build_is_dropped(inputs: Inputs) -> None:
     def spoil(stage: str, done: int, total: int) -> None:
-        if stage == "planning":
+        if stage == "Planning shards":
             (inputs.images / "g0.jpg").unlink(missing_ok=True)
 
     inputs.build(progress=spoil)
@@ -503,7 +501,7 @@ def test_an_image_that_vanishes_under_way_is_left_out_with_its_reason(inputs: In
     assert inputs.dropped() == {"g0": "image unusable"}
 
 
-def test_images_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
+def test_a_build_stops_when_the_disk_of_the_images_fails_and_resumes_later(
     inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Source, name: str) -> bytes:
@@ -511,7 +509,7 @@ def test_images_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Source, "read", fail)
-        with pytest.raises(NotFoundError, match=r"images cannot be read any more: Input/output error .*goes on"):
+        with pytest.raises(NotFoundError, match=r"(?s)Cannot read '.*': Input/output error.*to resume"):
             inputs.build()
     assert not inputs.out.exists()
     inputs.build()
@@ -522,7 +520,7 @@ def test_images_on_a_disk_that_fails_stop_the_build_which_goes_on_later(
 # Where the result goes
 
 
-def test_a_finished_dataset_is_replaced_only_when_told(inputs: Inputs) -> None:
+def test_a_finished_dataset_is_replaced_only_with_overwrite(inputs: Inputs) -> None:
     inputs.build()
     before = contents(inputs.out)
     inputs.rows.pop()
@@ -552,11 +550,11 @@ def test_a_file_is_never_replaced(inputs: Inputs) -> None:
 
 
 def stop(stage: str, done: int, total: int) -> None:
-    if stage == "writing shards":
+    if stage == "Writing shards":
         raise KeyboardInterrupt
 
 
-def test_unfinished_work_of_another_command_is_in_the_way(inputs: Inputs) -> None:
+def test_unfinished_work_of_another_command_is_an_error(inputs: Inputs) -> None:
     with pytest.raises(KeyboardInterrupt):
         inputs.build(progress=stop)
     inputs.rows.pop()
@@ -566,23 +564,23 @@ def test_unfinished_work_of_another_command_is_in_the_way(inputs: Inputs) -> Non
     assert inputs.kept() == {f"g{i}" for i in range(4)}
 
 
-def test_a_build_begun_with_another_pyarrow_does_not_go_on(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its version stands in every shard: bytes would be those of neither."""
+def test_a_build_started_with_another_pyarrow_does_not_resume(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shard contains its version."""
     with monkeypatch.context() as earlier:
-        earlier.setattr(builder, "made_with", lambda: shards.made_with() | {"pyarrow": "25.0.0"})
+        earlier.setattr(builder, "versions", lambda: shards.versions() | {"pyarrow": "25.0.0"})
         with pytest.raises(KeyboardInterrupt):
             inputs.build(progress=stop)
-    with pytest.raises(OutputExistsError, match=r"another command, with other pyarrow \(25.0.0 then\)"):
+    with pytest.raises(OutputExistsError, match=r"another command that differs in pyarrow \(then 25.0.0\)"):
         inputs.build()
 
 
-def test_unfinished_work_goes_on_where_it_stopped(inputs: Inputs) -> None:
+def test_unfinished_work_resumes(inputs: Inputs) -> None:
     with pytest.raises(KeyboardInterrupt):
         inputs.build(progress=stop)
     assert not inputs.out.exists()
     stages: set[str] = set()
     inputs.build(progress=lambda stage, done, total: stages.add(stage))
-    assert not {"reading votes", "planning"} & stages
+    assert not {"Reading votes", "Planning shards"} & stages
     resumed = contents(inputs.out)
     shutil.rmtree(inputs.out)
     inputs.build()
@@ -592,7 +590,7 @@ def test_unfinished_work_goes_on_where_it_stopped(inputs: Inputs) -> None:
 KILLED_AT = """
 import json, os, signal, sys
 from pathlib import Path
-from gzoo.dataset import build
+from gzoo.dataset import build as builder
 from gzoo import files
 
 votes, images, folder = map(Path, sys.argv[1:4])

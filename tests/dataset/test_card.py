@@ -1,4 +1,4 @@
-"""Card and croissant.json: what they say is what the data are, and the judges of both formats accept them."""
+"""Dataset card and croissant.json: they agree with the data, and the libraries of both formats accept them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,10 @@ from hypothesis import strategies as st
 from mlcroissant._src.operation_graph.operations import Download
 
 from gzoo import files
-from gzoo.dataset import build as builder
 from gzoo.dataset import card, croissant
-from gzoo.dataset.build import build
-from gzoo.dataset.shards import Spread
+from gzoo.dataset.tally import Spread
 from gzoo.errors import InputError
-from gzoo.hub import card_facts
-from gzoo.simulator import SimulateResult
+from gzoo.hub import card_metadata
 from gzoo.trees.campaign import Campaign, campaign, campaigns
 
 MANIFEST: dict[str, object] = {
@@ -52,22 +49,11 @@ def manifest_of(one: Campaign) -> dict[str, object]:
     return {**MANIFEST, "questions": questions, "columns": ["image", "id_str"]}
 
 
-@pytest.fixture(scope="session")
-def sharded(sky: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset of `sky`, in many small shards; look, do not touch."""
-    folder = tmp_path_factory.mktemp("sharded") / "dataset"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "SHARD_BYTES", 100_000)
-        build("gz2", votes=sky.votes, images=sky.images, out=folder)
-    assert len(files.shards(folder, "train")) > 2
-    return folder
-
-
 # The card
 
 
 @pytest.mark.parametrize("one", campaigns(), ids=lambda one: one.name)
-def test_each_campaign_has_a_card_that_the_hub_reads(one: Campaign, tmp_path: Path) -> None:
+def test_hub_reads_the_card_of_each_campaign(one: Campaign, tmp_path: Path) -> None:
     text = card.text(one, manifest_of(one), tmp_path)
     facts = DatasetCard(text).data.to_dict()
     assert facts["license"] == one.hub.licence
@@ -81,25 +67,25 @@ def test_each_campaign_has_a_card_that_the_hub_reads(one: Campaign, tmp_path: Pa
     assert ("source of the training is released" in text) == (one.hub.licence == "cc-by-nc-sa-4.0")
 
 
-def test_a_licence_that_the_hub_has_no_name_for_is_named_and_linked(tmp_path: Path) -> None:
+def test_licence_unknown_to_the_hub_is_named_and_linked(tmp_path: Path) -> None:
     gz2 = campaign("gz2")
     own = replace(gz2, hub=replace(gz2.hub, licence="survey-terms", licence_link="https://example.org/terms"))
-    facts = card_facts(card.text(own, manifest_of(own), tmp_path))
+    facts = card_metadata(card.text(own, manifest_of(own), tmp_path))
     assert (facts["license"], facts["license_name"]) == ("other", "survey-terms")
     assert facts["license_link"] == "https://example.org/terms"
 
 
-def test_the_card_says_how_votes_thin_out(dataset: Path) -> None:
+def test_card_lists_votes_of_each_question(dataset: Path) -> None:
     text = (dataset / "README.md").read_text("utf-8")
     shards = [path for split in files.SPLITS for path in files.shards(dataset, split)]
     rows = pl.concat([pl.read_parquet(path) for path in shards])
     for question in campaign("gz2").published_tree.questions:
         totals = rows[question.total_column].to_numpy()
-        asked = np.sort(totals[totals > 0])
-        median = asked[(len(asked) - 1) // 2]
-        line = next(one for one in text.splitlines() if one.startswith(f"| `{question.name}` | {len(asked):,} ("))
+        voted = np.sort(totals[totals > 0])
+        median = voted[(len(voted) - 1) // 2]
+        line = next(one for one in text.splitlines() if one.startswith(f"| `{question.name}` | {len(voted):,} ("))
         numbers = [int(one.partition("(")[0].replace(",", "")) for one in line.strip("|").split("|")[1:5]]
-        assert numbers == [len(asked), (totals >= 5).sum(), median, totals.sum()]
+        assert numbers == [len(voted), (totals >= 5).sum(), median, totals.sum()]
 
 
 @given(st.lists(st.lists(st.integers(0, 60), min_size=2, max_size=2), min_size=1, max_size=40), st.integers(0, 40))
@@ -117,14 +103,14 @@ def test_spreads_of_parts_are_those_of_the_whole(rows: list[list[int]], cut: int
         assert whole.figures(i) == ((totals[:, i] >= 5).sum(), median)
 
 
-def test_the_tree_is_an_image_of_all_questions(dataset: Path) -> None:
+def test_drawing_of_the_tree_has_all_questions(dataset: Path) -> None:
     text = (dataset / card.TREE).read_text("utf-8")
     assert f"]({card.TREE})" in (dataset / "README.md").read_text("utf-8")
     shown = {"".join(one.itertext()) for one in ElementTree.fromstring(text).iter() if one.tag.endswith("title")}
     assert shown >= {question.name for question in campaign("gz2").tree.questions}
 
 
-def test_what_the_card_says_of_loading_runs(dataset: Path) -> None:
+def test_code_in_the_card_runs(dataset: Path) -> None:
     text = (dataset / "README.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     code = "\n".join(blocks).replace("path/to/this/folder", str(dataset))
@@ -136,9 +122,9 @@ def test_what_the_card_says_of_loading_runs(dataset: Path) -> None:
     assert len(scope["frame"]) == len(scope["dataset"])
 
 
-def test_cards_without_facts_are_refused() -> None:
+def test_cards_without_yaml_are_an_error() -> None:
     with pytest.raises(InputError):
-        card_facts("# Galaxies")
+        card_metadata("# Galaxies")
 
 
 # Croissant
@@ -212,12 +198,13 @@ def test_mlcroissant_finds_a_flipped_byte(which: str, request: pytest.FixtureReq
 
 
 @pytest.mark.parametrize("one", campaigns(), ids=lambda one: one.name)
-def test_each_campaign_has_a_croissant_that_is_valid(one: Campaign, tmp_path: Path) -> None:
+def test_each_campaign_has_a_valid_croissant(one: Campaign, tmp_path: Path) -> None:
     columns = ["image", "id_str"]
-    names = [files.shard_name(split, i, 2, config) for config in ("default", "tiny") for split in ("train", "test")
+    names = [files.shard_name(split, i, 2, config) for config in ("default", "tiny") for split in ("train",)
              for i in range(2)]  # fmt: skip
     contents = {name: {"sha256": "0" * 64, "bytes": 5} for name in [*names, "README.md", "dropped.parquet"]}
-    facts = croissant.facts(one, {**manifest_of(one), "columns": columns}, contents)
+    splits = {"default": {"train": 100_000}, "tiny": {"train": 1_000}}
+    facts = croissant.facts(one, {**manifest_of(one), "columns": columns, "splits": splits}, contents)
     files.write_json(tmp_path / croissant.NAME, facts)
     found = opened(tmp_path)
     assert found.metadata.name == one.name

@@ -1,4 +1,4 @@
-"""The loopback Hub answers real clients as they expect."""
+"""The local Hub answers real clients as the Hugging Face Hub does."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_publish_publish_again_and_tag(hub: LoopbackHub, client: Client, folder:
         assert api.repo_info("alice/gz2", repo_type=kind).gated == "manual"
 
 
-def test_listings_have_pages(hub: LoopbackHub, client: Client) -> None:
+def test_listings_are_paged(hub: LoopbackHub, client: Client) -> None:
     hub.page_size = 3
     names = [f"data/{i}.txt" for i in range(10)] + ["README.md"]
     hub.add_repo("a/b", dict.fromkeys(names, "x"))
@@ -69,7 +69,7 @@ def test_listings_have_pages(hub: LoopbackHub, client: Client) -> None:
     assert sorted(found) == sorted([*names, "data"])
 
 
-def test_gates(hub: LoopbackHub, client: Client) -> None:
+def test_private_and_gated_repositories(hub: LoopbackHub, client: Client) -> None:
     hub.users |= {"hf_alice": "alice", "hf_bob": "bob"}
     hub.add_repo("alice/secret", {"README.md": "x"}, private=True)
     gated = hub.add_repo("alice/gated", {"README.md": "x"}, gated="manual")
@@ -99,7 +99,7 @@ def test_gates(hub: LoopbackHub, client: Client) -> None:
         api.hf_hub_download("alice/gated", "other.md", repo_type="dataset")
 
 
-def test_large_files_from_another_host_and_no_token_goes_there(hub: LoopbackHub, client: Client) -> None:
+def test_large_files_come_from_another_host_which_gets_no_token(hub: LoopbackHub, client: Client) -> None:
     hub.users["hf_alice"] = "alice"
     client.login("hf_alice")
     hub.add_repo("a/b", {"x.parquet": BIG})

@@ -1,4 +1,4 @@
-"""Sources: folders, tar and zip archives give the bytes they hold, and refuse what is hostile, with a reason."""
+"""Folders, tar and zip archives return the bytes of their files, and reject hostile entries with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Files = dict[str, bytes]
 
 
 def packed(path: Path, files: Mapping[str, bytes]) -> Path:
-    """A folder or archive of these files, of the kind that the end of its name says."""
+    """A folder or archive of these files, of the kind that its suffix says."""
     if path.suffix == ".zip":
         method = zipfile.ZIP_DEFLATED if "deflated" in path.name else zipfile.ZIP_STORED
         with zipfile.ZipFile(path, "w", method) as archive:
@@ -86,8 +86,8 @@ def in_directory(path: Path, at: int, format: str, value: int, entry: int = 0) -
     return path
 
 
-def refused(path: Path) -> dict[str, str]:
-    """What is refused, where nothing else is there."""
+def rejected(path: Path) -> dict[str, str]:
+    """The rejected files, where there are no others."""
     _, listing, reasons = open_source(path)
     assert listing == {}
     return reasons
@@ -116,7 +116,7 @@ def without_clash(files: Files) -> bool:
 
 @given(st.dictionaries(names, st.binary(max_size=2000), max_size=8).filter(without_clash), st.sampled_from(KINDS))
 @settings(deadline=None)
-def test_any_source_gives_the_bytes_of_any_files(files: Files, kind: str) -> None:
+def test_any_source_returns_the_bytes_of_its_files(files: Files, kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, listing, reasons = open_source(packed(Path(folder) / kind, files))
         assert listing == {name: len(data) for name, data in files.items()}
@@ -127,13 +127,13 @@ def test_any_source_gives_the_bytes_of_any_files(files: Files, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_name_that_is_not_there_is_an_error(kind: str, tmp_path: Path) -> None:
+def test_an_unknown_name_is_an_error(kind: str, tmp_path: Path) -> None:
     source, _, _ = open_source(packed(tmp_path / kind, {"a.jpg": b"a", "b.jpg": b"b"}))
     for one in (source, source.only(["b.jpg", "c.jpg"]), source.only([])):
         with pytest.raises((ImageError, FileNotFoundError)):
             one.read("c.jpg")
     if kind != "folder":
-        with pytest.raises(ImageError, match=r"has no file 'a.jpg'"):
+        with pytest.raises(ImageError, match=r"'a\.jpg' not found"):
             source.only(["b.jpg"]).read("a.jpg")
 
 
@@ -146,15 +146,15 @@ def test_many_files_with_long_names_are_found(kind: str, tmp_path: Path) -> None
         assert source.read(name) == files[name]
 
 
-def test_the_dots_that_tar_puts_before_names_are_left_off(tmp_path: Path) -> None:
+def test_leading_dots_of_tar_names_are_removed(tmp_path: Path) -> None:
     source, listing, _ = open_source(packed(tmp_path / "a.tar", {"./a/b.jpg": b"b"}))
     assert listing == {"a/b.jpg": 1}
     assert source.read("a/b.jpg") == b"b"
 
 
-def test_folders_in_archives_are_no_files(tmp_path: Path) -> None:
-    assert refused(tarred(tmp_path / "a.tar", ("d", b"", {"type": tarfile.DIRTYPE}))) == {}
-    assert refused(zipped(tmp_path / "a.zip", "d/", data=b"")) == {}
+def test_folders_in_archives_are_not_listed(tmp_path: Path) -> None:
+    assert rejected(tarred(tmp_path / "a.tar", ("d", b"", {"type": tarfile.DIRTYPE}))) == {}
+    assert rejected(zipped(tmp_path / "a.zip", "d/", data=b"")) == {}
 
 
 def test_a_zip_archive_may_follow_a_program(tmp_path: Path) -> None:
@@ -185,15 +185,15 @@ BAD_NAMES = {
     "a/..": "its path leads out of the archive",
     "/etc/passwd": "its path is absolute",
     "C:/a.jpg": "its path is absolute",
-    "..\\a.jpg": "its path has a backslash, which some systems take as the border of a folder",
-    "a//b.jpg": "its path is not in its shortest form",
-    "a/./b.jpg": "its path is not in its shortest form",
+    "..\\a.jpg": "its path contains a backslash, which is a separator on some systems",
+    "a//b.jpg": "its path is not normalised",
+    "a/./b.jpg": "its path is not normalised",
 }
 
 
 @pytest.mark.parametrize("kind", ["a.tar", "pax.tar", "a.zip"])
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_paths_out_of_an_archive_are_refused(name: str, kind: str, tmp_path: Path) -> None:
+def test_paths_out_of_an_archive_are_rejected(name: str, kind: str, tmp_path: Path) -> None:
     path = packed(tmp_path / kind, {name: b"bad", "good.jpg": b"good"})
     source, listing, reasons = open_source(path)
     assert listing == {"good.jpg": 4}
@@ -203,12 +203,12 @@ def test_paths_out_of_an_archive_are_refused(name: str, kind: str, tmp_path: Pat
     assert sorted(tmp_path.iterdir()) == [path]  # nothing was unpacked
 
 
-def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_rejected(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / name).write_bytes(b"data")
     for path in (tmp_path / "folder", tarred(tmp_path / "a.tar", (name, b"data", {}))):
-        assert list(refused(path).values()) == ["its name is not UTF-8 text"]
+        assert list(rejected(path).values()) == ["its name is not UTF-8 text"]
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../outside.jpg", "a/../../outside.jpg", "a\0b"])
@@ -223,7 +223,7 @@ def test_nothing_beside_a_folder_is_read(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names", [("a.jpg", "b.jpg", "a.jpg"), ("a.jpg", "./a.jpg", "b.jpg"), ("a.jpg",) * 3 + ("b.jpg",)]
 )
-def test_a_name_that_stands_twice_is_refused(names: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+def test_a_duplicate_name_is_rejected(names: tuple[str, ...], kind: str, tmp_path: Path) -> None:
     path = tmp_path / kind
     if kind == "a.tar":
         tarred(path, *((name, b"data", {}) for name in names))
@@ -232,13 +232,13 @@ def test_a_name_that_stands_twice_is_refused(names: tuple[str, ...], kind: str, 
     source, listing, reasons = open_source(path)
     assert set(listing) == {"b.jpg"}
     assert list(reasons) == ["a.jpg"]
-    assert "stands more than once" in reasons["a.jpg"]
+    assert "occurs more than once" in reasons["a.jpg"]
     source.read("b.jpg")
     with pytest.raises(ImageError):
         source.read("a.jpg")
 
 
-# --- what is no file ----------------------------------------------------------------------------------------------
+# --- special files ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -246,27 +246,27 @@ def test_a_name_that_stands_twice_is_refused(names: tuple[str, ...], kind: str, 
     [
         ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "a link to '/etc/passwd'"),
         ({"type": tarfile.LNKTYPE, "linkname": "b.jpg"}, "a link to 'b.jpg'"),
-        ({"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5}, "a device or pipe, no file"),
-        ({"type": tarfile.BLKTYPE}, "a device or pipe, no file"),
-        ({"type": tarfile.FIFOTYPE}, "a device or pipe, no file"),
-        ({"type": b"Z"}, "a device or pipe, no file"),
-        ({"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000000000"}}, "a file with holes"),
+        ({"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5}, "not a regular file"),
+        ({"type": tarfile.BLKTYPE}, "not a regular file"),
+        ({"type": tarfile.FIFOTYPE}, "not a regular file"),
+        ({"type": b"Z"}, "not a regular file"),
+        ({"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000000000"}}, "a sparse file"),
     ],
 )
-def test_what_is_no_file_in_a_tar_archive_is_refused(facts: dict[str, object], reason: str, tmp_path: Path) -> None:
-    assert refused(tarred(tmp_path / "a.tar", ("a.jpg", b"", facts))) == {"a.jpg": reason}
+def test_special_files_are_rejected_in_a_tar_archive(facts: dict[str, object], reason: str, tmp_path: Path) -> None:
+    assert rejected(tarred(tmp_path / "a.tar", ("a.jpg", b"", facts))) == {"a.jpg": reason}
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(stat.S_IFLNK, "a link")] + [(kind, "a device or pipe, no file") for kind in (stat.S_IFCHR, stat.S_IFIFO)],
+    [(stat.S_IFLNK, "a link")] + [(kind, "not a regular file") for kind in (stat.S_IFCHR, stat.S_IFIFO)],
 )
-def test_what_is_no_file_in_a_zip_archive_is_refused(kind: int, reason: str, tmp_path: Path) -> None:
+def test_special_files_are_rejected_in_a_zip_archive(kind: int, reason: str, tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", "a.jpg", external_attr=(kind | 0o777) << 16)
-    assert refused(path) == {"a.jpg": reason}
+    assert rejected(path) == {"a.jpg": reason}
 
 
-def test_what_is_no_file_in_a_folder_is_refused(tmp_path: Path) -> None:
+def test_special_files_are_rejected_in_a_folder(tmp_path: Path) -> None:
     root = packed(tmp_path / "folder", {"real/a.jpg": b"data"})
     (root / "linked").symlink_to(root / "real")
     (root / "around").symlink_to(root)
@@ -279,18 +279,18 @@ def test_what_is_no_file_in_a_folder_is_refused(tmp_path: Path) -> None:
         source, listing, reasons = open_source(root)
     assert listing == {"real/a.jpg": 4, "linked.jpg": 4}
     assert source.read("linked.jpg") == b"data"
-    assert reasons.pop("self") in ("a link to nothing", "cannot be read: Too many levels of symbolic links")
+    assert reasons.pop("self") in ("a broken link", "cannot be read: Too many levels of symbolic links")
     assert reasons == {
         "linked": "a link to a folder",
         "around": "a link to a folder",
-        "nothing.jpg": "a link to nothing",
-        "pipe.jpg": "a device or pipe, no file",
-        "s": "a device or pipe, no file",
+        "nothing.jpg": "a broken link",
+        "pipe.jpg": "not a regular file",
+        "s": "not a regular file",
     }
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_reported(tmp_path: Path) -> None:
     root = packed(tmp_path / "folder", {"a.jpg": b"a", "closed/b.jpg": b"b"})
     (root / "closed").chmod(0)
     _, listing, reasons = open_source(root)
@@ -302,26 +302,26 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 # --- bombs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.jpg", bytes(20_000_000))
         archive.writestr("good.jpg", bytes(range(256)) * 40)
     _, listing, reasons = open_source(tmp_path / "a.zip")
     assert list(listing) == ["good.jpg"]
-    assert "20,000,000 bytes out of 19," in reasons["bomb.jpg"]
-    assert reasons["bomb.jpg"].endswith(": a bomb")
+    assert "20,000,000 bytes from 19," in reasons["bomb.jpg"]
+    assert reasons["bomb.jpg"].startswith("a decompression bomb")
 
 
-def test_a_zip_bomb_that_lies_of_its_size_is_found_when_read(tmp_path: Path) -> None:
+def test_a_zip_bomb_with_a_false_size_is_found_when_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.jpg", bytes(50_000_000))
     source, listing, _ = open_source(in_directory(tmp_path / "a.zip", 24, "<I", 1000))
     assert listing == {"bomb.jpg": 1000}
-    with pytest.raises(ImageError, match=r"'bomb.jpg' in .* is damaged: its checksum is another"):
+    with pytest.raises(ImageError, match=r"'bomb.jpg' in .* is corrupt: its checksum does not match"):
         source.read("bomb.jpg")
 
 
-def test_files_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+def test_overlapping_files_are_rejected(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", "a.jpg", "b.jpg", "c.jpg", "d.jpg", data=bytes(range(100)))
     in_directory(path, 42, "<I", 0, entry=1)  # b stands where a does
     _, listing, reasons = open_source(path)
@@ -330,17 +330,17 @@ def test_files_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     for size in (20, 24):
         in_directory(path, size, "<I", 400)  # and a goes on over c, which is not its neighbour in order
     _, listing, reasons = open_source(path)
-    assert "shares its bytes with another file" in reasons["c.jpg"]
+    assert "overlaps with another file" in reasons["c.jpg"]
     assert set(listing) <= {"d.jpg"}
 
 
-def test_files_too_large_for_an_image_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_files_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1000)
     for kind in KINDS:
         path = packed(tmp_path / kind, {"large.jpg": os.urandom(1001), "good.jpg": os.urandom(1000)})
         _, listing, reasons = open_source(path)
         assert listing == {"good.jpg": 1000}
-        assert reasons == {"large.jpg": "too large: 1,001 bytes, of at most 1,000"}
+        assert reasons == {"large.jpg": "too large: 1,001 bytes (at most 1,000)"}
     source, _, _ = open_source(tmp_path / "folder")
     (tmp_path / "folder" / "good.jpg").write_bytes(bytes(2000))
     with pytest.raises(ImageError, match="too large"):
@@ -352,32 +352,30 @@ def test_files_too_large_for_an_image_are_refused(tmp_path: Path, monkeypatch: p
     [
         (8, "<H", 1, "encrypted"),
         (8, "<H", 0x40, "encrypted"),
-        (10, "<H", 12, "packed by a method other than deflate"),
-        (10, "<H", 99, "packed by a method other than deflate"),
-        (24, "<I", 49, "its two sizes contradict each other"),
-        (24, "<I", 4_000_000_000, "4,000,000,000 bytes out of 50: a bomb"),
-        (42, "<I", 4_000_000_000, "stands outside the archive"),
+        (10, "<H", 12, "compressed by a method other than deflate"),
+        (10, "<H", 99, "compressed by a method other than deflate"),
+        (24, "<I", 49, "its two sizes differ"),
+        (24, "<I", 4_000_000_000, "a decompression bomb: 4,000,000,000 bytes from 50"),
+        (42, "<I", 4_000_000_000, "its offset is outside the archive"),
     ],
 )
-def test_zip_members_that_cannot_be_read_are_refused(
-    at: int, format: str, value: int, reason: str, tmp_path: Path
-) -> None:
+def test_unreadable_zip_members_are_rejected(at: int, format: str, value: int, reason: str, tmp_path: Path) -> None:
     path = in_directory(zipped(tmp_path / "a.zip", "a.jpg"), at, format, value)
-    assert refused(path) == {"a.jpg": reason}
+    assert rejected(path) == {"a.jpg": reason}
 
 
 # --- damage -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["a.tar", "pax.tar", "stored.zip", "deflated.zip"])
-def test_an_archive_that_is_cut_off_anywhere_is_refused_whole(kind: str, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_rejected(kind: str, tmp_path: Path) -> None:
     path = packed(tmp_path / kind, {f"{i}.jpg": os.urandom(700) for i in range(3)})
     data = path.read_bytes()
     end = len(data.rstrip(b"\0")) if path.suffix == ".tar" else len(data) - 1
     cuts = {0, 1, 511, 512, 513, 1024, 1535, 1536, 2048, end // 2, end - 600, end - 1, end}
     for length in sorted(cut for cut in cuts if 0 <= cut <= end):
         path.write_bytes(data[:length])
-        assert f"cannot be read as a {path.suffix[1:]} archive" in why_none(path), length
+        assert f"as a {path.suffix[1:]} archive" in why_none(path), length
 
 
 @pytest.mark.parametrize("kind", ["a.tar", "deflated.zip"])
@@ -386,41 +384,41 @@ def test_an_archive_that_changed_after_it_was_listed_is_found(kind: str, tmp_pat
     source, _, _ = open_source(path)
     data = path.read_bytes()
     path.write_bytes(data[:900])
-    with pytest.raises(ImageError, match=r"'b.jpg' in .* is damaged"):
+    with pytest.raises(ImageError, match=r"'b.jpg' in .* is corrupt"):
         source.read("b.jpg")
 
 
 @pytest.mark.parametrize("kind", ["stored.zip", "deflated.zip"])
-def test_damaged_zip_members_are_found_and_the_others_read(kind: str, tmp_path: Path) -> None:
+def test_corrupt_zip_members_are_found_and_the_others_are_read(kind: str, tmp_path: Path) -> None:
     files = {"a.jpg": os.urandom(700), "b.jpg": os.urandom(700)}
     path = packed(tmp_path / kind, files)
     data = bytearray(path.read_bytes())
     data[200] ^= 0xFF
     path.write_bytes(data)
     source, _, _ = open_source(path)
-    with pytest.raises(ImageError, match=r"'a.jpg' in .* is damaged: .*left as it is\. Get it again\."):
+    with pytest.raises(ImageError, match=r"'a.jpg' in .* is corrupt"):
         source.read("a.jpg")
     assert source.read("b.jpg") == files["b.jpg"]
 
 
-def test_a_zip_member_that_does_not_stand_where_it_should_is_found(tmp_path: Path) -> None:
+def test_a_zip_member_at_another_offset_is_found(tmp_path: Path) -> None:
     path = in_directory(zipped(tmp_path / "a.zip", "a.jpg", "b.jpg"), 42, "<I", 7)
     source, listing, _ = open_source(path)
     assert "a.jpg" in listing
-    with pytest.raises(ImageError, match="nothing begins where it should stand"):
+    with pytest.raises(ImageError, match="no file starts at its offset"):
         source.read("a.jpg")
 
 
-def test_a_tar_archive_with_a_damaged_header_is_refused_whole(tmp_path: Path) -> None:
+def test_a_tar_archive_with_a_corrupt_header_is_rejected(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.tar", {"a.jpg": bytes(512), "b.jpg": bytes(512)})
     data = bytearray(path.read_bytes())
     data[1024 + 3] ^= 1
     path.write_bytes(data)
-    assert "cut off or damaged at byte 1,024" in why_none(path)
+    assert "truncated or corrupt at byte 1,024" in why_none(path)
 
 
 @pytest.mark.parametrize("type", [tarfile.REGTYPE, tarfile.DIRTYPE, b"Z", tarfile.GNUTYPE_LONGNAME])
-def test_a_tar_member_with_a_size_below_0_does_not_go_round_in_circles(type: bytes, tmp_path: Path) -> None:
+def test_a_tar_member_with_a_negative_size_does_not_cause_a_loop(type: bytes, tmp_path: Path) -> None:
     one = tarfile.TarInfo("a.jpg")
     one.type = type
     header = bytearray(one.tobuf())
@@ -431,10 +429,10 @@ def test_a_tar_member_with_a_size_below_0_does_not_go_round_in_circles(type: byt
     if type == tarfile.DIRTYPE:
         open_source(tmp_path / "a.tar")  # a folder has no bytes, whatever it says
     else:
-        assert "cannot be read as a tar archive" in why_none(tmp_path / "a.tar")
+        assert "as a tar archive" in why_none(tmp_path / "a.tar")
 
 
-def test_a_tar_header_that_declares_a_terabyte_is_refused(tmp_path: Path) -> None:
+def test_a_tar_header_that_declares_a_terabyte_is_rejected(tmp_path: Path) -> None:
     one = tarfile.TarInfo("a.jpg")
     one.type, one.size = tarfile.XHDTYPE, 1 << 40
     (tmp_path / "a.tar").write_bytes(one.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
@@ -443,7 +441,7 @@ def test_a_tar_header_that_declares_a_terabyte_is_refused(tmp_path: Path) -> Non
 
 @given(st.data(), st.sampled_from(["a.tar", "pax.tar", "stored.zip", "deflated.zip"]))
 @settings(deadline=None)
-def test_no_bytes_do_anything_but_be_read_or_refused(data: st.DataObject, kind: str) -> None:
+def test_any_bytes_are_read_or_raise_an_image_error(data: st.DataObject, kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = packed(Path(folder) / kind, {"a.jpg": b"a" * 40, f"{'long' * 40}.jpg": b"b" * 40})
         content = bytearray(path.read_bytes().rstrip(b"\0") + bytes(1024))
@@ -463,30 +461,30 @@ def test_no_bytes_do_anything_but_be_read_or_refused(data: st.DataObject, kind: 
 # --- what is no source --------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"There is no folder or archive .*Check --images"):
+def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="Folder or archive not found"):
         open_source(tmp_path / "gone.zip")
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.TAR.XZ", "a.tar.zst", "a.tbz2"])
-def test_compressed_tar_archives_are_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+def test_compressed_tar_archives_are_rejected_with_a_hint(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
-    assert "can only be read from its beginning" in why_none(tmp_path / name)
+    assert "can only be read from its start" in why_none(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.rar", "a.7z", "a", "a.jpg", ".zip"])
-def test_other_files_are_refused(name: str, tmp_path: Path) -> None:
+def test_other_files_are_rejected(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"data")
-    assert "is no folder and no archive. A folder, a .tar or a .zip archive" in why_none(tmp_path / name)
+    assert "is not a folder or an archive" in why_none(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "A.ZIP"])
-def test_files_that_only_bear_the_name_of_an_archive_are_refused(name: str, tmp_path: Path) -> None:
+def test_files_that_only_have_the_suffix_of_an_archive_are_rejected(name: str, tmp_path: Path) -> None:
     for data in (b"", b"\x1f\x8b\x08" + bytes(600), os.urandom(2000)):
         (tmp_path / name).write_bytes(data)
-        assert f"cannot be read as a {name[-3:].lower()} archive" in why_none(tmp_path / name)
+        assert f"as a {name[-3:].lower()} archive" in why_none(tmp_path / name)
 
 
-def test_an_archive_of_nothing_holds_nothing(tmp_path: Path) -> None:
+def test_an_empty_archive_lists_nothing(tmp_path: Path) -> None:
     for kind in KINDS:
-        assert refused(packed(tmp_path / kind, {})) == {}
+        assert rejected(packed(tmp_path / kind, {})) == {}

@@ -1,6 +1,6 @@
-"""The loss in torch: right to the last digits wherever a model can go, alone on what was asked, and compiled the same.
+"""The loss in torch: accuracy for all concentrations, questions without votes, devices and compilation.
 
-`test_likelihood.py` holds what it shares with the likelihood in NumPy.
+`test_likelihood.py` tests what it shares with the likelihood in NumPy.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def votes_on(tree: Tree, seed: int, n: int = 8, largest: int = 60) -> IntArray:
 
 
 def anywhere(shape: tuple[int, ...], seed: int, low: float = -7.0, high: float = 6.95) -> FloatArray:
-    """Concentrations of all sizes that a model can say, as float32 has them."""
+    """Concentrations over the whole range of a model, rounded to float32."""
     return (10 ** np.random.default_rng(seed).uniform(low, high, shape)).astype(np.float32).astype(np.float64)
 
 
 def exactly(counts: list[int], alpha: list[float]) -> tuple[float, list[float]]:
-    """Value and gradient of one question, with 40 digits."""
+    """Value and gradient for one question, computed with 40 digits."""
     with mpmath.workdps(40):
         a = [mpmath.mpf(one) for one in alpha]
         both = [*zip(a, counts, strict=True), (sum(a), sum(counts))]
@@ -55,7 +55,7 @@ def exactly(counts: list[int], alpha: list[float]) -> tuple[float, list[float]]:
 
 
 def hard_cases(largest: int) -> tuple[IntArray, FloatArray]:
-    """Each pair of sizes of concentrations with each pair of counts, and votes that go with their concentrations."""
+    """Pairs of concentrations with pairs of counts, and votes that match their concentrations."""
     sizes, some = 10.0 ** np.arange(-3, 7, 1.5), [0, 1, 2, 3, 11, largest]
     rows = [
         ((i, j, 0, k), (a, b, c, d))
@@ -72,11 +72,11 @@ def hard_cases(largest: int) -> tuple[IntArray, FloatArray]:
     return counts, np.vstack([alpha, matched]).astype(np.float32).astype(np.float64)
 
 
-# --- right to the last digits -----------------------------------------------------------------------------------------
+# --- Accuracy ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_values_and_gradients_are_those_of_many_digits(dtype: torch.dtype) -> None:
+def test_values_and_gradients_match_a_calculation_with_40_digits(dtype: torch.dtype) -> None:
     counts, alpha = hard_cases(100)
     concentration = torch.tensor(alpha, dtype=dtype, requires_grad=True)
     found = dirichlet_multinomial_nll(torch.tensor(counts), concentration, FOUR)[:, 0]
@@ -89,7 +89,7 @@ def test_values_and_gradients_are_those_of_many_digits(dtype: torch.dtype) -> No
     narrow = dtype == torch.float32
     assert (error <= np.maximum(3e-4 if narrow else 1e-11, (1e-6 if narrow else 1e-13) * value)).all()
     assert of_slope.max() <= (3e-5 if narrow else 1e-11)
-    if narrow:  # what the cases are hard for: the difference of two lgamma
+    if narrow:  # a plain difference of lgamma fails for these cases
         k, a = torch.tensor(counts).float(), torch.tensor(alpha).float()
         n, a0 = k.sum(dim=1), a.sum(dim=1)
         plain = (torch.lgamma(k + 1) - torch.lgamma(a + k) + torch.lgamma(a)).sum(dim=1)
@@ -97,7 +97,7 @@ def test_values_and_gradients_are_those_of_many_digits(dtype: torch.dtype) -> No
         assert np.abs(plain.numpy() - value).max() > 1
 
 
-def test_thousands_of_votes_lose_few_digits() -> None:
+def test_thousands_of_votes_are_accurate() -> None:
     counts, alpha = hard_cases(5000)
     found = dirichlet_multinomial_nll(torch.tensor(counts), torch.tensor(alpha).float(), FOUR)
     np.testing.assert_allclose(found.double().numpy(), in_numpy(counts, alpha, FOUR), rtol=1e-5, atol=1e-2)
@@ -105,7 +105,7 @@ def test_thousands_of_votes_lose_few_digits() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_it_equals_the_likelihood_in_numpy_wherever_a_model_can_go(seed: int) -> None:
+def test_the_loss_equals_the_likelihood_in_numpy(seed: int) -> None:
     for tree in (GZ2, FOUR):
         counts = votes_on(tree, seed)
         alpha = anywhere(counts.shape, seed)
@@ -143,7 +143,7 @@ def test_the_order_of_answers_is_irrelevant(seed: int, order: list[int]) -> None
     torch.testing.assert_close(slope[:, order], other_slope, rtol=1e-10, atol=1e-12)
 
 
-def test_numbers_beyond_the_table_and_counts_that_are_not_integers_by_type() -> None:
+def test_counts_beyond_the_table_and_of_any_type() -> None:
     counts = np.array([[MAX_TABLE + 7, 3, 0, 20], [5, 0, 0, 1]])
     alpha = np.array([[2e4, 0.5, 3.0, 8.0]] * 2)
     wanted = in_numpy(counts, alpha, FOUR)
@@ -161,7 +161,7 @@ def test_small_integer_types_do_not_overflow() -> None:
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
 
 
-# --- what was asked ---------------------------------------------------------------------------------------------------
+# --- Questions without votes ------------------------------------------------------------------------------------------
 
 
 def loss_and_gradient(
@@ -175,7 +175,7 @@ def loss_and_gradient(
 
 
 @pytest.mark.parametrize("tree", [GZ2, RINGS, FOUR], ids=lambda tree: tree.name)
-def test_it_is_the_same_whether_or_not_one_says_what_was_asked(tree: Tree) -> None:
+def test_passing_totals_or_asked_questions_does_not_change_the_loss(tree: Tree) -> None:
     counts = votes_on(tree, 1)
     votes, alpha = torch.tensor(counts), torch.tensor(anywhere(counts.shape, 2)).float()
     totals = torch.tensor(tree.totals(counts))
@@ -188,7 +188,7 @@ def test_it_is_the_same_whether_or_not_one_says_what_was_asked(tree: Tree) -> No
             assert torch.equal(one == 0, other == 0)
 
 
-def test_questions_are_found_where_they_stand() -> None:
+def test_asked_questions_are_those_with_votes() -> None:
     totals = torch.tensor(votes_on(GZ2, 3)[:, :11])
     torch.testing.assert_close(asked_questions(totals), (totals > 0).nonzero().T)
     assert asked_questions(torch.zeros(4, 3, dtype=torch.int32)).shape == (2, 0)
@@ -196,7 +196,7 @@ def test_questions_are_found_where_they_stand() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_a_number_stays_with_its_question_of_its_galaxy(value: float) -> None:
+def test_a_non_finite_concentration_affects_only_its_question_and_galaxy(value: float) -> None:
     counts = votes_on(GZ2, 4)
     totals = GZ2.totals(counts)
     votes, plain = torch.tensor(counts), torch.tensor(anywhere(counts.shape, 5)).float()
@@ -204,20 +204,20 @@ def test_what_is_not_a_number_stays_with_its_question_of_its_galaxy(value: float
     of = list(GZ2.question_of_answer)
     galaxy = 3
     for question in np.flatnonzero(totals[galaxy] > 0).tolist():
-        spoilt = plain.clone()
-        spoilt[galaxy, of.index(question)] = value
+        corrupt = plain.clone()
+        corrupt[galaxy, of.index(question)] = value
         is_elsewhere = torch.ones(totals.shape, dtype=torch.bool)
         is_elsewhere[galaxy, question] = False
         for asked in (None, everything):
             known = (GZ2, torch.tensor(totals), asked)
             nll, slope = loss_and_gradient(dirichlet_multinomial_nll, votes, plain, *known)
-            found, found_slope = loss_and_gradient(dirichlet_multinomial_nll, votes, spoilt, *known)
+            found, found_slope = loss_and_gradient(dirichlet_multinomial_nll, votes, corrupt, *known)
             assert not torch.isfinite(found[galaxy, question])
             assert torch.equal(found[is_elsewhere], nll[is_elsewhere])
             assert torch.equal(found_slope[is_elsewhere[:, of]], slope[is_elsewhere[:, of]])
 
 
-def test_the_gradient_of_the_gradient_is_refused() -> None:
+def test_second_derivatives_are_rejected() -> None:
     concentration = torch.ones(1, 4, requires_grad=True)
     nll = dirichlet_multinomial_nll(torch.tensor([[3, 1, 0, 2]]), concentration, FOUR)
     weight = torch.ones(1, 1, requires_grad=True)
@@ -226,10 +226,10 @@ def test_the_gradient_of_the_gradient_is_refused() -> None:
         slope.sum().backward()
 
 
-# --- autocast, other devices, the compiler ----------------------------------------------------------------------------
+# --- Autocast, other devices, compilation -----------------------------------------------------------------------------
 
 
-def test_narrow_concentrations_are_widened_first() -> None:
+def test_bfloat16_concentrations_are_converted_first() -> None:
     counts = votes_on(GZ2, 6)
     narrow = torch.tensor(anywhere(counts.shape, 7)).bfloat16()
     wide, wide_slope = loss_and_gradient(dirichlet_multinomial_nll, torch.tensor(counts), narrow.float(), GZ2)
@@ -240,13 +240,13 @@ def test_narrow_concentrations_are_widened_first() -> None:
     assert torch.equal(slope, wide_slope.bfloat16())
 
 
-def test_no_number_is_looked_at_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the meta device there are shapes and no numbers: whoever asked for one would be refused."""
+def test_values_are_never_read_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, tensors have no values: reading one raises an error."""
 
     def no_autocast(device: str, enabled: bool) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
-    monkeypatch.setattr(torch, "autocast", no_autocast)  # which knows no such device
+    monkeypatch.setattr(torch, "autocast", no_autocast)  # it does not support this device
     votes, totals = (
         torch.zeros(5, n, dtype=torch.int32, device="meta") for n in (len(GZ2.columns), len(GZ2.questions))
     )
@@ -258,55 +258,40 @@ def test_no_number_is_looked_at_on_other_devices(monkeypatch: pytest.MonkeyPatch
         assert concentration.grad is not None
 
 
-def _compiled(backend: str, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    torch.compiler.reset()
-    return torch.compile(loss, fullgraph=True, backend=backend)
-
-
 BACKENDS = [
     "aot_eager",
     pytest.param(
         "inductor",
         marks=[
             pytest.mark.slow,
-            pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="No C++ compiler is here."),
+            pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="No C++ compiler found."),
         ],
     ),
 ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("is_known", [False, True], ids=["all", "asked"])
-def test_compiled_is_the_same(backend: str, is_known: bool) -> None:
-    def loss(votes: torch.Tensor, a: torch.Tensor, totals: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
-        return dirichlet_multinomial_nll(votes, a, GZ2, totals, asked)
+@pytest.mark.parametrize("is_known", [False, True], ids=["votes", "asked"])
+def test_the_compiled_loss_is_the_same(backend: str, is_known: bool) -> None:
+    tree = Tree(GZ2.name, GZ2.questions)  # without cached properties, because totals may be computed while compiling
 
-    compiled = _compiled(backend, loss)
-    for n in (8, 5, 11):  # as batches differ in what was asked, and the last one in size
+    def loss(
+        votes: torch.Tensor, a: torch.Tensor, totals: torch.Tensor | None, asked: torch.Tensor | None
+    ) -> torch.Tensor:
+        return dirichlet_multinomial_nll(votes, a, tree, totals, asked)
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
+    for n in (8, 5, 11):  # batches differ in their votes, and the last one in size
         counts = votes_on(GZ2, n, n)
         totals = GZ2.totals(counts)
         is_asked = (totals > 0)[:, list(GZ2.question_of_answer)]
         votes = torch.tensor(counts)
         alpha = torch.tensor(np.where(is_asked, anywhere(counts.shape, 9), math.nan)).float()
-        asked = asked_questions(torch.tensor(totals)) if is_known else None
-        known = (torch.tensor(totals), asked)
-        nll, slope = loss_and_gradient(loss, votes, alpha, *known)
+        known = (torch.tensor(totals), asked_questions(torch.tensor(totals))) if is_known else (None, None)
         found, found_slope = loss_and_gradient(compiled, votes, alpha, *known)
+        nll, slope = loss_and_gradient(loss, votes, alpha, *known)
         torch.testing.assert_close(found, nll, rtol=1e-5, atol=1e-3)
         torch.testing.assert_close(found_slope, slope, rtol=1e-4, atol=1e-4)
         assert (found[torch.tensor(totals == 0)] == 0).all()
         assert (found_slope[torch.tensor(~is_asked)] == 0).all()
-
-
-def test_totals_are_found_while_compiling() -> None:
-    counts = votes_on(GZ2, 10)
-    fresh = Tree(GZ2.name, GZ2.questions)  # one that has worked out nothing yet
-
-    def loss(votes: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        return dirichlet_multinomial_nll(votes, a, fresh)
-
-    compiled = _compiled("aot_eager", loss)
-    alpha = torch.tensor(anywhere(counts.shape, 11))
-    torch.testing.assert_close(
-        compiled(torch.tensor(counts), alpha), dirichlet_multinomial_nll(torch.tensor(counts), alpha, GZ2)
-    )

@@ -1,4 +1,4 @@
-"""Calibration: what holds passes, what does not is found, at any number of votes."""
+"""Calibration: calibrated predictions pass, others are found, for any number of votes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from gzoo.scoring.calibration import (
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import mixed, question_nll
-from gzoo.scoring.pit import Belief, answer_places, draw_counts, sequential_pit
+from gzoo.scoring.pit import QuestionPrediction, answer_ranks, draw_counts, sequential_pit
 from gzoo.scoring.predictions import Predictions
 from gzoo.trees.campaign import campaigns
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
@@ -44,7 +44,7 @@ SEVERAL = Question("several", ("a", "b", "c"), ("several_a", "several_b", "sever
 
 
 class Fixed:
-    """Chance that always says the same."""
+    """Random generator that always returns the same number."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -70,18 +70,18 @@ def drawn(
     factor: float = 1.0,
     members: int = 1,
     is_concentration: bool = True,
-) -> tuple[IntArray, IntArray, Belief]:
+) -> tuple[IntArray, IntArray, QuestionPrediction]:
     rng = np.random.default_rng(seed)
     volunteers = rng.integers(votes[0], votes[1] + 1, n)
     values = np.exp(rng.normal(0.5, 1.0, (members, n, len(question.columns))))
     if not is_concentration:
         values /= values.sum(axis=-1, keepdims=True)
-    truth = Belief(values * factor if is_concentration else values, is_concentration, question)
-    return draw_counts(volunteers, truth, rng), volunteers, Belief(values, is_concentration, question)
+    truth = QuestionPrediction(values * factor if is_concentration else values, is_concentration, question)
+    return draw_counts(volunteers, truth, rng), volunteers, QuestionPrediction(values, is_concentration, question)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Places
+# Randomised PIT
 
 
 concentrations = st.floats(1e-3, 1e6)
@@ -93,7 +93,7 @@ concentrations = st.floats(1e-3, 1e6)
     st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
     st.booleans(),
 )
-def test_places_are_those_of_the_predicted_distribution(
+def test_ranks_are_those_of_the_predictive_distribution(
     members: list[tuple[float, float]], votes: tuple[int, int], is_concentration: bool
 ) -> None:
     volunteers, said = votes
@@ -103,38 +103,43 @@ def test_places_are_those_of_the_predicted_distribution(
     else:
         values = values / values.sum(axis=-1, keepdims=True)
         p = np.mean([stats.binom.pmf(np.arange(volunteers + 1), volunteers, a / (a + b)) for a, b in members], axis=0)
-    counts, belief = np.array([[said, volunteers - said]]), Belief(values, is_concentration, TWO)
-    low, high = (answer_places(counts, np.array([volunteers]), belief, fixed(end)) for end in (0.0, 1.0))
+    counts, prediction = np.array([[said, volunteers - said]]), QuestionPrediction(values, is_concentration, TWO)
+    low, high = (answer_ranks(counts, np.array([volunteers]), prediction, fixed(end)) for end in (0.0, 1.0))
     assert low.pit[0, 0] == pytest.approx(p[:said].sum(), abs=1e-8)
     assert high.pit[0, 0] == pytest.approx(p[: said + 1].sum(), abs=1e-8)
     gaps = np.log(p + 1e-300) - np.log(p[said] + 1e-300)
-    if (np.abs(gaps)[(np.arange(volunteers + 1) != said)] > 1e-4).all():  # what nearly ties is a matter of rounding
+    if (
+        np.abs(gaps)[(np.arange(volunteers + 1) != said)] > 1e-4
+    ).all():  # nearly equal probabilities depend on rounding
         assert low.density[0, 0] == pytest.approx(p[gaps > 0].sum(), abs=1e-8)
         assert high.density[0, 0] == pytest.approx(p[gaps >= 0].sum(), abs=1e-8)
 
 
-def test_equally_probable_counts_share_their_place() -> None:
-    counts, belief = np.array([[1, 3], [3, 1]]), Belief(np.ones((1, 2, 2)), True, TWO)  # all counts are
+def test_equally_probable_counts_have_the_same_rank() -> None:
+    counts, prediction = (
+        np.array([[1, 3], [3, 1]]),
+        QuestionPrediction(np.ones((1, 2, 2)), True, TWO),
+    )  # all counts are equally probable
     for end in (0.0, 1.0):
-        assert answer_places(counts, np.array([4, 4]), belief, fixed(end)).density[:, 0] == pytest.approx([end, end])
+        assert answer_ranks(counts, np.array([4, 4]), prediction, fixed(end)).density[:, 0] == pytest.approx([end, end])
 
 
 @pytest.mark.parametrize("question", [TWO, THREE, SEVERAL])
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("is_concentration", [True, False])
-def test_sequential_places_cut_the_unit_cube_into_the_votes_probabilities(
+def test_sequential_pit_divides_the_unit_cube_by_the_probabilities_of_the_votes(
     question: Question, members: int, is_concentration: bool
 ) -> None:
     volunteers, n_answers = 4, len(question.columns)
-    every = itertools.product(range(volunteers + 1), repeat=n_answers)
-    counts = np.array([one for one in every if question.multiple or sum(one) == volunteers])
+    combinations = itertools.product(range(volunteers + 1), repeat=n_answers)
+    counts = np.array([one for one in combinations if question.multiple or sum(one) == volunteers])
     rng = np.random.default_rng(1)
     values = np.exp(rng.normal(0, 1, (members, 1, n_answers)))
     if not is_concentration:
         values = values / (values + 1) if question.multiple else values / values.sum(axis=-1, keepdims=True)
     n = np.full(len(counts), volunteers)
-    belief = Belief(np.repeat(values, len(counts), axis=1), is_concentration, question)
-    low, high = (sequential_pit(counts, n, belief, fixed(end)) for end in (0.0, 1.0))
+    prediction = QuestionPrediction(np.repeat(values, len(counts), axis=1), is_concentration, question)
+    low, high = (sequential_pit(counts, n, prediction, fixed(end)) for end in (0.0, 1.0))
     volume = np.where(np.isfinite(low), high - low, 1.0).prod(axis=1)
     odds = values if is_concentration or not question.multiple else values / (1 - values)
     stated = np.repeat(odds * (1e7 if not is_concentration and not question.multiple else 1), len(counts), axis=1)
@@ -149,29 +154,31 @@ def test_sequential_places_cut_the_unit_cube_into_the_votes_probabilities(
     ("question", "members", "is_concentration"),
     [(TWO, 1, True), (THREE, 1, True), (THREE, 3, True), (THREE, 1, False), (SEVERAL, 1, True), (TWO, 2, True)],
 )
-def test_places_are_uniform_where_predictions_hold(
+def test_ranks_are_uniform_for_calibrated_predictions(
     question: Question, members: int, is_concentration: bool, votes: tuple[int, int]
 ) -> None:
-    counts, volunteers, belief = drawn(
+    counts, volunteers, prediction = drawn(
         question, 3000, 2, votes=votes, members=members, is_concentration=is_concentration
     )
     rng = np.random.default_rng(3)
-    places = answer_places(counts, volunteers, belief, rng)
-    sequence = sequential_pit(counts, volunteers, belief, rng)
-    for one in (*places.pit.T, *places.density.T, sequence[np.isfinite(sequence)]):
+    ranks = answer_ranks(counts, volunteers, prediction, rng)
+    sequence = sequential_pit(counts, volunteers, prediction, rng)
+    for one in (*ranks.pit.T, *ranks.density.T, sequence[np.isfinite(sequence)]):
         assert stats.kstest(one, "uniform").pvalue > 1e-3
     if sequence.shape[1] > 1:
         known = np.isfinite(sequence).all(axis=1)
         assert abs(np.corrcoef(sequence[known, 0], sequence[known, 1])[0, 1]) < 0.07
 
 
-def test_places_of_extreme_predictions_are_numbers() -> None:
+def test_ranks_of_extreme_predictions_are_between_0_and_1() -> None:
     counts = np.array([[10_000, 0], [0, 10_000], [5000, 5000], [1, 0], [3, 4]])
     values = np.array([[[1e7, 1e-3], [1e7, 1e-3], [1e7, 1e7], [1e-3, 1e-3], [1e-12, 1e12]]])
     volunteers = counts.sum(axis=1)
     for is_concentration in (True, False):
-        places = answer_places(counts, volunteers, Belief(values, is_concentration, TWO), np.random.default_rng(0))
-        for one in places:
+        ranks = answer_ranks(
+            counts, volunteers, QuestionPrediction(values, is_concentration, TWO), np.random.default_rng(0)
+        )
+        for one in ranks:
             assert ((one >= 0) & (one <= 1)).all()
 
 
@@ -179,31 +186,31 @@ def test_places_of_extreme_predictions_are_numbers() -> None:
 # Tests
 
 
-def test_all_questions_of_all_campaigns_pass_where_predictions_hold() -> None:
+def test_calibrated_predictions_pass_for_all_questions_of_all_campaigns() -> None:
     questions = {question.name: question for one in campaigns() for question in one.tree.questions}
     assert len(questions) > 100
     for repetition in range(2):
         p_values: list[float] = []
         for i, question in enumerate(questions.values()):
             votes = ((1, 1), (1, 5), (2, 40))[(i + repetition) % 3]
-            counts, volunteers, belief = drawn(question, 60, 1000 * repetition + i, votes=votes)
-            tests = question_tests(counts, volunteers, belief, galaxies(60), np.random.default_rng(i))
+            counts, volunteers, prediction = drawn(question, 60, 1000 * repetition + i, votes=votes)
+            tests = question_tests(counts, volunteers, prediction, galaxies(60), np.random.default_rng(i))
             p_values += [p for test in TESTS if (p := tests[test]) is not None]
         assert min(holm(p_values)) > FAMILYWISE_ERROR_RATE
 
 
 @pytest.mark.parametrize("votes", [3, 40])
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_a_wrong_concentration_is_found_almost_as_often_as_can_be(votes: int, factor: float) -> None:
+def test_the_power_against_a_wrong_concentration_is_nearly_optimal(votes: int, factor: float) -> None:
     n = {3: 700, 40: 60}[votes]
     n_found, best, null = 0, [], []
     for seed in range(60):
-        counts, volunteers, belief = drawn(THREE, n, seed, votes=(votes, votes), factor=factor)
-        p = dispersion(counts, volunteers, belief, galaxies(n))["p_value"]
+        counts, volunteers, prediction = drawn(THREE, n, seed, votes=(votes, votes), factor=factor)
+        p = dispersion(counts, volunteers, prediction, galaxies(n))["p_value"]
         n_found += p is not None and p < 0.01
         for sums, true in ((best, factor), (null, 1.0)):
-            counts, volunteers, belief = drawn(THREE, n, 1000 + seed, votes=(votes, votes), factor=true)
-            alpha = belief.values[0]
+            counts, volunteers, prediction = drawn(THREE, n, 1000 + seed, votes=(votes, votes), factor=true)
+            alpha = prediction.values[0]
             sums.append(
                 float(
                     (question_nll(counts, volunteers, alpha) - question_nll(counts, volunteers, factor * alpha)).sum()
@@ -211,21 +218,21 @@ def test_a_wrong_concentration_is_found_almost_as_often_as_can_be(votes: int, fa
             )
     threshold = np.mean(null) + stats.norm.ppf(0.995) * np.std(null)
     n_best = int((np.array(best) > threshold).sum())
-    assert n_best > 40  # else there is nothing to find
+    assert n_best > 40  # the difference is detectable at all
     assert n_found > 0.8 * n_best
 
 
-def test_one_vote_a_galaxy_cannot_judge_concentration() -> None:
-    counts, volunteers, belief = drawn(TWO, 2000, 1, votes=(1, 1), factor=0.1)
-    found = calibrated({TWO: (counts, volunteers, belief)})["questions"]["two"]
-    assert found["verdict"] == "cannot be judged"
-    assert found["sentence"].startswith("Every galaxy has one vote on it, so concentration cannot be judged")
-    assert found["dispersion"]["factor"]["value"] is None
+def test_single_votes_do_not_constrain_dispersion() -> None:
+    counts, volunteers, prediction = drawn(TWO, 2000, 1, votes=(1, 1), factor=0.1)
+    found = calibrated({TWO: (counts, volunteers, prediction)})["questions"]["two"]
+    assert found["verdict"] == "insufficient data"
+    assert found["description"].startswith("Insufficient data: every galaxy has only one vote")
+    assert found["dispersion"]["dispersion_factor"]["value"] is None
     assert found["tests"]["dispersion"] is None
 
 
 def calibrated(
-    questions: dict[Question, tuple[IntArray, IntArray, Belief]], blocks: Blocks | None = None
+    questions: dict[Question, tuple[IntArray, IntArray, QuestionPrediction]], blocks: Blocks | None = None
 ) -> Calibration:
     tree = Tree("t", tuple(questions))
     counts = np.column_stack([one[0] for one in questions.values()])
@@ -239,31 +246,31 @@ def calibrated(
     return calibration_of(Votes(tree, counts, totals), predictions, blocks or galaxies(n))
 
 
-def test_verdicts_say_which_way_a_prediction_is_wrong() -> None:
+def test_verdicts_name_the_direction_of_an_error() -> None:
     biased = drawn(SEVERAL, 2000, 4)
-    biased = (biased[0], biased[1], Belief(biased[2].values * 2, True, SEVERAL))
+    biased = (biased[0], biased[1], QuestionPrediction(biased[2].values * 2, True, SEVERAL))
     found = calibrated(
         {TWO: drawn(TWO, 2000, 1, factor=0.4), THREE: drawn(THREE, 2000, 2, factor=2.5), SEVERAL: biased}
     )
-    said = {name: (one["verdict"], one["sentence"]) for name, one in found["questions"].items()}
-    assert said["two"][0] == "too sure"
-    assert "Too sure: votes are spread wider than predicted" in said["two"][1]
-    assert said["three"][0] == "not sure enough"
-    assert said["several"][0] in ("off", "too sure")
+    said = {name: (one["verdict"], one["description"]) for name, one in found["questions"].items()}
+    assert said["two"][0] == "overconfident"
+    assert "Overconfident: votes are overdispersed" in said["two"][1]
+    assert said["three"][0] == "underconfident"
+    assert said["several"][0] in ("biased", "overconfident")
     held = calibrated({TWO: drawn(TWO, 2000, 1), THREE: drawn(THREE, 2000, 2), SEVERAL: drawn(SEVERAL, 2000, 3)})
-    assert {one["verdict"] for one in held["questions"].values()} == {"nothing against it"}
+    assert {one["verdict"] for one in held["questions"].values()} == {"consistent"}
 
 
-def test_fractions_without_doubt_are_too_sure_where_galaxies_differ() -> None:
-    counts, volunteers, belief = drawn(THREE, 1500, 5)
-    fractions = Belief(belief.fractions, False, THREE)
+def test_point_predictions_are_overconfident_for_overdispersed_votes() -> None:
+    counts, volunteers, prediction = drawn(THREE, 1500, 5)
+    fractions = QuestionPrediction(prediction.fractions, False, THREE)
     found = calibrated({THREE: (counts, volunteers, fractions)})["questions"]["three"]
-    assert found["verdict"] == "too sure"
-    assert found["dispersion"]["factor"]["value"] is None
+    assert found["verdict"] == "overconfident"
+    assert found["dispersion"]["dispersion_factor"]["value"] is None
     assert found["dispersion"]["concentration"]["high"] is not None
-    counts, volunteers, belief = drawn(THREE, 1500, 6, is_concentration=False)
-    found = calibrated({THREE: (counts, volunteers, belief)})["questions"]["three"]
-    assert found["verdict"] == "nothing against it"
+    counts, volunteers, prediction = drawn(THREE, 1500, 6, is_concentration=False)
+    found = calibrated({THREE: (counts, volunteers, prediction)})["questions"]["three"]
+    assert found["verdict"] == "consistent"
     assert found["dispersion"]["concentration"]["high"] is None
 
 
@@ -273,33 +280,33 @@ def test_fractions_without_doubt_are_too_sure_where_galaxies_differ() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0, 3.0]), st.integers(2, 20), st.integers(1, 2))
-def test_the_factor_is_the_likeliest(seed: int, factor: float, most: int, members: int) -> None:
-    counts, volunteers, belief = drawn(THREE, 150, seed, votes=(2, most), factor=factor, members=members)
-    found = dispersion(counts, volunteers, belief, galaxies(150))
+def test_the_dispersion_factor_maximises_the_likelihood(seed: int, factor: float, most: int, members: int) -> None:
+    counts, volunteers, prediction = drawn(THREE, 150, seed, votes=(2, most), factor=factor, members=members)
+    found = dispersion(counts, volunteers, prediction, galaxies(150))
 
     def cost(scale: float) -> float:
-        return float(mixed([question_nll(counts, volunteers, scale * one) for one in belief.values]).sum())
+        return float(mixed([question_nll(counts, volunteers, scale * one) for one in prediction.values]).sum())
 
     grid = np.exp(np.linspace(math.log(1e-3), math.log(1e3), 200))
     least = min(cost(one) for one in grid.tolist())
-    value = found["factor"]["value"]
+    value = found["dispersion_factor"]["value"]
     assert cost(1e3 if value is None else value) <= least + 1e-3
     gain = 2 * max(0.0, cost(1.0) - cost(1e3 if value is None else value))
     assert found["p_value"] == pytest.approx(2 * stats.norm.sf(math.sqrt(gain)), abs=1e-3)
 
 
-def test_votes_that_could_not_be_closer_have_no_largest_factor() -> None:
+def test_votes_without_variance_have_no_upper_limit_of_the_factor() -> None:
     volunteers = np.full(40, 10)
     counts = np.column_stack([np.full(40, 5), np.full(40, 5)])
-    found = dispersion(counts, volunteers, Belief(np.full((1, 40, 2), 3.0), True, TWO), galaxies(40))
-    assert found["factor"]["value"] is None
-    assert found["factor"]["high"] is None
-    assert found["factor"]["low"] is not None
-    assert found["factor"]["low"] > 1
+    found = dispersion(counts, volunteers, QuestionPrediction(np.full((1, 40, 2), 3.0), True, TWO), galaxies(40))
+    assert found["dispersion_factor"]["value"] is None
+    assert found["dispersion_factor"]["high"] is None
+    assert found["dispersion_factor"]["low"] is not None
+    assert found["dispersion_factor"]["low"] > 1
 
 
-def test_intervals_of_curves_hold_what_the_population_has() -> None:
-    truth = np.array(coverage(5, 60_000)["covered"])
+def test_intervals_of_curves_cover_the_population() -> None:
+    truth = np.array(coverage(5, 60_000)["coverage"])
     held = np.zeros((120, len(LEVELS)))
     whole = np.zeros(120)
     for seed in range(120):
@@ -312,24 +319,24 @@ def test_intervals_of_curves_hold_what_the_population_has() -> None:
 
 
 def coverage(seed: int, n: int) -> dict[str, list[float]]:
-    counts, volunteers, belief = drawn(THREE, n, seed, votes=(2, 40), factor=0.5)
+    counts, volunteers, prediction = drawn(THREE, n, seed, votes=(2, 40), factor=0.5)
     rng = np.random.default_rng(seed)
-    curve = coverage_curve(answer_places(counts, volunteers, belief, rng).density, galaxies(n), rng)
+    curve = coverage_curve(answer_ranks(counts, volunteers, prediction, rng).density, galaxies(n), rng)
     return cast("dict[str, list[float]]", curve)
 
 
-def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
+def test_errors_common_to_cells_widen_intervals_and_weaken_tests() -> None:
     rng = np.random.default_rng(7)
     n, n_cells = 3000, 60
     labels = np.arange(n) % n_cells
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, 2)))
     shared = np.exp(rng.normal(0, 0.6, (n_cells, 2)))[labels]
     volunteers = rng.integers(5, 40, n)
-    counts = draw_counts(volunteers, Belief(stated * shared, True, TWO), rng)
-    belief = Belief(stated, True, TWO)
-    alone = question_calibration(counts, volunteers, belief, galaxies(n), np.random.default_rng(0))
+    counts = draw_counts(volunteers, QuestionPrediction(stated * shared, True, TWO), rng)
+    prediction = QuestionPrediction(stated, True, TWO)
+    alone = question_calibration(counts, volunteers, prediction, galaxies(n), np.random.default_rng(0))
     cells = question_calibration(
-        counts, volunteers, belief, Blocks(labels, n_cells, "sky cells"), np.random.default_rng(0)
+        counts, volunteers, prediction, Blocks(labels, n_cells, "sky cells"), np.random.default_rng(0)
     )
 
     def width(found: object) -> float:
@@ -339,8 +346,8 @@ def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
     assert width(cells["central"]) > 1.3 * width(alone["central"])
     assert cells["central"] is not None
     assert alone["central"] is not None
-    assert cells["central"]["covered"] == alone["central"]["covered"]
-    assert cells["n_blocks"] == n_cells
+    assert cells["central"]["coverage"] == alone["central"]["coverage"]
+    assert cells["n_units"] == n_cells
     for test in TESTS[:2]:
         weaker, stronger = cells["tests"][test], alone["tests"][test]
         assert weaker is not None
@@ -348,11 +355,11 @@ def test_cells_that_share_errors_widen_intervals_and_weaken_tests() -> None:
         assert weaker > stronger
 
 
-def test_the_correction_takes_the_noise_of_votes_off() -> None:
+def test_the_noise_correction_removes_the_sampling_noise_of_votes() -> None:
     plain, corrected = [], []
     for seed in range(60):
-        counts, volunteers, belief = drawn(TWO, 400, seed, votes=(1, 5))
-        found = reliability(counts[:, 0] / volunteers, belief.fractions[0, :, 0], galaxies(400))
+        counts, volunteers, prediction = drawn(TWO, 400, seed, votes=(1, 5))
+        found = reliability(counts[:, 0] / volunteers, prediction.fractions[0, :, 0], galaxies(400))
         plain.append(found["mse"])
         corrected.append(found["mse_noise_corrected"]["value"])
     error = np.std(corrected) / math.sqrt(len(corrected))
@@ -360,29 +367,29 @@ def test_the_correction_takes_the_noise_of_votes_off() -> None:
     assert np.mean(plain) > 10 * error
 
 
-def test_a_bias_is_seen_in_reliability() -> None:
-    counts, volunteers, belief = drawn(TWO, 5000, 1)
-    found = reliability(counts[:, 0] / volunteers, belief.fractions[0, :, 0] * 0.8, galaxies(5000))
+def test_reliability_shows_a_bias() -> None:
+    counts, volunteers, prediction = drawn(TWO, 5000, 1)
+    found = reliability(counts[:, 0] / volunteers, prediction.fractions[0, :, 0] * 0.8, galaxies(5000))
     assert (found["mse_noise_corrected"]["low"] or 0) > 0.005
-    assert sum(group["n_galaxies"] for group in found["groups"]) == sum(found["spread"]) == 5000
+    assert sum(group["n_galaxies"] for group in found["groups"]) == sum(found["histogram"]) == 5000
     assert all(group["low"] <= group["voted"] <= group["high"] for group in found["groups"])
 
 
 # ----------------------------------------------------------------------------------------------------
-# What comes out
+# The result and its section of the report
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10])
 @pytest.mark.parametrize("is_concentration", [True, False])
-def test_few_galaxies_are_no_error(n: int, is_concentration: bool) -> None:
+def test_few_galaxies_are_accepted(n: int, is_concentration: bool) -> None:
     every = {question: drawn(question, n, 1, is_concentration=is_concentration) for question in (TWO, THREE)}
     found = calibrated(every)
     json.dumps(found, allow_nan=False)
     for one in found["questions"].values():
-        assert one["sentence"]
-        assert one["n_asked"] == n
+        assert one["description"]
+        assert one["n_galaxies"] == n
         if n == 0:
-            assert (one["verdict"], one["central"], one["pit"]) == ("no votes", None, None)
+            assert (one["verdict"], one["central"], one["pit"]) == ("insufficient data", None, None)
         elif one["central"]:
             assert (one["central"]["low"][0] is None) == (n < 10)
     str(calibration_section(found, Tree("t", (TWO, THREE))))
@@ -393,16 +400,16 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert first == calibrated({THREE: drawn(THREE, 100, 1)})
 
 
-def test_other_galaxies_are_refused() -> None:
-    with pytest.raises(InputError, match="Votes of 100 galaxies, predictions of 100, blocks of 99"):
+def test_different_numbers_of_galaxies_are_refused() -> None:
+    with pytest.raises(InputError, match="100 in the votes, 100 in the predictions, 99 in the blocks"):
         calibrated({THREE: drawn(THREE, 100, 1)}, galaxies(99))
 
 
-def test_very_many_galaxies_are_judged_by_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_random_sample_is_used_of_very_many_galaxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gzoo.scoring.calibration.MAX_GALAXIES", 200)
     found = calibrated({THREE: drawn(THREE, 1000, 1, factor=0.2)})["questions"]["three"]
-    assert (found["n_asked"], found["n_used"]) == (1000, 200)
-    assert found["verdict"] == "too sure"
+    assert (found["n_galaxies"], found["n_used"]) == (1000, 200)
+    assert found["verdict"] == "overconfident"
 
 
 def test_the_section_shows_every_question_and_escapes_names() -> None:
@@ -416,7 +423,7 @@ def test_the_section_shows_every_question_and_escapes_names() -> None:
     figures = [one for one in parsed.iter() if one.tag.endswith("svg")]
     assert len(figures) == 1 + (2 + 1) + (2 + 3) + (2 + 3)
     for one in found["questions"].values():
-        assert one["sentence"].split(" (")[0] in " ".join("".join(parsed.itertext()).split())
+        assert one["description"].split(" (")[0] in " ".join("".join(parsed.itertext()).split())
 
 
 def test_a_part_of_a_tree_can_be_predicted() -> None:

@@ -1,3 +1,5 @@
+"""Errors against the ground truth of a simulation, and the noise correction that estimates them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +19,7 @@ from gzoo.trees.campaign import tree as tree_of
 
 @pytest.fixture
 def made(dataset: Path, sky: SimulateResult, tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Predictions that know the truth but for noise of their own, the dataset, and the truth."""
+    """Predictions equal to the ground truth except for noise, the dataset, and the ground truth."""
     truth = sky.truth
     opened = open_dataset(dataset)
     keys, _ = opened.read_votes("train")
@@ -44,7 +46,7 @@ def test_true_error_equals_a_direct_computation(made: tuple[Path, Path, Path]) -
     assert true_rmse(*made)["bar-gz2"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_noise_correction_agrees_with_the_truth_better_than_the_raw_error(made: tuple[Path, Path, Path]) -> None:
+def test_the_noise_corrected_error_agrees_with_the_true_error(made: tuple[Path, Path, Path]) -> None:
     predictions, dataset, _ = made
     measured, true = score(predictions, dataset, include_trained_on=True)["overall"], true_rmse(*made)["overall"]
     raw, corrected = measured["rmse"]["value"], measured["rmse_noise_corrected"]
@@ -55,18 +57,18 @@ def test_noise_correction_agrees_with_the_truth_better_than_the_raw_error(made: 
     assert raw > corrected["high"]
 
 
-def test_another_sky_is_refused(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_the_ground_truth_of_another_simulation_is_rejected(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     predictions, dataset, truth = made
     other = tmp_path / "truth.parquet"
     pl.read_parquet(truth).with_columns(id_str=pl.lit("another-") + pl.col("id_str")).write_parquet(other)
-    with pytest.raises(TableError, match="knows 0 of"):
+    with pytest.raises(TableError, match="contains 0 of"):
         true_rmse(predictions, dataset, other)
     pl.read_parquet(truth).select("id_str").write_parquet(other)
-    with pytest.raises(TableError, match="lacks column"):
+    with pytest.raises(TableError, match="not found in"):
         true_rmse(predictions, dataset, other)
 
 
-def test_expected_fractions_are_what_the_referee_compares(made: tuple[Path, Path, Path]) -> None:
+def test_fractions_in_prediction_files_are_the_expected_ones(made: tuple[Path, Path, Path]) -> None:
     tree = tree_of("gz2").published()
     table = pl.read_parquet(made[0])
     fractions = expected_fractions(table.select(f"{c}_concentration" for c in tree.columns).to_numpy(), tree)

@@ -1,4 +1,4 @@
-"""Intervals: they hold what they should as often as they say, and say how many galaxies they rest on."""
+"""Confidence intervals: their coverage, their effective numbers of galaxies, and edge cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ seeds = st.integers(0, 10**6)
 
 
 def corrected_errors(n: int, repetitions: int, seed: int, guessed: float = 0.05) -> FloatArray:
-    """Squared errors less the votes' noise: a column a repetition, 2 to 40 voters, some galaxies only guessed."""
+    """Squared errors minus sampling noise: a column per repetition, 2 to 40 votes, some predictions are guesses."""
     rng = np.random.default_rng(seed)
     shape = (n, repetitions)
     volunteers = np.clip(np.exp(rng.normal(2.2, 0.9, shape)).astype(np.int64), 2, 40)
@@ -39,7 +39,7 @@ def test_values_are_ratios_of_sums() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.floats(1e-6, 1e6), st.floats(-5, 5))
-def test_units_do_not_matter(seed: int, scale: float, shift: float) -> None:
+def test_intervals_follow_scale_and_shift(seed: int, scale: float, shift: float) -> None:
     rng = np.random.default_rng(seed)
     above, below = rng.exponential(size=(60, 1)), rng.uniform(0.5, 2, (60, 1))
     plain = ratio(above, below, blocks(60), n_bootstrap=100)
@@ -51,7 +51,7 @@ def test_units_do_not_matter(seed: int, scale: float, shift: float) -> None:
     np.testing.assert_allclose([turned.low, turned.high], [-plain.high, -plain.low], rtol=1e-5)
 
 
-def test_galaxies_that_take_no_part_change_nothing_but_chance() -> None:
+def test_galaxies_with_denominator_0_are_ignored() -> None:
     column = corrected_errors(400, 1, 3)
     beside = np.concatenate([column, np.zeros((200, 1))])
     taking_part = np.concatenate([np.ones((400, 1)), np.zeros((200, 1))])
@@ -62,9 +62,9 @@ def test_galaxies_that_take_no_part_change_nothing_but_chance() -> None:
     assert (all_of_them.high - all_of_them.low)[0] == pytest.approx(width, rel=0.1)
 
 
-@pytest.mark.parametrize(("n", "guessed"), [(500, 0.05), (500, 0.0), (2000, 0.05)])
-def test_skewed_errors_are_covered_and_uncorrected_ones_are_not(n: int, guessed: float) -> None:
-    """600 repetitions; the standard deviation of the share is 0.009."""
+@pytest.mark.parametrize(("n", "guessed"), [(500, 0.05), (500, 0.0), (1000, 0.05)])
+def test_intervals_of_skewed_errors_cover_the_truth(n: int, guessed: float) -> None:
+    """600 repetitions; the standard deviation of the coverage is 0.009."""
     truth = float(np.mean([corrected_errors(100_000, 1, 10_000 + i, guessed).mean() for i in range(20)]))
     columns = corrected_errors(n, 600, n, guessed)
     found = ratio(columns, np.ones((n, 1)), blocks(n))
@@ -74,8 +74,8 @@ def test_skewed_errors_are_covered_and_uncorrected_ones_are_not(n: int, guessed:
     assert ((raw.low <= truth) & (truth <= raw.high)).mean() < 0.1
 
 
-def test_both_ends_miss_about_as_often() -> None:
-    """Student's t misses above three to four times as often: what the transformation is for."""
+def test_both_ends_miss_equally_often() -> None:
+    """Student's t misses above three to four times as often, which the transformation corrects."""
     truth = float(np.mean([corrected_errors(100_000, 1, 20_000 + i).mean() for i in range(20)]))
     found = ratio(corrected_errors(500, 1500, 5), np.ones((500, 1)), blocks(500))
     below, above = (truth < found.low).mean(), (truth > found.high).mean()
@@ -85,7 +85,7 @@ def test_both_ends_miss_about_as_often() -> None:
     assert student_above > 1.3 * above
 
 
-def test_ratios_whose_denominators_go_with_the_residuals_are_covered() -> None:
+def test_ratios_with_correlated_denominators_are_covered() -> None:
     rng = np.random.default_rng(2)
     weight = rng.integers(2, 41, (300, 600)).astype(np.float64)
     above = weight * rng.exponential(1.0, weight.shape) * (1 + 1 / weight)
@@ -98,7 +98,7 @@ def test_ratios_whose_denominators_go_with_the_residuals_are_covered() -> None:
 
 
 def neighbours(n_cells: int, seed: int, per_cell: int = 15) -> tuple[FloatArray, Blocks]:
-    """Errors that galaxies of a cell share in part; the truth is 1."""
+    """Errors that galaxies of a cell have partly in common; the truth is 1."""
     rng = np.random.default_rng(seed)
     place = np.repeat(np.arange(n_cells), per_cell)
     x = 0.5 * rng.exponential(1.0, n_cells)[place] + 0.5 * rng.exponential(1.0, len(place))
@@ -106,26 +106,26 @@ def neighbours(n_cells: int, seed: int, per_cell: int = 15) -> tuple[FloatArray,
 
 
 @pytest.mark.parametrize(("n_cells", "method"), [(12, "t"), (40, "t"), (100, "bootstrap")])
-def test_errors_that_neighbours_share_are_covered_by_cells_alone(n_cells: int, method: str) -> None:
-    held = {"cells": 0, "galaxies": 0}
+def test_errors_in_common_with_neighbours_are_covered_only_by_cells(n_cells: int, method: str) -> None:
+    covered = {"cells": 0, "galaxies": 0}
     for seed in range(300):
         x, cells = neighbours(n_cells, seed)
         for name, each in (("cells", cells), ("galaxies", blocks(len(x)))):
             found = ratio(x, np.ones(x.shape), each, n_bootstrap=400)
-            held[name] += bool(found.low[0] <= 1 <= found.high[0])
+            covered[name] += bool(found.low[0] <= 1 <= found.high[0])
             assert name == "galaxies" or found.method == (method,)
-    assert 0.89 <= held["cells"] / 300 <= 0.985
-    assert held["galaxies"] / 300 < 0.75
+    assert 0.89 <= covered["cells"] / 300 <= 0.985
+    assert covered["galaxies"] / 300 < 0.75
 
 
-def test_of_fewer_than_ten_cells_nothing_is_said() -> None:
+def test_fewer_than_ten_cells_have_no_interval() -> None:
     x, cells = neighbours(9, 0)
     found = ratio(x, np.ones(x.shape), cells)
     assert found.method == ("",)
     assert np.isnan([found.low, found.high, found.standard_error]).all()
-    said = found.of(0)
-    assert said["value"] == pytest.approx(x.mean())
-    assert said["low"] is said["high"] is None
+    value = found.of(0)
+    assert value["value"] == pytest.approx(x.mean())
+    assert value["low"] is value["high"] is None
     assert np.isnan(found.p_values()).all()
 
 
@@ -141,7 +141,7 @@ def test_the_number_of_effective_galaxies() -> None:
     assert ratio(copies, np.ones((400, 1)), cells).n_effective[0] == pytest.approx(80)
 
 
-def test_cells_are_as_wide_as_leaves_enough_of_them() -> None:
+def test_cells_are_as_wide_as_possible_for_200_cells() -> None:
     rng = np.random.default_rng(0)
     wide = blocks(20_000, rng.uniform(100, 250, 20_000), rng.uniform(0, 60, 20_000))
     deep = blocks(3000, 150 + rng.uniform(-2, 2, 3000), 2 + rng.uniform(-2, 2, 3000))
@@ -155,7 +155,7 @@ def test_cells_are_as_wide_as_leaves_enough_of_them() -> None:
     assert (np.bincount(wide.labels, minlength=wide.n_blocks) > 0).all()
 
 
-def test_galaxies_without_a_place_are_blocks_of_their_own() -> None:
+def test_galaxies_without_a_position_are_blocks_of_their_own() -> None:
     ra, dec = np.repeat([10.0, 20.0], 10), np.zeros(20)
     ra[:3] = np.nan
     found = blocks(20, ra, dec)
@@ -168,29 +168,29 @@ def test_galaxies_without_a_place_are_blocks_of_their_own() -> None:
 # --- edges --------------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_vary_has_no_width() -> None:
+def test_constant_columns_have_intervals_of_width_0() -> None:
     found = ratio(np.full((60, 2), [0.0, 0.5]), np.ones((60, 1)), blocks(60))
     assert found.low.tolist() == found.value.tolist() == found.high.tolist() == [0.0, 0.5]
 
 
 @pytest.mark.parametrize("n", [0, 1, 9])
-def test_few_galaxies_have_a_value_and_no_interval(n: int) -> None:
+def test_few_galaxies_have_a_value_but_no_interval(n: int) -> None:
     found = ratio(np.ones((n, 1)), np.ones((n, 1)), blocks(n))
     assert (found.of(0)["value"] is None) == (n == 0)
     assert found.of(0)["low"] is found.of(0)["high"] is None
 
 
-def test_one_galaxy_that_differs_is_no_narrow_interval() -> None:
-    """Many draws do not hold it at all; the interval must not say that nothing varies."""
+def test_one_different_galaxy_gives_a_wide_interval() -> None:
+    """Many bootstrap samples do not contain it; the interval must still have a width."""
     column = np.zeros((500, 1))
     column[7] = 1.0
     found = ratio(column, np.ones((500, 1)), blocks(500))
     assert found.low[0] <= 0.0
-    assert found.high[0] >= 0.0059  # Student's t
+    assert found.high[0] >= 0.0059  # the end of Student's t
     assert found.p_values()[0] > 0.05
 
 
-def test_a_vote_thought_impossible_leaves_other_columns_alone() -> None:
+def test_an_infinite_value_does_not_affect_other_columns() -> None:
     columns = np.random.default_rng(0).normal(size=(80, 2))
     plain = ratio(columns, np.ones((80, 1)), blocks(80))
     columns[3, 1] = -np.inf
@@ -199,13 +199,13 @@ def test_a_vote_thought_impossible_leaves_other_columns_alone() -> None:
     assert found.of(1) == {"value": None, "low": None, "high": None}
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_different_shapes_are_rejected() -> None:
     for above, below, n in (((5, 2), (5, 3), 5), ((5, 2), (4, 1), 5), ((5, 2), (5, 2), 6)):
         with pytest.raises(InputError, match=r"\(5, 2\)"):
             ratio(np.ones(above), np.ones(below), blocks(n))
 
 
-def test_many_galaxies_are_drawn_in_groups_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_galaxies_are_resampled_in_groups_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = corrected_errors(4000, 5, 1)
     one = np.ones((4000, 1))
     alone = ratio(columns, one, blocks(4000))
@@ -215,7 +215,7 @@ def test_many_galaxies_are_drawn_in_groups_and_say_the_same(monkeypatch: pytest.
     assert grouped.value.tolist() == alone.value.tolist()
 
 
-def test_without_draws_students_t_says_how_far() -> None:
+def test_without_bootstrap_the_interval_is_students_t() -> None:
     found = ratio(corrected_errors(600, 2, 0), np.ones((600, 1)), blocks(600), n_bootstrap=0)
     assert found.method == ("t", "t")
     assert (found.high - found.low) / found.standard_error == pytest.approx(2 * 1.964, rel=0.05)
@@ -227,7 +227,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert first.of(0) == again.of(0) != other.of(0)
 
 
-def test_probabilities_are_even_where_the_true_ratio_is_0_and_reach_far() -> None:
+def test_p_values_are_uniform_under_the_null_hypothesis_and_accurate_in_the_tails() -> None:
     rng = np.random.default_rng(4)
     null, one = rng.normal(size=(200, 3000)), np.ones((200, 1))
     p = ratio(null, one, blocks(200), n_bootstrap=20).p_values()

@@ -1,4 +1,4 @@
-"""Likelihoods in NumPy and torch: equal to scipy's, to each other, and harmless where nobody was asked."""
+"""Likelihoods in NumPy and torch: equal to SciPy's, to each other, and 0 for questions without votes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import gzoo
 from gzoo.errors import InputError
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions, fit_baseline
-from gzoo.scoring.likelihood import beta_binomial_nll, log_coefficient, mixture_nll
+from gzoo.scoring.likelihood import beta_binomial_nll, mixture_nll, question_log_coefficient
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
@@ -37,7 +37,7 @@ seeds = st.integers(0, 10**6)
 
 
 def random_case(tree: Tree, seed: int, n: int = 8, largest: int = 100) -> tuple[IntArray, FloatArray]:
-    """Votes from 0 to `largest`, with empty questions among them, that need fit no walk; concentrations 1e-3..100."""
+    """Votes from 0 to `largest`, some questions without votes, not bound to the tree; concentrations 1e-3..100."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, largest + 1, (n, len(tree.columns))) * rng.integers(0, 2, (n, len(tree.columns)))
     for question in tree.questions:
@@ -56,7 +56,7 @@ def in_torch(counts: IntArray, alpha: FloatArray, tree: Tree, dtype: torch.dtype
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_single_answers_equal_scipy(seed: int) -> None:
+def test_one_answer_equals_scipy(seed: int) -> None:
     counts, alpha = random_case(SMALL, seed)
     nll = dirichlet_multinomial_nll(counts, alpha, SMALL)
     for i, where in ((0, SMALL.slice("q")), (2, SMALL.slice("r"))):
@@ -70,7 +70,7 @@ def test_single_answers_equal_scipy(seed: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_several_answers_equal_a_binomial_each(seed: int) -> None:
+def test_several_answers_are_one_binomial_each(seed: int) -> None:
     counts, alpha = random_case(SMALL, seed)
     where = SMALL.slice("m")
     k, a = counts[:, where], alpha[:, where]
@@ -90,8 +90,8 @@ def test_several_answers_equal_a_binomial_each(seed: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, 1e9, 1e12, 1e15])
-def test_large_and_small_concentrations_keep_their_digits(scale: float) -> None:
-    """At large concentrations the votes are multinomial; a difference of two gammaln would be noise there."""
+def test_large_and_small_concentrations_keep_all_digits(scale: float) -> None:
+    """At large concentrations the votes are multinomial; a difference of two gammaln would be rounding noise."""
     counts, alpha = np.array([[20, 0, 30]]), np.array([[1.0, 2.0, 3.0]]) * scale
     expected = log_rising(alpha.sum(), 50) - math.lgamma(51)
     expected += sum(math.lgamma(k + 1) - log_rising(a, k) for k, a in zip(counts[0], alpha[0], strict=True))
@@ -127,7 +127,7 @@ def test_torch_equals_numpy(seed: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_inconsistent_votes_on_a_whole_tree_give_numbers(seed: int) -> None:
+def test_inconsistent_votes_have_finite_likelihoods(seed: int) -> None:
     """More votes on a question than on the answers that lead to it, and the reverse."""
     counts, alpha = random_case(GZ2, seed)
     nll = dirichlet_multinomial_nll(counts, alpha, GZ2)
@@ -180,7 +180,7 @@ EXTREMES = [1e-30, 1e30, 0.0, -1.0, math.inf, -math.inf, math.nan]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("value", EXTREMES)
-def test_questions_nobody_was_asked_cost_exactly_nothing(value: float, dtype: torch.dtype) -> None:
+def test_questions_without_votes_cost_exactly_0(value: float, dtype: torch.dtype) -> None:
     counts, alpha = random_case(GZ2, 7)
     asked = GZ2.totals(counts) > 0
     cell_asked = asked[:, list(GZ2.question_of_answer)]
@@ -229,14 +229,12 @@ def test_no_votes_at_all() -> None:
         ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[6, 6]]),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
-    votes: list[object], alpha: list[object], totals: list[object] | None
-) -> None:
+def test_invalid_arguments_are_rejected(votes: list[object], alpha: list[object], totals: list[object] | None) -> None:
     with pytest.raises(InputError):
         dirichlet_multinomial_nll(votes, alpha, ONE, totals)
 
 
-def test_torch_refuses_shapes_that_do_not_fit() -> None:
+def test_torch_rejects_different_shapes() -> None:
     for votes, alpha in ((torch.zeros(1, 2), torch.ones(1, 2)), (torch.zeros(2, 3), torch.ones(1, 3))):
         with pytest.raises(InputError):
             torch_nll(votes, alpha, ONE)
@@ -285,18 +283,18 @@ def test_the_baseline_where_several_answers_are_allowed() -> None:
     np.testing.assert_allclose(fitted / (1 + fitted), [0.2, 0.7], atol=0.01)
 
 
-ODD_VOTES = {
+UNUSUAL_VOTES = {
     "always the same answer": np.tile([[30, 0, 0]], (50, 1)),
     "one vote each": np.eye(3, dtype=np.int64)[[0, 0, 0, 1, 2, 0, 1, 0]],
     "one galaxy": np.array([[3, 2, 1]]),
     "one vote": np.array([[0, 1, 0]]),
-    "always the same shares": np.tile([[10, 20, 30]], (50, 1)),
+    "always the same fractions": np.tile([[10, 20, 30]], (50, 1)),
     "unanimous but divided": np.array([[40, 0, 0], [0, 40, 0], [0, 0, 40]] * 20),
 }
 
 
-@pytest.mark.parametrize("counts", ODD_VOTES.values(), ids=ODD_VOTES)
-def test_the_baseline_of_odd_votes_is_usable(counts: IntArray) -> None:
+@pytest.mark.parametrize("counts", UNUSUAL_VOTES.values(), ids=UNUSUAL_VOTES)
+def test_the_baseline_of_unusual_votes_is_finite(counts: IntArray) -> None:
     fitted = fit_baseline(Votes(ONE, counts))
     assert np.isfinite(fitted).all()
     assert ((fitted >= 1e-3 * (1 - 1e-9)) & (fitted <= 1e5 * (1 + 1e-9))).all()
@@ -305,13 +303,12 @@ def test_the_baseline_of_odd_votes_is_usable(counts: IntArray) -> None:
     np.testing.assert_allclose(fitted / fitted.sum(), fractions, atol=0.2 if counts.sum() < 10 else 0.02)
 
 
-def test_the_baseline_of_nothing_is_even() -> None:
+def test_the_baseline_without_votes_is_uniform() -> None:
     for n in (0, 3):
         assert fit_baseline(Votes(GZ2, np.zeros((n, len(GZ2.columns)), np.int64))).tolist() == [1.0] * len(GZ2.columns)
 
 
-def test_gammaln_of_scipy_is_what_the_exact_product_says() -> None:
-    """The yardstick above is itself right."""
+def test_the_reference_equals_gammaln() -> None:
     assert log_rising(2.5, 7) == pytest.approx(gammaln(9.5) - gammaln(2.5), abs=1e-12)
 
 
@@ -342,13 +339,13 @@ def grid(seed: int) -> tuple[IntArray, FloatArray]:
     return np.concatenate(counts), np.concatenate(rows)
 
 
-def test_accurate_over_the_whole_range() -> None:
+def test_likelihoods_are_accurate_over_the_whole_range() -> None:
     """At most 1e-9 nats or 1e-9 of the value, whichever is larger."""
     counts, alpha = grid(0)
     assert len(counts) > 900
     assert (counts.max(), alpha.max(), alpha.min()) == (10_000, 1e7, 1e-3)
     found = dirichlet_multinomial_nll(counts, alpha, ONE)[:, 0]
-    coefficients = log_coefficient(counts, ONE)[:, 0]
+    coefficients = question_log_coefficient(counts, counts.sum(axis=1))
     worst = worst_coefficient = 0.0
     for k, a, nll, coefficient in zip(counts.tolist(), alpha.tolist(), found, coefficients, strict=True):
         true, true_coefficient = exactly(k, a)
@@ -358,13 +355,13 @@ def test_accurate_over_the_whole_range() -> None:
         )
     assert worst <= 1e-9
     assert worst_coefficient <= 1e-9
-    # what the range is hard for: a difference of two lgamma has not that many digits
+    # a difference of two gammaln would fail this test
     plain = gammaln(alpha + counts) - gammaln(alpha)
     naive = gammaln((alpha + counts).sum(axis=1)) - gammaln(alpha.sum(axis=1)) - plain.sum(axis=1) - coefficients
     assert (np.abs(naive - found) / np.maximum(1, np.abs(found))).max() > 1e-9
 
 
-def test_mixtures_two_answers_and_binomials_are_as_accurate() -> None:
+def test_mixtures_and_binomials_are_as_accurate() -> None:
     counts, alpha = grid(1)
     counts, alpha = counts[::5], alpha[::5]
     other = 10 ** np.random.default_rng(2).uniform(-3, 7, alpha.shape)

@@ -1,4 +1,4 @@
-"""Recalibration: what is too sure becomes as sure as it should be, on galaxies it was not fitted on."""
+"""Recalibration: overconfident predictions become calibrated, on galaxies that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gzoo.errors import DatasetError, InputError, OutputExistsError, TableError
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll
-from gzoo.scoring.pit import Belief, draw_counts
+from gzoo.scoring.pit import QuestionPrediction, draw_counts
 from gzoo.scoring.prediction_files import prediction_table, write_predictions
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.scoring.recalibration import Recalibration, fit_question, fit_recalibration, recalibrate, recalibrated
@@ -33,21 +33,21 @@ SEVERAL = Question("several", ("a", "b"), ("several_a", "several_b"), multiple=T
 def galaxies(
     question: Question, n: int, seed: int, *, factor: float = 1.0, temperature: float = 1.0, most: int = 40
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Votes, people asked, and a prediction that `factor` and `temperature` would make right."""
+    """Vote counts, total votes, and predictions that `factor` and `temperature` would correct."""
     rng = np.random.default_rng(seed)
     volunteers = rng.integers(1, most + 1, n)
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(question.columns))))
     truth = recalibrated(stated, factor, temperature, question, "concentrations")
-    return draw_counts(volunteers, Belief(truth, True, question), rng), volunteers, stated
+    return draw_counts(volunteers, QuestionPrediction(truth, True, question), rng), volunteers, stated
 
 
 def check_dispersion(
     counts: IntArray, volunteers: IntArray, values: FloatArray, question: Question
 ) -> tuple[float, float]:
     n = len(volunteers)
-    found = dispersion(counts, volunteers, Belief(values, True, question), Blocks(np.arange(n), n, "galaxies"))[
-        "factor"
-    ]
+    found = dispersion(
+        counts, volunteers, QuestionPrediction(values, True, question), Blocks(np.arange(n), n, "galaxies")
+    )["dispersion_factor"]
     assert found["low"] is not None
     assert found["high"] is not None
     return found["low"], found["high"]
@@ -55,7 +55,7 @@ def check_dispersion(
 
 @pytest.mark.parametrize("question", [TWO, FOUR])
 @pytest.mark.parametrize(("factor", "temperature"), [(0.4, 1.0), (2.5, 1.0), (1.0, 1.5), (0.5, 0.7), (1.0, 1.0)])
-def test_what_was_put_in_is_found(question: Question, factor: float, temperature: float) -> None:
+def test_known_parameters_are_recovered(question: Question, factor: float, temperature: float) -> None:
     counts, volunteers, stated = galaxies(question, 6000, 1, factor=factor, temperature=temperature)
     found = fit_question(counts, volunteers, stated, question, "concentrations")
     assert found.factor == pytest.approx(factor, rel=0.1)
@@ -70,51 +70,51 @@ def test_other_galaxies_are_calibrated_afterwards(factor: float) -> None:
     counts, volunteers, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
     low, high = check_dispersion(counts, volunteers, stated, FOUR)
     assert not low <= 1 <= high
-    mended = recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")
-    low, high = check_dispersion(counts, volunteers, mended, FOUR)
+    corrected = recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")
+    low, high = check_dispersion(counts, volunteers, corrected, FOUR)
     assert 0.88 < low <= 1.03
     assert 0.97 <= high < 1.12
 
 
-def test_fractions_without_a_concentration_get_the_right_one() -> None:
+def test_fractions_get_the_right_concentration() -> None:
     rng = np.random.default_rng(4)
     fractions = rng.dirichlet([2.0, 1.0, 1.0, 3.0], 5000)
     volunteers = rng.integers(2, 41, 5000)
-    counts = draw_counts(volunteers, Belief(12 * fractions[None], True, FOUR), rng)
+    counts = draw_counts(volunteers, QuestionPrediction(12 * fractions[None], True, FOUR), rng)
     found = fit_question(counts, volunteers, fractions[None], FOUR, "fractions")
     assert found.factor == pytest.approx(12, rel=0.08)
     assert found.temperature == pytest.approx(1, rel=0.05)
     assert found.gain > 0.1
 
 
-def test_of_several_answers_only_the_odds_are_pulled_together() -> None:
+def test_several_answers_have_only_a_temperature() -> None:
     rng = np.random.default_rng(5)
     odds = np.exp(rng.normal(0, 2, (1, 4000, 2)))
     volunteers = rng.integers(1, 20, 4000)
-    counts = draw_counts(volunteers, Belief(odds**0.5, True, SEVERAL), rng)
+    counts = draw_counts(volunteers, QuestionPrediction(odds**0.5, True, SEVERAL), rng)
     found = fit_question(counts, volunteers, odds, SEVERAL, "concentrations")
     assert (found.factor, found.temperature) == (1.0, pytest.approx(2.0, rel=0.05))
 
 
-def test_members_of_a_mixture_are_recalibrated_alike() -> None:
+def test_all_members_of_a_mixture_get_the_same_factor() -> None:
     rng = np.random.default_rng(6)
     stated = np.exp(rng.normal(0.5, 1.0, (3, 5000, 2)))
     volunteers = rng.integers(2, 30, 5000)
-    counts = draw_counts(volunteers, Belief(0.5 * stated, True, TWO), rng)
+    counts = draw_counts(volunteers, QuestionPrediction(0.5 * stated, True, TWO), rng)
     assert fit_question(counts, volunteers, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 30), st.integers(1, 3))
-def test_few_votes_change_little_and_never_break(seed: int, n: int, most: int) -> None:
+def test_few_votes_change_little(seed: int, n: int, most: int) -> None:
     counts, volunteers, stated = galaxies(FOUR, n, seed, most=most)
     found = fit_question(counts, volunteers, stated, FOUR, "concentrations")
-    assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes say little
+    assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes contain little information
     assert 0.4 < found.temperature < 2.5
     assert np.isfinite(recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")).all()
 
 
-def test_one_vote_a_galaxy_leaves_the_concentration_alone() -> None:
+def test_one_vote_per_galaxy_does_not_change_the_concentration() -> None:
     counts, volunteers, stated = galaxies(FOUR, 3000, 7, factor=0.2, most=1)
     assert fit_question(counts, volunteers, stated, FOUR, "concentrations").factor == pytest.approx(1.0, abs=1e-3)
 
@@ -139,19 +139,19 @@ def test_temperature_1_keeps_fractions_and_multiplies_concentrations(factor: flo
     assert recalibrated(stated, factor, 1.0, FOUR, "concentrations") == pytest.approx(factor * stated)
 
 
-def test_json_is_read_back_and_nonsense_refused() -> None:
+def test_json_is_read_back_and_invalid_json_rejected() -> None:
     fitted = fit_recalibration(*trees_galaxies(Tree("t", (TWO, SEVERAL)), 50, 8))
     text = json.dumps(fitted.to_dict(), allow_nan=False)
-    assert Recalibration.from_json(json.loads(text), Path("run.json")) == fitted
-    for spoiled in (
+    assert Recalibration.from_dict(json.loads(text), Path("run.json")) == fitted
+    for invalid in (
         None,
         [],
         {},
         {"kind": "guesses", "questions": {}},
         json.loads(text.replace('"factor": ', '"factor": -')),
     ):
-        with pytest.raises(DatasetError, match="recalibration cannot be read"):
-            Recalibration.from_json(spoiled, Path("run.json"))
+        with pytest.raises(DatasetError, match="read the recalibration"):
+            Recalibration.from_dict(invalid, Path("run.json"))
 
 
 def trees_galaxies(tree: Tree, n: int, seed: int) -> tuple[Votes, FloatArray]:
@@ -161,7 +161,7 @@ def trees_galaxies(tree: Tree, n: int, seed: int) -> tuple[Votes, FloatArray]:
     for i, question in enumerate(tree.questions):
         own = tree.slice(question.name)
         totals[:, i] = rng.integers(0, 20, n)
-        counts[:, own] = draw_counts(totals[:, i], Belief(stated[..., own], True, question), rng)
+        counts[:, own] = draw_counts(totals[:, i], QuestionPrediction(stated[..., own], True, question), rng)
     return Votes(tree, counts, totals), stated
 
 
@@ -171,7 +171,7 @@ def trees_galaxies(tree: Tree, n: int, seed: int) -> tuple[Votes, FloatArray]:
 
 @pytest.fixture(scope="module")
 def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Too sure predictions for the test and the validation split, and for both."""
+    """Overconfident predictions for the test and the validation split, and for both."""
     opened = open_dataset(dataset)
     folder = tmp_path_factory.mktemp("predictions")
     tables: dict[str, pl.DataFrame] = {}
@@ -199,30 +199,32 @@ def test_a_recalibrated_file_scores_better(files: tuple[Path, Path, Path], datas
     about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
     assert about["recalibration"] == json.loads(json.dumps(made.recalibration.to_dict()))
     gzoo.score(made.path, dataset)
-    with pytest.raises(OutputExistsError, match="finished predictions"):
+    with pytest.raises(OutputExistsError, match="already contains predictions"):
         recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
 
 
-def test_galaxies_it_was_fitted_on_are_marked_and_not_scored(
+def test_galaxies_used_for_the_fit_are_marked_and_not_scored(
     files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
 ) -> None:
     _, validation, both = files
     made = recalibrate(both, dataset, validation=validation, out=tmp_path / "new.parquet")
     marked = pl.read_parquet(made.path).filter("in_training_set")["id_str"].to_list()
     assert sorted(marked) == sorted(pl.read_parquet(validation)["id_str"].to_list())
-    with pytest.raises(TableError, match="was trained on"):
+    with pytest.raises(TableError, match="trained on"):
         gzoo.score(made.path, dataset)
 
 
-def test_galaxies_of_the_train_split_are_no_validation(
+def test_galaxies_of_the_train_split_are_rejected_for_validation(
     files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(TableError, match="of the train split"):
+    with pytest.raises(TableError, match="train-split galaxies"):
         recalibrate(files[0], dataset, validation=files[0].with_name("train.parquet"), out=tmp_path / "new.parquet")
     assert not (tmp_path / "new.parquet").exists()
 
 
-def test_both_files_must_predict_the_same(files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path) -> None:
+def test_both_files_must_have_the_same_questions_and_kind(
+    files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
+) -> None:
     test, validation, _ = files
     table = pl.read_parquet(validation)
     table.drop([name for name in table.columns if "bar-gz2" in name]).write_parquet(tmp_path / "less.parquet")
@@ -233,7 +235,7 @@ def test_both_files_must_predict_the_same(files: tuple[Path, Path, Path], datase
         recalibrate(test, dataset, validation=tmp_path / "fractions.parquet", out=tmp_path / "new.parquet")
 
 
-def test_mixtures_and_files_keyed_by_id_alone_stay_so(
+def test_mixtures_and_files_with_only_id_str_stay_so(
     files: tuple[Path, Path, Path], dataset: Path, tmp_path: Path
 ) -> None:
     paths = [tmp_path / path.name for path in files[:2]]

@@ -1,4 +1,4 @@
-"""Scores: each number equals its definition, and its interval means what it says."""
+"""Scores: each number equals its definition, and the intervals have the stated coverage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS = (
 
 
 def simulated(n: int, seed: int = 0, volunteers: int = 30) -> tuple[Votes, FloatArray]:
-    """Galaxies with concentrations of their own, and votes drawn with them; nobody is asked `never`."""
+    """Galaxies with different concentrations, and votes drawn from them; question `never` has no votes."""
     rng = np.random.default_rng(seed)
     truth = rng.gamma(2.0, 3.0, (n, len(TREE.columns))) + 0.1
     counts = np.zeros(truth.shape, np.int64)
@@ -97,8 +97,8 @@ def test_errors_equal_their_definitions(question: str) -> None:
     assert number(scores, question, "rmse_noise_corrected") == pytest.approx(np.sqrt(max(corrected, 0)), rel=1e-10)
 
 
-def test_a_negative_corrected_error_keeps_its_sign() -> None:
-    """Two votes that disagree, predicted exactly: less error than the votes' own noise must bring."""
+def test_a_negative_noise_corrected_error_keeps_its_sign() -> None:
+    """Two different votes, predicted exactly: the error is smaller than the sampling noise."""
     votes = Votes(RINGS, np.array([[1, 1]] * 5))
     scores = compute(votes, np.ones((5, 2)), np.ones((5, 2)))
     assert number(scores, "ring", "mse_noise_corrected") == pytest.approx(-0.25)
@@ -106,7 +106,7 @@ def test_a_negative_corrected_error_keeps_its_sign() -> None:
     assert number(scores, "ring", "rmse") == 0.0
 
 
-def test_one_vote_says_nothing_of_its_own_noise() -> None:
+def test_one_vote_has_no_noise_estimate() -> None:
     alone = compute(Votes(RINGS, np.array([[1, 0], [0, 1]])), np.ones((2, 2)), np.ones((2, 2)))
     assert number(alone, "ring", "log_likelihood") == pytest.approx(np.log(0.5))
     assert (
@@ -119,7 +119,7 @@ def test_one_vote_says_nothing_of_its_own_noise() -> None:
 
 
 @pytest.mark.parametrize("question", ["q", "r"])
-def test_the_log_likelihood_is_the_mean_log_probability_of_galaxies_asked(question: str) -> None:
+def test_the_log_likelihood_is_the_mean_log_probability_over_galaxies_with_votes(question: str) -> None:
     votes, truth = simulated(60)
     scores = compute(votes, truth, baseline_of(truth))
     where = TREE.slice(question)
@@ -129,7 +129,7 @@ def test_the_log_likelihood_is_the_mean_log_probability_of_galaxies_asked(questi
         if k.sum()
     ]
     assert len(logs) < 60
-    assert scores["questions"][question]["n_asked"] == len(logs)
+    assert scores["questions"][question]["n_galaxies"] == len(logs)
     assert number(scores, question, "log_likelihood") == pytest.approx(np.mean(logs), abs=1e-9)
 
 
@@ -147,12 +147,14 @@ def test_overall_is_per_galaxy_the_sum_over_its_questions() -> None:
     assert 0 < asked.sum() < 60
     logs = -dirichlet_multinomial_nll(votes.counts, truth, TREE).sum(axis=1)
     assert number(scores, "overall", "log_likelihood") == pytest.approx(logs[asked].mean(), abs=1e-9)
-    parts = [number(scores, name, "log_likelihood") * scores["questions"][name]["n_asked"] for name in ("q", "m", "r")]
+    parts = [
+        number(scores, name, "log_likelihood") * scores["questions"][name]["n_galaxies"] for name in ("q", "m", "r")
+    ]
     assert number(scores, "overall", "log_likelihood") * asked.sum() == pytest.approx(sum(parts))
     assert (scores["n_galaxies"], scores["n_trained_on"]) == (60, 0)
 
 
-def test_skill_is_the_paired_difference() -> None:
+def test_the_gain_is_the_paired_difference() -> None:
     votes, truth = simulated(120)
     scores = compute(votes, truth, baseline_of(truth))
     for name in ("q", "m", "r", "overall"):
@@ -160,25 +162,22 @@ def test_skill_is_the_paired_difference() -> None:
         assert number(scores, name, "log_likelihood_gain") == pytest.approx(difference, abs=1e-9)
         assert difference > 0
     close = compute(votes, truth, truth * 1.05)
-    log_likelihood_gain, single = (
-        value(close, "overall", "log_likelihood_gain"),
-        value(close, "overall", "log_likelihood"),
-    )
-    width = cast(float, log_likelihood_gain["high"]) - cast(float, log_likelihood_gain["low"])
-    assert width < 0.1 * (cast(float, single["high"]) - cast(float, single["low"]))  # what both share cancels
+    gain, single = (value(close, "overall", kind) for kind in ("log_likelihood_gain", "log_likelihood"))
+    width = cast(float, gain["high"]) - cast(float, gain["low"])
+    assert width < 0.1 * (cast(float, single["high"]) - cast(float, single["low"]))  # the common part cancels
     same = compute(votes, truth, truth)
     assert value(same, "overall", "log_likelihood_gain") == Value(value=0.0, low=0.0, high=0.0)
 
 
-def test_a_question_nobody_answered_has_no_scores() -> None:
+def test_a_question_without_votes_has_no_scores() -> None:
     votes, truth = simulated(40)
     never = compute(votes, truth, truth)["questions"]["never"]
-    assert never["n_asked"] == 0
+    assert never["n_galaxies"] == 0
     assert all(cast("dict[str, Value]", never)[kind] == Value(value=None, low=None, high=None) for kind in KINDS)
 
 
 @pytest.mark.parametrize("n", [0, 3])
-def test_no_votes_at_all(n: int) -> None:
+def test_scores_without_any_votes_are_null(n: int) -> None:
     nothing = np.zeros((n, len(TREE.columns)), np.int64)
     scores = compute(Votes(TREE, nothing), np.ones(nothing.shape), np.ones(nothing.shape))
     assert json.loads(json.dumps(scores, allow_nan=False))["overall"]["rmse"]["value"] is None
@@ -197,7 +196,7 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
     scores = compute(votes, alpha, np.ones(counts.shape))
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     for i, question in enumerate(TREE.questions):
-        assert scores["questions"][question.name]["n_asked"] == (votes.totals[:, i] > 0).sum()
+        assert scores["questions"][question.name]["n_galaxies"] == (votes.totals[:, i] > 0).sum()
         assert (value(scores, question.name, "log_likelihood_gain")["value"] is None) == (not votes.totals[:, i].any())
         assert (value(scores, question.name, "rmse")["value"] is None) == (votes.totals[:, i].max() < 2)
         for kind in KINDS:
@@ -205,13 +204,13 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
             assert (one["low"] is None) == (one["high"] is None)
             assert one["low"] is None or one["value"] is not None
             if one["low"] is not None:
-                assert cast(float, one["low"]) <= cast(float, one["high"])
+                assert one["low"] <= cast(float, one["high"])
 
 
 # --- intervals ----------------------------------------------------------------------------------------------------
 
 
-def test_intervals_are_the_same_each_time_and_depend_on_the_seed() -> None:
+def test_intervals_are_reproducible_and_depend_on_the_seed() -> None:
     votes, truth = simulated(300)
     base = baseline_of(truth)
     assert compute(votes, truth, base) == compute(votes, truth, base)
@@ -221,8 +220,8 @@ def test_intervals_are_the_same_each_time_and_depend_on_the_seed() -> None:
     )
 
 
-def test_perfect_predictions_have_no_error_beyond_the_votes_noise() -> None:
-    """Votes are binomial about the predicted fraction; the raw error is far from 0, the corrected one is not."""
+def test_perfect_predictions_have_a_noise_corrected_error_of_0() -> None:
+    """Votes are binomial around the predicted fraction; the raw error is far from 0, the corrected one is not."""
     rng = np.random.default_rng(0)
     fraction, volunteers = rng.uniform(0.02, 0.98, 3000), rng.integers(2, 40, 3000)
     yes = rng.binomial(volunteers, fraction)
@@ -234,7 +233,7 @@ def test_perfect_predictions_have_no_error_beyond_the_votes_noise() -> None:
     assert number(scores, "ring", "rmse_noise_corrected") < 0.02
 
 
-def test_the_corrected_error_of_wrong_predictions_is_their_distance_from_the_truth() -> None:
+def test_the_noise_corrected_error_of_wrong_predictions_is_the_true_error() -> None:
     rng = np.random.default_rng(1)
     fraction, volunteers = rng.uniform(0.2, 0.8, 4000), rng.integers(2, 15, 4000)
     yes, off = rng.binomial(volunteers, fraction), fraction + rng.choice([-0.1, 0.1], 4000)
@@ -246,8 +245,8 @@ def test_the_corrected_error_of_wrong_predictions_is_their_distance_from_the_tru
     assert number(scores, "ring", "rmse_noise_corrected") == pytest.approx(0.1, abs=0.01)
 
 
-def test_the_interval_of_skill_covers_the_truth() -> None:
-    """Of 100 test sets about 95 have an interval that holds the skill of a very large one."""
+def test_the_interval_of_the_gain_covers_the_truth() -> None:
+    """Of 50 test sets about 47 have an interval that contains the gain of a very large one."""
 
     def a_test_set(n: int, seed: int) -> Scores:
         rng = np.random.default_rng(seed)
@@ -256,8 +255,8 @@ def test_the_interval_of_skill_covers_the_truth() -> None:
         yes = rng.binomial(20, fraction)
         return compute(Votes(RINGS, np.column_stack([yes, 20 - yes])), alpha, baseline_of(alpha) * 0 + 1.5)
 
-    truth = number(a_test_set(60_000, 10_000), "ring", "log_likelihood_gain")
-    found = [value(a_test_set(150, seed), "ring", "log_likelihood_gain") for seed in range(100)]
+    truth = number(a_test_set(20_000, 10_000), "ring", "log_likelihood_gain")
+    found = [value(a_test_set(150, seed), "ring", "log_likelihood_gain") for seed in range(50)]
     covered = sum(cast(float, one["low"]) <= truth <= cast(float, one["high"]) for one in found)
-    assert 87 <= covered <= 99
-    assert np.mean([one["value"] for one in found]) == pytest.approx(truth, abs=0.03)
+    assert 43 <= covered <= 50
+    assert np.mean([cast(float, one["value"]) for one in found]) == pytest.approx(truth, abs=0.03)

@@ -1,4 +1,4 @@
-"""Slices: every galaxy is in exactly one slice of each way to cut, and slices say what they hold."""
+"""Slices: every galaxy is in exactly one slice of each column, and slices contain what their names say."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from gzoo.votes.votes import Votes
 
 ONE = Tree("one", (Question("q", ("a", "b"), ("q_a", "q_b")),))
 numbers = st.lists(st.none() | st.floats(allow_infinity=False) | st.integers(0, 3).map(float), max_size=60)
-texts = st.lists(st.none() | st.sampled_from(["", "spiral", "ring"]) | st.text(max_size=3), max_size=60)
+strings = st.lists(st.none() | st.sampled_from(["", "spiral", "ring"]) | st.text(max_size=3), max_size=60)
 
 
 @given(numbers)
-def test_numbers_are_cut_into_quarters(values: list[float | None]) -> None:
+def test_numbers_are_divided_into_quarters(values: list[float | None]) -> None:
     slicing = Slicing("x", pl.Series(values, dtype=pl.Float64))
     parts = dict(slicing.parts())
     assert sorted(row for rows in parts.values() for row in rows.tolist()) == list(range(len(values)))
     assert len(parts) <= N_BINS + 1
     missing = [i for i, value in enumerate(values) if value is None or np.isnan(value)]
-    assert parts.get("not known", np.array([])).tolist() == missing
+    assert parts.get("unknown", np.array([])).tolist() == missing
 
 
-@given(texts)
-def test_texts_are_cut_by_their_values(values: list[str | None]) -> None:
+@given(strings)
+def test_strings_are_divided_by_their_values(values: list[str | None]) -> None:
     parts = list(Slicing("x", pl.Series(values, dtype=pl.String)).parts())
     assert sorted(row for _, rows in parts for row in rows.tolist()) == list(range(len(values)))
     assert len(parts) <= MAX_VALUES + 2
@@ -43,7 +43,7 @@ def test_texts_are_cut_by_their_values(values: list[str | None]) -> None:
             assert {values[row] for row in rows.tolist()} == {"spiral"}
 
 
-def test_the_worst_slice_comes_first_and_has_the_error_of_its_galaxies() -> None:
+def test_the_slice_with_the_largest_error_comes_first() -> None:
     rng = np.random.default_rng(0)
     fraction = rng.uniform(0.3, 0.7, 400)
     is_bad = np.arange(400) % 2 == 0
@@ -60,13 +60,13 @@ def test_the_worst_slice_comes_first_and_has_the_error_of_its_galaxies() -> None
     assert best["score"]["exceeds_noise"] is False
 
 
-def test_a_table_with_a_galaxy_twice_is_refused(tmp_path: Path) -> None:
+def test_a_table_that_lists_a_galaxy_twice_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("id_str,redshift\n1,0.1\n2,0.2\n1,0.3\n")
     keys = pl.DataFrame({"dataset_name": ["d"], "id_str": ["1"]})
     votes = Votes(ONE, np.array([[1, 2]]))
-    with pytest.raises(TableError, match="has galaxy '1' more than once"):
+    with pytest.raises(TableError, match="galaxy '1' more than once"):
         slicings(cast(Dataset, None), keys, votes, ["redshift"], tmp_path / "more.csv")
     (tmp_path / "more.csv").write_text("id_str,redshift\n1,0.1\n2,0.2\n")
-    cuts = slicings(cast(Dataset, None), keys, votes, ["redshift"], tmp_path / "more.csv")
-    assert [one.column for one in cuts] == ["number of votes", "redshift"]
-    assert cuts[1].values.cast(pl.Float64).to_list() == [0.1]
+    found = slicings(cast(Dataset, None), keys, votes, ["redshift"], tmp_path / "more.csv")
+    assert [one.column for one in found] == ["total votes", "redshift"]
+    assert found[1].values.cast(pl.Float64).to_list() == [0.1]

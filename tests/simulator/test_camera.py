@@ -1,4 +1,4 @@
-"""The camera must draw what the parameters say: the same bytes for the same seed, and what GalSim would draw."""
+"""The camera draws galaxies according to their parameters, reproducibly, and as GalSim draws them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rng(*seed: int) -> np.random.Generator:
 
 
 def galaxy(**changes: object) -> Galaxy:
-    """A large, bright, plain galaxy, but for the changes."""
+    """Return a large, bright, plain galaxy with some changes."""
     plain = replace(
         draw_galaxy(rng(2), GZ2),
         radius_arcsec=14.0,
@@ -94,7 +94,7 @@ FEATURES: dict[str, dict[str, object]] = {
 }
 
 
-def test_same_seed_same_bytes_and_another_seed_another_sky() -> None:
+def test_images_depend_only_on_galaxy_and_seed() -> None:
     one = galaxy(n_arms=2, arm_strength=0.8, irregularity=0.5)
     assert jpeg_bytes(draw_image(one, GZ2, rng(0))) == jpeg_bytes(draw_image(one, GZ2, rng(0)))
     assert jpeg_bytes(draw_image(one, GZ2, rng(0))) != jpeg_bytes(draw_image(one, GZ2, rng(1)))
@@ -139,7 +139,7 @@ def test_each_artifact_changes_the_image(artifact: str) -> None:
 
 @pytest.mark.parametrize("n", range(1, 9))
 @pytest.mark.parametrize("arrangement", CLUMP_ARRANGEMENTS[1:])
-def test_clumps_are_as_many_and_as_bright_as_said(n: int, arrangement: str) -> None:
+def test_clumps_have_the_stated_number_and_brightness(n: int, arrangement: str) -> None:
     made = light.clumps(
         galaxy(
             n_clumps=n, clump_strength=0.8, clump_arrangement=arrangement, clump_lead=1.0, clump_lead_is_central=True
@@ -154,7 +154,7 @@ def test_clumps_are_as_many_and_as_bright_as_said(n: int, arrangement: str) -> N
 
 
 def by_galsim(one: Galaxy, view: SurveyView, n_pixels: int) -> np.ndarray:
-    """Bulge and disk in the middle band as GalSim alone draws them, nanomaggies per pixel."""
+    """Return bulge and disk in the middle band as drawn by GalSim alone, nanomaggies per pixel."""
     fluxes = [
         float(band_fluxes(observed_flux(one) * fraction, colour, one.redshift, view.shown_nm)[1])
         for fraction, colour in ((one.bulge_fraction, one.bulge_colour), (one.disk_fraction, one.disk_colour))
@@ -175,7 +175,7 @@ def by_galsim(one: Galaxy, view: SurveyView, n_pixels: int) -> np.ndarray:
 
 @pytest.mark.parametrize("inclination", [0.0, 35.0, 70.0, 85.0])
 @pytest.mark.parametrize("bulge_fraction", [0.01, 0.3, 0.99])
-def test_plain_galaxies_are_those_of_galsim(inclination: float, bulge_fraction: float) -> None:
+def test_plain_galaxies_agree_with_galsim(inclination: float, bulge_fraction: float) -> None:
     one = galaxy(inclination=inclination, bulge_fraction=bulge_fraction, bulge_radius=0.2)
     ours, theirs = clean_image(one, GZ2, 240)[1], by_galsim(one, GZ2, 240)
     assert ours.sum() == pytest.approx(theirs.sum(), rel=0.01)
@@ -192,8 +192,8 @@ def half_light_pixels(image: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("inclination", [0.0, 60.0, 88.0])
-def test_light_drawn_by_hand_is_like_that_of_galsim(inclination: float) -> None:
-    """A bent or boxy galaxy cannot be GalSim's; nearly straight and elliptical it must agree all the same."""
+def test_light_drawn_without_galsim_agrees_with_it(inclination: float) -> None:
+    """Bent and boxy galaxies are not drawn by GalSim, but must agree with it if they are almost regular."""
     one = galaxy(inclination=inclination, bulge_fraction=0.4, bulge_radius=0.2, bulge_sersic=1.4)
     place = light.sensor(240, one.radius_arcsec / GZ2.sensor_pixel_arcsec, one)
     theirs = by_galsim(replace(one, bulge_fraction=1e-6), GZ2, 240)
@@ -202,14 +202,14 @@ def test_light_drawn_by_hand_is_like_that_of_galsim(inclination: float) -> None:
     assert half_light_pixels(light.bulge(place, one)) == pytest.approx(half_light_pixels(theirs), rel=0.12)
 
 
-def test_features_keep_the_light_of_the_galaxy() -> None:
+def test_features_preserve_the_flux_of_the_galaxy() -> None:
     plain = clean_image(galaxy(), GZ2, 300)[1].sum()
     for name in ("arms", "bar", "ring", "irregular", "clumps, cluster"):
         same_colour = FEATURES[name] | {"bulge_colour": 0.6, "disk_colour": 0.6}
         assert clean_image(galaxy(**same_colour), GZ2, 300)[1].sum() == pytest.approx(plain, rel=0.15), name
 
 
-def test_noise_is_as_deep_as_the_survey_says() -> None:
+def test_noise_has_the_depth_of_the_survey() -> None:
     """A star at the stated depth has five times the noise in an aperture of its own profile."""
     for campaign in ("gz2", "gz_candels"):
         view = survey_view(campaign)
@@ -226,7 +226,7 @@ def test_distance_dims_and_reddens() -> None:
     assert colours[0][0] / colours[0][2] < colours[1][0] / colours[1][2] < colours[2][0] / colours[2][2]
 
 
-def test_what_is_blurred_or_drowned_is_less_visible() -> None:
+def test_blur_and_noise_reduce_visibility() -> None:
     spiral = galaxy(n_arms=2, arm_strength=0.8, bar_strength=0.8, bulge_fraction=0.3)
     clear = visible(spiral, GZ2)
     assert clear.arms > 3
@@ -244,9 +244,9 @@ def test_what_is_blurred_or_drowned_is_less_visible() -> None:
         assert seen.bar < clear.bar
 
 
-def test_files_say_that_they_are_simulated(tmp_path: Path) -> None:
+def test_files_are_marked_as_simulated(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(jpeg_bytes(draw_image(galaxy(), GZ2, rng(0))))) as image:
         assert b"simulated" in image.info["comment"]
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="Cannot write"):
         gallery(("gz2",), tmp_path / "gallery.gif")
     assert not any(tmp_path.iterdir())

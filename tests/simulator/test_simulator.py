@@ -1,4 +1,4 @@
-"""The simulator must be what it says: repeatable, true to its probabilities, and marked as a simulation."""
+"""The simulator is reproducible, draws votes with the stated probabilities, and marks its files as simulated."""
 
 from __future__ import annotations
 
@@ -19,29 +19,26 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
-from gzoo import files, simulator
-from gzoo.cli import app
+from gzoo import cli, files, simulator
 from gzoo.dataset.build import build
 from gzoo.errors import GZooError, InputError, NotFoundError, OutputExistsError, WriteError
-from gzoo.simulator import SimulateResult, positions
+from gzoo.simulator import SimulateResult, blocks, positions
 from gzoo.simulator.camera import draw_image, visible
 from gzoo.simulator.export import workflows
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
+from gzoo.simulator.perception import Appearance, careful_log_odds
 from gzoo.simulator.survey import SurveyView, survey_view
 from gzoo.simulator.volunteers import (
     KINDS,
     MAX_REPEATS,
     N_SHIFTS,
-    Sights,
-    careful_chances,
-    careful_log_odds,
-    click,
-    kind_chances,
+    careful_probabilities,
+    classify,
+    kind_probabilities,
     parts,
     pool,
-    population_chances,
+    population_probabilities,
 )
 from gzoo.trees.campaign import campaigns, tree
 from gzoo.trees.tree import FloatArray, Question, Tree
@@ -50,33 +47,32 @@ GZ2 = tree("gz2")
 CAMPAIGNS = [one.name for one in campaigns() if not one.members]
 
 
-def simulate(out: Path, campaign: str = "gz2", n: int = 3, images: bool = False, **more: Any) -> SimulateResult:
-    return simulator.simulate(campaign, n_galaxies=n, images=images, out=out, **more)
+def simulate(
+    out: Path, campaign: str = "gz2", n_galaxies: int = 3, images: bool = False, **more: Any
+) -> SimulateResult:
+    return simulator.simulate(campaign, n_galaxies=n_galaxies, images=images, out=out, **more)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def sights(campaign: str, n: int) -> Sights:
+def appearance(campaign: str, n: int) -> Appearance:
     view = survey_view(campaign)
     drawn = [draw_galaxy(np.random.default_rng([7, i]), view) for i in range(n)]
-    return Sights.of(drawn, [visible(galaxy, view) for galaxy in drawn])
+    return Appearance.of(drawn, [visible(galaxy, view) for galaxy in drawn])
 
 
-# ---- the same galaxies again -----------------------------------------------------------------------------------------
+# ---- reproducibility -----------------------------------------------------------------------------------------
 
 
-def test_same_seed_gives_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
-    two = simulate(tmp_path / "two", "gz_desi", 130, seed=3, workers=2)  # 130: three blocks for two workers
-    one = simulate(tmp_path / "one", "gz_desi", 130, seed=3)
-    assert contents(two.folder) == contents(one.folder)
-    two = simulate(tmp_path / "images-two", "gz_rings", 4, images=True, workers=2)
-    one = simulate(tmp_path / "images-one", "gz_rings", 4, images=True)
+def test_same_seed_gives_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
+    two = simulate(tmp_path / "two", "gz_desi", 66, seed=3, images=True, workers=2)  # two blocks for two workers
+    one = simulate(tmp_path / "one", "gz_desi", 66, seed=3, images=True)
     assert contents(two.folder) == contents(one.folder)
 
 
-def test_a_galaxy_depends_on_seed_and_index_only(tmp_path: Path) -> None:
+def test_a_galaxy_depends_only_on_seed_and_index(tmp_path: Path) -> None:
     few = simulate(tmp_path / "few", "gz_desi", 70)
     many = simulate(tmp_path / "many", "gz_desi", 200)
     other = simulate(tmp_path / "other", "gz_desi", 70, seed=1)
@@ -87,7 +83,7 @@ def test_a_galaxy_depends_on_seed_and_index_only(tmp_path: Path) -> None:
     assert not pq.read_table(few.truth)["inclination"].equals(pq.read_table(other.truth)["inclination"])
 
 
-def test_an_image_depends_on_seed_and_index_only(tmp_path: Path) -> None:
+def test_an_image_depends_only_on_seed_and_index(tmp_path: Path) -> None:
     few = simulate(tmp_path / "few", "gz_candels", 2, images=True)
     many = simulate(tmp_path / "many", "gz_candels", 3, images=True, export=False)
     assert {path.name for path in few.images.iterdir()} == {f"simulated-gz_candels-0-{i:06d}.jpg" for i in range(2)}
@@ -96,12 +92,12 @@ def test_an_image_depends_on_seed_and_index_only(tmp_path: Path) -> None:
     assert not many.classifications.exists()
 
 
-# ---- what the files hold ---------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------
 
 
-def test_files_hold_every_answer_and_say_that_they_are_simulated(tmp_path: Path) -> None:
+def test_files_contain_every_answer_and_are_marked_as_simulated(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    made = simulate(tmp_path / "sky", n_galaxies=100, progress=lambda done, total: steps.append((done, total)))
+    made = simulate(tmp_path / "sky", n_galaxies=100, progress=lambda stage, done, total: steps.append((done, total)))
     assert steps == [(64, 100), (100, 100)]
     votes, truth = pq.read_table(made.votes), pq.read_table(made.truth)
     multiple = [question.total_column for question in GZ2.questions if question.multiple]
@@ -111,7 +107,7 @@ def test_files_hold_every_answer_and_say_that_they_are_simulated(tmp_path: Path)
     assert {str(votes.schema.field(column).type) for column in (*GZ2.columns, *multiple)} == {"int32"}
     for ending, names in (
         ("probability", GZ2.columns),
-        ("proportion_asked", [question.name for question in GZ2.questions]),
+        ("proportion_volunteers_asked", [question.name for question in GZ2.questions]),
     ):
         assert {f"{name}_{ending}" for name in names} <= set(truth.column_names)
         assert {f"{name}_{ending}_careful" for name in names} <= set(truth.column_names)
@@ -150,7 +146,7 @@ def test_the_export_looks_like_zooniverse(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS)
-def test_every_click_walks_as_the_workflow_says(tmp_path: Path, campaign: str) -> None:
+def test_every_classification_follows_the_workflow(tmp_path: Path, campaign: str) -> None:
     made = simulate(tmp_path / "sky", campaign, 20)
     tasks: dict[str, dict[str, Any]] = {}
     strings: dict[str, dict[str, str]] = {}
@@ -181,7 +177,7 @@ def test_every_click_walks_as_the_workflow_says(tmp_path: Path, campaign: str) -
 
 
 def answers_in(made: SimulateResult) -> pl.DataFrame:
-    """One row per answer of a first click, by nothing but polars: who, id_str, column."""
+    """Return one row per answer, without repeats, by polars alone: who, id_str, column."""
     value = pl.List(pl.Struct({"task": pl.String, "value": pl.List(pl.String)}))
     words = [
         (row["workflow_id"], key, json.loads(row["strings"])[answer["label"]], column)
@@ -213,7 +209,7 @@ def answers_in(made: SimulateResult) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("campaign", ["gz2", "gz_desi", "gz_hubble", "gz_candels", "gz_rings", "gz_euclid"])
-def test_votes_counted_from_the_export_are_the_votes_written(tmp_path: Path, campaign: str) -> None:
+def test_votes_counted_from_the_export_equal_the_vote_table(tmp_path: Path, campaign: str) -> None:
     made = simulate(tmp_path / "sky", campaign, 200)
     counted = answers_in(made).group_by("id_str", "column").len()
     votes = pl.read_parquet(made.votes)
@@ -260,7 +256,7 @@ def test_many_galaxies_of_decals_have_few_votes(tmp_path: Path) -> None:
     assert total.max() > 32
 
 
-def test_mean_votes_agree_with_the_population(tmp_path: Path) -> None:
+def test_mean_votes_agree_with_the_population_probabilities(tmp_path: Path) -> None:
     made = simulate(tmp_path / "sky", n_galaxies=1500, export=False)
     votes, truth = pl.read_parquet(made.votes), pl.read_parquet(made.truth)
     counts = votes.select(GZ2.columns).to_numpy()
@@ -275,7 +271,7 @@ def test_mean_votes_agree_with_the_population(tmp_path: Path) -> None:
 # ---- volunteers ------------------------------------------------------------------------------------------------------
 
 
-def test_a_volunteer_depends_on_the_seed_only() -> None:
+def test_a_volunteer_depends_only_on_the_seed() -> None:
     assert np.array_equal(pool(5).kind, pool(5).kind)
     assert not np.array_equal(pool(5).kind, pool(6).kind)
     volunteers = pool(5)
@@ -288,14 +284,14 @@ def test_a_volunteer_depends_on_the_seed_only() -> None:
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS)
-def test_chances_are_proper(campaign: str) -> None:
+def test_probabilities_are_valid(campaign: str) -> None:
     questions = tree(campaign)
-    odds = careful_log_odds(questions, sights(campaign, 100))
-    of_kinds = kind_chances(questions, odds)
+    odds = careful_log_odds(questions, appearance(campaign, 100))
+    of_kinds = kind_probabilities(questions, odds)
     assert of_kinds.shape == (100, len(KINDS), len(questions.columns))
     assert ((of_kinds >= 0) & (of_kinds <= 1)).all()
-    population, proportion_asked = population_chances(questions, of_kinds, pool(0).fractions)
-    careful = careful_chances(questions, odds)
+    population, proportion_asked = population_probabilities(questions, of_kinds, pool(0).fractions)
+    careful = careful_probabilities(questions, odds)
     for chances in (careful, population):
         assert ((chances > 0) & (chances < 1)).all()
         for question in questions.questions:
@@ -306,63 +302,63 @@ def test_chances_are_proper(campaign: str) -> None:
 
 
 @pytest.mark.parametrize("campaign", ["gz2", "gz_candels", "gz_euclid"])
-def test_clicks_come_as_the_population_chance_says(campaign: str) -> None:
+def test_classifications_follow_the_population_probabilities(campaign: str) -> None:
     questions, volunteers = tree(campaign), pool(1)
-    chances = kind_chances(questions, careful_log_odds(questions, sights(campaign, 4)))
-    population, proportion_asked = population_chances(questions, chances, volunteers.fractions)
+    chances = kind_probabilities(questions, careful_log_odds(questions, appearance(campaign, 4)))
+    population, proportion_asked = population_probabilities(questions, chances, volunteers.fractions)
     for i in range(4):
         many = np.repeat(chances[i : i + 1], 1000, axis=0)
-        _, clicks = click(questions, many, volunteers, 1000, np.random.default_rng(i))
-        first = clicks.given[~clicks.is_repeat]
+        _, drawn = classify(questions, many, volunteers, 1000, np.random.default_rng(i))
+        first = drawn.given[~drawn.is_repeat]
         expected = population[i] * proportion_asked[i][list(questions.question_of_answer)]
         error = np.sqrt(expected * (1 - expected) / len(first))
         assert np.abs((first.mean(axis=0) - expected) / error).max() < 4.5
-        # nearly independent votes: what a noise correction by f (1 - f) / (n - 1) takes for granted
-        root = clicks.counts(1000)[:, questions.slice(questions.questions[0].name)]
+        # Votes are nearly independent, as the noise correction f (1 - f) / (n - 1) assumes.
+        root = drawn.counts(1000)[:, questions.slice(questions.questions[0].name)]
         total, chance = root.sum(axis=1), population[i, 0]
         excess = (root[:, 0] / total - chance) ** 2 / (chance * (1 - chance) / total)
         assert excess.mean() == pytest.approx(1.0, abs=4.5 * excess.std() / np.sqrt(1000))
         for galaxy in range(50):
-            own = clicks.galaxy == galaxy
-            met, repeat = clicks.volunteer[own], clicks.is_repeat[own]
+            own = drawn.galaxy == galaxy
+            met, repeat = drawn.volunteer[own], drawn.is_repeat[own]
             assert len(np.unique(met)) == (~repeat).sum()
             assert repeat.sum() <= MAX_REPEATS
-            assert not repeat[: (~repeat).sum()].any()  # the second click comes later
+            assert not repeat[: (~repeat).sum()].any()  # repeats come later
 
 
-def test_what_cannot_be_seen_is_not_reported() -> None:
-    s = sights("gz2", 400)
+def test_invisible_parts_are_not_reported() -> None:
+    s = appearance("gz2", 400)
     barred = (s["bar_strength"] > 0.6) & (s["inclination"] < 50) & (s["bulge_fraction"] < 0.5)
     barred &= s.is_one_of("artifact", "") > 0
     assert barred.sum() > 5
-    blind = Sights(s.galaxy, {name: np.zeros_like(values) for name, values in s.visibility.items()})
-    clear = Sights(s.galaxy, {name: np.maximum(values, 12.0) for name, values in s.visibility.items()})
+    blind = Appearance(s.galaxy, {name: np.zeros_like(values) for name, values in s.visibility.items()})
+    clear = Appearance(s.galaxy, {name: np.maximum(values, 12.0) for name, values in s.visibility.items()})
     yes = GZ2.columns.index("bar-gz2_yes")
-    assert careful_chances(GZ2, careful_log_odds(GZ2, blind))[barred, yes].max() < 0.08
-    assert careful_chances(GZ2, careful_log_odds(GZ2, clear))[barred, yes].min() > 0.85
+    assert careful_probabilities(GZ2, careful_log_odds(GZ2, blind))[barred, yes].max() < 0.08
+    assert careful_probabilities(GZ2, careful_log_odds(GZ2, clear))[barred, yes].min() > 0.85
 
 
-def test_care_and_leaning_do_what_they_say() -> None:
-    chances = kind_chances(GZ2, careful_log_odds(GZ2, sights("gz2", 50)))
-    careful = careful_chances(GZ2, careful_log_odds(GZ2, sights("gz2", 50)))
+def test_care_and_leaning_change_the_answers() -> None:
+    chances = kind_probabilities(GZ2, careful_log_odds(GZ2, appearance("gz2", 50)))
+    careful = careful_probabilities(GZ2, careful_log_odds(GZ2, appearance("gz2", 50)))
     smooth = GZ2.columns.index("smooth-or-featured-gz2_smooth")
     by_leaning = [chances[:, i, smooth] for i, kind in enumerate(KINDS) if kind.care == 0.98]
     assert all((one < two).all() for one, two in itertools.pairwise(by_leaning))
     distance = [np.abs(chances[:, i] - careful).mean() for i, kind in enumerate(KINDS) if kind.leaning == 0]
-    assert distance[:5] == sorted(distance[:5])  # less care, further from what is to be seen
+    assert distance[:5] == sorted(distance[:5])  # less care, further from careful answers
     bots = {kind.bot: chances[:, i] for i, kind in enumerate(KINDS) if kind.bot}
     assert set(bots) == {"random", "first", "last"}
     assert (bots["first"][:, smooth] == 1).all()
     assert bots["random"][:, smooth] == pytest.approx(1 / 3)
 
 
-def test_a_question_nobody_was_taught_is_refused() -> None:
+def test_unknown_questions_and_answers_are_rejected() -> None:
     for question in (
         Question("is-it-pretty", ("yes", "no"), ("is-it-pretty_yes", "is-it-pretty_no")),
         Question("bar-new", ("yes", "perhaps"), ("bar-new_yes", "bar-new_perhaps")),
     ):
         with pytest.raises(InputError, match="Simulated volunteers"):
-            careful_log_odds(Tree("new", (question,)), sights("gz2", 1))
+            careful_log_odds(Tree("new", (question,)), appearance("gz2", 1))
 
 
 # ---- the sky ---------------------------------------------------------------------------------------------------------
@@ -374,9 +370,9 @@ def separation_arcsec(ra: FloatArray, dec: FloatArray, other_ra: FloatArray, oth
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS)
-def test_places_are_in_the_footprint_and_crowded(campaign: str) -> None:
-    blocks = [positions.places(campaign, [0], block, 64) for block in range(30)]
-    ra, dec = (np.concatenate(one) for one in zip(*blocks, strict=True))
+def test_positions_are_in_the_footprint_and_clustered(campaign: str) -> None:
+    drawn = [positions.draw_positions(campaign, [0], block, 64) for block in range(30)]
+    ra, dec = (np.concatenate(one) for one in zip(*drawn, strict=True))
     assert ((ra >= 0) & (ra < 360) & (dec >= -90) & (dec <= 90)).all()
     nearest = np.sort(separation_arcsec(ra[:, None], dec[:, None], ra[None], dec[None]), axis=1)[:, 1]
     assert (nearest < 15).mean() > 0.03
@@ -387,7 +383,7 @@ def test_places_are_in_the_footprint_and_crowded(campaign: str) -> None:
         assert np.abs(dec - 2.2).max() < 0.6
 
 
-def test_the_same_sky_through_another_campaign(tmp_path: Path) -> None:
+def test_another_campaign_observes_the_same_galaxies(tmp_path: Path) -> None:
     source = simulate(tmp_path / "gz2", n_galaxies=100)
     again = simulate(tmp_path / "again", "gz_candels", 80, seed=9, galaxies_from=source.folder)
     old, new = pl.read_parquet(source.truth)[:80], pl.read_parquet(again.truth)
@@ -405,58 +401,63 @@ def test_the_same_sky_through_another_campaign(tmp_path: Path) -> None:
     assert pl.read_parquet(third.truth)["source_id_str"][69] == "simulated-gz_candels-9-000069"
 
 
-def test_a_strange_source_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_source_is_rejected(tmp_path: Path) -> None:
     source = simulate(tmp_path / "sky", n_galaxies=2)
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="not found"):
         simulate(tmp_path / "out", galaxies_from=tmp_path / "nowhere")
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="not a finished simulation"):
         simulate(tmp_path / "out", galaxies_from=tmp_path / "other")
-    with pytest.raises(InputError, match="has 2 galaxies"):
+    with pytest.raises(InputError, match="contains 2 galaxies"):
         simulate(tmp_path / "out", n_galaxies=3, galaxies_from=source.folder)
     pl.read_parquet(source.truth).drop("n_arms").write_parquet(source.truth)
-    with pytest.raises(InputError, match="no column 'n_arms'"):
+    with pytest.raises(InputError, match="column 'n_arms'"):
         simulate(tmp_path / "out", n_galaxies=1, galaxies_from=source.folder)
     source.truth.write_bytes(b"not parquet")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="Cannot read"):
         simulate(tmp_path / "out", n_galaxies=1, galaxies_from=source.folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "sky"]
 
 
-# ---- what can go wrong -----------------------------------------------------------------------------------------------
+# ---- errors and interruptions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"campaign": "gz9"}, "There is no campaign 'gz9'"),
+        ({"campaign": "gz9"}, "gz9"),
         ({"campaign": "gz_evo"}, "Simulate its members"),
-        ({"n": 0}, "n is 0"),
-        ({"n": -5}, "n is -5"),
-        ({"workers": 0}, "workers is 0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"n_galaxies": 0}, "n_galaxies must be .* got 0"),
+        ({"n_galaxies": -5}, "n_galaxies must be .* got -5"),
+        ({"workers": 0}, "workers must be .* got 0"),
+        ({"seed": -1}, "seed must be .* got -1"),
     ],
 )
-def test_impossible_requests_are_refused(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_rejected(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(GZooError, match=words):
         simulate(tmp_path / "sky", **arguments)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    made = CliRunner().invoke(app, ["simulate", "gz_rings", "--n", "2", "--out", str(tmp_path / "sky")])
-    assert made.exit_code == 0, made.output
+def test_the_command_writes_all_files_and_reports_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exit_code(*words: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["gzoo", "simulate", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code
+
+    assert exit_code("gz_rings", "--n-galaxies", "2", "--out", str(tmp_path / "sky")) == 0
     assert {path.name for path in (tmp_path / "sky").iterdir()} == {
         *("images", "classifications.csv", "workflows.csv", "votes.parquet"),
         *("truth.parquet", "volunteers.parquet", "simulation.json"),
     }
-    refused = CliRunner().invoke(app, ["simulate", "gz_evo", "--n", "2", "--out", str(tmp_path / "evo")])
-    assert isinstance(refused.exception, InputError)
-    assert CliRunner().invoke(app, ["simulate", "gz2", "--n", "many", "--out", "x"]).exit_code == 2
+    assert exit_code("gz_evo", "--n-galaxies", "2", "--out", str(tmp_path / "evo")) == 1
+    assert exit_code("gz2", "--n-galaxies", "many", "--out", str(tmp_path / "many")) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"sky"}
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 3, 4])
-def test_a_full_disk_ends_clearly_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_before: int
 ) -> None:
     calls: list[int] = []
@@ -469,7 +470,7 @@ def test_a_full_disk_ends_clearly_and_leaves_nothing(
         sync(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError, match=r"No space left.*Free some space"):
+    with pytest.raises(WriteError, match=r"(?s)No space left.*Free some space"):
         simulate(tmp_path / "sky", n_galaxies=2, images=True)
     assert not any(tmp_path.iterdir())
     monkeypatch.setattr(os, "fsync", sync)
@@ -484,21 +485,21 @@ if __name__ == "__main__":
     disk = pathlib.Path(sys.argv[1])
     for workers, images in ((1, False), (2, True)):
         try:
-            simulate("gz2", n_galaxies=300, workers=workers, images=images, out=disk / "sky")
+            simulate("gz2", n_galaxies=130, workers=workers, images=images, out=disk / "sky")
         except WriteError as error:
-            print(error, list(disk.iterdir()))
+            print(error.message, list(disk.iterdir()))
 """
 
 
-def test_a_small_disk_is_found_full(tmp_path: Path) -> None:
+def test_a_small_disk_is_reported_as_full(tmp_path: Path) -> None:
     disk, script = tmp_path / "disk", tmp_path / "script.py"
     disk.mkdir()
     script.write_text(SMALL_DISK)
-    # a mount of the child's own, which ends with it
+    # The mount belongs to the child process, and ends with it.
     mount = f"mount -t tmpfs -o size=1m none {disk}"
     own = ["unshare", "--mount", "sh", "-c"]
     if not shutil.which("unshare") or subprocess.run([*own, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount a small disk here")
+        pytest.skip("mounting a small disk is not permitted on this system")
     run = f"{mount} && exec {sys.executable} {script} {disk}"
     said = subprocess.run([*own, run], capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(said) == 2
@@ -507,21 +508,21 @@ def test_a_small_disk_is_found_full(tmp_path: Path) -> None:
         assert line.endswith("[]")
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WriteError, match="cannot be written"):
+    with pytest.raises(WriteError, match="Cannot write"):
         simulate(tmp_path / "file" / "sky")
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(WriteError, match=r"Permission denied.*Choose another --out"):
+    with pytest.raises(WriteError, match=r"(?s)Permission denied.*--out"):
         simulate(tmp_path / "sky")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_finished_simulation_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_a_finished_simulation_is_overwritten_only_on_request(tmp_path: Path) -> None:
     simulate(tmp_path / "sky", n_galaxies=1)
     with pytest.raises(OutputExistsError):
         simulate(tmp_path / "sky", n_galaxies=1)
@@ -529,7 +530,7 @@ def test_a_finished_simulation_is_not_overwritten_unasked(tmp_path: Path) -> Non
     assert pq.read_table(made.votes)["id_str"].to_pylist() == ["simulated-gz2-1-000000"]
 
 
-def test_an_interrupted_simulation_goes_on_without_drawing_again(
+def test_an_interrupted_simulation_resumes_without_drawing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Galaxy] = []
@@ -540,19 +541,19 @@ def test_an_interrupted_simulation_goes_on_without_drawing_again(
         drawn.append(galaxy)
         return draw_image(galaxy, survey, rng)
 
-    monkeypatch.setattr(simulator, "draw_image", two)
+    monkeypatch.setattr(blocks, "draw_image", two)
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "sky", n_galaxies=3, images=True)
     assert not (tmp_path / "sky").exists()
     drawn[:] = drawn[:1]  # one more may be drawn
     simulate(tmp_path / "sky", n_galaxies=3, images=True)
     assert len(drawn) == 2
-    monkeypatch.setattr(simulator, "draw_image", draw_image)
+    monkeypatch.setattr(blocks, "draw_image", draw_image)
     simulate(tmp_path / "whole", n_galaxies=3, images=True)
     assert contents(tmp_path / "sky") == contents(tmp_path / "whole")
 
 
-def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
+def test_a_killed_simulation_resumes(tmp_path: Path) -> None:
     out = tmp_path / "sky"
     begin = f"from gzoo.simulator import simulate; simulate('gz2', n_galaxies=24, out={str(out)!r})"
     process = subprocess.Popen([sys.executable, "-c", begin])
@@ -572,8 +573,8 @@ def test_a_killed_simulation_goes_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sky", "whole"]
 
 
-def test_a_dataset_is_built_from_it(tmp_path: Path) -> None:
-    for campaign in ("gz2", "gz_desi", "gz_candels"):
+def test_a_dataset_can_be_built(tmp_path: Path) -> None:
+    for campaign in ("gz_desi", "gz_candels"):
         made = simulate(tmp_path / campaign, campaign, 12, images=True)
         built = build(campaign, votes=made.votes, images=made.images, out=tmp_path / f"{campaign}-dataset")
         assert sum(cast("dict[str, int]", built.n_galaxies).values()) == 12

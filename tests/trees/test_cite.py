@@ -1,4 +1,4 @@
-"""Cite: BibTeX that a BibTeX parser accepts, which says what the facts say and nothing else."""
+"""Citations are valid BibTeX and agree with the campaigns' metadata."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_campaign_is_cited_by_its_papers_and_its_dataset(name: str) -> None
         assert facts.hub.repository in entries[name].fields_dict["url"].value
 
 
-def test_the_union_cites_every_campaign_in_it_once() -> None:
+def test_the_merged_campaign_cites_each_member_once() -> None:
     text = cite("gz_evo")
     keys = re.findall(r"^@\w+\{([^,]+),", text, re.MULTILINE)
     assert len(keys) == len(set(keys))
@@ -44,7 +44,7 @@ def test_the_union_cites_every_campaign_in_it_once() -> None:
     assert {paper.role for paper in evo.papers} == {"campaign", "survey", "dataset"}
 
 
-def test_what_several_campaigns_share_stands_once_and_is_the_same_everywhere() -> None:
+def test_common_papers_are_listed_once_and_identically() -> None:
     papers = {paper for one in campaigns() for paper in one.papers}
     assert len({paper.key for paper in papers}) == len(papers)
     together = parsed(cite(*names(), "gzoo"))
@@ -71,17 +71,17 @@ def test_collaborations_stay_whole() -> None:
     assert "Astronomy \\& Astrophysics" in cite("gz_euclid")
 
 
-def test_text_has_a_line_for_each() -> None:
+def test_text_has_one_line_per_entry() -> None:
     lines = cite("gz_evo", "gz2", format="text").splitlines()
     assert len(lines) == len(parsed(cite("gz_evo", "gz2")))
     assert any("10.1093/mnras/stw2587" in line for line in lines)
     assert not any("others" in line for line in lines)
 
 
-def test_what_cannot_be_cited_is_refused() -> None:
-    with pytest.raises(NotFoundError, match="no campaign 'gz9'"):
+def test_unknown_campaigns_and_formats_are_errors() -> None:
+    with pytest.raises(NotFoundError, match="Campaign not found: 'gz9'"):
         gzoo.cite("gz9")
-    with pytest.raises(InputError, match="no format 'ris'"):
+    with pytest.raises(InputError, match="Unknown citation format: 'ris'"):
         gzoo.cite("gz2", format="ris")
-    with pytest.raises(InputError, match="Nothing is named"):
+    with pytest.raises(InputError, match="No campaign to cite"):
         gzoo.cite()

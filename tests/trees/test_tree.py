@@ -161,7 +161,7 @@ def test_votes_of_walks_never_break_a_tree(walk: Walks, n_volunteers: int) -> No
 
 
 ROOT = question("shape", "smooth disk star")
-REFUSED = {
+REJECTED = {
     "two questions asked after the same answer": (
         [ROOT, question("bar", "yes no", "shape_disk"), question("arms", "yes no", "shape_disk"),
          question("odd", "yes no", "bar_yes arms_yes")],
@@ -196,8 +196,8 @@ REFUSED = {
         ("cycle among", "a", "b"),
     ),
     "a question after itself": ([ROOT, question("a", "yes no", "a_yes")], ("cycle", "a")),
-    "an unknown parent": ([ROOT, question("odd", "yes no", "shape_disc")], ("odd", "shape_disc", "no answer")),
-    "a question as parent": ([ROOT, question("odd", "yes no", "shape")], ("odd", "'shape'", "no answer")),
+    "an unknown parent": ([ROOT, question("odd", "yes no", "shape_disc")], ("odd", "shape_disc", "is not an answer")),
+    "a question as parent": ([ROOT, question("odd", "yes no", "shape")], ("odd", "'shape'", "is not an answer")),
     "a question twice": ([ROOT, ROOT], ("question", "'shape'", "twice")),
     "a column twice": ([question("a", "yes yes")], ("answer column", "'a_yes'", "twice")),
     "no answers": ([ROOT, question("a", "")], ("'a'", "0 answers")),
@@ -205,12 +205,12 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("questions", "said"), REFUSED.values(), ids=REFUSED)
-def test_contradictions_are_refused(questions: list[Question], said: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("questions", "words_of_message"), REJECTED.values(), ids=REJECTED)
+def test_contradictions_are_rejected(questions: list[Question], words_of_message: tuple[str, ...]) -> None:
     for order in (questions, questions[::-1]):
         with pytest.raises(TreeError) as caught:
             Tree("test", tuple(order))
-        for words in said:
+        for words in words_of_message:
             assert words in str(caught.value)
         assert "'test'" in str(caught.value)
         assert caught.value.expected
@@ -243,7 +243,7 @@ def test_exclusive_parents_are_accepted(questions: list[Question]) -> None:
     assert {one.name for one in tree.ordered} == {one.name for one in questions}
 
 
-def test_a_hidden_question_may_be_what_keeps_two_ways_apart() -> None:
+def test_an_unpublished_question_may_make_parents_exclusive() -> None:
     whole = Tree(
         "test",
         (
@@ -257,7 +257,7 @@ def test_a_hidden_question_may_be_what_keeps_two_ways_apart() -> None:
     assert whole.published().unreachable == ("bar", "odd")
 
 
-def test_order_of_asking_does_not_need_the_order_of_columns() -> None:
+def test_questions_may_be_asked_in_another_order_than_the_columns() -> None:
     tree = Tree("test", (question("odd", "yes no", "bar_yes"), question("bar", "yes no", "shape_disk"), ROOT))
     assert [one.name for one in tree.ordered] == ["shape", "bar", "odd"]
     assert tree.columns[:2] == ("odd_yes", "odd_no")
@@ -282,11 +282,11 @@ def test_lookups() -> None:
         assert {tree.question_of_answer[i] for i in range(*tree.slice(one.name).indices(99))} == {
             tree.questions.index(one)
         }
-    with pytest.raises(TreeError, match=r"no question 'bar'.*bar-gz2"):
+    with pytest.raises(TreeError, match="Question 'bar' not found"):
         tree.slice("bar")
 
 
-def test_hubble_proportion_asked_is_not_known_behind_an_unpublished_answer() -> None:
+def test_proportion_asked_is_unknown_after_an_unpublished_answer() -> None:
     whole = gzoo.tree("gz_hubble")
     part = whole.published()
     assert not whole.unreachable
@@ -298,7 +298,7 @@ def test_hubble_proportion_asked_is_not_known_behind_an_unpublished_answer() -> 
     assert np.isfinite(whole.proportion_asked(fractions_of(whole, 0))).all()
 
 
-def test_a_union_keeps_each_tree_to_itself() -> None:
+def test_merged_trees_stay_independent() -> None:
     both = union("both", [gzoo.tree("gz2"), gzoo.tree("gz_rings")])
     assert both.columns == gzoo.tree("gz2").columns + gzoo.tree("gz_rings").columns
     fractions = fractions_of(both, 3)
@@ -311,18 +311,18 @@ def test_a_union_keeps_each_tree_to_itself() -> None:
 
 
 ALL = [tree for one in campaigns() for tree in (one.tree, one.published_tree)]
-ALL_NAMES = [f"{name} {part}" for name in names() for part in ("whole", "carried")]
+ALL_NAMES = [f"{name} {part}" for name in names() for part in ("complete", "published")]
 
 
 @pytest.mark.parametrize("tree", ALL, ids=ALL_NAMES)
-def test_text_shows_every_question_once_after_its_gate(tree: Tree) -> None:
+def test_text_lists_every_question_once_after_its_parent_answers(tree: Tree) -> None:
     text = tree.to_text()
     heads = re.findall(r"^ *\d+\. (\S+)", text, flags=re.M)
     assert heads == [one.name for one in tree.ordered]
     for one in tree.questions:
         block = text.split(f". {one.name}\n")[-1] if f". {one.name}\n" in text else text.split(f". {one.name}  (")[-1]
         block = block.split("\n\n")[0]
-        assert all(f" {answer} " in block for answer in one.answers)
+        assert all(re.search(rf"[)\]] {re.escape(answer)}( |$)", block, flags=re.M) for answer in one.answers)
         assert ("asked of everyone" in block) == (not one.parents)
         assert ("[] " in block) == one.multiple
 
@@ -342,7 +342,7 @@ def test_json_round_trips(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("tree", ALL, ids=ALL_NAMES)
-def test_mermaid_has_a_node_a_question_and_an_arrow_a_parent(tree: Tree) -> None:
+def test_mermaid_has_a_node_per_question_and_an_arrow_per_parent(tree: Tree) -> None:
     lines = tree.to_mermaid().splitlines()
     assert lines[0] == "flowchart TD"
     nodes = dict(re.findall(r'^  (q\d+)(?:\[|\{\{)"([^"]*)"(?:\]|\}\})$', "\n".join(lines), flags=re.M))
@@ -382,7 +382,7 @@ def test_mermaid_escapes_labels(label: str) -> None:
     assert unescaped == " ".join(label.split())
 
 
-def test_a_tree_without_questions_can_be_shown() -> None:
+def test_an_empty_tree_has_text_and_json() -> None:
     nothing = Tree("none", ())
     assert "0 questions" in nothing.to_text()
     assert json.loads(nothing.to_json())["questions"] == []

@@ -1,4 +1,4 @@
-"""Mapping files proposed: right where names and votes agree, marked where they do not."""
+"""Proposed mapping files are correct where names and votes agree, and marked where they do not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gzoo import cli
 from gzoo.errors import GZooError, NotFoundError, OutputExistsError, TableError
 from gzoo.simulator import simulate
 from gzoo.trees.campaign import campaign, names
-from gzoo.votes.columns import Columns
-from gzoo.votes.mapping import CONFIRM, SURE, UNSURE, Proposal
-from gzoo.votes.votes import read_votes
+from gzoo.votes.mapping_file import MappingFile
+from gzoo.votes.proposal import CERTAIN, CONFIRM, UNCERTAIN, Proposal
+from gzoo.votes.reading import read_votes
 from gzoo.zooniverse.mapping import mapping
 
 GZ2 = campaign("gz2")
@@ -62,11 +62,11 @@ def test_all_answers_of_stripe_82_are_found(shared_data: Path, tmp_path: Path) -
         for question, (_, answers) in STRIPE_82_COLUMNS.items()
         for answer in answers
     }
-    assert dict(proposal.columns.answers) == right
+    assert dict(proposal.mapping.answers) == right
     assert len(right) == 37
     assert proposal.is_complete
-    assert (proposal.columns.id_str, proposal.columns.ra, proposal.columns.dec) == ("objid", "ra", "dec")
-    assert min(proposal.gates.values()) > 0.95
+    assert (proposal.mapping.id_str, proposal.mapping.ra, proposal.mapping.dec) == ("objid", "ra", "dec")
+    assert min(proposal.consistency.values()) > 0.95
     read = read_votes(table, GZ2, out)  # as written
     assert len(read.votes) == 19_761
 
@@ -75,21 +75,21 @@ def ferengi(folder: Path) -> str:
     return str(folder / "hubble_ferengi" / "votes_collated.csv")
 
 
-def test_the_hubble_table_has_its_clump_counts_one_place_off(shared_data: Path, tmp_path: Path) -> None:
-    """The right names are those of the campaign's facts, found by fitting the tree to the votes."""
+def test_shifted_column_names_of_the_hubble_table_are_found(shared_data: Path, tmp_path: Path) -> None:
+    """The clump counts are shifted by one column."""
     out = tmp_path / "map.toml"
     proposal = mapping(ferengi(shared_data), "gz_ferengi", out=out)
-    said = confidences(proposal)
+    found = confidences(proposal)
     shifted = ["a50_2", "a51_3", "a52_4", "a53_more_than_4", "a54_cant_tell", "a60_1"]
     for answer, column in zip(["1", "2", "3", "4", "5-plus", "cant-tell"], shifted, strict=True):
         name = f"clump-count-ferengi_{answer}"
-        assert proposal.columns.answers[name] == f"t19_clumps_count_{column}_frac"
-        assert said[name] == CONFIRM
-    unsure = {name.partition("_")[0] for name, how in said.items() if how == UNSURE}
+        assert proposal.mapping.answers[name] == f"t19_clumps_count_{column}_frac"
+        assert found[name] == CONFIRM
+    unsure = {name.partition("_")[0] for name, how in found.items() if how == UNCERTAIN}
     assert unsure == {"bulge-size-ferengi"}  # four columns, one of them without a vote, for three answers
     assert set(proposal.not_found) == {"bulge-size-ferengi", "odd-features-ferengi"}
-    assert "whole" in proposal.not_found["odd-features-ferengi"]
-    assert sum(how == SURE for how in said.values()) == 40
+    assert "integer" in proposal.not_found["odd-features-ferengi"]
+    assert sum(how == CERTAIN for how in found.values()) == 40
     assert "only shift" in out.read_text()
     read = read_votes(ferengi(shared_data), campaign("gz_ferengi"), out)
     assert set(read.dropped["reason"]) == {"fractions do not add up to the total"}
@@ -98,7 +98,7 @@ def test_the_hubble_table_has_its_clump_counts_one_place_off(shared_data: Path, 
     assert not read.votes.breaks.any()
 
 
-def test_the_hubble_tables_fractions_are_the_counts_of_a_hand_made_table(shared_data: Path, tmp_path: Path) -> None:
+def test_fractions_of_the_hubble_table_give_the_expected_counts(shared_data: Path, tmp_path: Path) -> None:
     mapping(ferengi(shared_data), "gz_ferengi", out=tmp_path / "map.toml")
     read = read_votes(ferengi(shared_data), campaign("gz_ferengi"), tmp_path / "map.toml")
     raw = pl.read_csv(ferengi(shared_data)).filter(pl.int_range(1, pl.len() + 1).is_in(read.rows["row"].implode()))
@@ -107,8 +107,8 @@ def test_the_hubble_tables_fractions_are_the_counts_of_a_hand_made_table(shared_
         assert read.votes.counts[:, read.votes.tree.columns.index(name)].tolist() == wanted
 
 
-def test_the_odd_features_of_the_hubble_table_are_refused(shared_data: Path, tmp_path: Path) -> None:
-    """People are counted in every row, and no answer has a vote."""
+def test_totals_without_votes_are_rejected(shared_data: Path, tmp_path: Path) -> None:
+    """The odd features of the Hubble table have a total in every row, and no answer has a vote."""
     tree = campaign("gz_ferengi").tree
     ends = ["a19_ring", "a20_lens", "a21_disturbed", "a22_irregular", "a23_other", "a24_merger", "a38_dustlane"]
     lines = ['id_str = "subject_id"', 'values = "fractions"', 'ignore = ["*"]', "[answers]"]
@@ -117,17 +117,17 @@ def test_the_odd_features_of_the_hubble_table_are_refused(shared_data: Path, tmp
     (tmp_path / "map.toml").write_text(
         "\n".join([*lines, "[totals]", '"odd-features-ferengi" = "t08_odd_feature_count"'])
     )
-    with pytest.raises(TableError, match="counts people in 8,306 rows, but no answer of odd-features-ferengi"):
+    with pytest.raises(TableError, match="above 0 in 8,306 rows, but no answer of 'odd-features-ferengi'"):
         read_votes(ferengi(shared_data), campaign("gz_ferengi"), tmp_path / "map.toml")
 
 
-def test_weighted_fractions_of_real_galaxies_are_never_proposed_nor_read(shared_data: Path, tmp_path: Path) -> None:
+def test_weighted_fractions_are_neither_proposed_nor_read(shared_data: Path, tmp_path: Path) -> None:
     table = shared_data / "gz2_sample" / "votes.csv"
     out = tmp_path / "map.toml"
     proposal = mapping(table, "gz2", out=out)
     roots = GZ2.tree.question("smooth-or-featured-gz2").columns
-    assert dict(proposal.columns.answers) == {name: name for name in roots}
-    assert proposal.columns.image == "filename"
+    assert dict(proposal.mapping.answers) == {name: name for name in roots}
+    assert proposal.mapping.image == "filename"
     assert "weighted" in proposal.ignored["t02_edgeon_a04_yes_weighted_fraction"]
     assert len(read_votes(table, GZ2, out).votes) == 682  # the whole root counts may be used
     for column, word in (("weighted_fraction", "weighted"), ("debiased", "debiased")):
@@ -137,12 +137,13 @@ def test_weighted_fractions_of_real_galaxies_are_never_proposed_nor_read(shared_
             text += f'"disk-edge-on-gz2_no" = "t02_edgeon_a05_no_{column}"\n'
             text += '[totals]\n"disk-edge-on-gz2" = "total_classifications"\n'
             out.write_text(text)
-            with pytest.raises(TableError, match=f"is {word} by its name.*not even with a total") as caught:
+            with pytest.raises(TableError, match=f"is {word}") as caught:
                 read_votes(table, GZ2, out)
+            assert "not even with a total" in caught.value.expected
             assert "plain counts" in caught.value.hint
 
 
-def test_weighted_fractions_under_another_name_are_refused_by_their_values(shared_data: Path, tmp_path: Path) -> None:
+def test_weighted_fractions_with_another_name_are_rejected_by_their_values(shared_data: Path, tmp_path: Path) -> None:
     raw = pl.read_csv(shared_data / "gz2_sample" / "votes.csv", infer_schema_length=None)
     frame = raw.select(
         "id_str",
@@ -158,7 +159,7 @@ def test_weighted_fractions_under_another_name_are_refused_by_their_values(share
         *(f'"{name}" = "{x}"' for name, x in zip(roots.columns, "abc", strict=True)),
     ]
     (tmp_path / "map.toml").write_text("\n".join([*lines, "[totals]", f'"{roots.name}" = "n"']))
-    with pytest.raises(TableError, match="Weighted or rounded fractions are no counts of people"):
+    with pytest.raises(TableError, match="Weighted or rounded fractions"):
         read_votes(saved(frame, tmp_path), GZ2, tmp_path / "map.toml")
 
 
@@ -175,7 +176,7 @@ def test_other_spellings_in_another_order(simulated: pl.DataFrame, tmp_path: Pat
     rename = {column: spellings(column)[i] for column in GZ2.tree.columns}
     path = renamed(simulated, rename, tmp_path, seed=i)
     proposal = mapping(path, "gz2", out=tmp_path / "map.toml")
-    assert dict(proposal.columns.answers) == rename
+    assert dict(proposal.mapping.answers) == rename
     assert proposal.is_complete
     read = read_votes(path, GZ2, tmp_path / "map.toml")
     assert (read.votes.counts == simulated.select(GZ2.tree.columns).to_numpy()).all()
@@ -183,19 +184,19 @@ def test_other_spellings_in_another_order(simulated: pl.DataFrame, tmp_path: Pat
 
 @pytest.mark.parametrize("name", names())
 def test_the_datasets_own_names_of_every_campaign(name: str, tmp_path: Path) -> None:
-    """A union has no volunteers of its own: its names are read with no votes to tell by."""
+    """A merged campaign has no volunteers of its own, so its names are read without votes."""
     tree = campaign(name).tree
     frame = pl.DataFrame({"id_str": ["a", "b"]} | {column: [1, 2] for column in tree.columns})
     if not campaign(name).members:
         made = simulate(name, n_galaxies=60, seed=1, out=tmp_path / "sky", images=False, export=False)
         frame = pl.read_parquet(made.votes)
     proposal = mapping(saved(frame, tmp_path), name)
-    assert dict(proposal.columns.answers) == {column: column for column in tree.columns}
-    assert {line.confidence for line in proposal.answers} == {SURE}
+    assert dict(proposal.mapping.answers) == {column: column for column in tree.columns}
+    assert {line.confidence for line in proposal.answers} == {CERTAIN}
 
 
-def test_the_votes_choose_between_questions_named_by_number(simulated: pl.DataFrame, tmp_path: Path) -> None:
-    """`q2_yes` may be the answer to four questions; the counts say which where they can."""
+def test_votes_identify_questions_named_by_number(simulated: pl.DataFrame, tmp_path: Path) -> None:
+    """`q2_yes` may be the answer to four questions; the counts identify it where they can."""
     numbers = {question.name: f"q{i}" for i, question in enumerate(GZ2.tree.questions, 1)}
     rename = {
         column: column.replace(question.name, numbers[question.name])
@@ -204,48 +205,48 @@ def test_the_votes_choose_between_questions_named_by_number(simulated: pl.DataFr
     }
     proposal = mapping(renamed(simulated, rename, tmp_path), "gz2", out=tmp_path / "map.toml")
     for line in proposal.answers:
-        if line.confidence != UNSURE:
+        if line.confidence != UNCERTAIN:
             assert line.column == rename[line.name], line
-    found = {line.name.partition("_")[0] for line in proposal.answers if line.confidence != UNSURE}
+    found = {line.name.partition("_")[0] for line in proposal.answers if line.confidence != UNCERTAIN}
     assert {"disk-edge-on-gz2", "something-odd-gz2", "smooth-or-featured-gz2"} <= found
     assert len(read_votes(tmp_path / "votes.parquet", GZ2, tmp_path / "map.toml").votes) == 300
 
 
-def test_yes_and_no_exchanged_are_put_right_and_marked(simulated: pl.DataFrame, tmp_path: Path) -> None:
+def test_exchanged_answers_are_corrected_and_marked(simulated: pl.DataFrame, tmp_path: Path) -> None:
     rename = {"disk-edge-on-gz2_yes": "disk-edge-on-gz2_no", "disk-edge-on-gz2_no": "disk-edge-on-gz2_yes"}
     proposal = mapping(renamed(simulated, rename, tmp_path), "gz2")
-    assert {name: proposal.columns.answers[name] for name in rename} == rename
-    said = confidences(proposal)
-    assert {said[name] for name in rename} == {CONFIRM}
-    assert {said[name] for name in said if name not in rename} == {SURE}
+    assert {name: proposal.mapping.answers[name] for name in rename} == rename
+    found = confidences(proposal)
+    assert {found[name] for name in rename} == {CONFIRM}
+    assert {found[name] for name in found if name not in rename} == {CERTAIN}
     assert not proposal.is_complete
 
 
-def test_a_question_whose_votes_do_not_fit_is_doubted(simulated: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_question_with_inconsistent_votes_is_uncertain(simulated: pl.DataFrame, tmp_path: Path) -> None:
     """Columns of something else under the names of has-spiral-arms."""
     rng = np.random.default_rng(0)
     other = {f"has-spiral-arms-gz2_{answer}": rng.integers(0, 40, 300) for answer in ("yes", "no")}
     proposal = mapping(saved(simulated.with_columns(**other), tmp_path), "gz2", out=tmp_path / "map.toml")
-    said = confidences(proposal)
-    assert {said[name] for name in other} == {UNSURE}
-    assert said["bar-gz2_yes"] == SURE
+    found = confidences(proposal)
+    assert {found[name] for name in other} == {UNCERTAIN}
+    assert found["bar-gz2_yes"] == CERTAIN
     text = (tmp_path / "map.toml").read_text()
-    assert '# "has-spiral-arms-gz2_yes" = "has-spiral-arms-gz2_yes"  # NOT SURE' in text
+    assert '# "has-spiral-arms-gz2_yes" = "has-spiral-arms-gz2_yes"  # UNCERTAIN' in text
     assert "has-spiral-arms-gz2" not in read_votes(tmp_path / "votes.parquet", GZ2, tmp_path / "map.toml").collected
 
 
-def test_a_question_of_another_campaign_is_not_taken_for_one_of_this(shared_data: Path) -> None:
-    """CANDELS never asked whether there is something odd; a `yes` and a `no` alone are no reason to think so."""
+def test_questions_of_another_campaign_are_not_proposed(shared_data: Path) -> None:
+    """CANDELS never asked whether there is something odd; a `yes` and a `no` alone are not enough evidence."""
     proposal = mapping(shared_data / "gz2_coadd" / "counts.csv", "gz_candels")
-    assert not [line for line in proposal.answers if line.column.startswith("t06_odd") and line.confidence != UNSURE]
+    assert not [line for line in proposal.answers if line.column.startswith("t06_odd") and line.confidence != UNCERTAIN]
     assert {"clumpy-appearance-candels", "clumps-embedded-larger-object-candels"} <= set(proposal.not_found)
-    assert proposal.columns.answers["bar-candels_yes"] == "t03_bar_a06_bar_count"
+    assert proposal.mapping.answers["bar-candels_yes"] == "t03_bar_a06_bar_count"
 
 
 def test_bare_yes_and_no(tmp_path: Path) -> None:
     frame = pl.DataFrame({"name": ["a", "b", "c"], "no": [1, 2, 3], "yes": [3, 2, 1], "colour": ["x", "y", "z"]})
     proposal = mapping(saved(frame, tmp_path), "gz_rings", out=tmp_path / "map.toml")
-    assert dict(proposal.columns.answers) == {"ring_yes": "yes", "ring_no": "no"}
+    assert dict(proposal.mapping.answers) == {"ring_yes": "yes", "ring_no": "no"}
     assert set(proposal.ignored) == {"colour"}
     read = read_votes(tmp_path / "votes.parquet", campaign("gz_rings"), tmp_path / "map.toml")
     assert read.votes.counts.tolist() == [[3, 1], [2, 2], [1, 3]]
@@ -259,21 +260,21 @@ def test_counts_are_preferred_to_fractions(simulated: pl.DataFrame, tmp_path: Pa
         total.alias("bar-gz2_total-votes"),
     )
     proposal = mapping(saved(frame, tmp_path), "gz2")
-    assert proposal.columns.values == "counts"
-    assert dict(proposal.columns.answers) == {name: name for name in GZ2.tree.columns}
-    assert dict(proposal.columns.totals) == {"bar-gz2": "bar-gz2_total-votes"}
+    assert proposal.mapping.values == "counts"
+    assert dict(proposal.mapping.answers) == {name: name for name in GZ2.tree.columns}
+    assert dict(proposal.mapping.totals) == {"bar-gz2": "bar-gz2_total-votes"}
     assert "bar-gz2_yes_fraction" in proposal.ignored
 
 
-def test_what_no_table_of_votes_is_refused(tmp_path: Path) -> None:
-    for frame, said in (
-        (pl.DataFrame({"id": ["a"], "ra": [1.0], "flux": [0.5]}), "no columns of votes"),
+def test_tables_without_votes_are_rejected(tmp_path: Path) -> None:
+    for frame, found in (
+        (pl.DataFrame({"id": ["a"], "ra": [1.0], "flux": [0.5]}), "does not contain votes"),
         (pl.DataFrame({"id": ["a", "b"], "bar_weighted_fraction": [0.1, 0.5]}), "weighted or debiased"),
-        (pl.DataFrame({"id": []}), "no rows"),
+        (pl.DataFrame({"id": []}), "is empty"),
     ):
-        with pytest.raises(TableError, match=said):
+        with pytest.raises(TableError, match=found):
             mapping(saved(frame, tmp_path), "gz2")
-    with pytest.raises(NotFoundError, match="no campaign"):
+    with pytest.raises(NotFoundError, match="Campaign not found"):
         mapping(saved(frame, tmp_path), "gz3")
 
 
@@ -297,7 +298,7 @@ KAGGLE_ANSWERS = {
 
 @pytest.mark.parametrize("values", ["counts", "fractions"])
 @pytest.mark.parametrize("prefix", ["Class", "fraction "])
-def test_cumulative_fractions_are_refused_with_reason_and_remedy(tmp_path: Path, values: str, prefix: str) -> None:
+def test_cumulative_fractions_are_rejected_with_a_hint(tmp_path: Path, values: str, prefix: str) -> None:
     frame = kaggle().with_columns(*(pl.lit(40).alias(f"n{q}") for q in (1, 2, 7)))
     frame = frame.rename({name: name.replace("Class", prefix) for name in frame.columns})
     answers = [f'"{question}-gz2_{answer}" = "{prefix}{q}.{a}"' for question, (q, labels) in KAGGLE_ANSWERS.items()
@@ -307,15 +308,15 @@ def test_cumulative_fractions_are_refused_with_reason_and_remedy(tmp_path: Path,
     (tmp_path / "map.toml").write_text("\n".join(lines))
     with pytest.raises(TableError, match="cumulative fractions") as caught:
         read_votes(saved(frame, tmp_path), GZ2, tmp_path / "map.toml")
-    assert "how many people answered" in caught.value.expected
+    assert "number of volunteers who answered" in caught.value.expected
     assert "counts of the same galaxies" in caught.value.hint
 
 
-def test_the_challenges_own_names_are_known(tmp_path: Path) -> None:
+def test_the_column_names_of_the_kaggle_challenge_are_recognised(tmp_path: Path) -> None:
     path = tmp_path / "training_solutions.csv"
     kaggle().write_csv(path)
     for use in (lambda: mapping(path, "gz2"), lambda: read_votes(path, GZ2)):
-        with pytest.raises(TableError, match=r"cumulative fractions, as the Galaxy Zoo challenge had them: Class1.1"):
+        with pytest.raises(TableError, match=r"cumulative fractions.*Class1\.1"):
             use()
 
 
@@ -324,9 +325,9 @@ def test_the_challenges_own_names_are_known(tmp_path: Path) -> None:
 odd_names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(odd_names, max_size=4, unique=True), odd_names)
-def test_any_names_make_a_file_that_reads_back(tmp_path: Path, others: list[str], question: str) -> None:
+def test_any_column_names_survive_writing_and_reading(tmp_path: Path, others: list[str], question: str) -> None:
     cells = {"id_str": ["a", "b"], f"ring{question}_yes": [1, 2], f"ring{question}_no": [0, 3]}
     frame = pl.DataFrame(cells | {name: ["x", "y"] for name in others if name not in cells})
     path, out = saved(frame, tmp_path), tmp_path / "map.toml"
@@ -334,25 +335,25 @@ def test_any_names_make_a_file_that_reads_back(tmp_path: Path, others: list[str]
         proposal = mapping(path, "gz_rings", out=out, overwrite=True)
     except TableError:
         return
-    read = Columns.read(out)
-    assert dict(read.answers) == dict(proposal.columns.answers)
-    assert read.ignore == proposal.columns.ignore
+    read = MappingFile.read(out)
+    assert dict(read.answers) == dict(proposal.mapping.answers)
+    assert read.ignore == proposal.mapping.ignore
     if read.answers:
         assert read_votes(path, campaign("gz_rings"), out).votes.counts.tolist() == [[1, 0], [2, 3]]
 
 
-def test_a_file_is_replaced_only_when_asked_and_only_a_mapping(simulated: pl.DataFrame, tmp_path: Path) -> None:
+def test_only_mapping_files_are_overwritten_and_only_on_request(simulated: pl.DataFrame, tmp_path: Path) -> None:
     path, out = saved(simulated, tmp_path), tmp_path / "map.toml"
     mapping(path, "gz2", out=out)
     first = out.read_text()
-    with pytest.raises(OutputExistsError, match="there already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         mapping(path, "gz2", out=out)
     mapping(path, "gz2", out=out, overwrite=True)
     assert out.read_text() == first
     out.write_text("mine")
-    with pytest.raises(OutputExistsError, match="no mapping file"):
+    with pytest.raises(OutputExistsError, match="not a mapping file"):
         mapping(path, "gz2", out=out, overwrite=True)
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="Folder not found"):
         mapping(path, "gz2", out=tmp_path / "none" / "map.toml")
 
 
@@ -367,11 +368,11 @@ def test_the_command_prints_or_writes(
         assert not end.value.code
     printed = capsys.readouterr()
     assert printed.out == out.read_text()
-    assert "37 answers of gz2 found by their names." in re.sub(r"\s+", " ", printed.err)
+    assert "37 answers of gz2 by name." in re.sub(r"\s+", " ", printed.err)
 
 
-def test_an_export_is_handed_over(tmp_path: Path) -> None:
+def test_a_classification_export_is_not_read_as_a_vote_table(tmp_path: Path) -> None:
     path = tmp_path / "classifications.csv"
     path.write_text("classification_id,workflow_id,annotations,subject_data\n1,2,[],{}\n")
-    with pytest.raises(GZooError):  # no workflows given: refused, never read as a table of votes
+    with pytest.raises(GZooError):  # without workflows
         mapping(path, "gz2")

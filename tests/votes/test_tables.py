@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from gzoo.errors import MissingExtraError, NotFoundError, TableError
 from gzoo.trees.campaign import campaign
+from gzoo.votes.reading import VoteTable, read_votes
 from gzoo.votes.tables import read_rows, read_table
-from gzoo.votes.votes import VoteTable, read_votes
 
 RINGS = campaign("gz_rings")
 FORMATS = (".csv", ".parquet", ".fits", ".vot", ".ecsv")
@@ -61,9 +61,9 @@ identifiers = st.text("abcXYZ019-_+.", min_size=1, max_size=12).map(lambda text:
 @given(st.lists(st.tuples(identifiers, counts, counts), min_size=1, max_size=6, unique_by=lambda row: row[0]))
 def test_every_format_gives_the_same_votes(tmp_path: Path, rows: list[Row]) -> None:
     tables = [read_votes(write_votes(tmp_path / f"votes{ending}", rows), RINGS) for ending in FORMATS]
-    sound = [row for row in rows if row[1] is not None and row[2] is not None]
-    assert tables[0].rows["id_str"].to_list() == [name for name, _, _ in sound]
-    assert tables[0].votes.counts.tolist() == [list(row[1:]) for row in sound]
+    valid = [row for row in rows if row[1] is not None and row[2] is not None]
+    assert tables[0].rows["id_str"].to_list() == [name for name, _, _ in valid]
+    assert tables[0].votes.counts.tolist() == [list(row[1:]) for row in valid]
     for table in tables[1:]:
         assert same(tables[0], table)
     assert set(tables[0].dropped["reason"]) <= {"count missing"}
@@ -71,7 +71,7 @@ def test_every_format_gives_the_same_votes(tmp_path: Path, rows: list[Row]) -> N
 
 @pytest.mark.parametrize("kind", ["tabledata", "binary", "binary2"])
 def test_votable_data_in_any_form(tmp_path: Path, kind: str) -> None:
-    """BINARY alone has no way to mask a whole number."""
+    """BINARY alone cannot mask an integer."""
     no = MaskedColumn([3, 0], mask=[False, kind != "binary"])
     table = Table({"id_str": ["a", "bb"], "ring_yes": [1, 2], "ring_no": no})
     table.write(tmp_path / "votes.vot", format="votable", tabledata_format=kind)
@@ -108,7 +108,7 @@ def test_fits_texts_are_unpadded_and_nulls_are_null(tmp_path: Path) -> None:
     assert frame["ring_no"].to_list() == [1, 2, None]
 
 
-def test_fits_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
+def test_fits_text_that_is_not_utf8_drops_its_row(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "votes.fits", [("aaaa", 1, 1), ("bbbb", 2, 2)])
     path.write_bytes(path.read_bytes().replace(b"aaaa", b"a\xe9aa"))
     read = read_votes(path, RINGS)
@@ -131,7 +131,7 @@ def test_the_first_table_with_rows_or_the_named_one(tmp_path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(np.zeros((3, 3))), empty, *tables]).writeto(path)
     assert read_table(path)["id_str"].to_list() == ["ONE"]
     assert read_table(path, table="two")["id_str"].to_list() == ["TWO"]
-    with pytest.raises(TableError, match=r"no table named 'three'.*'EMPTY', 'ONE', 'TWO'"):
+    with pytest.raises(TableError, match=r"Table 'three' not found"):
         read_table(path, table="three")
     mapping = tmp_path / "map.toml"
     mapping.write_text('table = "TWO"\n[answers]\nring_yes = "ring_yes"\nring_no = "n"\n'.replace('"n"', '"ring_no"'))
@@ -148,18 +148,18 @@ def test_a_named_votable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".fits", ".vot", ".ecsv"])
-def test_vectors_are_refused_by_name_where_they_are_used(tmp_path: Path, ending: str) -> None:
+def test_vector_columns_are_rejected_only_if_used(tmp_path: Path, ending: str) -> None:
     kind = {".fits": "fits", ".vot": "votable", ".ecsv": "ascii.ecsv"}[ending]
     path = tmp_path / f"votes{ending}"
     whole = Table({"id_str": ["a", "b"], "ring_yes": [1, 2], "ring_no": [3, 4], "flux": np.ones((2, 3))})
     whole.write(path, format=kind)
-    with pytest.raises(TableError, match="nothing accounts for: flux"):
+    with pytest.raises(TableError, match=r"unexpected columns .1.: flux"):
         read_votes(path, RINGS)
     mapping = tmp_path / "map.toml"
     mapping.write_text('ignore = ["flux"]\n[answers]\nring_yes = "ring_yes"\nring_no = "ring_no"\n')
     assert read_votes(path, RINGS, mapping).votes.counts.tolist() == [[1, 3], [2, 4]]
     mapping.write_text('ignore = ["ring_no"]\n[answers]\nring_yes = "ring_yes"\nring_no = "flux"\n')
-    with pytest.raises(TableError, match="column 'flux' holds"):
+    with pytest.raises(TableError, match=r"Column 'flux' .* has type"):
         read_votes(path, RINGS, mapping)
 
 
@@ -175,7 +175,7 @@ def test_fits_columns_of_other_kinds(tmp_path: Path) -> None:
     assert [str(kind) for kind in read_table(path).dtypes] == ["String", "Object", "Object", "Boolean"]
 
 
-def test_times_in_ecsv_are_left_alone(tmp_path: Path) -> None:
+def test_times_in_ecsv_are_skipped(tmp_path: Path) -> None:
     Table({"id_str": ["a"], "seen": Time(["2010-05-20"]), "ring_yes": [1]}).write(tmp_path / "t.ecsv")
     assert read_table(tmp_path / "t.ecsv").drop("seen").rows() == [("a", 1)]
 
@@ -188,27 +188,27 @@ VOTABLE = """<?xml version="1.0" encoding="UTF-8"?>{doctype}
 <DATA>{data}</DATA></TABLE></RESOURCE></VOTABLE>"""
 ROWS = "<TABLEDATA><TR><TD>a</TD><TD>1</TD></TR></TABLEDATA>"
 HOSTILE = {
-    "external entity": ({"doctype": '<!DOCTYPE V [<!ENTITY x SYSTEM "file:///x">]>'}, "line 1: it has a DOCTYPE"),
+    "external entity": ({"doctype": '<!DOCTYPE V [<!ENTITY x SYSTEM "file:///x">]>'}, "line 1: it contains a DOCTYPE"),
     "unfolding entities": ({"doctype": '<!DOCTYPE V [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'}, "DOCTYPE"),
-    "data elsewhere": ({"data": '<BINARY><STREAM href="ftp://example.org/x"/></BINARY>'}, "line 4: the data lie"),
-    "data in a file": ({"data": '<BINARY><STREAM x=">" href="file:///etc/passwd"/></BINARY>'}, "the data lie"),
+    "data elsewhere": ({"data": '<BINARY><STREAM href="ftp://example.org/x"/></BINARY>'}, "line 4: .*stored elsewhere"),
+    "data in a file": ({"data": '<BINARY><STREAM x=">" href="file:///etc/passwd"/></BINARY>'}, "stored elsewhere"),
     "packed data": ({"data": '<BINARY><STREAM encoding="gzip">H4sI</STREAM></BINARY>'}, "encoded as 'gzip'"),
-    "FITS inside": ({"data": "<FITS><STREAM>x</STREAM></FITS>"}, "FITS file inside"),
+    "FITS inside": ({"data": "<FITS><STREAM>x</STREAM></FITS>"}, "embedded FITS file"),
     "rows announced": ({"nrows": ' nrows="99999999999"'}, "nrows is 99999999999"),
     "rows in words": ({"nrows": ' nrows="many"'}, "nrows is 'many'"),
     "wide cells": ({"size": "100000x100000"}, "arraysize is"),
-    "no XML": ({"data": "<TABLEDATA>"}, "cannot be read: mismatched tag"),
+    "not XML": ({"data": "<TABLEDATA>"}, "Cannot read .*mismatched tag"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "said"), HOSTILE.values(), ids=HOSTILE)
-def test_hostile_votables_are_refused(tmp_path: Path, change: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_votables_are_rejected(tmp_path: Path, change: dict[str, str], message: str) -> None:
     parts = {"doctype": "", "nrows": "", "size": "*", "data": ROWS}
     path = tmp_path / "votes.vot"
     path.write_text(VOTABLE.format(**parts))
     assert read_table(path).rows() == [("a", 1)]
     path.write_text(VOTABLE.format(**parts | change))
-    with pytest.raises(TableError, match=said) as caught:
+    with pytest.raises(TableError, match=message) as caught:
         read_table(path)
     assert str(path) in str(caught.value)
     path.write_bytes(VOTABLE.format(**parts | change).replace("UTF-8", "UTF-16").encode("utf-16"))
@@ -216,7 +216,7 @@ def test_hostile_votables_are_refused(tmp_path: Path, change: dict[str, str], sa
         read_table(path)
 
 
-def test_a_cut_off_fits_file(tmp_path: Path) -> None:
+def test_a_truncated_fits_file(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "votes.fits", [(f"galaxy {i}", i, i) for i in range(2000)])
     whole = path.read_bytes()
     for n in (100, 2880, 5760, len(whole) // 2):
@@ -225,11 +225,11 @@ def test_a_cut_off_fits_file(tmp_path: Path) -> None:
             read_table(path)
 
 
-def test_a_fits_header_that_announces_too_much(tmp_path: Path) -> None:
+def test_a_fits_header_that_declares_too_many_rows(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "votes.fits", [("a", 1, 1)])
     announced = f"NAXIS2  = {10**9:>20}".encode()
     path.write_bytes(path.read_bytes().replace(f"NAXIS2  = {1:>20}".encode(), announced))
-    with pytest.raises(TableError, match="cut off"):
+    with pytest.raises(TableError, match="truncated"):
         read_table(path)
 
 
@@ -243,28 +243,28 @@ def test_files_of_another_kind_than_their_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".fits", ".vot", ".ecsv", ".csv"])
-def test_damage_never_ends_in_another_error(tmp_path: Path, ending: str) -> None:
+def test_corrupt_tables_raise_table_errors(tmp_path: Path, ending: str) -> None:
     path = write_votes(tmp_path / f"votes{ending}", [(f"g{i}", i, 2 * i) for i in range(30)])
-    sound = path.read_bytes()
+    valid = path.read_bytes()
     rng = np.random.default_rng(0)
-    refused = 0
+    rejected = 0
     for _ in range(40):
-        damaged = bytearray(sound)
-        for place in rng.integers(len(sound), size=4):
+        damaged = bytearray(valid)
+        for place in rng.integers(len(valid), size=4):
             damaged[place] = rng.integers(256)
         path.write_bytes(bytes(damaged))
         try:
             table = read_votes(path, RINGS)
             assert len(table.votes) + table.dropped.height == table.n_rows
         except TableError:
-            refused += 1
-    assert refused > 0
+            rejected += 1
+    assert rejected > 0
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_empty_files_and_missing_ones(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"votes{ending}"
-    with pytest.raises(NotFoundError, match="no vote table"):
+    with pytest.raises(NotFoundError, match="Table not found"):
         read_table(path)
     path.touch()
     with pytest.raises(TableError, match="is empty"):
@@ -272,7 +272,7 @@ def test_empty_files_and_missing_ones(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".fits", ".vot", ".ecsv"])
-def test_without_astropy_the_message_says_what_to_type(
+def test_without_astropy_the_hint_is_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     path = write_votes(tmp_path / f"votes{ending}", [("a", 1, 1)])
@@ -281,28 +281,28 @@ def test_without_astropy_the_message_says_what_to_type(
         read_table(path)
 
 
-def test_a_name_twice_in_fits(tmp_path: Path) -> None:
+def test_a_duplicate_column_name_in_fits(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "votes.fits", [("a", 1, 1)])
     path.write_bytes(path.read_bytes().replace(b"'ring_no '", b"'ring_yes'"))
-    with pytest.raises(TableError, match="column 'ring_yes' twice"):
+    with pytest.raises(TableError, match="column 'ring_yes' more than once"):
         read_table(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"id_str,n\xe9,b\na,1,1\n", "line 1, byte 9 is 0xe9"),
         ("id_str,n\na,1\n".encode("utf-16"), "UTF-16"),
         ("id_str,n\na,1\n".encode("utf-16-le"), "zero bytes"),
     ],
 )
-def test_csv_headers_in_other_encodings(tmp_path: Path, content: bytes, said: str) -> None:
+def test_csv_headers_in_other_encodings(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "votes.csv").write_bytes(content)
-    with pytest.raises(TableError, match=said):
+    with pytest.raises(TableError, match=message):
         read_table(tmp_path / "votes.csv")
 
 
-def test_csv_cells_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+def test_csv_cells_may_contain_commas_quotes_and_line_ends(tmp_path: Path) -> None:
     frame = pl.DataFrame({"a": ["x,y", 'say "so"', "two\nlines"], "b": ["1", None, "3"]})
     frame.write_csv(tmp_path / "t.csv")
     assert read_table(tmp_path / "t.csv").equals(frame)
@@ -312,14 +312,14 @@ texts = st.text(st.sampled_from('ab1,"\n\r\t é'), max_size=12).map(lambda text:
 lines = st.lists(texts | st.binary(max_size=6), max_size=8)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines)
-def test_any_csv_is_read_or_refused(tmp_path: Path, content: list[bytes]) -> None:
+def test_any_csv_is_read_or_rejected(tmp_path: Path, content: list[bytes]) -> None:
     path = tmp_path / "votes.csv"
-    path.write_bytes(b"id_str,ring_yes,ring_no\nsound,1,2\n" + b"\n".join(content))
+    path.write_bytes(b"id_str,ring_yes,ring_no\nvalid,1,2\n" + b"\n".join(content))
     read = read_rows(path)
     assert read.frame.columns == ["id_str", "ring_yes", "ring_no"]
-    assert read.frame.row(0) == ("sound", "1", "2")
+    assert read.frame.row(0) == ("valid", "1", "2")
     assert all(read.damaged["row"] <= read.frame.height)
 
 

@@ -1,1 +1,1 @@
-"""Catalogues: tables of galaxies that other programs read."""
+"""Morphology catalogues that other programs can read."""

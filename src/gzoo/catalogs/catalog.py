@@ -1,4 +1,4 @@
-"""Catalogues: what predictions and votes together say of each galaxy, in a table for other programs."""
+"""Morphology catalogues: posterior vote fractions with credible intervals, one row per galaxy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pyarrow as pa
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
 from gzoo.errors import InputError
-from gzoo.files import refuse_out
-from gzoo.scoring.posterior import Posterior, Progress, read_unseen
+from gzoo.files import Progress, refuse_out
+from gzoo.scoring.posterior import Posterior, read_held_out
 from gzoo.trees.tree import FloatArray, Tree
 
 ENDINGS = (".parquet", ".csv", ".fits")
@@ -26,17 +26,19 @@ ENDINGS = (".parquet", ".csv", ".fits")
 
 @dataclass(frozen=True, slots=True)
 class CatalogResult:
-    """What combining made.
+    """Summary of a catalogue that was written.
 
     Attributes:
         path: The catalogue.
-        n_galaxies: Its rows.
-        n_with_votes: How many of them have any votes; of the others the catalogue repeats the prediction.
-        level: Of the intervals.
-        not_predicted: Questions of the dataset that the predictions, and so the catalogue, lack.
-        proportion_asked_unknown: Questions whose probability of being asked cannot be known from those that are there.
-        worth: Votes that a prediction is worth, of each answer to a question that allows several, by file.
-        is_simulated: Whether no telescope and no person was involved.
+        n_galaxies: Number of rows.
+        n_with_votes: Galaxies with votes; for the others, the catalogue repeats the prediction.
+        level: Probability mass of the credible intervals.
+        not_predicted: Questions of the dataset that are neither predicted nor in the catalogue.
+        proportion_asked_unknown: Questions whose proportion of volunteers asked cannot be computed from the predicted
+            questions.
+        total_concentration: Fitted total concentration of each answer to questions that allow several answers, by
+            file.
+        is_simulated: Whether the dataset is simulated.
     """
 
     path: Path
@@ -45,113 +47,114 @@ class CatalogResult:
     level: float
     not_predicted: tuple[str, ...]
     proportion_asked_unknown: tuple[str, ...]
-    worth: Mapping[str, Mapping[str, float]]
+    total_concentration: Mapping[str, Mapping[str, float]]
     is_simulated: bool
 
 
 def catalog(
     predictions: Sequence[Path | str],
-    folder: Path | str,
+    dataset: Path | str,
     *,
     out: Path | str,
     level: float = 0.9,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CatalogResult:
-    """A catalogue of what is known of each predicted galaxy: prediction and votes combined.
+    """Write a catalogue of posterior vote fractions.
 
-    A row a galaxy: `dataset_name`, `id_str`, `ra`, `dec`, `source_id`; for each question `{question}_proportion_volunteers_asked`, the
-    probability of being asked, with `_low` and `_high`, and `{question}_total-votes`, the people asked; for each
-    answer `{column}_posterior`, the expected share of those asked, with `{column}_low` and `{column}_high`. NaN where
-    a reach cannot be known. The names are not those of a prediction file, for its votes would be scored twice.
+    They combine predictions with votes. The catalogue contains one row per galaxy, with the columns
+
+    - `dataset_name`, `id_str`, `ra`, `dec`, `source_id`;
+    - for each question, `{question}_proportion_volunteers_asked`, its credible interval
+      `{question}_proportion_asked_low` and `_high`, and `{question}_total-votes`;
+    - for each answer, `{column}_posterior_mean`, `{column}_posterior_low` and `{column}_posterior_high`: the vote
+      fraction among the volunteers who are asked the question.
+
+    The proportion of volunteers asked is NaN where it is unknown. The column names differ from those of prediction
+    files, because scoring a catalogue would use its votes twice.
 
     Args:
-        predictions: Prediction files with concentrations; several are united, each with the galaxies that its model
-            has not seen.
-        folder: The dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
-        out: The catalogue to write: `.parquet`, `.csv` or `.fits`.
-        level: Probability that an interval holds; equal tails.
+        predictions: Prediction files with concentrations. Several files are merged; of each, the galaxies that its
+            model was not trained on are used.
+        dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
+        out: Catalogue to write: `.parquet`, `.csv` or `.fits`.
+        level: Probability mass of the credible intervals, between 0 and 1.
         overwrite: Replace an earlier catalogue.
-        progress: Called as (stage, galaxies done, galaxies).
+        progress: Called with (stage, galaxies done, galaxies in total).
 
     Raises:
-        InputError: No file is given, `level` is not between 0 and 1, or `out` has another ending.
-        NotFoundError: A file or folder is not there.
+        InputError: No file is given, `level` is not between 0 and 1, or `out` has another suffix.
+        NotFoundError: A file or folder does not exist.
         MissingExtraError: FITS needs astropy.
-        TableError: A file holds no predictions that can be combined with votes; see `read_unseen`.
-        OutputExistsError: `out` is taken.
+        TableError: A file contains no predictions that can be combined with votes; see `read_held_out`.
+        OutputExistsError: `out` already exists.
     """
     out = Path(out)
     if not 0 < level < 1:
-        raise InputError(f"level is {level}.", "A number between 0 and 1, such as 0.9.", "Choose another --level.")
+        raise InputError(f"level must be between 0 and 1, got {level}.")
     refuse_out(out, "catalogue", ENDINGS, "_posterior_mean", overwrite)
-    dataset = open_dataset(folder, progress=progress)
-    united = read_unseen(predictions, dataset)
-    tree = united[0].votes.tree
-    worth = {
+    opened = open_dataset(dataset, progress=progress)
+    held_out = read_held_out(predictions, opened)
+    tree = held_out[0].votes.tree
+    totals = {
         one.source.name: {
-            column: round(float(value), 4)
-            for column, value in zip(tree.columns, one.worth, strict=True)
-            if np.isfinite(value)
+            column: round(total, 4)
+            for column, total in zip(tree.columns, one.total_concentration.tolist(), strict=True)
+            if np.isfinite(total)
         }
-        for one in united
+        for one in held_out
     }
-    worth = {name: values for name, values in worth.items() if values}
-    made = CatalogResult(
+    result = CatalogResult(
         path=out,
-        n_galaxies=sum(len(one) for one in united),
-        n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in united),
+        n_galaxies=sum(map(len, held_out)),
+        n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in held_out),
         level=level,
-        not_predicted=tuple(one.name for one in dataset.tree.questions if one not in tree.questions),
+        not_predicted=tuple(one.name for one in opened.tree.questions if one not in tree.questions),
         proportion_asked_unknown=tree.unreachable,
-        worth=worth,
-        is_simulated=dataset.is_simulated,
+        total_concentration={name: values for name, values in totals.items() if values},
+        is_simulated=opened.is_simulated,
     )
-    about = {
+    metadata = {
         "kind": "catalogue",
-        "predictions": [{"file": one.source.name, "sha256": files.sha256(one.source)} for one in united],
-        "data_sha256": dataset.digest,
-        "hub": dict(dataset.origin) if dataset.origin else None,
+        "predictions": [{"file": one.source.name, "sha256": files.sha256(one.source)} for one in held_out],
+        "data_sha256": opened.digest,
+        "hub": dict(opened.origin) if opened.origin else None,
         "level": level,
-        "worth_in_votes": worth,
-        "is_simulated": dataset.is_simulated,
+        "total_concentration": result.total_concentration,
+        "is_simulated": opened.is_simulated,
     }
-    places = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY, keep="first")
+    positions = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
     done = 0
-    with _writer(out, _schema(tree), about) as write:
-        for one in united:
-            keys = one.keys.select(KEY).join(places, on=KEY, how="left", maintain_order="left")
+    with _writer(out, _schema(tree), metadata) as write:
+        for one in held_out:
+            keys = one.keys.select(KEY).join(positions, on=KEY, how="left", maintain_order="left")
             for rows, found in one.posteriors():
                 write(_batch(keys[rows], one.votes.totals[rows], found, level))
                 done += rows.stop - rows.start
                 if progress:
-                    progress("combining", done, made.n_galaxies)
-    return made
+                    progress("Writing catalogue", done, result.n_galaxies)
+    return result
 
 
 def _schema(tree: Tree) -> pa.Schema:
-    fields = [("dataset_name", pa.string()), ("id_str", pa.string()), ("ra", pa.float64()), ("dec", pa.float64())]
-    fields.append(("source_id", pa.string()))
+    fields = {"dataset_name": pa.string(), "id_str": pa.string(), "ra": pa.float64(), "dec": pa.float64()}
+    fields["source_id"] = pa.string()
     for question in tree.questions:
-        fields += [
-            (f"{question.name}_{end}", pa.float32())
-            for end in ("proportion_volunteers_asked", "proportion_asked_low", "proportion_asked_high")
-        ]
-        fields.append((question.total_column, pa.int32()))
+        for end in ("proportion_volunteers_asked", "proportion_asked_low", "proportion_asked_high"):
+            fields[f"{question.name}_{end}"] = pa.float32()
+        fields[question.total_column] = pa.int32()
         for column in question.columns:
-            fields += [
-                (f"{column}_{what}", pa.float32()) for what in ("posterior_mean", "posterior_low", "posterior_high")
-            ]
-    return pa.schema(fields)
+            for end in ("posterior_mean", "posterior_low", "posterior_high"):
+                fields[f"{column}_{end}"] = pa.float32()
+    return pa.schema(list(fields.items()))
 
 
 def _batch(keys: pl.DataFrame, totals: np.ndarray, found: Posterior, level: float) -> pa.RecordBatch:
-    keys = keys.with_columns(pl.col("ra", "dec").fill_null(np.nan), pl.col("source_id").fill_null(""))
     fractions = [_columns(one) for one in (found.fractions, *found.interval(level))]
-    reaches = [_columns(one) for one in (found.proportion_asked, *found.proportion_asked_interval(level))]
+    asked = [_columns(one) for one in (found.proportion_asked, *found.proportion_asked_interval(level))]
     arrays = [keys[name].to_arrow() for name in ("dataset_name", "id_str", "ra", "dec", "source_id")]
     for i, question in enumerate(found.tree.questions):
-        arrays += [pa.array(proportion_asked[i]) for proportion_asked in reaches]
+        arrays += [pa.array(proportion[i]) for proportion in asked]
         arrays.append(pa.array(totals[:, i].astype(np.int32)))
         for column in range(found.tree.starts[i], found.tree.starts[i] + len(question.columns)):
             arrays += [pa.array(fraction[column]) for fraction in fractions]
@@ -162,46 +165,40 @@ def _batch(keys: pl.DataFrame, totals: np.ndarray, found: Posterior, level: floa
 
 
 def _columns(matrix: FloatArray) -> np.ndarray:
-    """Each column in one piece, as Arrow takes it."""
+    """Return the columns as contiguous rows, which Arrow takes without copying."""
     return np.ascontiguousarray(matrix.T, dtype=np.float32)
 
 
 @contextlib.contextmanager
-def _writer(out: Path, schema: pa.Schema, about: Mapping[str, object]) -> Generator[Callable[[pa.RecordBatch], None]]:
-    """What takes the catalogue part by part, and makes a file that is whole or not there."""
-    said = json.dumps(about, sort_keys=True)
+def _writer(
+    out: Path, schema: pa.Schema, metadata: Mapping[str, object]
+) -> Generator[Callable[[pa.RecordBatch], None]]:
+    """Yield a function that writes one batch; the file appears only when it is complete."""
+    text = json.dumps(metadata, sort_keys=True)
     if out.suffix == ".parquet":
-        with files.write_parquet(out, schema.with_metadata({"gzoo": said})) as file:
+        with files.write_parquet(out, schema.with_metadata({"gzoo": text})) as file:
             yield file.write_batch
     elif out.suffix == ".csv":
         with files.whole_file(out) as file:
             file.write((",".join(schema.names) + "\n").encode())
 
-            def write(batch: pa.RecordBatch) -> None:  # an empty cell is read as missing by more programs than "nan"
-                rows = cast(pl.DataFrame, pl.from_arrow(batch)).fill_nan(None)
-                rows.write_csv(file, include_header=False)
+            def write(batch: pa.RecordBatch) -> None:  # more programs read an empty cell as missing than "nan"
+                cast(pl.DataFrame, pl.from_arrow(batch)).fill_nan(None).write_csv(file, include_header=False)
 
             yield write
     else:
         batches: list[pa.RecordBatch] = []
         yield batches.append
         with files.whole_file(out) as file:
-            _write_fits(file, pa.Table.from_batches(batches, schema), said)
+            _write_fits(file, pa.Table.from_batches(batches, schema), text)
 
 
-def _write_fits(file: Any, table: pa.Table, said: str) -> None:
-    fits = import_module("astropy.io.fits")
-    columns: list[tuple[str, str]] = []
-    values: list[np.ndarray] = []
-    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
-        column = table[name].to_numpy()
-        if pa.types.is_string(kind):
-            column = np.array([text.encode() for text in column.tolist()], dtype=np.bytes_)
-        columns.append((name, column.dtype.newbyteorder(">").str if column.dtype.kind != "S" else column.dtype.str))
-        values.append(column)
-    rows = np.empty(table.num_rows, dtype=columns)
-    for (name, _), column in zip(columns, values, strict=True):
-        rows[name] = column
-    hdu = fits.BinTableHDU(rows, name="CATALOGUE")
-    hdu.header["GZOO"] = said
+def _write_fits(file: Any, table: pa.Table, metadata: str) -> None:
+    columns = {name: table[name].to_numpy() for name in table.schema.names}
+    for name, values in columns.items():
+        if values.dtype == object:
+            columns[name] = np.array([text.encode() for text in values.tolist()], dtype=np.bytes_)
+    hdu = import_module("astropy.io.fits").table_to_hdu(import_module("astropy.table").Table(columns, copy=False))
+    hdu.name = "CATALOGUE"
+    hdu.header["GZOO"] = metadata
     hdu.writeto(file)

@@ -1,4 +1,4 @@
-"""Audit: whether the votes of a table or of a dataset obey a campaign's tree."""
+"""Audit of votes: whether a table or a dataset agrees with a decision tree."""
 
 from __future__ import annotations
 
@@ -13,95 +13,100 @@ from gzoo.trees.campaign import Campaign, campaigns
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import Tree
 from gzoo.votes.audit import Audit, audit_votes
-from gzoo.votes.columns import Columns
+from gzoo.votes.mapping_file import MappingFile
+from gzoo.votes.reading import read_votes
 from gzoo.votes.tables import read_rows
-from gzoo.votes.votes import Votes, read_votes
+from gzoo.votes.votes import Votes
 
 
-def audit(table: Path | str, campaign: str | Tree | None = None, *, columns: Path | str | None = None) -> Audit:
-    """What the votes of a table or dataset say of a tree, and of the names of the columns.
+def audit(table: Path | str, campaign: str | Tree | None = None, *, mapping: Path | str | None = None) -> Audit:
+    """Compare votes with a decision tree and with the names of their columns.
 
     Args:
         table: Vote table (CSV, Parquet, FITS, VOTable, ECSV) or dataset folder.
-        campaign: Name of the campaign, or a tree; by default the folder's own, or the one whose columns the table
-            has.
-        columns: Mapping file, for a table with column names of its own.
+        campaign: Name of the campaign, or a tree. By default the campaign of the folder, or the one that the columns
+            of the table belong to.
+        mapping: Mapping file, for a table with other column names.
 
     Raises:
-        NotFoundError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign does not exist.
         TableError: The table cannot be used.
-        InputError: No campaign is given, and the columns are no campaign's.
+        InputError: No campaign is passed, and the columns are unknown.
 
     >>> import gzoo, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = gzoo.simulate("gz2", n_galaxies=40, out=f"{folder}/sky", images=False, export=False)
-    ...     gzoo.audit(made.votes, "gz2").is_valid
+    ...     gzoo.audit(made.votes, "gz2").is_consistent
     True
     """
     path = Path(table)
     if path.is_dir():
-        return _of_folder(path, campaign, columns)
-    if columns is None and campaign is None:
-        campaign = _recognised(path)
-    if campaign is None:
-        raise InputError(f"Which campaign are the votes in {path} of?", "Its name.", f"gzoo audit {path} CAMPAIGN")
-    name = campaign.name if isinstance(campaign, Tree) else campaign
+        return _audit_folder(path, campaign, mapping)
+    if campaign is None and mapping is not None:
+        raise InputError(
+            f"Campaign of '{path}' is unknown.",
+            "a campaign next to a mapping file.",
+            f"Run `gzoo audit {path} CAMPAIGN --mapping {mapping}`.",
+        )
+    campaign = campaign or _recognised(path)
     facts = _campaign_of_tree(campaign) if isinstance(campaign, Tree) else campaign_of(campaign)
-    read = read_votes(path, facts, columns, is_summed=False)
     tree = campaign if isinstance(campaign, Tree) else facts.tree
+    read = read_votes(path, facts, mapping, check_totals=False)
     votes = Votes(tree, read.votes.counts, read.votes.totals, read.collected)
-    reasons = dict(read.dropped["reason"].value_counts().sort("reason").iter_rows())
-    names = Columns.read(Path(columns)).answers if columns else {}
-    judgements, silent = audit_votes(votes, read.rows["id_str"], unsummed=read.unsummed, names=names)
-    return Audit(
-        path.name, name, read.n_rows, len(votes), reasons, int(votes.breaks.any(axis=1).sum()), judgements, silent
+    dropped = dict(read.dropped["reason"].value_counts().sort("reason").iter_rows())
+    names = MappingFile.read(Path(mapping)).answers if mapping else {}
+    judgements, without_votes = audit_votes(
+        votes, read.rows["id_str"], total_mismatches=read.total_mismatches, names=names
     )
+    n_breaks = int(votes.breaks.any(axis=1).sum())
+    name = campaign.name if isinstance(campaign, Tree) else campaign
+    return Audit(path.name, name, read.n_rows, len(votes), dropped, n_breaks, judgements, without_votes)
 
 
 def _campaign_of_tree(tree: Tree) -> Campaign:
-    """The campaign whose questions and answers a tree has, whatever leads to them."""
+    """Return the campaign with the questions and answers of a tree, whatever its dependencies."""
     for one in campaigns():
         if one.tree.columns == tree.columns:
             return one
     raise InputError(
-        f"Tree '{tree.name}' has the answers of no campaign.",
-        "The questions and answers of one campaign, with gates of one's own.",
-        "Begin with gzoo.tree(NAME).",
+        f"Tree '{tree.name}' does not have the answers of a known campaign.",
+        "the questions and answers of one campaign; only the dependencies may differ.",
+        "Start from the tree that gzoo.tree(NAME) returns.",
     )
 
 
 def _recognised(path: Path) -> str:
-    """The campaign whose columns a table has."""
+    """Return the campaign that the columns of a table belong to."""
     names = read_rows(path).frame.columns
-    fitting = {one.name: len(Columns.by_name(names, one).answers) for one in campaigns() if not one.members}
+    fitting = {one.name: len(MappingFile.by_name(names, one).answers) for one in campaigns() if not one.members}
     best = max(fitting, key=lambda name: fitting[name])
     if not fitting[best]:
         raise InputError(
-            f"The columns of {path} are no campaign's.",
-            "Columns such as smooth-or-featured-gz2_smooth, or the name of a campaign and a mapping file.",
-            f"Type `gzoo audit {path} CAMPAIGN --columns MAPPING`; `gzoo mapping` proposes the mapping.",
+            f"Columns of '{path}' are unknown.",
+            "columns such as smooth-or-featured-gz2_smooth, or a campaign and a mapping file.",
+            f"Run `gzoo audit {path} CAMPAIGN --mapping MAPPING`; `gzoo mapping` proposes a mapping file.",
         )
     return best
 
 
-def _of_folder(folder: Path, campaign: str | Tree | None, columns: Path | str | None) -> Audit:
-    if columns is not None:
-        raise InputError(f"{folder} is a dataset folder, whose columns need no mapping.", "A table.", "Leave it out.")
+def _audit_folder(folder: Path, campaign: str | Tree | None, mapping: Path | str | None) -> Audit:
+    if mapping is not None:
+        raise InputError(
+            f"Mapping file '{mapping}' does not apply to dataset folder '{folder}'.", "", "Omit the mapping file."
+        )
     dataset = open_dataset(folder)
-    tree = (
-        campaign if isinstance(campaign, Tree) else campaign_of(campaign).published_tree if campaign else dataset.tree
-    )
+    tree = campaign_of(campaign).published_tree if isinstance(campaign, str) else campaign or dataset.tree
     if tree.columns != dataset.tree.columns:
         raise InputError(
-            f"{folder} has the answers of {dataset.campaign.name}, not those of {tree.name}.",
-            f"{dataset.campaign.name}.",
-            "Leave the campaign out.",
+            f"Dataset '{folder}' has the answers of '{dataset.campaign.name}', not of '{tree.name}'.",
+            "the campaign of the dataset.",
+            "Omit the campaign to use that of the dataset.",
         )
     parts = [dataset.read_votes(split) for split in dataset.splits]
     ids = pl.concat([keys["id_str"] for keys, _ in parts])
     counts, totals = (np.concatenate([getattr(one, what) for _, one in parts]) for what in ("counts", "totals"))
     collected = tuple(one.name for one in tree.questions if one.name not in dataset.not_collected)
     votes = Votes(tree, counts, totals, collected)
-    judgements, silent = audit_votes(votes, ids)
-    n = len(votes)
-    return Audit(folder.name, tree.name, n, n, {}, int(votes.breaks.any(axis=1).sum()), judgements, silent)
+    judgements, without_votes = audit_votes(votes, ids)
+    n, n_breaks = len(votes), int(votes.breaks.any(axis=1).sum())
+    return Audit(folder.name, tree.name, n, n, {}, n_breaks, judgements, without_votes)

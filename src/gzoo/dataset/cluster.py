@@ -1,4 +1,4 @@
-"""Shards written by many processes or machines, through Dask; the only module that talks to a Dask scheduler."""
+"""Writing shards on several processes or machines with Dask; the only module that uses a Dask scheduler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from gzoo.dataset.shards import Job, write_shard
-from gzoo.errors import MissingExtraError, NotFoundError
+from gzoo.errors import MissingExtraError, NotFoundError, reason
 
 CONNECT_SECONDS = 30
 
@@ -17,19 +17,19 @@ CONNECT_SECONDS = 30
 def write_shards(
     job: Job, numbers: Sequence[int], *, scheduler: str, workers: int, done: Callable[[int], None]
 ) -> None:
-    """Write shards, wherever there is a worker. One that dies has its shard written by another.
+    """Write shards on Dask workers; if a worker dies, another one writes its shard.
 
     Args:
-        job: All shards. Its folder and its images must be reached by the same name from every worker.
-        numbers: Those to write.
-        scheduler: Address of a Dask scheduler ("tcp://host:8786"), or "" to start one on this machine.
-        workers: Processes to start where there is no scheduler.
-        done: Called with the number of each shard that is written.
+        job: All shards. Every worker must be able to read its folder and images under the same paths.
+        numbers: Numbers of the shards to write.
+        scheduler: Address of a Dask scheduler, such as "tcp://host:8786"; "" starts one on this machine.
+        workers: Number of processes to start without a scheduler.
+        done: Called with the number of each shard after it was written.
 
     Raises:
         MissingExtraError: Dask is not installed.
-        NotFoundError: There is no scheduler at that address.
-        GZooError: As `write_shard`.
+        NotFoundError: No scheduler answers at that address.
+        GZooError: See `write_shard`.
     """
     with _client(scheduler, workers) as client:
         as_completed: Any = import_module("distributed").as_completed
@@ -40,7 +40,7 @@ def write_shards(
 
 
 def _for(job: Job, number: int) -> Job:
-    """What one task must know: of archives with millions of images, the places of its own."""
+    """Return a job that locates only the images of one shard, because archives may list millions."""
     names: dict[int, list[str]] = {}
     if job.sources:
         for source, name in job.plan(number).select("source", "image").iter_rows():
@@ -55,23 +55,23 @@ def _client(scheduler: str, workers: int) -> Generator[Any]:
         dask: Any = import_module("dask")
     except ImportError as error:
         raise MissingExtraError(
-            "Dask, which lends a build its workers, is not installed.",
-            "The extra 'cluster'.",
-            "Type: pip install 'gzoo[cluster]'",
+            "Building with several workers needs Dask, which is not installed.",
+            "the extra 'cluster'.",
+            "Run `pip install 'gzoo[cluster]'`, or omit --workers and --scheduler.",
         ) from error
     if scheduler:
         try:
             client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise NotFoundError(
-                f"There is no Dask scheduler at {scheduler}: {error}.",
-                "The address that `dask scheduler` shows, like tcp://host:8786.",
-                "Start one, or pass --workers instead.",
+                f"Cannot connect to a Dask scheduler at '{scheduler}': {reason(error)}.",
+                "the address that `dask scheduler` prints, such as tcp://host:8786.",
+                "Start a scheduler, or pass --workers instead of --scheduler.",
             ) from error
         with client:
             yield client
         return
-    # a worker may use what memory there is, and no page of figures is served
+    # without a memory limit for workers, and without the port of a dashboard
     with (
         dask.config.set({"distributed.admin.low-level-log-length": 0}),
         distributed.LocalCluster(

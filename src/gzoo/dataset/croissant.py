@@ -1,4 +1,4 @@
-"""`croissant.json`: what is in a dataset folder, in the format of MLCommons (Croissant 1.0)."""
+"""`croissant.json`: machine-readable description of a dataset folder (MLCommons Croissant 1.0)."""
 
 from __future__ import annotations
 
@@ -13,44 +13,25 @@ from gzoo.trees.cite import bibtex, cite
 
 NAME = "croissant.json"
 VERSION = "http://mlcommons.org/croissant/1.0"
+_CR = (
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
+    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
 CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
+    **{name: f"cr:{name}" for name in _CR},
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
 }
+"""The JSON-LD context that Croissant 1.0 prescribes."""
 LICENCES = {
     "cc-by-nc-sa-4.0": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
     "cc0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
@@ -70,28 +51,27 @@ _TYPES = {
 }
 _MEANINGS = {
     "README.md": "The dataset card.",
-    card.TREE: "The decision tree, drawn.",
-    files.INDEX: "Identifiers, votes and where the bytes of each image lie, of the shard of the same name.",
-    "dropped.parquet": "Every row or image that was left out, and why.",
-    "images.parquet": "Source and sha256 of each image, in the order of the rows.",
+    card.TREE: "Drawing of the decision tree.",
+    files.INDEX: "Identifiers, votes and the location of each image, for the shard with the same name.",
+    "dropped.parquet": "Every dropped row or image, with the reason.",
+    "images.parquet": "Source and SHA-256 of each image, in the order of the rows.",
     "crossmatch.parquet": "Rows that show the same galaxy.",
-    "weighted.parquet": "Fractions weighted by how consistent volunteers are, in the order of the rows.",
+    "weighted.parquet": "Vote fractions weighted by the consistency of volunteers, in the order of the rows.",
 }
 
 
 def facts(
     campaign: Campaign, manifest: Mapping[str, object], contents: Mapping[str, Mapping[str, object]]
 ) -> dict[str, object]:
-    """What `croissant.json` of a dataset folder says.
+    """Return the content of `croissant.json` of a dataset folder.
 
-    Every file is listed with its sha256. Each split of each config is a record set of the name `CONFIG/SPLIT`. One
-    that is a single file is read from that file, whose sha256 a reader then checks; one of several from all that bear
-    its name.
+    Every file is listed with its SHA-256. Each split of each config is a record set named `CONFIG/SPLIT`. A record set
+    of one file refers to that file, so that readers verify its checksum; one of several files refers to a pattern.
 
     Args:
-        campaign: Whose dataset it is.
-        manifest: Facts of the dataset.
-        contents: Sha256 and size of every file, by name.
+        campaign: Campaign of the dataset.
+        manifest: Manifest of the dataset; its list of files is not needed.
+        contents: SHA-256 and size of every file, by name.
     """
     is_simulated = bool(manifest["is_simulated"])
     licence = card.licence_of(campaign, is_simulated=is_simulated)
@@ -109,8 +89,8 @@ def facts(
         "conformsTo": VERSION,
         "name": f"{campaign.name}{'_simulated' if is_simulated else ''}",
         "alternateName": f"{campaign.title}{' (simulated)' if is_simulated else ''}",
-        "description": ("Simulated: no telescope and no person was involved. " if is_simulated else "")
-        + f"{campaign.description} Votes of volunteers on a tree of questions, as whole counts of people.",
+        "description": ("Simulated: no telescope and no volunteer was involved. " if is_simulated else "")
+        + f"{campaign.description} Vote counts of volunteers for each answer of a decision tree.",
         "license": LICENCES.get(licence, campaign.hub.licence_link),
         "citeAs": cite("gzoo") if is_simulated else "\n\n".join(bibtex(paper) for paper in campaign.papers),
         "distribution": [
@@ -124,7 +104,7 @@ def facts(
                     "@type": "cr:RecordSet",
                     "@id": f"{config}/{split}",
                     "name": f"{config}/{split}",
-                    "description": f"Split {split} of config {config}: {counts[config][split]:,} galaxies, a row each.",
+                    "description": f"Split {split} of config {config}: {counts[config][split]:,} galaxies.",
                     "field": [_field(field, f"{config}/{split}", names) for field in row.fields],
                 }
                 for (config, split), names in shards.items()
@@ -164,7 +144,7 @@ def _splits(names: list[str]) -> dict[str, object]:
         "@type": "cr:RecordSet",
         "@id": "splits",
         "name": "splits",
-        "description": "What the rows are parted into; the card says by which rule.",
+        "description": "Splits of the rows; the dataset card describes the rule.",
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
         "field": [
@@ -181,8 +161,8 @@ def _splits(names: list[str]) -> dict[str, object]:
 
 
 def _field(field: Field, owner: str, shards: list[str]) -> dict[str, object]:
-    place = {"fileSet": {"@id": f"files/{owner}"}} if len(shards) > 1 else {"fileObject": {"@id": shards[0]}}
-    source: dict[str, object] = {**place, "extract": {"column": field.name}}
+    location = {"fileSet": {"@id": f"files/{owner}"}} if len(shards) > 1 else {"fileObject": {"@id": shards[0]}}
+    source: dict[str, object] = {**location, "extract": {"column": field.name}}
     if field.dtype == "image":
         source["transform"] = {"jsonPath": "bytes"}
     return {

@@ -1,8 +1,9 @@
-"""Leaks: the same galaxy on two sides of the split, in any datasets; and images of neighbours that overlap."""
+"""Data leakage: the same galaxy in two splits, within a dataset or across several; and images that overlap."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 
 from gzoo import files, sky
 from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.dataset.schema import KEY
 from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -21,23 +23,23 @@ from gzoo.trees.campaign import names as campaign_names
 WORST_FIRST = (("train", "test"), ("validation", "test"), ("train", "validation"))
 N_EXAMPLES = 100
 ROW = ("folder", "split", "dataset_name", "id_str", "ra", "dec")
-"""What is said of each of the two rows of a pair; of the second under names that begin with `other_`."""
+"""Columns of each of the two rows of a pair; those of the second have the prefix `other_`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """What was found.
+    """Outcome of the search for leaks.
 
     Attributes:
-        folders: The dataset folders, as they were named.
-        n_galaxies: Rows of each, by split.
-        n_without_position: Rows of each without a place on the sky, which only their identifier can betray.
-        radius_arcsec: How near two positions are taken for one galaxy.
-        pairs: The same galaxy on two sides, a row a pair, worst first: `matched_by` ("position", "identifier"),
-            `separation_arcsec` (null where a position is missing) and `ROW` for either.
-        overlaps: Neighbours on two sides whose images overlap, in the same columns.
-        image_arcsec: Side of the images by which that was judged, by folder and dataset_name; 0 where it is not
-            known, and so was not judged.
+        folders: Dataset folders, as they were passed.
+        n_galaxies: Number of rows of each folder, by split.
+        n_without_position: Number of rows of each folder without a position, which are compared by identifier only.
+        radius_arcsec: Match radius in arcsec.
+        pairs: Same galaxy in two splits, one row per pair, worst first: `matched_by` ("position", "identifier"),
+            `separation_arcsec` (null if a position is missing) and the columns of `ROW` for both rows.
+        overlaps: Different galaxies in two splits whose images overlap, in the same columns.
+        image_size_arcsec: Image size in arcsec that overlaps were judged by, by folder and dataset_name; 0 if it is
+            unknown, so that overlaps were not searched for.
     """
 
     folders: tuple[str, ...]
@@ -46,31 +48,28 @@ class Leaks:
     radius_arcsec: float
     pairs: pl.DataFrame
     overlaps: pl.DataFrame
-    image_arcsec: Mapping[tuple[str, str], float]
+    image_size_arcsec: Mapping[tuple[str, str], float]
 
     @property
-    def is_clean(self) -> bool:
-        """Whether no galaxy is on two sides. Overlapping images of neighbours do not count."""
-        return self.pairs.is_empty()
+    def has_leaks(self) -> bool:
+        """Whether any galaxy is in two splits. Overlapping images of different galaxies do not count."""
+        return not self.pairs.is_empty()
 
     @property
     def n_pairs_by_splits(self) -> dict[str, int]:
-        """Pairs on each two sides, the worst first."""
-        found = zip(self.pairs["split"], self.pairs["other_split"], strict=True)
-        counts = {f"{one} and {other}": 0 for one, other in WORST_FIRST}
-        for one, other in found:
-            counts[f"{one} and {other}"] += 1
-        return counts
+        """Number of pairs for each two splits, worst first."""
+        found = Counter(zip(self.pairs["split"], self.pairs["other_split"], strict=True))
+        return {f"{one} and {other}": found[one, other] for one, other in WORST_FIRST}
 
     @property
     def not_judged(self) -> tuple[tuple[str, str], ...]:
-        """Folders and dataset names for which it is not known how much sky an image shows."""
-        return tuple(key for key, side in self.image_arcsec.items() if not side)
+        """Folders and dataset names with unknown image sizes."""
+        return tuple(key for key, size in self.image_size_arcsec.items() if not size)
 
     def to_dict(self) -> dict[str, object]:
-        """As one JSON object; of the pairs the first 100."""
+        """Return the outcome as a JSON object, with the first 100 pairs."""
         return {
-            "is_clean": self.is_clean,
+            "has_leaks": self.has_leaks,
             "folders": [
                 {"folder": folder, "n_galaxies": dict(n), "n_without_position": n_without}
                 for folder, n, n_without in zip(self.folders, self.n_galaxies, self.n_without_position, strict=True)
@@ -81,9 +80,9 @@ class Leaks:
             "pairs": _examples(self.pairs),
             "n_overlaps": self.overlaps.height,
             "overlaps": _examples(self.overlaps),
-            "image_arcsec": [
-                {"folder": folder, "dataset_name": name, "side": side or None}
-                for (folder, name), side in self.image_arcsec.items()
+            "image_size_arcsec": [
+                {"folder": folder, "dataset_name": name, "image_size_arcsec": size or None}
+                for (folder, name), size in self.image_size_arcsec.items()
             ],
         }
 
@@ -93,61 +92,63 @@ def _examples(pairs: pl.DataFrame) -> list[dict[str, object]]:
 
 
 def leaks(
-    folders: Sequence[Path | str],
+    datasets: Sequence[Path | str],
     *,
     radius_arcsec: float = 2.0,
-    image_arcsec: float | None = None,
+    image_size_arcsec: float | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Leaks:
-    """Galaxies that are on two sides of the split (train, validation, test), within a dataset or across several.
+    """Find the same galaxy in different splits, in one or several datasets.
 
-    Two rows are the same galaxy if they are within the radius of each other, or have the same `dataset_name` and
-    `id_str`. `border` is no side. Neighbours on two sides whose images overlap are told apart from those: they are
-    nearer to each other than an image's side, so that the images show the same sky however they are turned.
+    Only the splits train, validation and test count; `border` is a buffer between them. Two rows are the same galaxy
+    if they are within the match radius of each other, or have the same `dataset_name` and `id_str`. Different galaxies
+    whose images overlap are listed separately: they are closer to each other than the image size, so that both images
+    show the same part of the sky in any orientation.
 
     Args:
-        folders: Dataset folders: built by gzoo, or copies of published ones.
-        radius_arcsec: How near two positions are taken for one galaxy.
-        image_arcsec: Side of the images. By default what the survey's images show at least, where that is
-            known; where it is not, overlaps are not judged.
+        datasets: Dataset folders made by gzoo, or copies of published ones; one or more.
+        radius_arcsec: Match radius in arcsec.
+        image_size_arcsec: Image size in arcsec, for overlaps. By default the smallest size of the survey's images; if
+            that is unknown, overlaps are not searched for.
         out: Table of all pairs to write, `.parquet` or `.csv`.
         overwrite: Replace an earlier table.
 
     Raises:
-        NotFoundError: There is no such folder.
-        DatasetError: One is not a dataset, or a shard cannot be read.
-        InputError: No folder is given, an option makes no sense, or so many positions are in one place that they
-            cannot be galaxies.
-        OutputExistsError: `out` is there already.
+        NotFoundError: A folder does not exist.
+        DatasetError: A folder is not a dataset, or a shard cannot be read.
+        InputError: No folder or an invalid value is passed, or too many positions coincide.
+        OutputExistsError: `out` already exists.
     """
-    if not folders:
-        raise InputError("There is nothing to look into.", "One or more dataset folders.", "Name them.")
-    if image_arcsec is not None and not 0 < image_arcsec <= 3600:
+    if not datasets:
+        raise InputError("No dataset folders were passed.", "one or more dataset folders.", "Pass at least one folder.")
+    if image_size_arcsec is not None and not 0 < image_size_arcsec <= 3600:
         raise InputError(
-            f"Images are said to be {image_arcsec} arcsec wide.", "More than 0, up to 3600.", "Choose another."
+            f"image_size_arcsec is {image_size_arcsec}.",
+            "a size in arcsec from above 0 to 3600.",
+            "Pass another --image-size-arcsec.",
         )
     if out is not None:
-        _refuse(Path(out), overwrite)
-    datasets = [open_dataset(folder) for folder in folders]
-    rows = pl.concat(_rows(dataset, i) for i, dataset in enumerate(datasets))
+        _check_out(Path(out), overwrite)
+    opened = [open_dataset(folder) for folder in datasets]
+    rows = pl.concat(_rows(dataset, i) for i, dataset in enumerate(opened))
     is_position = sky.is_position(rows["ra"].to_numpy(), rows["dec"].to_numpy())
     rows = rows.with_columns(is_position=is_position)
-    n_galaxies = tuple(_count(rows.filter(pl.col("folder") == i)) for i in range(len(datasets)))
-    n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(datasets)))
+    n_galaxies = tuple(_count(rows.filter(pl.col("folder") == i)) for i in range(len(opened)))
+    n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(opened)))
     rows = rows.filter(pl.col("split").is_in(sky.SPLITS))
-    sides = _image_sides(rows, datasets, image_arcsec)
+    sizes = _image_sizes(rows, opened, image_size_arcsec)
     same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows)])
     same = same.unique(["first", "second"], keep="first", maintain_order=True)
-    near = _overlapping(rows, sides).join(same, on=["first", "second"], how="anti")
+    near = _overlapping(rows, sizes).join(same, on=["first", "second"], how="anti")
     found = Leaks(
-        folders=tuple(str(folder) for folder in folders),
+        folders=tuple(map(str, datasets)),
         n_galaxies=n_galaxies,
         n_without_position=n_without,
         radius_arcsec=radius_arcsec,
-        pairs=_told(same, rows, folders),
-        overlaps=_told(near, rows, folders),
-        image_arcsec={(str(folders[i]), name): side for i, name, side in sides.iter_rows()},
+        pairs=_described(same, rows, datasets),
+        overlaps=_described(near, rows, datasets),
+        image_size_arcsec={(str(datasets[i]), name): size for i, name, size in sizes.iter_rows()},
     )
     if out is not None:
         _write(found, Path(out))
@@ -171,12 +172,12 @@ def _by_position(rows: pl.DataFrame, radius_arcsec: float) -> pl.DataFrame:
 
 
 def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
-    key = ["dataset_name", "id_str"]
+    key = list(KEY)
     keyed = rows.lazy().select(*key, "folder", "split").with_row_index("row").filter(pl.col("id_str") != "")
-    # one row for each folder and side will do: who wrote one identifier a million times gets no million x million pairs
+    # one row per folder and split is enough, because an identifier used a million times would give 10^12 pairs
     several = keyed.filter(pl.len().over(key) > 1).unique([*key, "folder", "split"], keep="first").sort("row").collect()
-    several = several.with_row_index("place")
-    pairs = several.join(several, on=key, suffix="_other").filter(pl.col("place") < pl.col("place_other"))
+    several = several.with_row_index("order")
+    pairs = several.join(several, on=key, suffix="_other").filter(pl.col("order") < pl.col("order_other"))
     first, second = (pairs[name].to_numpy() for name in ("row", "row_other"))
     apart = np.full(len(first), np.nan)
     is_known = (rows["is_position"].gather(first) & rows["is_position"].gather(second)).to_numpy()
@@ -186,20 +187,20 @@ def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
     return _across(rows, everyone, sky.Pairs(first.astype(np.int64), second.astype(np.int64), apart), "identifier")
 
 
-def _overlapping(rows: pl.DataFrame, sides: pl.DataFrame) -> pl.DataFrame:
-    """Pairs on two sides, nearer than the mean side of their images: those two squares overlap however turned."""
-    shown = rows.with_row_index("row").join(sides, on=["folder", "dataset_name"], how="left", maintain_order="left")
-    shown = shown.filter("is_position", pl.col("image_arcsec") > 0)
-    side = shown["image_arcsec"].to_numpy()
-    widest = float(side.max()) if len(side) else 1.0
+def _overlapping(rows: pl.DataFrame, sizes: pl.DataFrame) -> pl.DataFrame:
+    """Return pairs closer than the mean size of their images: two such squares overlap in any orientation."""
+    shown = rows.with_row_index("row").join(sizes, on=["folder", "dataset_name"], how="left", maintain_order="left")
+    shown = shown.filter("is_position", pl.col("image_size_arcsec") > 0)
+    size = shown["image_size_arcsec"].to_numpy()
+    widest = float(size.max()) if len(size) else 1.0
     found = sky.same_galaxies(shown["ra"].to_numpy(), shown["dec"].to_numpy(), radius_arcsec=widest)
-    is_near = found.separation_arcsec < (side[found.first] + side[found.second]) / 2
+    is_near = found.separation_arcsec < (size[found.first] + size[found.second]) / 2
     found = sky.Pairs(found.first[is_near], found.second[is_near], found.separation_arcsec[is_near])
     return _across(rows, shown["row"].to_numpy(), found, "position")
 
 
 def _across(rows: pl.DataFrame, numbers: npt.NDArray[np.integer], found: sky.Pairs, by: str) -> pl.DataFrame:
-    """Those pairs that are on two sides, by number of the row; the first of two is on the earlier side."""
+    """Return the pairs in two splits by row number; the first row of a pair is in the earlier split."""
     code = rows["split"].replace_strict({name: i for i, name in enumerate(sky.SPLITS)}, return_dtype=pl.Int8).to_numpy()
     first, second = numbers[found.first], numbers[found.second]
     is_turned = code[first] > code[second]
@@ -213,30 +214,32 @@ def _across(rows: pl.DataFrame, numbers: npt.NDArray[np.integer], found: sky.Pai
     return pl.DataFrame(columns).with_columns(pl.col("separation_arcsec").fill_nan(None), matched_by=pl.lit(by))
 
 
-def _told(pairs: pl.DataFrame, rows: pl.DataFrame, folders: Sequence[Path | str]) -> pl.DataFrame:
-    """The pairs with what is known of either row, worst first."""
+def _described(pairs: pl.DataFrame, rows: pl.DataFrame, folders: Sequence[Path | str]) -> pl.DataFrame:
+    """Return the pairs with the columns of both rows, worst first."""
     names = {i: str(folder) for i, folder in enumerate(folders)}
     ends = [
         rows.select(ROW)[pairs[end]].with_columns(pl.col("folder").replace_strict(names, return_dtype=pl.String))
         for end in ("first", "second")
     ]
     other = ends[1].rename({name: f"other_{name}" for name in ROW})
-    told = pl.concat([pairs.select("matched_by", "separation_arcsec"), ends[0], other], how="horizontal")
+    described = pl.concat([pairs.select("matched_by", "separation_arcsec"), ends[0], other], how="horizontal")
     worst = {f"{one} {other}": i for i, (one, other) in enumerate(WORST_FIRST)}
     rank = pl.concat_str("split", "other_split", separator=" ").replace_strict(worst, return_dtype=pl.Int8)
     keys = [f"{end}{name}" for end in ("", "other_") for name in ("folder", "dataset_name", "id_str")]
-    return told.sort(rank, "separation_arcsec", *keys, nulls_last=True)
+    return described.sort(rank, "separation_arcsec", *keys, nulls_last=True)
 
 
-def _image_sides(rows: pl.DataFrame, datasets: Sequence[Dataset], image_arcsec: float | None) -> pl.DataFrame:
-    """How wide an image is at least, arcsec, by folder (its number) and dataset_name; 0 where not known."""
+def _image_sizes(rows: pl.DataFrame, datasets: Sequence[Dataset], image_size_arcsec: float | None) -> pl.DataFrame:
+    """Return the smallest image size in arcsec by folder (its number) and dataset_name; 0 if unknown."""
     kinds = rows.select("folder", "dataset_name").unique().sort("folder", "dataset_name")
-    sides = [image_arcsec or min_image_arcsec(name, datasets[folder].campaign) for folder, name in kinds.iter_rows()]
-    return kinds.with_columns(image_arcsec=pl.Series(sides, dtype=pl.Float64))
+    sizes = [
+        image_size_arcsec or min_image_arcsec(name, datasets[folder].campaign) for folder, name in kinds.iter_rows()
+    ]
+    return kinds.with_columns(image_size_arcsec=pl.Series(sizes, dtype=pl.Float64))
 
 
 def min_image_arcsec(dataset_name: str, campaign: Campaign) -> float:
-    """What an image shows at least, arcsec a side: of the campaign that a row names, else of its folder's; or 0.
+    """Return the smallest image size in arcsec of the campaign `dataset_name`, otherwise of `campaign`; 0 if unknown.
 
     >>> min_image_arcsec("gz_desi", campaign_of("gz_evo")), min_image_arcsec("gz2", campaign_of("gz_evo"))
     (42.4, 0.0)
@@ -246,13 +249,17 @@ def min_image_arcsec(dataset_name: str, campaign: Campaign) -> float:
     return min((survey.min_image_arcsec for survey in one.surveys), default=0.0)
 
 
-def _refuse(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix not in {".parquet", ".csv"}:
-        raise InputError(f"{out} is no table that gzoo writes.", "A name with .parquet or .csv.", "Choose one.")
+        raise InputError(
+            f"Table '{out}' has an unknown format.", "a name with .parquet or .csv.", "Choose another --out name."
+        )
     if not out.parent.is_dir():
-        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"Folder not found: '{out.parent}'.", "", "Create the folder first.")
     if out.is_dir() or (out.exists() and not overwrite):
-        raise OutputExistsError(f"{out} is there already.", "A new name.", "Choose another, or pass --overwrite.")
+        raise OutputExistsError(
+            f"Table '{out}' already exists.", "a new name.", "Choose another --out, or pass --overwrite."
+        )
 
 
 def _write(found: Leaks, out: Path) -> None:

@@ -1,14 +1,14 @@
-"""Shards: the rows of a dataset, written as files that any process can make, in any order, again.
+"""Shards: the rows of a dataset as files that any process can write, in any order, and again after a failure.
 
-A build is cut into shards beforehand. What each needs lies in the folder of the work in progress: `plan.parquet` (which
-galaxies, in their final order) and the votes. Writing a shard twice gives the same bytes, so a worker that dies costs
-time and nothing else.
+The rows of each shard are decided beforehand. What a process needs is in the folder of the work in progress:
+`plan.parquet` (the galaxies in their final order) and the votes. Writing a shard twice gives the same bytes, so a
+worker that dies costs only time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,20 +28,25 @@ import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.dataset import schema
-from gzoo.dataset.index import images_in, numbers_of, write_index
+from gzoo.dataset.index import locate_images, numbers_of, write_index
 from gzoo.dataset.schema import KEY
+from gzoo.dataset.tally import Tally
 from gzoo.errors import ImageError, MissingExtraError, NotFoundError
 from gzoo.images.archives import Source
-from gzoo.images.checks import Scratch, check_image, is_fits, shown
+from gzoo.images.checks import Scratch, check_image
+from gzoo.images.fits import is_fits, render
 from gzoo.trees.campaign import Campaign, Stretch
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.summary import summary
-from gzoo.votes.votes import WELL_VOTED, Votes
+from gzoo.votes.votes import Votes
 
-ROWS_IN_BLOCK = 2_000  # whose labels are made at once
-ROWS_LOOKED_AT = 250  # whose votes are mapped into memory at once
-BYTES_IN_TASK = 8_000_000  # of images that a thread reads in one go
+ROWS_IN_BLOCK = 2_000
+"""Rows whose labels are computed at once."""
+ROWS_MAPPED = 250
+"""Rows whose votes are mapped into memory at once."""
+BYTES_IN_TASK = 8_000_000
+"""Bytes of images that a thread reads at once."""
 IMAGES_SCHEMA = {
     "sha256": pl.String,  # of the image as stored
     "source_sha256": pl.String,
@@ -54,11 +59,11 @@ IMAGES_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some rows of the plan, which become one file.
+    """Rows of the plan that become one file.
 
     Attributes:
         split: Their split.
-        start: The first row of the plan.
+        start: The first row.
         stop: The row after the last.
     """
 
@@ -69,14 +74,14 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a dataset in the making is cut into shards, and where what is known of each lies.
+    """The shards of an unfinished dataset, and the files of each in the folder of the work in progress.
 
     Attributes:
-        folder: Of the work in progress, by the same name on every machine.
-        campaign: Whose record the rows follow.
-        has_images: Whether rows hold images.
-        has_source_id: Whether rows hold the survey's own identifier.
-        shards: All of them.
+        folder: That folder; it has the same path on every machine.
+        campaign: The campaign whose columns the rows have.
+        has_images: Whether rows contain images.
+        has_source_id: Whether rows contain the survey's own identifier.
+        shards: All shards.
     """
 
     folder: Path
@@ -85,49 +90,52 @@ class Layout:
     has_source_id: bool
     shards: tuple[Shard, ...]
 
-    def facts_path(self, number: int) -> Path:
-        """What was found in writing a shard; it is there when the shard is done."""
-        return self.folder / files.WORK / f"shard-{number:05d}.json"
+    def _path(self, number: int, suffix: str) -> Path:
+        return self.folder / files.WORK / f"shard-{number:05d}{suffix}"
+
+    def result_path(self, number: int) -> Path:
+        """Return the path of what `write_result` writes; the file exists when the shard is finished."""
+        return self._path(number, ".json")
 
     def images_path(self, number: int) -> Path:
-        """What each of its images is, a row each, at least the columns `IMAGES_SCHEMA`."""
-        return self.folder / files.WORK / f"shard-{number:05d}.images.parquet"
+        """Return the path of a table with at least the columns `IMAGES_SCHEMA`, one row for each image."""
+        return self._path(number, ".images.parquet")
 
     def index_path(self, number: int) -> Path:
-        """Its index, where it has images, until that is moved to its final name."""
-        return self.folder / files.WORK / f"shard-{number:05d}.index.parquet"
+        """Return the path of the index of a shard with images until it gets its final name."""
+        return self._path(number, ".index.parquet")
 
     def shard_path(self, number: int) -> Path:
-        """The shard, until it is moved to its final name."""
-        return self.folder / files.WORK / f"shard-{number:05d}.parquet"
+        """Return the path of a shard until it gets its final name."""
+        return self._path(number, ".parquet")
 
     def plan(self, number: int) -> pl.DataFrame:
-        """The galaxies of a shard, in order."""
+        """Return the galaxies of a shard, in order."""
         shard = self.shards[number]
         plan = pl.scan_parquet(self.folder / files.WORK / "plan.parquet", glob=False)
         return plan.slice(shard.start, shard.stop - shard.start).collect()
 
     @property
     def record(self) -> schema.Record:
-        """What a row holds."""
+        """The columns of a row."""
         return schema.record(campaign_of(self.campaign), image=self.has_images, source_id=self.has_source_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Layout):
-    """What a worker must know to write any shard of a build.
+    """What a worker needs to write any shard of a build.
 
     Attributes:
-        sources: Where images are read from; none for a dataset without images.
-        is_decoded: Whether images are decoded to their last byte as a check, and not only their headers read.
-        collected: Questions whose votes are known.
-        made_with: What it was begun with; see `made_with`.
+        sources: Where images are read from; empty for a dataset without images.
+        is_decoded: Whether images are decoded completely as a check; otherwise only their headers are read.
+        collected: Questions with known votes.
+        versions: The result of `versions` when the build was started.
     """
 
     sources: tuple[Source, ...]
     is_decoded: bool
     collected: tuple[str, ...]
-    made_with: Mapping[str, str]
+    versions: Mapping[str, str]
 
     @property
     def votes(self) -> VoteStore:
@@ -154,20 +162,21 @@ class VoteStore:
         ]
 
     def take(self, rows: IntArray) -> Votes:
-        """The votes of some rows; the first is 0."""
+        """Return the votes of some rows; the first row is 0."""
         counts, totals = (_taken(memory, numbers, rows) for memory, numbers in self._files)
         return Votes(self._tree, counts, totals, self._collected)
 
 
 def _taken(memory: mmap, numbers: _Counts, rows: IntArray) -> IntArray:
-    """Some rows of a file, looked at in its order and not all at once.
+    """Return some rows of a mapped file.
 
-    What was looked at counts as this process's own, with 64 kB around each row.
+    They are read in the order of the file and a few at a time, because pages that were read (64 kB around each row)
+    count as memory of this process until they are released.
     """
     taken = np.empty((len(rows), numbers.shape[1]), np.int64)
     order = np.argsort(rows)
-    for start in range(0, len(rows), ROWS_LOOKED_AT):
-        some = order[start : start + ROWS_LOOKED_AT]
+    for start in range(0, len(rows), ROWS_MAPPED):
+        some = order[start : start + ROWS_MAPPED]
         taken[some] = numbers[rows[some]]
         memory.madvise(MADV_DONTNEED)
     return taken
@@ -179,46 +188,50 @@ def _mapped(path: Path, n_columns: int) -> tuple[mmap, _Counts]:
     return memory, np.frombuffer(memory, np.int32).reshape(-1, n_columns)
 
 
+_Found = tuple[str, str, int, int, int, str]
+"""A row of `IMAGES_SCHEMA`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """What became of some images in turn.
+    """Consecutive images that were read and checked.
 
     Attributes:
-        found: What each is, as `IMAGES_SCHEMA` has it.
-        places: In the shard's plan, of those that are of use.
-        data: Their bytes.
-        names: Of their files.
+        found: A row for each image.
+        kept: Row numbers, in the plan of the shard, of valid images.
+        data: The bytes of valid images.
+        names: The file names of valid images.
     """
 
-    found: list[tuple[str, str, int, int, int, str]]
-    places: list[int]
-    data: _Joined
+    found: list[_Found]
+    kept: list[int]
+    data: _Buffer
     names: list[str]
 
 
 Report = Callable[[int], None]
-"""Called with the number of rows that were dealt with since it was last called."""
+"""Function that is called with the number of rows finished since its last call."""
 
 
-def made_with() -> dict[str, str]:
-    """The versions that must stay the same while a dataset is made, or its bytes are those of neither."""
+def versions() -> dict[str, str]:
+    """Return the versions that must not change during a build, because they change the bytes of shards."""
     return {name: version(name) for name in ("gzoo", "pyarrow")}
 
 
 def write_shard(job: Job, number: int) -> None:
-    """Write a shard and what was found in doing so, unless that is done.
+    """Write a shard and its result unless they exist.
 
     Raises:
-        MissingExtraError: This machine has other versions than the one where the work was begun.
+        MissingExtraError: This machine has other versions than the one that started the build.
     """
-    for name, found in made_with().items():
-        if found != job.made_with[name]:
+    for name, found in versions().items():
+        if found != job.versions[name]:
             raise MissingExtraError(
-                f"A worker has {name} {found}, and the build was begun with {name} {job.made_with[name]}.",
-                "The same version on every machine: it stands in each file.",
-                f"Type on the worker's machine: pip install {name}=={job.made_with[name]}",
+                f"A worker has {name} {found}, but the build was started with {name} {job.versions[name]}.",
+                "the same version on every machine.",
+                f"Run `pip install {name}=={job.versions[name]}` on the machine of the worker.",
             )
-    if not job.facts_path(number).is_file():
+    if not job.result_path(number).is_file():
         with ThreadPoolExecutor(1) as pool:
             write_rows(job, number, pool, 1)()
 
@@ -230,36 +243,35 @@ def write_rows(
 
     Args:
         job: All shards.
-        number: Which one.
-        pool: Whose threads read and check images; the same for all shards, for each new thread would begin with
-            memory of its own.
-        threads: How many it has.
-        report: Called as the work goes on.
+        number: Number of the shard.
+        pool: Threads that read and check images. All shards share them, because each new thread would allocate memory
+            of its own.
+        threads: Number of these threads.
+        report: Function for the progress.
 
     Returns:
-        What is left to do, while the next shard may be begun: wait for the disk, and digest the file; with that the
-        shard is done.
+        A function that finishes the shard: it waits for the disk and computes the checksum. The next shard may be
+        started before it has ended.
     """
     rows = job.plan(number)
-    footer, table = _write_groups(job, number, rows, pool, threads, report)
-    path, used, tally = job.shard_path(number), rows.select(*KEY, "place"), Tally(campaign_of(job.campaign).tree)
-    image_bytes = int(table["bytes"].sum())
+    campaign = campaign_of(job.campaign)
+    footer, found = _write_groups(job, number, rows, pool, threads, report)
+    path, used, tally = job.shard_path(number), rows.select(*KEY, "vote_row"), Tally(campaign.tree)
     if job.sources:
         with files.whole_file(job.images_path(number)) as file:
-            table.write_parquet(file)
-        good = used.hstack(table).filter(pl.col("problem") == "")
-        images = images_in(path, footer=footer, lengths=good["bytes"].to_numpy())
-        assert images
-        carried = campaign_of(job.campaign).published_tree
-        numbers = (numbers_of(carried, votes) for votes in _counted(job, good["place"], tally))
-        write_index(job.index_path(number), path, job.record, carried, images, good, numbers)
+            found.write_parquet(file)
+        used = used.hstack(found).filter(pl.col("problem") == "")
+    votes = _tallied(job, used["vote_row"], tally)
+    if job.sources:
+        locations = locate_images(path, footer, used["bytes"].to_numpy())
+        numbers = (numbers_of(campaign.published_tree, some) for some in votes)
+        write_index(job.index_path(number), path, job.record, campaign.published_tree, locations, used, numbers)
     else:
-        for _ in _counted(job, used["place"], tally):
-            pass
+        deque(votes, maxlen=0)
 
     def close() -> None:
         files.flush(path)
-        write_facts(job, number, tally, image_bytes)
+        write_result(job, number, tally, int(found["bytes"].sum()))
 
     return close
 
@@ -267,98 +279,28 @@ def write_rows(
 def _write_groups(
     job: Job, number: int, rows: pl.DataFrame, pool: ThreadPoolExecutor, threads: int, report: Report | None
 ) -> tuple[pq.FileMetaData, pl.DataFrame]:
-    """Write the file of a shard; what its footer says, and what each image is."""
-    said, record = _Labels(job, rows), job.record.arrow()
-    found: list[tuple[str, str, int, int, int, str]] = []
+    """Write the file of a shard; return its footer, and a row for each image."""
+    labels_of, record = _Labels(job, rows), job.record.arrow()
+    found: list[_Found] = []
     with files.write_parquet(job.shard_path(number), record, is_flushed=False) as writer:
-        for places, images in _groups(job, rows, found, pool, threads, report):
-            columns = [*([] if images is None else [images]), *said.of(places).columns]
+        for kept, images in _groups(job, rows, found, pool, threads, report):
+            columns = [*([] if images is None else [images]), *labels_of(kept).columns]
             writer.write_batch(pa.record_batch(columns, schema=record))
     return writer.writer.metadata, pl.DataFrame(found, schema=IMAGES_SCHEMA, orient="row")
 
 
-def _counted(job: Job, places: pl.Series, tally: Tally) -> Iterator[Votes]:
-    """The votes of a shard's rows, some at a time, each of which is added to the tally."""
-    for start in range(0, len(places), ROWS_IN_BLOCK):
-        votes = job.votes.take(places[start : start + ROWS_IN_BLOCK].to_numpy())
+def _tallied(job: Job, vote_rows: pl.Series, tally: Tally) -> Iterator[Votes]:
+    """Yield the votes of a shard in parts, each of which is added to the tally."""
+    for start in range(0, len(vote_rows), ROWS_IN_BLOCK):
+        votes = job.votes.take(vote_rows[start : start + ROWS_IN_BLOCK].to_numpy())
         tally.add(votes)
         yield votes
 
 
-class Spread:
-    """How many galaxies have how many votes on each question."""
-
-    def __init__(self, n_questions: int) -> None:
-        self._galaxies: list[Counter[int]] = [Counter() for _ in range(n_questions)]
-
-    def add(self, totals: IntArray) -> None:
-        """Count some rows: people who answered each question, shape (galaxy, question)."""
-        for counter, column in zip(self._galaxies, totals.T, strict=True):
-            values, galaxies = np.unique(column[column > 0], return_counts=True)
-            counter.update(dict(zip(values.tolist(), galaxies.tolist(), strict=True)))
-
-    def merge(self, question: int, pairs: Sequence[Sequence[int]]) -> None:
-        """Add what was counted before; see `pairs`."""
-        for n_votes, galaxies in pairs:
-            self._galaxies[question][n_votes] += galaxies
-
-    def pairs(self, question: int) -> list[list[int]]:
-        """Numbers of votes that occur, and of how many galaxies each is."""
-        return [[n_votes, galaxies] for n_votes, galaxies in sorted(self._galaxies[question].items())]
-
-    def figures(self, question: int) -> tuple[int, int]:
-        """How many galaxies have `WELL_VOTED` votes on a question, and the median number of those who were asked.
-
-        The median is the lower of the two in the middle, and 0 where nobody was asked.
-
-        >>> spread = Spread(1)
-        >>> spread.add(np.array([[0], [4], [1], [9]]))
-        >>> spread.figures(0)
-        (1, 4)
-        """
-        n_well_voted = sum(galaxies for n_votes, galaxies in self.pairs(question) if n_votes >= WELL_VOTED)
-        return n_well_voted, self._median(question)
-
-    def _median(self, question: int) -> int:
-        pairs = self.pairs(question)
-        middle, passed = (sum(galaxies for _, galaxies in pairs) + 1) // 2, 0
-        for n_votes, galaxies in pairs:
-            passed += galaxies
-            if passed >= middle:
-                return n_votes
-        return 0
-
-
-class Tally:
-    """Votes per question, summed over rows."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.n_rows = self.n_breaking = 0
-        self._tree = tree
-        self._sums = np.zeros((3, len(tree.questions)), np.int64)
-        self._spread = Spread(len(tree.questions))
-
-    def add(self, votes: Votes) -> None:
-        """Count some rows."""
-        breaks = votes.breaks
-        self.n_rows += len(votes)
-        self.n_breaking += int(breaks.any(axis=1).sum())
-        self._sums += [votes.totals.sum(axis=0), (votes.totals > 0).sum(axis=0), breaks.sum(axis=0)]
-        self._spread.add(votes.totals)
-
-    def questions(self) -> dict[str, list[int]]:
-        """Question -> votes, galaxies asked, rows in which it has more votes than the tree allows."""
-        return {one.name: self._sums[:, i].tolist() for i, one in enumerate(self._tree.questions)}
-
-    def spread(self) -> dict[str, list[list[int]]]:
-        """Question -> numbers of votes that occur, and of how many galaxies each is."""
-        return {one.name: self._spread.pairs(i) for i, one in enumerate(self._tree.questions)}
-
-
-def write_facts(layout: Layout, number: int, tally: Tally, image_bytes: int) -> None:
-    """Write what was found in writing a shard, whose images have so many bytes; with that the shard is done."""
+def write_result(layout: Layout, number: int, tally: Tally, image_bytes: int) -> None:
+    """Write sums, size and checksum of a shard, which is then finished; `image_bytes` is the size of its images."""
     path = layout.shard_path(number)
-    facts: dict[str, object] = {
+    result: dict[str, object] = {
         "n_rows": tally.n_rows,
         "n_breaking": tally.n_breaking,
         "image_bytes": image_bytes,
@@ -366,23 +308,23 @@ def write_facts(layout: Layout, number: int, tally: Tally, image_bytes: int) -> 
         "spread": tally.spread(),
         "file": {"sha256": files.sha256(path), "bytes": path.stat().st_size},
     }
-    files.write_json(layout.facts_path(number), facts)
+    files.write_json(layout.result_path(number), result)
 
 
 class _Labels:
-    """All columns of a shard but the image. They are made for many rows at once, which is many times faster."""
+    """All columns of a shard except the image, computed for many rows at once, which is many times faster."""
 
     def __init__(self, job: Job, rows: pl.DataFrame) -> None:
         self._campaign, self._record, self._votes, self._rows = campaign_of(job.campaign), job.record, job.votes, rows
         self._blocks: dict[int, pa.RecordBatch] = {}
 
-    def of(self, places: Sequence[int]) -> pa.RecordBatch:
-        """The columns of some rows, which ascend; of rows before those of the last call nothing is kept."""
+    def __call__(self, kept: Sequence[int]) -> pa.RecordBatch:
+        """Return the columns of some rows, whose numbers must increase from call to call."""
         parts: list[pa.RecordBatch] = []
-        first, last = places[0] // ROWS_IN_BLOCK, places[-1] // ROWS_IN_BLOCK
+        first, last = kept[0] // ROWS_IN_BLOCK, kept[-1] // ROWS_IN_BLOCK
         self._blocks = {i: self._blocks[i] if i in self._blocks else self._block(i) for i in range(first, last + 1)}
         for i, block in self._blocks.items():
-            inside = [place - i * ROWS_IN_BLOCK for place in places if place // ROWS_IN_BLOCK == i]
+            inside = [row - i * ROWS_IN_BLOCK for row in kept if row // ROWS_IN_BLOCK == i]
             if inside and inside[-1] - inside[0] + 1 == len(inside):
                 parts.append(block.slice(inside[0], len(inside)))
             elif inside:
@@ -391,18 +333,17 @@ class _Labels:
 
     def _block(self, number: int) -> pa.RecordBatch:
         rows = self._rows[number * ROWS_IN_BLOCK : (number + 1) * ROWS_IN_BLOCK]
-        votes = self._votes.take(rows["place"].to_numpy())
-        return labels(self._campaign, self._record, rows, votes)
+        return labels(self._campaign, self._record, rows, self._votes.take(rows["vote_row"].to_numpy()))
 
 
 def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes) -> pa.RecordBatch:
-    """All columns of a record but the image.
+    """Return all columns of a record except the image.
 
     Args:
-        campaign: Whose record it is.
-        record: What a row holds.
-        rows: Identifiers and positions, under the record's names.
-        votes: Votes of the same rows, on the carried questions at least.
+        campaign: The campaign of the record.
+        record: The columns.
+        rows: Identifiers and positions, with the names of the record.
+        votes: Votes of the same rows, on at least the published questions.
     """
     index = {column: i for i, column in enumerate(votes.tree.columns)}
     index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
@@ -425,69 +366,62 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
     return pa.record_batch(columns)
 
 
-def _copied(images: pa.Array) -> pa.Array:
-    return pa.concat_arrays([images, images[:0]])
-
-
-def _shown_name(name: str) -> str:
-    return f"{name}.jpg" if is_fits(name) else name
-
-
 def _groups(
     job: Job,
     rows: pl.DataFrame,
-    found: list[tuple[str, str, int, int, int, str]],
+    found: list[_Found],
     pool: ThreadPoolExecutor,
     threads: int,
     report: Report | None,
 ) -> Iterator[tuple[list[int], pa.Array | None]]:
-    """The rows of each row group, and their images; rows whose image is of no use are passed over.
+    """Yield the row numbers of each row group and their images, without rows whose image is not valid.
 
-    What each image is, of use or not, is added to `found`.
+    A row for each image, valid or not, is appended to `found`.
     """
     if not job.sources:
         for start in range(0, rows.height, files.ROWS_IN_LARGE_GROUP):
-            places = list(range(start, min(start + files.ROWS_IN_LARGE_GROUP, rows.height)))
-            yield places, None
+            kept = list(range(start, min(start + files.ROWS_IN_LARGE_GROUP, rows.height)))
+            yield kept, None
             if report:
-                report(len(places))
+                report(len(kept))
         return
-    places: list[int] = []
+    kept: list[int] = []
     waiting: list[pa.Array] = []
-    free: SimpleQueue[_Joined] = SimpleQueue()
+    free: SimpleQueue[_Buffer] = SimpleQueue()
     for done in _read_images(job, rows, free, pool, threads):
         found += done.found
-        places += done.places
+        kept += done.kept
         images = _image_array(done)
-        if not waiting and len(places) == files.ROWS_IN_GROUP:  # as most are
-            yield places, images
-            places = []
+        if not waiting and len(kept) == files.ROWS_IN_GROUP:  # the usual case, without a copy
+            yield kept, images
+            kept = []
         else:
-            waiting.append(_copied(images))
-            while len(places) >= files.ROWS_IN_GROUP:
+            waiting.append(pa.concat_arrays([images, images[:0]]))  # a copy, because the buffer is used again
+            while len(kept) >= files.ROWS_IN_GROUP:
                 images = pa.concat_arrays(waiting)
-                yield places[: files.ROWS_IN_GROUP], images[: files.ROWS_IN_GROUP]
-                places, waiting = places[files.ROWS_IN_GROUP :], [images[files.ROWS_IN_GROUP :]]
-            waiting = waiting if places else []
+                yield kept[: files.ROWS_IN_GROUP], images[: files.ROWS_IN_GROUP]
+                kept, waiting = kept[files.ROWS_IN_GROUP :], [images[files.ROWS_IN_GROUP :]]
+            waiting = waiting if kept else []
         del images
         free.put(done.data)
         if report:
             report(len(done.found))
-    if places:
-        yield places, pa.concat_arrays(waiting)
+    if kept:
+        yield kept, pa.concat_arrays(waiting)
 
 
 def _image_array(done: _Images) -> pa.Array:
-    names = schema.array([_shown_name(name.rpartition("/")[2]) for name in done.names], pa.string())
+    shown_names = [f"{name}.jpg" if is_fits(name) else name for name in done.names]
+    names = schema.array([name.rpartition("/")[2] for name in shown_names], pa.string())
     return pa.StructArray.from_arrays([done.data.array(), names], fields=list(schema.IMAGE_TYPE))
 
 
 def _read_images(
-    job: Job, rows: pl.DataFrame, free: SimpleQueue[_Joined], pool: ThreadPoolExecutor, threads: int
+    job: Job, rows: pl.DataFrame, free: SimpleQueue[_Buffer], pool: ThreadPoolExecutor, threads: int
 ) -> Iterator[_Images]:
-    """The rows' images in turn, read and checked a little ahead, those of a row group at once if they are small.
+    """Yield the images of the rows in order, those of a row group at once if they are small.
 
-    Whoever is done with some puts their memory among what is free.
+    Images are read and checked slightly ahead. The caller puts buffers that it no longer needs into `free`.
     """
     stretch = campaign_of(job.campaign).stretch
     wanted = list(rows.select("source", "image").iter_rows())
@@ -495,16 +429,16 @@ def _read_images(
 
     def work(task: tuple[int, int]) -> _Images:
         try:
-            joined = free.get_nowait()
+            buffer = free.get_nowait()
         except Empty:
-            joined = _Joined()
-        return _checked(job, stretch, joined, task[0], wanted[slice(*task)])
+            buffer = _Buffer()
+        return _checked(job, stretch, buffer, task[0], wanted[slice(*task)])
 
     return in_turn(work, tasks, pool, ahead=threads + 2)
 
 
 def _borders(sizes: Sequence[int]) -> Iterator[int]:
-    """Where tasks begin and end that hold no more than a row group, nor more than `BYTES_IN_TASK` but for one file."""
+    """Yield the borders of tasks of at most a row group, and of at most `BYTES_IN_TASK` unless one file is larger."""
     yield 0
     start = n_bytes = 0
     for i, size in enumerate(sizes):
@@ -519,7 +453,7 @@ def _borders(sizes: Sequence[int]) -> Iterator[int]:
 def in_turn(
     work: Callable[[_Task], _Done], tasks: Iterator[_Task], pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[_Done]:
-    """What a pool's threads make of tasks, in their order; so many are taken up before they are asked for."""
+    """Yield the results of tasks in order, while a pool of threads works on up to `ahead` later ones."""
     waiting: deque[Future[_Done]] = deque(pool.submit(work, task) for task in islice(tasks, ahead))
     try:
         while waiting:
@@ -531,10 +465,10 @@ def in_turn(
             one.cancel()
 
 
-class _Joined:
-    """Images put one after the other into memory that is taken at once, and used again when they are written.
+class _Buffer:
+    """Images one after the other in memory that is allocated once and used again after they were written.
 
-    An allocator that is asked for so much by several threads in turn keeps twice of what it is asked for.
+    An allocator that several threads ask for so much in turn keeps twice the memory that is in use.
     """
 
     def __init__(self) -> None:
@@ -542,15 +476,15 @@ class _Joined:
         self._ends = [0]
 
     def clear(self) -> None:
-        """Forget all of them; nothing may look at their array any more."""
+        """Remove all images; their array must not be used any more."""
         if len(self._memory) > BYTES_IN_TASK:
             self._memory = mmap(-1, BYTES_IN_TASK)
         self._ends = [0]
 
     def add(self, data: bytes) -> None:
-        """Put another one behind the others."""
+        """Append an image."""
         start, end = self._ends[-1], self._ends[-1] + len(data)
-        if end > len(self._memory):  # a large image, or larger ones than were listed
+        if end > len(self._memory):  # one large image, or images that grew since they were listed
             memory = mmap(-1, 2 * end)
             memory[:start] = self._memory[:start]
             self._memory = memory
@@ -558,42 +492,40 @@ class _Joined:
         self._ends.append(end)
 
     def array(self) -> pa.Array:
-        """All of them."""
+        """Return all images without a copy."""
         ends = pa.py_buffer(np.array(self._ends, np.int32))
         return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, pa.py_buffer(self._memory)])
 
 
-def _checked(job: Job, stretch: Stretch, good: _Joined, first: int, wanted: Sequence[tuple[int, str]]) -> _Images:
-    """Images read and checked, by source and name; `first` is the place of the first, `good` is to hold them."""
-    found: list[tuple[str, str, int, int, int, str]] = []
-    places: list[int] = []
+def _checked(job: Job, stretch: Stretch, buffer: _Buffer, first: int, wanted: Sequence[tuple[int, str]]) -> _Images:
+    """Read and check images, given by source and name; `first` is the row number of the first one."""
+    found: list[_Found] = []
+    kept: list[int] = []
     scratch = Scratch()
-    good.clear()
-    for place, (source, name) in enumerate(wanted, first):
+    buffer.clear()
+    for row, (source, name) in enumerate(wanted, first):
         try:
             read = job.sources[source].read(name)
-            data = shown(read, name, stretch)
-            facts = check_image(data, is_decoded=job.is_decoded, scratch=scratch)
+            data = render(read, name, stretch)
+            image = check_image(data, is_decoded=job.is_decoded, scratch=scratch)
         except ImageError as error:
-            found.append(_unusable(str(error)))
+            problem = error.message
         except FileNotFoundError:
-            found.append(_unusable("is gone since images were listed"))
+            problem = "The file disappeared after images were listed."
         except PermissionError as error:
-            found.append(_unusable(f"cannot be read: {error.strerror}"))
-        except OSError as error:  # a disk or a network that fails: no fault of the image's
+            problem = f"Cannot read the file: {error.strerror}."
+        except OSError as error:  # the disk or network fails, so the image may be valid
             raise NotFoundError(
-                f"{job.sources[source].path} cannot be read any more: {error.strerror or error} (at {name!r}).",
-                "The images that were listed when the build began.",
-                "Mend that, and give the same command again: it goes on where it was.",
+                f"Cannot read '{name}' from '{job.sources[source].path}': {error.strerror or error}.",
+                "the images that were listed when the build started.",
+                "Fix the cause, then rerun the same command to resume.",
             ) from error
         else:
             digest = hashlib.sha256(data).hexdigest()
             source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
-            found.append((digest, source_digest, len(data), facts.width, facts.height, ""))
-            good.add(data)
-            places.append(place)
-    return _Images(found, places, good, [wanted[place - first][1] for place in places])
-
-
-def _unusable(problem: str) -> tuple[str, str, int, int, int, str]:
-    return "", "", 0, 0, 0, problem
+            found.append((digest, source_digest, len(data), image.width, image.height, ""))
+            buffer.add(data)
+            kept.append(row)
+            continue
+        found.append(("", "", 0, 0, 0, problem))
+    return _Images(found, kept, buffer, [wanted[row - first][1] for row in kept])

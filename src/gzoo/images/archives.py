@@ -1,11 +1,11 @@
-"""Sources: where image files come from, a folder, a tar or a zip archive, each file at hand without unpacking.
+"""Sources of image files: folders, tar archives and zip archives, read without unpacking.
 
-Archives are read where they lie: what stands in them is listed once, with its place, and an image is then one read at
-that place. Nothing is ever extracted to disk. What an archive may hold but no image file is (links, devices, paths
-that lead out of it, encrypted files, bombs) is refused with a reason, file by file.
+The files of an archive are listed once with their offsets, and each image is then a single read at its offset. Nothing
+is ever extracted to disk. Entries that are not plain files (links, devices, paths that lead out of the archive,
+encrypted files, decompression bombs) are rejected one by one, each with a reason.
 
-Compressed tar archives are refused: they can only be read from their beginning, and the rows of a dataset stand in
-another order than the files of an archive. JPEG images do not get smaller by it anyway.
+Compressed tar archives are not supported: they can only be read from the start, and the rows of a dataset are in
+another order than the files of an archive. Compression does not make JPEG images smaller anyway.
 """
 
 from __future__ import annotations
@@ -27,145 +27,144 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.errors import ImageError, NotFoundError
+from gzoo.errors import ImageError, NotFoundError, reason
 
 MAX_FILE_BYTES = 256_000_000
-MAX_RATIO = 200  # of a zip member's size to what is stored of it; FITS images reach 5, bombs begin at 1,000
+MAX_RATIO = 200  # uncompressed to compressed size of a zip member; FITS images reach 5, bombs start at 1,000
 COMPRESSED_TAR = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$")
-EXPECTED = "A folder, a .tar or a .zip archive of images."
+EXPECTED = "a folder, a .tar or a .zip archive of images."
 
 _MAX_TAR_HEADER = 1 << 16
 _LOCAL_HEADER_BYTES = 30
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_PLACE = np.dtype([("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
-_PACKED_PLACE = struct.Struct("<qqqIB")  # the same, for one file
+_ENTRY = np.dtype([("at", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")])
+_PACKED = struct.Struct("<qqqIB")  # the same for one file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """Where the files of an archive stand, 37 bytes each.
+    """Offsets of the files of an archive, 37 bytes each.
 
     Attributes:
         keys: Hashes of their names, sorted, shape (file,).
-        places: First byte, bytes as stored, bytes, CRC-32, and how they are packed, shape (file,).
+        entries: Offset, stored size, size, CRC-32 and compression method, shape (file,).
     """
 
     keys: npt.NDArray[np.uint64]
-    places: npt.NDArray[np.void]
+    entries: npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A folder or an archive of image files; opened anew for each read, so any thread or process may read.
+    """Folder or archive of image files; opened for each read, so that any thread or process may read.
 
     Attributes:
         path: The folder or archive.
-        index: Where the files of an archive stand; None for a folder.
+        index: Offsets of the files of an archive; None for a folder.
     """
 
     path: Path
     index: Index | None = field(default=None, repr=False)
 
     def read(self, name: str) -> bytes:
-        """The content of the file of that name, as the listing has it.
+        """Return the content of a listed file.
 
         Raises:
-            ImageError: There is none in the archive, it is damaged there, or the name leads out of the folder.
+            ImageError: The archive does not contain it, it is corrupt there, or the name leads out of the folder.
             OSError: It cannot be read.
         """
         if self.index is None:
-            return self._of_folder(name)
+            return self._read_in_folder(name)
         key = _key(name)
         i = int(np.searchsorted(self.index.keys, key))
         if i == len(self.index.keys) or self.index.keys[i] != key:
-            raise ImageError(f"{self.path} has no file {name!r}.", "A file of the archive.", "Check the name.")
-        at, stored, size, crc, method = self.index.places[i].item()
+            raise ImageError(f"File {name!r} not found in '{self.path}'.")
+        at, stored, size, crc, method = self.index.entries[i].item()
         is_zip = _kind(self.path) == "zip"
         with self.path.open("rb") as file:
             file.seek(at)
             if is_zip:
                 header = file.read(_LOCAL_HEADER_BYTES)
                 if header[:4] != b"PK\3\4" or len(header) < _LOCAL_HEADER_BYTES:
-                    raise self._damaged(name, "nothing begins where it should stand")
+                    raise self._corrupt(name, "no file starts at its offset")
                 file.seek(sum(struct.unpack_from("<HH", header, 26)), os.SEEK_CUR)
             data = file.read(stored)
         if len(data) != stored:
-            raise self._damaged(name, f"{stored - len(data):,} bytes of it are missing")
+            raise self._corrupt(name, f"{stored - len(data):,} bytes are missing")
         if method == _DEFLATED:
-            data = self._inflated(name, data, size)
+            try:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+            except zlib.error as error:
+                raise self._corrupt(name, reason(error)) from error
         if is_zip and (len(data) != size or zlib.crc32(data) != crc):
-            raise self._damaged(name, "its checksum is another")
+            raise self._corrupt(name, "its checksum does not match")
         return data
 
     def only(self, names: Iterable[str]) -> Source:
-        """The same source with no more than these files, small enough to send along with a task."""
+        """Return the same source with only these files, small enough to send to a worker."""
         if self.index is None:
             return self
         is_wanted = np.isin(self.index.keys, _keys(names))
-        return Source(self.path, Index(self.index.keys[is_wanted], self.index.places[is_wanted]))
+        return Source(self.path, Index(self.index.keys[is_wanted], self.index.entries[is_wanted]))
 
-    def _of_folder(self, name: str) -> bytes:
+    def _read_in_folder(self, name: str) -> bytes:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise ImageError(f"{name!r} leads out of {self.path}.", "A file in it.", "Check the name.")
+            raise ImageError(f"{name!r} leads out of '{self.path}'.", "a path inside the folder.")
         descriptor = os.open(f"{self.path}/{name}", os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
             if size > MAX_FILE_BYTES:  # it has grown since it was listed
-                raise ImageError(f"{self.path / name} is {_too_large(size)}.", "An image.", "Cut out the galaxy.")
+                raise ImageError(f"'{self.path / name}' is {_too_large(size)}.", "", "Make a cutout around the galaxy.")
             return os.read(descriptor, size)
         finally:
             os.close(descriptor)
 
-    def _inflated(self, name: str, data: bytes, size: int) -> bytes:
-        try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-        except zlib.error as error:
-            raise self._damaged(name, str(error)) from error
-
-    def _damaged(self, name: str, how: str) -> ImageError:
+    def _corrupt(self, name: str, how: str) -> ImageError:
         return ImageError(
-            f"{name!r} in {self.path} is damaged: {how}.", "A whole archive, left as it is.", "Get it again."
+            f"{name!r} in '{self.path}' is corrupt: {how}.",
+            "a complete archive that does not change while it is read.",
+            "Download the archive again.",
         )
 
 
 def open_source(path: Path) -> tuple[Source, dict[str, int], dict[str, str]]:
-    """A folder or archive of images, listed.
+    """List a folder or archive of images.
 
     Args:
         path: A folder, a `.tar` or a `.zip` archive.
 
     Returns:
-        The source; its files, {name: bytes}, named from the root of folder or archive with `/` between; and those that
-        are refused, {name: reason}. In a folder, links to files are followed and links to folders are not; in an
-        archive no links are.
+        The source; its files as {path: size in bytes}, with paths relative to the root of the folder or archive and
+        `/` as separator; and the rejected files as {path: reason}. In a folder, links to files are followed and links
+        to folders are not; in an archive links are never followed.
 
     Raises:
-        NotFoundError: There is no such folder or file.
-        ImageError: The archive is cut off, is none, or is of another kind.
+        NotFoundError: The folder or file does not exist.
+        ImageError: The file is not an archive, is truncated, or has an unsupported format.
     """
     if path.is_dir():
         listing, refused = _folder(path)
         return Source(path), listing, refused
     if not path.exists():
-        raise NotFoundError(f"There is no folder or archive {path}.", EXPECTED, "Check --images.")
+        raise NotFoundError(f"Folder or archive not found: '{path}'.", EXPECTED, "Check the path passed to `--images`.")
     if COMPRESSED_TAR.search(path.name.lower()) and path.is_file():
         raise ImageError(
-            f"{path} is a compressed tar archive, which can only be read from its beginning.",
+            f"'{path}' is a compressed tar archive, which can only be read from its start.",
             EXPECTED,
-            "Uncompress it to .tar (JPEG images stay as small), or unpack it.",
+            "Convert it to an uncompressed .tar (JPEG images are equally small there), or unpack it.",
         )
     kind = _kind(path)
     if kind not in ("tar", "zip") or not path.is_file():
-        raise ImageError(f"{path} is no folder and no archive.", EXPECTED, "Check --images.")
+        raise ImageError(f"'{path}' is not a folder or an archive.", EXPECTED, "Check the path passed to `--images`.")
     try:
         index, listing, refused = _indexed(_zip(path) if kind == "zip" else _tar(path))
     except PermissionError:
         raise
-    except Exception as error:  # whatever a damaged file brings a reader to raise: the file is at fault, and is named
+    except Exception as error:  # readers raise arbitrary exceptions on corrupt files
         raise ImageError(
-            f"{path} cannot be read as a {kind} archive: {str(error).rstrip('.') or 'it is damaged'}.",
-            f"A whole .{kind} archive.",
-            "Get it again from where it came, or pack it again.",
+            f"Cannot read '{path}' as a {kind} archive: {reason(error)}.",
+            f"a complete .{kind} archive.",
+            "Download it again, or create it again.",
         ) from error
     return Source(path, index), listing, refused
 
@@ -183,21 +182,21 @@ def _keys(names: Iterable[str]) -> npt.NDArray[np.uint64]:
 
 
 def _unsafe(name: str) -> str:
-    """Why no file of an archive may bear this name, or ''."""
+    """Return why a name is not allowed in an archive, or ''."""
     path = PurePosixPath(name)
-    wrongs = {
-        "its name is none": not name or "\0" in name,
+    faults = {
+        "its name is empty or contains a NUL": not name or "\0" in name,
         "its path is absolute": path.is_absolute() or re.match(r"[A-Za-z]:", name),
         "its path leads out of the archive": ".." in path.parts,
-        "its path has a backslash, which some systems take as the border of a folder": "\\" in name,
-        "its path is not in its shortest form": path.as_posix() != name,
+        "its path contains a backslash, which is a separator on some systems": "\\" in name,
+        "its path is not normalised": path.as_posix() != name,
         "its name is not UTF-8 text": not _is_text(name),
     }
-    return next((wrong for wrong, is_so in wrongs.items() if is_so), "")
+    return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
 def _is_text(name: str) -> bool:
-    """Whether the name's bytes were UTF-8; what was not stands in it as lone surrogates."""
+    """Return whether the bytes of the name were UTF-8; invalid bytes appear in it as lone surrogates."""
     return name.isascii() or not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
@@ -206,7 +205,7 @@ def _as_text(name: str) -> str:
 
 
 def _too_large(size: int) -> str:
-    return f"too large: {size:,} bytes, of at most {MAX_FILE_BYTES:,}"
+    return f"too large: {size:,} bytes (at most {MAX_FILE_BYTES:,})"
 
 
 def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -217,12 +216,12 @@ def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
         folder = todo.pop()
         try:
             with os.scandir(root / folder) as entries:
-                for entry in entries:  # all of them at once, with what is known of each, take a kilobyte a file
+                for entry in entries:  # one at a time, because a list of all entries takes a kilobyte per file
                     name = f"{folder}{entry.name}"
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(f"{name}/")
-                    elif reason := _unfit(entry, name):
-                        refused[_as_text(name)] = reason
+                    elif fault := _fault(entry, name):
+                        refused[_as_text(name)] = fault
                     else:
                         listing[name] = entry.stat().st_size
         except OSError as error:
@@ -232,13 +231,13 @@ def _folder(root: Path) -> tuple[dict[str, int], dict[str, str]]:
     return listing, refused
 
 
-def _unfit(entry: os.DirEntry[str], name: str) -> str:
-    """Why what stands in a folder is no file to take, or ''."""
+def _fault(entry: os.DirEntry[str], name: str) -> str:
+    """Return why an entry of a folder cannot be used, or ''."""
     try:
         if not entry.is_file():
             if not entry.is_symlink():
-                return "a device or pipe, no file"
-            return "a link to a folder" if entry.is_dir() else "a link to nothing"
+                return "not a regular file"
+            return "a link to a folder" if entry.is_dir() else "a broken link"
         size = entry.stat().st_size
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -252,7 +251,7 @@ def _unfit(entry: os.DirEntry[str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A file of an archive: its name there, where it stands, and why it is refused."""
+    """File of an archive: its name and location there, and why it is rejected, if it is."""
 
     name: str
     at: int
@@ -260,38 +259,38 @@ class _Member:
     size: int
     crc: int = 0
     method: int = _STORED
-    reason: str = ""
+    fault: str = ""
 
 
 def _indexed(members: Iterable[_Member]) -> tuple[Index, dict[str, int], dict[str, str]]:
-    """The index of a source, its listing and what is refused; of a million files 37 MB and their names."""
+    """Return the index, the listing and the rejected files of an archive (37 MB and the names for a million files)."""
     keys = array("Q")
     packed = bytearray()
     listing: dict[str, int] = {}
     refused: dict[str, str] = {}
     for one in members:
         name = one.name.removeprefix("./")
-        reason = _unsafe(name) or one.reason
-        if not reason and one.size > MAX_FILE_BYTES:
-            reason = _too_large(one.size)
+        fault = _unsafe(name) or one.fault
+        if not fault and one.size > MAX_FILE_BYTES:
+            fault = _too_large(one.size)
         text = _as_text(name)
         if text in listing or text in refused:
-            reason = "stands more than once in the archive, and which one is meant cannot be known"
+            fault = "occurs more than once in the archive"
             listing.pop(text, None)
-        if reason:
-            refused[text] = reason
+        if fault:
+            refused[text] = fault
         else:
             listing[text] = one.size
             keys.append(int(_key(text)))
-            packed += _PACKED_PLACE.pack(one.at, one.stored, one.size, one.crc, one.method)
+            packed += _PACKED.pack(one.at, one.stored, one.size, one.crc, one.method)
     order = np.argsort(keys)
-    order = order[~np.isin(keys, _keys(refused))[order]]  # without those that turned out to be there twice
-    index = Index(np.array(keys, np.uint64)[order], np.frombuffer(packed, _PLACE)[order])
+    order = order[~np.isin(keys, _keys(refused))[order]]  # without names that occurred again later
+    index = Index(np.array(keys, np.uint64)[order], np.frombuffer(packed, _ENTRY)[order])
     return index, listing, refused
 
 
 class _Headers(io.FileIO):
-    """A tar archive of which no more than headers are read, whatever size they declare."""
+    """Tar archive of which only headers are read, whatever size they declare."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _MAX_TAR_HEADER:
@@ -304,26 +303,26 @@ def _tar(path: Path) -> Iterator[_Member]:
     at = -1
     with _Headers(path) as file, tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
         while (one := archive.next()) is not None:
-            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # else every header of a million stays in memory
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # otherwise it keeps every header in memory
             if archive.offset <= at:
-                raise tarfile.ReadError(f"{one.name!r} has a size below 0")
+                raise tarfile.ReadError(f"{one.name!r} has a negative size")
             at = archive.offset
-            reason = ""
+            fault = ""
             if one.isdir():
                 continue
             if one.islnk() or one.issym():
-                reason = f"a link to {one.linkname[:100]!r}"
+                fault = f"a link to {one.linkname[:100]!r}"
             elif not one.isreg():
-                reason = "a device or pipe, no file"
+                fault = "not a regular file"
             elif one.issparse():
-                reason = "a file with holes"
+                fault = "a sparse file"
             elif one.offset_data + one.size > n_bytes:
-                raise tarfile.ReadError(f"it is cut off inside {one.name!r}")
-            yield _Member(one.name, one.offset_data, one.size, one.size, reason=reason)
+                raise tarfile.ReadError(f"it is truncated inside {one.name!r}")
+            yield _Member(one.name, one.offset_data, one.size, one.size, fault=fault)
         file.seek(archive.offset)
-        # without the mark of its end there may have been more
+        # without its end marker the archive may have had more files
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"it is cut off or damaged at byte {archive.offset:,}")
+            raise tarfile.ReadError(f"it is truncated or corrupt at byte {archive.offset:,}")
 
 
 def _zip(path: Path) -> Iterator[_Member]:
@@ -335,31 +334,31 @@ def _zip(path: Path) -> Iterator[_Member]:
             if one.is_dir():
                 continue
             mode = one.external_attr >> 16
-            reason = ""
+            fault = ""
             if stat.S_ISLNK(mode):
-                reason = "a link"
+                fault = "a link"
             elif stat.S_IFMT(mode) and not stat.S_ISREG(mode):
-                reason = "a device or pipe, no file"
+                fault = "not a regular file"
             elif one.flag_bits & 0x41:
-                reason = "encrypted"
+                fault = "encrypted"
             elif one.compress_type not in (_STORED, _DEFLATED):
-                reason = "packed by a method other than deflate"
+                fault = "compressed by a method other than deflate"
             elif one.file_size > MAX_RATIO * (one.compress_size + 100):
-                reason = f"{one.file_size:,} bytes out of {one.compress_size:,}: a bomb"
+                fault = f"a decompression bomb: {one.file_size:,} bytes from {one.compress_size:,}"
             elif one.compress_type == _STORED and one.file_size != one.compress_size:
-                reason = "its two sizes contradict each other"
+                fault = "its two sizes differ"
             elif not 0 <= one.header_offset < n_bytes:
-                reason = "stands outside the archive"
+                fault = "its offset is outside the archive"
             elif one.header_offset in overlapping:
-                reason = "shares its bytes with another file of the archive: a bomb"
+                fault = "overlaps with another file of the archive"
             stored = min(one.compress_size, MAX_FILE_BYTES)
             yield _Member(
-                one.orig_filename, one.header_offset, stored, one.file_size, one.CRC, one.compress_type, reason
+                one.orig_filename, one.header_offset, stored, one.file_size, one.CRC, one.compress_type, fault
             )
 
 
 def _overlapping(listed: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Places of files that begin before an earlier one ends, and of that earlier one."""
+    """Return the offsets of files that start before an earlier one ends, and of that earlier one."""
     found: set[int] = set()
     longest, end = -1, -1
     for start, stop in sorted((one.header_offset, one.header_offset + one.compress_size) for one in listed):

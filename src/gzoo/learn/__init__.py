@@ -1,15 +1,11 @@
-"""Training and prediction: the only place with torch. Needs the `learn` extra."""
+"""Training and prediction. Only this package imports torch; it needs the `learn` extra."""
 
 from importlib.util import find_spec
 
 from gzoo.errors import MissingExtraError
 
-for _name in (
-    "lightning",
-    "timm",
-    "torch",
-    "torchvision",
-    "safetensors",
-):  # looked for, not imported: that takes seconds
-    if find_spec(_name) is None:
-        raise MissingExtraError(f"{_name} is not installed.", "The `learn` extra.", "Type: pip install 'gzoo[learn]'")
+for _name in ("timm", "torch", "torchvision", "safetensors"):
+    if find_spec(_name) is None:  # an import would take seconds
+        raise MissingExtraError(
+            f"Package '{_name}' is not installed.", hint="Install the `learn` extra: pip install 'gzoo[learn]'."
+        )

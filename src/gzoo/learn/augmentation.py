@@ -1,58 +1,59 @@
-"""What may happen to an image of a galaxy before a model sees it, for whole batches on the device they are on.
+"""Random augmentation of galaxy images, for whole batches on the device that they are on.
 
-The image of a galaxy is resampled once: turn, mirror, zoom, shift, shear and the change of size are one matrix. What
-happens to it follows from its own seed alone, by a counter-based hash in whole numbers: the same on every device, in
-any batch, in any order, with any number of workers.
+Each image is resampled once: rotation, mirroring, zoom, shift, shear and the change of size are one matrix. The
+parameters depend only on the galaxy's own seed, through a counter-based integer hash: they are the same on every
+device, in any batch, in any order, with any number of workers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 
-from gzoo.errors import InputError
+from gzoo.errors import InputError, choices, suggestion
 
-_FINER = 1.1  # an image this much finer than what is drawn is made smaller first
-_COARSEST_STEP = 1.5  # pixels from one sample to the next; beyond, several are averaged
-_WHITE = 255  # of stored pixels
+_MAX_OVERSIZE = 1.1  # images that exceed the needed size by a larger factor are reduced before resampling
+_MAX_STEP = 1.5  # pixels between neighbouring samples; beyond this, several samples are averaged
+_WHITE = 255  # stored value of a white pixel
 _DEGREE = math.pi / 180
 
-# SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195), its constants as signed numbers
+# constants of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195) as signed integers
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
 # a 32-bit hash without visible bias (C. Wellons, https://nullprogram.com/blog/2018/07/31/)
 _FIRST_32, _SECOND_32 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 
-# Which chance is whose; a place is never given to another, so that seeds keep their meaning.
+# Position of each parameter in a galaxy's random sequence. Positions are never reassigned, so that a seed always gives
+# the same augmentation.
 _ROTATION, _FLIP, _FLIP_TOP, _ZOOM, _RIGHT, _DOWN, _SHEAR_X, _SHEAR_Y = range(8)
 _BLUR, _BRIGHTNESS, _PHOTON_NOISE, _SKY_NOISE, _NOISE_KEY = range(8, 13)
-_ERASED = 32  # and four more for each erased rectangle
+_ERASED = 32  # four positions for each erased rectangle
 _MAX_ERASED = 56
-_CHANCES = _ERASED + 4 * _MAX_ERASED
+_N_POSITIONS = _ERASED + 4 * _MAX_ERASED
 
 Range = tuple[float, float]
 
 
 class Parameters(NamedTuple):
-    """What happens to each galaxy's image, in the order in which it happens.
+    """Parameters of each galaxy's augmentation, in the order in which they are applied.
 
     Attributes:
-        shear_degrees: Shape (galaxy, 2), along x and along y.
-        rotation_degrees: Clockwise, shape (galaxy,).
-        zoom: Shape (galaxy,).
-        shift: To the right and down, in widths of the image, shape (galaxy, 2).
-        flipped: Whether left and right, top and bottom change places, shape (galaxy, 2).
-        blur_pixels: Shape (galaxy,).
-        brightness: Shape (galaxy,).
-        photon_noise: Shape (galaxy,).
-        sky_noise: Shape (galaxy,).
-        noise_key: Where each galaxy's noise comes from, shape (galaxy,).
-        erased: Top, left, height and width in widths of the image, shape (galaxy, rectangle, 4).
+        shear_degrees: Shear along x and along y, shape (galaxy, 2).
+        rotation_degrees: Clockwise rotation, shape (galaxy,).
+        zoom: Magnification, shape (galaxy,).
+        shift: Shift to the right and down, in image widths, shape (galaxy, 2).
+        flipped: Whether the image is mirrored left to right and top to bottom, shape (galaxy, 2).
+        blur_pixels: Standard deviation of the blur, shape (galaxy,).
+        brightness: Factor on pixel values, shape (galaxy,).
+        photon_noise: Standard deviation of the noise at white, shape (galaxy,).
+        sky_noise: Standard deviation of the uniform noise, shape (galaxy,).
+        noise_key: Seed of the noise, shape (galaxy,).
+        erased: Top, left, height and width of each rectangle in image widths, shape (galaxy, rectangle, 4).
     """
 
     shear_degrees: torch.Tensor
@@ -70,27 +71,28 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What may happen to an image. Each range is drawn from evenly; the defaults leave the image alone.
+    """Distribution of random augmentations; call it with images and seeds (see `__call__`).
 
-    Called with images and seeds, it gives augmented images; see `__call__`.
+    Values are uniformly distributed within each range (lowest, highest). The defaults do not change the image.
 
     Attributes:
-        flips: Chances that left and right, and that top and bottom change places.
-        rotation_degrees: Clockwise, about the middle.
-        quarter_turns: Round rotations down to multiples of 90 degrees.
-        zoom: How much larger the galaxy becomes; what no longer fits is cut off.
-        shift: Farthest way to the right or left, and up or down, in widths of the image.
-        shear_degrees: Along x, and as much at the most along y.
-        blur_pixels: Standard deviation of the Gaussian by which seeing widens the image, in pixels of the result.
-        brightness: Factor.
-        photon_noise: Standard deviation of the noise at white; elsewhere its square goes with brightness.
-        sky_noise: Standard deviation of the noise that is everywhere. White is 1.
-        erasings: How many rectangles are made black.
-        erased_area: Of each, as a share of the image.
-        erased_ratio: Of its height and width, evenly in the logarithm.
+        flips: Probabilities of mirroring left to right and top to bottom.
+        rotation_degrees: Range of the clockwise rotation about the centre.
+        quarter_turns: Whether rotations are rounded down to multiples of 90 degrees.
+        zoom: Range of the magnification; parts that no longer fit are cropped.
+        shift: Maximum shift in each direction, in image widths.
+        shear_degrees: Range of the shear, along x and along y.
+        blur_pixels: Range of the standard deviation of a Gaussian blur (seeing), in pixels of the result.
+        brightness: Range of a factor on pixel values.
+        photon_noise: Range of the standard deviation of the noise at white (1); its variance is proportional to
+            brightness.
+        sky_noise: Range of the standard deviation of noise that does not depend on brightness; white is 1.
+        erasings: Number of rectangles that are set to black.
+        erased_area: Range of the area of each rectangle, as a fraction of the image.
+        erased_ratio: Range of the ratio of height to width, uniform in the logarithm.
 
     Raises:
-        InputError: A value that cannot be.
+        InputError: A value is out of range.
 
     >>> import torch
     >>> turn = Augmentation(rotation_degrees=(90, 90))
@@ -119,11 +121,8 @@ class Augmentation:
             ends = value if isinstance(value, tuple) else (value, value)
             is_valid = len(ends) == 2 and all(low <= end <= high for end in ends)
             if not is_valid or (name != "flips" and ends[0] > ends[1]):
-                kind = "Two numbers" if name == "flips" else "A lowest and a highest value"
-                kind = kind if isinstance(_DEFAULTS[name], tuple) else "A number"
-                raise InputError(
-                    f"{name} of an augmentation is {value}.", f"{kind} within {low:g} and {high:g}.", "Give it so."
-                )
+                kind = _KINDS.get(name, "a lowest and a highest value")
+                raise InputError(f"Invalid value for {name}: {value}.", f"{kind} from {low:g} to {high:g}.")
 
     def __call__(
         self,
@@ -134,48 +133,48 @@ class Augmentation:
         view: int = 0,
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Images as a model is to see them, on the device where they are.
+        """Return augmented images, on the same device.
 
-        Where nothing but quarter turns and mirroring can happen and the size stays, pixels change places and keep
-        their values. Outside of the image it is black. On a CPU it works image by image without any state of
-        its own, so threads may share the galaxies of a batch.
+        If only quarter turns and mirroring are possible and the size does not change, pixels are moved without
+        changing their values. Pixels outside the original image are black. On a CPU, images are processed one by one
+        without shared state, so threads may divide a batch among them.
 
         Args:
             images: uint8, or floats from 0 to 1; shape (galaxy, 3, side, side).
             seeds: int64, shape (galaxy,).
             size: Width and height of the result in pixels; by default that of the images.
-            view: Which of several views of the same galaxies, to average over. Their angles are spread evenly: views
-                0 to 7 of `augmentation("average")` are the eight orientations.
-            out: Where to put the result; new memory by default.
+            view: Number of the view, for test-time augmentation. The angles of successive views are evenly spaced:
+                views 0 to 7 of `augmentation("average")` are the eight orientations.
+            out: Tensor for the result; a new one by default.
 
         Returns:
             float32 from 0 to 1, shape (galaxy, 3, size, size).
 
         Raises:
-            InputError: Images, seeds or `out` of another shape or type, or a size below 1.
+            InputError: Images, seeds or `out` have a wrong shape or type, or the size is below 1.
         """
-        size = _checked(images, seeds, size, view, out)
+        size = _check(images, seeds, size, view, out)
         if images.device.type != "cpu" or torch.compiler.is_compiling():
             with torch.no_grad():
                 steps = self._steps(self.parameters(seeds.to(images.device), view), images.shape[3], size)
-                made = self._augmented(images, steps, size)
-                made = made * _kept(steps.erased, size) if self.erasings else made
-                return made if out is None else out.copy_(made)
+                augmented = self._apply(images, steps, size)
+                augmented = augmented * _erasure_mask(steps.erased, size) if self.erasings else augmented
+                return augmented if out is None else out.copy_(augmented)
         out = torch.empty(len(images), 3, size, size) if out is None else out
         plan = self.plan(seeds, images.shape[3], size, view=view)
-        # one by one, so that all is done while an image is in the cache
+        # one by one, so that an image stays in the CPU cache for all steps
         for place in range(len(images)):
             plan.draw(place, images[place : place + 1], out[place : place + 1])
         return out
 
     def plan(self, seeds: torch.Tensor, side: int, size: int, *, view: int = 0) -> Plan:
-        """What is done to images with these seeds, to be drawn on a CPU one by one.
+        """Return the augmentation of images with these seeds, to apply on a CPU one by one.
 
         Args:
             seeds: int64, shape (galaxy,).
             side: Width and height of the images in pixels.
-            size: The same of what is drawn of them.
-            view: See `__call__`.
+            size: Width and height of the results in pixels.
+            view: Number of the view; see `__call__`.
 
         >>> import torch
         >>> plan, out = augmentation("train").plan(torch.tensor([4, 2]), side=8, size=4), torch.zeros(1, 3, 4, 4)
@@ -185,44 +184,43 @@ class Augmentation:
         """
         with torch.no_grad():
             steps = self._steps(self.parameters(seeds, view), side, size)
-        return Plan(self._augmented, steps, size)
+        return Plan(self._apply, steps, size)
 
     def parameters(self, seeds: torch.Tensor, view: int = 0) -> Parameters:
-        """What happens to the images of galaxies with these seeds.
+        """Return the parameters of galaxies with these seeds.
 
         Args:
             seeds: int64, shape (galaxy,).
-            view: See `__call__`.
+            view: Number of the view; see `__call__`.
 
         >>> import torch
         >>> Augmentation(rotation_degrees=(0, 360)).parameters(torch.tensor([1, 2])).rotation_degrees
         tensor([269.9094,  91.5170])
         """
         places = torch.arange(_ERASED + 4 * self.erasings, device=seeds.device)
-        if view:  # angles and mirroring keep the galaxy's chance, shifted from view to view; all else is drawn anew
-            places = places + (places >= _ZOOM) * (view * _CHANCES)
-        words = _words(seeds, places)
-        chance = ((words >> 40) & 0xFFFFFF).to(torch.float32) * 2**-24
-        turn, flip = _spread(view)
-        angle = _within((chance[:, _ROTATION] + turn) % 1, self.rotation_degrees)
-        flipped = torch.stack([(chance[:, _FLIP] + flip) % 1 < self.flips[0], chance[:, _FLIP_TOP] < self.flips[1]], 1)
-        both_ways = (-self.shift, self.shift)
+        if view:  # angles and mirroring keep the galaxy's random numbers, shifted per view; the rest get new ones
+            places = places + (places >= _ZOOM) * (view * _N_POSITIONS)
+        words = _random_words(seeds, places)
+        uniform = ((words >> 40) & 0xFFFFFF).to(torch.float32) * 2**-24
+        turn, flip = _view_offsets(view)
+        angle = _scaled((uniform[:, _ROTATION] + turn) % 1, self.rotation_degrees)
+        left_right = (uniform[:, _FLIP] + flip) % 1 < self.flips[0]
         return Parameters(
-            shear_degrees=_within(chance[:, _SHEAR_X : _SHEAR_Y + 1], self.shear_degrees),
+            shear_degrees=_scaled(uniform[:, _SHEAR_X : _SHEAR_Y + 1], self.shear_degrees),
             rotation_degrees=torch.floor(angle / 90) * 90 if self.quarter_turns else angle,
-            zoom=_within(chance[:, _ZOOM], self.zoom),
-            shift=_within(chance[:, _RIGHT : _DOWN + 1], both_ways),
-            flipped=flipped,
-            blur_pixels=_within(chance[:, _BLUR], self.blur_pixels),
-            brightness=_within(chance[:, _BRIGHTNESS], self.brightness),
-            photon_noise=_within(chance[:, _PHOTON_NOISE], self.photon_noise),
-            sky_noise=_within(chance[:, _SKY_NOISE], self.sky_noise),
+            zoom=_scaled(uniform[:, _ZOOM], self.zoom),
+            shift=_scaled(uniform[:, _RIGHT : _DOWN + 1], (-self.shift, self.shift)),
+            flipped=torch.stack([left_right, uniform[:, _FLIP_TOP] < self.flips[1]], 1),
+            blur_pixels=_scaled(uniform[:, _BLUR], self.blur_pixels),
+            brightness=_scaled(uniform[:, _BRIGHTNESS], self.brightness),
+            photon_noise=_scaled(uniform[:, _PHOTON_NOISE], self.photon_noise),
+            sky_noise=_scaled(uniform[:, _SKY_NOISE], self.sky_noise),
             noise_key=words[:, _NOISE_KEY],
-            erased=self._rectangles(chance[:, _ERASED:]),
+            erased=self._rectangles(uniform[:, _ERASED:]),
         )
 
     def source_pixels(self, size: int) -> int:
-        """How wide an image has to be for nothing to be lost that could be seen at a size.
+        """Return the image size at which no detail is lost that a result of `size` pixels could show.
 
         >>> augmentation("galaxy-datasets").source_pixels(224)
         314
@@ -230,75 +228,74 @@ class Augmentation:
         return math.ceil(size * self.zoom[1])
 
     def source_range(self, size: int) -> tuple[int, int]:
-        """How wide images are best given: no less than is needed, no more than is used without being resized.
+        """Return the smallest image size that loses no detail, and the largest that is not reduced first.
 
         >>> augmentation("galaxy-datasets").source_range(224)
         (314, 345)
         """
         wanted = self.source_pixels(size)
-        return wanted, wanted if self.is_exact else int(_FINER * wanted)
+        return wanted, wanted if self.is_exact else int(_MAX_OVERSIZE * wanted)
 
     @property
     def is_exact(self) -> bool:
-        """Whether pixels only ever change places, as long as the size stays."""
+        """Whether pixels are only moved, if the size does not change."""
         angles = (0.0,) if self.quarter_turns else self.rotation_degrees
         is_square = angles[0] == angles[-1] and angles[0] % 90 == 0
         return is_square and self.zoom == (1, 1) and not self.shift and self.shear_degrees == (0, 0)
 
-    def _rectangles(self, chance: torch.Tensor) -> torch.Tensor:
-        area, ratio, top, left = chance.view(len(chance), self.erasings, 4).unbind(2)
-        area = _within(area, self.erased_area)
+    def _rectangles(self, uniform: torch.Tensor) -> torch.Tensor:
+        area, ratio, top, left = uniform.view(len(uniform), self.erasings, 4).unbind(2)
+        area = _scaled(area, self.erased_area)
         low, high = self.erased_ratio
-        root = _within(ratio, (math.log(low) / 2, math.log(high) / 2)).exp()
+        root = _scaled(ratio, (math.log(low) / 2, math.log(high) / 2)).exp()
         height, width = (area.sqrt() * root).clamp(max=1), (area.sqrt() / root).clamp(max=1)
         return torch.stack([top * (1 - height), left * (1 - width), height, width], 2)
 
-    def _drawn(self, side: int, size: int) -> tuple[int, int]:
-        """How wide an image is made before it is resampled, and how many samples a pixel is across."""
-        wanted, most = self.source_range(size)
-        side = wanted if side > most else side
-        return side, math.ceil(side / (size * self.zoom[0]) / _COARSEST_STEP)
+    def _sampling(self, side: int, size: int) -> tuple[int, int]:
+        """Return the size to which an image is reduced before resampling, and the samples per pixel and dimension."""
+        wanted, largest = self.source_range(size)
+        side = wanted if side > largest else side
+        return side, math.ceil(side / (size * self.zoom[0]) / _MAX_STEP)
 
     def _steps(self, found: Parameters, side: int, size: int) -> _Steps:
-        """What is done to images of that size."""
-        none = found.zoom  # stands for what is not needed
-        n_samples = size * self._drawn(side, size)[1]
-        columns, rows = (none, none) if self.is_exact else _places(_matrix(found), n_samples)
+        """Return the parameters in the form that the computation needs."""
+        none = found.zoom  # placeholder for values that are not needed
+        n_samples = size * self._sampling(side, size)[1]
+        columns, rows = (none, none) if self.is_exact else _coordinates(_matrix(found), n_samples)
         turns = torch.round(found.rotation_degrees / 90) % 4 if self.is_exact else none
+        radius = math.ceil(3 * self.blur_pixels[1])
         return _Steps(
             columns=columns,
             rows=rows,
-            is_on_its_side=turns % 2 == 1 if self.is_exact else none,
+            is_transposed=turns % 2 == 1 if self.is_exact else none,
             is_mirrored=_mirrored(found.flipped, turns) if self.is_exact else none,
-            blur=_weights(found.blur_pixels, math.ceil(3 * self.blur_pixels[1])) if self.blur_pixels[1] else none,
+            blur=_gaussian_weights(found.blur_pixels, radius) if radius else none,
             brightness=found.brightness,
             photon_variance=found.photon_noise.square(),
             sky_variance=found.sky_noise.square(),
             noise_key=found.noise_key,
-            erased=_pixels(found.erased, size),
+            erased=_pixel_ranges(found.erased, size),
         )
 
-    def _augmented(
-        self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """All but that parts are erased."""
+    def _apply(self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return augmented images, apart from erased rectangles."""
         is_stored = images.dtype == torch.uint8
         images = images if is_stored else images.to(torch.float32)
-        moved = self._turned(images, steps, size) if self.is_exact else self._resampled(images, steps, size)
+        moved = self._reorient(images, steps, size) if self.is_exact else self._resample(images, steps, size)
         white = _WHITE if is_stored else 1
         if self._changes_light:
-            moved, white = self._lit(moved.to(torch.float32) / white, steps), 1
+            moved, white = self._change_light(moved.to(torch.float32) / white, steps), 1
         if white != 1:
             moved = torch.div(moved, white, out=out)
         return torch.clamp(moved, 0, 1, out=out)
 
     @property
     def _changes_light(self) -> bool:
-        """Whether anything happens to pixels other than that they move or are erased."""
+        """Whether pixel values change other than by moving or erasing pixels."""
         return bool(self.blur_pixels[1] or self.photon_noise[1] or self.sky_noise[1] or self.brightness != (1, 1))
 
-    def _lit(self, images: torch.Tensor, steps: _Steps) -> torch.Tensor:
-        """Images, from 0 to 1, blurred, brighter or darker, and with noise."""
+    def _change_light(self, images: torch.Tensor, steps: _Steps) -> torch.Tensor:
+        """Return images, from 0 to 1, with blur, brightness and noise applied."""
         if self.blur_pixels[1]:
             images = _blurred(images, steps.blur)
         if self.brightness != (1, 1):
@@ -308,23 +305,23 @@ class Augmentation:
             images = torch.addcmul(images, variance.sqrt(), _normal(steps.noise_key, images))
         return images
 
-    def _turned(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
-        """Images in one of their eight orientations."""
+    def _reorient(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
+        """Return images in one of their eight orientations."""
         moved = _resized(images, size)
         if not self.quarter_turns and self.rotation_degrees == (0, 0) and self.flips == (0, 0):
             return moved
-        moved = torch.where(_each(steps.is_on_its_side), moved.transpose(2, 3), moved)
+        moved = torch.where(_each(steps.is_transposed), moved.transpose(2, 3), moved)
         moved = torch.where(_each(steps.is_mirrored[:, 0]), moved.flip(3), moved)
         return torch.where(_each(steps.is_mirrored[:, 1]), moved.flip(2), moved)
 
-    def _resampled(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
-        side, finer = self._drawn(images.shape[3], size)
+    def _resample(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
+        side, n_samples = self._sampling(images.shape[3], size)
         grid = (steps.columns + steps.rows).permute(0, 2, 3, 1)
-        drawn = F.grid_sample(_resized(images, side).to(torch.float32), grid, align_corners=False)
-        return F.avg_pool2d(drawn, finer) if finer > 1 else drawn
+        sampled = F.grid_sample(_resized(images, side).to(torch.float32), grid, align_corners=False)
+        return F.avg_pool2d(sampled, n_samples) if n_samples > 1 else sampled
 
 
-_DEFAULTS = {one.name: one.default for one in fields(Augmentation)}
+_KINDS = {"flips": "two probabilities", "shift": "a number", "erasings": "a number"}
 _LIMITS: dict[str, Range] = {
     "flips": (0, 1),
     "rotation_degrees": (-360, 360),
@@ -365,17 +362,17 @@ PRESETS = {
 
 
 def augmentation(name: str | Augmentation) -> Augmentation:
-    """An augmentation by name; what is one already is handed back.
+    """Return a preset augmentation by name; an `Augmentation` is returned unchanged.
 
-    - `train`: for long training. The sky has no up and no handedness, so any rotation and mirroring; zoom, shift,
-      brightness, seeing and noise by as little as images of one survey differ in. No shear, for it changes how
-      round a galaxy is, and nothing erased: volunteers were asked about what would be hidden.
-    - `test`: nothing but the size.
+    - `train`: for long training. Any rotation and mirroring, because all directions on the sky are equivalent; zoom,
+      shift, brightness, seeing and noise within the variation of one survey. No shear, which would change how round a
+      galaxy is, and no erased parts, which volunteers could see.
+    - `test`: only the change of size.
     - `average`: one of the eight orientations; views 0 to 7 are all of them.
-    - `galaxy-datasets`: the same distribution as the default of the package of that name, 0.0.25.
+    - `galaxy-datasets`: the distribution of the default of the package galaxy-datasets, version 0.0.25.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: The preset does not exist.
 
     >>> augmentation("test") == Augmentation()
     True
@@ -383,34 +380,34 @@ def augmentation(name: str | Augmentation) -> Augmentation:
     if isinstance(name, Augmentation):
         return name
     if name not in PRESETS:
-        raise InputError(f"There is no augmentation '{name}'.", f"One of {', '.join(PRESETS)}.", "Choose one.")
+        raise InputError(f"Augmentation '{name}' not found.", choices(PRESETS, name), suggestion(PRESETS, name))
     return PRESETS[name]
 
 
-# --- Chance -----------------------------------------------------------------------------------------------------------
+# --- Random numbers ---------------------------------------------------------------------------------------------------
 
 
 def _hashed(x: torch.Tensor) -> torch.Tensor:
-    """Whole numbers of 64 bits, each changed into one that looks like chance: the end of SplitMix64."""
+    """Return pseudo-random 64-bit integers: the output function of SplitMix64."""
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _FIRST
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _SECOND
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
-def _words(seeds: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The sequence of SplitMix64 that begins at each galaxy's hashed seed, at some places; shape (galaxy, place)."""
-    steps = (places + 1) & 0x7FFFFFFF  # which changes none, and keeps torch.compile from multiplying beyond 64 bits
+def _random_words(seeds: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return the SplitMix64 sequence from each galaxy's hashed seed at some positions; shape (galaxy, position)."""
+    steps = (places + 1) & 0x7FFFFFFF  # changes nothing, but keeps torch.compile from multiplying beyond 64 bits
     return _hashed(_hashed(seeds)[:, None] + _GOLDEN * steps)
 
 
-def _within(chance: torch.Tensor, ends: Range) -> torch.Tensor:
-    return ends[0] + (ends[1] - ends[0]) * chance
+def _scaled(uniform: torch.Tensor, ends: Range) -> torch.Tensor:
+    return ends[0] + (ends[1] - ends[0]) * uniform
 
 
-def _spread(view: int) -> tuple[float, float]:
-    """How far a view's chances of angle and mirroring are from those of view 0.
+def _view_offsets(view: int) -> tuple[float, float]:
+    """Return the offsets of a view's random numbers for angle and mirroring from those of view 0.
 
-    Four views are a quarter of the circle apart, the next four are mirrored, and so on with angles in between.
+    The first four views are a quarter turn apart, the next four are mirrored, and further ones have angles in between.
     """
     turn, step = 0.0, 0.5
     for bit in (0, 1, *range(3, view.bit_length())):
@@ -420,12 +417,12 @@ def _spread(view: int) -> tuple[float, float]:
 
 
 def _normal(keys: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Normal deviates, each from its galaxy's key and its place in the image alone: quantiles of 16-bit numbers."""
+    """Return normal deviates that depend only on the galaxy's key and the pixel: quantiles of 16-bit numbers."""
     n = like[0].numel()
     pairs = torch.arange((n + 1) // 2, dtype=torch.int32, device=like.device)
-    drawn = _hashed_32(pairs + keys.to(torch.int32)[:, None]).view(torch.int16)
-    even = (drawn[:, :n].to(torch.float32) + 0.5) * 2**-15  # from -1 to 1
-    return (torch.erfinv(even) * math.sqrt(2)).view(like.shape)
+    words = _hashed_32(pairs + keys.to(torch.int32)[:, None]).view(torch.int16)
+    uniform = (words[:, :n].to(torch.float32) + 0.5) * 2**-15  # from -1 to 1
+    return (torch.erfinv(uniform) * math.sqrt(2)).view(like.shape)
 
 
 def _hashed_32(x: torch.Tensor) -> torch.Tensor:
@@ -438,11 +435,11 @@ def _hashed_32(x: torch.Tensor) -> torch.Tensor:
 
 
 class _Steps(NamedTuple):
-    """What is done to the pixels of each galaxy: `Parameters` as the arithmetic wants them."""
+    """`Parameters` of each galaxy in the form that the computation needs."""
 
     columns: torch.Tensor
     rows: torch.Tensor
-    is_on_its_side: torch.Tensor
+    is_transposed: torch.Tensor
     is_mirrored: torch.Tensor
     blur: torch.Tensor
     brightness: torch.Tensor
@@ -453,24 +450,24 @@ class _Steps(NamedTuple):
 
 
 class Plan:
-    """What is done to some images of one size; made by `Augmentation.plan`. Threads may share it."""
+    """Augmentation of a batch of images of one size, made by `Augmentation.plan`; threads may share it."""
 
-    def __init__(self, augmented: Callable[..., torch.Tensor], steps: _Steps, size: int) -> None:
-        self._augmented, self._size = augmented, size
+    def __init__(self, apply: Callable[..., torch.Tensor], steps: _Steps, size: int) -> None:
+        self._apply, self._size = apply, size
         self._erased = cast("list[list[tuple[int, int, int, int]]]", steps.erased.tolist())
-        self._steps = [_Steps(*one) for one in zip(*(each.split(1) for each in steps), strict=True)]
+        self._steps = [_Steps(*values) for values in zip(*(each.split(1) for each in steps), strict=True)]
 
     def draw(self, place: int, image: torch.Tensor, out: torch.Tensor) -> None:
-        """Draw one of the images.
+        """Augment one of the images.
 
         Args:
-            place: Which of the seeds is its own.
+            place: Position of its seed in the batch.
             image: uint8, or floats from 0 to 1; shape (1, 3, side, side).
-            out: Where to put the result, float32 from 0 to 1, shape (1, 3, size, size).
+            out: Tensor for the result, float32 from 0 to 1, shape (1, 3, size, size).
         """
         with torch.no_grad():
-            self._augmented(image, self._steps[place], self._size, out)
-        pixels = out.numpy()[0]  # whose parts NumPy fills in a tenth of the time
+            self._apply(image, self._steps[place], self._size, out)
+        pixels = out.numpy()[0]  # NumPy fills rectangles in a tenth of the time
         for top, bottom, left, right in self._erased[place]:
             pixels[:, top:bottom, left:right] = 0
 
@@ -480,28 +477,28 @@ def _each(values: torch.Tensor) -> torch.Tensor:
 
 
 def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Images of another size, without aliasing."""
+    """Return images of another size, without aliasing."""
     if images.shape[-1] == size:
         return images
     if images.dtype == torch.uint8 and images.device.type == "cpu":
-        images = images.contiguous(memory_format=torch.channels_last)  # for which there is a fast way
+        images = images.contiguous(memory_format=torch.channels_last)  # this layout has a fast implementation
     elif not images.is_floating_point():
         images = images.to(torch.float32)
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 def _mirrored(flipped: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Whether left and right, top and bottom change places once a quarter turn has swapped rows and columns."""
+    """Return whether to mirror left to right and top to bottom after a quarter turn has swapped rows and columns."""
     by_turning = torch.stack([(turns == 1) | (turns == 2), (turns == 2) | (turns == 3)], 1)
     return flipped ^ by_turning
 
 
 def _matrix(found: Parameters) -> torch.Tensor:
-    """From places in the result to places in the image, shape (galaxy, 2, 3)."""
+    """Return the matrix from result to image coordinates, shape (galaxy, 2, 3)."""
     angle = found.rotation_degrees * _DEGREE
     cos, sin = angle.cos() / found.zoom, angle.sin() / found.zoom
     tan_x, tan_y = (found.shear_degrees * _DEGREE).tan().unbind(1)
-    # the way back: unturned and unzoomed, then unsheared along y, then along x
+    # the inverse: undo rotation and zoom, then shear along y, then along x
     lower = torch.stack([tan_y * cos - sin, tan_y * sin + cos], 1)
     linear = torch.stack([torch.stack([cos, sin], 1) + tan_x[:, None] * lower, lower], 1)
     origin = -2 * (linear * found.shift[:, None]).sum(2, keepdim=True)
@@ -509,26 +506,26 @@ def _matrix(found: Parameters) -> torch.Tensor:
     return torch.cat([linear * mirror[:, None], origin], 2)
 
 
-def _places(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the pixels of the result lie in the image, from -1 to 1 in x and y: what columns and rows add to it.
+def _coordinates(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the image coordinates of result pixels, -1 to 1 in x and y, as contributions of columns and of rows.
 
     Shapes (galaxy, 2, 1, size) and (galaxy, 2, size, 1).
     """
-    places = (torch.arange(size, device=matrix.device) * 2 + 1) / size - 1
-    columns = matrix[:, :, 0, None] * places
-    rows = torch.addcmul(matrix[:, :, 2, None], matrix[:, :, 1, None], places)
+    centres = (torch.arange(size, device=matrix.device) * 2 + 1) / size - 1
+    columns = matrix[:, :, 0, None] * centres
+    rows = torch.addcmul(matrix[:, :, 2, None], matrix[:, :, 1, None], centres)
     return columns[:, :, None, :], rows[:, :, :, None]
 
 
-def _weights(width: torch.Tensor, radius: int) -> torch.Tensor:
-    """Of a Gaussian, from its middle outwards; shape (galaxy, radius + 1)."""
+def _gaussian_weights(width: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return the weights of a Gaussian kernel from its centre outwards; shape (galaxy, radius + 1)."""
     steps = torch.arange(radius + 1, device=width.device)
     weights = torch.exp(-0.5 * (steps / width.clamp(min=1e-3)[:, None]).square())
     return weights / (2 * weights.sum(1, keepdim=True) - 1)
 
 
 def _blurred(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Images under a Gaussian each; beyond their border they go on as they end."""
+    """Return images convolved with their Gaussians; border pixels are repeated beyond the border."""
     radius = weights.shape[1] - 1
     for dimension, margins in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         n = images.shape[dimension]
@@ -540,11 +537,11 @@ def _blurred(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return images
 
 
-def _pixels(rectangles: torch.Tensor, size: int) -> torch.Tensor:
-    """First row, the row behind the last, and the same of columns, of the pixels whose middles are in rectangles.
+def _pixel_ranges(rectangles: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the first row, last row + 1, first column and last column + 1 of the pixels centred in rectangles.
 
     Args:
-        rectangles: Top, left, height and width in widths of the image, shape (galaxy, rectangle, 4).
+        rectangles: Top, left, height and width in image widths, shape (galaxy, rectangle, 4).
         size: Width and height of the image in pixels.
     """
     start, length = rectangles[..., :2], rectangles[..., 2:]
@@ -552,42 +549,33 @@ def _pixels(rectangles: torch.Tensor, size: int) -> torch.Tensor:
     return torch.ceil(ends * size - 0.5).to(torch.int64).flatten(2)
 
 
-def _kept(erased: torch.Tensor, size: int) -> torch.Tensor:
-    """0 for each pixel in a rectangle of its galaxy, else 1; shape (galaxy, 1, size, size)."""
-    places = torch.arange(size, device=erased.device)
-    first, behind = erased[..., 0::2, None], erased[..., 1::2, None]
-    rows, columns = ((places >= first) & (places < behind)).to(torch.float32).unbind(2)
+def _erasure_mask(erased: torch.Tensor, size: int) -> torch.Tensor:
+    """Return 0 for each pixel in a rectangle of its galaxy, else 1; shape (galaxy, 1, size, size)."""
+    pixels = torch.arange(size, device=erased.device)
+    first, end = erased[..., 0::2, None], erased[..., 1::2, None]
+    rows, columns = ((pixels >= first) & (pixels < end)).to(torch.float32).unbind(2)
     return (torch.matmul(rows.transpose(1, 2), columns) < 0.5).to(torch.float32)[:, None]
 
 
-def _checked(images: torch.Tensor, seeds: torch.Tensor, size: int | None, view: int, out: torch.Tensor | None) -> int:
-    """The size of the result, if all arguments fit together."""
+def _check(images: torch.Tensor, seeds: torch.Tensor, size: int | None, view: int, out: torch.Tensor | None) -> int:
+    """Check that the arguments fit together, and return the size of the result."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[3]:
-        raise InputError(
-            f"Images of shape {shape} to augment.",
-            "Shape (galaxy, 3, side, side).",
-            "Cut them square, and put colours before rows and columns.",
-        )
+        raise InputError(f"Cannot augment images of shape {shape}.", "shape (galaxy, 3, side, side).")
     if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise InputError(
-            f"Images of type {images.dtype} to augment.", "torch.uint8, or floats from 0 to 1.", "Convert them."
-        )
+        raise InputError(f"Cannot augment images of type {images.dtype}.", "torch.uint8, or floats from 0 to 1.")
     if seeds.shape != shape[:1] or seeds.dtype != torch.int64:
         raise InputError(
-            f"Seeds of shape {tuple(seeds.shape)} and type {seeds.dtype} for {shape[0]} images.",
-            f"Shape ({shape[0]},) and type torch.int64.",
-            "Give each galaxy a seed.",
+            f"Seeds have shape {tuple(seeds.shape)} and type {seeds.dtype}.",
+            f"shape ({shape[0]},) and type torch.int64.",
         )
     size = shape[3] if size is None else size
     if size < 1 or view < 0:
-        wrong = f"view {view}" if view < 0 else f"size {size}"
-        raise InputError(f"Images with {wrong}.", "A size of at least 1, a view of at least 0.", "Give one.")
+        raise InputError(f"size must be at least 1 and view at least 0, got {size} and {view}.")
     wanted = (shape[0], 3, size, size)
     if out is not None and (tuple(out.shape) != wanted or out.dtype != torch.float32 or out.device != images.device):
         raise InputError(
-            f"Memory of shape {tuple(out.shape)} and type {out.dtype} on {out.device} for augmented images.",
-            f"Shape {wanted} and type torch.float32 on {images.device}.",
-            "Leave it out, or give such.",
+            f"`out` has shape {tuple(out.shape)} and type {out.dtype} on {out.device}.",
+            f"shape {wanted} and type torch.float32 on {images.device}.",
         )
     return size

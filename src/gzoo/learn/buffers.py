@@ -1,4 +1,4 @@
-"""Memory that is used again, for to take it anew costs half as much as to decode an image into it."""
+"""A pool of image buffers: allocating a new buffer costs half as much as decoding an image into it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 
 
-class Recycler:
-    """Tensors whose memory comes back when nothing holds them or a view of them any more.
+class BufferPool:
+    """Tensors whose memory is reused once neither they nor any view of them exist.
 
     Args:
-        is_pinned: Whether to take memory that a GPU can read by itself.
+        is_pinned: Whether to allocate page-locked memory, which a GPU can read directly.
     """
 
     def __init__(self, *, is_pinned: bool = False) -> None:
@@ -22,17 +22,17 @@ class Recycler:
         self._free: list[npt.NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor with anything in it."""
+        """Return an uninitialised tensor."""
         n_bytes = math.prod(shape) * dtype.itemsize
         block = self._block(n_bytes)
-        # the tensor's storage holds exactly this array, and lets go of it with its last view
-        held = block[:n_bytes]
-        weakref.finalize(held, self._free.append, block).atexit = False
-        return torch.from_numpy(held).view(dtype).view(shape)
+        # The storage of the tensor references exactly this array, and releases it with the last view.
+        owned = block[:n_bytes]
+        weakref.finalize(owned, self._free.append, block).atexit = False
+        return torch.from_numpy(owned).view(dtype).view(shape)
 
     def _block(self, n_bytes: int) -> npt.NDArray[np.uint8]:
         while self._free:
-            block = self._free.pop()  # one that is too small is given up: batches grow once, if at all
+            block = self._free.pop()  # blocks that are too small are discarded: the batch size grows once, if at all
             if len(block) >= n_bytes:
                 return block
         if self._is_pinned:

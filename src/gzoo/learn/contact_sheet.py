@@ -1,4 +1,4 @@
-"""An image to look at: what augmentation makes of some galaxies."""
+"""A contact sheet: images of some galaxies as stored and after augmentation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from PIL import Image, ImageDraw, ImageFont
 from gzoo import files
 from gzoo.errors import InputError
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
+from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import loader
 from gzoo.zooniverse import refuse_occupied
 
-_VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of a galaxy, where one preset is drawn and where all are
+_VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of each galaxy, for one preset or for all
 _MAX_GALAXIES, _MAX_SIZE = 100, 1024
 _GAP_PIXELS, _WIDE_GAP_PIXELS, _TEXT_PIXELS = 2, 14, 13
 _BACKGROUND, _INK, _PALE_INK = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
 
 def augmentations(
-    folder: Path | str,
+    dataset: Path | str,
     *,
     out: Path | str = "augmentations.png",
     augment: str | None = None,
@@ -33,82 +34,75 @@ def augmentations(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """A sheet of galaxies, one a row: as they are stored, then as augmentation shows them to a model.
+    """Draw a contact sheet of galaxies, one per row: as stored, then as augmentation shows them to a model.
 
     Args:
-        folder: The dataset with the images: a folder, a campaign's name or `owner/name` on the Hub.
-        out: The PNG file to write.
-        augment: Name of a preset, of which there are eight views; by default all, with four views of each.
-        split: Which of its splits.
-        n_galaxies: Galaxies: the first of the split.
-        size: Width and height in pixels at which a model would see them.
-        seed: Of the augmentation.
+        dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
+        out: PNG file to write.
+        augment: Name of a preset, shown in eight views; by default all presets, in four views each.
+        split: Split whose first galaxies are shown.
+        n_galaxies: Number of galaxies, 1 to 100.
+        size: Width and height of each image in pixels, as a model would see it.
+        seed: Seed of the augmentation.
         overwrite: Replace an earlier file.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        InputError: There is no such preset, a number is out of range, or the file's name does not end in .png.
-        NotFoundError: The dataset, the split or the folder of `out` is not there.
-        DatasetError: The dataset has no images.
-        ImageError: An image is damaged.
-        OutputExistsError: `out` is taken.
+        InputError: The preset does not exist, a number is out of range, or the file name does not end in .png.
+        NotFoundError: The dataset, the split or the folder of `out` does not exist.
+        DatasetError: The dataset contains no images.
+        ImageError: An image is corrupt.
+        OutputExistsError: `out` already exists.
     """
     out = Path(out)
-    presets = list(PRESETS) if augment is None else [augment]
-    all_of = {name: augmentation(name) for name in presets}
-    for name, value, least, most in (
-        ("n_galaxies", n_galaxies, 1, _MAX_GALAXIES),
-        ("size", size, 1, _MAX_SIZE),
-        ("seed", seed, 0, 2**53),
-    ):
-        if not least <= value <= most:
-            raise InputError(f"{name} is {value}.", f"{least} to {most:,}.", "Choose another.")
+    presets = {name: augmentation(name) for name in (PRESETS if augment is None else [augment])}
+    check_integers(1, _MAX_GALAXIES, n_galaxies=n_galaxies)
+    check_integers(1, _MAX_SIZE, size=size)
+    check_integers(0, 2**53, seed=seed)
     if out.suffix.lower() != ".png":
-        raise InputError(f"A sheet cannot be written to {out}.", "A name that ends in .png.", "Rename it.")
+        raise InputError(f"Cannot write a contact sheet to '{out}'.", "a file name that ends in .png.")
     refuse_occupied(out.absolute(), overwrite=overwrite)
-    galaxies = loader(folder, n_galaxies, max(one.source_pixels(size) for one in all_of.values()), split=split)
-    some = galaxies.take(np.arange(min(n_galaxies, len(galaxies.rows))))
-    images = list(some["image"].split(1))
-    stored = augmentation("test")(some["image"], some["seed"], size)
-    columns = [("as stored", [stored])]
-    for name, one in all_of.items():
+    galaxies = loader(dataset, n_galaxies, max(each.source_pixels(size) for each in presets.values()), split=split)
+    batch = galaxies.take(np.arange(min(n_galaxies, len(galaxies.rows))))
+    images = list(batch["image"].split(1))
+    groups = [("as stored", [augmentation("test")(batch["image"], batch["seed"], size)])]
+    for name, preset in presets.items():
         n_views = _VIEWS_OF_EACH if augment is None else _VIEWS_OF_ONE
-        views = range(n_views if one != Augmentation() else 1)
-        columns.append((name, [_view(one, images, size, seed, view) for view in views]))
+        views = range(n_views if preset != Augmentation() else 1)
+        groups.append((name, [_view(preset, images, size, seed, view) for view in views]))
     data = io.BytesIO()
-    _drawn(some["id"], columns, size).save(data, "PNG")
+    _draw(batch["id_str"], groups, size).save(data, "PNG")
     files.write_bytes(out, data.getvalue())
     return out
 
 
-def _view(one: Augmentation, images: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:
-    """One view of each galaxy: the next of its orientations, or what an epoch's chance makes of it."""
-    epoch = 0 if one.is_exact else view
+def _view(preset: Augmentation, images: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:
+    """Return one view of each galaxy: its next orientation, or the augmentation of an epoch."""
+    epoch, turn = (0, view) if preset.is_exact else (view, 0)
     seeds = torch.arange(len(images)) + _MAX_GALAXIES * (epoch + _VIEWS_OF_ONE * seed)
-    turn = view if one.is_exact else 0
-    return torch.cat([one(each, seeds[i : i + 1], size, view=turn) for i, each in enumerate(images)])
+    return torch.cat([preset(image, seeds[i : i + 1], size, view=turn) for i, image in enumerate(images)])
 
 
-def _drawn(ids: Sequence[str], columns: Sequence[tuple[str, Sequence[torch.Tensor]]], size: int) -> Image.Image:
-    """The sheet: a group of columns for each preset, galaxies below one another."""
+def _draw(ids: Sequence[str], groups: Sequence[tuple[str, Sequence[torch.Tensor]]], size: int) -> Image.Image:
+    """Return the sheet: a group of columns for each preset, a row for each galaxy."""
     font = ImageFont.load_default(_TEXT_PIXELS)
     step, top = size + _GAP_PIXELS, 2 * _TEXT_PIXELS
-    below = step + _TEXT_PIXELS + _GAP_PIXELS
-    width = sum(len(views) * step + _WIDE_GAP_PIXELS for _, views in columns) + _WIDE_GAP_PIXELS
-    sheet = Image.new("RGB", (width, top + len(ids) * below + _GAP_PIXELS), _BACKGROUND)
-    write = ImageDraw.Draw(sheet)
+    row_height = step + _TEXT_PIXELS + _GAP_PIXELS
+    width = sum(len(views) * step + _WIDE_GAP_PIXELS for _, views in groups) + _WIDE_GAP_PIXELS
+    sheet = Image.new("RGB", (width, top + len(ids) * row_height + _GAP_PIXELS), _BACKGROUND)
+    canvas = ImageDraw.Draw(sheet)
     left = _WIDE_GAP_PIXELS
-    for name, views in columns:
-        write.text((left, _TEXT_PIXELS // 2), name, _INK, font)
-        for views_of_all in views:
-            for i, image in enumerate(views_of_all):
-                pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-                sheet.paste(Image.fromarray(pixels), (left, top + i * below))
+    for name, views in groups:
+        canvas.text((left, _TEXT_PIXELS // 2), name, _INK, font)
+        for view in views:
+            pixels = (view * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            for i, image in enumerate(pixels):
+                sheet.paste(Image.fromarray(image), (left, top + i * row_height))
             left += step
         left += _WIDE_GAP_PIXELS
-    for i, one in enumerate(ids):
-        shown = "".join(c if c.isprintable() else "?" for c in one)
-        write.text((_WIDE_GAP_PIXELS, top + i * below + step - _GAP_PIXELS), shown, _PALE_INK, font)
+    for i, id_str in enumerate(ids):
+        printable = "".join(c if c.isprintable() else "?" for c in id_str)
+        canvas.text((_WIDE_GAP_PIXELS, top + i * row_height + step - _GAP_PIXELS), printable, _PALE_INK, font)
     return sheet

@@ -1,4 +1,4 @@
-"""From the bytes of an image to pixels at the size that a model sees."""
+"""Decoding of JPEG and PNG images to pixels at the size that a model takes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from gzoo.errors import ImageError
+from gzoo.errors import ImageError, reason
 from gzoo.images.checks import MAX_SCANS, MAX_SIDE_PIXELS, Scratch, n_scans
 
 RULE = "decode-2"
-"""Names how pixels follow from bytes: kept pixels of another rule are other pixels."""
-MANY_PIXELS = 1_000_000  # an image of more is refused if it asks for hundreds of passes over them
+"""Version of the rule that turns bytes into pixels; part of the name of cache files."""
+MANY_PIXELS = 1_000_000  # larger images are rejected if they need hundreds of passes over their pixels
 
-_QUICK_EIGHTHS = (1, 2, 3, 4, 5, 6, 8)  # of its size; seven of them take longer than all pixels and a resize
+_FAST_EIGHTHS = (1, 2, 3, 4, 5, 6, 8)  # seven eighths take longer than decoding all pixels and resizing
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def decode(data: bytes | memoryview, size: int) -> Pixels:
-    """A JPEG or PNG image as red, green and blue, shape (size, size, 3).
+    """Return a JPEG or PNG image as red, green and blue, shape (size, size, 3).
 
     Raises:
-        ImageError: The image is cut off, damaged, or larger than 8192 pixels a side.
+        ImageError: The image is truncated, corrupt, or larger than 8192 pixels per side.
     """
     out = np.empty((size, size, 3), np.uint8)
     decode_into(data, out, Scratch())
@@ -36,90 +36,87 @@ def decode(data: bytes | memoryview, size: int) -> Pixels:
 
 
 def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None:
-    """Write an image's pixels into `out`, shape (size, size, 3) and contiguous.
+    """Write the pixels of an image into `out`, shape (size, size, 3) and contiguous.
 
-    An image of that size is decoded straight into it, to the same pixels as Pillow's; so is a JPEG of which that size
-    is one to six eighths, to pixels that libjpeg makes of fewer frequencies. Another JPEG is decoded to a half, a
-    quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
+    An image of that size is decoded directly, to the same pixels as with Pillow. So is a JPEG if the size is one to
+    six eighths of its own: libjpeg then computes the pixels from fewer frequencies. Any other JPEG is decoded to a
+    half, a quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
     interpolation.
 
     Args:
-        data: The file's content.
-        out: Where the pixels go.
-        scratch: Memory to decode in, the thread's own.
+        data: Content of the image file.
+        out: Array for the pixels.
+        scratch: Buffer for decoding, one per thread.
 
     Raises:
-        ImageError: The image is cut off, damaged, or larger than 8192 pixels a side.
+        ImageError: The image is truncated, corrupt, or larger than 8192 pixels per side.
     """
     size = len(out)
     try:
         if data[:3] != b"\xff\xd8\xff":
-            pixels = _by_pillow(data)
+            pixels = _decode_with_pillow(data)
         else:
             height, width, colours, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
             _check(data, width, height)
             if colours in {"CMYK", "YCCK"}:
-                pixels = _by_pillow(data)
-            elif height == width and size in _eighths(height):
+                pixels = _decode_with_pillow(data)
+            elif height == width and size in _fast_sizes(height):
                 simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, buffer=out, strict=True)
                 return
             else:
                 part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
                 rows, columns = -(-height // part), -(-width // part)
+                buffer = scratch.of(rows * columns * 3)
                 pixels = simplejpeg.decode_jpeg(
-                    data,
-                    "RGB",
-                    min_height=rows,
-                    min_width=columns,
-                    buffer=scratch.of(rows * columns * 3),
-                    strict=True,
+                    data, "RGB", min_height=rows, min_width=columns, buffer=buffer, strict=True
                 )
     except ImageError:
         raise
-    # simplejpeg's and Pillow's words for damage
+    # simplejpeg and Pillow raise all of these for corrupt data
     except (ValueError, RuntimeError, OSError, SyntaxError, EOFError, MemoryError, zlib.error) as error:
-        raise _damaged(str(error)) from error
+        raise _corrupt(reason(error)) from error
     if pixels.shape == out.shape:
         out[:] = pixels
         return
-    # as one of a batch whose memory is in the order that pixels have; else the result's is not, and costs as much again
+    # a batch whose memory order is that of the pixels: otherwise the result has another order, and copying it costs as
+    # much as resizing
     batch = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=True)
     out[:] = resized.permute(0, 2, 3, 1)[0].numpy()
 
 
-def quick_size(data: bytes | memoryview, least: int, most: int) -> int:
-    """The least size within limits that a JPEG image is decoded to without a resize; `least` if there is none."""
+def fast_size(data: bytes | memoryview, min_size: int, max_size: int) -> int:
+    """Return the smallest size within limits to which a JPEG is decoded without resizing; else `min_size`."""
     try:
         height, width, _, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
-    except (ValueError, RuntimeError):  # what is damaged is told when it is decoded
-        return least
-    found = _eighths(height) if height == width else []
-    return next((size for size in found if least <= size <= most), least)
+    except (ValueError, RuntimeError):  # corrupt images are reported when they are decoded
+        return min_size
+    sizes = _fast_sizes(height) if height == width else []
+    return next((size for size in sizes if min_size <= size <= max_size), min_size)
 
 
-def _eighths(side: int) -> list[int]:
-    """Sizes that a JPEG image is decoded to in less time than to all pixels and resized, ascending."""
-    return [-(-side * n // 8) for n in _QUICK_EIGHTHS]
+def _fast_sizes(side: int) -> list[int]:
+    """Return the sizes to which decoding a JPEG is faster than decoding all pixels and resizing, ascending."""
+    return [-(-side * n // 8) for n in _FAST_EIGHTHS]
 
 
 def _check(data: bytes | memoryview, width: int, height: int) -> None:
     if max(width, height) > MAX_SIDE_PIXELS:
-        raise ImageError(f"It is {width} x {height} pixels.", f"At most {MAX_SIDE_PIXELS} a side.")
+        raise ImageError(f"The image is {width} x {height} pixels.", f"at most {MAX_SIDE_PIXELS} pixels per side.")
     if width * height > MANY_PIXELS and n_scans(data) > MAX_SCANS:
-        raise _damaged(f"it has more than {MAX_SCANS} scans")
+        raise _corrupt(f"more than {MAX_SCANS} scans")
 
 
-def _by_pillow(data: bytes | memoryview) -> Pixels:
+def _decode_with_pillow(data: bytes | memoryview) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             _check(data, *image.size)
             return np.array(image.convert("RGB"))
     except Image.UnidentifiedImageError as error:
-        raise _damaged("it is neither JPEG nor PNG") from error
+        raise _corrupt("neither JPEG nor PNG") from error
     except Image.DecompressionBombError as error:
-        raise _damaged(str(error)) from error
+        raise _corrupt(reason(error)) from error
 
 
-def _damaged(how: str) -> ImageError:
-    return ImageError(f"It is damaged: {how}.", "A whole JPEG or PNG image.")
+def _corrupt(how: str) -> ImageError:
+    return ImageError(f"The image is corrupt: {how}.", "a complete JPEG or PNG image.")

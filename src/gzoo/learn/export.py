@@ -1,4 +1,4 @@
-"""Sharing: a trained encoder in the form that timm itself loads."""
+"""Export of a trained encoder in the format that timm loads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from gzoo.learn.model import open_run
 
 
 def encoder_files(run: Path) -> tuple[bytes, dict[str, object]]:
-    """Weights of a run's encoder, as a safetensors file, and timm's `config.json` for them.
+    """Return the encoder's weights of a run, as a safetensors file, and timm's `config.json` for them.
 
-    `timm.create_model("hf-hub:owner/name")`, or `local-dir:FOLDER`, makes of both the encoder that gives features.
+    From these two files, `timm.create_model("hf-hub:owner/name")` or `timm.create_model("local-dir:FOLDER")` builds
+    the encoder, which returns features.
 
     Args:
-        run: The run folder.
+        run: Run folder.
 
     Raises:
-        NotFoundError: There is no such run, or it is not finished.
-        DatasetError: It is not a run folder, or its weights do not fit.
+        NotFoundError: The run does not exist or is not finished.
+        DatasetError: The folder is not a run folder, or its weights do not match its design.
     """
     model, _ = open_run(run)
     design = model.design
@@ -32,16 +33,13 @@ def encoder_files(run: Path) -> tuple[bytes, dict[str, object]]:
         "model_args": {"in_chans": 3},
         "pretrained_cfg": {
             "tag": tag,
-            "custom_load": False,
             "input_size": [3, design.size, design.size],
-            "fixed_input_size": False,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "mean": list(design.mean),
             "std": list(design.std),
             "num_classes": 0,
-            "pool_size": None,
         },
     }
     return save(weights, metadata={"format": "pt"}), config

@@ -1,4 +1,8 @@
-"""Where the bytes of a split's images are read from."""
+"""Readers of encoded images: from Parquet shards, from tables of `datasets`, and from memory.
+
+`read` returns the encoded images of some rows, None where an image is missing; several threads may call it at once.
+`location` returns the name of the file that contains a row's image.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
@@ -21,37 +26,26 @@ if TYPE_CHECKING:
 MAX_OPEN_FILES = 256
 
 
-class Images(Protocol):
-    """Images of a split, row by row; read by several threads at once."""
-
-    def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded images of some rows; None where a row has none."""
-        ...
-
-    def where(self, row: int) -> str:
-        """The file that a row's image is in."""
-        ...
-
-
-class ShardImages:
-    """Images read by their place in Parquet shards."""
+class ShardReader:
+    """Images that are read at known offsets in Parquet shards."""
 
     def __init__(self, index: ImageIndex) -> None:
         self._index = index
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._close = weakref.finalize(self, _close, self._files)
+        weakref.finalize(self, _close_all, self._files)
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded images of some rows."""
+        """Return the encoded images of some rows."""
         return [self._read(row) for row in rows]
 
-    def where(self, row: int) -> str:
-        """The shard that a row's image is in."""
+    def location(self, row: int) -> str:
+        """Return the path of the shard that contains a row's image."""
         return str(self._index.paths[self._index.shard[row]])
 
     def _read(self, row: int) -> bytes:
         shard, length = int(self._index.shard[row]), int(self._index.length[row])
+        hint = "Rebuild the dataset or copy it again."
         try:
             file = self._files.get(shard)
             if file is None:
@@ -60,17 +54,10 @@ class ShardImages:
             if shard not in self._files:
                 os.close(file)
         except OSError as error:
-            raise DatasetError(
-                f"{self.where(row)} cannot be read: {error.strerror or error}.",
-                "A Parquet shard that can be read.",
-                "Build or copy the dataset again.",
-            ) from error
+            message = f"Cannot read '{self.location(row)}': {error.strerror or error}."
+            raise DatasetError(message, hint=hint) from error
         if len(data) < length:
-            raise DatasetError(
-                f"{self.where(row)} is cut off.",
-                "A Parquet shard that stays as it was opened.",
-                "Build or copy the dataset again.",
-            )
+            raise DatasetError(f"Shard '{self.location(row)}' is truncated.", hint=hint)
         return data
 
     def _open(self, shard: int) -> int:
@@ -83,55 +70,60 @@ class ShardImages:
             return self._files[shard]
 
 
-def _close(files: dict[int, int]) -> None:
+def _close_all(files: dict[int, int]) -> None:
     for file in files.values():
         os.close(file)
 
 
-class TableImages:
-    """Images of a `datasets.Dataset`, whose Arrow table is on the disk or in memory."""
+class TableReader:
+    """Images of a `datasets.Dataset`, whose Arrow table is on disk or in memory."""
 
     def __init__(self, table: datasets.Dataset) -> None:
         self._table = table.select_columns(["image"]).with_format("arrow")
         self._name = ", ".join(sorted({str(file["filename"]) for file in table.cache_files})) or "a table in memory"
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded images of some rows."""
-        return encoded(cast(pa.Table, self._table[list(rows)]), reads_files=True)
+        """Return the encoded images of some rows."""
+        return encoded_images(cast(pa.Table, self._table[list(rows)]), reads_files=True)
 
-    def where(self, row: int) -> str:
-        """The Arrow files."""
+    def location(self, row: int) -> str:
+        """Return the paths of the Arrow files."""
         return self._name
 
 
-class HeldImages:
-    """Encoded images in memory, of a stream."""
+@dataclass(frozen=True, slots=True)
+class MemoryReader:
+    """Encoded images in memory, from part of a stream."""
 
-    def __init__(self, held: Sequence[bytes | None], name: str) -> None:
-        self._held, self._name = held, name
+    images: Sequence[bytes | None]
+    name: str
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
-        """The encoded images of some rows."""
-        return [self._held[row] for row in rows]
+        """Return the encoded images of some rows."""
+        return [self.images[row] for row in rows]
 
-    def where(self, row: int) -> str:
-        """What is streamed."""
-        return self._name
+    def location(self, row: int) -> str:
+        """Return the name of the stream."""
+        return self.name
 
 
-def encoded(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
-    """Bytes of the images in a table's column `image`.
+ImageReader = ShardReader | TableReader | MemoryReader
+
+
+def encoded_images(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
+    """Return the encoded images in a table's column `image`.
 
     Args:
-        table: The table.
-        reads_files: Where the table only names an image's file, read that; not what comes from another machine names.
+        table: Table with a column `image`.
+        reads_files: Whether to read the files of images that the table only names. Pass False for tables from another
+            machine, which could name any file on this one.
     """
     rows = cast("list[dict[str, bytes | str | None] | None]", table["image"].to_pylist())
-    found: list[bytes | None] = []
+    images: list[bytes | None] = []
     for row in rows:
         data, path = cast("tuple[bytes | None, str | None]", (row["bytes"], row["path"]) if row else (None, None))
-        if data is None and path and reads_files and os.path.isfile(path):  # noqa: PTH113  a pipe would never end
+        if data is None and path and reads_files and os.path.isfile(path):  # noqa: PTH113  reading a pipe could block
             with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
                 data = file.read(MAX_FILE_BYTES)
-        found.append(data)
-    return found
+        images.append(data)
+    return images

@@ -1,4 +1,4 @@
-"""The loss for vote counts, in torch."""
+"""The loss for vote counts in torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from gzoo.errors import InputError
 from gzoo.trees.tree import Tree
 
-BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ...: of Stirling's series
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ... in Stirling's series
 MAX_TABLE = 65_536
 
 
@@ -24,31 +24,31 @@ def dirichlet_multinomial_nll(
     totals: torch.Tensor | None = None,
     asked: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Negative log probability of the votes on each question, in nats; `gzoo.scoring` has the same in NumPy.
+    """Return the negative log-likelihood of the votes on each question, in nats.
 
-    Given that N people answered a question, their votes are Dirichlet-multinomial with the answers' concentrations;
-    the multinomial coefficient is included. Where several answers are allowed at once, each answer is a binomial of
-    the people asked, with odds equal to its concentration. A question that nobody was asked costs exactly 0 and has
-    exactly zero gradient. It can be differentiated once.
+    Given the total votes N on a question, the vote counts are Dirichlet-multinomial with the answers' concentrations;
+    the multinomial coefficient is included. Where a question allows several answers at once, each answer is binomial
+    among the N volunteers, with odds equal to its concentration. A question without votes costs exactly 0 and has
+    exactly zero gradient. The result can be differentiated once. `gzoo.scoring` has the same likelihood in NumPy.
 
-    Computed in float32, whatever the autocast, and in float64 for concentrations of that type; right to the last
-    digits for concentrations of any size (`benchmarks/loss_speed.py`). On the CPU only questions that were asked are
-    computed. On other devices, and under `torch.compile`, all are, and masked: to count those that were asked, the
-    host would have to wait for the device. Give `asked` to have them computed alone there too.
+    Computation is in float32 under any autocast, and in float64 for float64 concentrations; it is accurate for
+    concentrations of any size (`benchmarks/loss_speed.py`). On the CPU, only questions with votes are computed. On
+    other devices and under `torch.compile`, all are computed and masked, because counting those with votes would make
+    the host wait for the device. Pass `asked` to compute only those there too.
 
     Args:
-        votes: Whole counts, shape (galaxy, answer), columns as `tree.columns`.
-        concentration: Positive, same shape.
-        tree: The questions.
-        totals: People asked, shape (galaxy, question); by default the sum of the votes, and where several answers
-            are allowed the people who gave a parent answer.
-        asked: `asked_questions(totals)`, where it is known beforehand.
+        votes: Vote counts, shape (galaxy, answer), columns as `tree.columns`.
+        concentration: Positive concentrations, same shape.
+        tree: Decision tree.
+        totals: Total votes, shape (galaxy, question); by default the sum of the vote counts, or, where a question
+            allows several answers, the number of volunteers who gave a parent answer.
+        asked: Result of `asked_questions(totals)`, if it is already known.
 
     Returns:
-        Shape (galaxy, question), of the concentration's type (float32 where that is narrower).
+        Loss, shape (galaxy, question), in the type of the concentrations (at least float32).
 
     Raises:
-        InputError: Shapes that do not fit the tree.
+        InputError: The shapes do not match the tree.
 
     >>> import gzoo, torch
     >>> one = torch.ones(1, 2, dtype=torch.float64)
@@ -57,9 +57,8 @@ def dirichlet_multinomial_nll(
     """
     if votes.shape != concentration.shape or votes.ndim != 2 or votes.shape[1] != len(tree.columns):
         raise InputError(
-            f"Votes of shape {tuple(votes.shape)} with concentrations of shape {tuple(concentration.shape)}.",
-            f"Both (galaxy, {len(tree.columns)}) for tree '{tree.name}'.",
-            "Put the columns in the order of tree.columns.",
+            f"Votes have shape {tuple(votes.shape)} and concentrations {tuple(concentration.shape)}.",
+            f"shape (galaxy, {len(tree.columns)}) for both, with the columns of tree '{tree.name}'.",
         )
     device, n_questions, n_answers = concentration.device, len(tree.questions), len(tree.columns)
     with torch.autocast(device.type, enabled=False):
@@ -68,7 +67,7 @@ def dirichlet_multinomial_nll(
         if asked is None:
             asked = asked_questions(totals) if _is_eager_on_cpu(totals) else _all_questions(totals)
         galaxy, question = asked.unbind(0)
-        # a column for each question; a row for each of its answers, as many as the longest question has
+        # a column for each question of a galaxy; a row for each of its answers, padded to the longest question
         sizes = tuple(len(each.columns) for each in tree.questions)
         every_size = _constant(sizes, device)
         size = every_size.index_select(0, question)
@@ -82,22 +81,22 @@ def dirichlet_multinomial_nll(
         volunteers = totals.reshape(-1).index_select(0, row)
         is_answer = (slot < size) & (volunteers > 0)
         n = torch.cat([k * is_answer, volunteers.unsqueeze(0)])
-        cost = cast(torch.Tensor, _OneAnswer.apply(a, n, is_answer))
+        cost = cast(torch.Tensor, _SingleAnswer.apply(a, n, is_answer))
         if any(each.multiple for each in tree.questions):
             several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
             is_several = several.index_select(0, question) > 0
-            cost = torch.where(is_several, _several_answers(a, n, is_answer & is_several), cost)
+            cost = torch.where(is_several, _multiple_answers(a, n, is_answer & is_several), cost)
         return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
 
 
 def asked_questions(totals: torch.Tensor) -> torch.Tensor:
-    """Which questions somebody was asked.
+    """Return the questions that have votes.
 
     Args:
-        totals: People asked, shape (galaxy, question).
+        totals: Total votes, shape (galaxy, question).
 
     Returns:
-        The galaxy and the question of each, shape (2, asked).
+        Row of the galaxy and of the question, shape (2, questions with votes).
 
     >>> asked_questions(torch.tensor([[3, 0], [2, 1]]))
     tensor([[0, 1, 1],
@@ -116,14 +115,18 @@ def _all_questions(totals: torch.Tensor) -> torch.Tensor:
 
 
 def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
-    """As `tree.totals`, in torch; the compiler cannot look into what a tree works out when first asked."""
+    """Return `tree.totals` in torch; `torch.compile` cannot trace the cached properties of a tree."""
     votes = votes if votes.is_floating_point() else votes.long()
-    of = _constant(tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device)
-    volunteers = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, of, votes)
+    question_of_answer = _constant(
+        tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device
+    )
+    volunteers = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, question_of_answer, votes)
     for i, question in enumerate(tree.questions):
         if question.multiple:
             parents, own = (
-                _constant(tuple(tree.columns.index(one) for one in columns if one in tree.columns), votes.device)
+                _constant(
+                    tuple(tree.columns.index(column) for column in columns if column in tree.columns), votes.device
+                )
                 for columns in (question.parents, question.columns)
             )
             asked = votes.index_select(1, parents).sum(dim=1)
@@ -136,33 +139,33 @@ def _is_eager_on_cpu(tensor: torch.Tensor) -> bool:
 
 
 def _constant(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """The values as a tensor, kept: to copy them to a device the host would wait for it, each time."""
-    if torch.compiler.is_compiling():  # which keeps it by itself
+    """Return the values as a cached tensor: copying them to a device would make the host wait each time."""
+    if torch.compiler.is_compiling():  # the compiled graph contains the tensor
         return torch.tensor(values, dtype=torch.int64, device=device)
-    return _kept(values, device)
+    return _cached_constant(values, device)
 
 
 @lru_cache
-def _kept(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
+def _cached_constant(values: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Questions: a column each, a row for each answer. In `n` the people asked stand below the votes.
+# Arrays have a column for each question and a row for each answer. The last row of `n` contains the total votes.
 
 
-class _OneAnswer(torch.autograd.Function):
-    """Questions with one answer a person; the gradient is found together with the value."""
+class _SingleAnswer(torch.autograd.Function):
+    """Questions with one answer per volunteer; the gradient is computed together with the value."""
 
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
         is_asked = n[-1] > 0
-        a = torch.where(is_answer, a, 1.0)  # a stand-in where there is no such answer or nobody was asked
+        a = torch.where(is_answer, a, 1.0)  # a placeholder for missing answers and questions without votes
         a0 = torch.where(is_asked, (a * is_answer).sum(0), 1.0)
         a, steps = torch.cat([a, a0.unsqueeze(0)]), n.to(a.dtype)
         rest, slope = _rising(a, steps)
         rest = rest - _factorial_rest(n, a.dtype)
-        # logs of ratios: in a difference of logs the last digits would be lost
+        # logarithms of ratios, because a difference of logarithms would lose the last digits
         ratio = (a + (steps + _shift(a.dtype))) / (steps + (1 + _shift(a.dtype)))
         cost = rest[-1] - (steps[:-1] * torch.log(ratio[:-1] / ratio[-1]) + rest[:-1]).sum(0)
         ctx.save_for_backward((slope[-1] - slope[:-1]) * is_answer)
@@ -175,8 +178,8 @@ class _OneAnswer(torch.autograd.Function):
         return slope * grad_outputs[0], None, None
 
 
-def _several_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
-    """Questions with several answers a person: a binomial for each answer."""
+def _multiple_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
+    """Return the loss of questions that allow several answers: a binomial for each answer."""
     a = torch.where(is_answer, a, 1.0)
     n = n * torch.cat([is_answer, is_answer.any(0, keepdim=True)])
     counts = torch.stack([n[:-1], n[-1] - n[:-1], n[-1].expand_as(n[:-1])])
@@ -191,30 +194,30 @@ def _several_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) 
 
 
 # ----------------------------------------------------------------------------------------------------
-# Stirling's series, the first factors taken out, so that a few terms do wherever a begins
+# Stirling's series. The first factors are computed separately, so that a few terms suffice for any value of a.
 
 
 def _shift(dtype: torch.dtype) -> int:
-    """How many factors are taken out."""
+    """Return the number of factors that are computed separately."""
     return 8 if dtype == torch.float64 else 2
 
 
 def _terms(dtype: torch.dtype) -> tuple[list[float], list[float]]:
-    """The series of log gamma and of its derivative; how many terms are needed goes with the shift."""
+    """Return the series of log gamma and of its derivative; the number of terms needed depends on the shift."""
     bernoulli = BERNOULLI if dtype == torch.float64 else BERNOULLI[:3]
-    of_value = [b / (2 * i * (2 * i - 1)) for i, b in enumerate(bernoulli, 1)]
-    return of_value, [b / (2 * i) for i, b in enumerate(bernoulli, 1)]
+    value_terms = [b / (2 * i * (2 * i - 1)) for i, b in enumerate(bernoulli, 1)]
+    return value_terms, [b / (2 * i) for i, b in enumerate(bernoulli, 1)]
 
 
 def _rising(a: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The log of a (a + 1) ... (a + n - 1) less n log(a + n + shift) - n, and the derivative of the whole log in a."""
+    """Return log of a (a + 1) ... (a + n - 1) minus n log(a + n + shift) - n, and the derivative of the log in a."""
     low = a + _shift(a.dtype)
     u, v = low.reciprocal(), (low + n).reciprocal()
     u2, v2 = u * u, v * v
     log = torch.log1p(n * u)
-    of_value, of_slope = _terms(a.dtype)
-    rest = (low - 0.5) * log + v * _series(v2, of_value) - u * _series(u2, of_value)
-    slope = log + 0.5 * (u - v) + u2 * _series(u2, of_slope) - v2 * _series(v2, of_slope)
+    value_terms, slope_terms = _terms(a.dtype)
+    rest = (low - 0.5) * log + v * _series(v2, value_terms) - u * _series(u2, value_terms)
+    slope = log + 0.5 * (u - v) + u2 * _series(u2, slope_terms) - v2 * _series(v2, slope_terms)
     product = torch.ones_like(a)
     for i in range(_shift(a.dtype)):
         first, last = a + i, a + i + n
@@ -233,7 +236,7 @@ def _series(x: torch.Tensor, terms: list[float]) -> torch.Tensor:
 
 
 def _factorial_rest(n: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The log of n! less n log(n + 1 + shift) - n; from a table where it costs nothing to look at the numbers."""
+    """Return log n! minus n log(n + 1 + shift) - n, from a table where reading the counts is cheap."""
     if n.numel() and _is_eager_on_cpu(n) and not n.is_floating_point():
         largest = int(n.max())
         if largest < MAX_TABLE:

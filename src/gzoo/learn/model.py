@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gzoo import files
-from gzoo.errors import DatasetError, InputError, NotFoundError
+from gzoo.errors import DatasetError, InputError, NotFoundError, reason, suggestion
 from gzoo.trees.tree import FloatArray
 
 LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
@@ -24,14 +23,14 @@ LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What must be known to build a model.
+    """All settings that are needed to build a model.
 
     Attributes:
         encoder: Name of the timm encoder.
         size: Width and height of its images in pixels.
-        columns: Answer columns, in the order of the head.
+        columns: Answer columns, in the order of the head's outputs.
         mean: Mean of each colour in the training images, 0 to 1.
-        std: Their standard deviation.
+        std: Standard deviation of each colour.
     """
 
     encoder: str
@@ -42,38 +41,35 @@ class Design:
 
 
 class Model(nn.Module):
-    """From images to a concentration for each answer."""
+    """A network that predicts a concentration for each answer from an image."""
 
     def __init__(self, design: Design, baseline: FloatArray | None = None) -> None:
-        """A model with fresh weights.
+        """Build a model with random weights.
 
         Args:
-            design: What to build.
-            baseline: Concentrations to start from, shape (answer,): the fresh head then knows what the baseline
-                knows, and learns from there.
+            design: Settings of the model.
+            baseline: Initial predicted concentrations, shape (answer,). Training then starts from the baseline.
 
         Raises:
-            InputError: timm has no such encoder.
+            InputError: timm does not have the encoder, or it does not take images of this size.
         """
         super().__init__()
         self.design = design
         if not timm.is_model(design.encoder):
-            close = ", ".join(timm.list_models(f"*{design.encoder.split('_')[0][:6]}*")[:5])
             raise InputError(
-                f"timm has no encoder '{design.encoder}'.",
-                f"One of its models{', such as ' + close if close else ''}.",
-                "See timm.list_models().",
+                f"Encoder '{design.encoder}' not found in timm.",
+                hint=suggestion(timm.list_models(), design.encoder, "Run timm.list_models() to list all encoders."),
             )
         try:
             self.encoder = timm.create_model(design.encoder, pretrained=False, num_classes=0, in_chans=3)
             with torch.no_grad():
                 features = self.encoder.eval()(torch.zeros(1, 3, design.size, design.size)).shape[1]
-        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # each encoder has its own
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # depends on the encoder
             raise InputError(
-                f"Encoder '{design.encoder}' cannot look at images of {design.size} x {design.size} pixels: {said}",
-                "An encoder and a size that go together; some take one size only.",
-                "Give another --size or --encoder.",
+                f"Encoder '{design.encoder}' cannot process images of {design.size} x {design.size} pixels: "
+                f"{reason(error)}.",
+                "an encoder that takes images of this size; some take only one size.",
+                "Choose another --size or --encoder.",
             ) from error
         self.encoder.train()
         self.head = nn.Linear(int(features), len(design.columns))
@@ -85,59 +81,52 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(design.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Concentrations, shape (galaxy, answer), from images of shape (galaxy, 3, size, size): uint8, or 0 to 1."""
+        """Return concentrations, shape (galaxy, answer).
+
+        Args:
+            image: Images, shape (galaxy, 3, size, size): uint8, or floats from 0 to 1.
+        """
         mean, std = cast(torch.Tensor, self.mean), cast(torch.Tensor, self.std)
-        bright = image if image.is_floating_point() else image.float() / 255
-        features = self.encoder((bright - mean) / std)
+        unit = image if image.is_floating_point() else image.float() / 255
+        features = self.encoder((unit - mean) / std)
         with torch.autocast(image.device.type, enabled=False):
             log_concentration = self.head(features.float())
-            # a smooth limit, far outside what votes can tell apart, keeps exp finite
+            # a smooth limit, far beyond what votes can distinguish, keeps exp finite
             return torch.exp(LOG_LIMIT * torch.tanh(log_concentration / LOG_LIMIT))
 
 
+def fastest_device() -> torch.device:
+    """Return the CUDA device if there is one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def open_run(run: Path) -> tuple[Model, dict[str, object]]:
-    """The model of a run folder, and its `run.json`.
+    """Return the model of a run folder, and the content of its `run.json`.
 
     Raises:
-        NotFoundError: There is no such folder, or its run is not finished.
-        DatasetError: It is not a run folder, or its weights do not fit.
+        NotFoundError: The folder does not exist, or the run is not finished.
+        DatasetError: The folder is not a run folder, or its weights do not match its design.
     """
     if not run.is_dir():
-        unfinished = files.partial_name(run.absolute()).exists()
-        raise NotFoundError(
-            f"{run} is not finished." if unfinished else f"There is no run folder {run}.",
-            "A folder made by `gzoo train`.",
-            "Run the same `gzoo train` again to resume." if unfinished else "Train a model first.",
-        )
+        if files.partial_name(run.absolute()).exists():
+            raise NotFoundError(
+                f"Run '{run}' is not finished.", hint="Rerun the same `gzoo train` command to resume it."
+            )
+        raise NotFoundError(f"Run folder not found: '{run}'.", hint="Train a model with `gzoo train`.")
     if not (run / "run.json").is_file() or not (run / "model.safetensors").is_file():
         raise DatasetError(
-            f"{run} is not a run folder.", "run.json and model.safetensors.", "Give the --out of `gzoo train`."
+            f"'{run}' is not a run folder.",
+            "a folder with run.json and model.safetensors.",
+            "Pass the --out folder of `gzoo train`.",
         )
-    facts = files.read_json(run / "run.json")
+    metadata = files.read_json(run / "run.json")
     try:
-        design = design_from(cast("Mapping[str, object]", facts["design"]))
-        model = Model(design)
+        design = cast("Mapping[str, object]", metadata["design"])
+        columns, mean, std = (tuple(cast("list[object]", design[key])) for key in ("columns", "mean", "std"))
+        model = Model(Design(str(design["encoder"]), cast(int, design["size"]), columns, mean, std))  # type: ignore[arg-type]
         model.load_state_dict(load_file(run / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        said = str(error).splitlines()[0]
         raise DatasetError(
-            f"The model in {run} cannot be opened: {said}", "Files as gzoo wrote them.", "Train again."
+            f"Cannot open the model in '{run}': {reason(error)}.", hint="Train the model again."
         ) from error
-    return model.eval(), facts
-
-
-def design_from(facts: Mapping[str, object]) -> Design:
-    """The design that `asdict` wrote down."""
-    mean, std = (cast("list[float]", facts[key]) for key in ("mean", "std"))
-    return Design(
-        encoder=str(facts["encoder"]),
-        size=int(cast(int, facts["size"])),
-        columns=tuple(cast("list[str]", facts["columns"])),
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-    )
-
-
-def design_to(design: Design) -> dict[str, object]:
-    """The design as JSON values."""
-    return cast("dict[str, object]", json.loads(json.dumps(asdict(design))))
+    return model.eval(), metadata

@@ -1,8 +1,7 @@
-"""Predict: a run folder and a dataset become a Parquet file of predictions."""
+"""Prediction: from a run folder and a dataset to a Parquet file of predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,27 +12,27 @@ import torch
 
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
-from gzoo.errors import DatasetError, InputError
+from gzoo.errors import DatasetError
+from gzoo.files import Progress
 from gzoo.learn.augmentation import augmentation
+from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
-from gzoo.learn.model import Model, open_run
+from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.trees.tree import FloatArray
 
 MAX_VIEWS = 8  # orientations of an image
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """What prediction made.
+    """Result of `gzoo.predict`.
 
     Attributes:
-        path: The file.
-        n_galaxies: Its rows.
-        n_trained_on: How many of them the run trained on or validated with.
+        path: Prediction file.
+        n_galaxies: Number of galaxies in it.
+        n_trained_on: Number of galaxies that the run used for training or validation.
     """
 
     path: Path
@@ -43,82 +42,91 @@ class PredictResult:
 
 def predict(
     run: Path | str,
-    folder: Path | str,
+    dataset: Path | str,
     *,
     split: str = "test",
     out: Path | str,
     batch_size: int = 64,
     recalibrate: bool = True,
     views: int = 1,
-    cache: Path | str | None = None,
+    cache_dir: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
-    """What a model expects volunteers to say of each galaxy of a split.
+    """Predict the vote fractions of each galaxy of a split.
 
     The file has `dataset_name` and `id_str` (together the key); for each answer `{column}_concentration` and
-    `{column}_fraction`, its expected fraction; for each question `{question}_proportion_volunteers_asked`, the probability of being asked,
-    null where the dataset does not carry an answer that leads to it; and `in_training_set`.
+    `{column}_fraction`, the predicted vote fraction; for each question `{question}_proportion_volunteers_asked`, null
+    where the dataset lacks an answer that leads to it; and `in_training_set`.
 
     Args:
-        run: The run folder.
-        folder: The dataset with the images: a folder, a campaign's name or `owner/name` on the Hub.
-        split: Which of its splits.
-        out: The Parquet file to write.
-        batch_size: Images at once.
-        recalibrate: Make the model as sure as its validation split says that it should be; otherwise as it comes.
-        views: How many orientations of each image to average over, up to 8, in logarithms of concentrations.
-        cache: Folder on this machine to keep decoded images in, for other models; it takes up to 50 GB.
+        run: Run folder, written by `gzoo train`.
+        dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
+        split: Split of the dataset to predict.
+        out: Parquet file to write.
+        batch_size: Images per batch.
+        recalibrate: Apply the recalibration fitted on the validation split, or write raw model output.
+        views: Number of orientations of each image to average over (test-time augmentation), 1 to 8.
+        cache_dir: Folder on this machine for decoded images, up to 50 GB, which later runs reuse.
         overwrite: Replace an earlier prediction file.
-        progress: Called as (stage, galaxies done, galaxies).
+        progress: Function to call with (stage, galaxies done, galaxies in total).
 
     Raises:
-        NotFoundError: The run, the dataset or the split is not there.
-        DatasetError: The model answers other questions than the dataset has.
-        InputError: The number of views is not from 1 to 8.
-        ImageError: An image cannot be decoded; the message names galaxy and file.
-        OutputExistsError: `out` is taken.
+        NotFoundError: The run, the dataset or the split does not exist.
+        DatasetError: The model and the dataset have different questions.
+        InputError: `views` is not from 1 to 8.
+        ImageError: An image cannot be decoded; the message names the galaxy and the file.
+        OutputExistsError: `out` already exists.
     """
-    if not 1 <= views <= MAX_VIEWS:
-        raise InputError(f"views is {views}.", f"From 1 to {MAX_VIEWS}.", "Give another --views.")
+    check_integers(1, MAX_VIEWS, views=views)
     run, out = Path(run), Path(out)
     refuse_occupied(out, overwrite)
-    model, facts = open_run(run)
-    dataset = open_dataset(folder, progress=progress)
-    dataset.require(split)
-    tree = dataset.tree
+    model, metadata = open_run(run)
+    opened = open_dataset(dataset, progress=progress)
+    opened.require(split)
+    tree = opened.tree
+    training_data = cast("dict[str, object]", metadata["data"])
     if model.design.columns != tree.columns:
-        campaign = cast("dict[str, object]", facts["data"])["campaign"]
         raise DatasetError(
-            f"The model in {run} answers the questions of {campaign}; {folder} has those of {dataset.campaign.name}.",
-            "A model and a dataset with the same questions.",
-            "Train on a dataset of this campaign.",
+            f"The model in '{run}' predicts the questions of {training_data['campaign']}, but '{dataset}' has those of "
+            f"{opened.campaign.name}.",
+            hint=f"Train a model on a dataset of {opened.campaign.name}.",
         )
-    galaxies = loader(dataset, batch_size, model.design.size, split=split, cache=cache)
-    values = concentrations(model, galaxies, progress, views=views)
-    if recalibrate and "recalibration" in facts:
-        values = Recalibration.from_json(facts["recalibration"], run / "run.json").apply(values[None], tree)[0]
+    galaxies = loader(opened, batch_size, model.design.size, split=split, cache_dir=cache_dir)
+    values = predict_concentrations(model, galaxies, progress, views=views)
+    is_recalibrated = recalibrate and "recalibration" in metadata
+    if is_recalibrated:
+        values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
     seen = pl.read_parquet(run / "training_galaxies.parquet", glob=False).select(*KEY, in_training_set=pl.lit(True))
     table = prediction_table(galaxies.keys, values, tree).join(seen, on=KEY, how="left", maintain_order="left")
     table = table.with_columns(pl.col("in_training_set").fill_null(False))
     about = {
         "kind": "predictions",
         "run_sha256": files.sha256(run / "run.json"),
-        "data_sha256": dataset.digest,
-        "hub": dict(dataset.origin) if dataset.origin else None,
+        "data_sha256": opened.digest,
+        "hub": dict(opened.origin) if opened.origin else None,
         "split": split,
-        "is_simulated": dataset.is_simulated,
+        "is_simulated": opened.is_simulated,
         "views": views,
-        "is_recalibrated": recalibrate and "recalibration" in facts,
-        "trained_by_scheme": cast("dict[str, object]", facts["data"]).get("split_scheme"),
+        "is_recalibrated": is_recalibrated,
+        "trained_by_scheme": training_data.get("split_scheme"),
     }
     write_predictions(out, table, about)
     return PredictResult(out, table.height, int(table["in_training_set"].sum()))
 
 
-def concentrations(model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1) -> FloatArray:
-    """What a model says of a loader's galaxies, shape (galaxy, answer)."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def predict_concentrations(
+    model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1
+) -> FloatArray:
+    """Return the predicted concentrations of a loader's galaxies, shape (galaxy, answer).
+
+    Args:
+        model: Model to apply.
+        galaxies: Loader of the images.
+        progress: Function to call with (stage, galaxies done, galaxies in total).
+        views: Number of orientations of each image; the logarithms of the concentrations are averaged.
+    """
+    device = fastest_device()
     model.to(device).eval()
     turned = augmentation("average")
     parts: list[FloatArray] = []
@@ -127,9 +135,9 @@ def concentrations(model: Model, galaxies: Loader, progress: Progress | None = N
         for batch in galaxies:
             image, seed = batch["image"].to(device), batch["seed"].to(device)
             shown = [image] if views == 1 else (turned(image, seed, view=view) for view in range(views))
-            logs = torch.stack([model(one).double().log() for one in shown])
+            logs = torch.stack([model(view).double().log() for view in shown])
             parts.append(logs.mean(0).exp().cpu().numpy())
             done += len(parts[-1])
             if progress:
-                progress("predicting", done, len(galaxies.rows))
+                progress("Predicting galaxies", done, len(galaxies.rows))
     return np.concatenate(parts)

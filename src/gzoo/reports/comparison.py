@@ -1,75 +1,38 @@
-"""The page that `gzoo compare` writes: self-contained, as all pages of gzoo."""
+"""The self-contained HTML report of `gzoo compare`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from gzoo import files, reports
 from gzoo.dataset.open import Dataset
 from gzoo.reports import Markup
 from gzoo.reports.figures import DifferenceRow, differences_svg
-from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit
-from gzoo.scoring.intervals import Value
+from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit, rounded_up
+from gzoo.scoring.intervals import Value, root
 from gzoo.trees.labels import label
 from gzoo.trees.tree import Tree
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A number and, under it, what qualifies it."""
-
-    value: str
-    small: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelRow:
-    name: str
-    model: Model
-    log_likelihood: _Cell
-    rmse: _Cell
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One question, campaign or all of them. `kind`: overall, campaign or question."""
-
-    label: str
-    kind: str
-    n_asked: int
-    log_likelihood: _Cell
-    p: str
-    verdict: _Cell
-    least: str
-    mse: _Cell
-    mse_verdict: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    pair: Pair
-    figure: Markup
-    errors: Markup
-    rows: tuple[_Row, ...]
-    silent: tuple[str, ...]
+Cell = tuple[str, str]  # a number, and the small text under it
 
 
 def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None:
-    """Write the page about compared models; the same inputs give the same bytes.
+    """Write the report of a comparison; the same inputs give the same bytes.
 
     Args:
-        path: The HTML file to write; what is there is replaced.
-        dataset: Whose votes the models were compared on.
-        found: What `gzoo compare` found.
+        path: HTML file to write; an existing file is replaced.
+        dataset: Dataset with the votes.
+        found: Result of `gzoo.compare`.
     """
+    names = list(found["models"])
+    versus = " versus ".join(names) if len(names) == 2 else f"comparison of {', '.join(names[:-1])} and {names[-1]}"
     page = reports.render(
         "compare",
-        title=f"{dataset.campaign.title}: {_versus(list(found['models']))}",
+        title=f"{dataset.campaign.title}: {versus}",
         campaign=dataset.campaign.title,
         is_simulated=dataset.is_simulated,
         found=found,
@@ -82,42 +45,30 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
     files.write_bytes(path, page)
 
 
-def _versus(names: Sequence[str]) -> str:
-    return " against ".join(names) if len(names) == 2 else f"{', '.join(names[:-1])} and {names[-1]} compared"
-
-
-def _model_row(name: str, model: Model) -> _ModelRow:
-    mse = model["mse_noise_corrected"]
-    ends = {key: math.sqrt(max(value, 0.0)) for key, value in _ends(mse).items()}
-    rmse = (
-        _interval(Value(value=ends["value"], low=ends["low"], high=ends["high"]), 4) if ends else _Cell("\N{EN DASH}")
-    )
-    score = _interval(model["log_likelihood"], 3)
+def _model_row(name: str, model: Model) -> dict[str, object]:
+    error = model["mse_noise_corrected"]
     if model["n_zero_probability"]:
-        score = _Cell(f"{MINUS}\N{INFINITY}", f"no chance given to votes of {model['n_zero_probability']:,} galaxies")
-    return _ModelRow(name, model, score, rmse)
+        log_likelihood = (f"{MINUS}\N{INFINITY}", f"galaxies with zero probability: {model['n_zero_probability']:,}")
+    else:
+        log_likelihood = _interval(model["log_likelihood"], 3)
+    return {"name": name, "model": model, "log_likelihood": log_likelihood, "rmse": _interval(root(error), 4)}
 
 
-def _ends(value: Value) -> Mapping[str, float]:
-    known = {"value": value["value"], "low": value["low"], "high": value["high"]}
-    found = {name: number for name, number in known.items() if number is not None}
-    return found if len(found) == len(known) else {}
-
-
-def _section(pair: Pair, tree: Tree) -> _Section:
-    rows = [_row("All questions", "overall", pair["overall"])]
-    rows += [_row(name, "campaign", one) for name, one in pair["campaigns"].items()]
-    asked = {label(name, tree): one for name, one in pair["questions"].items() if one["log_likelihood"]["n_galaxies"]}
-    rows += [_row(name, "question", one) for name, one in asked.items()]
-    silent = [label(name, tree) for name, one in pair["questions"].items() if not one["log_likelihood"]["n_galaxies"]]
+def _section(pair: Pair, tree: Tree) -> dict[str, object]:
+    questions = {label(name, tree): one for name, one in pair["questions"].items()}
+    asked = {name: one for name, one in questions.items() if one["log_likelihood"]["n_galaxies"]}
     shown = {**pair["campaigns"], **asked}
-    return _Section(
-        pair,
-        _figure(pair, shown, "log_likelihood", "difference of log score  [nats per galaxy asked]"),
-        _figure(pair, shown, "mse", "difference of mean squared error of the fractions, without the noise of votes"),
-        tuple(rows),
-        tuple(silent),
-    )
+    return {
+        "pair": pair,
+        "figure": _figure(pair, shown, "log_likelihood", "difference in log-likelihood  [nats per galaxy]"),
+        "errors": _figure(pair, shown, "mse", "difference in mean squared error of vote fractions, noise-corrected"),
+        "rows": [
+            _row("All questions", "overall", pair["overall"]),
+            *(_row(name, "campaign", one) for name, one in pair["campaigns"].items()),
+            *(_row(name, "question", one) for name, one in asked.items()),
+        ],
+        "without_votes": [name for name in questions if name not in asked],
+    }
 
 
 def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) -> Markup:
@@ -127,99 +78,80 @@ def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) ->
         one = contrast[unit]
         value, low, high = (None if end is None else sign * end for end in (one["value"], one["low"], one["high"]))
         low, high = (low, high) if sign == 1 else (high, low)
-        better = (one["better"] == pair["first"]) - (one["better"] == pair["second"])
-        rows.append(
-            DifferenceRow(name, value, low, high, one["minimum_detectable_difference"], better, _note(one, sign))
-        )
-    return Markup(
-        differences_svg(
-            rows,
-            first=pair["first"],
-            second=pair["second"],
-            axis=axis,
-            description=f"{pair['first']} against {pair['second']} on each question with 95% interval",
-        )
-    )
+        better = (one["better_model"] == pair["first"]) - (one["better_model"] == pair["second"])
+        if any(one["n_zero_probability"]):
+            note = "infinite"
+        elif value is None:
+            note = "no votes"
+        elif low is None or high is None:
+            note = f"{one['n_galaxies']} galaxies: too few"
+        else:
+            note = "{}  [{}, {}]".format(*_alike(value, low, high))
+        rows.append(DifferenceRow(name, value, low, high, one["minimum_detectable_difference"], better, note))
+    description = f"{pair['first']} versus {pair['second']} on each question, with 95% confidence intervals"
+    return Markup(differences_svg(rows, first=pair["first"], second=pair["second"], axis=axis, description=description))
 
 
-def _note(one: Difference, sign: int) -> str:
-    if any(one["n_zero_probability"]):
-        return "infinite"
-    if one["value"] is None:
-        return "no votes"
-    if one["low"] is None or one["high"] is None:
-        return f"{one['n_galaxies']} galaxies: too few"
-    low, high = sorted((sign * one["low"], sign * one["high"]))
-    value, low_end, high_end = _alike(sign * one["value"], low, high)
-    return f"{value}  [{low_end}, {high_end}]"
-
-
-def _row(name: str, kind: str, contrast: Contrast) -> _Row:
+def _row(name: str, kind: str, contrast: Contrast) -> dict[str, object]:
     score, error = contrast["log_likelihood"], contrast["mse"]
-    verdict = _Cell(score["better"] or "cannot tell")
+    remark = ""
     if any(score["n_zero_probability"]):
-        verdict = _Cell(
-            verdict.value, "the other allowed 0 for votes cast" if score["better"] else "both allowed 0 for votes cast"
-        )
+        remark = f"{'the other' if score['better_model'] else 'both'} assigned zero probability to votes"
     elif score["n_additional_galaxies"]:
-        verdict = _Cell(verdict.value, f"{_many(score['n_additional_galaxies'])} more would tell")
+        remark = f"needs {rounded_up(score['n_additional_galaxies'])} more galaxies"
     elif score["low"] is None:
-        verdict = _Cell(verdict.value, "too few galaxies")
-    return _Row(
-        label=name,
-        kind=kind,
-        n_asked=score["n_galaxies"],
-        log_likelihood=_of_difference(score),
-        p=_probability(score["p_adjusted"]),
-        verdict=verdict,
-        least="\N{EN DASH}"
-        if score["minimum_detectable_difference"] is None
-        else _figures(score["minimum_detectable_difference"]),
-        mse=_of_difference(error),
-        mse_verdict=error["better"] or "cannot tell",
-    )
+        remark = "too few galaxies"
+    minimum = score["minimum_detectable_difference"]
+    return {
+        "label": name,
+        "kind": kind,
+        "n_galaxies": score["n_galaxies"],
+        "log_likelihood": _difference(score),
+        "p": _p(score["p_adjusted"]),
+        "better_model": score["better_model"],
+        "remark": remark,
+        "minimum": DASH if minimum is None else _two_digits(minimum),
+        "mse": _difference(error),
+        "better_by_error": error["better_model"],
+    }
 
 
-def _of_difference(one: Difference) -> _Cell:
+def _difference(one: Difference) -> Cell:
     if any(one["n_zero_probability"]):
-        return _Cell("infinite", " / ".join(f"{n:,}" for n in one["n_zero_probability"]) + " galaxies")
+        return "infinite", " / ".join(f"{n:,}" for n in one["n_zero_probability"]) + " galaxies"
     if one["value"] is None:
-        return _Cell("\N{EN DASH}")
+        return DASH, ""
     if one["low"] is None or one["high"] is None:
-        return _Cell(_figures(one["value"], signed=True))
+        return _two_digits(one["value"], sign="+"), ""
     value, low, high = _alike(one["value"], one["low"], one["high"])
-    return _Cell(value, f"{low} to {high}")
+    return value, f"{low} to {high}"
 
 
-def _interval(value: Value, places: int) -> _Cell:
-    known = {name: f"{number:.{places}f}".replace("-", MINUS) for name, number in _ends(value).items()}
-    return _Cell(known["value"], f"{known['low']} to {known['high']}") if known else _Cell("\N{EN DASH}")
+def _interval(value: Value, digits: int) -> Cell:
+    if value["value"] is None or value["low"] is None or value["high"] is None:
+        return DASH, ""
+    ends = (value["value"], value["low"], value["high"])
+    number, low, high = (f"{end:.{digits}f}".replace("-", MINUS) for end in ends)
+    return number, f"{low} to {high}"
 
 
 def _alike(value: float, low: float, high: float) -> tuple[str, ...]:
-    """A value, with its sign, and its interval's ends with as many decimals as give its width two figures."""
-    width = (high - low) / 2
-    places = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 3
-    texts = (f"{value:+.{places}f}", *(f"{end:.{places}f}" for end in (low, high)))
+    """Return a signed value and the ends of its interval, with as many decimals as show two digits of its width."""
+    digits = _decimals((high - low) / 2) if high > low else 3
+    texts = (f"{value:+.{digits}f}", *(f"{end:.{digits}f}" for end in (low, high)))
     return tuple(text.replace("-", MINUS) if float(text) else text.lstrip("+-") for text in texts)
 
 
-def _figures(value: float, *, signed: bool = False) -> str:
-    """Two significant figures, with a true minus sign, and never as a power of ten down to a millionth."""
-    if not value:
-        return "0"
-    places = min(max(1 - math.floor(math.log10(abs(value))), 0), 7)
-    return f"{value:{'+' if signed else ''}.{places}f}".replace("-", MINUS)
+def _two_digits(value: float, *, sign: str = "") -> str:
+    """Return a number with two significant digits, without an exponent down to a millionth."""
+    return f"{value:{sign}.{_decimals(abs(value))}f}".replace("-", MINUS) if value else "0"
 
 
-def _probability(p: float | None) -> str:
+def _decimals(size: float) -> int:
+    return min(max(1 - math.floor(math.log10(size)), 0), 7)
+
+
+def _p(p: float | None) -> str:
     if p is None:
-        return "\N{EN DASH}"
+        return DASH
     return "<\N{NO-BREAK SPACE}0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _many(n: int) -> str:
-    if n > 10_000_000:
-        return "over 10 million"
-    unit = 10 ** max(len(str(n)) - 2, 0)
-    return f"{-(-n // unit) * unit:,}"

@@ -1,7 +1,7 @@
-"""One self-contained HTML page that shows a scored model to an astronomer.
+"""HTML report about a scored model, for readers who did not run it.
 
-The page is read by people who did not run the model, perhaps by mail: it loads nothing, runs nothing (its
-Content-Security-Policy forbids both), and treats every name and identifier in the data as hostile text.
+The page loads nothing and runs nothing (its Content-Security-Policy forbids both), and every name and identifier in the
+data is untrusted text.
 """
 
 from __future__ import annotations
@@ -19,25 +19,19 @@ from PIL import Image
 from scipy.special import betaincinv
 
 from gzoo import files, reports
-from gzoo.dataset.open import KEY, Dataset, open_dataset
+from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.dataset.schema import KEY
 from gzoo.errors import ImageError, OutputExistsError
 from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
-from gzoo.reports.figures import (
-    AnswerBars,
-    ForestRow,
-    QuestionBars,
-    RefereeRow,
-    bars_svg,
-    forest_svg,
-    referee_svg,
-)
-from gzoo.scoring.intervals import Value
+from gzoo.reports.figures import AnswerBars, ForestRow, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
+from gzoo.scoring.intervals import Value, wilson_interval
 from gzoo.scoring.likelihood import expected_fractions
-from gzoo.scoring.predictions import Predictions, match, read_predictions
-from gzoo.scoring.scores import Errors, Score, Scores
-from gzoo.trees.drawing import Estimate, Interval, tree_svg
+from gzoo.scoring.matching import match
+from gzoo.scoring.predictions import Predictions, read_predictions
+from gzoo.scoring.scores import Errors, QuestionScore, Score, Scores
+from gzoo.trees.drawing import Estimate, tree_svg
 from gzoo.trees.labels import label, words
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -48,74 +42,83 @@ N_SPREAD, N_EXTREME = 4, 2
 Z_68, Z_95 = 1.0, 1.96
 P_68, P_95 = (0.1587, 0.8413), (0.025, 0.975)
 
+Cell = tuple[str, str]  # a number, and the small text under it
+
 
 def write_report(
     path: Path,
     *,
-    folder: Path,
+    dataset: Path,
     predictions: Path,
     scores: Scores,
     title: str,
-    facts: Mapping[str, str],
-    columns: Path | str | None = None,
-    referee: Mapping[str, float] | None = None,
+    metadata: Mapping[str, str],
+    mapping: Path | str | None = None,
+    true_errors: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the page about a scored model; the same inputs give the same bytes.
+    """Write the report about a scored model; the same inputs give the same bytes.
 
     Args:
-        path: The HTML file to write.
-        folder: The dataset folder that was predicted.
-        predictions: Of anyone; see `read_predictions`.
-        scores: What `gzoo score` found for these predictions.
+        path: HTML file to write.
+        dataset: Dataset that was predicted.
+        predictions: Prediction file (see `read_predictions`).
+        scores: Result of `gzoo score` for these predictions.
         title: Heading of the page.
-        facts: Label and value of each line at the head of the page, in order.
-        columns: Mapping file of the predictions.
-        referee: Of simulated galaxies, the true error of each question (see `gzoo.scoring.ground_truth`).
+        metadata: Name and value of each line at the top of the page, in order.
+        mapping: Mapping file of the predictions.
+        true_errors: For simulated galaxies, the true RMSE of each question (see `gzoo.scoring.ground_truth`).
         overwrite: Replace an earlier page.
 
     Raises:
-        OutputExistsError: There is a file at `path` already.
-        NotFoundError: The folder or the prediction file is not there.
+        OutputExistsError: `path` already exists.
+        NotFoundError: The dataset or the prediction file does not exist.
         DatasetError: The folder is not a dataset.
-        TableError: The predictions lack columns, or none is for a galaxy of the folder.
+        TableError: The predictions lack columns or galaxies of the dataset.
     """
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists.", "A new name.", "Choose another, or pass --overwrite to replace it.")
-    dataset = open_dataset(folder)
-    tree, sample = dataset.campaign.tree, _read(dataset, predictions, columns, scores["n_trained_on"] > 0)
-    asked = [question for question in tree.ordered if question.name in scores["questions"]]
+        raise OutputExistsError(
+            f"Report '{path}' already exists.", hint="Choose another path, or pass --overwrite to replace it."
+        )
+    opened = open_dataset(dataset)
+    tree, sample = opened.campaign.tree, _read(opened, predictions, mapping, scores["n_trained_on"] > 0)
+    found = {question: scores["questions"][question.name] for question in tree.ordered
+             if question.name in scores["questions"]}  # fmt: skip
+    names = {question: label(question.name, tree) for question in found}
+    with_votes = {question: one for question, one in found.items() if one["n_galaxies"]}
+    lows = {names[question]: one["log_likelihood_gain"]["low"] for question, one in found.items()}
     proportion_asked = sample.mean_proportion_asked()
+    balanced = scores["balanced"]
     page = reports.render(
         "score",
         title=title,
-        facts=facts,
-        campaign=dataset.campaign.title,
-        is_simulated=dataset.is_simulated,
+        metadata=metadata,
+        campaign=opened.campaign.title,
+        is_simulated=opened.is_simulated,
         n_galaxies=scores["n_galaxies"],
         n_trained_on=scores["n_trained_on"],
-        galaxies=_cards(sample, dataset),
+        galaxies=_cards(sample, opened),
         tree=Markup(tree_svg(tree, proportion_asked)),
         has_proportion_asked=bool(proportion_asked),
-        has_uncarried=any(not question.is_published for question in tree.questions),
-        drawn=scores["drawn"],
+        has_unpublished=any(not question.is_published for question in tree.questions),
+        bootstrap=scores["bootstrap"],
         n_zero_probability=scores["overall"]["n_zero_probability"],
-        unasked=[label(one.name, tree) for one in asked if not scores["questions"][one.name]["n_asked"]],
+        without_votes=[names[question] for question in found if question not in with_votes],
         missing=[label(name, tree) for name in scores["questions_missing"]],
         log_likelihood_gain=_cell(scores["overall"]["log_likelihood_gain"], 2),
-        balanced=scores["balanced"],
-        balanced_gain=_cell(scores["balanced"]["log_likelihood_gain"], 2),
-        balanced_error=_cell(scores["balanced"]["rmse_noise_corrected"], 3),
-        forest=_forest(scores, asked, tree),
-        rows=_table(scores, asked, tree),
-        answers=[
-            _answers(question, scores, tree) for question in asked if scores["questions"][question.name]["n_asked"]
-        ],
+        n_balanced=balanced["n_questions"],
+        balanced_gain=_cell(balanced["log_likelihood_gain"], 2),
+        balanced_error=_cell(balanced["rmse_noise_corrected"], 3),
+        forest=_forest({names[question]: one for question, one in found.items()}),
+        rows=[_row("All questions", scores["overall"])] + [_row(names[key], one) for key, one in with_votes.items()],
+        answers=[(names[question], _answer_rows(question, one)) for question, one in with_votes.items()],
         campaigns=[_row(name, one) for name, one in scores["campaigns"].items()],
-        slices=[_row(one["range"], one["score"], one["column"]) for one in scores["slices"]],
-        referee=_referee(scores, asked, tree, referee or {}),
+        slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores["slices"]],
+        truth=_truth(
+            {names[question]: (one, (true_errors or {}).get(question.name)) for question, one in found.items()}
+        ),
         calibration=calibration_section(scores["calibration"], tree) if scores["calibration"] else None,
-        no_gain=_without_gain(scores, asked, tree),
+        no_gain=[name for name, low in lows.items() if low is not None and low <= 0],
     )
     files.write_bytes(path, page)
 
@@ -126,15 +129,15 @@ def write_report(
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The galaxies that were predicted and are shown, sorted by dataset and identifier.
+    """The predicted galaxies that may be shown, sorted by dataset and identifier.
 
     Attributes:
         keys: `dataset_name` and `id_str` of each galaxy.
-        votes: What volunteers said.
-        fractions: Share of those asked that the model expects, shape (galaxy, answer); NaN if it does not say.
-        strength: Concentration of the Beta distribution with the mean and variance of its belief about that share,
-            shape (galaxy, answer); infinite where it states no doubt.
-        proportion_asked: Share of volunteers it expects to be asked, NaN where not known; shape (galaxy, question).
+        votes: Votes of each galaxy.
+        fractions: Predicted vote fractions, shape (galaxy, answer); NaN for questions that are not predicted.
+        strength: Total concentration of the Beta distribution with the mean and variance of the predictive
+            distribution of each fraction, shape (galaxy, answer); infinite for predictions without uncertainty.
+        proportion_asked: Predicted proportion of volunteers asked, shape (galaxy, question); NaN where unknown.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -145,88 +148,47 @@ class _Sample:
 
     @property
     def tree(self) -> Tree:
-        """The questions that the dataset carries."""
+        """The questions of the dataset."""
         return self.votes.tree
 
     def mean_proportion_asked(self) -> dict[str, float]:
-        """Mean reach of each question for which it is known."""
-        known = np.isfinite(self.proportion_asked)
-        sums, n_known = np.where(known, self.proportion_asked, 0).sum(axis=0), known.sum(axis=0)
-        return {
-            question.name: float(sums[i] / n_known[i]) for i, question in enumerate(self.tree.questions) if n_known[i]
-        }
+        """Return the mean proportion of volunteers asked, for each question for which it is known."""
+        columns = {question.name: self.proportion_asked[:, i] for i, question in enumerate(self.tree.questions)}
+        return {name: float(np.nanmean(one)) for name, one in columns.items() if np.isfinite(one).any()}
 
 
-def _read(dataset: Dataset, predictions: Path, columns: Path | str | None, include_trained_on: bool) -> _Sample:
-    read = read_predictions(predictions, dataset.tree, columns)
+def _read(dataset: Dataset, predictions: Path, mapping: Path | str | None, include_trained_on: bool) -> _Sample:
+    read = read_predictions(predictions, dataset.tree, mapping)
     matched = match(dataset, read.keys, predictions, read.in_training_set)
     shown = matched.keys.with_row_index("row").sort(KEY)
     if not include_trained_on:
         shown = shown.filter(~pl.Series(matched.is_seen).gather(shown["row"]))
     rows = shown["row"].to_numpy()
     taken = read.take(rows)
-    keys = tuple(zip(shown["dataset_name"].to_list(), shown["id_str"].to_list(), strict=True))
     fractions = taken.fractions
-    proportion_asked = dataset.tree.proportion_asked(np.nan_to_num(fractions))
-    return _Sample(keys, matched.votes.take(rows), fractions, _strength(taken), proportion_asked)
+    return _Sample(
+        tuple(zip(shown["dataset_name"].to_list(), shown["id_str"].to_list(), strict=True)),
+        matched.votes.take(rows),
+        fractions,
+        _strength(taken, fractions),
+        dataset.tree.proportion_asked(np.nan_to_num(fractions)),
+    )
 
 
-def _strength(predictions: Predictions) -> FloatArray:
-    """See `_Sample`."""
-    tree, mean = predictions.tree, predictions.fractions
-    is_multiple = np.array([tree.questions[i].multiple for i in tree.question_of_answer])
+def _strength(predictions: Predictions, mean: FloatArray) -> FloatArray:
+    """Return the total concentrations that `_Sample` describes."""
+    tree = predictions.tree
     if predictions.kind == "fractions":
         return np.full(mean.shape, np.inf)
-    within = np.zeros(mean.shape)
-    between = np.zeros(mean.shape)
+    is_multiple = np.array([tree.questions[i].multiple for i in tree.question_of_answer])
+    variance = np.zeros(mean.shape)
     for member in predictions.concentrations:
         fraction = expected_fractions(member, tree)
         total = np.where(is_multiple, np.inf, member / fraction)
-        within += fraction * (1 - fraction) / (total + 1)
-        between += (fraction - mean) ** 2
-    variance = (within + between) / len(predictions.concentrations)
+        variance += fraction * (1 - fraction) / (total + 1) + (fraction - mean) ** 2
+    variance /= len(predictions.concentrations)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance > 0, np.maximum(mean * (1 - mean) / variance - 1, 1e-6), np.inf)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Intervals
-
-
-def wilson_interval(votes: int, asked: int, z: float) -> Interval:
-    """Interval of a share of which `votes` of `asked` people were counted (Wilson 1927).
-
-    It stays within 0..1 and has a width even where nobody, or everybody, gave the answer.
-
-    Args:
-        votes: People who gave the answer.
-        asked: People asked, at least 1.
-        z: Half-width in standard deviations: 1 for 68%, 1.96 for 95%.
-
-    >>> low, high = wilson_interval(0, 40, 1.96)
-    >>> low, round(high, 3)
-    (0.0, 0.088)
-    """
-    fraction, stretch = votes / asked, 1 + z * z / asked
-    centre = (fraction + z * z / (2 * asked)) / stretch
-    half = z / stretch * math.sqrt(fraction * (1 - fraction) / asked + z * z / (4 * asked * asked))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def beta_interval(first: float, second: float, probabilities: Interval) -> Interval:
-    """Two quantiles of a Beta distribution.
-
-    Args:
-        first: Concentration of the answer, > 0.
-        second: Concentration of all other answers, > 0.
-        probabilities: Which quantiles, for example (0.025, 0.975).
-
-    >>> low, high = beta_interval(1.0, 1.0, (0.025, 0.975))
-    >>> round(low, 3), round(high, 3)
-    (0.025, 0.975)
-    """
-    low, high = (float(betaincinv(first, second, probability)) for probability in probabilities)
-    return low, high
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -235,7 +197,17 @@ def beta_interval(first: float, second: float, probabilities: Interval) -> Inter
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One example galaxy, as the template shows it. `image` is a data URI, "" where it cannot be read."""
+    """One example galaxy, as the template shows it.
+
+    Attributes:
+        heading: Identifier.
+        reason: Why it is shown.
+        detail: Details of the reason, or "".
+        dataset: Name of the dataset.
+        position: Sky position, or "" if unknown.
+        image: Data URI, or "" if the image cannot be read.
+        figure: Votes and predictions.
+    """
 
     heading: str
     reason: str
@@ -249,110 +221,108 @@ class _Card:
 def _cards(sample: _Sample, dataset: Dataset) -> list[_Card]:
     chosen = _choose(sample)
     keys = [sample.keys[row] for row, _, _ in chosen]
-    records = _records(dataset, keys)
-    cards: list[_Card] = []
-    for (row, reason, detail), key in zip(chosen, keys, strict=True):
-        record = records.get(key, _Record("", ""))
-        figure = bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")
-        cards.append(_Card(key[1], reason, detail, key[0], record.position, record.image, Markup(figure)))
-    return cards
+    records = _images_and_positions(dataset, keys)
+    return [
+        _Card(
+            key[1],
+            reason,
+            detail,
+            key[0],
+            records[key][1],
+            records[key][0],
+            Markup(bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")),
+        )
+        for (row, reason, detail), key in zip(chosen, keys, strict=True)
+    ]
 
 
 def _choose(sample: _Sample) -> list[tuple[int, str, str]]:
-    """Rows of the examples with reason and detail: a spread of predictions, then the extremes of surprise."""
+    """Return rows, reasons and details of examples: a range of predictions, then the least and most expected votes."""
     root = next((question for question in sample.tree.ordered if not question.parents), None)
     if root is None or not sample.keys:
         return []
     predicted = sample.fractions[:, sample.tree.slice(root.name).start]
     chosen: dict[int, tuple[str, str]] = {}
     for target in np.linspace(predicted.min(), predicted.max(), N_SPREAD).tolist():
-        for row in np.argsort(np.abs(predicted - target), kind="stable").tolist():
-            if row not in chosen:
-                chosen[row] = f"“{words(root.answers[0])}”: {predicted[row]:.0%} expected", ""
-                break
-    surprise = _surprise(sample)
+        nearest = (row for row in np.argsort(np.abs(predicted - target), kind="stable").tolist() if row not in chosen)
+        if (row := next(nearest, None)) is not None:
+            chosen[row] = f"Predicted fraction of “{words(root.answers[0])}”: {predicted[row]:.0%}", ""
+    deviation = _deviation(sample)
     total = sample.votes.totals[:, sample.tree.questions.index(root)]
-    # with few votes anything fits: only galaxies with a usual number of them can be called surprising or not
-    ranked = np.argsort(surprise, kind="stable")
-    ranked = ranked[np.isfinite(surprise[ranked]) & (total[ranked] >= max(1.0, float(np.median(total))))]
-    for kind, rows in (("Most", ranked[::-1].tolist()), ("Least", ranked.tolist())):
+    # few votes agree with any prediction, so galaxies with an unusually small number are left out
+    ranked = np.argsort(deviation, kind="stable")
+    ranked = ranked[np.isfinite(deviation[ranked]) & (total[ranked] >= max(1.0, float(np.median(total))))]
+    for kind, rows in (("Largest", ranked[::-1].tolist()), ("Smallest", ranked.tolist())):
         for row in [row for row in rows if row not in chosen][:N_EXTREME]:
-            detail = f"Votes lie about {surprise[row]:.1f} \N{GREEK SMALL LETTER SIGMA} from the prediction"
-            chosen[row] = f"{kind} surprising", detail
+            detail = f"RMS deviation of the votes: {deviation[row]:.1f} \N{GREEK SMALL LETTER SIGMA}"
+            chosen[row] = f"{kind} deviation from the prediction", detail
     return [(row, reason, detail) for row, (reason, detail) in chosen.items()]
 
 
-def _surprise(sample: _Sample) -> FloatArray:
-    """How far votes lie from predictions, in standard deviations that the model itself expected.
+def _deviation(sample: _Sample) -> FloatArray:
+    """Return the RMS deviation of votes from predictions in predicted standard deviations, shape (galaxy,).
 
-    Root mean square over the answers of all questions asked; NaN for a galaxy without votes; shape (galaxy,).
-    The expected variance of a count is that of a beta-binomial: noise of N votes and the model's own doubt.
+    The mean is over the answers to all questions with votes; NaN for a galaxy without votes. The predicted variance of
+    a count is that of a beta-binomial: sampling noise and the uncertainty of the prediction.
     """
-    asked = sample.votes.totals[:, list(sample.tree.question_of_answer)] * np.isfinite(sample.fractions)
+    totals = sample.votes.totals[:, list(sample.tree.question_of_answer)] * np.isfinite(sample.fractions)
     fraction = np.clip(np.nan_to_num(sample.fractions), 1e-6, 1 - 1e-6)
-    doubt = np.minimum(sample.strength, 1e12)
-    extra = (doubt + asked) / (doubt + 1)
-    variance = asked * fraction * (1 - fraction) * extra
-    is_asked = asked > 0
-    squares = np.where(is_asked, (sample.votes.counts - asked * fraction) ** 2 / np.where(is_asked, variance, 1), 0.0)
-    n_asked = is_asked.sum(axis=1)
-    mean = squares.sum(axis=1) / np.maximum(n_asked, 1)
-    return np.where(n_asked > 0, np.sqrt(mean), np.nan)
+    strength = np.minimum(sample.strength, 1e12)
+    variance = totals * fraction * (1 - fraction) * (strength + totals) / (strength + 1)
+    has_votes = totals > 0
+    squares = np.where(has_votes, (sample.votes.counts - totals * fraction) ** 2 / np.where(has_votes, variance, 1), 0)
+    n = has_votes.sum(axis=1)
+    return np.where(n > 0, np.sqrt(squares.sum(axis=1) / np.maximum(n, 1)), np.nan)
 
 
 def _bars(sample: _Sample, row: int) -> list[QuestionBars]:
-    """The questions most people were asked (or, without votes, would be), in the order of the tree."""
+    """Return the questions with the most votes (without votes: the most probable ones), in the order of the tree."""
     tree, totals = sample.tree, sample.votes.totals[row]
     likely = np.nan_to_num(sample.proportion_asked[row], nan=0.0)
-    told = [i for i, one in enumerate(tree.questions) if np.isfinite(sample.fractions[row, tree.slice(one.name)]).all()]
-    by_proportion_asked = sorted(told, key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
-    shown = {tree.questions[i].name for i in by_proportion_asked if totals[i] or not totals.any()}
+    predicted = [
+        i for i, one in enumerate(tree.questions) if np.isfinite(sample.fractions[row, tree.slice(one.name)]).all()
+    ]
+    first = sorted(predicted, key=lambda i: (-totals[i], -likely[i]))[:QUESTIONS_PER_GALAXY]
+    shown = {tree.questions[i].name for i in first if totals[i] or not totals.any()}
     bars: list[QuestionBars] = []
     for question in tree.ordered:
         if question.name not in shown:
             continue
-        own, asked = tree.slice(question.name), int(totals[tree.questions.index(question)])
+        own, total = tree.slice(question.name), int(totals[tree.questions.index(question)])
         answers = [
-            AnswerBars(words(answer), _voted(int(votes), asked), _predicted(sample, row, own.start + i))
+            AnswerBars(words(answer), _voted(int(votes), total), _predicted(sample, row, own.start + i))
             for i, (answer, votes) in enumerate(zip(question.answers, sample.votes.counts[row, own], strict=True))
         ]
-        note = f"{asked} asked" if asked else "no votes"
+        note = f"{total} vote{'s' * (total != 1)}" if total else "no votes"
         bars.append(QuestionBars(label(question.name, tree), note, tuple(answers)))
     return bars
 
 
-def _voted(votes: int, asked: int) -> Estimate | None:
-    if asked == 0:
+def _voted(votes: int, total: int) -> Estimate | None:
+    if total == 0:
         return None
-    return Estimate(votes / asked, wilson_interval(votes, asked, Z_68), wilson_interval(votes, asked, Z_95))
+    inner, outer = (tuple(float(end) for end in wilson_interval(votes / total, total, z)) for z in (Z_68, Z_95))
+    return Estimate(votes / total, (inner[0], inner[1]), (outer[0], outer[1]))
 
 
 def _predicted(sample: _Sample, row: int, answer: int) -> Estimate:
     fraction, strength = float(sample.fractions[row, answer]), float(sample.strength[row, answer])
-    if not math.isfinite(strength) or not 0 < fraction < 1:  # the model states a share, and no doubt about it
+    if not math.isfinite(strength) or not 0 < fraction < 1:  # a prediction without uncertainty
         return Estimate(fraction, (fraction, fraction), (fraction, fraction))
-    first, others = fraction * strength, (1 - fraction) * strength
-    return Estimate(fraction, beta_interval(first, others, P_68), beta_interval(first, others, P_95))
+    ends = betaincinv(fraction * strength, (1 - fraction) * strength, [*P_68, *P_95]).tolist()
+    return Estimate(fraction, (ends[0], ends[1]), (ends[2], ends[3]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What is read for examples only, as the template shows it; "" where it is not known or not sound."""
-
-    image: str
-    position: str
-
-
-def _records(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Record]:
-    """Images and positions of a few galaxies: no other image is read into memory at once."""
-    records: dict[tuple[str, str], _Record] = {}
+def _images_and_positions(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return image and position of a few galaxies, as the template shows them, without loading other images."""
+    records: dict[tuple[str, str], tuple[str, str]] = dict.fromkeys(keys, ("", ""))
     wanted = pl.col("id_str").is_in([identifier for _, identifier in keys])
     columns = [pl.col("^dataset_name$"), "id_str", "ra", "dec", pl.col("image").struct.field("bytes")]
     for shard in [shard for split in dataset.splits for shard in files.shards(dataset.folder, split)]:
         for row in pl.scan_parquet(shard, glob=False).filter(wanted).select(columns).collect().to_dicts():
             key = (str(row.get("dataset_name", dataset.campaign.name)), str(row["id_str"]))
-            if key in keys:
-                records[key] = _Record(_thumbnail(row["bytes"]), _position(row["ra"], row["dec"]))
+            if key in records:
+                records[key] = _thumbnail(row["bytes"]), _position(row["ra"], row["dec"])
     return records
 
 
@@ -363,7 +333,7 @@ def _position(ra: object, dec: object) -> str:
 
 
 def _thumbnail(data: object) -> str:
-    """An image, drawn anew at no more than 200 pixels a side, as a data URI; "" if it is not sound."""
+    """Return an image, resized to at most 200 pixels per side, as a data URI; "" if it is not valid."""
     if not isinstance(data, bytes):
         return ""
     try:
@@ -382,77 +352,48 @@ def _thumbnail(data: object) -> str:
 # Scores
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A number of the table and, under it, its 95% interval ("" if there is none)."""
-
-    value: str
-    interval: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One line of a table of scores; `column`: what a slice is of."""
-
-    label: str
-    n_asked: int
-    n_effective: float | None
-    cells: tuple[_Cell, ...]
-    column: str = ""
+def _row(name: str, score: Score) -> dict[str, object]:
+    """Return a line of a table of scores."""
+    effective = score["n_effective"]
+    return {
+        "label": name,
+        "cells": [
+            (f"{score['n_galaxies']:,}", "" if effective is None else f"({effective:,.0f})"),
+            _cell(score["log_likelihood"], 2),
+            _cell(score["log_likelihood_gain"], 2),
+            _cell(score["brier_gain"], 3),
+            _cell(score["rmse"], 3),
+            _cell(score["noise_floor"], 3),
+            _noise_corrected(score),
+        ],
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """The errors of a question's answers."""
-
-    label: str
-    rows: list[_Row]
-
-
-def _table(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[_Row]:
-    rows = [_row("All questions", scores["overall"])]
-    found = [(question, scores["questions"][question.name]) for question in asked]
-    return rows + [_row(label(question.name, tree), one) for question, one in found if one["n_asked"]]
-
-
-def _row(name: str, score: Score, column: str = "") -> _Row:
-    measures = (
-        (score["log_likelihood"], 2),
-        (score["log_likelihood_gain"], 2),
-        (score["brier_gain"], 3),
-        (score["rmse"], 3),
-        (score["noise_floor"], 3),
-    )
-    cells = [_cell(found, places) for found, places in measures]
-    return _Row(name, score["n_asked"], score["n_effective"], (*cells, _error_cells(score)[0]), column)
-
-
-def _error_cells(errors: Errors) -> tuple[_Cell, _Cell]:
-    """The corrected error, of which near 0 no more than its upper end is known; and that of the mean difference."""
-    root = _cell(errors["rmse_noise_corrected"], 3)
-    high = errors["rmse_noise_corrected"]["high"]
-    if errors["exceeds_noise"] is False and high is not None:
-        root = _Cell(f"0 to {_fixed(high, 3)}", "not distinguishable from 0")
-    return root, _cell(errors["mae_noise_corrected"], 3)
-
-
-def _answers(question: Question, scores: Scores, tree: Tree) -> _Answers:
-    found = scores["questions"][question.name]["answers"]
-    rows: list[_Row] = []
+def _answer_rows(question: Question, score: QuestionScore) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
     for answer, column in zip(question.answers, question.columns, strict=True):
-        one = found[column]
-        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor", "mae", "mae_floor", "bias")]
-        rows.append(_Row(words(answer), 0, None, (*cells, *_error_cells(one))))
-    return _Answers(label(question.name, tree), rows)
+        one = score["answers"][column]
+        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor")] + [_noise_corrected(one)]
+        cells += [_cell(one[name], 3) for name in ("mae", "mae_floor", "mae_noise_corrected", "bias")]
+        rows.append({"label": words(answer), "cells": cells})
+    return rows
 
 
-def _cell(found: Value, places: int) -> _Cell:
+def _noise_corrected(errors: Errors) -> Cell:
+    """Return the noise-corrected RMSE; if it is consistent with 0, only its upper end is known."""
+    found = errors["rmse_noise_corrected"]
+    if errors["exceeds_noise"] is False and found["high"] is not None:
+        return f"0 to {_fixed(found['high'], 3)}", "consistent with 0"
+    return _cell(found, 3)
+
+
+def _cell(found: Value, places: int) -> Cell:
     value, low, high = found["value"], found["low"], found["high"]
     if value is None:
-        return _Cell("\N{EN DASH}")
-    if low is None or high is None:
-        return _Cell(_fixed(value, places))
-    return _Cell(_fixed(value, places), f"{_fixed(low, places)} to {_fixed(high, places)}")
+        return "\N{EN DASH}", ""
+    return _fixed(
+        value, places
+    ), "" if low is None or high is None else f"{_fixed(low, places)} to {_fixed(high, places)}"
 
 
 def _fixed(value: float, places: int) -> str:
@@ -460,38 +401,21 @@ def _fixed(value: float, places: int) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else text.removeprefix("-")
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _forest(scores: Mapping[str, Score]) -> Markup:
+    rows = [ForestRow(name, **one["log_likelihood_gain"]) for name, one in scores.items()]
+    description = "Log-likelihood gain on each question with 95% confidence interval"
+    return Markup(
+        forest_svg(rows, axis="log-likelihood gain over the baseline [nats per galaxy]", description=description)
+    )
 
 
-def _forest(scores: Scores, asked: Sequence[Question], tree: Tree) -> Markup:
-    rows: list[ForestRow] = []
-    for question in asked:
-        log_likelihood_gain = scores["questions"][question.name]["log_likelihood_gain"]
-        ends = (
-            _finite(log_likelihood_gain["value"]),
-            _finite(log_likelihood_gain["low"]),
-            _finite(log_likelihood_gain["high"]),
-        )
-        rows.append(ForestRow(label(question.name, tree), *ends))
-    axis = "skill: log score of the model \N{MINUS SIGN} log score of the baseline  [nats per galaxy asked]"
-    return Markup(forest_svg(rows, axis=axis, description="Skill on each question with 95% interval"))
-
-
-def _referee(scores: Scores, asked: Sequence[Question], tree: Tree, truth: Mapping[str, float]) -> Markup | None:
-    """The errors that votes give beside the true ones; None where the truth is not known."""
-    rows: list[RefereeRow] = []
-    for question in asked:
-        score = scores["questions"][question.name]
-        raw, corrected = score["rmse"]["value"], score["rmse_noise_corrected"]
-        numbers = (raw, corrected["value"], corrected["low"], corrected["high"], truth.get(question.name))
+def _truth(scores: Mapping[str, tuple[Score, float | None]]) -> Markup | None:
+    """Return the figure of errors against votes and against the ground truth; None if the latter is unknown."""
+    rows: list[TruthRow] = []
+    for name, (score, true) in scores.items():
+        corrected = score["rmse_noise_corrected"]
+        numbers = (score["rmse"]["value"], corrected["value"], corrected["low"], corrected["high"], true)
         known = [number for number in numbers if number is not None]
         if len(known) == len(numbers):
-            rows.append(RefereeRow(label(question.name, tree), *known))
-    return Markup(referee_svg(rows, description="Measured and true error on each question")) if rows else None
-
-
-def _without_gain(scores: Scores, asked: Sequence[Question], tree: Tree) -> list[str]:
-    """Questions on which the model is not shown to beat the baseline."""
-    lows = {question: scores["questions"][question.name]["log_likelihood_gain"]["low"] for question in asked}
-    return [label(question.name, tree) for question, low in lows.items() if low is not None and low <= 0]
+            rows.append(TruthRow(name, *known))
+    return Markup(truth_svg(rows, description="Measured and true error on each question")) if rows else None

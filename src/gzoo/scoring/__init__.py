@@ -1,4 +1,4 @@
-"""How good predictions are: likelihoods, scores with intervals, the report. Needs no torch."""
+"""Scores, calibration, comparison and posteriors of predictions, without torch."""
 
 from gzoo.scoring.classification import Classification, classify, published
 from gzoo.scoring.comparison import Comparison, compare

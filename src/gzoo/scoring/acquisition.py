@@ -1,8 +1,7 @@
-"""Choosing: which galaxies are worth another classification."""
+"""Acquisition functions: which galaxies benefit most from another classification."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +12,27 @@ from scipy.special import psi, xlogy
 
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
-from gzoo.errors import InputError
-from gzoo.files import refuse_out
-from gzoo.scoring.posterior import Posterior, Progress, Unseen, read_unseen
+from gzoo.errors import InputError, choices, suggestion
+from gzoo.files import Progress, refuse_out
+from gzoo.scoring.posterior import HeldOut, Posterior, read_held_out
 from gzoo.trees.tree import FloatArray
 
 ENDINGS = (".parquet", ".csv")
-BY = ("information", "error")
+# criterion -> column of the ranking
+CRITERIA = {"information": "expected_information_gain", "error": "expected_error_reduction"}
 
 
-def information(found: Posterior) -> FloatArray:
-    """What one more answer to each question would tell of its shares, in nats, shape (galaxy, question).
+def information_gain(found: Posterior) -> FloatArray:
+    """Return the expected information gain of one more answer to each question, in nats, shape (galaxy, question).
 
-    The mutual information of the answer and the shares: how uncertain the answer is, less how uncertain it would be
-    if the shares were known. An answer that is open because people differ tells little; one that is open because
-    nobody has been asked tells much. Of a question that allows several answers, each is a yes or no by itself.
+    It is the mutual information of the answer and the vote fractions: the entropy of the answer, minus its expected
+    entropy if the fractions were known. Disagreement between volunteers contributes little; missing votes contribute
+    much. For questions that allow several answers, each answer is a separate yes or no.
 
     >>> import gzoo, numpy as np
     >>> from gzoo.scoring.posterior import posterior
     >>> votes = gzoo.Votes(gzoo.tree("gz_rings"), np.array([[0, 0], [20, 20], [40, 0]]))
-    >>> information(posterior(votes, np.ones((1, 3, 2)))).round(4)
+    >>> information_gain(posterior(votes, np.ones((1, 3, 2)))).round(4)
     array([[0.1931],
            [0.0118],
            [0.0101]])
@@ -41,28 +41,27 @@ def information(found: Posterior) -> FloatArray:
     fractions = found.fractions
     total = found.alpha + found.beta
     one = found.alpha / total
-    open_now = -xlogy(fractions, fractions)
-    open_then = -(found.weights * one * psi(found.alpha + 1)).sum(axis=0)
+    entropy = -xlogy(fractions, fractions)
+    known = -(found.weights * one * psi(found.alpha + 1)).sum(axis=0)  # expected entropy, given the fractions
     if any(question.multiple for question in tree.questions):
-        yes_or_no = [i for i, of in enumerate(tree.question_of_answer) if tree.questions[of].multiple]
-        rest = 1 - fractions[:, yes_or_no]
-        open_now[:, yes_or_no] -= xlogy(rest, rest)
-        beta, all_ = found.beta[:, :, yes_or_no], total[:, :, yes_or_no]
-        weights = found.weights[:, :, yes_or_no]
-        open_then[:, yes_or_no] += (weights * (psi(all_ + 1) - beta / all_ * psi(beta + 1))).sum(axis=0)
-    told = np.add.reduceat(open_now - open_then, list(tree.starts), axis=1)
+        binary = [i for i, of in enumerate(tree.question_of_answer) if tree.questions[of].multiple]
+        rest = 1 - fractions[:, binary]
+        entropy[:, binary] -= xlogy(rest, rest)
+        beta, both, weights = found.beta[:, :, binary], total[:, :, binary], found.weights[:, :, binary]
+        known[:, binary] += (weights * (psi(both + 1) - beta / both * psi(beta + 1))).sum(axis=0)
+    gain = np.add.reduceat(entropy - known, list(tree.starts), axis=1)
     for i, question in enumerate(tree.questions):
-        if not question.multiple:  # of which all answers share one sum
+        if not question.multiple:  # all answers have the same total
             first = tree.starts[i]
-            told[:, i] -= (found.weights[:, :, first] * psi(total[:, :, first] + 1)).sum(axis=0)
-    return np.maximum(told, 0.0)
+            gain[:, i] -= (found.weights[:, :, first] * psi(total[:, :, first] + 1)).sum(axis=0)
+    return np.maximum(gain, 0.0)
 
 
 def error_reduction(found: Posterior) -> FloatArray:
-    """By how much one more answer to each question is expected to lower the squared error of its shares.
+    """Return the expected reduction of the squared error of the vote fractions by one more answer to each question.
 
-    Summed over the answers; shape (galaxy, question). It is the variance of what will be expected once the answer is
-    known; of a Dirichlet distribution, the variance of the shares over 1 + the sum of its concentrations.
+    It is summed over the answers, shape (galaxy, question), and equals the variance of the posterior mean after the
+    answer: for a Dirichlet distribution, the variance of the fractions divided by 1 + the total concentration.
 
     >>> import gzoo, numpy as np
     >>> from gzoo.scoring.posterior import posterior
@@ -76,7 +75,7 @@ def error_reduction(found: Posterior) -> FloatArray:
         own = range(tree.starts[i], tree.starts[i] + len(question.columns))
         for answer in own:
             p = fractions[:, answer]
-            if question.multiple:  # a yes or no, and of a no the rest of the product is left
+            if question.multiple:  # a yes leaves the mean product, a no the rest of p
                 yes = found.product(answer, answer)
                 lowered[:, i] += yes**2 / p + (p - yes) ** 2 / (1 - p) - p**2
             else:
@@ -84,36 +83,33 @@ def error_reduction(found: Posterior) -> FloatArray:
     return np.maximum(lowered, 0.0)
 
 
-def gain(found: Posterior, criterion: str = "information") -> FloatArray:
-    """What one more whole classification is expected to bring through each question, shape (galaxy, question).
+def expected_gain(found: Posterior, criterion: str = "information") -> FloatArray:
+    """Return the expected gain of one more complete classification through each question, shape (galaxy, question).
 
-    A volunteer walks down the tree and comes to a question with the probability of being asked it. Questions for
-    which that cannot be known count 0.
+    A volunteer answers a question with the probability of being asked it. Questions for which this proportion is
+    unknown contribute 0.
 
     Args:
-        found: What is known now.
-        criterion: "information": nats; the sum over the questions of one campaign is exactly the mutual information of the
-            walk and all shares. "error": how much the squared error of the shares falls, each question weighted by
-            its probability of being asked.
+        found: The current posterior.
+        criterion: "information": information gain in nats; its sum over the questions of one campaign is exactly the
+            mutual information of the classification and all vote fractions. "error": reduction of the squared error
+            of the fractions, where each question is weighted by its proportion of volunteers asked.
     """
-    proportion_asked = np.nan_to_num(found.proportion_asked)
-    return (
-        proportion_asked * information(found)
-        if criterion == "information"
-        else proportion_asked**2 * error_reduction(found)
-    )
+    asked = np.nan_to_num(found.proportion_asked)
+    return asked * information_gain(found) if criterion == "information" else asked**2 * error_reduction(found)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Galaxies by what one more classification is expected to bring, most first.
+    """Galaxies by the expected gain of one more classification, largest first.
 
     Attributes:
-        table: `dataset_name`, `id_str`, `n_votes` (people who have answered the first question), `gain` (see `gain`),
-            `question` that most of it comes through, and `part` of the tree that the classification is in.
-        criterion: What the gain is of.
-        excluded: Questions that count nothing, for their probability of being asked cannot be known.
-        is_simulated: Whether no telescope and no person was involved.
+        table: `dataset_name`, `id_str`, `n_votes` (volunteers who classified the galaxy in the subtree),
+            `expected_information_gain` or `expected_error_reduction` (see `expected_gain`), `question` that
+            contributes most, and `subtree` of the classification.
+        criterion: "information" or "error".
+        excluded: Questions that contribute nothing, because their proportion of volunteers asked is unknown.
+        is_simulated: Whether the dataset is simulated.
     """
 
     table: pl.DataFrame
@@ -122,7 +118,7 @@ class Ranking:
     is_simulated: bool
 
     def to_dict(self, n: int) -> dict[str, object]:
-        """As one JSON object, with the first `n` galaxies."""
+        """Return a JSON object with the first `n` galaxies."""
         return {
             "n_galaxies": self.table.height,
             "criterion": self.criterion,
@@ -134,7 +130,7 @@ class Ranking:
 
 def prioritize(
     predictions: Sequence[Path | str],
-    folder: Path | str,
+    dataset: Path | str,
     *,
     n: int = 20,
     criterion: str = "information",
@@ -142,73 +138,71 @@ def prioritize(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Ranking:
-    """Galaxies ranked by what one more whole classification is expected to bring: information, by default.
+    """Rank galaxies by the expected gain of one more classification.
 
-    What is known is the posterior, as `combine` makes it. In a dataset of several campaigns a galaxy is taken to be
-    shown in the one in which most people saw it or, if nobody did, in the one that would bring most.
+    The gain is computed from the same posterior as in `gzoo.catalog`. In a dataset of several campaigns, a galaxy is
+    assumed to be classified in the campaign where most volunteers saw it or, without votes, where the gain is largest.
 
     Args:
-        predictions: Prediction files, as `combine` takes them.
-        folder: The dataset with the votes so far.
-        n: How many galaxies are wanted; the ranking that is returned and the table in `out` hold all.
-        criterion: "information", in nats, or "error", squared: what falls fastest when those first in the ranking are
-            classified. See `gain`.
+        predictions: Prediction files, as for `gzoo catalog`.
+        dataset: Dataset with the votes so far: a folder, a campaign's name or `owner/name` on the Hub.
+        n: Number of galaxies to print; the table in `out` contains all.
+        criterion: Expected gain to rank by: `information` (nats) or `error` (squared error of the vote fractions).
         out: Table to write: `.parquet` or `.csv`.
         overwrite: Replace an earlier ranking.
-        progress: Called as (stage, galaxies done, galaxies).
+        progress: Called with (stage, galaxies done, galaxies in total).
 
     Raises:
-        InputError: `n` is below 1, `criterion` is something else, or `out` has another ending.
-        NotFoundError: A file or folder is not there.
-        TableError: A file holds no predictions that can be combined with votes; see `gzoo.combine`.
-        OutputExistsError: `out` is taken.
+        InputError: `n` is below 1, `criterion` is unknown, or `out` has another suffix.
+        NotFoundError: A file or folder does not exist.
+        TableError: A file contains no predictions that can be combined with votes; see `gzoo.catalog`.
+        OutputExistsError: `out` already exists.
     """
     if n < 1:
-        raise InputError(f"n is {n}.", "At least 1.", "Choose another --n.")
-    if criterion not in BY:
+        raise InputError(f"n must be a positive integer, got {n}.")
+    if criterion not in CRITERIA:
         raise InputError(
-            f"There is no ranking by '{criterion}'.", f"One of {', '.join(BY)}.", "Choose another --criterion."
+            f"Unknown criterion '{criterion}'.", choices(CRITERIA, criterion), suggestion(CRITERIA, criterion)
         )
     if out is not None:
-        refuse_out(Path(out), "ranking", ENDINGS, "gain", overwrite)
-    dataset = open_dataset(folder, progress=progress)
-    united = read_unseen(predictions, dataset)
-    n_galaxies = sum(len(one) for one in united)
+        refuse_out(Path(out), "ranking", ENDINGS, "subtree", overwrite)
+    opened = open_dataset(dataset, progress=progress)
+    held_out = read_held_out(predictions, opened)
+    n_galaxies = sum(map(len, held_out))
     rows: list[pl.DataFrame] = []
-    for one in united:
+    for one in held_out:
         for where, found in one.posteriors():
             rows.append(_ranked(one, where, found, criterion))
             if progress:
-                progress("ranking", sum(map(len, rows)), n_galaxies)
-    table = pl.concat(rows).sort(["gain", *KEY], descending=[True, False, False])
+                progress("Ranking galaxies", sum(map(len, rows)), n_galaxies)
+    table = pl.concat(rows).sort([CRITERIA[criterion], *KEY], descending=[True, False, False])
     if out is not None:
-        data = io.BytesIO()
-        if Path(out).suffix == ".csv":
-            table.write_csv(data)
-        else:
-            table.write_parquet(data)
-        files.write_bytes(Path(out), data.getvalue())
-    return Ranking(table, criterion, united[0].votes.tree.unreachable, dataset.is_simulated)
+        with files.whole_file(Path(out)) as file:
+            if Path(out).suffix == ".csv":
+                table.write_csv(file)
+            else:
+                table.write_parquet(file)
+    return Ranking(table, criterion, held_out[0].votes.tree.unreachable, opened.is_simulated)
 
 
-def _ranked(one: Unseen, where: slice, found: Posterior, criterion: str) -> pl.DataFrame:
+def _ranked(one: HeldOut, where: slice, found: Posterior, criterion: str) -> pl.DataFrame:
     tree = found.tree
     names = [question.name for question in tree.questions]
-    brought = gain(found, criterion)
+    gain = expected_gain(found, criterion)
     parts = {part: [names.index(question.name) for question in own] for part, own in tree.parts.items()}
-    by_part = np.column_stack([brought[:, own].sum(axis=1) for own in parts.values()])
-    volunteers = np.column_stack([one.votes.totals[where, own].max(axis=1) for own in map(list, parts.values())])
-    seen_in = volunteers.max(axis=1, keepdims=True)
-    part = np.where(volunteers == seen_in, by_part, -1.0).argmax(axis=1)
-    every = np.arange(len(part))
+    by_part = np.column_stack([gain[:, own].sum(axis=1) for own in parts.values()])
+    volunteers = np.column_stack([one.votes.totals[where, own].max(axis=1) for own in parts.values()])
+    is_seen_most = volunteers == volunteers.max(axis=1, keepdims=True)
+    part = np.where(is_seen_most, by_part, -1.0).argmax(axis=1)
+    galaxies = np.arange(len(part))
     is_in = np.zeros((len(parts), len(names)), bool)
     for i, own in enumerate(parts.values()):
         is_in[i, own] = True
-    question = np.where(is_in[part], brought, -1.0).argmax(axis=1)
+    question = np.where(is_in[part], gain, -1.0).argmax(axis=1)
     return one.keys[where].select(
         *KEY,
-        n_votes=pl.Series(volunteers[every, part]),
-        gain=pl.Series(by_part[every, part]),
-        question=pl.Series(np.array(names)[question]),
-        part=pl.Series(np.array(list(parts))[part]),
+        pl.Series("n_votes", volunteers[galaxies, part]),
+        pl.Series(CRITERIA[criterion], by_part[galaxies, part]),
+        pl.Series("question", np.array(names)[question]),
+        pl.Series("subtree", np.array(list(parts))[part]),
     )

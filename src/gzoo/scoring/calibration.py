@@ -1,4 +1,4 @@
-"""Calibration: whether votes fall where predictions say, as often as they say, for every question."""
+"""Calibration: whether observed vote counts follow their predictive distributions, for every question."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ from gzoo.scoring.bands import (
     covariance,
     coverage_curve,
     rounded,
+    subset,
     t_quantile,
     wilson,
 )
 from gzoo.scoring.dispersion import Dispersion, dispersion, no_dispersion
-from gzoo.scoring.intervals import Blocks, Value, holm
-from gzoo.scoring.pit import Belief, Places, answer_places, sequential_pit
+from gzoo.scoring.intervals import Blocks, Value, as_value, holm
+from gzoo.scoring.pit import QuestionPrediction, Ranks, answer_ranks, sequential_pit
 from gzoo.scoring.predictions import Predictions
 from gzoo.trees.tree import FloatArray, IntArray
 from gzoo.votes.votes import Votes
 
-N_BINS = 20  # of a histogram; half of it where there are few counts
+N_BINS = 20  # of a histogram; half as many for few counts
 FEW = 1000
 N_GROUPS, GALAXIES_PER_GROUP = 10, 40  # of a reliability diagram
-MAX_GALAXIES = 20_000  # of a question: coverage is then known to 0.7 points, and a factor to 3 %
-MANY_PLACES = 5000  # from here on the exact distribution takes long, and its limit is as good
-FAMILYWISE_ERROR_RATE = 0.01  # chance that anything at all is said against predictions that hold
+MAX_GALAXIES = 20_000  # per question; coverage is then known to 0.7 points, and a dispersion factor to 3%
+MANY_RANKS = 5000  # the exact distribution is slow from here on, and its limit is equally good
+FAMILYWISE_ERROR_RATE = 0.01  # probability that any question of a calibrated prediction gets an adverse verdict
 
-Verdict = Literal["nothing against it", "too sure", "not sure enough", "off", "cannot be judged", "no votes"]
+Verdict = Literal["overconfident", "underconfident", "biased", "consistent", "insufficient data"]
+Test = Literal["pit", "central", "highest_density", "dispersion"]
+TESTS: tuple[Test, ...] = ("pit", "central", "highest_density", "dispersion")
 
 
 class Histogram(TypedDict):
-    """Places of the counts in their predicted distributions (randomised PIT), one answer after the other.
+    """Histogram of the randomised PIT values of all answers, each given the answers before it.
 
-    density: Of equal bins from 0 to 1; 1 everywhere where predictions hold.
-    low, high: Where predictions hold, all bins together lie within with 95 %.
-    n: Number of places.
+    density: Density in equal bins from 0 to 1; 1 everywhere for a calibrated prediction.
+    low, high: For a calibrated prediction, all bins together lie between these with a probability of 95%.
+    n: Number of values.
     """
 
     density: list[float]
@@ -54,7 +57,7 @@ class Histogram(TypedDict):
 
 
 class Group(TypedDict):
-    """Galaxies with similar predicted shares of an answer: their mean prediction, and the mean of their votes."""
+    """Galaxies with similar predicted vote fractions of an answer: the means of their predictions and votes."""
 
     predicted: float
     voted: float
@@ -64,26 +67,26 @@ class Group(TypedDict):
 
 
 class Reliability(TypedDict):
-    """Voted against predicted shares of one answer.
+    """Reliability diagram: voted against predicted fractions of one answer.
 
-    groups: By predicted share.
-    spread: Number of galaxies in 20 equal bins of the predicted share.
-    mse: Mean over groups of (voted - predicted)^2, with the noise of votes and of the choice of galaxies.
-    mse_noise_corrected: The same with that noise taken off without bias; its sign is kept.
+    groups: Groups of galaxies, by predicted fraction.
+    histogram: Number of galaxies in 20 equal bins of the predicted fraction.
+    mse: Mean over groups of (voted - predicted)^2, including the sampling noise of votes and galaxies.
+    mse_noise_corrected: The same with that noise removed without bias; it may be negative.
     """
 
     groups: list[Group]
-    spread: list[int]
+    histogram: list[int]
     mse: float
     mse_noise_corrected: Value
 
 
 class Tests(TypedDict):
-    """P values of "this prediction holds", each for one way in which it may not; null where there is nothing.
+    """P-values of the hypothesis that the prediction is calibrated; null without data.
 
-    pit, central, highest_density: Kolmogorov-Smirnov, exact for any number of galaxies. Of several answers the
-        smallest, times their number.
-    dispersion: As there.
+    pit, central, highest_density: Kolmogorov-Smirnov tests, exact for any number of galaxies; for several answers,
+        the smallest p-value times their number.
+    dispersion: Likelihood ratio test, see `Dispersion`.
     """
 
     pit: float | None
@@ -95,21 +98,22 @@ class Tests(TypedDict):
 class QuestionCalibration(TypedDict):
     """Calibration of one question.
 
-    n_asked: Galaxies with votes on it.
-    n_used: Of them, drawn at random where they are very many.
-    n_blocks: Galaxies or sky cells, which intervals are over.
-    verdict: In a word, at a chance of 1 % that any question is called wrong though all hold.
-    sentence: In a sentence.
-    tests_adjusted: Tests corrected for all tests of all questions (Holm).
-    pit, central, highest_density: None without votes.
-    reliability: By answer; of two answers only the first, as the other mirrors it.
+    n_galaxies: Galaxies with votes on it.
+    n_used: How many of them were used: a random sample if there are very many.
+    n_units: Galaxies or sky cells, the independent units of the intervals.
+    verdict: One of the values of `Verdict`, at `familywise_error_rate` for all questions together.
+    description: The verdict as a sentence, with the numbers behind it.
+    tests_adjusted: P-values of `tests`, adjusted for all tests of all questions (Holm).
+    pit, central, highest_density: PIT histogram, and coverage of central and highest-density intervals; null without
+        votes.
+    reliability: Reliability diagram of each answer; of two answers only the first, because the other mirrors it.
     """
 
-    n_asked: int
+    n_galaxies: int
     n_used: int
-    n_blocks: int
+    n_units: int
     verdict: Verdict
-    sentence: str
+    description: str
     tests: Tests
     tests_adjusted: Tests
     pit: Histogram | None
@@ -122,132 +126,139 @@ class QuestionCalibration(TypedDict):
 class Calibration(TypedDict):
     """The calibration part of `gzoo score --json`.
 
-    blocks: What intervals and bands take as independent: "galaxies" or "sky cells".
-    seed: Of the draws that make counts continuous.
-    familywise_error_rate: See `verdict`.
+    unit: What intervals and bands treat as independent: "galaxies" or "sky cells".
+    seed: Seed of the randomised PIT.
+    familywise_error_rate: See `QuestionCalibration`.
     """
 
-    blocks: str
+    unit: str
     seed: int
     familywise_error_rate: float
     questions: dict[str, QuestionCalibration]
 
 
 def calibration_of(votes: Votes, predictions: Predictions, blocks: Blocks, *, seed: int = 0) -> Calibration:
-    """Calibration of predictions on every question that they answer.
+    """Return the calibration of predictions on every predicted question.
 
     Args:
-        votes: Of galaxies that the model has not seen, in the order of the predictions.
-        predictions: Concentrations (one Dirichlet a question or a mixture of them) or fractions.
-        blocks: What is independent of what.
-        seed: Of the draws that make counts continuous, and of the choice of galaxies where they are very many.
+        votes: Votes for held-out galaxies, in the order of the predictions.
+        predictions: Concentrations (one Dirichlet per question or a mixture of them) or fractions.
+        blocks: The independent units: galaxies or sky cells.
+        seed: Seed of the randomised PIT, and of the sample of galaxies if there are very many.
 
     Raises:
-        InputError: Votes, predictions and blocks are of different numbers of galaxies.
+        InputError: Votes, predictions and blocks contain different numbers of galaxies.
     """
     if not len(votes) == len(predictions) == len(blocks.labels):
         raise InputError(
-            f"Votes of {len(votes)} galaxies, predictions of {len(predictions)}, blocks of {len(blocks.labels)}.",
-            "The same galaxies in the same order.",
-            "Match them first.",
+            f"Numbers of galaxies differ: {len(votes)} in the votes, {len(predictions)} in the predictions, "
+            f"{len(blocks.labels)} in the blocks.",
+            "the same galaxies in the same order.",
         )
     tree = votes.tree
-    place = {question.name: i for i, question in enumerate(tree.questions)}
     found: dict[str, QuestionCalibration] = {}
-    for name in predictions.questions:
-        i = place[name]
+    for i, question in enumerate(tree.questions):
+        if question.name not in predictions.questions:
+            continue
         rng = np.random.default_rng([seed, i])
         asked = np.flatnonzero(votes.totals[:, i] > 0)
         rows = asked if len(asked) <= MAX_GALAXIES else np.sort(rng.choice(asked, MAX_GALAXIES, replace=False))
-        own = tree.slice(name)
-        belief = Belief(predictions.values[:, rows, own], predictions.kind == "concentrations", tree.questions[i])
-        labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
-        kept = Blocks(labels, int(labels.max()) + 1 if len(labels) else 0, blocks.kind)
-        one = question_calibration(votes.counts[rows, own], votes.totals[rows, i], belief, kept, rng)
-        one["n_asked"] = len(asked)
-        found[name] = one
-    _correct_for_many(found.values())
+        own = tree.slice(question.name)
+        prediction = QuestionPrediction(
+            predictions.values[:, rows, own], predictions.kind == "concentrations", question
+        )
+        one = question_calibration(
+            votes.counts[rows, own], votes.totals[rows, i], prediction, subset(blocks, rows), rng
+        )
+        one["n_galaxies"] = len(asked)
+        found[question.name] = one
+    _adjust(found.values())
     for one in found.values():
         one["verdict"] = _verdict(one)
-        one["sentence"] = _sentence(one)
-    return Calibration(blocks=blocks.kind, seed=seed, familywise_error_rate=FAMILYWISE_ERROR_RATE, questions=found)
+        one["description"] = _description(one)
+    return Calibration(unit=blocks.kind, seed=seed, familywise_error_rate=FAMILYWISE_ERROR_RATE, questions=found)
 
 
 def question_calibration(
-    counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
+    counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks, rng: np.random.Generator
 ) -> QuestionCalibration:
-    """Calibration of one question, of galaxies that were asked it; verdict and sentence are left open.
+    """Return the calibration of one question, without verdict and description.
 
     Args:
-        counts: Shape (galaxy, answer).
-        volunteers: Asked, at least 1, shape (galaxy,).
-        belief: What was predicted.
-        blocks: What is independent of what.
-        rng: For the draws that make counts continuous.
+        counts: Vote counts of galaxies with votes on the question, shape (galaxy, answer).
+        volunteers: Total votes, at least 1, shape (galaxy,).
+        prediction: The prediction for these galaxies.
+        blocks: The independent units.
+        rng: Random generator for the randomised PIT.
     """
     n = len(volunteers)
-    nothing = Tests(pit=None, central=None, highest_density=None, dispersion=None)
+    no_tests = Tests(pit=None, central=None, highest_density=None, dispersion=None)
     result = QuestionCalibration(
-        n_asked=n,
+        n_galaxies=n,
         n_used=n,
-        n_blocks=blocks.n_blocks,
-        verdict="no votes",
-        sentence="",
-        tests=nothing,
-        tests_adjusted=nothing.copy(),
+        n_units=blocks.n_blocks,
+        verdict="insufficient data",
+        description="",
+        tests=no_tests,
+        tests_adjusted=no_tests.copy(),
         pit=None,
         central=None,
         highest_density=None,
         reliability={},
-        dispersion=no_dispersion(0, belief.has_uncertainty),
+        dispersion=no_dispersion(0, prediction.has_uncertainty),
     )
     if not n:
         return result
-    places = answer_places(counts, volunteers, belief, rng)
-    sequence = sequential_pit(counts, volunteers, belief, rng, first=places.pit[:, 0])
+    ranks = answer_ranks(counts, volunteers, prediction, rng)
+    sequence = sequential_pit(counts, volunteers, prediction, rng, first=ranks.pit[:, 0])
     result["pit"] = _histogram(sequence, blocks)
-    result["central"] = coverage_curve(_centrality(places.pit), blocks, rng)
-    result["highest_density"] = coverage_curve(places.density, blocks, rng)
-    result["reliability"] = _reliability(counts, volunteers, belief, blocks)
-    result["dispersion"] = dispersion(counts, volunteers, belief, blocks)
-    result["tests"] = _tests(places, sequence, result["dispersion"], blocks)
+    result["central"] = coverage_curve(_central_level(ranks), blocks, rng)
+    result["highest_density"] = coverage_curve(ranks.density, blocks, rng)
+    fractions = prediction.fractions.mean(axis=0)
+    result["reliability"] = {
+        column: reliability(counts[:, j] / volunteers, fractions[:, j], blocks)
+        for j, column in enumerate(prediction.question.columns[: 1 if prediction.is_mirrored else None])
+    }
+    result["dispersion"] = dispersion(counts, volunteers, prediction, blocks)
+    result["tests"] = _tests(ranks, sequence, result["dispersion"], blocks)
     return result
 
 
 def question_tests(
-    counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks, rng: np.random.Generator
+    counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks, rng: np.random.Generator
 ) -> Tests:
-    """The tests of `question_calibration`, without its curves."""
-    places = answer_places(counts, volunteers, belief, rng)
-    sequence = sequential_pit(counts, volunteers, belief, rng, first=places.pit[:, 0])
-    return _tests(places, sequence, dispersion(counts, volunteers, belief, blocks), blocks)
+    """Return the tests of `question_calibration` without computing its curves."""
+    ranks = answer_ranks(counts, volunteers, prediction, rng)
+    sequence = sequential_pit(counts, volunteers, prediction, rng, first=ranks.pit[:, 0])
+    return _tests(ranks, sequence, dispersion(counts, volunteers, prediction, blocks), blocks)
 
 
-def _tests(places: Places, sequence: FloatArray, spread: Dispersion, blocks: Blocks) -> Tests:
+def _tests(ranks: Ranks, sequence: FloatArray, found: Dispersion, blocks: Blocks) -> Tests:
+    n_answers = ranks.pit.shape[1]
     return Tests(
-        pit=_uniform_p(sequence, blocks, 1),
-        central=_uniform_p(_centrality(places.pit), blocks, places.pit.shape[1]),
-        highest_density=_uniform_p(places.density, blocks, places.pit.shape[1]),
-        dispersion=spread["p_value"],
+        pit=_uniformity_p(sequence, blocks, 1),
+        central=_uniformity_p(_central_level(ranks), blocks, n_answers),
+        highest_density=_uniformity_p(ranks.density, blocks, n_answers),
+        dispersion=found["p_value"],
     )
 
 
-def _centrality(pit: FloatArray) -> FloatArray:
-    """Level of the smallest central interval that holds a count."""
-    return np.abs(2 * pit - 1)
+def _central_level(ranks: Ranks) -> FloatArray:
+    """Return the level of the smallest central interval that contains each count."""
+    return np.abs(2 * ranks.pit - 1)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Curves and histograms
+# Histogram and tests of the PIT
 
 
-def _histogram(places: FloatArray, blocks: Blocks) -> Histogram | None:
-    known = np.isfinite(places)
+def _histogram(values: FloatArray, blocks: Blocks) -> Histogram | None:
+    known = np.isfinite(values)
     n = int(known.sum())
     if not n:
         return None
     n_bins = N_BINS if n >= FEW else N_BINS // 2
-    bins = np.where(known, np.minimum(np.nan_to_num(places) * n_bins, n_bins - 1), -1).astype(np.int64)
+    bins = np.where(known, np.minimum(np.nan_to_num(values) * n_bins, n_bins - 1), -1).astype(np.int64)
     density = np.bincount(bins[known], minlength=n_bins) / n * n_bins
     inflation = 1.0
     if blocks.kind == "sky cells":
@@ -260,61 +271,52 @@ def _histogram(places: FloatArray, blocks: Blocks) -> Histogram | None:
     return Histogram(density=rounded(density), low=low, high=high, n=n)
 
 
-def _uniform_p(places: FloatArray, blocks: Blocks, n_tests: int) -> float | None:
-    """Chance that uniform places would lie further from uniform, by Kolmogorov and Smirnov.
+def _uniformity_p(values: FloatArray, blocks: Blocks, n_tests: int) -> float | None:
+    """Return the p-value of the Kolmogorov-Smirnov test of a uniform distribution.
 
     Args:
-        places: Shape (galaxy, answer), independent in each column; NaN is left out.
-        blocks: Sky cells lessen the number of places to that of as many independent ones.
-        n_tests: 1 where all places are independent; or the number of columns, which are then tested one by one: the
-            smallest p, times their number, is right however they hang together.
+        values: Shape (galaxy, answer), independent within each column; NaN are ignored.
+        blocks: The independent units. Sky cells reduce the number of values to an effective number.
+        n_tests: 1 if all values are independent, else the number of columns. Columns are then tested separately; the
+            smallest p-value times their number is valid for any dependence between them.
     """
-    each = [places[np.isfinite(places)]] if n_tests == 1 else list(places.T)
-    if not each[0].size:
+    columns = [values[np.isfinite(values)]] if n_tests == 1 else list(values.T)
+    if not columns[0].size:
         return None
     inflation = 1.0
     if blocks.kind == "sky cells":
         within = [
-            np.nan_to_num((places <= level) - level * np.isfinite(places)).sum(axis=1) for level in LEVELS.tolist()
+            np.nan_to_num((values <= level) - level * np.isfinite(values)).sum(axis=1) for level in LEVELS.tolist()
         ]
         inflation = covariance(np.column_stack(within), blocks)[1]
-    return min(1.0, n_tests * min(_kolmogorov_smirnov(column, inflation) for column in each))
+    return min(1.0, n_tests * min(_kolmogorov_smirnov(column, inflation) for column in columns))
 
 
-def _kolmogorov_smirnov(places: FloatArray, inflation: float) -> float:
-    n = len(places)
-    ordered = np.sort(places)
+def _kolmogorov_smirnov(values: FloatArray, inflation: float) -> float:
+    n = len(values)
+    ordered = np.sort(values)
     steps = np.arange(1, n + 1) / n
     distance = float(max((steps - ordered).max(), (ordered - steps).max() + 1 / n))
     cases = max(1, round(n / inflation))
-    if cases < MANY_PLACES:
+    if cases < MANY_RANKS:
         return float(stats.kstwo.sf(distance, cases))
-    return float(kolmogorov(distance * math.sqrt(cases) + 1 / (6 * math.sqrt(cases))))  # off by 1 / cases at most
+    return float(kolmogorov(distance * math.sqrt(cases) + 1 / (6 * math.sqrt(cases))))  # accurate to 1 / cases
 
 
 # ----------------------------------------------------------------------------------------------------
 # Reliability of fractions
 
 
-def _reliability(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> dict[str, Reliability]:
-    fractions = belief.fractions.mean(axis=0)
-    n_answers = 1 if belief.is_mirrored else counts.shape[1]
-    return {
-        belief.question.columns[j]: reliability(counts[:, j] / volunteers, fractions[:, j], blocks)
-        for j in range(n_answers)
-    }
-
-
 def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Reliability:
-    """Voted against predicted shares of one answer, in groups of similar predictions.
+    """Return voted against predicted fractions of one answer, in groups of similar predictions.
 
-    The mean of votes is right on average however few they are; squared deviations are not, and are corrected by the
-    scatter within each group, which holds the noise of the votes.
+    The mean of voted fractions is unbiased for any number of votes. Squared deviations are not; they are corrected
+    by the scatter within each group, which includes the sampling noise of the votes.
 
     Args:
-        voted: Shape (galaxy,).
-        predicted: Same shape.
-        blocks: What is independent of what.
+        voted: Voted fractions, shape (galaxy,).
+        predicted: Predicted vote fractions, same shape.
+        blocks: The independent units.
     """
     n = len(voted)
     n_groups = max(1, min(N_GROUPS, n // GALAXIES_PER_GROUP))
@@ -323,8 +325,7 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
     for rows in np.array_split(np.argsort(predicted, kind="stable"), n_groups):
         difference = voted[rows] - predicted[rows]
         offset = float(difference.mean())
-        labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
-        own = Blocks(labels, int(labels.max()) + 1, blocks.kind)
+        own = subset(blocks, rows)
         error2 = float(covariance((difference - offset)[:, None], own)[0][0, 0])
         factor = t_quantile(max(own.n_blocks - 1, 1))
         mean = float(voted[rows].mean())
@@ -343,104 +344,84 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
         corrected += weight * (offset**2 - error2)
         variance += weight**2 * (4 * max(offset**2 - error2, 0.0) * error2 + 2 * error2**2)
     half = t_quantile(max(blocks.n_blocks - 1, 1)) * math.sqrt(variance)
-    is_known = blocks.n_blocks >= MIN_BLOCKS
+    ends = [max(0.0, corrected + sign * half) if blocks.n_blocks >= MIN_BLOCKS else None for sign in (-1, 1)]
     return Reliability(
         groups=groups,
-        spread=np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist(),
+        histogram=np.histogram(predicted, bins=20, range=(0.0, 1.0))[0].tolist(),
         mse=plain,
-        mse_noise_corrected=Value(
-            value=corrected,
-            low=max(0.0, corrected - half) if is_known else None,
-            high=max(0.0, corrected + half) if is_known else None,
-        ),
+        mse_noise_corrected=as_value(corrected, *ends),
     )
 
 
 # ----------------------------------------------------------------------------------------------------
-# In words
+# Verdicts and descriptions
 
 
-TESTS: tuple[Literal["pit", "central", "highest_density", "dispersion"], ...] = (
-    "pit",
-    "central",
-    "highest_density",
-    "dispersion",
-)
-
-
-def _correct_for_many(questions: Collection[QuestionCalibration]) -> None:
-    made = [(one, test, one["tests"][test]) for one in questions for test in TESTS]
-    known = [(one, test, p) for one, test, p in made if p is not None]
+def _adjust(questions: Collection[QuestionCalibration]) -> None:
+    known = [(one, test, p) for one in questions for test in TESTS if (p := one["tests"][test]) is not None]
     for (one, test, _), adjusted in zip(known, holm([p for _, _, p in known]).tolist(), strict=True):
         one["tests_adjusted"][test] = adjusted
 
 
 def _verdict(one: QuestionCalibration) -> Verdict:
-    speaks = _speaking(one)
-    if not one["n_used"]:
-        return "no votes"
-    if "dispersion" in speaks:
-        value = one["dispersion"]["factor"]["value"]
-        is_too_sure = not one["dispersion"]["has_uncertainty"] or (value is not None and value < 1)
-        return "too sure" if is_too_sure else "not sure enough"
-    if speaks:
-        return "off"
-    return "nothing against it" if one["dispersion"]["n_galaxies"] else "cannot be judged"
-
-
-def _speaking(one: QuestionCalibration) -> list[str]:
-    """Tests that speak against the prediction."""
     p_values = {test: one["tests_adjusted"][test] for test in TESTS}
-    return [test for test, p in p_values.items() if p is not None and p <= FAMILYWISE_ERROR_RATE]
+    rejected = [test for test, p in p_values.items() if p is not None and p <= FAMILYWISE_ERROR_RATE]
+    if "dispersion" in rejected:
+        factor = one["dispersion"]["dispersion_factor"]["value"]
+        is_overconfident = not one["dispersion"]["has_uncertainty"] or (factor is not None and factor < 1)
+        return "overconfident" if is_overconfident else "underconfident"
+    if rejected:
+        return "biased"
+    return "consistent" if one["dispersion"]["n_galaxies"] else "insufficient data"
 
 
-def _sentence(one: QuestionCalibration) -> str:
-    """The verdict in plain words, with the numbers behind it."""
+def _description(one: QuestionCalibration) -> str:
     found, verdict = one["dispersion"], one["verdict"]
     if one["central"] is None:
         return "No votes."
-    nine = one["central"]["levels"].index(0.9)
-    held = f"90% intervals hold {100 * one['central']['covered'][nine]:.1f}% of the counts"
     if not found["n_galaxies"]:
-        fractions = "expected shares are off" if verdict == "off" else "nothing speaks against the expected shares"
-        return f"Every galaxy has one vote on it, so concentration cannot be judged; {fractions}."
-    if not found["has_uncertainty"]:
-        scale = found["concentration"]
-        numbers = f"as if their concentration were {_times(scale)} ({_between(scale)})"
-        said = {
-            "too sure": f"Too sure: shares are stated without doubt, and votes are spread {numbers}",
-            "off": "Off: expected shares are wrong for many galaxies",
-        }.get(verdict, "Nothing speaks against it: shares are stated without doubt, and the votes ask for none")
-        return f"{said}; {held}."
-    factor = found["factor"]
-    numbers = f"concentration \N{MULTIPLICATION SIGN} {_times(factor)}, {_between(factor)}"
-    low, high = factor["low"], factor["high"]
-    if verdict == "nothing against it" and (low is None or high is None or high > 4 * low):
-        return f"Nothing speaks against it, but votes are too few to judge concentration ({numbers})."
-    if verdict == "nothing against it" and low is not None and high is not None and not low <= 1 <= high:
-        way = "wider" if high < 1 else "narrower"
+        if verdict == "biased":
+            return "Biased: votes differ from the predicted vote fractions. Single votes do not constrain dispersion."
         return (
-            f"Nothing speaks against it once all questions are counted, though alone it would: votes look spread {way} "
-            f"than predicted ({numbers}); {held}."
+            "Insufficient data: every galaxy has only one vote, which does not constrain dispersion. The votes are "
+            "consistent with the predicted vote fractions."
         )
-    said = {
-        "too sure": "Too sure: votes are spread wider than predicted",
-        "not sure enough": "Not sure enough: votes are spread narrower than predicted",
-        "off": "Off: votes are not where they are expected, though not clearly wider or narrower",
-    }.get(verdict, "Nothing speaks against it: votes are spread as predicted")
-    return f"{said} ({numbers}); {held}."
+    coverage = one["central"]["coverage"][one["central"]["levels"].index(0.9)]
+    covered = f"90% prediction intervals cover {coverage:.1%} of counts."
+    if not found["has_uncertainty"]:
+        said = {
+            "overconfident": "Overconfident: point predictions carry no uncertainty, and the votes are overdispersed "
+            f"(concentration {_interval(found['concentration'])}).",
+            "biased": "Biased: many votes differ from the predicted vote fractions.",
+        }.get(verdict, "Consistent: point predictions carry no uncertainty, and the votes require none.")
+        return f"{said} {covered}"
+    factor = found["dispersion_factor"]
+    low, high = factor["low"], factor["high"]
+    numbers = f"(dispersion factor {_interval(factor)})"
+    if verdict != "consistent":
+        said = {
+            "overconfident": f"Overconfident: votes are overdispersed {numbers}.",
+            "underconfident": f"Underconfident: votes are underdispersed {numbers}.",
+        }.get(verdict, f"Biased: votes differ from the predictions, without clear over- or underdispersion {numbers}.")
+    elif low is None or high is None or high > 4 * low:
+        return f"Consistent, but the votes hardly constrain the dispersion {numbers}."
+    elif low <= 1 <= high:
+        said = f"Consistent: votes vary as predicted {numbers}."
+    else:
+        way = "over" if high < 1 else "under"
+        said = f"Consistent after adjustment for all tests; in isolation, votes look {way}dispersed {numbers}."
+    return f"{said} {covered}"
 
 
-def _times(value: Value) -> str:
-    return "any large number" if value["value"] is None else _figure(value["value"])
-
-
-def _between(value: Value) -> str:
-    low, high = value["low"], value["high"]
+def _interval(value: Value) -> str:
+    """Return a factor with its interval: "0.62, 95% CI 0.45 to 0.86"."""
+    number = "arbitrarily large" if value["value"] is None else format_factor(value["value"])
+    low, high = (None if end is None else format_factor(end) for end in (value["low"], value["high"]))
     if low is None:
-        return "no interval" if high is None else f"95%: at most {_figure(high)}"
-    return f"95%: at least {_figure(low)}" if high is None else f"95%: {_figure(low)} to {_figure(high)}"
+        return f"{number}, no CI" if high is None else f"{number}, 95% CI up to {high}"
+    return f"{number}, 95% CI from {low}" if high is None else f"{number}, 95% CI {low} to {high}"
 
 
-def _figure(number: float) -> str:
+def format_factor(number: float) -> str:
+    """Return a factor or a concentration with two decimals, or none from 10 on."""
     return f"{number:.2f}" if number < 10 else f"{number:,.0f}"

@@ -1,4 +1,4 @@
-"""Classification: how often one word for a galaxy is the right one; and the protocols of published papers."""
+"""Classification scores for summary labels and other classes, and the protocols of published papers."""
 
 from __future__ import annotations
 
@@ -9,63 +9,56 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import stats
 
 from gzoo import files
 from gzoo.dataset.open import Dataset, open_dataset
-from gzoo.errors import InputError, TableError
-from gzoo.scoring.intervals import Blocks, Value, blocks, ratio
-from gzoo.scoring.predictions import (
-    CLASS_ENDINGS,
-    BoolArray,
-    Matched,
-    match,
-    positions,
-    read_class_predictions,
-    read_predictions,
-    refuse_other_scheme,
-    refuse_seen,
-)
-from gzoo.trees.tree import FloatArray, IntArray
+from gzoo.errors import InputError, TableError, choices, suggestion
+from gzoo.scoring.intervals import LEVEL, Blocks, Value, as_value, mean_value, ratio, root, wilson_interval
+from gzoo.scoring.likelihood import sampling_noise
+from gzoo.scoring.matching import match_held_out
+from gzoo.scoring.predictions import CLASS_ENDINGS, BoolArray, read_class_predictions, read_predictions
+from gzoo.trees.tree import FloatArray
 from gzoo.votes.summary import PUBLISHED, summary
 from gzoo.votes.tables import read_table
 from gzoo.votes.votes import Votes
 
 SUMMARY = "summary"
 NO_CLASS = ""
-OPTION = "--include-trained-on"
-WHOLE = 1_000_000  # imagined volunteers, whose votes are the predicted fractions
+MANY = 1_000_000  # imagined volunteers, whose vote counts represent the predicted fractions
 PROTOCOLS = ("gz-evo", "decals-confident")
 GZ_EVO_VOTES = 20
 DECALS_CLASSIFICATIONS, DECALS_PROPORTION_ASKED, DECALS_CONFIDENT = 34, 0.5, 0.8
 
-Texts = npt.NDArray[np.str_]
+Labels = npt.NDArray[np.str_]
 
 
 class Cell(TypedDict):
-    """Galaxies of one class that were called another, and their share of the class."""
+    """Galaxies of one class with a given predicted class, and their fraction of the class."""
 
     n: int
     fraction: Value
 
 
 class Classification(TypedDict):
-    """How well classes are told.
+    """Scores of predicted classes.
 
-    derived_from: "probabilities", or "votes" where the tree was walked with predicted fractions.
-    n_unlabelled: galaxies without a class in the dataset, which are left out. n_without_class: galaxies for which the walk
-        ends in no class, which count as wrong; in `confusion` they are called "".
-    accuracy: share of galaxies that are called what they are. majority_class_accuracy: that of naming the commonest class.
-    balanced_accuracy: mean over classes of the share that is called right.
-    cross_entropy: mean of -log of the probability given to the true class, in nats; null for a walk, which gives none,
-        and where `n_zero_probability` galaxies' true class was given no chance. cross_entropy_of_frequencies: what naming the
-        classes' own frequencies for each galaxy would have.
-    confusion: true class -> called class -> how many.
+    derived_from: "probabilities", or "votes" if the class follows from predicted vote fractions.
+    level: Confidence level of all intervals.
+    n_unlabelled: Galaxies without a label in the dataset, which are excluded.
+    n_without_class: Galaxies whose predicted votes lead to no class, which count as wrong; "" in `confusion`.
+    accuracy: Fraction of galaxies with the correct class.
+    majority_class_accuracy: Accuracy of always predicting the most frequent class.
+    balanced_accuracy: Mean over classes of the fraction with the correct class.
+    cross_entropy: Mean negative log probability of the true class, in nats; null without probabilities, and if the
+        true class of `n_zero_probability` galaxies has probability 0.
+    cross_entropy_of_frequencies: Cross-entropy of predicting the class frequencies for every galaxy.
+    confusion: True class -> predicted class -> galaxies.
     """
 
     label: str
     derived_from: str
     n_galaxies: int
+    level: float
     n_unlabelled: int
     n_without_class: int
     n_trained_on: int
@@ -80,7 +73,7 @@ class Classification(TypedDict):
 
 
 class AnswerErrors(TypedDict):
-    """Errors of one answer's fraction over the galaxies that count."""
+    """Errors of the fraction of one answer, over galaxies with enough votes."""
 
     n_galaxies: int
     rmse: Value
@@ -88,18 +81,21 @@ class AnswerErrors(TypedDict):
 
 
 class GZEvo(TypedDict):
-    """The regression protocol of the published GZ Evo baselines, and what it leaves out.
+    """Regression protocol of the published GZ Evo baselines, with the noise floor.
 
-    rmse, mad: mean over answers of the root mean square and mean absolute error of its fraction, over galaxies with at
-        least 20 votes on the question: the published numbers. An answer counts alike however few galaxies it has.
-    noise_floor: the rmse of a perfect model, from the votes' own noise.
-    rmse_noise_corrected: root of the mean over answers of squared error minus noise.
+    rmse, mae: Mean over answers of the root mean square error and the mean absolute error (called MAD in the paper)
+        of the fraction, over galaxies with at least 20 votes on the question: the published numbers. Every answer has
+        the same weight, however few galaxies it has.
+    noise_floor: RMSE of a perfect model, from binomial sampling noise.
+    rmse_noise_corrected: Root of the mean over answers of squared error minus sampling noise.
+    level: Confidence level of all intervals.
     """
 
     protocol: str
     min_votes: int
     n_answers: int
     n_trained_on: int
+    level: float
     rmse: Value
     mae: Value
     noise_floor: Value
@@ -108,14 +104,14 @@ class GZEvo(TypedDict):
 
 
 class Agreement(TypedDict):
-    """Share of galaxies for which the likeliest answer is the one that most people gave."""
+    """Fraction of galaxies whose most probable answer is the one with the most votes."""
 
     n_galaxies: int
     accuracy: Value
 
 
 class DecalsQuestion(TypedDict):
-    """`relevant`: all galaxies for which the question is; `confident`: those with one answer above 0.8."""
+    """`relevant`: galaxies for which the question is relevant; `confident`: those with a vote fraction above 0.8."""
 
     relevant: Agreement
     confident: Agreement
@@ -124,92 +120,85 @@ class DecalsQuestion(TypedDict):
 class DecalsConfident(TypedDict):
     """Table 1 of Walmsley et al. (2022, MNRAS 509, 3966).
 
-    Over galaxies with at least 34 classifications of which at least half came to the question; and of these over those
-    on which the volunteers are confident, with a fraction above 0.8 for one answer. Questions that allow several
-    answers at once are left out, as there. Mind what the choice of confident galaxies does: it leaves the easy ones.
+    A question is relevant for galaxies with at least 34 classifications of which at least half reached the question;
+    volunteers are confident if the vote fraction of one answer is above 0.8. Questions that allow several answers are
+    excluded, as in the paper. The selection of confident galaxies leaves the easy ones.
     """
 
     protocol: str
     n_trained_on: int
+    level: float
     questions: dict[str, DecalsQuestion]
 
 
 def classify(
-    predictions: Path | str, folder: Path | str, *, label: str = SUMMARY, include_trained_on: bool = False
+    predictions: Path | str, dataset: Path | str, *, label: str = SUMMARY, include_trained_on: bool = False
 ) -> Classification:
-    """Scores of predicted classes against a dataset's labels.
+    """Score predicted classes against the labels of a dataset.
 
     Args:
-        predictions: Class probabilities (a column a class, `{class}_probability`); or, for `summary`, concentrations
-            or fractions, with which the tree is then walked as with votes.
-        folder: The dataset with the labels.
-        label: A column of the dataset, or `summary`, which is made from the votes where there is no such column.
-        include_trained_on: Use galaxies that the model was trained on too, rather than refuse; they are counted.
+        predictions: Prediction file with class probabilities (columns `{class}_probability`); or, for `summary`, with
+            concentrations or fractions, from which the class follows by the same rules as from votes.
+        dataset: Dataset with the labels.
+        label: Column of the dataset, or `summary`, which is computed from the votes if the dataset does not contain it.
+        include_trained_on: Score galaxies that the model was trained on as well, and report their number.
 
     Raises:
-        NotFoundError: A file is not there.
-        TableError: There is no such label, no galaxy has one, the predictions are of something else, or the model was
-            trained on some of the galaxies, or on galaxies split by another scheme.
+        NotFoundError: A file does not exist.
+        TableError: The label is not found, no galaxy has one, the predictions do not fit the label, or the model was
+            trained on some of the galaxies or with another split scheme.
     """
-    dataset, path = open_dataset(folder), Path(predictions)
-    labels = _labels(dataset, label)
+    opened, path = open_dataset(dataset), Path(predictions)
+    labels = _labels(opened, label)
     known = labels.filter(pl.col("label") != NO_CLASS)["label"].unique().sort().to_list()
     classes = tuple(PUBLISHED) if label == SUMMARY and set(known) <= set(PUBLISHED) else tuple(known)
-    given = _class_columns(path, classes)
-    if given or label != SUMMARY:
-        told = read_class_predictions(path, classes)
-        matched = _matched(dataset, path, told.keys, told.in_training_set, include_trained_on)
-        probabilities, called = told.probabilities, np.asarray(classes)[told.probabilities.argmax(axis=1)]
+    probabilities = None
+    if label != SUMMARY or _has_class_columns(path, classes):
+        read = read_class_predictions(path, classes)
+        matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
+        probabilities, called = read.probabilities, np.asarray(classes)[read.probabilities.argmax(axis=1)]
     else:
-        expected = read_predictions(path, dataset.tree)
-        matched = _matched(dataset, path, expected.keys, expected.in_training_set, include_trained_on)
-        probabilities, called = None, walk(expected.fractions, matched.votes)
+        votes = read_predictions(path, opened.tree)
+        matched, units = match_held_out(opened, votes, path, include_trained_on=include_trained_on)
+        called = predicted_summary(votes.fractions, matched.votes)
     found = matched.keys.join(labels, on=["dataset_name", "id_str"], how="left", maintain_order="left")
     true = found["label"].fill_null(NO_CLASS).to_numpy().astype(str)
-    is_labelled = true != NO_CLASS
-    if not is_labelled.any():
-        raise TableError(
-            f"None of the {len(true)} galaxies of {path} has a {label}.",
-            f"Galaxies with a {label} in {folder}.",
-            "Predict other galaxies, or choose another label.",
-        )
-    ra, dec = positions(dataset, matched.keys)
+    rows = np.flatnonzero(true != NO_CLASS)
+    if not len(rows):
+        raise TableError(f"None of the {len(true):,} galaxies of '{path}' has a value of '{label}' in '{dataset}'.",
+                         hint="Predict other galaxies, or choose another --label.")  # fmt: skip
     out = compute_classification(
-        true[is_labelled],
-        called[is_labelled],
-        classes,
-        blocks(int(is_labelled.sum()), ra[is_labelled], dec[is_labelled]),
-        None if probabilities is None else probabilities[is_labelled],
+        true[rows], called[rows], classes, units.take(rows), None if probabilities is None else probabilities[rows]
     )
-    out["label"], out["n_unlabelled"] = label, int((~is_labelled).sum())
+    out["label"], out["n_unlabelled"] = label, len(true) - len(rows)
     out["n_trained_on"] = int(matched.is_seen.sum())
     return out
 
 
 def published(
-    predictions: Path | str, folder: Path | str, *, protocol: str, include_trained_on: bool = False
+    predictions: Path | str, dataset: Path | str, *, protocol: str, include_trained_on: bool = False
 ) -> GZEvo | DecalsConfident:
-    """Scores as a paper defines them, to be put beside its numbers.
+    """Score predictions by the protocol of a paper, for comparison with its numbers.
 
     Args:
-        predictions: Concentrations or fractions.
-        folder: The dataset with the votes.
+        predictions: Prediction file with concentrations or fractions.
+        dataset: Dataset with the votes.
         protocol: "gz-evo" or "decals-confident".
-        include_trained_on: As of `classify`.
+        include_trained_on: Score galaxies that the model was trained on as well, and report their number.
 
     Raises:
-        InputError: There is no such protocol.
-        NotFoundError: A file is not there.
-        TableError: The predictions cannot be used, or are of galaxies that the model was trained on.
+        InputError: The protocol does not exist.
+        NotFoundError: A file does not exist.
+        TableError: The predictions are not valid, or the model was trained on some of the galaxies.
     """
     if protocol not in PROTOCOLS:
-        raise InputError(f"There is no protocol '{protocol}'.", f"One of {', '.join(PROTOCOLS)}.", "Choose one.")
-    dataset, path = open_dataset(folder), Path(predictions)
-    expected = read_predictions(path, dataset.tree)
-    matched = _matched(dataset, path, expected.keys, expected.in_training_set, include_trained_on)
-    galaxy_blocks = blocks(len(matched.votes), *positions(dataset, matched.keys))
+        raise InputError(f"Invalid value for --protocol: '{protocol}'.", choices(PROTOCOLS, protocol),
+                         suggestion(PROTOCOLS, protocol))  # fmt: skip
+    opened, path = open_dataset(dataset), Path(predictions)
+    read = read_predictions(path, opened.tree)
+    matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
     compute = gz_evo if protocol == "gz-evo" else decals_confident
-    out = compute(expected.fractions, matched.votes, galaxy_blocks)
+    out = compute(read.fractions, matched.votes, units)
     out["n_trained_on"] = int(matched.is_seen.sum())
     return out
 
@@ -218,49 +207,49 @@ def published(
 # Classes
 
 
-def walk(fractions: FloatArray, votes: Votes) -> Texts:
-    """The `summary` that volunteers would come to who vote as predicted, shape (galaxy,).
+def predicted_summary(fractions: FloatArray, votes: Votes) -> Labels:
+    """Return the summary label that follows from predicted vote fractions, shape (galaxy,).
 
-    Of several versions of the tree, that one is walked which most of the galaxy's own volunteers were asked.
+    If the tree has several versions, each galaxy uses the version with the most votes on it.
 
     Args:
-        fractions: Predicted, shape (galaxy, answer); NaN for questions that are not predicted.
-        votes: Of the same galaxies, for their version of the tree only.
+        fractions: Predicted vote fractions, shape (galaxy, answer); NaN for questions that are not predicted.
+        votes: Votes of the same galaxies, which determine only the version of the tree.
     """
     tree = votes.tree
-    proportion_asked = tree.proportion_asked(fractions)
-    expected = np.nan_to_num(proportion_asked[:, list(tree.question_of_answer)] * fractions)
-    numbers = {question.name: i for i, question in enumerate(tree.questions)}
-    volunteers = np.column_stack(
-        [votes.totals[:, [numbers[question.name] for question in part]].max(axis=1) for part in tree.parts.values()]
-    )
-    own = volunteers.argmax(axis=1)
+    expected = np.nan_to_num(tree.proportion_asked(fractions)[:, list(tree.question_of_answer)] * fractions)
+    own = _totals_of_parts(votes).argmax(axis=1)
     for i, part in enumerate(tree.parts.values()):
         for question in part:
             expected[own != i, tree.slice(question.name)] = 0
-    counts = np.rint(expected * WHOLE).astype(np.int64)
-    return summary(Votes(tree, counts))
+    return summary(Votes(tree, np.rint(expected * MANY).astype(np.int64)))
+
+
+def _totals_of_parts(votes: Votes) -> FloatArray:
+    """Return the number of classifications of each galaxy in each version of the tree, shape (galaxy, version)."""
+    numbers = {question.name: i for i, question in enumerate(votes.tree.questions)}
+    parts = votes.tree.parts.values()
+    return np.column_stack([votes.totals[:, [numbers[one.name] for one in part]].max(axis=1) for part in parts])
 
 
 def compute_classification(
-    true: Texts, called: Texts, classes: Sequence[str], galaxy_blocks: Blocks, probabilities: FloatArray | None = None
+    true: Labels, called: Labels, classes: Sequence[str], units: Blocks, probabilities: FloatArray | None = None
 ) -> Classification:
-    """Scores of called classes, with 95 % intervals.
+    """Return scores of predicted classes, with 95% confidence intervals.
 
     Args:
-        true: Of each galaxy, one of `classes`.
-        called: What it was called, or "".
-        classes: All there are.
-        galaxy_blocks: What is resampled.
-        probabilities: Shape (galaxy, class), where there are some.
+        true: True class of each galaxy.
+        called: Predicted class of each galaxy, or "".
+        classes: All classes.
+        units: Bootstrap units.
+        probabilities: Class probabilities, shape (galaxy, class), or None.
     """
     is_class = true[:, None] == np.asarray(classes)[None, :]
     names = [*classes, NO_CLASS] if (called == NO_CLASS).any() else list(classes)
     is_called = called[:, None] == np.asarray(names)[None, :]
     n = is_class.sum(axis=0)
     pairs = (is_class[:, :, None] & is_called[:, None, :]).reshape(len(true), -1)
-    of = np.repeat(is_class, len(names), axis=1)
-    fractions = _fractions(pairs, of, galaxy_blocks)
+    fractions = _fractions(pairs, np.repeat(is_class, len(names), axis=1), units)
     counted = pairs.sum(axis=0).reshape(len(classes), len(names))
     confusion = {
         one: {name: Cell(n=int(counted[i, j]), fraction=fractions[i * len(names) + j]) for j, name in enumerate(names)}
@@ -271,185 +260,152 @@ def compute_classification(
     present = n > 0
     recall = np.divide(np.diagonal(counted), n, out=np.zeros(len(classes)), where=present)
     own = is_class.argmax(axis=1)
-    # the mean of the classes' shares, and its linear response to each galaxy
+    # the mean of the fractions of the classes, and its linear response to each galaxy
     balanced = recall[present].mean() + (is_right - recall[own]) * len(true) / (n[own] * present.sum())
-    frequencies = -np.log(n[own] / len(true))
-    entropy, n_zero_probability = Value(value=None, low=None, high=None), 0
+    entropy, n_zero_probability = as_value(None, None, None), 0
     if probabilities is not None:
         given = probabilities[np.arange(len(true)), own]
         n_zero_probability = int((given <= 0).sum())
         if not n_zero_probability:
-            entropy = _mean(-np.log(given), galaxy_blocks)
+            entropy = mean_value(-np.log(given), units)
     return Classification(
         label="",
         derived_from="votes" if probabilities is None else "probabilities",
         n_galaxies=len(true),
+        level=LEVEL,
         n_unlabelled=0,
         n_without_class=int((called == NO_CLASS).sum()),
         n_trained_on=0,
         n_zero_probability=n_zero_probability,
         classes=list(classes),
-        accuracy=_fractions(is_right[:, None], everyone, galaxy_blocks)[0],
-        majority_class_accuracy=_fractions(is_class[:, [int(n.argmax())]], everyone, galaxy_blocks)[0],
-        balanced_accuracy=_mean(balanced, galaxy_blocks),
+        accuracy=_fractions(is_right[:, None], everyone, units)[0],
+        majority_class_accuracy=_fractions(is_class[:, [int(n.argmax())]], everyone, units)[0],
+        balanced_accuracy=mean_value(balanced, units),
         cross_entropy=entropy,
-        cross_entropy_of_frequencies=_mean(frequencies, galaxy_blocks),
+        cross_entropy_of_frequencies=mean_value(-np.log(n[own] / len(true)), units),
         confusion=confusion,
     )
 
 
 def _labels(dataset: Dataset, label: str) -> pl.DataFrame:
-    """Key and label of each galaxy of a dataset, "" where there is none."""
+    """Return key and label of each galaxy of a dataset, "" if it has none."""
     parts: list[pl.DataFrame] = []
     for split in dataset.splits:
         keys, votes = dataset.read_votes(split)
         shards = files.shards(dataset.folder, split)
         columns = pl.scan_parquet(shards[0], glob=False).collect_schema()
-        if label in columns and (
-            columns[label] == pl.String or columns[label].is_integer() or columns[label] == pl.Boolean
-        ):
+        kind = columns.get(label)
+        if kind is not None and (kind == pl.String or kind.is_integer() or kind == pl.Boolean):
             read = pl.concat([pl.read_parquet(shard, columns=[label], glob=False) for shard in shards])
             found = read[label].cast(pl.String).fill_null(NO_CLASS)
         elif label == SUMMARY:
             found = pl.Series(summary(votes).tolist(), dtype=pl.String)
         else:
-            what = f"holds {columns[label]}" if label in columns else "is not there"
+            what = "not found" if kind is None else f"has type {kind}"
             raise TableError(
-                f"{dataset.folder}: column '{label}' {what}.",
-                "A column of texts, whole numbers or truth values: the class of each galaxy.",
-                f"Choose '{SUMMARY}', which is made from the votes, or another column.",
+                f"Column '{label}' {what} in '{dataset.folder}'.",
+                "a column of strings, integers or booleans with the class of each galaxy.",
+                f"Pass '{SUMMARY}', which is computed from the votes, or another column.",
             )
         parts.append(keys.with_columns(label=found))
     return pl.concat(parts)
 
 
-def _class_columns(path: Path, classes: Sequence[str]) -> bool:
-    """Whether a file has a column of any of the classes."""
+def _has_class_columns(path: Path, classes: Sequence[str]) -> bool:
     if not path.is_file():
-        return False  # told where it is read
+        return False  # reported by the reader of the file
     have = set(read_table(path).columns)
     return any(f"{one}{ending}" in have for one in classes for ending in CLASS_ENDINGS)
-
-
-def _matched(
-    dataset: Dataset, path: Path, keys: pl.DataFrame, in_training_set: BoolArray, include_trained_on: bool
-) -> Matched:
-    matched = match(dataset, keys, path, in_training_set)
-    if not include_trained_on:
-        refuse_other_scheme(path, dataset, OPTION)
-        refuse_seen(matched, path, OPTION)
-    return matched
 
 
 # ----------------------------------------------------------------------------------------------------
 # Protocols
 
 
-def gz_evo(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks) -> GZEvo:
-    """The regression errors of the published GZ Evo baselines.
+def gz_evo(fractions: FloatArray, votes: Votes, units: Blocks) -> GZEvo:
+    """Return the regression errors of the published GZ Evo baselines.
 
     Args:
-        fractions: Predicted, shape (galaxy, answer); NaN for questions that are not predicted.
-        votes: Of the same galaxies.
-        galaxy_blocks: What is resampled.
+        fractions: Predicted vote fractions, shape (galaxy, answer); NaN for questions that are not predicted.
+        votes: Votes of the same galaxies.
+        units: Bootstrap units.
     """
-    volunteers = votes.totals[:, list(votes.tree.question_of_answer)]
-    counts = (volunteers >= GZ_EVO_VOTES) & np.isfinite(fractions)
+    totals = votes.totals[:, list(votes.tree.question_of_answer)]
+    counts = (totals >= GZ_EVO_VOTES) & np.isfinite(fractions)
     kept = np.flatnonzero(counts.any(axis=0))
-    names = [votes.tree.columns[i] for i in kept]
     is_in = counts[:, kept].astype(np.float64)
-    voted, expected = np.nan_to_num(votes.fractions[:, kept]), np.nan_to_num(fractions[:, kept])
-    away = (expected - voted) * is_in
-    noise = voted * (1 - voted) / np.maximum(volunteers[:, kept] - 1, 1) * is_in
-    square, absolute = away**2, np.abs(away)
-    of_square, of_absolute = ratio(square, is_in, galaxy_blocks), ratio(absolute, is_in, galaxy_blocks)
-    answers = {
-        name: AnswerErrors(
-            n_galaxies=int(is_in[:, i].sum()),
-            rmse=_value(*(max(float(end[i]), 0.0) ** 0.5 for end in (of_square.value, of_square.low, of_square.high))),
-            mae=_value(of_absolute.value[i], of_absolute.low[i], of_absolute.high[i]),
-        )
-        for i, name in enumerate(names)
-    }
-    corrected = _mean(_mean_over_columns(square - noise, is_in, 1.0), galaxy_blocks)
-    ends = [corrected["value"], corrected["low"], corrected["high"]]
+    voted, predicted = np.nan_to_num(votes.fractions[:, kept]), np.nan_to_num(fractions[:, kept])
+    off = (predicted - voted) * is_in
+    noise = sampling_noise(voted, totals[:, kept]) * is_in
+    square, absolute = off**2, np.abs(off)
+    of_square, of_absolute = ratio(square, is_in, units), ratio(absolute, is_in, units)
     return GZEvo(
         protocol="gz-evo",
         min_votes=GZ_EVO_VOTES,
-        n_answers=len(names),
+        n_answers=len(kept),
         n_trained_on=0,
-        rmse=_mean(_mean_over_columns(square, is_in, 0.5), galaxy_blocks),
-        mae=_mean(_mean_over_columns(absolute, is_in, 1.0), galaxy_blocks),
-        noise_floor=_mean(_mean_over_columns(noise, is_in, 0.5), galaxy_blocks),
-        rmse_noise_corrected=_value(*(np.nan if end is None else max(end, 0.0) ** 0.5 for end in ends)),
-        answers=answers,
+        level=LEVEL,
+        rmse=mean_value(_mean_over_columns(square, is_in, 0.5), units),
+        mae=mean_value(_mean_over_columns(absolute, is_in, 1.0), units),
+        noise_floor=mean_value(_mean_over_columns(noise, is_in, 0.5), units),
+        rmse_noise_corrected=root(mean_value(_mean_over_columns(square - noise, is_in, 1.0), units)),
+        answers={
+            votes.tree.columns[column]: AnswerErrors(
+                n_galaxies=int(is_in[:, i].sum()), rmse=root(of_square.of(i)), mae=of_absolute.of(i)
+            )
+            for i, column in enumerate(kept)
+        },
     )
 
 
-def decals_confident(fractions: FloatArray, votes: Votes, galaxy_blocks: Blocks) -> DecalsConfident:
-    """Accuracy question by question, as the GZ DECaLS paper has it.
+def decals_confident(fractions: FloatArray, votes: Votes, units: Blocks) -> DecalsConfident:
+    """Return the accuracy on each question, as defined in the GZ DECaLS paper.
 
     Args:
-        fractions: Predicted, shape (galaxy, answer); NaN for questions that are not predicted.
-        votes: Of the same galaxies.
-        galaxy_blocks: What is resampled.
+        fractions: Predicted vote fractions, shape (galaxy, answer); NaN for questions that are not predicted.
+        votes: Votes of the same galaxies.
+        units: Bootstrap units.
     """
     tree = votes.tree
     numbers = {question.name: i for i, question in enumerate(tree.questions)}
     questions: dict[str, DecalsQuestion] = {}
-    for part in tree.parts.values():
-        everyone = votes.totals[:, [numbers[question.name] for question in part]].max(axis=1)
+    for part, everyone in zip(tree.parts.values(), _totals_of_parts(votes).T, strict=True):
         for question in part:
-            own, volunteers = tree.slice(question.name), votes.totals[:, numbers[question.name]]
+            own, totals = tree.slice(question.name), votes.totals[:, numbers[question.name]]
             if question.multiple or np.isnan(fractions[:, own]).any():
                 continue
-            is_relevant = (everyone >= DECALS_CLASSIFICATIONS) & (volunteers >= DECALS_PROPORTION_ASKED * everyone)
+            is_relevant = (everyone >= DECALS_CLASSIFICATIONS) & (totals >= DECALS_PROPORTION_ASKED * everyone)
+            is_confident = is_relevant & (votes.counts[:, own].max(axis=1) > DECALS_CONFIDENT * totals)
             is_right = fractions[:, own].argmax(axis=1) == votes.counts[:, own].argmax(axis=1)
-            most: IntArray = votes.counts[:, own].max(axis=1)
-            is_confident = is_relevant & (most > DECALS_CONFIDENT * volunteers)
             of = np.column_stack([is_relevant, is_confident])
-            accuracies = _fractions(of & is_right[:, None], of, galaxy_blocks)
-            questions[question.name] = DecalsQuestion(
-                relevant=Agreement(n_galaxies=int(is_relevant.sum()), accuracy=accuracies[0]),
-                confident=Agreement(n_galaxies=int(is_confident.sum()), accuracy=accuracies[1]),
+            accuracies = _fractions(of & is_right[:, None], of, units)
+            relevant, confident = (
+                Agreement(n_galaxies=int(n), accuracy=accuracy)
+                for n, accuracy in zip(of.sum(axis=0), accuracies, strict=True)
             )
-    return DecalsConfident(protocol="decals-confident", n_trained_on=0, questions=questions)
+            questions[question.name] = DecalsQuestion(relevant=relevant, confident=confident)
+    return DecalsConfident(protocol="decals-confident", n_trained_on=0, level=LEVEL, questions=questions)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Intervals of what is no plain ratio
+# Intervals
 
 
-def _wilson(fraction: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Wilson's 95 % interval of a share (1927), which has a width where all or none are counted."""
-    z = float(stats.norm.isf(0.025))
-    stretch = 1 + z * z / n
-    centre = (fraction + z * z / (2 * n)) / stretch
-    half = z / stretch * np.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    # the ends of 0 and 1 are those numbers themselves, but for rounding
-    return np.clip(centre - half, 0.0, fraction), np.clip(centre + half, fraction, 1.0)
-
-
-def _fractions(hits: BoolArray, of: BoolArray, galaxy_blocks: Blocks) -> list[Value]:
-    """Share of each column's galaxies that are hits; of as many independent ones as the blocks' errors speak for."""
-    found = ratio(hits.astype(np.float64), of.astype(np.float64), galaxy_blocks)
+def _fractions(hits: BoolArray, of: BoolArray, units: Blocks) -> list[Value]:
+    """Return the fraction of hits in each column, with Wilson's interval for the effective number of galaxies."""
+    found = ratio(hits.astype(np.float64), of.astype(np.float64), units)
     n = of.sum(axis=0).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = found.value * (1 - found.value) / found.standard_error**2
-        n = np.where(np.isfinite(apart) & (apart > 0), np.minimum(apart, n), n)
-        low, high = _wilson(found.value, n)
-    return [_value(*ends) for ends in zip(found.value, low, high, strict=True)]
-
-
-def _mean(column: FloatArray, galaxy_blocks: Blocks) -> Value:
-    found = ratio(column[:, None], np.ones((len(column), 1)), galaxy_blocks)
-    return _value(found.value[0], found.low[0], found.high[0])
+        effective = found.value * (1 - found.value) / found.standard_error**2
+        n = np.where(np.isfinite(effective) & (effective > 0), np.minimum(effective, n), n)
+        low, high = wilson_interval(found.value, n)
+    return [as_value(*ends) for ends in zip(found.value, low, high, strict=True)]
 
 
 def _mean_over_columns(values: FloatArray, is_in: FloatArray, power: float) -> FloatArray:
-    """A number for each galaxy, with the mean of (column mean ** power) over columns as its mean, and its error.
+    """Return a number for each galaxy whose mean is the mean of (column mean ** power) over columns.
 
-    The error to first order: each galaxy's part in each column's mean, times how the result responds to that.
+    The numbers vary as the result responds to each galaxy, to first order, so that their interval is its interval.
     """
     n = is_in.sum(axis=0)
     mean = values.sum(axis=0) / n
@@ -457,11 +413,3 @@ def _mean_over_columns(values: FloatArray, is_in: FloatArray, power: float) -> F
         slope = np.where(mean > 0, power * np.maximum(mean, 1e-300) ** (power - 1), 0.0) if power != 1 else 1.0
     level = float((mean**power if power != 1 else mean).mean())
     return level + ((values - mean * is_in) * (slope * len(values) / n)).mean(axis=1)
-
-
-def _value(value: float | np.floating, low: float | np.floating, high: float | np.floating) -> Value:
-    return Value(value=_number(value), low=_number(low), high=_number(high))
-
-
-def _number(value: float | np.floating) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Dispersion: whether votes are spread wider or narrower than predicted."""
+"""Dispersion: whether votes vary more or less between similar galaxies than predicted."""
 
 from __future__ import annotations
 
@@ -10,126 +10,112 @@ import numpy as np
 from scipy import optimize
 from scipy.special import ndtr
 
-from gzoo.scoring.bands import MIN_BLOCKS, block_sums, covariance, t_quantile
-from gzoo.scoring.intervals import Blocks, Value
+from gzoo.scoring.bands import MIN_BLOCKS, covariance, subset, t_quantile
+from gzoo.scoring.intervals import Blocks, Value, as_value
 from gzoo.scoring.likelihood import beta_binomial_nll, mixed, question_nll
-from gzoo.scoring.pit import Belief
+from gzoo.scoring.pit import QuestionPrediction
 from gzoo.trees.tree import FloatArray, IntArray
 
-LOG_LIMIT = math.log(1000.0)  # of the factor, either way
-LOG_ENDLESS = math.log(1e7)  # a concentration that no votes can tell from certainty
-STEP = 0.01  # of the log scale, for derivatives: costs are accurate to 1e-9 and smooth over a factor of 2
+LOG_LIMIT = math.log(1000.0)  # of the dispersion factor, in both directions
+LOG_MAX_CONCENTRATION = math.log(1e7)  # votes cannot distinguish such a concentration from certainty
+STEP = 0.01  # for derivatives on the log scale: costs are accurate to 1e-9 and smooth over a factor of 2
 
 Cost = Callable[[float], FloatArray]
 
 
 class Dispersion(TypedDict):
-    """Whether votes of similar galaxies are spread wider or narrower than predicted.
+    """Dispersion of the votes on one question, relative to the prediction.
 
-    n_galaxies: With at least 2 votes; one vote says nothing of it.
-    has_uncertainty: Whether the prediction has a concentration: shares alone have none, nor do answers of which several
-        may be given.
-    factor: By which concentrations must be multiplied to fit the votes best (maximum likelihood): below 1 the
-        prediction is too sure. Without a value or an upper end where any larger factor fits too.
-    concentration: Of predictions that state no doubt, instead: the total concentration that the votes show. Without
-        a value or an upper end where no doubt needs to be stated.
-    spread: Squared differences of votes and predictions, divided by what is predicted for them; 1 is right.
-    p_value: Of the factor being 1 (of no doubt being needed), by the likelihood ratio.
+    n_galaxies: Galaxies with at least 2 votes; single votes contain no information on dispersion.
+    has_uncertainty: Whether the prediction has concentrations. Fractions alone have none, nor do questions that allow
+        several answers.
+    dispersion_factor: Factor on the concentrations that fits the votes best (maximum likelihood); below 1 the votes
+        are overdispersed and the prediction is overconfident. No value or no upper end where any larger factor fits
+        as well.
+    concentration: For point predictions instead: the total concentration that fits the votes best. No value or no
+        upper end where point predictions fit as well.
+    variance_ratio: Squared differences of voted and predicted fractions, divided by their predicted mean; 1 if
+        calibrated.
+    p_value: Likelihood ratio test of a factor of 1, or of certainty for point predictions.
     """
 
     n_galaxies: int
     has_uncertainty: bool
-    factor: Value
+    dispersion_factor: Value
     concentration: Value
-    spread: Value
+    variance_ratio: Value
     p_value: float | None
 
 
-def dispersion(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> Dispersion:
-    """Whether the votes are spread wider or narrower than predicted; see `Dispersion`.
+def dispersion(counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks) -> Dispersion:
+    """Return the dispersion of the votes relative to the prediction; see `Dispersion`.
 
-    The factor's interval is that of its profile likelihood, scaled by the scatter between blocks, so that it holds
-    where expected shares are off too. The test is the likelihood ratio's: no test finds a wrong factor more often.
+    The interval of the factor is a profile likelihood interval, scaled by the scatter between blocks, so that it is
+    valid even where predicted vote fractions are biased. The likelihood ratio test is the most powerful test of the
+    factor.
     """
     rows = np.flatnonzero(volunteers >= 2)
-    result = no_dispersion(len(rows), belief.has_uncertainty)
+    result = no_dispersion(len(rows), prediction.has_uncertainty)
     if not len(rows):
         return result
-    labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
-    blocks = Blocks(labels, int(labels.max()) + 1, blocks.kind)
-    counts, volunteers = counts[rows], volunteers[rows]
-    belief = Belief(belief.values[:, rows], belief.is_concentration, belief.question)
-    result["spread"] = _spread(counts, volunteers, belief, blocks)
-    cost, start, limits = _scaled(counts, volunteers, belief)
+    blocks, counts, volunteers = subset(blocks, rows), counts[rows], volunteers[rows]
+    prediction = QuestionPrediction(prediction.values[:, rows], prediction.is_concentration, prediction.question)
+    result["variance_ratio"] = _variance_ratio(counts, volunteers, prediction, blocks)
+    cost, start, limits = _scaled(counts, volunteers, prediction)
     fit = _fit(cost, start, limits)
     low, high = _profile(fit, cost, limits, blocks)
-    scale = Value(
-        value=math.exp(fit.best) if fit.best < limits[1] else None,
-        low=None if low is None else math.exp(low),
-        high=None if high is None else math.exp(high),
-    )
-    stated = 0.0 if belief.has_uncertainty else limits[1]
+    best = fit.best if fit.best < limits[1] else None
+    scale = as_value(*(None if end is None else math.exp(end) for end in (best, low, high)))
+    stated = 0.0 if prediction.has_uncertainty else limits[1]
     inflation = 1.0
     if blocks.kind == "sky cells":
-        slope = _slope(cost, stated if belief.has_uncertainty else fit.best)
+        slope = _slope(cost, stated if prediction.has_uncertainty else fit.best)
         inflation = covariance(slope[:, None], blocks)[1]
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
-    if belief.has_uncertainty:
-        result["factor"] = scale
+    if prediction.has_uncertainty:
+        result["dispersion_factor"] = scale
         result["p_value"] = float(2 * ndtr(-math.sqrt(gain)))
-    else:  # no doubt is the end of the scale: only less can be found
+    else:  # one-sided, because certainty is the end of the scale
         result["concentration"] = scale
         result["p_value"] = float(ndtr(-math.sqrt(gain))) if gain > 0 else 1.0
     return result
 
 
 def no_dispersion(n_galaxies: int, has_uncertainty: bool) -> Dispersion:
-    """What is known of the dispersion without votes."""
+    """Return the dispersion of votes that contain no information on it."""
+    unknown = as_value(None, None, None)
     return Dispersion(
         n_galaxies=n_galaxies,
         has_uncertainty=has_uncertainty,
-        factor=nothing(),
-        concentration=nothing(),
-        spread=nothing(),
+        dispersion_factor=unknown,
+        concentration=unknown,
+        variance_ratio=unknown,
         p_value=None,
     )
 
 
-def nothing() -> Value:
-    """A number that is not known."""
-    return Value(value=None, low=None, high=None)
+def _scaled(
+    counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction
+) -> tuple[Cost, float, tuple[float, float]]:
+    """Return the cost of each galaxy as a function of the log scale of its concentrations, a start and the limits."""
+    members, start, limits = prediction.values, 0.0, (-LOG_LIMIT, LOG_LIMIT)
+    if not prediction.has_uncertainty:
+        members, start = np.clip(prediction.fractions, 1e-6, 1 - 1e-6), math.log(20.0)
+        limits = (-math.log(100.0), LOG_MAX_CONCENTRATION)
 
+    def cost(log_scale: float) -> FloatArray:
+        scale = math.exp(log_scale)
+        if not prediction.question.multiple:
+            return mixed([question_nll(counts, volunteers, scale * member) for member in members])
+        asked = np.broadcast_to(volunteers[:, None], counts.shape)
+        each = [beta_binomial_nll(counts, asked, scale * member, scale * (1 - member)) for member in members]
+        return mixed([one.sum(axis=1) for one in each])
 
-def _scaled(counts: IntArray, volunteers: IntArray, belief: Belief) -> tuple[Cost, float, tuple[float, float]]:
-    """Cost of each galaxy as a function of the log of the scale of its concentrations; a start, and limits."""
-    if belief.has_uncertainty:
-
-        def of_factor(log_factor: float) -> FloatArray:
-            factor = math.exp(log_factor)
-            return mixed([question_nll(counts, volunteers, factor * member) for member in belief.values])
-
-        return of_factor, 0.0, (-LOG_LIMIT, LOG_LIMIT)
-    fractions = np.clip(belief.fractions, 1e-6, 1 - 1e-6)
-
-    def of_concentration(log_concentration: float) -> FloatArray:
-        total = math.exp(log_concentration)
-        if not belief.question.multiple:
-            return mixed([question_nll(counts, volunteers, total * member) for member in fractions])
-        answers = range(counts.shape[1])
-        each = [
-            sum(
-                (beta_binomial_nll(counts[:, j], volunteers, total * m[:, j], total * (1 - m[:, j])) for j in answers),
-                start=np.zeros(len(volunteers)),
-            )
-            for m in fractions
-        ]
-        return mixed(each)
-
-    return of_concentration, math.log(20.0), (-math.log(100.0), LOG_ENDLESS)
+    return cost, start, limits
 
 
 class _Fit(NamedTuple):
-    """The best log scale, its cost, and the second derivative of the cost there."""
+    """The best log scale, its total cost, and the second derivative of the cost there."""
 
     best: float
     cost: float
@@ -137,12 +123,19 @@ class _Fit(NamedTuple):
 
 
 def _fit(cost: Cost, start: float, limits: tuple[float, float]) -> _Fit:
-    """Newton's method; from the best of a few places where the cost is not convex or the steps go astray."""
+    """Minimise the cost: by Newton's method or, where the cost is not convex or that diverges, by a bounded search."""
+
+    def total(at: float) -> float:
+        return float(cost(at).sum())
+
+    def derivatives(at: float) -> tuple[float, float, float]:
+        middle, before, after = total(at), total(at - STEP), total(at + STEP)
+        return middle, (after - before) / (2 * STEP), (after - 2 * middle + before) / STEP**2
+
     at = start
     for _ in range(20):
         at = min(max(at, limits[0]), limits[1])
-        middle, before, after = (float(cost(at + move).sum()) for move in (0.0, -STEP, STEP))
-        slope, curvature = (after - before) / (2 * STEP), (after - 2 * middle + before) / STEP**2
+        middle, slope, curvature = derivatives(at)
         if (at == limits[0] and slope > 0) or (at == limits[1] and slope < 0):
             return _Fit(at, middle, curvature)
         if curvature <= 0:
@@ -151,10 +144,6 @@ def _fit(cost: Cost, start: float, limits: tuple[float, float]) -> _Fit:
         if abs(move) * math.sqrt(curvature) < 0.01:  # of its standard error
             return _Fit(at, middle, curvature)
         at += min(max(move, -1.0), 1.0)
-
-    def total(at: float) -> float:
-        return float(cost(at).sum())
-
     tried = np.linspace(*limits, 15).tolist()
     i = int(np.argmin([total(one) for one in tried]))
     around = (tried[max(i - 1, 0)], tried[min(i + 1, 14)])
@@ -163,8 +152,8 @@ def _fit(cost: Cost, start: float, limits: tuple[float, float]) -> _Fit:
     for end in limits:
         if total(end) <= least + 1e-6:
             best, least = end, total(end)
-    middle, before, after = (float(cost(best + move).sum()) for move in (0.0, -STEP, STEP))
-    return _Fit(best, middle, (after - 2 * middle + before) / STEP**2)
+    middle, _, curvature = derivatives(best)
+    return _Fit(best, middle, curvature)
 
 
 def _slope(cost: Cost, at: float) -> FloatArray:
@@ -172,49 +161,47 @@ def _slope(cost: Cost, at: float) -> FloatArray:
 
 
 def _profile(fit: _Fit, cost: Cost, limits: tuple[float, float], blocks: Blocks) -> tuple[float | None, float | None]:
-    """Ends of the 95 % interval of the log scale; None where it has no end within the limits."""
+    """Return the ends of the 95% interval of the log scale; None for an end outside the limits."""
     if blocks.n_blocks < MIN_BLOCKS:
         return None, None
     factor = t_quantile(blocks.n_blocks - 1)
-    is_inside = limits[0] < fit.best < limits[1] and fit.curvature > 0
     inflation = 1.0
-    if is_inside:
-        scatter = block_sums(_slope(cost, fit.best)[:, None], blocks)
+    if limits[0] < fit.best < limits[1] and fit.curvature > 0:
+        scatter = blocks.sums(_slope(cost, fit.best)[:, None])
         inflation = float((scatter**2).sum()) / fit.curvature * blocks.n_blocks / (blocks.n_blocks - 1)
         error = math.sqrt(inflation / fit.curvature)
-        if error < 0.1:  # then the cost is a parabola as far as the ends
+        if error < 0.1:  # the cost is then a parabola between the ends
             return fit.best - factor * error, fit.best + factor * error
     allowed = fit.cost + max(inflation, 1e-6) * factor**2 / 2
 
     def excess(at: float) -> float:
         return float(cost(at).sum()) - allowed
 
-    ends: list[float | None] = []
-    for limit in limits:
+    def end(limit: float) -> float | None:
         if limit == fit.best or excess(limit) <= 0:
-            ends.append(None)
-        else:
-            ends.append(float(cast(float, optimize.brentq(excess, fit.best, limit, xtol=1e-3))))
-    return ends[0], ends[1]
+            return None
+        return float(cast(float, optimize.brentq(excess, fit.best, limit, xtol=1e-3)))
+
+    return end(limits[0]), end(limits[1])
 
 
-def _spread(counts: IntArray, volunteers: IntArray, belief: Belief, blocks: Blocks) -> Value:
-    """Squared deviations of the voted shares from the expected ones, by what is predicted for them."""
-    each, n = belief.fractions, volunteers[:, None]
+def _variance_ratio(counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks) -> Value:
+    """Return the squared deviations of voted from predicted fractions, divided by their expectation."""
+    each, n = prediction.fractions, volunteers[:, None]
     mean = each.mean(axis=0)
     extra: FloatArray | float = 1.0
-    if belief.has_uncertainty:
-        total = belief.values.sum(axis=-1, keepdims=True)
+    if prediction.has_uncertainty:
+        total = prediction.values.sum(axis=-1, keepdims=True)
         extra = (total + n) / (total + 1)
     variance = (each * (1 - each) / n * extra + each**2).mean(axis=0) - mean**2
-    found = ((counts / n - mean) ** 2).sum(axis=1)
-    wanted = variance.sum(axis=1)
-    if wanted.sum() <= 0:
-        return nothing()
-    ratio = float(found.sum() / wanted.sum())
+    observed = ((counts / n - mean) ** 2).sum(axis=1)
+    expected = variance.sum(axis=1)
+    if expected.sum() <= 0:
+        return as_value(None, None, None)
+    ratio = float(observed.sum() / expected.sum())
     if blocks.n_blocks < MIN_BLOCKS:
-        return Value(value=ratio, low=None, high=None)
-    sums = block_sums((found - ratio * wanted)[:, None], blocks)
-    error = math.sqrt(float((sums**2).sum()) * blocks.n_blocks / (blocks.n_blocks - 1)) / float(wanted.sum())
+        return as_value(ratio, None, None)
+    sums = blocks.sums((observed - ratio * expected)[:, None])
+    error = math.sqrt(float((sums**2).sum()) * blocks.n_blocks / (blocks.n_blocks - 1)) / float(expected.sum())
     half = t_quantile(blocks.n_blocks - 1) * error
-    return Value(value=ratio, low=max(0.0, ratio - half), high=ratio + half)
+    return as_value(ratio, max(0.0, ratio - half), ratio + half)

@@ -1,4 +1,4 @@
-"""The referee: simulated galaxies have known probabilities, so an error can be measured against the truth itself."""
+"""Errors against the ground truth of a simulation, where the probabilities of the votes are known."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ import polars as pl
 
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import NotFoundError, TableError
-from gzoo.scoring.predictions import match, read_predictions
+from gzoo.scoring.matching import match
+from gzoo.scoring.predictions import read_predictions
 
 
-def true_rmse(predictions: Path, folder: Path, truth: Path) -> dict[str, float]:
-    """Root mean square of predicted fraction minus true probability, for each question.
+def true_rmse(predictions: Path, dataset: Path, truth: Path) -> dict[str, float]:
+    """Return the RMSE of predicted fractions against the underlying vote fractions, for each question.
 
-    Over the same galaxies as `rmse_noise_corrected` (those with at least 2 votes on the question) and over its answers, so
-    that the two can be compared: votes' noise rightly removed, they agree within the interval.
+    It is computed over the same galaxies as `rmse_noise_corrected` (those with at least 2 votes on the question), so
+    that the two can be compared: they should agree within the interval.
 
     Args:
         predictions: Prediction file.
-        folder: The simulated dataset.
-        truth: The simulation's `truth.parquet`, with `id_str` and `{column}_probability` for each answer: what the
-            population of volunteers says, given that the question is asked.
+        dataset: Simulated dataset.
+        truth: `truth.parquet` of the simulation, with `id_str` and `{column}_probability` for each answer: the
+            underlying vote fraction among the volunteers who are asked the question.
 
     Returns:
-        By question, and under "overall" over all of them; questions that no galaxy has 2 votes on are left out.
+        RMSE by question, and over all questions under "overall"; questions on which no galaxy has 2 votes are omitted.
 
     Raises:
-        NotFoundError: A file is not there.
-        TableError: The truth lacks columns or galaxies.
+        NotFoundError: A file does not exist.
+        TableError: The ground truth lacks columns or galaxies.
     """
-    dataset = open_dataset(folder)
-    tree = dataset.tree
+    opened = open_dataset(dataset)
+    tree = opened.tree
     read = read_predictions(predictions, tree)
-    keys = read.keys.select("id_str")
     if not truth.is_file():
-        raise NotFoundError(f"There is no truth {truth}.", "A Parquet file made by `gzoo simulate`.", "Check the path.")
-    columns = [f"{column}_probability" for column in tree.columns]
+        raise NotFoundError(f"Ground truth not found: '{truth}'.", "a Parquet file written by `gzoo simulate`.")
     known = pl.read_parquet(truth, glob=False)
+    columns = [f"{column}_probability" for column in tree.columns]
     missing = [column for column in ("id_str", *columns) if column not in known.columns]
-    matched = keys.join(known, on="id_str", how="inner", maintain_order="left") if not missing else keys.clear()
-    if missing or matched.height != keys.height:
-        what = f"lacks column {missing[0]}" if missing else f"knows {matched.height} of {keys.height} galaxies"
-        raise TableError(f"{truth} {what}.", "The truth of the predicted galaxies.", "Give the simulation they are of.")
-    totals = match(dataset, read.keys, predictions).votes.totals
+    if missing:
+        raise TableError(f"Column '{missing[0]}' not found in '{truth}'.", "a file written by `gzoo simulate`.")
+    matched = read.keys.select("id_str").join(known, on="id_str", how="inner", maintain_order="left")
+    if matched.height != len(read):
+        raise TableError(
+            f"'{truth}' contains {matched.height:,} of {len(read):,} predicted galaxies.",
+            hint="Pass the ground truth of the simulation that was predicted.",
+        )
+    totals = match(opened, read.keys, predictions).votes.totals
     squared = (read.fractions - matched.select(columns).to_numpy()) ** 2
     squared = np.where(totals[:, list(tree.question_of_answer)] >= 2, squared, np.nan)
     parts = {question.name: squared[:, tree.slice(question.name)] for question in tree.questions} | {"overall": squared}

@@ -1,20 +1,20 @@
-"""Intervals: how far a score may be off because other galaxies, or another part of the sky, could have been looked at.
+"""Confidence intervals of scores: the uncertainty that comes from the choice of galaxies, or of sky areas.
 
-Nearly every score is a ratio of two sums over galaxies, so one function gives the intervals of all of them, many
+Nearly every score is a ratio of two sums over galaxies, so one function computes the intervals of all of them, many
 columns at once.
 
-**The interval.** With residuals (numerator - ratio x denominator) of galaxies, the error of a ratio divided by its own
-standard error is a t-statistic. Errors of vote fractions are skewed, and then neither percentiles of drawn ratios nor
-those of drawn t cover 95 %. So t is first freed from skewness by Hall's increasing cubic (1992, J. R. Stat. Soc. B 54,
-221), with the term that a ratio adds; the bootstrap says how far the outcome reaches, and the interval is transformed
-back. With fewer than 400 galaxies each end is that one or Student's t, whichever is farther out: so few show too little
-of a long tail. With fewer than 50 nothing is drawn: Student's t says how far, with as many degrees of freedom as data
-and weights leave.
-`benchmarks/score_coverage.py` measures what it covers.
+**The interval.** With the residuals (numerator - ratio x denominator) of the galaxies, the error of a ratio divided by
+its standard error is a t-statistic. Errors of vote fractions are skewed, and then neither the percentiles of bootstrap
+ratios nor those of bootstrap t-statistics cover 95%. Therefore the skewness of t is removed first, by Hall's monotone
+cubic transformation (1992, J. R. Stat. Soc. B 54, 221) with the term that a ratio adds; the bootstrap gives a quantile
+of the result, which is transformed back. With fewer than 400 galaxies each end is the wider of that one and Student's
+t, because small samples show too little of a long tail. With fewer than 50 the interval is
+Student's t itself, with as many degrees of freedom as the data and the weights leave.
+`benchmarks/score_coverage.py` measures the coverage.
 
-**What is drawn.** Galaxies; or cells of the sky where positions are known, for neighbours share the night, the depth
-and the seeing, and so their errors. Of more than `MAX_UNITS`, groups put together at random are drawn: their sums have
-the mean, variance and third moment that sums of as many single ones have.
+**The resampling units.** Galaxies, or sky cells where positions are known: neighbours share the night, the depth and
+the seeing, and therefore errors. More than `MAX_UNITS` units are merged at random into `MAX_UNITS` groups, whose sums
+have the same mean, variance and third moment.
 """
 
 from __future__ import annotations
@@ -31,35 +31,50 @@ from gzoo.errors import InputError
 from gzoo.sky import cells, is_position
 from gzoo.trees.tree import FloatArray, IntArray
 
-FEWEST_BLOCKS = 10  # of fewer nothing is said
-FEWEST_TO_DRAW = 50  # of fewer none are drawn: Student's t says how far
-FEWEST_TO_TRUST = 400  # of fewer an interval is nowhere narrower than Student's t
+MIN_BLOCKS = 10  # with fewer the interval is null
+MIN_BOOTSTRAP = 50  # with fewer the interval is Student's t
+MIN_NARROW = 400  # with fewer the interval is nowhere narrower than Student's t
 MAX_UNITS = 4096
-COARSEST, FINEST = 32, 1024  # HEALPix nside of the cells of the sky: 1.8 degrees to 3.4 arcmin
-ENOUGH_CELLS = 200  # the coarsest cells are taken that leave so many: the wider, the more of shared errors they hold
+COARSEST, FINEST = 32, 1024  # HEALPix nside of the cells: 1.8 degrees to 3.4 arcmin
+ENOUGH_CELLS = (
+    200  # the coarsest cells that leave so many are used, because wide cells contain more of the shared errors
+)
 N_BOOTSTRAP = 1000
+LEVEL = 0.95
 COLUMNS_AT_ONCE = 128
 
 Kind = Literal["galaxies", "sky cells"]
+Numbers = float | npt.NDArray[np.floating]
 
 
 class Value(TypedDict):
-    """A number with its 95 % interval: all null where there is nothing to compute, the ends of too few galaxies."""
+    """A number with its 95% confidence interval.
+
+    All three are null without data, and the ends also with too few galaxies.
+    """
 
     value: float | None
     low: float | None
     high: float | None
 
 
+class Bootstrap(TypedDict):
+    """What the intervals resample: the unit, the number of units, and the width of a sky cell (0 for galaxies)."""
+
+    unit: Kind
+    n_units: int
+    cell_arcmin: float
+
+
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """What is drawn: galaxies, or cells of the sky.
+    """Units that the bootstrap resamples: galaxies, or sky cells.
 
     Attributes:
-        labels: The block of each galaxy, shape (galaxy,).
-        n_blocks: How many there are.
+        labels: Block of each galaxy, shape (galaxy,).
+        n_blocks: Number of blocks.
         kind: What a block is.
-        cell_arcmin: How wide the cells are; 0 of galaxies.
+        cell_arcmin: Width of the cells; 0 for galaxies.
     """
 
     labels: IntArray
@@ -68,19 +83,30 @@ class Blocks:
     cell_arcmin: float = 0.0
 
     def sums(self, columns: FloatArray) -> FloatArray:
-        """Sums over the galaxies of each block: (galaxy, column) -> (block, column)."""
+        """Return the sums over the galaxies of each block: (galaxy, column) -> (block, column)."""
         return columns if self.kind == "galaxies" else _sums(self.labels, self.n_blocks, columns)
+
+    def take(self, rows: IntArray) -> Blocks:
+        """Return the blocks of some galaxies; cells keep their number, because empty ones do not matter."""
+        if self.kind == "galaxies":
+            return Blocks(np.arange(len(rows)), len(rows), "galaxies")
+        return Blocks(self.labels[rows], self.n_blocks, self.kind)
+
+    def to_dict(self) -> Bootstrap:
+        """Return the `bootstrap` part of the JSON output."""
+        return Bootstrap(unit=self.kind, n_units=self.n_blocks, cell_arcmin=self.cell_arcmin)
 
 
 def blocks(n_galaxies: int, ra: npt.ArrayLike | None = None, dec: npt.ArrayLike | None = None) -> Blocks:
-    """Cells of the sky where most positions are known, else galaxies.
+    """Return sky cells if most positions are known, otherwise galaxies.
 
-    Cells are as wide as leaves 200 of them (if they were equally full), between 3.4 arcmin and 1.8 degrees. A galaxy
-    without a position is a block of its own. Errors that whole fields share are not seen where there are few fields.
+    The cells are the widest ones, between 3.4 arcmin and 1.8 degrees, of which about 200 are left (counted as if they
+    were equally full). A galaxy without a position is a block of its own. With few fields, errors that a whole field
+    shares cannot be detected.
 
     Args:
-        n_galaxies: How many.
-        ra: Right ascension in degrees, shape (galaxy,); NaN where it is not known.
+        n_galaxies: Number of galaxies.
+        ra: Right ascension in degrees, shape (galaxy,); NaN where unknown.
         dec: Declination in degrees.
 
     >>> blocks(3).kind
@@ -95,34 +121,33 @@ def blocks(n_galaxies: int, ra: npt.ArrayLike | None = None, dec: npt.ArrayLike 
     known = is_position(longitude, latitude)
     if known.mean() <= 0.5:
         return by_galaxy
-    nside, n_cells = COARSEST, 0
+    nside = COARSEST
     while True:
-        own = cells(longitude[known], latitude[known], nside)
-        _, found, sizes = np.unique(own, return_inverse=True, return_counts=True)
-        n_cells = len(sizes)
+        _, found, sizes = np.unique(
+            cells(longitude[known], latitude[known], nside), return_inverse=True, return_counts=True
+        )
         if nside == FINEST or sizes.sum() ** 2 / float(sizes @ sizes) >= ENOUGH_CELLS:
             break
         nside *= 2
     labels = np.empty(n_galaxies, np.int64)
-    n_alone = int((~known).sum())
+    n_cells, n_alone = len(sizes), int((~known).sum())
     labels[known], labels[~known] = found, n_cells + np.arange(n_alone)
     return Blocks(labels, n_cells + n_alone, "sky cells", float(np.degrees(np.sqrt(np.pi / 3)) / nside * 60))
 
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Ratios with their intervals, each of shape (column,); NaN where there is nothing to say.
+    """Ratios with confidence intervals, each array of shape (column,); NaN where the data are too few.
 
     Attributes:
-        value: The ratios.
+        value: Ratios.
         low: Lower ends.
         high: Upper ends.
-        standard_error: As the blocks differ.
-        n_effective: As many galaxies, each by itself and of equal weight, would tell as much.
-        n_blocks: That take part.
-        degrees: Of freedom that the data have for the standard error (Satterthwaite 1946): few where a few blocks make
-            most of it.
-        method: How each interval was found: "bootstrap"; "t" of few blocks; "" of too few.
+        standard_error: Standard errors, from the scatter of the blocks.
+        n_effective: Number of independent galaxies of equal weight that would give the same precision.
+        n_blocks: Number of blocks with data.
+        degrees: Degrees of freedom of the standard error (Satterthwaite 1946): few if it comes from a few blocks.
+        method: Method of each interval: "bootstrap"; "t" (Student's t) for few blocks; "" for too few.
     """
 
     value: FloatArray
@@ -135,18 +160,18 @@ class Intervals:
     method: tuple[str, ...]
 
     def p_values(self) -> FloatArray:
-        """Two-sided probability of a ratio as far from 0, if the true one is 0, good far into the tails.
+        """Return the two-sided p-values of the hypothesis that the true ratio is 0; accurate far into the tails.
 
-        The error is that around 0, as the null hypothesis has it (a score test), and Student's t has as many degrees
-        of freedom as the kurtosis leaves, so that long tails do not look like differences.
+        The standard error is the one around 0, as the null hypothesis requires (a score test). Student's t has the
+        degrees of freedom that the kurtosis leaves, so that long tails do not look like differences.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             t = np.abs(self.value / self.standard_error)
             return 2 * stats.t.sf(t / np.sqrt(1 + t**2 / (self.n_blocks - 1)), self.degrees)
 
     def of(self, column: int) -> Value:
-        """One of them, as JSON has it."""
-        return Value(value=_number(self.value[column]), low=_number(self.low[column]), high=_number(self.high[column]))
+        """Return one column for the JSON output."""
+        return as_value(self.value[column], self.low[column], self.high[column])
 
 
 def ratio(
@@ -156,21 +181,21 @@ def ratio(
     *,
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Intervals:
-    """sum(numerator) / sum(denominator) of each column, with an interval.
+    """Return sum(numerator) / sum(denominator) of each column, with a confidence interval.
 
     Args:
-        numerator: Shape (galaxy, column).
-        denominator: Shape (galaxy, column) or (galaxy, 1), none below 0. Galaxies with 0 take no part: there the
-            numerator is 0 too.
-        blocks: What is drawn.
-        n_bootstrap: How often; 0 for Student's t.
-        seed: Of the draws.
-        level: Of the interval.
+        numerator: Numerators, shape (galaxy, column).
+        denominator: Denominators, shape (galaxy, column) or (galaxy, 1), 0 or more. A galaxy with 0 is ignored, and
+            its numerator must be 0.
+        blocks: Resampling units.
+        n_bootstrap: Number of bootstrap samples; 0 for Student's t.
+        seed: Seed of the bootstrap.
+        level: Confidence level.
 
     Raises:
-        InputError: Shapes that do not fit.
+        InputError: The shapes differ.
 
     >>> found = ratio(np.arange(100.0)[:, None], np.ones((100, 1)), blocks(100))
     >>> found.value.round(1), found.low.round(0), found.high.round(0)
@@ -183,9 +208,8 @@ def ratio(
         or denominator.shape not in (numerator.shape, (n_galaxies, 1))
     ):
         raise InputError(
-            f"Numerators of shape {numerator.shape}, denominators of shape {denominator.shape}, {n_galaxies} galaxies.",
-            "(galaxy, column) over the same, or over (galaxy, 1).",
-            "Give a row a galaxy.",
+            f"Shapes differ: numerator {numerator.shape}, denominator {denominator.shape}, {n_galaxies} galaxies.",
+            "numerators (galaxy, column) and denominators of the same shape or (galaxy, 1).",
         )
     weight = np.broadcast_to(denominator, numerator.shape)
     total = weight.sum(axis=0)
@@ -202,26 +226,26 @@ def ratio(
         spread = n * m4 - m2**2
         degrees = np.clip(np.where(spread > 0, 2 * n * m2**2 / spread, np.inf), 1, np.maximum(n - 1, 1))
         kish, kish_of_blocks = (total**2 / np.einsum("ij,ij->j", each, each) for each in (weight, w))
-        design = np.einsum("ij,ij->j", rest, rest) / m2  # below 1 where neighbours share errors
+        design = np.einsum("ij,ij->j", rest, rest) / m2  # below 1 if neighbours share errors
         n_effective = np.where((m2 > 0) & (blocks.kind == "sky cells"), kish * np.minimum(design, 1), kish)
         by_weight = np.maximum(kish_of_blocks - 1, 1)
-        freedom = np.where(kish_of_blocks > FEWEST_TO_DRAW - 0.5, by_weight, np.minimum(by_weight, degrees))
-        proportion_asked = stats.t.ppf(0.5 + level / 2, freedom)
-        below, above = proportion_asked * error, proportion_asked * error
-    enough = n >= FEWEST_BLOCKS
+        freedom = np.where(kish_of_blocks > MIN_BOOTSTRAP - 0.5, by_weight, np.minimum(by_weight, degrees))
+        limit = stats.t.ppf(0.5 + level / 2, freedom)
+        below, above = limit * error, limit * error
+    enough = n >= MIN_BLOCKS
     error = np.where(enough, error, np.nan)
-    is_drawn = enough & (kish_of_blocks > FEWEST_TO_DRAW - 0.5) & np.isfinite(x).all(axis=0) & (n_bootstrap > 0)
+    is_drawn = enough & (kish_of_blocks > MIN_BOOTSTRAP - 0.5) & np.isfinite(x).all(axis=0) & (n_bootstrap > 0)
     differ = np.flatnonzero(enough & np.isfinite(m2) & (m2 > 0))
     for some in np.array_split(differ, max(1, -(-len(differ) // COLUMNS_AT_ONCE))):
         u, v = x[:, some] / np.sqrt(m2[some]), w[:, some] / total[some]
         is_ours = is_drawn[some]
         if is_ours.any():
-            proportion_asked[some[is_ours]] = _proportion_asked(u[:, is_ours], v[:, is_ours], n_bootstrap, seed, level)
-        ends = [each * plain[some] for each in _unbent(proportion_asked[some], *_skewness_of(u, v))]
-        is_trusted = kish_of_blocks[some] >= FEWEST_TO_TRUST
+            limit[some[is_ours]] = _limit(u[:, is_ours], v[:, is_ours], n_bootstrap, seed, level)
+        ends = [each * plain[some] for each in _transformed_back(limit[some], *_skewness_of(u, v))]
+        is_trusted = kish_of_blocks[some] >= MIN_NARROW
         for wide, own in zip((below, above), ends, strict=True):
             wide[some] = np.where(is_trusted & np.isfinite(own), own, np.fmax(wide[some], own))
-    with np.errstate(invalid="ignore"):  # an infinite ratio has no ends
+    with np.errstate(invalid="ignore"):  # the ends of an infinite ratio are undefined
         low, high = value - below, value + above
     low[~enough], high[~enough] = np.nan, np.nan
     method = tuple(("bootstrap" if one else "t") * bool(ok) for one, ok in zip(is_drawn, enough, strict=True))
@@ -229,9 +253,10 @@ def ratio(
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
-    """Probabilities corrected for having looked at all of them (Holm 1979); NaN stays NaN, and does not count.
+    """Return p-values adjusted for multiple tests (Holm 1979); NaN stays NaN and is not counted as a test.
 
-    Calling what is below 5 % makes a false call at all in at most 5 % of cases, however they depend on each other.
+    If all hypotheses hold, some adjusted p-value is below 5% in at most 5% of cases, however the tests depend on each
+    other.
 
     >>> holm([0.01, 0.04, float("nan"), 0.03]).tolist()
     [0.03, 0.06, nan, 0.06]
@@ -245,19 +270,55 @@ def holm(p: npt.ArrayLike) -> FloatArray:
     return out
 
 
-# ----------------------------------------------------------------------------------------------------
-# Hall's transformation, calibrated by draws
-
-
-def _proportion_asked(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: float) -> FloatArray:
-    """How far transformed t goes to both sides of 0: its quantile over the draws; infinite where draws are all alike.
+def wilson_interval(fraction: Numbers, n: Numbers, z: float = 1.959963984540054) -> tuple[FloatArray, FloatArray]:
+    """Return Wilson's interval of a fraction (1927), which has a width even for fractions of 0 and 1.
 
     Args:
-        u: Numerators less ratio times denominators, shape (unit, column); their sums are 0, those of their squares 1.
-        v: Denominators, same shape; their sums are 1.
-        n_bootstrap: Draws.
-        seed: Of the draws.
-        level: Of the interval.
+        fraction: Observed fractions, 0 to 1.
+        n: Number of independent cases behind each fraction.
+        z: Half-width in standard deviations: 1 for 68%, 1.96 for 95%.
+
+    >>> low, high = wilson_interval(0.0, 40)
+    >>> float(low), float(high.round(3))
+    (0.0, 0.088)
+    """
+    f, n = np.asarray(fraction, np.float64), np.asarray(n, np.float64)
+    stretch = 1 + z * z / n
+    centre = (f + z * z / (2 * n)) / stretch
+    half = z / stretch * np.sqrt(f * (1 - f) / n + z * z / (4 * n * n))
+    # rounding must not move the ends of 0 and 1 beyond these numbers themselves
+    return np.clip(centre - half, 0.0, f), np.clip(centre + half, f, 1.0)
+
+
+def mean_value(column: FloatArray, blocks: Blocks) -> Value:
+    """Return the mean over galaxies of a column of shape (galaxy,), with its interval."""
+    return ratio(column[:, None], np.ones((len(column), 1)), blocks).of(0)
+
+
+def root(square: Value) -> Value:
+    """Return the square root of a mean square and of the ends of its interval; negative numbers become 0."""
+    return as_value(*(None if end is None else max(end, 0.0) ** 0.5 for end in square.values()))  # type: ignore[type-var]
+
+
+def as_value(*ends: float | np.floating | None) -> Value:
+    """Return a value and its ends for the JSON output, null where they are not finite."""
+    value, low, high = (float(one) if one is not None and np.isfinite(one) else None for one in ends)
+    return Value(value=value, low=low, high=high)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Hall's transformation, calibrated by the bootstrap
+
+
+def _limit(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: float) -> FloatArray:
+    """Return the quantile of |transformed t| over the bootstrap; infinite if all samples are alike.
+
+    Args:
+        u: Numerators minus ratio times denominators, shape (unit, column); the sums are 0, the sums of squares 1.
+        v: Denominators, same shape; the sums are 1.
+        n_bootstrap: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
+        level: Confidence level.
     """
     if len(u) > MAX_UNITS:
         group = np.random.default_rng(seed).permutation(len(u)) % MAX_UNITS
@@ -266,22 +327,22 @@ def _proportion_asked(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int,
     powers = np.concatenate([u, v, uu, uv, vv, u * uu, u * uv, u * vv, v * vv], axis=1)  # u**3 is many times slower
     scale = np.abs(powers).max(axis=0)
     scale[scale == 0] = 1
-    times = _draws(len(u), n_bootstrap, seed)
+    times = _resamples(len(u), n_bootstrap, seed)
     sums = (times @ (powers / scale).astype(np.float32)).astype(np.float64) * scale
     su, sv, suu, suv, svv, suuu, suuv, suvv, svvv = np.split(sums, 9, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        off = su / sv  # residuals of a draw are about the ratio of that draw
+        off = su / sv  # the residuals of a sample are about the ratio of that sample
         square = np.maximum(suu - 2 * off * suv + off**2 * svv, 0)
         cube = suuu - 3 * off * suuv + 3 * off**2 * suvv - off**3 * svvv
         t = su / np.sqrt(square)
         bend, shift = _skewness(np.sqrt(square), cube, suv - off * svv, sv)
         far = np.abs(t + bend * t**2 + bend**2 / 3 * t**3 + shift)
-    far[~np.isfinite(far)] = np.inf  # a draw without any of the galaxies that differ
+    far[~np.isfinite(far)] = np.inf  # the sample contains none of the galaxies that differ
     return np.quantile(far, level, axis=0, method="lower")
 
 
 def _skewness_of(u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bend and shift of the ratios themselves, from residuals and weights as in `_proportion_asked`."""
+    """Return bend and shift of the ratios themselves, from residuals and weights as in `_limit`."""
     ones = np.ones(u.shape[1])
     return _skewness(ones, np.einsum("ij,ij->j", u * u, u), np.einsum("ij,ij->j", u, v), ones)
 
@@ -289,11 +350,11 @@ def _skewness_of(u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _skewness(
     root: FloatArray, cube: FloatArray, product: FloatArray, total: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """How t is bent and shifted: by the skewness of residuals, and by what they share with the denominators.
+    """Return bend and shift of t, from the skewness of the residuals and their covariance with the denominators.
 
     Args:
-        root: Of the sum of their squares.
-        cube: Sum of their cubes.
+        root: Root of the sum of squared residuals.
+        cube: Sum of cubed residuals.
         product: Sum of residuals times denominators.
         total: Sum of the denominators.
     """
@@ -301,19 +362,17 @@ def _skewness(
     return skewness / 3 - product / (root * total), skewness / 6
 
 
-def _unbent(proportion_asked: FloatArray, bend: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How far t goes below and above 0 where its transform, t + bend t^2 + bend^2 t^3 / 3 + shift, goes so far."""
+def _transformed_back(limit: FloatArray, bend: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how far t extends below and above 0 where t + bend t^2 + bend^2 t^3 / 3 + shift extends to `limit`."""
     some = np.where(np.abs(bend) < 1e-6, 1e-6, bend)
     with np.errstate(invalid="ignore"):
-        most, least = (
-            (np.cbrt(1 + 3 * some * (end - shift)) - 1) / some for end in (proportion_asked, -proportion_asked)
-        )
+        most, least = ((np.cbrt(1 + 3 * some * (end - shift)) - 1) / some for end in (limit, -limit))
         return np.where(np.isfinite(most), most, np.nan), np.where(np.isfinite(least), -least, np.nan)
 
 
 @lru_cache(maxsize=2)
-def _draws(n: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.float32]:
-    """How often each unit is in each draw with replacement, shape (draw, unit); kept, for many scores want the same."""
+def _resamples(n: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.float32]:
+    """Return how often each bootstrap sample contains each unit, shape (sample, unit); cached, as scores share it."""
     rng = np.random.default_rng(seed)
     times = np.empty((n_bootstrap, n), np.float32)
     for one in times:
@@ -323,10 +382,6 @@ def _draws(n: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.float32]:
 
 
 def _sums(labels: IntArray, n: int, columns: FloatArray) -> FloatArray:
-    """Sums of rows with the same label: (row, column) -> (label, column)."""
+    """Return the sums of rows with the same label: (row, column) -> (label, column)."""
     gather = sparse.csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n, len(labels)))
     return np.asarray(gather @ columns)
-
-
-def _number(value: np.floating) -> float | None:
-    return float(value) if np.isfinite(value) else None

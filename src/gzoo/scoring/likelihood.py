@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,7 @@ from gzoo.errors import InputError
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.votes import Votes
 
-BoolArray = npt.NDArray[np.bool_]
-
-LOG_MIN, LOG_MAX = np.log(1e-3), np.log(1e5)  # of the baseline's concentrations
+LOG_MIN, LOG_MAX = np.log(1e-3), np.log(1e5)  # range of the baseline's concentrations
 SERIES_FROM = 10.0  # from here on Stirling's series is exact to 1e-12
 MAX_TABLE = 100_000
 
@@ -26,37 +24,30 @@ def dirichlet_multinomial_nll(
     tree: Tree,
     totals: npt.ArrayLike | None = None,
 ) -> FloatArray:
-    """Negative log probability of the votes on each question, in nats.
+    """Return the negative log probability of the votes on each question, in nats.
 
-    Given that N people answered a question, their votes are Dirichlet-multinomial with the answers' concentrations;
-    the multinomial coefficient is included. Where several answers are allowed at once, each answer is a binomial of
-    the people asked, with odds equal to its concentration. A question that nobody was asked costs exactly 0.
+    Given the total votes of a question, its vote counts have a Dirichlet-multinomial distribution with the
+    concentrations of the answers; the multinomial coefficient is included. For a question that allows several answers,
+    each answer is a binomial of the total votes with odds equal to its concentration. A question without votes costs
+    exactly 0.
 
     Args:
-        votes: Whole counts, shape (galaxy, answer), columns as `tree.columns`.
-        concentration: Positive, same shape.
-        tree: The questions.
-        totals: People asked, shape (galaxy, question); by default `tree.totals(votes)`.
+        votes: Vote counts, shape (galaxy, answer), columns as in `tree.columns`.
+        concentration: Positive concentrations, same shape.
+        tree: Decision tree.
+        totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
 
     Returns:
-        Shape (galaxy, question).
+        Negative log probabilities, shape (galaxy, question).
 
     Raises:
-        InputError: Shapes that do not fit, votes that are no whole counts, totals that do not fit them, or
-            concentrations that are not positive numbers.
+        InputError: The shapes differ, votes are not counts, totals contradict them, or concentrations are not positive.
 
     >>> import gzoo, numpy as np
     >>> dirichlet_multinomial_nll([[1, 0]], [[1.0, 1.0]], gzoo.tree("gz_rings")).round(6)
     array([[0.693147]])
     """
-    alpha = np.asarray(concentration, dtype=np.float64)
-    counts, volunteers = _checked(votes, alpha.shape, tree, totals)
-    _refuse(~((alpha > 0) & np.isfinite(alpha)), alpha, tree, "Concentration", "A positive, finite number.")
-
-    def cost(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
-        return question_nll(counts[rows, where], n, alpha[rows, where], is_multiple=is_multiple)
-
-    return _each_question(volunteers, tree, cost)
+    return mixture_nll(votes, np.asarray(concentration, np.float64)[None], tree, totals)
 
 
 def mixture_nll(
@@ -65,23 +56,23 @@ def mixture_nll(
     tree: Tree,
     totals: npt.ArrayLike | None = None,
 ) -> FloatArray:
-    """As `dirichlet_multinomial_nll`, for mixtures with equal weights: an ensemble, several heads or forward passes.
+    """Return the same as `dirichlet_multinomial_nll` for a mixture of members with equal weights.
 
-    Question by question: that the same member may be right on several questions of a galaxy is not rewarded.
+    Members are the models of an ensemble, several heads or several forward passes. The probabilities are averaged
+    question by question: that one member may be right on several questions of a galaxy is not rewarded.
 
     Args:
-        votes: Whole counts, shape (galaxy, answer).
-        concentrations: Positive, shape (member, galaxy, answer).
-        tree: The questions.
-        totals: As there.
+        votes: Vote counts, shape (galaxy, answer).
+        concentrations: Positive concentrations, shape (member, galaxy, answer).
+        tree: Decision tree.
+        totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
 
     >>> import gzoo
     >>> mixture_nll([[1, 0]], [[[1.0, 1.0]], [[3.0, 1.0]]], gzoo.tree("gz_rings")).round(6)
     array([[0.470004]])
     """
-    members = np.asarray(concentrations, dtype=np.float64)
-    each = [dirichlet_multinomial_nll(votes, member, tree, totals) for member in members]
-    return mixed(each)
+    alpha = np.asarray(concentrations, dtype=np.float64)
+    return _tree_nll(votes, alpha, tree, totals, (alpha > 0) & np.isfinite(alpha), is_fraction=False)
 
 
 def multinomial_nll(
@@ -90,131 +81,164 @@ def multinomial_nll(
     tree: Tree,
     totals: npt.ArrayLike | None = None,
 ) -> FloatArray:
-    """As `dirichlet_multinomial_nll`, for predicted fractions that state no doubt: a multinomial a question.
+    """Return the same as `dirichlet_multinomial_nll` for predicted fractions without uncertainty: multinomials.
 
-    Infinite where an answer with fraction 0 has votes.
+    The result is infinite where an answer with fraction 0 has votes.
 
     Args:
-        votes: Whole counts, shape (galaxy, answer).
-        fractions: Shares of those asked, same shape; those of a question add up to 1 (not where several answers are
-            allowed: there each answer is a binomial).
-        tree: The questions.
-        totals: As there.
+        votes: Vote counts, shape (galaxy, answer).
+        fractions: Predicted vote fractions, same shape; those of a question sum to 1 (unless it allows several
+            answers: then each answer is a binomial).
+        tree: Decision tree.
+        totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
 
     >>> import gzoo
     >>> multinomial_nll([[2, 1]], [[0.5, 0.5]], gzoo.tree("gz_rings")).round(6)
     array([[0.980829]])
     """
-    fractions = np.asarray(fractions, dtype=np.float64)
-    counts, volunteers = _checked(votes, fractions.shape, tree, totals)
-    _refuse(~((fractions >= 0) & (fractions <= 1)), fractions, tree, "Fraction", "A number from 0 to 1.")
-
-    def cost(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
-        return fraction_nll(counts[rows, where], n, fractions[rows, where], is_multiple=is_multiple)
-
-    return _each_question(volunteers, tree, cost)
+    values = np.asarray(fractions, dtype=np.float64)[None]
+    return _tree_nll(votes, values, tree, totals, (values >= 0) & (values <= 1), is_fraction=True)
 
 
-def log_coefficient(votes: npt.ArrayLike, tree: Tree, totals: npt.ArrayLike | None = None) -> FloatArray:
-    """Log of the number of orders in which the votes could have come, shape (galaxy, question).
+def _tree_nll(
+    votes: npt.ArrayLike,
+    members: FloatArray,
+    tree: Tree,
+    totals: npt.ArrayLike | None,
+    is_valid: npt.NDArray[np.bool_],
+    *,
+    is_fraction: bool,
+) -> FloatArray:
+    counts = _counts(votes, "Votes")
+    if members.shape[1:] != counts.shape or counts.ndim != 2 or counts.shape[1] != len(tree.columns):
+        raise InputError(
+            f"Shapes differ: votes {counts.shape}, predictions {members.shape[1:]}.",
+            f"(galaxy, {len(tree.columns)}) for tree '{tree.name}', with columns in the order of `tree.columns`.",
+        )
+    if not is_valid.all():
+        member, row, column = np.argwhere(~is_valid)[0].tolist()
+        raise InputError(
+            f"The prediction for galaxy {row}, {tree.columns[column]} is {members[member, row, column]}.",
+            "numbers from 0 to 1." if is_fraction else "positive, finite numbers.",
+        )
+    given = None if totals is None else Votes(tree, counts, _counts(totals, "Totals")).totals
+    volunteers = tree.totals(counts) if given is None else given
+    out = np.zeros(volunteers.shape)
+    for i, question in enumerate(tree.questions):
+        rows, where = volunteers[:, i] > 0, tree.slice(question.name)
+        out[rows, i] = members_nll(
+            counts[rows, where],
+            volunteers[rows, i],
+            members[:, rows, where],
+            is_fraction=is_fraction,
+            is_multiple=question.multiple,
+        )
+    return out
 
-    It is part of every log score here, depends on the votes alone, and so cancels in every difference. Programs that
-    leave it out have scores lower by this much.
 
-    >>> import gzoo
-    >>> log_coefficient([[2, 1]], gzoo.tree("gz_rings")).round(6)
-    array([[1.098612]])
-    """
-    counts, volunteers = _checked(votes, (len(np.asarray(votes)), len(tree.columns)), tree, totals)
-
-    def coefficient(where: slice, rows: BoolArray, n: IntArray, is_multiple: bool) -> FloatArray:
-        return question_log_coefficient(counts[rows, where], n, is_multiple=is_multiple)
-
-    return _each_question(volunteers, tree, coefficient)
+def _counts(numbers: npt.ArrayLike, what: str) -> IntArray:
+    given = np.asarray(numbers)
+    if not np.isfinite(given).all() or (given < 0).any() or (given != np.floor(given)).any():
+        raise InputError(f"{what} contain numbers that are not vote counts.", "integers, 0 or more.", "Use raw counts.")
+    return given.astype(np.int64)
 
 
 # ----------------------------------------------------------------------------------------------------
-# One question, galaxies that were asked it
+# One question, for the galaxies with votes on it
 
 
-def question_nll(counts: IntArray, volunteers: IntArray, alpha: FloatArray, *, is_multiple: bool = False) -> FloatArray:
-    """Negative log probability of one question's votes.
-
-    Accurate to 1e-9 nats, or 1e-9 of the value, for concentrations of 1e-3 to 1e7 and counts to 10,000.
+def members_nll(
+    counts: IntArray, totals: IntArray, members: FloatArray, *, is_fraction: bool, is_multiple: bool
+) -> FloatArray:
+    """Return the negative log probability of one question's votes for a mixture of predictions, shape (galaxy,).
 
     Args:
-        counts: Shape (galaxy, answer).
-        volunteers: Asked, shape (galaxy,).
-        alpha: Concentrations, shape (galaxy, answer), or (answer,) where all galaxies have the same.
-        is_multiple: Whether one person may give several answers.
+        counts: Vote counts, shape (galaxy, answer).
+        totals: Total votes, shape (galaxy,).
+        members: Concentrations or fractions, shape (member, galaxy, answer).
+        is_fraction: Whether the members are fractions.
+        is_multiple: Whether a volunteer may give several answers.
+    """
+    nll = fraction_nll if is_fraction else question_nll
+    return mixed([nll(counts, totals, member, is_multiple=is_multiple) for member in members])
 
-    Returns:
-        Shape (galaxy,).
+
+def question_nll(counts: IntArray, totals: IntArray, alpha: FloatArray, *, is_multiple: bool = False) -> FloatArray:
+    """Return the negative log probability of one question's votes, shape (galaxy,).
+
+    Accurate to 1e-9 nats, or 1e-9 of the value, for concentrations of 1e-3 to 1e7 and counts up to 10,000.
+
+    Args:
+        counts: Vote counts, shape (galaxy, answer).
+        totals: Total votes, shape (galaxy,).
+        alpha: Concentrations, shape (galaxy, answer), or (answer,) if all galaxies have the same.
+        is_multiple: Whether a volunteer may give several answers.
 
     >>> import numpy as np
     >>> question_nll(np.array([[1, 0]]), np.array([1]), np.array([[1.0, 3.0]])).round(6)
     array([1.386294])
     """
-    coefficient = question_log_coefficient(counts, volunteers, is_multiple=is_multiple)
+    coefficient = question_log_coefficient(counts, totals, is_multiple=is_multiple)
     if is_multiple:
-        said, rest = counts, volunteers[:, None] - counts
-        return (said * np.log1p(1 / alpha) + rest * np.log1p(alpha)).sum(axis=1) - coefficient
-    if alpha.ndim == 1:  # then a table holds every value there is
+        rest = totals[:, None] - counts
+        return (counts * np.log1p(1 / alpha) + rest * np.log1p(alpha)).sum(axis=1) - coefficient
+    if alpha.ndim == 1:  # a table of the few different counts is then much faster
         rising = np.zeros(len(counts))
         for i, one in enumerate(alpha.tolist()):
-            rising += _of_table(counts[:, i], one)
-        return _of_table(volunteers, float(alpha.sum())) - rising - coefficient
-    return log_rising(alpha.sum(axis=1), volunteers) - log_rising(alpha, counts).sum(axis=1) - coefficient
+            rising += _log_rising_by_table(one, counts[:, i])
+        return _log_rising_by_table(float(alpha.sum()), totals) - rising - coefficient
+    return log_rising(alpha.sum(axis=1), totals) - log_rising(alpha, counts).sum(axis=1) - coefficient
 
 
-def fraction_nll(
-    counts: IntArray, volunteers: IntArray, fractions: FloatArray, *, is_multiple: bool = False
-) -> FloatArray:
-    """As `question_nll`, of a multinomial with the given shares."""
+def fraction_nll(counts: IntArray, totals: IntArray, fractions: FloatArray, *, is_multiple: bool = False) -> FloatArray:
+    """Return the same as `question_nll` for a multinomial with the given fractions."""
     cost = -xlogy(counts, fractions).sum(axis=1)
     if is_multiple:
-        cost -= xlogy(volunteers[:, None] - counts, 1 - fractions).sum(axis=1)
-    return cost - question_log_coefficient(counts, volunteers, is_multiple=is_multiple)
+        cost -= xlogy(totals[:, None] - counts, 1 - fractions).sum(axis=1)
+    return cost - question_log_coefficient(counts, totals, is_multiple=is_multiple)
 
 
-def beta_binomial_nll(said: IntArray, volunteers: IntArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
-    """Negative log probability that `said` of `volunteers` gave an answer, its share being Beta(alpha, beta).
+def beta_binomial_nll(counts: IntArray, totals: IntArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    """Return the negative log probability of the votes for one answer, whose fraction is distributed as Beta(a, b).
 
-    It is what a Dirichlet-multinomial says of one answer against all others.
+    This is the marginal distribution of a Dirichlet-multinomial for one answer against all others.
 
     >>> import numpy as np
     >>> beta_binomial_nll(np.array([1]), np.array([1]), np.array([1.0]), np.array([3.0])).round(6)
     array([1.386294])
     """
-    rest = volunteers - said
-    coefficient = log_factorial(volunteers) - log_factorial(said) - log_factorial(rest)
-    return log_rising(alpha + beta, volunteers) - log_rising(alpha, said) - log_rising(beta, rest) - coefficient
+    rest = totals - counts
+    coefficient = log_factorial(totals) - log_factorial(counts) - log_factorial(rest)
+    return log_rising(alpha + beta, totals) - log_rising(alpha, counts) - log_rising(beta, rest) - coefficient
 
 
-def question_log_coefficient(counts: IntArray, volunteers: IntArray, *, is_multiple: bool = False) -> FloatArray:
-    """Log multinomial coefficient of one question, shape (galaxy,)."""
+def question_log_coefficient(counts: IntArray, totals: IntArray, *, is_multiple: bool = False) -> FloatArray:
+    """Return the log multinomial coefficient of one question, shape (galaxy,).
+
+    It is part of every log-likelihood here, depends on the votes alone, and therefore cancels in every difference.
+    """
     if is_multiple:
-        each = log_factorial(volunteers)[:, None] - log_factorial(counts) - log_factorial(volunteers[:, None] - counts)
+        each = log_factorial(totals)[:, None] - log_factorial(counts) - log_factorial(totals[:, None] - counts)
         return each.sum(axis=1)
-    return log_factorial(volunteers) - log_factorial(counts).sum(axis=1)
+    return log_factorial(totals) - log_factorial(counts).sum(axis=1)
 
 
 def mixed(each: Sequence[FloatArray]) -> FloatArray:
-    """Negative log of the mean probability of several members, from their own negative logs."""
+    """Return the negative log of the mean probability of several members, from their own negative logs."""
     if len(each) == 1:
         return each[0]
     stack = np.stack(each)
     best = stack.min(axis=0)
     best = np.where(np.isfinite(best), best, 0.0)
-    with np.errstate(divide="ignore"):  # a vote that no member thinks possible has probability 0
+    with np.errstate(divide="ignore"):  # votes that are impossible for every member have probability 0
         return best - np.log(np.exp(best - stack).mean(axis=0))
 
 
 def log_rising(a: FloatArray, k: IntArray) -> FloatArray:
-    """Log of a (a + 1) ... (a + k - 1), to the last digits for all a > 0.
+    """Return the log of a (a + 1) ... (a + k - 1), to the last digits for all a > 0.
 
-    A difference of two gammaln would lose them where a is large: there both are Stirling's series, and the large
-    terms are subtracted on paper.
+    A difference of two gammaln loses these digits for large a. There both are Stirling's series, whose large terms
+    are subtracted analytically.
     """
     start, steps = np.broadcast_arrays(a, k)
     out = np.zeros(start.shape)
@@ -229,23 +253,23 @@ def log_rising(a: FloatArray, k: IntArray) -> FloatArray:
     return out
 
 
-def log_factorial(n: IntArray) -> FloatArray:
-    """Log of n!, from a table where it is short."""
-    largest = int(n.max()) if n.size else 0
-    if largest <= MAX_TABLE:
-        return gammaln(np.arange(largest + 1) + 1.0)[n]
-    return gammaln(n + 1.0)
-
-
-def _of_table(k: IntArray, a: float) -> FloatArray:
+def _log_rising_by_table(a: float, k: IntArray) -> FloatArray:
     largest = int(k.max()) if k.size else 0
     if largest > MAX_TABLE:
         return log_rising(np.float64(a) * np.ones(k.shape), k)
     return log_rising(np.full(largest + 1, a), np.arange(largest + 1))[k]
 
 
+def log_factorial(n: IntArray) -> FloatArray:
+    """Return the log of n!, from a table if it is short."""
+    largest = int(n.max()) if n.size else 0
+    if largest <= MAX_TABLE:
+        return gammaln(np.arange(largest + 1) + 1.0)[n]
+    return gammaln(n + 1.0)
+
+
 def _tail(x: FloatArray) -> FloatArray:
-    """What Stirling's formula for log gamma leaves out; for x of 10 or more to 1e-12."""
+    """Return the correction terms of Stirling's formula for log gamma; to 1e-12 for x of 10 or more."""
     y = 1 / (x * x)
     return (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y / 1680))) / x
 
@@ -254,8 +278,13 @@ def _tail(x: FloatArray) -> FloatArray:
 # Fractions and the baseline
 
 
+def question_fractions(alpha: FloatArray, *, is_multiple: bool) -> FloatArray:
+    """Return the expected vote fractions of one question from its concentrations, shape (..., answer)."""
+    return alpha / (1 + alpha if is_multiple else alpha.sum(axis=-1, keepdims=True))
+
+
 def expected_fractions(concentration: npt.ArrayLike, tree: Tree) -> FloatArray:
-    """Expected share of the people asked who give each answer, shape (galaxy, answer).
+    """Return the expected vote fraction of each answer, shape (galaxy, answer).
 
     >>> import gzoo
     >>> expected_fractions([[1.0, 3.0]], gzoo.tree("gz_rings"))
@@ -264,23 +293,47 @@ def expected_fractions(concentration: npt.ArrayLike, tree: Tree) -> FloatArray:
     alpha = np.asarray(concentration, dtype=np.float64)
     fractions = np.empty_like(alpha)
     for question in tree.questions:
-        own = alpha[:, tree.slice(question.name)]
-        fractions[:, tree.slice(question.name)] = own / (
-            1 + own if question.multiple else own.sum(axis=1, keepdims=True)
-        )
+        where = tree.slice(question.name)
+        fractions[:, where] = question_fractions(alpha[:, where], is_multiple=question.multiple)
     return fractions
 
 
-def fit_baseline(votes: Votes) -> FloatArray:
-    """Concentrations that know only how often each answer was given: one Dirichlet a question, by maximum likelihood.
-
-    A question that nobody was asked gets concentration 1 for each answer. Concentrations stay within 1e-3 to 1e5.
+def sampling_noise(fractions: FloatArray, totals: IntArray) -> FloatArray:
+    """Return an unbiased estimate of the variance of observed vote fractions, f(1-f)/(N-1), shape (galaxy, answer).
 
     Args:
-        votes: Of the training set.
+        fractions: Observed vote fractions, shape (galaxy, answer).
+        totals: Total votes, shape (galaxy, answer) or (galaxy, 1); at least 2 for a valid estimate.
+    """
+    return fractions * (1 - fractions) / np.maximum(totals - 1, 1)
 
-    Returns:
-        Shape (answer,).
+
+def binomial_deviation(totals: IntArray, fraction: FloatArray) -> FloatArray:
+    """Return the mean absolute difference of an observed and the underlying vote fraction (De Moivre 1730).
+
+    Args:
+        totals: Total votes, at least 1.
+        fraction: Underlying vote fraction, broadcast against the total votes.
+
+    >>> binomial_deviation(np.array([1, 2]), np.array([0.5, 0.5]))
+    array([0.5 , 0.25])
+    """
+    n, p = np.broadcast_arrays(totals, np.clip(fraction, 0.0, 1.0))
+    mode = np.minimum(np.floor(n * p).astype(np.int64), n - 1) + 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = log_factorial(n) - log_factorial(mode) - log_factorial(n - mode)
+        log = log + mode * np.log(p) + (n - mode + 1) * np.log1p(-p)
+    return np.where((p <= 0) | (p >= 1), 0.0, 2 * mode / n * np.exp(log))
+
+
+def fit_baseline(votes: Votes) -> FloatArray:
+    """Return the concentrations of a baseline that uses no images, fitted by maximum likelihood; shape (answer,).
+
+    There is one Dirichlet per question, the same for all galaxies. A question without votes gets concentration 1 for
+    each answer. Concentrations are limited to 1e-3 to 1e5.
+
+    Args:
+        votes: Votes of the training set.
     """
     tree = votes.tree
     fitted = np.ones(len(tree.columns))
@@ -313,48 +366,3 @@ def _fit_dirichlet(counts: IntArray) -> FloatArray:
     bounds: Sequence[tuple[float, float]] = [(float(LOG_MIN), float(LOG_MAX))] * rows.shape[1]
     found = optimize.minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.exp(found.x)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Checks
-
-
-def _each_question(
-    volunteers: IntArray, tree: Tree, cost: Callable[[slice, BoolArray, IntArray, bool], FloatArray]
-) -> FloatArray:
-    """A cost for each galaxy that was asked, 0 for the others; shape (galaxy, question)."""
-    out = np.zeros(volunteers.shape)
-    for i, question in enumerate(tree.questions):
-        rows = volunteers[:, i] > 0
-        out[rows, i] = cost(tree.slice(question.name), rows, volunteers[rows, i], question.multiple)
-    return out
-
-
-def _checked(
-    votes: npt.ArrayLike, shape: tuple[int, ...], tree: Tree, totals: npt.ArrayLike | None
-) -> tuple[IntArray, IntArray]:
-    counts = _whole(votes, "Votes")
-    if counts.ndim != 2 or counts.shape != shape or counts.shape[1] != len(tree.columns):
-        raise InputError(
-            f"Votes of shape {counts.shape} with concentrations of shape {shape}.",
-            f"Both (galaxy, {len(tree.columns)}) for tree '{tree.name}'.",
-            "Put the columns in the order of tree.columns.",
-        )
-    return counts, tree.totals(counts) if totals is None else Votes(tree, counts, _whole(totals, "Totals")).totals
-
-
-def _refuse(bad: BoolArray, values: FloatArray, tree: Tree, what: str, expected: str) -> None:
-    if bad.any():
-        row, column = np.argwhere(bad)[0].tolist()
-        raise InputError(
-            f"{what} of galaxy {row}, {tree.columns[column]} is {values[row, column]}.",
-            expected,
-            "Check the predictions.",
-        )
-
-
-def _whole(numbers: npt.ArrayLike, what: str) -> IntArray:
-    given = np.asarray(numbers)
-    if not np.isfinite(given).all() or (given < 0).any() or (given != np.floor(given)).any():
-        raise InputError(f"{what} hold numbers that no count of people can be.", "0, 1, 2, ...", "Use whole counts.")
-    return given.astype(np.int64)

@@ -1,8 +1,8 @@
-"""Posterior: a model's prediction and the votes it has not seen, multiplied; `combine` writes a catalogue of it."""
+"""Posterior vote fractions: predictions combined with the votes of held-out galaxies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,32 +16,31 @@ from gzoo.dataset.open import KEY, Dataset
 from gzoo.errors import InputError, TableError
 from gzoo.scoring.betas import mixture_quantile, quantile
 from gzoo.scoring.likelihood import beta_binomial_nll, dirichlet_multinomial_nll, mixed
-from gzoo.scoring.predictions import BoolArray, Predictions, match, read_predictions
+from gzoo.scoring.matching import match
+from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.trees.tree import FloatArray, Tree
 from gzoo.votes.votes import Votes
 
-Progress = Callable[[str, int, int], None]
-
 N_AT_ONCE = 20_000
-MIN = 1e-300  # of a concentration, for a question with a single answer
-N_TO_FIT = 20_000
-"""So many galaxies are enough to say what an odds-only prediction is worth."""
-WORTH, SPREAD_OF_LOG_WORTH = 2.0, 2.0  # in votes, before any are seen: even odds then are a uniform distribution
-LOG_MIN_WORTH, LOG_MAX_WORTH = float(np.log(1e-2)), float(np.log(1e6))
+MIN_CONCENTRATION = 1e-300  # of the alternatives to the only answer of a question
+N_TO_FIT = 20_000  # galaxies that are enough to fit a total concentration
+PRIOR_TOTAL, PRIOR_LOG_SD = 2.0, 2.0  # of a total concentration: odds of 1 are then a uniform distribution
+LOG_MIN_TOTAL, LOG_MAX_TOTAL = float(np.log(1e-2)), float(np.log(1e6))
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is believed of the share of people who give each answer, once their votes are in.
+    """Posterior distribution of the vote fractions, given predictions and votes.
 
-    The shares of a question are a Dirichlet distribution, or a mixture of them; here each answer by itself, as Beta
-    distributions. Shapes (member, galaxy, answer).
+    The fractions of a question follow a Dirichlet distribution or a mixture of them; this class has the marginal
+    beta distributions of the answers. Arrays have the shape (member, galaxy, answer).
 
     Attributes:
-        tree: The questions.
-        alpha: Concentration of each answer: the prediction's plus the votes.
-        beta: The same of all other answers together; of not giving it, where several answers are allowed.
-        weights: Of the members of a mixture; those of an answer add up to 1.
+        tree: Decision tree.
+        alpha: Concentration of each answer: predicted concentration plus votes.
+        beta: Concentration of all other answers to the question together; of not giving the answer, for questions
+            that allow several answers.
+        weights: Weights of the members of a mixture; those of an answer sum to 1.
     """
 
     tree: Tree
@@ -51,46 +50,53 @@ class Posterior:
 
     @cached_property
     def fractions(self) -> FloatArray:
-        """Expected share of those asked, shape (galaxy, answer)."""
+        """Posterior mean vote fractions, shape (galaxy, answer)."""
         return (self.weights * self.alpha / (self.alpha + self.beta)).sum(axis=0)
 
     def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """The equal-tailed interval that holds each share with probability `level`, two of shape (galaxy, answer)."""
+        """Return the ends of equal-tailed credible intervals of the vote fractions, each of shape (galaxy, answer).
+
+        Args:
+            level: Probability mass of the intervals.
+        """
         tail = (1 - level) / 2
         low, high = (mixture_quantile(self.weights, self.alpha, self.beta, q) for q in (tail, 1 - tail))
         return low, high
 
     @cached_property
     def proportion_asked(self) -> FloatArray:
-        """Expected probability of being asked, shape (galaxy, question); NaN where the tree cannot tell.
+        """Posterior mean proportion of volunteers asked, shape (galaxy, question); NaN if the tree leaves it open.
 
-        Exact: shares of different questions are independent, given the votes.
+        The mean is exact, because the fractions of different questions are independent given the votes.
         """
         return self.tree.proportion_asked(self.fractions)
 
     def proportion_asked_interval(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """About `level` of the probability of being asked, two of shape (galaxy, question).
+        """Return approximate credible intervals of the proportion of volunteers asked, shape (galaxy, question) each.
 
-        Mean and variance are exact; of all distributions that have them a Beta is taken. That is rough where the
-        members of a mixture contradict each other and no votes decide.
+        They are the intervals of a beta distribution with the exact mean and variance. This is a poor approximation
+        where the members of a mixture disagree and votes are absent.
+
+        Args:
+            level: Probability mass of the intervals.
         """
         mean, variance = self.proportion_asked, self.proportion_asked_variance
-        # below rounding there is nothing to know: everybody is asked, or nobody
+        # Below rounding errors, every volunteer is asked, or none.
         is_open = (variance > 1e-14) & (variance < mean * (1 - mean))
         m, v = mean[is_open], variance[is_open]
-        worth = m * (1 - m) / v - 1
+        total = m * (1 - m) / v - 1
         low, high = mean.copy(), mean.copy()
         tail = (1 - level) / 2
-        low[is_open] = quantile(m * worth, (1 - m) * worth, tail)
-        high[is_open] = quantile(m * worth, (1 - m) * worth, 1 - tail)
+        low[is_open] = quantile(m * total, (1 - m) * total, tail)
+        high[is_open] = quantile(m * total, (1 - m) * total, 1 - tail)
         return low, high
 
     @cached_property
     def proportion_asked_variance(self) -> FloatArray:
-        """Variance of the probability of being asked, shape (galaxy, question); exact, NaN as in `proportion_asked`.
+        """Variance of the proportion of volunteers asked, shape (galaxy, question); NaN as in `proportion_asked`.
 
-        The probability is a sum over parent answers, so its square is one over pairs of them; of two answers, that of
-        the later question is independent of all that came before it.
+        The proportion is a sum over parent answers, so its square is a sum over pairs of them. Of two answers, the
+        one to the later question is independent of all that precedes it, which makes the variance exact.
         """
         tree = self.tree
         rank = {question.name: i for i, question in enumerate(tree.ordered)}
@@ -104,7 +110,7 @@ class Posterior:
             return sum((both(one, other) for one in parents for other in parents), np.zeros(len(self.fractions)))
 
         def both(one: int, other: int) -> FloatArray:
-            """Expected P(one) x P(other), each with its question's reach."""
+            """Return the mean of P(one) P(other), each multiplied by the proportion asked its question."""
             first, second = tree.question_of_answer[one], tree.question_of_answer[other]
             if ranks[first] > ranks[second] or (first == second and one > other):
                 return both(other, one)
@@ -125,7 +131,12 @@ class Posterior:
         return np.maximum(squares - self.proportion_asked**2, 0.0)
 
     def product(self, one: int, other: int) -> FloatArray:
-        """Expected product of the shares of two answers to one question, or of one with itself; shape (galaxy,)."""
+        """Return the mean product of the fractions of two answers to one question, shape (galaxy,).
+
+        Args:
+            one: Index of an answer.
+            other: Index of another answer to the same question, or of the same one.
+        """
         if one != other and self.tree.questions[self.tree.question_of_answer[one]].multiple:
             return self.fractions[:, one] * self.fractions[:, other]
         alpha, total = self.alpha[:, :, one], self.alpha[:, :, one] + self.beta[:, :, one]
@@ -133,19 +144,19 @@ class Posterior:
         return (self.weights[:, :, one] * alpha / total * then / (total + 1)).sum(axis=0)
 
 
-def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None = None) -> Posterior:
-    """What follows from predictions and votes that their model has not seen.
+def posterior(votes: Votes, concentrations: FloatArray, total_concentration: FloatArray | None = None) -> Posterior:
+    """Return the posterior of predictions and the votes of held-out galaxies.
 
-    A Dirichlet distribution of concentrations c becomes one of c + votes. The members of a mixture do so each by
-    itself, and then count, question by question, by how probable they held the votes. Where several answers are
-    allowed at once, a concentration is only the odds o of an answer and says nothing of how sure it is: it is taken
-    for Beta(s o / (1 + o), s / (1 + o)), worth s votes.
+    A Dirichlet distribution with concentrations c becomes one with c + votes. The members of a mixture are updated
+    separately; their weights, question by question, are the probabilities that they assigned to the votes. For
+    questions that allow several answers, a concentration is only the odds o of an answer, without uncertainty: it
+    is treated as Beta(s o / (1 + o), s / (1 + o)), with a total concentration s.
 
     Args:
-        votes: Of the galaxies.
-        concentrations: Predicted, shape (member, galaxy, answer).
-        worth: For each answer of the questions that allow several, what their prediction is worth in votes, as
-            `fit_worth` says; 2 by default. Other answers do not use it.
+        votes: Votes of the galaxies.
+        concentrations: Predicted concentrations, shape (member, galaxy, answer).
+        total_concentration: Total concentration of each answer to questions that allow several answers, as fitted by
+            `fit_total_concentration`, shape (answer,); 2 by default. Ignored for other answers.
 
     >>> import gzoo, numpy as np
     >>> votes = gzoo.Votes(gzoo.tree("gz_rings"), np.array([[3, 1], [0, 0]]))
@@ -170,8 +181,8 @@ def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None
         counts, volunteers = votes.counts[:, own], votes.totals[:, i, None]
         if question.multiple:
             odds = alpha[:, :, own]
-            votes_worth = np.full(odds.shape[2], WORTH) if worth is None else worth[own]
-            alpha[:, :, own], beta[:, :, own] = _of_odds(odds, votes_worth)
+            total = np.full(odds.shape[2], PRIOR_TOTAL) if total_concentration is None else total_concentration[own]
+            alpha[:, :, own], beta[:, :, own] = _of_odds(odds, total)
             if is_mixture:
                 asked = np.broadcast_to(volunteers, counts.shape)
                 for m in range(len(alpha)):
@@ -188,26 +199,26 @@ def posterior(votes: Votes, concentrations: FloatArray, worth: FloatArray | None
 
 
 def _others(alpha: FloatArray) -> FloatArray:
-    """Sum over all other answers, without taking a large number from a larger one."""
-    before, after = np.zeros_like(alpha), np.full_like(alpha, MIN)
+    """Return the sum over all other answers, without subtracting nearly equal numbers."""
+    before, after = np.zeros_like(alpha), np.full_like(alpha, MIN_CONCENTRATION)
     before[..., 1:] = np.cumsum(alpha[..., :-1], axis=-1)
     after[..., :-1] += np.cumsum(alpha[..., :0:-1], axis=-1)[..., ::-1]
     return before + after
 
 
-def _of_odds(odds: FloatArray, worth: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return worth * odds / (1 + odds), worth / (1 + odds)
+def _of_odds(odds: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return total * odds / (1 + odds), total / (1 + odds)
 
 
-def fit_worth(votes: Votes, concentrations: FloatArray) -> FloatArray:
-    """What the predicted odds of each answer are worth in votes, where several answers are allowed.
+def fit_total_concentration(votes: Votes, concentrations: FloatArray) -> FloatArray:
+    """Fit the total concentration of each answer to questions that allow several answers.
 
-    The number under which the votes are most probable, the same for all galaxies: predictions that votes bear out
-    are worth many. Before any are seen it is taken for 2, give or take a factor of e^2.
+    It is the value, common to all galaxies, that makes the votes most probable, with a log-normal prior around 2
+    (a factor of e^2 for one standard deviation). The better votes agree with predictions, the larger it is.
 
     Args:
-        votes: Of galaxies that the model has not seen.
-        concentrations: Predicted, shape (member, galaxy, answer).
+        votes: Votes of held-out galaxies.
+        concentrations: Predicted concentrations, shape (member, galaxy, answer).
 
     Returns:
         Shape (answer,); NaN for questions that allow one answer.
@@ -220,34 +231,32 @@ def fit_worth(votes: Votes, concentrations: FloatArray) -> FloatArray:
         asked = votes.totals[:, i] > 0
         volunteers = votes.totals[asked, i]
         for column in range(tree.starts[i], tree.starts[i] + len(question.columns)):
-            odds, said = concentrations[:, asked, column], votes.counts[asked, column]
+            odds, counts = concentrations[:, asked, column], votes.counts[asked, column]
 
-            def cost(
-                log_worth: float, odds: FloatArray = odds, said: Any = said, volunteers: Any = volunteers
-            ) -> float:
-                pairs = zip(*_of_odds(odds, np.exp(np.array(log_worth))), strict=True)
-                each = [beta_binomial_nll(said, volunteers, alpha, beta) for alpha, beta in pairs]
-                doubt = (log_worth - np.log(WORTH)) ** 2 / (2 * SPREAD_OF_LOG_WORTH**2)
-                return float(mixed(each).sum()) + float(doubt)
+            def cost(log_total: float, odds: FloatArray = odds, counts: Any = counts, n: Any = volunteers) -> float:
+                pairs = zip(*_of_odds(odds, np.exp(np.array(log_total))), strict=True)
+                each = [beta_binomial_nll(counts, n, alpha, beta) for alpha, beta in pairs]
+                prior = (log_total - np.log(PRIOR_TOTAL)) ** 2 / (2 * PRIOR_LOG_SD**2)
+                return float(mixed(each).sum()) + float(prior)
 
-            bounds = (LOG_MIN_WORTH, LOG_MAX_WORTH)
+            bounds = (LOG_MIN_TOTAL, LOG_MAX_TOTAL)
             found: Any = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
             fitted[column] = np.exp(found.x)
     return fitted
 
 
 # ----------------------------------------------------------------------------------------------------
-# Predictions and votes that may be multiplied
+# Predictions and votes that may be combined
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """Predictions with the votes of their galaxies, none of which the model has seen.
+class HeldOut:
+    """Predictions and votes of galaxies that the model was not trained on.
 
     Attributes:
-        keys: `dataset_name`, `id_str` and `split`, a row a galaxy.
-        votes: Of each galaxy, on the predicted questions.
-        concentrations: Shape (member, galaxy, answer).
+        keys: `dataset_name`, `id_str` and `split` of each galaxy.
+        votes: Votes on the predicted questions.
+        concentrations: Predicted concentrations, shape (member, galaxy, answer).
         source: The prediction file.
     """
 
@@ -260,70 +269,69 @@ class Unseen:
         return len(self.votes)
 
     @cached_property
-    def worth(self) -> FloatArray:
-        """`fit_worth` of these predictions, from a fair sample of the galaxies."""
-        if not any(question.multiple for question in self.votes.tree.questions):
-            return np.full(len(self.votes.tree.columns), np.nan)
+    def total_concentration(self) -> FloatArray:
+        """Fitted total concentrations, from a regular sample of the galaxies; see `fit_total_concentration`."""
         some = np.arange(0, len(self), -(-len(self) // N_TO_FIT))
-        return fit_worth(self.votes.take(some), self.concentrations[:, some])
+        return fit_total_concentration(self.votes.take(some), self.concentrations[:, some])
 
     def posteriors(self) -> Iterator[tuple[slice, Posterior]]:
-        """Some galaxies at a time, with their rows."""
+        """Yield posteriors of some galaxies at a time, with their rows."""
         for start in range(0, len(self), N_AT_ONCE):
             rows = slice(start, min(start + N_AT_ONCE, len(self)))
             few = self.votes.take(np.arange(rows.start, rows.stop))
-            yield rows, posterior(few, self.concentrations[:, rows], self.worth)
+            yield rows, posterior(few, self.concentrations[:, rows], self.total_concentration)
 
 
-def read_unseen(predictions: Sequence[Path | str], dataset: Dataset) -> list[Unseen]:
-    """Predictions from one or several files, each galaxy once, by a model that has not seen its votes.
+def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[HeldOut]:
+    """Read prediction files, and keep the galaxies that their models were not trained on.
 
-    Of each file those galaxies count that its model has not seen: as the file says (`in_training_set`), or, where it
-    says nothing, those outside the train split.
+    A file's column `in_training_set` names the galaxies that its model was trained on; without this column, they are
+    those of the train split. Together, the files must predict each galaxy exactly once.
 
     Args:
-        predictions: The files.
-        dataset: With the votes.
+        predictions: Prediction files.
+        dataset: Dataset with the votes.
 
     Raises:
         InputError: No file is given.
-        NotFoundError: A file is not there.
-        TableError: One is no prediction file for this dataset; it holds fractions only; files predict different
-            questions; a galaxy is predicted by no model that has not seen it, or by two.
+        NotFoundError: A file does not exist.
+        TableError: A file is not a prediction file for this dataset, or contains only fractions; files predict
+            different questions; a galaxy is predicted by several held-out models, or only by models trained on it.
     """
     if not predictions:
-        raise InputError("There are no predictions.", "One or more prediction files.", "Name them.")
-    united: list[Unseen] = []
-    refused: list[pl.DataFrame] = []
+        raise InputError("At least one prediction file is required.")
+    kept: list[HeldOut] = []
+    seen: list[pl.DataFrame] = []
     questions: tuple[str, ...] = ()
     for path in map(Path, predictions):
         read = read_predictions(path, dataset.tree)
         if read.kind != "concentrations":
             raise TableError(
-                f"{path} holds fractions only, which cannot be combined with votes: they do not say how many votes "
-                "they are worth.",
-                "Concentrations, {column}_concentration for each answer.",
-                "Predict with a model that gives them; `gzoo predict` does.",
+                f"'{path}' contains only fractions, which cannot be combined with votes.",
+                "concentrations, which also carry the uncertainty of the fractions: {column}_concentration for each "
+                "answer.",
+                "Predict with a model that writes concentrations, such as `gzoo predict`.",
             )
-        if united and read.questions != questions:
+        if kept and read.questions != questions:
             odd = sorted(set(read.questions) ^ set(questions))
             raise TableError(
-                f"{path} and {united[0].source} predict different questions, such as {odd[0]}.",
-                "The same questions in every file.",
-                "Combine them apart, into catalogues of their own.",
+                f"'{path}' and '{kept[0].source}' predict different questions, such as {odd[0]}.",
+                "the same questions in every file.",
+                "Write separate catalogues of them.",
             )
         questions = read.questions
         matched = match(dataset, read.keys, path)
         is_seen = read.in_training_set if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
-        refused.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
-        united.append(_unseen(read, matched.votes.on(_predicted(dataset.tree, questions)), matched.keys, ~is_seen))
-    _refuse_seen(united, pl.concat(refused))
-    _refuse_twice(united)
-    return [one for one in united if len(one)]
+        seen.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
+        votes = matched.votes.on(_predicted(dataset.tree, questions)).take(~is_seen)
+        kept.append(HeldOut(matched.keys.filter(pl.Series(~is_seen)), votes, _values(read, votes.tree, ~is_seen), path))
+    _refuse_seen(kept, pl.concat(seen))
+    _refuse_twice(kept)
+    return [one for one in kept if len(one)]
 
 
 def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
-    """The tree of the predicted questions; those that are left out may make others unreachable."""
+    """Return the tree of the predicted questions; without the others, some of them may be unreachable."""
     excluded = [question for question in tree.questions if question.name not in questions]
     if not excluded:
         return tree
@@ -331,42 +339,35 @@ def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
     return Tree(tree.name, tuple(question for question in tree.questions if question.name in questions), unavailable)
 
 
-def _unseen(read: Predictions, votes: Votes, keys: pl.DataFrame, wanted: BoolArray) -> Unseen:
+def _values(read: Predictions, tree: Tree, wanted: np.ndarray) -> FloatArray:
     values = read.concentrations
-    if votes.tree is not read.tree:
-        values = values[:, :, [read.tree.columns.index(column) for column in votes.tree.columns]]
-    if not wanted.all():
-        keys, votes, values = keys.filter(pl.Series(wanted)), votes.take(wanted), values[:, wanted]
-    return Unseen(keys, votes, values, read.source)
+    if tree is not read.tree:
+        values = values[:, :, [read.tree.columns.index(column) for column in tree.columns]]
+    return values if wanted.all() else values[:, wanted]
 
 
-def _refuse_seen(united: Sequence[Unseen], refused: pl.DataFrame) -> None:
-    known = pl.concat([one.keys.select(KEY) for one in united])
-    left = refused.join(known, on=KEY, how="anti", maintain_order="left")
+def _refuse_seen(kept: Sequence[HeldOut], seen: pl.DataFrame) -> None:
+    known = pl.concat([one.keys.select(KEY) for one in kept])
+    left = seen.join(known, on=KEY, how="anti", maintain_order="left")
     if not left.height:
         return
     galaxies = left["id_str"].unique(maintain_order=True)
     raise TableError(
         f"{', '.join(left['file'].unique(maintain_order=True))}: the model was trained on {len(galaxies):,} galaxies "
         f"({', '.join(galaxies.head(5))}{', ...' if len(galaxies) > 5 else ''}), whose votes would count twice.",
-        "Galaxies that a model has not seen: in_training_set is false or, where a file has no such column, they are "
-        "outside of the train split.",
-        "Predict another split or, for these galaxies, give more files, by models that were trained without them.",
+        "held-out galaxies: in_training_set is false or, in a file without this column, the split is not train.",
+        "Predict another split, or add predictions of these galaxies by models trained without them.",
     )
 
 
-def _refuse_twice(united: Sequence[Unseen]) -> None:
-    for i, one in enumerate(united):
-        for other in united[:i]:
-            both = one.keys.select(KEY).join(other.keys, on=KEY, how="semi", maintain_order="left")
-            if both.height:
-                raise TableError(
-                    f"{other.source} and {one.source} both predict galaxy '{both['id_str'][0]}' "
-                    f"({both.height:,} galaxies), by models that have not seen it.",
-                    "Each galaxy once.",
-                    "Remove it from one of them, or put the predictions of an ensemble into one file, as lists.",
-                )
-
-
-# ----------------------------------------------------------------------------------------------------
-# The catalogue
+def _refuse_twice(kept: Sequence[HeldOut]) -> None:
+    keys = pl.concat([one.keys.select(*KEY, file=pl.lit(str(one.source))) for one in kept])
+    twice = keys.filter(pl.struct(KEY).is_duplicated())
+    if twice.height:
+        first = twice.join(twice.head(1).select(KEY), on=KEY, how="semi")
+        raise TableError(
+            f"Galaxy '{first['id_str'][0]}' has several held-out predictions: in {', '.join(first['file'])} "
+            f"({twice.n_unique(KEY):,} galaxies in total).",
+            "one prediction of each galaxy.",
+            "Remove it from all but one file, or store the predictions of an ensemble as lists in one file.",
+        )

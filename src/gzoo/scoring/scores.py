@@ -1,9 +1,8 @@
-"""Score: how good predictions are on galaxies that the model has not seen, each number with an interval."""
+"""Scores of predictions on galaxies that the model was not trained on, each with a confidence interval."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, overload
 
@@ -14,34 +13,34 @@ from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
-from gzoo.scoring.intervals import Blocks, Kind, Value, blocks, ratio
+from gzoo.scoring.intervals import LEVEL, Blocks, Bootstrap, Value, as_value, blocks, ratio, root
 from gzoo.scoring.likelihood import (
+    binomial_deviation,
     fit_baseline,
-    fraction_nll,
-    log_factorial,
-    mixed,
+    question_fractions,
     question_log_coefficient,
     question_nll,
+    sampling_noise,
 )
-from gzoo.scoring.predictions import Predictions, match, positions, read_predictions, refuse_other_scheme, refuse_seen
+from gzoo.scoring.matching import match_held_out
+from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.scoring.slices import Slicing, slicings
-from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
+from gzoo.trees.tree import FloatArray, IntArray, Question
 from gzoo.votes.votes import Votes
 
-OPTION = "--include-trained-on"
-MIN_BALANCED = 30  # galaxies asked, for a question to count in the balanced score
+MIN_BALANCED = 30  # galaxies with votes that a question needs to be part of the balanced score
 BOOTSTRAP_SEED = 0
 
 
 class Errors(TypedDict):
-    """How far expected fractions are from those of volunteers, over galaxies with at least 2 votes on the question.
+    """Errors of predicted vote fractions, over galaxies with at least 2 votes on the question.
 
-    rmse, mad: root mean square and mean absolute difference, with the votes' own noise in them.
-    noise_floor, mae_floor: what they would be, had every prediction been right: from the votes themselves; from
-        votes drawn with the predicted fractions.
-    mse_noise_corrected, rmse_noise_corrected: the error with the noise removed: unbiased, so that it may be below 0; and its root.
-    mae_noise_corrected: the root of the difference of the squares, right where errors are bell-shaped.
-    exceeds_noise: Whether `mse_noise_corrected` is clear of 0; otherwise it is in [0, high] and no more can be said.
+    rmse, mae: Root mean square error and mean absolute error against observed fractions, including sampling noise.
+    noise_floor, mae_floor: The same for a perfect model: estimated from the votes; from the predicted fractions.
+    mse_noise_corrected, rmse_noise_corrected: Mean squared error minus sampling noise, which is unbiased and may
+        therefore be negative; and its root.
+    mae_noise_corrected: Root of mae^2 - mae_floor^2, correct for normally distributed errors.
+    exceeds_noise: Whether the interval of `mse_noise_corrected` is above 0; if not, only its upper end is known.
     """
 
     rmse: Value
@@ -57,25 +56,25 @@ class Errors(TypedDict):
 class AnswerScore(Errors):
     """Errors of one answer.
 
-    bias: mean of expected minus voted fraction.
+    bias: Mean of predicted minus observed fraction.
     """
 
     bias: Value
 
 
 class Score(Errors):
-    """Scores over some galaxies.
+    """Scores over a set of galaxies.
 
-    log_likelihood, baseline_log_likelihood: mean log probability of the votes, in nats per galaxy asked; higher is better. Null
-        where fractions gave no chance at all to an answer with votes, in `n_zero_probability` galaxies.
-    log_likelihood_per_vote: the same per answer given.
-    log_coefficient: the part of it that depends on the votes alone (programs that leave it out have scores lower by
-        this much).
-    skill: the paired difference of log scores, model minus baseline.
-    brier: mean squared distance of the expected fractions from one vote, per galaxy; lower is better.
-    brier_gain: that of the baseline minus that of the model.
-    n_asked, n_votes: galaxies asked, and answers they were given by.
-    n_effective: as many independent galaxies would tell as much of the log score (of `brier`, where that is null).
+    log_likelihood, baseline_log_likelihood: Mean log probability of the votes, in nats per galaxy with votes; higher
+        is better. Null if `n_zero_probability` galaxies have votes for answers with a predicted fraction of 0.
+    log_likelihood_per_vote: The same per vote.
+    log_coefficient: The part of it that depends on the votes alone, which some programs omit.
+    log_likelihood_gain: Paired difference, model minus baseline.
+    brier: Mean squared distance of the predicted fractions from a single vote, per galaxy; lower is better.
+    brier_gain: Paired difference, baseline minus model.
+    n_galaxies, n_votes: Number of galaxies with votes, and of their votes.
+    n_effective: Number of independent galaxies with the same information about `log_likelihood` (about `brier` if
+        that is null).
     """
 
     log_likelihood: Value
@@ -85,7 +84,7 @@ class Score(Errors):
     log_likelihood_gain: Value
     brier: Value
     brier_gain: Value
-    n_asked: int
+    n_galaxies: int
     n_votes: int
     n_effective: float | None
     n_zero_probability: int
@@ -98,11 +97,11 @@ class QuestionScore(Score):
 
 
 class Balanced(TypedDict):
-    """Means over questions, each with the square root of its number of galaxies as weight.
+    """Means over questions, weighted by the square root of the number of galaxies with votes.
 
-    With weights as the numbers themselves (`overall`) deep questions drown; with equal ones they dominate.
+    Weights equal to these numbers (`overall`) hide deep questions; equal weights let them dominate.
 
-    n_questions: those that at least 30 galaxies were asked.
+    n_questions: Questions with at least 30 galaxies with votes.
     """
 
     log_likelihood_gain: Value
@@ -120,27 +119,22 @@ class SliceScore(TypedDict):
     score: Score
 
 
-class Drawn(TypedDict):
-    """What intervals draw anew: galaxies or sky cells, how many there are, and how wide cells are (0 of galaxies)."""
-
-    kind: Kind
-    n: int
-    cell_arcmin: float
-
-
 class Scores(TypedDict):
-    """What `gzoo score --json` prints.
+    """JSON output of `gzoo score`.
 
-    overall: per galaxy, the log scores summed over the questions it was asked; errors over all answers of all
-        questions with at least 2 votes, each answer of each galaxy weighing the same.
-    campaigns: the same over the galaxies of each `dataset_name`, where there are several.
-    slices: over parts of the galaxies, those with the largest corrected error first.
-    questions_missing: questions of the dataset that are not predicted, and in no score.
+    n_trained_on: Scored galaxies that the model was trained on.
+    level: Confidence level of all intervals.
+    overall: Per galaxy, log-likelihoods are summed over its questions with votes. Errors are means over all answers to
+        all questions with at least 2 votes; each answer of each galaxy has the same weight.
+    campaigns: Scores over the galaxies of each `dataset_name`, if there are several.
+    slices: Scores over parts of the galaxies, the largest noise-corrected error first.
+    questions_missing: Questions of the dataset that are not predicted, and not part of any score.
     """
 
     n_galaxies: int
     n_trained_on: int
-    drawn: Drawn
+    level: float
+    bootstrap: Bootstrap
     overall: Score
     balanced: Balanced
     campaigns: dict[str, Score]
@@ -153,9 +147,9 @@ class Scores(TypedDict):
 @overload
 def score(
     predictions: Path | str,
-    folder: Path | str,
+    dataset: Path | str,
     *,
-    columns: Path | str | None = None,
+    mapping: Path | str | None = None,
     slices: Sequence[str] | None = None,
     table: Path | str | None = None,
     label: None = None,
@@ -168,21 +162,21 @@ def score(
 
 @overload
 def score(
-    predictions: Path | str, folder: Path | str, *, label: str, include_trained_on: bool = False
+    predictions: Path | str, dataset: Path | str, *, label: str, include_trained_on: bool = False
 ) -> Classification: ...
 
 
 @overload
 def score(
-    predictions: Path | str, folder: Path | str, *, protocol: str, include_trained_on: bool = False
+    predictions: Path | str, dataset: Path | str, *, protocol: str, include_trained_on: bool = False
 ) -> GZEvo | DecalsConfident: ...
 
 
 def score(
     predictions: Path | str,
-    folder: Path | str,
+    dataset: Path | str,
     *,
-    columns: Path | str | None = None,
+    mapping: Path | str | None = None,
     slices: Sequence[str] | None = None,
     table: Path | str | None = None,
     label: str | None = None,
@@ -191,110 +185,86 @@ def score(
     report: Path | str | None = None,
     overwrite: bool = False,
 ) -> Scores | Classification | GZEvo | DecalsConfident:
-    """Scores of predictions against a dataset's votes; or of classes against its labels, or as a paper defines them.
+    """Score predictions against the votes of a dataset.
+
+    With `label` or `protocol`, score predicted classes against labels, or follow the protocol of a paper.
 
     Args:
-        predictions: Anyone's: concentrations or fractions, Parquet, CSV or FITS (see `read_predictions`).
-        folder: The dataset with the votes. The baseline is fitted on its train split.
-        columns: Mapping file, for predictions with column names of their own.
-        slices: Columns whose values cut the galaxies into slices, scored apart: of the dataset or of `table`. Always
-            there are slices by number of votes.
-        table: Table of more columns for slices (size, brightness, redshift, ...), keyed by `id_str`.
-        label: Score classes instead, against this column or `summary`; see `gzoo.scoring.classify`.
-        protocol: Score by a published protocol instead, "gz-evo" or "decals-confident"; see `gzoo.scoring.published`.
-        include_trained_on: Score galaxies that the model was trained on too, rather than refuse; they are counted
-            in `n_trained_on`.
-        report: Also write a page that shows the result.
+        predictions: Prediction file with concentrations or fractions: Parquet, CSV, FITS, VOTable or ECSV.
+        dataset: Dataset with the votes. The baseline is fitted on its train split.
+        mapping: Mapping file for predictions with other column names.
+        slices: Columns of the dataset or of `table` by whose values the galaxies are divided into slices, which are
+            scored separately. Slices by total votes are always included.
+        table: Table with more columns for slices (size, magnitude, redshift), with a column `id_str`.
+        label: Column of the dataset with classes to score instead of votes, or `summary`.
+        protocol: Published protocol to follow: "gz-evo" or "decals-confident".
+        include_trained_on: Score galaxies that the model was trained on as well, and report their number.
+        report: HTML page to write with the result.
         overwrite: Replace an earlier report.
 
     Returns:
-        The object that `--json` prints. A question with no votes has null values.
+        The object that `--json` prints. A question without votes has null values.
 
     Raises:
-        NotFoundError: A file is not there, or the dataset has no train split for the baseline.
-        TableError: The file is not a prediction file for this dataset's questions, or is for other galaxies; or the
-            model was trained on galaxies split by another scheme.
-        InputError: Arguments contradict each other.
-        OutputExistsError: There is a report already.
+        NotFoundError: A file does not exist, or the dataset lacks the train split for the baseline.
+        TableError: The file does not predict this dataset, or the model was trained on some of its galaxies or with
+            another split scheme.
+        InputError: Two arguments exclude each other.
+        OutputExistsError: The report already exists.
     """
     if label is not None or protocol is not None:
-        refuse_both(
-            {
-                "--label": label,
-                "--protocol": protocol,
-                "--report": report,
-                "--slice": slices,
-                "--table": table,
-                "--columns": columns,
-            }
-        )
+        options = {"--label": label, "--protocol": protocol, "--report": report, "--slices": slices, "--table": table,
+                   "--mapping": mapping}  # fmt: skip
+        first, *others = [name for name, value in options.items() if value] or [""]
+        if others:
+            raise InputError(f"{first} and {others[0]} exclude each other.", hint=f"Omit {others[0]}, or run twice.")
         if label is not None:
-            return classify(predictions, folder, label=label, include_trained_on=include_trained_on)
-        return published(predictions, folder, protocol=str(protocol), include_trained_on=include_trained_on)
-    if report is not None and Path(report).exists() and not overwrite:  # told before the work, not after
+            return classify(predictions, dataset, label=label, include_trained_on=include_trained_on)
+        return published(predictions, dataset, protocol=str(protocol), include_trained_on=include_trained_on)
+    if report is not None and Path(report).exists() and not overwrite:  # checked before the work, not after
         raise OutputExistsError(
-            f"{report} exists.", "A new name.", "Choose another, or pass --overwrite to replace it."
+            f"Report '{report}' already exists.", hint="Choose another --report, or pass --overwrite to replace it."
         )
-    dataset, path = open_dataset(folder), Path(predictions)
-    read = read_predictions(path, dataset.tree, columns)
-    matched = match(dataset, read.keys, path, read.in_training_set)
-    if not include_trained_on:
-        refuse_other_scheme(path, dataset, OPTION)
-        refuse_seen(matched, path, OPTION)
-    baseline = training_baseline(dataset)
-    ra, dec = positions(dataset, matched.keys)
-    galaxy_blocks = blocks(len(matched.votes), ra, dec)
+    opened, path = open_dataset(dataset), Path(predictions)
+    read = read_predictions(path, opened.tree, mapping)
+    matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
     scores = compute(
         matched.votes,
         read,
-        baseline,
-        galaxy_blocks=galaxy_blocks,
+        training_baseline(opened),
+        galaxy_blocks=units,
         campaigns=matched.keys["dataset_name"],
-        slices=slicings(dataset, matched.keys, matched.votes, slices or (), Path(table) if table else None),
+        slices=slicings(opened, matched.keys, matched.votes, slices or (), Path(table) if table else None),
     )
     scores["n_trained_on"] = int(matched.is_seen.sum())
-    scores["calibration"] = calibration_of(matched.votes, read, galaxy_blocks)
+    scores["calibration"] = calibration_of(matched.votes, read, units)
     if report is not None:
         from gzoo.reports.score import write_report
 
         write_report(
             Path(report),
-            folder=Path(folder),
+            dataset=Path(dataset),
             predictions=path,
-            columns=columns,
+            mapping=mapping,
             scores=scores,
-            title=f"{dataset.campaign.title}: scores",
-            facts={"Predictions": path.name, "Galaxies": f"{len(read):,}"},
+            title=f"{opened.campaign.title}: scores",
+            metadata={"Predictions": path.name, "Galaxies": f"{len(read):,}"},
             overwrite=overwrite,
         )
     return scores
 
 
-def refuse_both(given: Mapping[str, object]) -> None:
-    """Check that of some options no more than one is given.
-
-    Args:
-        given: Option -> what was given for it; what is empty was not given.
-
-    Raises:
-        InputError: Two are.
-    """
-    both = [name for name, value in given.items() if value]
-    if len(both) > 1:
-        raise InputError(
-            f"{both[0]} and {both[1]} are both given.", "One: they are scores of different things.", "Ask apart."
-        )
-
-
 def training_baseline(dataset: Dataset) -> FloatArray:
-    """What knows only how often each answer was given in the train split: concentrations, shape (answer,).
+    """Return the baseline fitted on the train split: the same concentrations for every galaxy, shape (answer,).
 
     Raises:
-        NotFoundError: There is no train split.
+        NotFoundError: The dataset does not have a train split.
     """
     if "train" not in dataset.splits:
         raise NotFoundError(
-            f"{dataset.folder} has no train split.", "One to fit the baseline on.", "Score against the whole dataset."
+            f"Split 'train' not found in '{dataset.folder}'.",
+            "a train split, on which the baseline is fitted.",
+            "Score against the complete dataset.",
         )
     return fit_baseline(dataset.read_votes("train")[1])
 
@@ -309,340 +279,217 @@ def compute(
     slices: Sequence[Slicing] = (),
     seed: int = BOOTSTRAP_SEED,
 ) -> Scores:
-    """Scores of predictions against votes, with 95 % intervals (see `gzoo.scoring.intervals`).
+    """Return scores of predictions with 95% confidence intervals (see `gzoo.scoring.intervals`).
 
     Args:
-        votes: Of galaxies that the model has not seen.
-        predictions: In the same order; or concentrations of all questions, shape (galaxy, answer).
+        votes: Votes of galaxies that the model was not trained on.
+        predictions: Predictions in the same order; or concentrations of all questions, shape (galaxy, answer).
         baseline: Concentrations of the baseline, shape (answer,) or (galaxy, answer).
-        galaxy_blocks: What intervals draw; by default galaxies.
+        galaxy_blocks: Bootstrap units; by default galaxies.
         campaigns: `dataset_name` of each galaxy.
-        slices: How galaxies are cut into slices.
-        seed: Of the draws.
+        slices: Ways to divide the galaxies into slices.
+        seed: Seed of the bootstrap.
     """
     tree, n = votes.tree, len(votes)
-    believed = _Believed.of(predictions, tree)
-    each = galaxy_blocks or blocks(n)
-    total = _Columns.empty(n)
+    predicted = (
+        predictions if isinstance(predictions, Predictions) else Predictions.of_concentrations(predictions, tree)
+    )
+    units = galaxy_blocks or blocks(n)
+    total: _Sums = {name: np.zeros(n) for name in SUMS}
     questions: dict[str, QuestionScore] = {}
-    fractions = np.zeros((2, n))  # of each galaxy in the balanced skill and error
-    weights = np.zeros(2)
-    balanced = np.zeros(2)
+    balanced = {"log_likelihood_gain": _WeightedMean(n), "mse_noise_corrected": _WeightedMean(n)}
     n_balanced = 0
     for i, question in enumerate(tree.questions):
-        if question.name not in believed.questions:
+        if question.name not in predicted.questions:
             continue
         rows = np.flatnonzero(votes.totals[:, i] > 0)
-        found, answers = _of_question(votes, believed, baseline, i, rows)
-        own = _take(each, rows)
+        found, answers = _of_question(votes, predicted, baseline, i, rows)
+        own = units.take(rows)
         questions[question.name] = QuestionScore(
-            **_score(found, own, seed), answers=_of_answers(question, answers, found.cells, own, seed)
+            **_score(found, own, seed), answers=_of_answers(question, answers, own, seed)
         )
-        total.add(rows, found)
+        for name, column in found.items():
+            total[name][rows] += column
+        total["galaxies"][rows] = 1
         if len(rows) >= MIN_BALANCED:
             n_balanced += 1
-            weight = np.sqrt(len(rows))
-            for k, (x, w) in enumerate(
-                ((found.model - found.base, found.asked), (found.error - found.noise, found.cells))
-            ):
-                if w.sum() and np.isfinite(x).all():
-                    mean = x.sum() / w.sum()
-                    weights[k] += weight
-                    balanced[k] += weight * mean
-                    fractions[k, rows] += weight * (x - mean * w) / w.sum()
+            balanced["log_likelihood_gain"].add(rows, found["model"] - found["baseline"], found["galaxies"])
+            balanced["mse_noise_corrected"].add(rows, found["square"] - found["noise"], found["cells"])
+
+    def part(rows: IntArray) -> Score:
+        return _score({name: column[rows] for name, column in total.items()}, units.take(rows), seed)
+
     names = [] if campaigns is None else campaigns.unique().sort().to_list()
-    parts = {name: np.flatnonzero((campaigns == name).to_numpy()) for name in names} if len(names) > 1 else {}
     scored = [
-        SliceScore(
-            column=slicing.column,
-            range=one,
-            n_galaxies=len(rows),
-            score=_score(total.take(rows), _take(each, rows), seed),
-        )
+        SliceScore(column=slicing.column, range=name, n_galaxies=len(rows), score=part(rows))
         for slicing in slices
-        for one, rows in slicing.parts()
+        for name, rows in slicing.parts()
     ]
-    log_likelihood_gain, error = (_mean(balanced[k], fractions[k], weights[k], each, seed) for k in (0, 1))
+    gain, error = (mean.value(units, seed) for mean in balanced.values())
     return Scores(
         n_galaxies=n,
         n_trained_on=0,
-        drawn=Drawn(kind=each.kind, n=each.n_blocks, cell_arcmin=each.cell_arcmin),
-        overall=_score(total, each, seed),
+        level=LEVEL,
+        bootstrap=units.to_dict(),
+        overall=_score(total, units, seed),
         balanced=Balanced(
-            log_likelihood_gain=log_likelihood_gain,
+            log_likelihood_gain=gain,
             mse_noise_corrected=error,
-            rmse_noise_corrected=_root(error),
+            rmse_noise_corrected=root(error),
             n_questions=n_balanced,
         ),
-        campaigns={name: _score(total.take(rows), _take(each, rows), seed) for name, rows in parts.items()},
+        campaigns={name: part(np.flatnonzero((campaigns == name).to_numpy())) for name in names}  # type: ignore[union-attr]
+        if len(names) > 1
+        else {},
         questions=questions,
-        slices=sorted(scored, key=_by_error, reverse=True),
-        questions_missing=[one.name for one in tree.questions if one.name not in believed.questions],
+        slices=sorted(scored, key=_noise_corrected_error, reverse=True),
+        questions_missing=[one.name for one in tree.questions if one.name not in predicted.questions],
         calibration=None,
     )
 
 
-def _by_error(one: SliceScore) -> float:
+def _noise_corrected_error(one: SliceScore) -> float:
     value = one["score"]["mse_noise_corrected"]["value"]
     return -1.0 if value is None else value
-
-
-def _take(each: Blocks, rows: IntArray) -> Blocks:
-    """Blocks of some galaxies; the number of cells need not shrink with them, for empty ones take no part."""
-    if each.kind == "galaxies":
-        return Blocks(np.arange(len(rows)), len(rows), "galaxies")
-    return Blocks(each.labels[rows], each.n_blocks, each.kind)
 
 
 # ----------------------------------------------------------------------------------------------------
 # Galaxy by galaxy
 
-
-@dataclass(frozen=True, slots=True)
-class _Believed:
-    """Predictions, whatever they were given as."""
-
-    values: FloatArray  # (member, galaxy, answer)
-    is_fraction: bool
-    questions: frozenset[str]
-
-    @classmethod
-    def of(cls, given: Predictions | FloatArray, tree: Tree) -> _Believed:
-        if isinstance(given, Predictions):
-            return cls(given.values, given.kind == "fractions", frozenset(given.questions))
-        values = np.asarray(given, np.float64)
-        return cls(values if values.ndim == 3 else values[None], False, frozenset(one.name for one in tree.questions))
-
-    def nll(
-        self, rows: IntArray, where: slice, counts: IntArray, volunteers: IntArray, question: Question
-    ) -> FloatArray:
-        cost = fraction_nll if self.is_fraction else question_nll
-        each = [cost(counts, volunteers, one[rows, where], is_multiple=question.multiple) for one in self.values]
-        return mixed(each)
-
-    def fractions(self, rows: IntArray, where: slice, question: Question) -> FloatArray:
-        """Expected fractions of one question, shape (galaxy, answer)."""
-        parts = (
-            one[rows, where] if self.is_fraction else _fractions(one[rows, where], question) for one in self.values
-        )
-        return sum(parts) / len(self.values)  # pyright: ignore[reportReturnType]
-
-
-def _fractions(alpha: FloatArray, question: Question) -> FloatArray:
-    return alpha / (1 + alpha if question.multiple else alpha.sum(axis=-1, keepdims=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """What scores are sums of, each of shape (galaxy,)."""
-
-    asked: FloatArray  # 1 where it was asked
-    votes: FloatArray
-    model: FloatArray  # log score
-    base: FloatArray
-    coefficient: FloatArray
-    brier: FloatArray
-    brier_base: FloatArray
-    cells: FloatArray  # answers with at least 2 votes on their question
-    error: FloatArray  # squared differences, summed over the cells
-    noise: FloatArray
-    absolute: FloatArray
-    floor: FloatArray
-
-    @classmethod
-    def empty(cls, n: int) -> _Columns:
-        return cls(*(np.zeros(n) for _ in fields(cls)))
-
-    def add(self, rows: IntArray, other: _Columns) -> None:
-        """Add those of some galaxies."""
-        for one in fields(self):
-            if one.name != "asked":
-                getattr(self, one.name)[rows] += getattr(other, one.name)
-        self.asked[rows] = 1
-
-    def take(self, rows: IntArray) -> _Columns:
-        """Those of some galaxies."""
-        return _Columns(*(getattr(self, one.name)[rows] for one in fields(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Differences of fractions, shape (galaxy, answer); 0 where fewer than 2 voted."""
-
-    error: FloatArray
-    noise: FloatArray
-    absolute: FloatArray
-    floor: FloatArray
-    bias: FloatArray
+# What scores are sums of, each of shape (galaxy,): 1 for galaxies with votes; votes; log-likelihoods of model and
+# baseline and their multinomial coefficient; Brier scores of both; the number of answers to questions with at least
+# 2 votes, and the sums over these answers of squared and absolute errors and of both noise floors.
+SUMS = ("galaxies", "votes", "model", "baseline", "coefficient", "brier", "brier_baseline",
+        "cells", "square", "noise", "absolute", "floor")  # fmt: skip
+_Sums = dict[str, FloatArray]
 
 
 def _of_question(
-    votes: Votes, believed: _Believed, baseline: FloatArray, i: int, rows: IntArray
-) -> tuple[_Columns, _Cells]:
-    """What the scores of a question are sums of, over the galaxies that were asked it."""
+    votes: Votes, predicted: Predictions, baseline: FloatArray, i: int, rows: IntArray
+) -> tuple[_Sums, _Sums]:
+    """Return the sums of a question, shape (galaxy,), and the errors of its answers, shape (galaxy, answer)."""
     question = votes.tree.questions[i]
     where = votes.tree.slice(question.name)
-    counts, volunteers = votes.counts[rows, where], votes.totals[rows, i]
-    expected = believed.fractions(rows, where, question)
-    voted = counts / np.maximum(volunteers, 1)[:, None]
-    enough = (volunteers >= 2).astype(np.float64)[:, None]
-    off = (expected - voted) * enough
-    cells = _Cells(
-        error=off**2,
-        noise=enough * voted * (1 - voted) / np.maximum(volunteers - 1, 1)[:, None],
-        absolute=np.abs(off),
-        floor=enough * binomial_deviation(volunteers[:, None], expected),
-        bias=off,
-    )
+    counts, totals = votes.counts[rows, where], votes.totals[rows, i]
+    fractions = predicted.question_fractions(i, rows)
+    voted = counts / np.maximum(totals, 1)[:, None]
+    enough = (totals >= 2).astype(np.float64)[:, None]
+    off = (fractions - voted) * enough
+    answers: _Sums = {
+        "cells": np.broadcast_to(enough, off.shape),
+        "square": off**2,
+        "noise": enough * sampling_noise(voted, totals[:, None]),
+        "absolute": np.abs(off),
+        "floor": enough * binomial_deviation(totals[:, None], fractions),
+    }
     known = baseline[where] if baseline.ndim == 1 else baseline[rows, where]
-    base = np.broadcast_to(_fractions(known, question), expected.shape)
-    found = _Columns(
-        asked=np.ones(len(rows)),
-        votes=volunteers.astype(np.float64),
-        model=-believed.nll(rows, where, counts, volunteers, question),
-        base=-question_nll(counts, volunteers, known, is_multiple=question.multiple),
-        coefficient=question_log_coefficient(counts, volunteers, is_multiple=question.multiple),
-        brier=_brier(expected, voted, question),
-        brier_base=_brier(base, voted, question),
-        cells=enough[:, 0] * len(question.columns),
-        error=cells.error.sum(axis=1),
-        noise=cells.noise.sum(axis=1),
-        absolute=cells.absolute.sum(axis=1),
-        floor=cells.floor.sum(axis=1),
-    )
-    return found, cells
+    same = np.broadcast_to(question_fractions(known, is_multiple=question.multiple), fractions.shape)
+    sums: _Sums = {
+        "galaxies": np.ones(len(rows)),
+        "votes": totals.astype(np.float64),
+        "model": predicted.log_likelihood(votes, i, rows),
+        "baseline": -question_nll(counts, totals, known, is_multiple=question.multiple),
+        "coefficient": question_log_coefficient(counts, totals, is_multiple=question.multiple),
+        "brier": _brier(fractions, voted, question),
+        "brier_baseline": _brier(same, voted, question),
+        **{name: column.sum(axis=1) for name, column in answers.items()},
+    }
+    return sums, {**answers, "bias": off}
 
 
-def _brier(expected: FloatArray, voted: FloatArray, question: Question) -> FloatArray:
-    """Mean over the people asked of the squared distance of the expected fractions from one person's answer."""
+def _brier(fractions: FloatArray, voted: FloatArray, question: Question) -> FloatArray:
+    """Return the mean over the votes of the squared distance of the predicted fractions from one vote."""
     ones = voted.sum(axis=1) if question.multiple else 1.0
-    return (expected**2).sum(axis=1) - 2 * (expected * voted).sum(axis=1) + ones
+    return (fractions**2).sum(axis=1) - 2 * (fractions * voted).sum(axis=1) + ones
 
 
-def binomial_deviation(volunteers: IntArray, fraction: FloatArray) -> FloatArray:
-    """Mean absolute difference of a voted fraction from the true one (De Moivre 1730), shape as the arguments'.
+class _WeightedMean:
+    """Weighted mean over questions of ratios of sums over galaxies, and its linear response to each galaxy."""
 
-    Args:
-        volunteers: Who answer, at least 1.
-        fraction: The true fraction.
+    def __init__(self, n_galaxies: int) -> None:
+        self.total = self.weight = 0.0
+        self.response = np.zeros(n_galaxies)
 
-    >>> binomial_deviation(np.array([1, 2]), np.array([0.5, 0.5]))
-    array([0.5 , 0.25])
-    """
-    n, p = np.broadcast_arrays(volunteers, np.clip(fraction, 0.0, 1.0))
-    mode = np.minimum(np.floor(n * p).astype(np.int64), n - 1) + 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = log_factorial(n) - log_factorial(mode) - log_factorial(n - mode)
-        log = log + mode * np.log(p) + (n - mode + 1) * np.log1p(-p)
-    return np.where((p <= 0) | (p >= 1), 0.0, 2 * mode / n * np.exp(log))
+    def add(self, rows: IntArray, numerator: FloatArray, denominator: FloatArray) -> None:
+        """Add a question, with the square root of its number of galaxies as weight."""
+        n = denominator.sum()
+        if n and np.isfinite(numerator).all():
+            weight, mean = np.sqrt(len(rows)), numerator.sum() / n
+            self.weight += weight
+            self.total += weight * mean
+            self.response[rows] += weight * (numerator - mean * denominator) / n
+
+    def value(self, units: Blocks, seed: int) -> Value:
+        if not self.weight:
+            return as_value(None, None, None)
+        n = len(self.response)
+        found = ratio((n * self.response / self.weight)[:, None], np.ones((n, 1)), units, seed=seed)
+        mean = self.total / self.weight
+        return as_value(mean, mean + found.low[0], mean + found.high[0])
 
 
 # ----------------------------------------------------------------------------------------------------
 # Sums to scores
 
 
-def _score(columns: _Columns, each: Blocks, seed: int) -> Score:
-    is_possible = np.isfinite(columns.model)
+def _score(sums: _Sums, units: Blocks, seed: int) -> Score:
+    is_possible = np.isfinite(sums["model"])
     n_zero_probability = int((~is_possible).sum())
-    model = np.where(is_possible, columns.model, 0.0)
-    asked, votes = columns.asked, columns.votes
-    names = ("log_likelihood", "per_vote", "coefficient", "base", "log_likelihood_gain", "brier", "brier_gain")
-    over = (model, model, columns.coefficient, columns.base, model - columns.base, columns.brier,
-            columns.brier_base - columns.brier)  # fmt: skip
-    under = (asked, votes, asked, asked, asked, asked, asked)
-    found = ratio(np.column_stack(over), np.column_stack(under), each, seed=seed)
-    value = {name: found.of(i) for i, name in enumerate(names)}
-    n_effective = found.n_effective[names.index("brier" if n_zero_probability else "log_likelihood")]
+    model = np.where(is_possible, sums["model"], 0.0)
+    galaxies, votes = sums["galaxies"], sums["votes"]
+    columns = {
+        "log_likelihood": model,
+        "log_likelihood_per_vote": model,
+        "log_coefficient": sums["coefficient"],
+        "baseline_log_likelihood": sums["baseline"],
+        "log_likelihood_gain": model - sums["baseline"],
+        "brier": sums["brier"],
+        "brier_gain": sums["brier_baseline"] - sums["brier"],
+    }
+    denominators = [votes if name == "log_likelihood_per_vote" else galaxies for name in columns]
+    found = ratio(np.column_stack(list(columns.values())), np.column_stack(denominators), units, seed=seed)
+    value = {name: found.of(i) for i, name in enumerate(columns)}
+    n_effective = found.n_effective[list(columns).index("brier" if n_zero_probability else "log_likelihood")]
     if n_zero_probability:
-        value |= dict.fromkeys(("log_likelihood", "per_vote", "log_likelihood_gain"), _NOTHING)
+        for name in ("log_likelihood", "log_likelihood_per_vote", "log_likelihood_gain"):
+            value[name] = as_value(None, None, None)
     return Score(
-        **_errors(columns.error, columns.noise, columns.absolute, columns.floor, columns.cells, each, seed),
-        log_likelihood=value["log_likelihood"],
-        log_likelihood_per_vote=value["per_vote"],
-        log_coefficient=value["coefficient"],
-        baseline_log_likelihood=value["base"],
-        log_likelihood_gain=value["log_likelihood_gain"],
-        brier=value["brier"],
-        brier_gain=value["brier_gain"],
-        n_asked=int(asked.sum()),
+        **_errors(sums, units, seed),
+        **value,  # type: ignore[typeddict-item]
+        n_galaxies=int(galaxies.sum()),
         n_votes=int(votes.sum()),
         n_effective=float(n_effective) if np.isfinite(n_effective) else None,
         n_zero_probability=n_zero_probability,
     )
 
 
-_NOTHING = Value(value=None, low=None, high=None)
-
-
-def _errors(
-    error: FloatArray,
-    noise: FloatArray,
-    absolute: FloatArray,
-    floor: FloatArray,
-    cells: FloatArray,
-    each: Blocks,
-    seed: int,
-) -> Errors:
-    """Errors from what they are sums of, each of shape (galaxy,)."""
-    found = ratio(np.column_stack([error, noise, error - noise, absolute, floor]), cells[:, None], each, seed=seed)
+def _errors(sums: _Sums, units: Blocks, seed: int) -> Errors:
+    """Return the errors from their sums, each of shape (galaxy,)."""
+    square, noise, absolute, floor, cells = (sums[name] for name in ("square", "noise", "absolute", "floor", "cells"))
+    found = ratio(np.column_stack([square, noise, square - noise, absolute, floor]), cells[:, None], units, seed=seed)
     mse, of_noise, corrected, mae, mae_floor = (found.of(i) for i in range(5))
+    mae_corrected = as_value(None, None, None)
+    if mae["value"] is not None and mae_floor["value"] is not None:
+        # The ratio of these sums is twice mae^2 - mae_floor^2, and responds to each galaxy as that difference does.
+        twice = 2 * mae["value"] * absolute - 2 * mae_floor["value"] * floor
+        slope = ratio(twice[:, None], cells[:, None], units, seed=seed)
+        less = mae["value"] ** 2 - mae_floor["value"] ** 2
+        mae_corrected = root(as_value(*(end[0] - less for end in (slope.value, slope.low, slope.high))))
     return Errors(
-        rmse=_root(mse),
-        noise_floor=_root(of_noise),
+        rmse=root(mse),
+        noise_floor=root(of_noise),
         mse_noise_corrected=corrected,
-        rmse_noise_corrected=_root(corrected),
+        rmse_noise_corrected=root(corrected),
         mae=mae,
         mae_floor=mae_floor,
-        mae_noise_corrected=_mae_corrected(absolute, floor, cells, mae["value"], mae_floor["value"], each, seed),
+        mae_noise_corrected=mae_corrected,
         exceeds_noise=None if corrected["low"] is None else corrected["low"] > 0,
     )
 
 
-def _mae_corrected(
-    absolute: FloatArray,
-    floor: FloatArray,
-    cells: FloatArray,
-    mae: float | None,
-    mae_floor: float | None,
-    each: Blocks,
-    seed: int,
-) -> Value:
-    """Root of mad^2 - mae_floor^2; its interval from how galaxies bear on that difference, to first order."""
-    if mae is None or mae_floor is None:
-        return _NOTHING
-    # the ratio of these sums is twice the difference, and leans on each galaxy as the difference does
-    slope = ratio((2 * mae * absolute - 2 * mae_floor * floor)[:, None], cells[:, None], each, seed=seed).of(0)
-    less = mae**2 - mae_floor**2
-    return _root({end: None if one is None else one - less for end, one in slope.items()})  # type: ignore[arg-type]
-
-
-def _of_answers(
-    question: Question, found: _Cells, cells: FloatArray, each: Blocks, seed: int
-) -> dict[str, AnswerScore]:
-    enough = (cells > 0).astype(np.float64)
-    bias = ratio(found.bias, enough[:, None], each, seed=seed)
-    scores: dict[str, AnswerScore] = {}
-    for i, column in enumerate(question.columns):
-        own = (found.error[:, i], found.noise[:, i], found.absolute[:, i], found.floor[:, i])
-        scores[column] = AnswerScore(**_errors(*own, enough, each, seed), bias=bias.of(i))
-    return scores
-
-
-def _mean(value: float, fractions: FloatArray, weight: float, each: Blocks, seed: int) -> Value:
-    """A weighted mean over questions, with the interval that galaxies' shares in it give."""
-    if not weight:
-        return _NOTHING
-    n = len(fractions)
-    found = ratio((n * fractions / weight)[:, None], np.ones((n, 1)), each, seed=seed).of(0)
-    middle = value / weight
-    return Value(
-        value=float(middle),
-        low=None if found["low"] is None else float(middle + found["low"]),
-        high=None if found["high"] is None else float(middle + found["high"]),
-    )
-
-
-def _root(square: Value) -> Value:
-    """The root of a mean square and of the ends of its interval; below 0 it is 0."""
-    ends = {end: None if one is None else float(np.sqrt(max(float(one), 0.0))) for end, one in square.items()}  # type: ignore[arg-type]
-    return Value(value=ends["value"], low=ends["low"], high=ends["high"])
+def _of_answers(question: Question, answers: _Sums, units: Blocks, seed: int) -> dict[str, AnswerScore]:
+    bias = ratio(answers["bias"], answers["cells"][:, :1], units, seed=seed)
+    return {
+        column: AnswerScore(**_errors({name: of[:, i] for name, of in answers.items()}, units, seed), bias=bias.of(i))
+        for i, column in enumerate(question.columns)
+    }

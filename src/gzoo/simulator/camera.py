@@ -1,10 +1,10 @@
-"""The camera: an image of a galaxy as a survey would have taken it.
+"""The camera: images of galaxies as a survey would take them.
 
-Light is in nanomaggies per sensor pixel, in the three bands that the survey shows as red, green and blue. GalSim
-draws plain bulges, disks and companions in Fourier space, where blur is a product; bars, arms and whatever else
-no library knows (`gzoo.simulator.light`) join them there. Then come the noise of the sky and the asinh stretch of
-Lupton et al. (2004, PASP 116, 133) from astropy. As in the real campaigns, the cutout scales with the galaxy
-and the finished colour image is enlarged to 424 pixels: a small galaxy is blurred and its noise blotchy.
+Flux is in nanomaggies per sensor pixel, in the three bands that the survey displays as red, green and blue. GalSim
+draws plain bulges, disks and companions in Fourier space, where blurring is a multiplication. Bars, arms and other
+structure that GalSim does not offer (`gzoo.simulator.light`) are added there. The noise of the sky and the asinh
+stretch of Lupton et al. (2004, PASP 116, 133) from astropy follow. As in the real campaigns, the cutout scales with the
+galaxy and the finished colour image is enlarged to 424 pixels: small galaxies are blurred and their noise is blotchy.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ try:
     import galsim
     from astropy.visualization import make_lupton_rgb as _make_lupton_rgb
 except ImportError as error:
-    raise MissingExtraError(
-        f"{error.name} is not installed.", "The `simulate` extra.", "Type: pip install 'gzoo[simulate]'"
-    ) from error
+    raise MissingExtraError(f"{error.name} is not installed.", "", "Run `pip install 'gzoo[simulate]'`.") from error
 
 Pixels = npt.NDArray[np.uint8]
 """Red, green and blue, shape (424, 424, 3)."""
 
-# Its own annotations say whole numbers where it takes any.
+# The type annotations of astropy allow integers only; the function accepts floats.
 make_lupton_rgb = cast(Callable[..., npt.NDArray[np.uint8]], _make_lupton_rgb)
 
 Waves = npt.NDArray[np.complex64]
@@ -49,30 +47,30 @@ JPEG_QUALITY = 75
 _SURVEY_JPEG_QUALITY = 83
 _COMMENT = "A simulated galaxy, by gzoo"
 
-# Room for light from beyond the edge, and for the blur that wraps around in the Fourier transform.
+# A margin for light from beyond the edge, and for blur that wraps around in the Fourier transform.
 _MARGIN_PIXELS = 12
-# What is shown as grey: a galaxy of that g - r, at that part of the survey's range of redshifts.
+# A galaxy with this g - r, at this position in the redshift range of the survey, is displayed as grey.
 _REFERENCE_COLOUR, _REFERENCE_DISTANCE = 0.40, 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """How well each part of a galaxy stands out of blur and noise in one survey's images.
+    """How well each part of a galaxy is visible despite blur and noise in one survey's images.
 
-    All are at least 0. For the parts, 1 is barely seen and 3 or more is clear: a signal over noise, lessened
-    where the part is no larger than the blur. A part that the galaxy does not have has 0.
+    All values are 0 or more. For the parts, a value is a signal-to-noise ratio, reduced if the part is not larger than
+    the blur: 1 is barely visible, 3 or more is clear, and 0 means that the galaxy lacks the part.
 
     Attributes:
-        resolution: Half-light radius over the sigma of the point spread function.
-        signal_to_noise: The galaxy's light within its half-light radius over the noise there.
+        resolution: Half-light radius divided by the sigma of the point spread function.
+        signal_to_noise: Flux within the half-light radius divided by its noise.
         bar: The bar against the disk.
         arms: The spiral arms against the disk between them.
         ring: The ring against the disk.
-        bulge: The bulge as a thing apart from the disk.
-        clumps: The bright clumps against what they lie in.
-        tails: Tidal tails and debris, disturbance included, against the sky.
+        bulge: The bulge against the disk.
+        clumps: The bright clumps against their surroundings.
+        tails: Tidal tails, debris and disturbance against the sky.
         companion: A second nucleus or merging galaxy.
-        dust: The lane of dust.
+        dust: The dust lane.
     """
 
     resolution: float
@@ -88,12 +86,12 @@ class Visibility:
 
 
 def draw_image(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Pixels:
-    """Take an image of a galaxy, with its neighbours on the sky.
+    """Draw the image of a galaxy, with its neighbours on the sky.
 
     Args:
-        galaxy: What to look at.
+        galaxy: The galaxy.
         survey: The survey that takes the image.
-        rng: The source of noise, neighbours and of the scatter that no parameter of the galaxy describes.
+        rng: Random number generator for noise, neighbours and scatter that the galaxy's parameters do not describe.
 
     Returns:
         Red, green and blue, shape (424, 424, 3).
@@ -106,13 +104,13 @@ def draw_image(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> 
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
     if survey.is_zoomed_from_jpeg:
         colour = _through_jpeg(colour)
-    # The colour image is what gets enlarged: that is why the noise around small galaxies is blotchy.
+    # As in the real campaigns the colour image is enlarged, which makes the noise around small galaxies blotchy.
     enlarged = Image.fromarray(colour).resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BICUBIC)
     return np.asarray(enlarged)
 
 
 def jpeg_bytes(image: Pixels) -> bytes:
-    """The image as a JPEG file that says that it is simulated; the same image gives the same bytes.
+    """Return an image as a JPEG file marked as simulated; the same image gives the same bytes.
 
     Args:
         image: Red, green and blue, shape (y, x, 3).
@@ -121,40 +119,40 @@ def jpeg_bytes(image: Pixels) -> bytes:
 
 
 def image_file(image: Pixels, suffix: str) -> bytes:
-    """The image as a file that says that it is simulated.
+    """Return an image as a file marked as simulated.
 
     Args:
         image: Red, green and blue, shape (y, x, 3).
-        suffix: ".png" or else JPEG.
+        suffix: ".png", or any other suffix for JPEG.
     """
     buffer = io.BytesIO()
     if suffix == ".png":
-        said = PngInfo()
-        said.add_text("Comment", _COMMENT)
-        Image.fromarray(image).save(buffer, "PNG", pnginfo=said, optimize=True)
+        metadata = PngInfo()
+        metadata.add_text("Comment", _COMMENT)
+        Image.fromarray(image).save(buffer, "PNG", pnginfo=metadata, optimize=True)
     else:
         Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
     return buffer.getvalue()
 
 
 def _through_jpeg(image: Pixels) -> Pixels:
-    """What a survey's own JPEG of its pixels leaves of an image: little of the noise's colour."""
+    """Return an image as compressed by the survey's own JPEG, which removes most of the colour of the noise."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=_SURVEY_JPEG_QUALITY)
     return np.asarray(Image.open(buffer))
 
 
-# A bad zoom far out would else ask for thousands of pixels.
+# Without a limit, images of type "bad-zoom" would need thousands of pixels.
 _MAX_SENSOR_PIXELS = 900
 
 
 def clean_image(galaxy: Galaxy, survey: SurveyView, n_pixels: int) -> Plane:
-    """A galaxy alone, blurred but without noise, neighbours or artifacts: what a test can compare and integrate.
+    """Return the image of a galaxy alone, blurred but without noise, neighbours or artifacts, for tests.
 
     Args:
-        galaxy: What to look at.
+        galaxy: The galaxy.
         survey: The survey that takes the image.
-        n_pixels: Width and height, sensor pixels.
+        n_pixels: Width and height in sensor pixels.
 
     Returns:
         Nanomaggies per sensor pixel, shape (3, y, x).
@@ -176,17 +174,17 @@ def _clean_image(galaxy: Galaxy, survey: SurveyView, n_inner: int, rng: np.rando
 
 # The galaxy ------------------------------------------------------------------------------------------------
 
-# GalSim's classes come without types.
+# The classes of GalSim lack type annotations.
 _Profile = Any
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """Light above the air.
+    """Light before it is blurred.
 
     Attributes:
-        drawn: Light drawn by us, nanomaggies per sensor pixel, shape (3, y, x).
-        profiles: GalSim profiles of unit flux, in sensor pixels about the middle, with their light in each band.
+        drawn: Light drawn by gzoo, nanomaggies per sensor pixel, shape (3, y, x).
+        profiles: GalSim profiles of unit flux, in sensor pixels from the centre, with their flux in each band.
     """
 
     drawn: Plane
@@ -194,7 +192,7 @@ class _Scene:
 
 
 def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Generator) -> _Scene:
-    """Bulge, disk, bar, arms and whatever is odd."""
+    """Return the light of a galaxy: bulge, disk, bar, arms and irregular features."""
     radius_pixels = galaxy.radius_arcsec / survey.sensor_pixel_arcsec
     place = lights.sensor(n_pixels, radius_pixels, galaxy)
     scene = _Scene(np.zeros((3, n_pixels, n_pixels), np.float32), [])
@@ -222,7 +220,7 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
         add(lights.bulge(place, galaxy), body * galaxy.bulge_fraction, galaxy.bulge_colour)
     elif galaxy.bulge_fraction > 0.003:
         profile = galsim.Sersic(_table_index(galaxy.bulge_sersic), galaxy.bulge_radius * radius_pixels)
-        # GalSim keeps the area of the ellipse; here the half-light radius is along the long axis.
+        # GalSim preserves the area of the ellipse; here the half-light radius is measured along the long axis.
         profile = profile.shear(q=galaxy.bulge_axis_ratio, beta=turn).dilate(galaxy.bulge_axis_ratio**0.5)
         scene.profiles.append((profile, fluxes(body * galaxy.bulge_fraction, galaxy.bulge_colour)))
     if smooth is None or not lights.is_bent(galaxy):
@@ -252,7 +250,7 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
         light = fluxes(bare * clump.fraction, galaxy.disk_colour - 0.15)
         lights.add_blob(drawn, x, y, clump.radius * radius_pixels, 0.9, 0.0, light)
     if galaxy.dust_strength > 0.1 and smooth is not None:
-        _take_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
+        _absorb_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
 
     tails = 0.10 * galaxy.disturbance * (galaxy.disturbance > 0.15) + 0.20 * galaxy.tail_strength
     if tails > 0.02:
@@ -275,13 +273,13 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
 
 
 def observed_flux(galaxy: Galaxy) -> float:
-    """Nanomaggies of a galaxy in the band to which its own r light is shifted: dimmed by its redshift."""
+    """Return the flux of a galaxy in the band to which its rest-frame r light is shifted, dimmed, in nanomaggies."""
     return 10 ** (0.4 * (22.5 - galaxy.magnitude - dimming(galaxy.redshift)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Fractions:
-    """How the disk's light divides; the parts sum to 1."""
+    """Fractions of the disk's light; they sum to 1."""
 
     bar: float
     ring: float
@@ -295,18 +293,18 @@ def _fractions(galaxy: Galaxy) -> _Fractions:
     ring = 0.30 * galaxy.ring_strength**1.5 * (1 - bar)
     clouds = 0.75 * galaxy.irregularity**1.5 * (1 - bar)
     rest = 1 - bar - ring - clouds
-    # from the side arms overlap into one even band
+    # Seen edge-on, arms overlap into one even band.
     arms = 0.55 * galaxy.arm_strength * (1.0 - 0.9 * lights.edge_on_fraction(galaxy)) if galaxy.n_arms else 0.0
     return _Fractions(bar, ring, clouds, rest * arms, rest * (1 - arms))
 
 
 def _table_index(sersic_index: float) -> float:
-    """The nearest index of which GalSim keeps a table from image to image: each new one costs milliseconds."""
+    """Return a rounded index, because GalSim caches a table for each index and a new one costs milliseconds."""
     return round(sersic_index * 5) / 5
 
 
 def _on_sensor(x: float, y: float, place: Sensor, position_angle: float) -> tuple[float, float]:
-    """Pixel of a place given along the galaxy's axes, in radii."""
+    """Return the pixel of a position given along the galaxy's axes, in radii."""
     angle = math.radians(position_angle)
     right, down = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
     middle = place.n_pixels / 2
@@ -316,7 +314,7 @@ def _on_sensor(x: float, y: float, place: Sensor, position_angle: float) -> tupl
 def _companion(
     place: Sensor, where: tuple[float, float], radius: float, turn: float, fluxes: Plane, position_angle: float
 ) -> list[tuple[_Profile, Plane]]:
-    """Another galaxy, of that half-light radius in pixels, at a (distance, angle) in radii and degrees."""
+    """Return another galaxy with a half-light radius in pixels, at a (distance, angle) in radii and degrees."""
     distance, angle = where[0] * place.radius_pixels, math.radians(where[1] + position_angle)
     shift = distance * math.cos(angle), distance * math.sin(angle)
     disk = galsim.Exponential(half_light_radius=1.25 * radius).shear(q=0.6, beta=turn * galsim.degrees)
@@ -325,19 +323,19 @@ def _companion(
     return [(disk.shift(*shift), half * fluxes), (bulge.shift(*shift), half * fluxes)]
 
 
-def _take_by_dust(drawn: Plane, smooth: Plane, place: Sensor, galaxy: Galaxy, fluxes: Plane) -> None:
-    """Take from the image what a lane of dust takes from the disk behind it; it takes more of the blue light."""
+def _absorb_by_dust(drawn: Plane, smooth: Plane, place: Sensor, galaxy: Galaxy, fluxes: Plane) -> None:
+    """Subtract the light of the disk that a dust lane absorbs, which is more in the blue."""
     veil = lights.dust_veil(place, galaxy)
     behind = smooth / np.float32(smooth.sum())
     for band, opacity in enumerate((0.7, 0.9, 1.15)):
         drawn[band] -= fluxes[band] * behind * (1 - np.exp(-np.float32(opacity) * veil))
 
 
-# The sky around --------------------------------------------------------------------------------------------
+# The surrounding sky --------------------------------------------------------------------------------------------
 
 
 def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) -> None:
-    """Stars and small galaxies, as many as the area of sky holds down to the survey's depth."""
+    """Add stars and small galaxies, as many as the area contains down to the survey's depth."""
     n_pixels = drawn.shape[-1]
     area_square_arcmin = (n_pixels * survey.sensor_pixel_arcsec / 60) ** 2
     faintest, farthest = survey.depth_mag[1], max(0.5, survey.redshifts[1])
@@ -345,7 +343,7 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
     n_stars = rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
     for _ in range(n_stars):
         x, y = rng.uniform(0, n_pixels, 2)
-        # Stars are blue dwarfs or red dwarfs; few lie between.
+        # Most stars are either blue or red dwarfs.
         colour = rng.normal(0.35, 0.15) if rng.random() < 0.45 else rng.normal(1.3, 0.15)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.uniform(0.3, 2.75))
         lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
@@ -358,7 +356,7 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
         shape = rng.uniform(0.35, 1.0), rng.uniform(0, 180)
         lights.add_blob(drawn, x, y, max(radius / survey.sensor_pixel_arcsec, 0.8), *shape, light)
     if rng.random() < 0.09 * area_square_arcmin:
-        # near the border, for in the middle it would have kept the galaxy out of the catalogue
+        # Near the border, because a star in the middle would have excluded the galaxy from the catalogue.
         x, y = rng.uniform(0, n_pixels), rng.choice((0.04, 0.96)) * n_pixels
         x, y = (x, y) if rng.random() < 0.5 else (y, x)
         _add_bright_star(drawn, x, y, 10 ** rng.uniform(3.0, 4.0), rng.normal(0.7, 0.4), survey, rng)
@@ -367,17 +365,17 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
 def _add_bright_star(
     drawn: Plane, x: float, y: float, noises: float, colour: float, survey: SurveyView, rng: np.random.Generator
 ) -> None:
-    """Add a star with the halo and the diffraction spikes of the telescope, its flux in units of the sky's noise."""
+    """Add a star with halo and diffraction spikes; its flux is in units of the noise of the sky."""
     flux = 30.0 * noises * survey.noise_nanomaggies()[1]
     lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
     lights.add_halo(drawn, x, y, 5.0, band_fluxes(0.04 * flux, colour + 0.3, 0.0, survey.shown_nm))
-    proportion_asked = 4 + 0.10 * noises**0.6
+    length = 4 + 0.10 * noises**0.6
     turn = 45.0 + rng.normal(0.0, 3.0)
-    lights.add_spikes(drawn, x, y, proportion_asked, turn, band_fluxes(0.02 * flux, colour, 0.0, survey.shown_nm))
+    lights.add_spikes(drawn, x, y, length, turn, band_fluxes(0.02 * flux, colour, 0.0, survey.shown_nm))
 
 
 def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> None:
-    """Add what spoils the image before air and telescope blur it."""
+    """Add artifacts that are blurred by air and telescope."""
     n_pixels = drawn.shape[-1]
     middle = n_pixels / 2
     noise = np.array(survey.noise_nanomaggies(), np.float32)
@@ -403,7 +401,7 @@ def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.rand
             tint = np.exp(rng.normal(0.0, 0.7, 3)).astype(np.float32)
             lights.add_ghost(drawn, x, y, rng.uniform(0.15, 0.3) * n_pixels, tint * noise * np.float32(8.0))
         case "trail":
-            # A survey looks through its filters one after another: what moves is caught in one of them.
+            # Surveys observe one filter after another, so a moving object appears in only one of them.
             tint = np.zeros(3, np.float32)
             tint[int(rng.integers(3))] = 1.0
             x, y = middle + rng.uniform(-0.12, 0.12, 2) * n_pixels
@@ -413,27 +411,27 @@ def _add_artifact(drawn: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.rand
             pass
 
 
-# Air, sensor, print ----------------------------------------------------------------------------------------
+# Atmosphere, sensor, display ----------------------------------------------------------------------------------------
 
 
 def blur(seeing_arcsec: float, survey: SurveyView) -> _Profile:
-    """The point spread function in sensor pixels: air and sensor on the ground, a mirror's diffraction above it."""
+    """Return the point spread function in sensor pixels: the atmosphere's, or the diffraction of a space telescope."""
     fwhm_pixels = seeing_arcsec / survey.sensor_pixel_arcsec
     if survey.is_above_air:
-        # A mirror with the shadow of a secondary one, and the jitter and charge diffusion that soften its rings.
+        # The secondary mirror obscures the primary one; jitter and charge diffusion soften the rings.
         airy = galsim.Airy(lam_over_diam=0.85 * fwhm_pixels / 1.03, obscuration=0.3)
         return galsim.Convolve(airy, galsim.Gaussian(fwhm=0.5 * fwhm_pixels))
     return galsim.Kolmogorov(fwhm=fwhm_pixels)
 
 
 def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
-    """Blur a scene, shape (3, y, x)."""
+    """Return a blurred scene, shape (3, y, x)."""
     n_pixels = scene.drawn.shape[-1]
     n_fast = 2 * cast(int, fft.next_fast_len((n_pixels + 1) // 2, real=True))
     transfer = _waves(galsim.Convolve(blur(galaxy.seeing_arcsec, survey), galsim.Pixel(1.0)), n_fast)
     waves = cast(Waves, fft.rfft2(scene.drawn, (n_fast, n_fast)))
     if scene.profiles:
-        # GalSim's profiles lie about the corner of the first pixel; move them to the middle of the sensor.
+        # Profiles of GalSim are centred on the corner of the first pixel; move them to the middle of the sensor.
         line = fft.fftfreq(n_fast), fft.rfftfreq(n_fast)
         shift = (n_pixels - 1) / 2
         down, across = (np.exp(-2j * np.pi * shift * one).astype(np.complex64) for one in line)
@@ -446,7 +444,7 @@ def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
 
 
 def _waves(profile: _Profile, n_pixels: int) -> Waves:
-    """Fourier transform of a GalSim profile, in the order of `scipy.fft.rfft2`."""
+    """Return the Fourier transform of a GalSim profile, in the order of `scipy.fft.rfft2`."""
     half = n_pixels // 2
     image = galsim.ImageCF(galsim.BoundsI(0, half, -half, half - 1), scale=2 * math.pi / n_pixels)
     profile.drawKImage(image=image, recenter=False)
@@ -454,9 +452,9 @@ def _waves(profile: _Profile, n_pixels: int) -> Waves:
 
 
 def _expose(light: Plane, survey: SurveyView, rng: np.random.Generator) -> Plane:
-    """Add what the sky leaves when its mean is taken away, and the noise of its photons and the galaxy's.
+    """Return the light with residuals of the sky subtraction and with photon noise of sky and galaxy.
 
-    Even a sensor pixel of dark sky gathers hundreds of electrons, where Poisson counts are Gaussian to a percent.
+    The noise is Gaussian: even a pixel of dark sky collects hundreds of electrons, where this is accurate to 1%.
     """
     noise = np.array(survey.noise_nanomaggies(), np.float32)[:, None, None]
     sky = np.array(survey.sky_nanomaggies(), np.float32)[:, None, None]
@@ -470,7 +468,7 @@ def _expose(light: Plane, survey: SurveyView, rng: np.random.Generator) -> Plane
 
 
 def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> Plane:
-    """Add what happens in the sensor and after it, and is never blurred."""
+    """Add artifacts of the sensor and of processing, which are not blurred."""
     n_pixels = image.shape[-1]
     if galaxy.artifact == "ray":
         noise = survey.noise_nanomaggies()
@@ -482,7 +480,7 @@ def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Gene
             rows = np.clip(y + steps * math.sin(angle), 0, n_pixels - 1).astype(int)
             image[band, rows, columns] += rng.uniform(50, 300) * noise[band]
     elif galaxy.artifact == "other":
-        # One band is missing in part of the image, and another does not lie over the rest.
+        # One band is missing in part of the image, and another one is misaligned.
         cut = int(rng.uniform(0.35, 0.65) * n_pixels)
         image[int(rng.integers(3)), :, :cut] = 0.0
         band, shift = int(rng.integers(3)), max(2, round(0.03 * n_pixels))
@@ -491,35 +489,35 @@ def _spoil(image: Plane, galaxy: Galaxy, survey: SurveyView, rng: np.random.Gene
 
 
 def _stretch(light: Plane, survey: SurveyView) -> Pixels:
-    """Red, green and blue, shape (y, x, 3); the asinh stretch compresses light and keeps its colour."""
+    """Return red, green and blue, shape (y, x, 3); the asinh stretch compresses intensity and preserves colour."""
     nearest, farthest = survey.redshifts
     redshift = nearest + _REFERENCE_DISTANCE * (farthest - nearest)
     reference = band_fluxes(1.0, _REFERENCE_COLOUR, redshift, survey.shown_nm)
     noise = survey.noise_nanomaggies()[1]
     scaled = light * (reference[1] / reference / np.float32(noise))[:, None, None]
     softening = survey.lupton_softening
-    # At the dark end the curve rises by 255 x 0.1 Q / (stretch x asinh(0.1 Q)).
+    # At low intensity the slope of the curve is 255 x 0.1 Q / (stretch x asinh(0.1 Q)).
     stretch = 255 * 0.1 * softening / math.asinh(0.1 * softening) / survey.grey_of_noise
     minimum = -survey.black_noises
-    with np.errstate(invalid="ignore"):  # where there is no light at all it divides 0 by 0, and puts 0 there
+    with np.errstate(invalid="ignore"):  # pixels without light give 0 / 0, which astropy replaces by 0
         return make_lupton_rgb(*scaled, minimum=minimum, stretch=stretch, Q=softening)
 
 
-# What can be seen ------------------------------------------------------------------------------------------
+# Visibility ------------------------------------------------------------------------------------------
 
-# Contrast below which an eye sees nothing, however much light there is.
+# Contrast below which nothing is visible, however bright the image is.
 _FAINTEST_CONTRAST = 0.07
 
 
 def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
-    """How well each part of the galaxy can be seen in this survey, by a simple estimate.
+    """Estimate how well each part of a galaxy is visible in a survey.
 
-    A part stands out by its contrast: its own brightness over that of what lies around it, lessened where it is
-    narrower than the blur. It is weighed against the noise averaged over its area, and against the least contrast
-    that eyes notice.
+    The visibility of a part depends on its contrast: its surface brightness relative to its surroundings, reduced if it
+    is narrower than the blur. The contrast is compared with the noise averaged over the area, and with the smallest
+    contrast that volunteers notice.
 
     Args:
-        galaxy: What is looked at.
+        galaxy: The galaxy.
         survey: The survey that takes the image.
     """
     radius = galaxy.radius_arcsec
@@ -537,30 +535,30 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
     bulge_area = 2 * math.pi * (galaxy.bulge_radius * radius) ** 2 * galaxy.bulge_axis_ratio
 
     def surface(distance: float) -> float:
-        """Brightness at a distance in radii, nanomaggies per square arcsec."""
+        """Return the surface brightness at a distance in radii, nanomaggies per square arcsec."""
         of_disk = disk_light / (2 * math.pi * scale**2 * max(tilt, 0.05)) * math.exp(-distance / galaxy.disk_scale)
         steepness = lights.sersic_steepness(galaxy.bulge_sersic)
         fall = math.exp(-steepness * ((distance / galaxy.bulge_radius) ** (1 / galaxy.bulge_sersic) - 1))
         return of_disk + flux * galaxy.bulge_fraction / bulge_area * fall
 
     def stands_out(light: float, width: float, length: float, around: float) -> float:
-        """How well light spread over width x length (arcsec) stands out of that surface brightness."""
+        """Return how well light within width x length (arcsec) stands out from a surface brightness."""
         if light <= 0.0:
             return 0.0
         spread_width, spread_length = math.hypot(width, 2.0 * sigma), math.hypot(length, 2.0 * sigma)
         area = max(spread_width * spread_length, survey.sensor_pixel_arcsec**2)
         own = light / area
-        # An eye averages over patches of a few blurs, not over a whole arm.
+        # Volunteers average over patches a few times as large as the blur, not over a whole arm.
         patch = min(area, (6.0 * sigma) ** 2)
         graininess = noise_per_arcsec / math.sqrt(patch) * math.sqrt(1 + (around + own) / sky_per_square_arcsec)
         return own / math.hypot(graininess, _FAINTEST_CONTRAST * (around + 0.5 * own))
 
     bar_length = galaxy.bar_length * radius
-    # Turns of a logarithmic spiral lie this far apart at half the radius.
+    # Distance between the turns of a logarithmic spiral at half the radius.
     pitch = math.radians(galaxy.arm_pitch)
     turns = 0.5 * (math.exp(2 * math.pi * math.tan(pitch) / max(galaxy.n_arms, 1)) - 1) * math.cos(pitch)
     arm_spacing = radius * min(turns, 1.0)
-    # Blur takes a wave of light and dark by the transfer function of its length.
+    # Blurring reduces a wave by the transfer function at its wavelength.
     arm_modulation = math.exp(-2.0 * (math.pi * sigma / (arm_spacing * max(disk_tilt, 0.3))) ** 2)
     arm_light = disk_light * parts.arms * face_on / max(galaxy.n_arms, 1)
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding

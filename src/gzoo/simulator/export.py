@@ -1,7 +1,7 @@
-"""What Zooniverse would hand to the team of a simulated campaign: classifications and workflows, in its own CSV files.
+"""Exports of a simulated campaign in the format of Zooniverse: classifications and workflows as CSV files.
 
-Every row says that it is simulated: in the names of workflow and volunteer, in `metadata` and in `subject_data`.
-Subjects carry the galaxy's `id_str`, so that clicks find their galaxy.
+Every row states that it is simulated: in the names of workflow and volunteer, in `metadata` and in `subject_data`.
+Subjects contain the `id_str` of the galaxy, which links classifications to galaxies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gzoo.simulator.volunteers import (
     N_SHIFTS,
     N_VOLUNTEERS,
     BoolArray,
-    Clicks,
+    DrawnClassifications,
     Part,
     Pool,
     parts,
@@ -35,19 +35,19 @@ CLASSIFICATION_COLUMNS = (
     *("classification_id", "user_name", "user_id", "user_ip", "workflow_id", "workflow_name", "workflow_version"),
     *("created_at", "gold_standard", "expert", "metadata", "annotations", "subject_data", "subject_ids"),
 )
-WORKFLOW_COLUMNS = (
-    *("workflow_id", "display_name", "version", "minor_version", "active", "classifications_count", "pairwise"),
-    *("grouped", "prioritized", "primary_language", "first_task", "tutorial_subject_id"),
-    *("retired_set_member_subjects_count", "tasks", "retirement", "aggregation", "strings"),
-)
-CLICKS_PER_GALAXY = N_SHIFTS + MAX_REPEATS
-"""No galaxy has more; galaxy `i`'s classifications have numbers from `i` times this on."""
+_WORKFLOW_DEFAULTS = {
+    **{"workflow_id": "", "display_name": "", "version": "2", "minor_version": "10", "active": "false"},
+    **{"classifications_count": "", "pairwise": "false", "grouped": "false", "prioritized": "false"},
+    **{"primary_language": "en", "first_task": "T0", "tutorial_subject_id": ""},
+    **{"retired_set_member_subjects_count": "", "tasks": "", "retirement": "", "aggregation": "{}", "strings": ""},
+}
+MAX_PER_GALAXY = N_SHIFTS + MAX_REPEATS
+"""Maximum number of classifications per galaxy; those of galaxy `i` are numbered from `i` times this number."""
 
-_VERSION = ("2", "10")  # as text: version 2.10 is not 2.1
 _FIRST_WORKFLOW, _FIRST_SUBJECT, _FIRST_USER, _FIRST_CLASSIFICATION = 900_000, 1_000_000, 500_000, 10_000_000
 _START = np.datetime64("2010-01-01T00:00:00", "ms")
 _SECONDS_PER_GALAXY = 60
-_MAX_WALKS = 100_000  # that an exporter remembers, about 50 MB
+_MAX_CACHED = 100_000  # combinations of answers that an exporter caches, about 50 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Workflow:
     """One part of a campaign as a Zooniverse workflow.
 
     Attributes:
-        id: Its number.
-        name: Its name, which says that it is simulated.
-        questions: Task T0 and the following ones, in the order in which a volunteer meets them.
-        following: For each answer column the question that is asked next, "" where the classification ends. For a
-            question that allows several answers all columns have the same.
+        id: Number of the workflow.
+        name: Name of the workflow, which states that it is simulated.
+        questions: Task T0 and the following ones, in the order in which a volunteer sees them.
+        following: For each answer column the question that is asked next, "" at the end of the classification. All
+            columns of a question that allows several answers have the same value.
     """
 
     id: int
@@ -69,17 +69,17 @@ class Workflow:
 
     @property
     def version(self) -> str:
-        """Major and minor version, as Zooniverse writes them."""
-        return ".".join(_VERSION)
+        """Major and minor version in the format of Zooniverse."""
+        return f"{_WORKFLOW_DEFAULTS['version']}.{_WORKFLOW_DEFAULTS['minor_version']}"
 
     def task(self, question: str) -> str:
-        """The key of a question's task, "T0"."""
+        """Return the key of a question's task, "T0"."""
         return f"T{[one.name for one in self.questions].index(question)}"
 
 
 @cache
 def workflows(campaign: str) -> tuple[Workflow, ...]:
-    """The workflows of a campaign, one for each part of its tree.
+    """Return the workflows of a campaign, one for each part of its tree.
 
     >>> workflows("gz2")[0].name, workflows("gz2")[0].version
     ('Galaxy Zoo 2 (simulated)', '2.10')
@@ -90,54 +90,47 @@ def workflows(campaign: str) -> tuple[Workflow, ...]:
     found: list[Workflow] = []
     for i, part in enumerate(all_parts):
         title = f"{facts.title} {part.name}" if len(all_parts) > 1 else facts.title
-        questions = _in_walking_order(facts.tree, part)
+        questions = _in_order_of_tasks(facts.tree, part)
         found.append(Workflow(first + i, f"{title} (simulated)", questions, _following(questions)))
     return tuple(found)
 
 
 def question_label(question: Question, suffix: str) -> str:
-    """How the site words a question: "Smooth or featured?"."""
+    """Return the label of a question on the site: "Smooth or featured?"."""
     return question.name.removesuffix(f"-{suffix}").replace("-", " ").capitalize() + "?"
 
 
 def answer_label(answer: str) -> str:
-    """How the site words an answer: "Featured or disk"."""
+    """Return the label of an answer on the site: "Featured or disk"."""
     return answer.replace("-", " ").capitalize()
 
 
-def workflow_export(campaign: str, n_galaxies: int, n_clicks: IntArray) -> bytes:
-    """The workflow export: one row a workflow, with its version, tasks and strings.
+def workflow_export(campaign: str, n_galaxies: int, n_classifications: IntArray) -> bytes:
+    """Return the workflow export: one row per workflow, with its version, tasks and strings.
 
     Args:
-        campaign: The campaign.
-        n_galaxies: How many galaxies were shown.
-        n_clicks: Classifications made in each workflow.
+        campaign: Name of the campaign.
+        n_galaxies: Number of galaxies that were shown.
+        n_classifications: Number of classifications in each workflow.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, WORKFLOW_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list(_WORKFLOW_DEFAULTS), lineterminator="\n")
     writer.writeheader()
-    for workflow, part, clicks in zip(workflows(campaign), parts(campaign_of(campaign).tree), n_clicks, strict=True):
+    for workflow, part, n in zip(
+        workflows(campaign), parts(campaign_of(campaign).tree), n_classifications, strict=True
+    ):
         tasks, strings = _tasks(workflow, part)
-        writer.writerow(
-            {
-                "workflow_id": workflow.id,
-                "display_name": workflow.name,
-                "version": _VERSION[0],
-                "minor_version": _VERSION[1],
-                "active": "false",
-                "classifications_count": int(clicks),
-                "pairwise": "false",
-                "grouped": "false",
-                "prioritized": "false",
-                "primary_language": "en",
-                "first_task": "T0",
-                "retired_set_member_subjects_count": n_galaxies,
-                "tasks": json.dumps(tasks),
-                "retirement": json.dumps({"criteria": "classification_count", "options": {"count": part.votes[-1][2]}}),
-                "aggregation": "{}",
-                "strings": json.dumps(strings),
-            }
-        )
+        retirement = {"criteria": "classification_count", "options": {"count": part.votes[-1][2]}}
+        own = {
+            "workflow_id": workflow.id,
+            "display_name": workflow.name,
+            "classifications_count": int(n),
+            "retired_set_member_subjects_count": n_galaxies,
+            "tasks": json.dumps(tasks),
+            "retirement": json.dumps(retirement),
+            "strings": json.dumps(strings),
+        }
+        writer.writerow({**_WORKFLOW_DEFAULTS, **own})
     return text.getvalue().encode()
 
 
@@ -165,15 +158,13 @@ def _tasks(workflow: Workflow, part: Part) -> tuple[dict[str, object], dict[str,
     return tasks, strings
 
 
-def _in_walking_order(tree: Tree, part: Part) -> tuple[Question, ...]:
-    """Details right after what they are details of, and what everyone is asked last.
+def _in_order_of_tasks(tree: Tree, part: Part) -> tuple[Question, ...]:
+    """Return the questions so that details follow their subject, and questions asked of all volunteers come last.
 
-    So ordered, an answer alone decides which question comes next, as it must on the site.
+    In this order the answer to a question determines the next question, as the site requires.
     """
     even = np.array([[1.0 / len(question.columns) for question in tree.questions for _ in question.columns]])
-    proportion_asked = dict(
-        zip((question.name for question in tree.questions), tree.proportion_asked(even)[0], strict=True)
-    )
+    proportion_asked = dict(zip([one.name for one in tree.questions], tree.proportion_asked(even)[0], strict=True))
     visited: list[Question] = []
 
     def visit(question: Question) -> None:
@@ -189,29 +180,20 @@ def _in_walking_order(tree: Tree, part: Part) -> tuple[Question, ...]:
 
 
 def _following(questions: Sequence[Question]) -> dict[str, str]:
-    """For each answer the question that comes next for those who gave it."""
+    """Return for each answer the question that is asked next."""
     found: dict[str, set[str]] = {column: set() for question in questions for column in question.columns}
     leads = {parent for question in questions for parent in question.parents}
-    seen: set[tuple[int, frozenset[str], str]] = set()
-    waiting: list[tuple[int, frozenset[str], str]] = [(0, frozenset(), "")]
-    while waiting:
-        state = waiting.pop()
-        if state in seen:
-            continue
-        seen.add(state)
-        i, given, last = state
-        if i == len(questions):
-            if last:
-                found[last].add("")
-            continue
-        question = questions[i]
-        if question.parents and not given & set(question.parents):
-            waiting.append((i + 1, given, last))
-            continue
+
+    @cache
+    def follow(i: int, given: frozenset[str], last: str) -> None:
+        while i < len(questions) and questions[i].parents and not given & set(questions[i].parents):
+            i += 1
         if last:
-            found[last].add(question.name)
-        for column in question.columns:
-            waiting.append((i + 1, given | ({column} & leads), column))
+            found[last].add(questions[i].name if i < len(questions) else "")
+        for column in questions[i].columns if i < len(questions) else ():
+            follow(i + 1, given | ({column} & leads), column)
+
+    follow(0, frozenset(), "")
     ambiguous = [column for column, after in found.items() if len(after) != 1]
     if ambiguous:
         raise AssertionError(f"What follows {ambiguous[0]} depends on earlier answers.")
@@ -220,14 +202,14 @@ def _following(questions: Sequence[Question]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Galaxies of a block as the site knows them, arrays of shape (galaxy,).
+    """The galaxies of a block as subjects of the site, arrays of shape (galaxy,).
 
     Attributes:
-        first: Index of the first one in the simulation.
-        ids: Their `id_str`.
+        first: Index of the first galaxy in the simulation.
+        ids: The `id_str` of each galaxy.
         ra: Right ascension, degrees.
         dec: Declination, degrees.
-        part: Index of the workflow that shows them.
+        part: Index of the workflow that shows the galaxy.
     """
 
     first: int
@@ -238,16 +220,16 @@ class Subjects:
 
 
 def classification_header() -> bytes:
-    """The first line of the classification export."""
+    """Return the header of the classification export."""
     return (",".join(CLASSIFICATION_COLUMNS) + "\n").encode()
 
 
 class Exporter:
-    """Writes classifications of one campaign; it remembers how each walk through the tree reads.
+    """A writer of the classifications of one campaign, with a cache of annotations.
 
     Args:
-        campaign: The campaign.
-        seed: Of the volunteers.
+        campaign: Name of the campaign.
+        seed: Seed of the volunteers.
         volunteers: The volunteers.
     """
 
@@ -257,35 +239,35 @@ class Exporter:
         self._parts = parts(self._tree)
         self._volunteers = [_volunteer_fields(seed, j, bool(volunteers.is_anonymous[j])) for j in range(N_VOLUNTEERS)]
         self._is_bot = np.array([KINDS[kind].bot != "" for kind in volunteers.kind])
-        self._walks: dict[tuple[int, bytes], str] = {}
+        self._annotations: dict[tuple[int, bytes], str] = {}
 
-    def rows(self, clicks: Clicks, subjects: Subjects, rng: np.random.Generator, block: int) -> bytes:
-        """CSV lines of classifications, in the order of their numbers.
+    def rows(self, drawn: DrawnClassifications, subjects: Subjects, rng: np.random.Generator, block: int) -> bytes:
+        """Return classifications as CSV lines, sorted by number.
 
         Args:
-            clicks: The classifications.
-            subjects: What they are of.
-            rng: The source of how long people take.
-            block: Galaxies that chance is drawn for, as many or more than there are.
+            drawn: The classifications.
+            subjects: The galaxies.
+            rng: Random number generator for durations.
+            block: Number of galaxies in a complete block, for which random numbers are drawn.
         """
-        haste = rng.lognormal(0.0, 0.4, (block, CLICKS_PER_GALAXY))[clicks.galaxy, clicks.number]
-        # answers count, not questions: those who tick several boxes take longer
-        seconds = haste * np.where(self._is_bot[clicks.volunteer], 0.15, 3.0) * (1.0 + clicks.given.sum(axis=1))
-        index = subjects.first + clicks.galaxy
-        ends = index * _SECONDS_PER_GALAXY * 1000 + clicks.number * (_SECONDS_PER_GALAXY * 1000 // CLICKS_PER_GALAXY)
+        haste = rng.lognormal(0.0, 0.4, (block, MAX_PER_GALAXY))[drawn.galaxy, drawn.number]
+        # The duration depends on answers, not questions, because ticking several boxes takes longer.
+        seconds = haste * np.where(self._is_bot[drawn.volunteer], 0.15, 3.0) * (1.0 + drawn.given.sum(axis=1))
+        index = subjects.first + drawn.galaxy
+        ends = index * _SECONDS_PER_GALAXY * 1000 + drawn.number * (_SECONDS_PER_GALAXY * 1000 // MAX_PER_GALAXY)
         finished = _START + ends.astype("timedelta64[ms]")
         started = finished - (seconds * 1000).astype("timedelta64[ms]")
-        ids = _FIRST_CLASSIFICATION + index * CLICKS_PER_GALAXY + clicks.number
+        ids = _FIRST_CLASSIFICATION + index * MAX_PER_GALAXY + drawn.number
         shown = [self._subject_fields(subjects, i) for i in range(len(subjects.ids))]
         of_workflow = [f"{workflow.id},{workflow.name},{workflow.version}" for workflow in self._workflows]
-        # packed bits are a short key: few of all possible walks are ever taken
-        keys = np.packbits(clicks.given, axis=1)
+        # Packed bits are a short key; few of all possible combinations of answers occur.
+        keys = np.packbits(drawn.given, axis=1)
         lines: list[str] = []
         for row, (number, who, where, key, begin, end) in enumerate(
             zip(
                 ids.tolist(),
-                clicks.volunteer.tolist(),
-                clicks.galaxy.tolist(),
+                drawn.volunteer.tolist(),
+                drawn.galaxy.tolist(),
                 map(bytes, keys),
                 np.datetime_as_string(started).tolist(),
                 np.datetime_as_string(finished).tolist(),
@@ -293,10 +275,10 @@ class Exporter:
             )
         ):
             part = int(subjects.part[where])
-            walk = self._walks.get((part, key)) or self._remember(part, key, clicks.given[row])
+            annotations = self._annotations.get((part, key)) or self._add(part, key, drawn.given[row])
             lines.append(
                 f"{number},{self._volunteers[who]},{of_workflow[part]},{end[:10]} {end[11:19]} UTC,,,"
-                f"{_METADATA[0]}{begin}{_METADATA[1]}{end}{_METADATA[2]},{walk},{shown[where]}\n"
+                f"{_METADATA[0]}{begin}{_METADATA[1]}{end}{_METADATA[2]},{annotations},{shown[where]}\n"
             )
         return "".join(lines).encode()
 
@@ -312,12 +294,11 @@ class Exporter:
         }
         return f"{_quoted({str(number): facts})},{number}"
 
-    def _remember(self, part: int, key: bytes, given: BoolArray) -> str:
-        if len(self._walks) > _MAX_WALKS:
-            self._walks.clear()
+    def _add(self, part: int, key: bytes, given: BoolArray) -> str:
+        if len(self._annotations) > _MAX_CACHED:
+            self._annotations.clear()
         workflow, suffix = self._workflows[part], self._parts[part].name
-        place = {column: i for i, column in enumerate(self._tree.columns)}
-        gave = {column for column, i in place.items() if given[i]}
+        gave = {column for column, is_given in zip(self._tree.columns, given, strict=True) if is_given}
         annotations: list[dict[str, object]] = []
         for i, question in enumerate(workflow.questions):
             if question.parents and not gave.intersection(question.parents):
@@ -329,12 +310,12 @@ class Exporter:
             ]
             value: object = chosen if question.multiple else chosen[0]
             annotations.append({"task": f"T{i}", "task_label": question_label(question, suffix), "value": value})
-        self._walks[part, key] = _quoted(annotations)
-        return self._walks[part, key]
+        self._annotations[part, key] = _quoted(annotations)
+        return self._annotations[part, key]
 
 
 def volunteer_name(j: int, is_anonymous: bool) -> str:
-    """The name of a volunteer in the export.
+    """Return the name of a volunteer in the export.
 
     >>> volunteer_name(12, False), volunteer_name(12, True)
     ('simulated-volunteer-000012', 'not-logged-in-simulated-000012')
@@ -349,7 +330,7 @@ def _volunteer_fields(seed: int, j: int, is_anonymous: bool) -> str:
 
 
 def _quoted(value: object) -> str:
-    """JSON as one field of a CSV file."""
+    """Return a value as JSON in one quoted field of a CSV file."""
     return '"' + _escaped(json.dumps(value, separators=(",", ":"))) + '"'
 
 
@@ -366,4 +347,4 @@ _METADATA = (
     )
     + '"',
 )
-"""Metadata of a classification as CSV, around the two times."""
+"""Metadata of a classification as a CSV field, split at the two times."""

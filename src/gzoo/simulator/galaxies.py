@@ -1,7 +1,7 @@
-"""Galaxies as a handful of physical parameters, drawn from a joint distribution that resembles each survey's.
+"""Physical parameters of galaxies, drawn from a joint distribution that resembles that of each survey.
 
-A galaxy has no kind. A bulge, a disk, a bar, arms and disturbances are present in degrees, and what a
-volunteer would call "smooth" or "spiral" is left to `gzoo.simulator.volunteers`.
+Galaxies do not belong to classes. Bulge, disk, bar, arms and disturbances are present in degrees;
+`gzoo.simulator.perception` determines what a volunteer would call "smooth" or "spiral".
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import numpy as np
 from gzoo.simulator.survey import SurveyView
 
 ARTIFACTS = ("", "star", "trail", "saturation", "spikes", "scattered", "ghost", "ray", "bad-zoom", "other")
-"""What can stand in an image instead of a galaxy, or spoil it."""
+"""Artifacts that replace a galaxy in an image, or disturb it."""
 
 CLUMP_ARRANGEMENTS = ("", "line", "chain", "cluster", "spiral")
-"""How clumps can lie."""
+"""Arrangements of clumps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Galaxy:
-    """The physical parameters of one galaxy, all that the camera and the volunteers know of it.
+    """The physical parameters of one galaxy, which determine images and answers.
 
-    Lengths are shares of `radius_arcsec`, angles are in degrees, strengths run from 0 (absent) to 1.
+    Lengths are in units of `radius_arcsec`, angles in degrees; strengths range from 0 (absent) to 1.
 
     Attributes:
         ra: Right ascension, degrees.
         dec: Declination, degrees.
-        radius_arcsec: Half of the long axis of the outline that holds about 90 % of the light, arcsec.
-        redshift: How far away, as a shift of the light to the red.
-        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (less is brighter),
-            as it would be seen from close by: the camera dims it with redshift.
-        seeing_arcsec: Full width at half maximum of the blur by air and telescope, arcsec.
-        artifact: What stands in the image instead of a galaxy, or spoils it: one of `ARTIFACTS`; "" for nothing.
-        bulge_fraction: Share of the light in the bulge; near 1 for an elliptical.
+        radius_arcsec: Half of the long axis of the outline that contains about 90% of the light, arcsec.
+        redshift: Redshift.
+        surface_brightness: Mean within the half-light radius in r, mag per square arcsec (smaller is brighter),
+            without cosmological dimming, which the camera applies.
+        seeing_arcsec: Full width at half maximum of the point spread function, arcsec.
+        artifact: Artifact that replaces or disturbs the image: one of `ARTIFACTS`; "" for none.
+        bulge_fraction: Fraction of the light in the bulge; near 1 for an elliptical.
         bulge_radius: Half-light radius of the bulge.
         bulge_sersic: Sersic index of the bulge: 1 shallow, 4 cuspy.
         bulge_axis_ratio: Apparent short axis over long axis of the bulge.
@@ -51,25 +51,25 @@ class Galaxy:
         arm_pitch: Pitch angle: 7 tightly wound, 35 open.
         arm_winds_left: Whether the arms wind counter-clockwise.
         arm_patchiness: 0 for smooth arms, 1 for flocculent ones.
-        bar_strength: Share and contrast of the bar.
+        bar_strength: Light and contrast of the bar.
         bar_length: Half length of the bar.
         bar_angle: Direction of the bar in the plane of the disk.
         ring_strength: A ring of young stars.
         ring_radius: Radius of that ring.
-        dust_strength: A lane of dust before the bulge.
+        dust_strength: A dust lane in front of the bulge.
         disturbance: Lopsidedness and tails.
-        irregularity: Clumps that follow no pattern.
+        irregularity: Clumps without a pattern.
         n_clumps: Number of bright clumps; 0 for none, at most 8.
-        clump_strength: Share of the light in the clumps.
-        clump_arrangement: How they lie: one of `CLUMP_ARRANGEMENTS`; "" where there are none.
-        clump_lead: 0 where all are equally bright, 1 where one clearly outshines the others.
+        clump_strength: Fraction of the light in the clumps.
+        clump_arrangement: Arrangement: one of `CLUMP_ARRANGEMENTS`; "" without clumps.
+        clump_lead: 0 if all are equally bright, 1 if one is much brighter than the others.
         clump_lead_is_central: Whether the brightest clump is the middle one.
-        clump_symmetry: 0 for clumps all on one side, 1 where each has a counterpart.
+        clump_symmetry: 0 if all clumps are on one side, 1 if each has a counterpart.
         clump_embedding: 0 for bare clumps, 1 for clumps within the light of a larger galaxy.
         merger_strength: Contact with the companion: two nuclei and a bridge of light between them.
         tail_strength: Tidal tails and debris.
-        overlap_strength: A galaxy that lies by chance in front of or behind this one: its light over this galaxy's.
-        companion_strength: A second nucleus or merging galaxy: its light over this galaxy's light.
+        overlap_strength: Light of an unrelated galaxy on the same line of sight, relative to this galaxy.
+        companion_strength: Light of a second nucleus or merging galaxy, relative to this galaxy.
         companion_distance: Distance of the companion.
         companion_angle: Direction of the companion on the sky.
         arc_strength: A gravitational arc or lens around the centre.
@@ -123,34 +123,34 @@ class Galaxy:
 
     @property
     def is_artifact(self) -> bool:
-        """Whether something other than a galaxy fills or spoils the image."""
+        """Whether an artifact replaces or disturbs the image."""
         return self.artifact != ""
 
     @property
     def disk_fraction(self) -> float:
-        """Share of the light in the disk."""
+        """Fraction of the light in the disk."""
         return 1.0 - self.bulge_fraction
 
     @property
     def half_light_radius_arcsec(self) -> float:
-        """Radius that holds half of the light, arcsec: a cuspy bulge holds it far inside `radius_arcsec`."""
+        """Radius that contains half of the light, arcsec; for a cuspy bulge far smaller than `radius_arcsec`."""
         return self.radius_arcsec / (1.85 + 0.65 * self.bulge_fraction)
 
     @property
     def disk_axis_ratio(self) -> float:
-        """Apparent short over long axis of the disk, which is as thick as it is and seen at its inclination."""
+        """Apparent short axis over long axis of the disk, from its thickness and inclination."""
         return math.hypot(math.cos(math.radians(self.inclination)), 0.7 * self.disk_thickness)
 
     @property
     def axis_ratio(self) -> float:
-        """Short over long axis of the outline, before any blur."""
+        """Short axis over long axis of the outline, without blur."""
         return self.bulge_fraction * self.bulge_axis_ratio + self.disk_fraction * self.disk_axis_ratio
 
     @property
     def aperture_radius_arcsec(self) -> float:
-        """Radius of the circle that holds about 90 % of the light, arcsec: smaller than the long axis of a thin galaxy.
+        """Radius of the circle that contains about 90% of the light, arcsec; smaller than the long axis if edge-on.
 
-        Catalogues measure in circles, so it is this one that frames an image.
+        Images are framed by this radius, because catalogues measure in circular apertures.
         """
         return self.radius_arcsec * (0.67 + 0.33 * self.axis_ratio)
 
@@ -165,7 +165,7 @@ class Galaxy:
 _ARM_COUNTS = (1, 2, 3, 4, 5, 6)
 _ARM_COUNT_FRACTIONS = (0.06, 0.60, 0.14, 0.08, 0.06, 0.06)
 
-# Most images without a galaxy show a star; the rest is what the campaigns' talk pages are full of.
+# Most images without a galaxy show a star; the others are common on the campaigns' Talk pages.
 _ARTIFACT_FRACTIONS = (0.40, 0.08, 0.10, 0.08, 0.08, 0.07, 0.07, 0.06, 0.06)
 _ARTIFACT_FRACTION = 0.025
 
@@ -173,21 +173,21 @@ _BRIGHTNESS = 19.65
 """Median surface brightness of a nearby elliptical, mag per square arcsec."""
 
 _YOUNG_UNIVERSE = 0.2
-"""Redshift from which on galaxies are visibly younger: bluer, smaller, rougher."""
+"""Redshift beyond which galaxies look younger: bluer, smaller, more irregular."""
 
 
 def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     """Draw one galaxy.
 
-    Nearby, about half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer with real
-    scatter: there are blue ellipticals and red spirals, so that colour alone does not tell the answer. Arms get
-    rarer and wind up as the bulge grows, bars belong to disks, and irregular galaxies are faint and blue. Far away,
-    where surveys look deep, galaxies are smaller and brighter for their size, more of them are disturbed or made of
-    clumps, and fewer have bars and arms.
+    At low redshift, about half of the galaxies are dominated by a disk. Bulges are redder and rounder, disks bluer,
+    with realistic scatter: there are blue ellipticals and red spirals, so colour alone does not determine the answers.
+    With larger bulges arms are rarer and more tightly wound; bars occur in disks; irregular galaxies are faint and
+    blue. At high redshift, galaxies are smaller and brighter for their size, more of them are disturbed or clumpy, and
+    fewer have bars and arms.
 
     Args:
-        rng: The only source of chance.
-        survey: Through which camera it will be seen: surveys find galaxies of other sizes at other distances.
+        rng: Random number generator.
+        survey: The survey, which determines the sizes and redshifts of the galaxies.
 
     Returns:
         The galaxy.
@@ -196,7 +196,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     size = float(np.clip(rng.normal(), -2.2, 2.2))
     radius_arcsec = median_radius * scatter**size
     nearest, farthest = survey.redshifts
-    # Small ones are mostly the far ones.
+    # Galaxies with small angular sizes are mostly at high redshift.
     redshift = nearest + (farthest - nearest) * rng.beta(2.0, 2.0 * math.exp(0.35 * size))
     youth = min(max((redshift - _YOUNG_UNIVERSE) / 1.3, 0.0), 1.0)
 
@@ -204,7 +204,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     bulge_fraction = rng.beta(1.3 - 0.4 * youth, 2.8) * 0.9 if has_disk else rng.beta(9.0, 0.9)
     lateness = 1.0 - bulge_fraction  # 1 for a pure disk
 
-    # Passive disks (S0) have no arms; the more bulge, the more of them.
+    # Passive disks (S0) lack arms, and are more frequent with larger bulges.
     is_star_forming = has_disk and rng.random() < 0.30 + 0.6 * lateness
     has_arms = is_star_forming and rng.random() < 1.0 - 0.5 * youth
     arm_strength = rng.beta(2.6, 1.7) if has_arms else rng.beta(1.0, 12.0)
@@ -222,10 +222,10 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
     if not has_disk and rng.random() < 0.06:
         bulge_colour -= rng.uniform(0.15, 0.4)  # a blue elliptical
 
-    # Galaxies were brighter for their size when they were young, which makes up for part of the dimming.
+    # Young galaxies were brighter for their size, which compensates for part of the dimming.
     surface_brightness = rng.normal(_BRIGHTNESS + 0.85 * lateness + 0.5 * is_irregular - 3.0 * youth, 0.45)
     inclination = math.degrees(math.acos(rng.random()))
-    # The dust in a star-forming disk seen from its side takes a third of the light and more.
+    # The dust in a star-forming disk absorbs a third or more of the light if it is edge-on.
     surface_brightness += 0.6 * lateness * (1.0 - math.cos(math.radians(inclination))) ** 2
     n_arms = int(rng.choice(_ARM_COUNTS, p=_ARM_COUNT_FRACTIONS)) if has_arms else 0
     n_clumps = int(1 + rng.binomial(7, 0.35)) if is_clumpy else 0
@@ -262,7 +262,7 @@ def draw_galaxy(rng: np.random.Generator, survey: SurveyView) -> Galaxy:
         ring_strength=float(rng.beta(4.0, 2.0) if has_disk and rng.random() < 0.07 else rng.beta(1.0, 25.0)),
         ring_radius=float(rng.uniform(0.45, 0.75)),
         dust_strength=float(rng.beta(4.0, 2.0) if is_star_forming and rng.random() < 0.15 else rng.beta(1.0, 25.0)),
-        # Minor disturbance lies about 0.3, major above 0.6.
+        # Minor disturbances are about 0.3, major ones above 0.6.
         disturbance=float(
             rng.beta(3.0, 2.0) if is_touching else rng.uniform(0.15, 0.7) if is_disturbed else rng.beta(1.0, 15.0)
         ),

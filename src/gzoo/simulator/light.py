@@ -1,7 +1,7 @@
-"""Light that no library draws: bars, arms, rings, clumps, tails, dust, lens arcs, and what spoils an image.
+"""Light that GalSim does not draw: bars, arms, rings, clumps, tails, dust, lens arcs, and artifacts.
 
-Everything here is light above the air, in planes of sensor pixels. Plain bulges, disks and companions are not
-here: `gzoo.simulator.camera` takes them from GalSim.
+All light is unblurred, in planes of sensor pixels. Plain bulges, disks and companions are drawn by GalSim in
+`gzoo.simulator.camera`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Plane = npt.NDArray[np.float32]
 """One value per sensor pixel, shape (y, x); or red, green and blue, shape (3, y, x)."""
 
 _EDGE_ON = 0.2
-"""Cosine of the inclination at which a disk shows its side as much as its face."""
+"""Cosine of the inclination at which a disk is half edge-on and half face-on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """Positions of the sensor's pixels with respect to the galaxy in the middle; lengths in radii.
+    """Positions of the sensor's pixels relative to the galaxy in the middle; lengths in radii.
 
     Attributes:
-        n_pixels: Width and height.
-        radius_pixels: The galaxy's radius, sensor pixels.
+        n_pixels: Width and height in pixels.
+        radius_pixels: Radius of the galaxy in sensor pixels.
         x: Along the galaxy's long axis, shape (y, x).
         y: Along its short axis, shape (y, x).
-        along: In the plane of the disk, along the line about which it is tilted, shape (y, x).
+        along: In the plane of the disk, along its tilt axis, shape (y, x).
         across: In the plane of the disk, perpendicular to that, shape (y, x).
         radius: Distance from the centre in the plane of the disk, shape (y, x).
     """
@@ -46,7 +46,7 @@ class Sensor:
 
 
 def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
-    """The sensor before a galaxy; a disturbed galaxy bends the lines on it."""
+    """Return the sensor in front of a galaxy; the coordinates of a disturbed galaxy are bent."""
     line = ((np.arange(n_pixels) + 0.5 - n_pixels / 2) / radius_pixels).astype(np.float32)
     angle = math.radians(galaxy.position_angle)
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
@@ -66,12 +66,12 @@ def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
 
 
 def is_bent(galaxy: Galaxy) -> bool:
-    """Whether a galaxy is so disturbed that no symmetric profile describes it."""
+    """Return whether a galaxy is too disturbed for a symmetric profile."""
     return galaxy.disturbance > 0.12
 
 
 def edge_on_fraction(galaxy: Galaxy) -> float:
-    """How much of its side a disk shows: 1 edge-on, 0.5 at 78 degrees, 0 face-on."""
+    """Return how edge-on a disk is: 1 edge-on, 0.5 at 78 degrees, 0 face-on."""
     return 1.0 / (1.0 + math.exp((math.cos(math.radians(galaxy.inclination)) - _EDGE_ON) / 0.04))
 
 
@@ -79,32 +79,32 @@ def edge_on_fraction(galaxy: Galaxy) -> float:
 
 
 def bulge(place: Sensor, galaxy: Galaxy) -> Plane:
-    """A Sersic profile whose outline goes from an ellipse to a box or, at full strength, a peanut."""
+    """Return a Sersic profile whose outline ranges from an ellipse to a box and a peanut."""
     power = 2.0 + 1.8 * galaxy.bulge_boxiness
     outline = np.abs(place.x) ** power + np.abs(place.y / np.float32(galaxy.bulge_axis_ratio)) ** power
-    # Half a pixel of softening, so that a steep cusp does not depend on where pixel centres happen to fall.
+    # Soften by half a pixel, so that a steep cusp does not depend on the positions of pixel centres.
     softening = 0.5 / place.radius_pixels
     radius = (outline ** np.float32(2.0 / power) + np.float32(softening**2)) ** np.float32(0.5)
     return sersic(radius.astype(np.float32, copy=False) / np.float32(galaxy.bulge_radius), galaxy.bulge_sersic)
 
 
 def sersic(radius: Plane, index: float) -> Plane:
-    """Sersic profile against radius in half-light radii, 1 in the centre."""
+    """Return a Sersic profile at a radius in half-light radii; it is 1 in the centre."""
     return np.exp(-np.float32(sersic_steepness(index)) * (radius ** np.float32(1.0 / index)))
 
 
 def sersic_steepness(index: float) -> float:
-    """How fast a Sersic profile falls at its half-light radius (series of Ciotti and Bertin 1999)."""
+    """Return the steepness b of a Sersic profile (series of Ciotti and Bertin 1999)."""
     return 2.0 * index - 1.0 / 3.0 + 0.009876 / index
 
 
 def sersic_integral(index: float) -> float:
-    """Integral over the plane of a round profile `sersic` with a half-light radius of 1."""
+    """Return the integral over the plane of a round profile `sersic` with a half-light radius of 1."""
     return 2 * math.pi * index * math.gamma(2 * index) / sersic_steepness(index) ** (2 * index)
 
 
 def disk(place: Sensor, galaxy: Galaxy) -> Plane:
-    """An exponential disk; near edge-on it turns into the profile of a thick one seen from its side."""
+    """Return an exponential disk; near edge-on it becomes the profile of a thick disk seen from its side."""
     scale = np.float32(galaxy.disk_scale)
     tilted = np.exp(-place.radius / scale)
     fraction = np.float32(edge_on_fraction(galaxy))
@@ -112,7 +112,7 @@ def disk(place: Sensor, galaxy: Galaxy) -> Plane:
         return tilted
     along = np.abs(place.x) / scale
     height = np.abs(place.y) / np.float32(galaxy.disk_scale * max(galaxy.disk_axis_ratio, 0.06))
-    # The integral through an exponential disk is r K1(r); this closed form is within 3 % of it.
+    # The integral through an exponential disk is r K1(r); this closed form is accurate to 3%.
     column = np.sqrt(1 + np.float32(math.pi / 2) * along) * np.exp(-along)
     side = column / np.cosh(np.minimum(height, 40.0)) ** 2
     return ((1 - fraction) * tilted + fraction * side).astype(np.float32, copy=False)
@@ -122,7 +122,7 @@ def disk(place: Sensor, galaxy: Galaxy) -> Plane:
 
 
 def clouds(n_pixels: int, size_pixels: float, rng: np.random.Generator) -> Plane:
-    """Smooth random structure between 0 and 1 at about that size, shape (y, x)."""
+    """Return smooth random structure of a given size, between 0 and 1, shape (y, x)."""
     n_cells = max(6, round(n_pixels / size_pixels))
     coarse = Image.fromarray(rng.random((n_cells, n_cells), np.float32))
     fine = Image.fromarray(rng.random((2 * n_cells, 2 * n_cells), np.float32))
@@ -132,25 +132,25 @@ def clouds(n_pixels: int, size_pixels: float, rng: np.random.Generator) -> Plane
 
 
 def bar(place: Sensor, galaxy: Galaxy) -> Plane:
-    """Contrast of a bar against the disk: a long box with soft ends."""
+    """Return the contrast of a bar against the disk: a long box with soft ends."""
     angle = math.radians(galaxy.bar_angle)
     along = place.along * np.float32(math.cos(angle)) + place.across * np.float32(math.sin(angle))
     across = place.across * np.float32(math.cos(angle)) - place.along * np.float32(math.sin(angle))
     length = np.float32(galaxy.bar_length)
     outline = (along / length) ** 4 + (across / (np.float32(0.24) * length)) ** 2
-    # undo part of the disk's fall, for bars are flat along their length
+    # Bars are flat along their length, so part of the decline of the disk is undone.
     return np.exp(-outline + np.minimum(place.radius / np.float32(galaxy.disk_scale), 2.0) * np.float32(0.7))
 
 
 def arms(place: Sensor, clumpiness: Plane, galaxy: Galaxy) -> Plane:
-    """Contrast of logarithmic spiral arms against the disk; they leave from the ends of a bar."""
+    """Return the contrast of logarithmic spiral arms against the disk; they start at the ends of a bar."""
     start = galaxy.bar_length * (0.9 if galaxy.bar_strength > 0.25 else 0.5)
     winding = np.float32(1.0 / math.tan(math.radians(galaxy.arm_pitch)))
     unwound = winding * np.log(place.radius / np.float32(start))
     turn = np.arctan2(place.across, place.along) - np.float32(math.radians(galaxy.bar_angle)) - unwound
     wobble = np.float32(1.2 + 2.6 * galaxy.arm_patchiness) * (clumpiness - np.float32(0.5))
     phase = np.float32(galaxy.n_arms) * turn + wobble
-    # A crest narrower than a cosine; with more arms there is less room, so they get broader in phase.
+    # The crest is narrower than a cosine. More arms have less space, so they are broader in phase.
     crest = np.exp(np.float32(4.0 / max(1.0, galaxy.n_arms / 2) ** 0.5) * (np.cos(phase) - 1))
     begin = 1 / (1 + np.exp(-(place.radius - np.float32(start)) / np.float32(0.05)))
     rise = np.exp(np.minimum(place.radius, np.float32(1.1)) / np.float32(galaxy.disk_scale * 3.3))
@@ -159,12 +159,12 @@ def arms(place: Sensor, clumpiness: Plane, galaxy: Galaxy) -> Plane:
 
 
 def ring(place: Sensor, galaxy: Galaxy) -> Plane:
-    """A ring in the plane of the disk."""
+    """Return a ring in the plane of the disk."""
     return np.exp(-(((place.radius - np.float32(galaxy.ring_radius)) / np.float32(0.085)) ** 2))
 
 
 def dust_veil(place: Sensor, galaxy: Galaxy) -> Plane:
-    """Optical depth of a lane of dust along the long axis; it shows where the disk is seen from its side."""
+    """Return the optical depth of a dust lane along the long axis, which is visible if the disk is edge-on."""
     slant = math.cos(math.radians(galaxy.inclination))
     width = np.float32(0.055 + 0.05 * slant)
     depth = np.float32(3.2 * galaxy.dust_strength * max(0.25, 1.0 - slant))
@@ -176,19 +176,19 @@ def dust_veil(place: Sensor, galaxy: Galaxy) -> Plane:
 
 
 def tail(place: Sensor, galaxy: Galaxy) -> Plane:
-    """Two tidal tails, a long one and a short one, and the shreds between them."""
+    """Return two tidal tails, a long and a short one, and the debris between them."""
     radius = np.hypot(place.x, place.y) + np.float32(1e-3)
     turn = np.arctan2(place.y, place.x) - np.float32(math.radians(galaxy.companion_angle))
     turn = turn - np.float32(0.9) * np.log(radius)
     crest = np.exp(np.float32(14.0) * (np.cos(turn) - 1)) + np.float32(0.4) * np.exp(
         np.float32(10.0) * (np.cos(turn - np.float32(2.6)) - 1)
     )
-    proportion_asked = np.float32(0.3 + 0.35 * galaxy.tail_strength)
-    return crest * np.exp(-(((radius - np.float32(1.0)) / proportion_asked) ** 2))
+    extent = np.float32(0.3 + 0.35 * galaxy.tail_strength)
+    return crest * np.exp(-(((radius - np.float32(1.0)) / extent) ** 2))
 
 
 def bridge(place: Sensor, galaxy: Galaxy) -> Plane:
-    """Light between a galaxy and the companion that it touches."""
+    """Return a bridge of light between a galaxy and its interacting companion."""
     angle = math.radians(galaxy.companion_angle)
     length = np.float32(galaxy.companion_distance)
     along = place.x * np.float32(math.cos(angle)) + place.y * np.float32(math.sin(angle)) - length / 2
@@ -198,7 +198,7 @@ def bridge(place: Sensor, galaxy: Galaxy) -> Plane:
 
 
 def lens_arc(place: Sensor) -> Plane:
-    """An arc around the centre, and opposite it the small second image."""
+    """Return an arc around the centre, and the small counter-image opposite."""
     radius = np.hypot(place.x, place.y)
     angle = np.arctan2(place.y, place.x)
     thin = np.exp(-(((radius - np.float32(0.8)) / np.float32(0.05)) ** 2) + 3 * (np.cos(angle) - 1))
@@ -211,10 +211,10 @@ class Clump:
     """A bright clump.
 
     Attributes:
-        x: Place along the long axis, in radii.
-        y: Place along the short axis, in radii.
-        fraction: Its part of the light of all clumps.
-        radius: Its half-light radius, in radii.
+        x: Position along the long axis, in radii of the galaxy.
+        y: Position along the short axis, in radii of the galaxy.
+        fraction: Fraction of the light of all clumps.
+        radius: Half-light radius, in radii of the galaxy.
     """
 
     x: float
@@ -224,9 +224,9 @@ class Clump:
 
 
 def clumps(galaxy: Galaxy, rng: np.random.Generator) -> list[Clump]:
-    """Where the clumps of a galaxy lie and how bright they are.
+    """Return the positions and brightnesses of the clumps of a galaxy.
 
-    Their number, arrangement and order of brightness are the galaxy's; only the small scatter is chance.
+    Number, arrangement and order of brightness are parameters of the galaxy; only the small scatter is random.
     """
     n = galaxy.n_clumps
     if n == 0:
@@ -240,7 +240,7 @@ def clumps(galaxy: Galaxy, rng: np.random.Generator) -> list[Clump]:
         case "chain":
             x, y = 0.75 * t, 0.32 * np.cos(2.2 * t) - 0.2 + 0.04 * scatter[0]
         case "spiral":
-            # Every other clump on the opposite arm; the first one in the middle.
+            # Clumps alternate between opposite arms; the first one is in the middle.
             order = np.arange(n)
             radius = 0.12 + 0.62 * np.sqrt(order / max(n - 1, 1)) * (order > 0)
             angle = math.pi * (order % 2) + 2.6 * np.log(radius / 0.12)
@@ -261,11 +261,11 @@ def clumps(galaxy: Galaxy, rng: np.random.Generator) -> list[Clump]:
     return [Clump(*(float(value) for value in one)) for one in zip(x, y, fraction, radius, strict=True)]
 
 
-# Stars and whatever spoils an image -----------------------------------------------------------------------
+# Stars and artifacts -----------------------------------------------------------------------
 
 
 def add_point(light: Plane, x: float, y: float, fluxes: Plane) -> None:
-    """Share a point source among the four nearest pixels, so that stars do not sit on a grid."""
+    """Add a point source, distributed among the four nearest pixels, so that stars are not aligned with the grid."""
     column, row = int(x - 0.5), int(y - 0.5)
     if not (0 <= column < light.shape[2] - 1 and 0 <= row < light.shape[1] - 1):
         return
@@ -278,63 +278,63 @@ def add_blob(light: Plane, x: float, y: float, radius: float, axis_ratio: float,
     """Add a small Sersic galaxy (index 1.3) in a window around it.
 
     Args:
-        light: Where to add it, shape (3, y, x).
-        x: Its centre, pixels from the left border.
-        y: Its centre, pixels from the first row's border.
+        light: Image to change, shape (3, y, x).
+        x: Centre, pixels from the left border.
+        y: Centre, pixels from the border of the first row.
         radius: Half-light radius, pixels.
-        axis_ratio: Short over long axis.
+        axis_ratio: Short axis over long axis.
         angle: Direction of the long axis, degrees.
-        fluxes: Its light in red, green and blue, which belongs to the whole profile even where the frame cuts it.
+        fluxes: Total flux in red, green and blue, including light outside the image.
     """
     index = 1.3
-    proportion_asked = int(5 * radius) + 3
-    left, top = max(0, int(x) - proportion_asked), max(0, int(y) - proportion_asked)
-    window = light[:, top : max(0, int(y) + proportion_asked), left : max(0, int(x) + proportion_asked)]
+    extent = int(5 * radius) + 3
+    left, top = max(0, int(x) - extent), max(0, int(y) - extent)
+    window = light[:, top : max(0, int(y) + extent), left : max(0, int(x) + extent)]
     across, down = _offsets(window, x - left, y - top)
     cosine, sine = np.float32(math.cos(math.radians(angle))), np.float32(math.sin(math.radians(angle)))
     long, short = across * cosine + down * sine, (down * cosine - across * sine) / np.float32(axis_ratio)
-    # Softened by a third of a pixel: the smallest ones would else depend on where pixel centres fall.
+    # Soften by a third of a pixel, so that small galaxies do not depend on the positions of pixel centres.
     distance = np.sqrt(long**2 + short**2 + np.float32(0.1)).astype(np.float32, copy=False)
     profile = sersic(distance / np.float32(radius), index)
     window += (fluxes / np.float32(sersic_integral(index) * radius**2 * axis_ratio))[:, None, None] * profile
 
 
 def add_halo(light: Plane, x: float, y: float, core_pixels: float, fluxes: Plane) -> None:
-    """Add the wide halo of a bright star, or of one beyond the border of the image."""
+    """Add the wide halo of a bright star, which may be outside the image."""
     across, down = _offsets(light, x, y)
     halo = (1 + (across**2 + down**2) / np.float32(core_pixels**2)) ** np.float32(-1.5)
     light += (fluxes / np.float32(2 * math.pi * core_pixels**2))[:, None, None] * halo
 
 
-def add_spikes(light: Plane, x: float, y: float, reach_pixels: float, turn: float, fluxes: Plane) -> None:
-    """Add the cross that the four-armed spider before the mirror draws through a bright star.
+def add_spikes(light: Plane, x: float, y: float, length_pixels: float, turn: float, fluxes: Plane) -> None:
+    """Add the diffraction spikes of a bright star, a cross caused by the supports of the secondary mirror.
 
     Args:
-        light: Where to add it, shape (3, y, x).
-        x: The star's place, pixels.
-        y: The star's place, pixels.
-        reach_pixels: Length over which a spike fades, pixels.
+        light: Image to change, shape (3, y, x).
+        x: Position of the star, pixels.
+        y: Position of the star, pixels.
+        length_pixels: Length over which a spike fades, pixels.
         turn: Direction of the cross, degrees.
-        fluxes: Light of the whole cross in red, green and blue.
+        fluxes: Total flux of the cross in red, green and blue.
     """
     across, down = _offsets(light, x, y)
     cosine, sine = np.float32(math.cos(math.radians(turn))), np.float32(math.sin(math.radians(turn)))
     first, second = across * cosine + down * sine, down * cosine - across * sine
-    fade = np.exp(-np.hypot(across, down) / np.float32(reach_pixels))
+    fade = np.exp(-np.hypot(across, down) / np.float32(length_pixels))
     cross = (np.exp(-((first / np.float32(0.8)) ** 2)) + np.exp(-((second / np.float32(0.8)) ** 2))) * fade
-    light += (fluxes / np.float32(5.7 * reach_pixels))[:, None, None] * cross
+    light += (fluxes / np.float32(5.7 * length_pixels))[:, None, None] * cross
 
 
 def add_line(light: Plane, x: float, y: float, turn: float, width_pixels: float, brightness: Plane) -> None:
-    """Add a straight line through a place: the trail of a satellite, aeroplane or asteroid.
+    """Add a straight line through a position: the trail of a satellite, aeroplane or asteroid.
 
     Args:
-        light: Where to add it, shape (3, y, x).
-        x: A place on the line, pixels.
-        y: A place on the line, pixels.
-        turn: Its direction, degrees.
-        width_pixels: Its half width, pixels.
-        brightness: Light per pixel on its ridge in red, green and blue.
+        light: Image to change, shape (3, y, x).
+        x: A position on the line, pixels.
+        y: A position on the line, pixels.
+        turn: Direction of the line, degrees.
+        width_pixels: Half width of the line, pixels.
+        brightness: Flux per pixel at the centre of the line in red, green and blue.
     """
     across, down = _offsets(light, x, y)
     cosine, sine = np.float32(math.cos(math.radians(turn))), np.float32(math.sin(math.radians(turn)))
@@ -343,7 +343,7 @@ def add_line(light: Plane, x: float, y: float, turn: float, width_pixels: float,
 
 
 def add_ghost(light: Plane, x: float, y: float, radius_pixels: float, brightness: Plane) -> None:
-    """Add the out-of-focus reflection of a bright star: an even disk with the shadow of the secondary mirror."""
+    """Add the out-of-focus reflection of a bright star: a disk with the shadow of the secondary mirror."""
     across, down = _offsets(light, x, y)
     distance = np.hypot(across, down) / np.float32(radius_pixels)
     edge = np.float32(20.0)
@@ -353,14 +353,14 @@ def add_ghost(light: Plane, x: float, y: float, radius_pixels: float, brightness
 
 
 def add_bleed(light: Plane, x: float, y: float, length_pixels: float, brightness: Plane) -> None:
-    """Add the charge that spilled along a column from a saturated star."""
+    """Add the charge that a saturated star spilled along a column."""
     across, down = _offsets(light, x, y)
     column = np.exp(-((across / np.float32(1.1)) ** 4)) * np.exp(-((down / np.float32(length_pixels)) ** 6))
     light += brightness[:, None, None] * column
 
 
 def _offsets(light: Plane, x: float, y: float) -> tuple[Plane, Plane]:
-    """Distances of pixel centres from a place, across of shape (1, x) and down of shape (y, 1), pixels."""
+    """Return the distances of pixel centres from a position: across, shape (1, x), and down, shape (y, 1), pixels."""
     _, height, width = light.shape
     across = np.arange(width, dtype=np.float32) + np.float32(0.5 - x)
     down = np.arange(height, dtype=np.float32) + np.float32(0.5 - y)

@@ -1,7 +1,7 @@
-"""Where simulated galaxies stand on the sky: inside the campaign's footprint, and crowded in part.
+"""Positions of simulated galaxies: inside the campaign's footprint, and partly clustered.
 
-A fifth of the galaxies belong to clusters a few arcminutes wide, and some have a close neighbour a few arcseconds
-away that is in the sample too: splits, matches and intervals must cope with both.
+A fifth of the galaxies belong to clusters that are a few arcminutes wide. Some have a neighbour within a few arcseconds
+that is also in the sample. Splits, cross-matches and confidence intervals must be correct for both.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 from gzoo.trees.tree import FloatArray
 
 _CLUSTERED_FRACTION = 0.2
-_N_CLUSTERS = 30  # for each so many galaxies:
+_N_CLUSTERS = 30  # in each set of clusters
 _GALAXIES_PER_SET_OF_CLUSTERS = 4096
 _CLUSTER_RADIUS_ARCSEC = (20.0, 180.0)
 _PAIRED_FRACTION = 0.06
 _PAIR_ARCSEC = (1.5, 12.0)
 _SCATTER_ARCSEC = 0.15
-"""Of one coordinate between two surveys; together about 0.2 arcsec."""
+"""Standard deviation of one coordinate between two surveys; about 0.2 arcsec for both together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A box on the sky, in degrees; `ra_high` may pass 360."""
+    """A box on the sky, in degrees; `ra_high` may exceed 360."""
 
     ra_low: float
     ra_high: float
@@ -33,11 +33,11 @@ class Field:
 
     @property
     def area(self) -> float:
-        """In units that only compare fields."""
+        """Relative area, for comparison with other fields."""
         return (self.ra_high - self.ra_low) * float(np.diff(np.sin(np.radians([self.dec_low, self.dec_high])))[0])
 
 
-# Boxes about the surveys' fields: good enough for splits and matches, no substitute for the surveys' own masks.
+# Boxes around the surveys' fields: sufficient for splits and cross-matches, but not the surveys' own masks.
 _SLOAN = (Field(110.0, 260.0, -2.0, 65.0), Field(310.0, 419.0, -1.25, 1.25))
 _LEGACY = (Field(100.0, 290.0, -10.0, 80.0), Field(300.0, 450.0, -60.0, 32.0))
 _COSMOS = Field(149.4, 150.8, 1.5, 2.9)
@@ -59,19 +59,19 @@ _FIELDS: dict[str, tuple[Field, ...]] = {
 }
 
 
-def places(campaign: str, key: list[int], block: int, size: int) -> tuple[FloatArray, FloatArray]:
-    """Right ascension and declination of the galaxies of one block.
+def draw_positions(campaign: str, key: list[int], block: int, size: int) -> tuple[FloatArray, FloatArray]:
+    """Return the right ascension and declination of the galaxies of one block.
 
     Args:
-        campaign: Whose footprint.
-        key: What chance comes from.
-        block: Number of the block; the galaxies are `block * size` and the following ones.
-        size: Galaxies in a block, an even number.
+        campaign: Campaign whose footprint is used.
+        key: Seeds of the random numbers.
+        block: Number of the block; its first galaxy is `block * size`.
+        size: Number of galaxies in a block, even.
 
     Returns:
         Degrees, each of shape (galaxy,).
 
-    >>> ra, dec = places("gz_jwst_cosmos", [0], 0, 64)
+    >>> ra, dec = draw_positions("gz_jwst_cosmos", [0], 0, 64)
     >>> bool((abs(dec - 2.2) < 0.5).all())
     True
     """
@@ -80,11 +80,11 @@ def places(campaign: str, key: list[int], block: int, size: int) -> tuple[FloatA
     ra, dec = _spread(fields, rng, size)
 
     group = block * size // _GALAXIES_PER_SET_OF_CLUSTERS
-    cluster_rng = np.random.default_rng([*key, group, 1])  # one number more than a block's key
+    cluster_rng = np.random.default_rng([*key, group, 1])  # longer than the key of a block, so never equal to one
     centre_ra, centre_dec = _spread(fields, cluster_rng, _N_CLUSTERS)
     widths = cluster_rng.uniform(*_CLUSTER_RADIUS_ARCSEC, _N_CLUSTERS)
     is_clustered = rng.random(size) < _CLUSTERED_FRACTION
-    cluster = (rng.random(size) ** 1.5 * _N_CLUSTERS).astype(np.int64)  # the first are the richest
+    cluster = (rng.random(size) ** 1.5 * _N_CLUSTERS).astype(np.int64)  # the first clusters are the richest
     east, north = rng.normal(size=(2, size)) * widths[cluster]
     in_ra, in_dec = shifted(centre_ra[cluster], centre_dec[cluster], east, north)
     ra, dec = np.where(is_clustered, in_ra, ra), np.where(is_clustered, in_dec, dec)
@@ -96,7 +96,7 @@ def places(campaign: str, key: list[int], block: int, size: int) -> tuple[FloatA
 
 
 def scattered(ra: FloatArray, dec: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """The same places as another survey measures them, about 0.2 arcsec away; degrees, shape (galaxy,)."""
+    """Return positions as another survey measures them, about 0.2 arcsec away; degrees, shape (galaxy,)."""
     east, north = rng.normal(0.0, _SCATTER_ARCSEC, (2, len(ra)))
     return shifted(ra, dec, east, north)
 
@@ -104,12 +104,12 @@ def scattered(ra: FloatArray, dec: FloatArray, rng: np.random.Generator) -> tupl
 def shifted(
     ra: FloatArray, dec: FloatArray, east_arcsec: FloatArray, north_arcsec: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Places a few arcminutes away at most, not next to a pole; degrees, shape (galaxy,)."""
+    """Return positions shifted by a few arcminutes at most, not near a pole; degrees, shape (galaxy,)."""
     return (ra + east_arcsec / 3600 / np.cos(np.radians(dec))) % 360, np.clip(dec + north_arcsec / 3600, -90, 90)
 
 
 def _spread(fields: tuple[Field, ...], rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
-    """Evenly over the sphere within the fields, not in declination."""
+    """Return positions that are uniform on the sphere (not in declination) within the fields."""
     areas = np.array([field.area for field in fields])
     which = np.searchsorted(np.cumsum(areas / areas.sum())[:-1], rng.random(n), side="right")
     box = np.array([(field.ra_low, field.ra_high, field.dec_low, field.dec_high) for field in fields])[which].T

@@ -1,7 +1,7 @@
-"""Which side of the split a galaxy is on, from its identifier alone.
+"""Splits that depend on a galaxy's identifier alone, for galaxies without a position.
 
-The scheme is named and versioned: the same identifier is on the same side in every build, on every machine, whatever
-galaxies are added. Scheme `id-1`: 70 % train, 10 % validation, 20 % test.
+The scheme has a name and a version: an identifier has the same split in every build, on every machine, whatever
+galaxies are added. Scheme `id-1`: 70% train, 10% validation, 20% test.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 SCHEME = "id-1"
 PUBLISHED = "published"
-"""What stands for a scheme where a dataset keeps the splits that others gave it."""
+"""Name in place of a scheme where a dataset keeps its published splits."""
 WITHOUT_VALIDATION = "-train-test"
-"""How the name of a scheme goes on where its validation split has joined train."""
+"""Suffix of a scheme's name where the validation split was merged into train."""
 TRAIN_FRACTION, VALIDATION_FRACTION = 0.7, 0.1
-# where a published dataset has no validation split, this share of its train split is held out
 HELD_OUT_FRACTION = 0.125
+"""Fraction of the train split that is held out where a published dataset lacks a validation split."""
 
 
 def place(id_str: str, scheme: str = SCHEME) -> float:
-    """A number in [0, 1) that is spread evenly over identifiers.
+    """Return a number in [0, 1) that is uniformly distributed over identifiers.
 
     >>> place("57314") == place("57314") != place("57315")
     True
@@ -31,7 +31,7 @@ def place(id_str: str, scheme: str = SCHEME) -> float:
 
 
 def split_of(id_str: str) -> str:
-    """The split of a galaxy: "train", "validation" or "test".
+    """Return the split of a galaxy: "train", "validation" or "test".
 
     >>> split_of("57314")
     'train'
@@ -40,11 +40,11 @@ def split_of(id_str: str) -> str:
 
 
 def split_at(places: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:
-    """The split of each place, shape (galaxy,)."""
+    """Return the split of each number that `place` returned, shape (galaxy,)."""
     names = np.array(["train", "validation", "test"])
     return names[np.searchsorted([TRAIN_FRACTION, TRAIN_FRACTION + VALIDATION_FRACTION], places, side="right")]
 
 
 def is_held_out(id_str: str) -> bool:
-    """Whether a galaxy of a train split without a validation split beside it is held out for validation."""
+    """Return whether a galaxy of the train split is held out where a dataset lacks a validation split."""
     return place(id_str, "held-out-1") < HELD_OUT_FRACTION

@@ -1,4 +1,4 @@
-"""Citing: what to put into a paper's bibliography for the campaigns whose data were used."""
+"""Citations: BibTeX or plain text for the campaigns and software used in a paper."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from importlib.metadata import metadata
 
-from gzoo.errors import InputError
+from gzoo.errors import InputError, suggestion
 from gzoo.trees import campaign as campaigns_of
 from gzoo.trees.campaign import Campaign, Paper
 
@@ -33,27 +33,31 @@ _SPECIAL = {
 
 
 def cite(*names: str, format: str = "bibtex") -> str:
-    r"""The papers to cite for campaigns, their datasets, and gzoo itself.
+    r"""Return the papers to cite for campaigns and their datasets, or for gzoo itself.
 
-    A union such as gz_evo names the papers of all campaigns in it beside its own. Each entry stands once, under a key
-    that never changes; what is not known of a paper is left out.
+    A merged campaign such as gz_evo includes the papers of all its members. Each entry is listed once, under a key that
+    never changes; unknown fields of a paper are omitted.
 
     Args:
-        names: Campaigns; `gzoo` for the software.
-        format: "bibtex", plain ASCII that any BibTeX reads, or "text", a line for each.
+        names: Names of campaigns; `gzoo` for the software.
+        format: Output format: "bibtex" (the default; plain ASCII) or "text" (one line per entry).
 
     Raises:
-        NotFoundError: There is no such campaign.
-        InputError: There is no such format, or nothing is named.
+        NotFoundError: A campaign does not exist.
+        InputError: The format is unknown, or no name is given.
 
     >>> print(cite("gz_rings", format="text").splitlines()[0])
     Dey, A., Schlegel, D. J., Lang, D., Blum, R., Burleigh, K., Fan, X., et al. (2019). Overview of the DESI Legacy
     Imaging Surveys. The Astronomical Journal 157 168. doi:10.3847/1538-3881/ab089d
     """
     if format not in FORMATS:
-        raise InputError(f"There is no format '{format}'.", f"{' or '.join(FORMATS)}.", "Choose one.")
+        raise InputError(
+            f"Unknown citation format: '{format}'.", f"{' or '.join(FORMATS)}.", suggestion(FORMATS, format)
+        )
     if not names:
-        raise InputError("Nothing is named to cite.", "One or more campaigns.", "See `gzoo campaigns`.")
+        raise InputError(
+            "No campaign to cite was given.", "one or more campaigns.", "Run `gzoo campaigns` to list them."
+        )
     entries: dict[str, str] = {}
     for name in names:
         entries |= _software(format) if name == SOFTWARE else _entries(campaigns_of.campaign(name), format)
@@ -61,7 +65,7 @@ def cite(*names: str, format: str = "bibtex") -> str:
 
 
 def _entries(campaign: Campaign, format: str) -> dict[str, str]:
-    """Key -> entry, for the papers of a campaign and for its dataset."""
+    """Return key -> entry for the papers of a campaign and for its dataset."""
     found = {paper.key: bibtex(paper) if format == "bibtex" else paper.reference for paper in campaign.papers}
     if campaign.hub.repository:
         url = f"https://huggingface.co/datasets/{campaign.hub.repository}"
@@ -73,8 +77,8 @@ def _entries(campaign: Campaign, format: str) -> dict[str, str]:
 
 
 def _software(format: str) -> dict[str, str]:
-    facts = metadata(SOFTWARE).json
-    title, version, author = (str(facts.get(key, "")) for key in ("summary", "version", "author"))
+    about = metadata(SOFTWARE).json
+    title, version, author = (str(about.get(key, "")) for key in ("summary", "version", "author"))
     if format == "text":
         return {SOFTWARE: f"{author}. {SOFTWARE}: {title}. Version {version}"}
     fields = {"author": f"{{{_latex(author)}}}", "title": _title(f"{SOFTWARE}: {title}"), "version": version}
@@ -82,7 +86,7 @@ def _software(format: str) -> dict[str, str]:
 
 
 def bibtex(paper: Paper) -> str:
-    r"""The BibTeX entry of a paper.
+    r"""Return the BibTeX entry of a paper.
 
     >>> from gzoo.trees.campaign import campaign
     >>> print(bibtex(campaign("gz_desi").papers[0]).splitlines()[1])
@@ -111,16 +115,18 @@ def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
 
 def _authors(paper: Paper) -> Iterator[str]:
     for author in paper.authors:
-        is_person = "," in author or author == "others"
-        yield _latex(author) if is_person else f"{{{_latex(author)}}}"  # or it would be cut into names
+        is_name = "," in author or author == "others"
+        yield (
+            _latex(author) if is_name else f"{{{_latex(author)}}}"
+        )  # braces keep the name of a collaboration in one piece
 
 
 def _title(text: str) -> str:
-    return f"{{{_latex(text)}}}"  # in braces of its own, so that no style changes its capitals
+    return f"{{{_latex(text)}}}"  # the second pair of braces keeps styles from changing capitals
 
 
 def _latex(text: str) -> str:
-    r"""Text as BibTeX reads it everywhere.
+    r"""Return text in the ASCII notation of BibTeX.
 
     >>> _latex("Géron & Häußler, z~4")
     'G{\\\'e}ron \\& H{\\"a}u{\\ss}ler, z$\\sim$4'

@@ -1,4 +1,4 @@
-"""A decision tree drawn as inline SVG, and the drawing that every figure of the reports uses."""
+"""Decision trees as inline SVG, and the SVG builder of all figures."""
 
 from __future__ import annotations
 
@@ -27,19 +27,16 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "warning": ("#e69f00", "#e69f00"),
 }
 
+CHARACTER_WIDTH = 0.57  # of the font size; slightly more than most sans-serif fonts need
 
-CHARACTER_WIDTH = 0.57  # of the font size: a little more than most sans-serif fonts need
+BOLD = 1.16  # width of bold text relative to normal text
 
-
-BOLD = 1.16  # a bold text is that much wider
-
-
-_MAX_LABEL = 44  # characters; the whole text stays in the element's tooltip
+_MAX_LABEL = 44  # characters; the tooltip of the element has the full text
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A share with its intervals, all in 0..1.
+    """A fraction with its intervals, all in 0..1.
 
     Attributes:
         value: The estimate.
@@ -53,16 +50,16 @@ class Estimate:
 
 
 def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) -> str:
-    """A decision tree from left to right: questions as boxes, edges from answers to the questions they open.
+    """Draw a decision tree from left to right: questions as boxes, edges from answers to the questions they lead to.
 
-    Answers without an edge open nothing. A dashed frame marks a question that the published dataset lacks.
+    A dashed frame marks a question that is not in the published dataset.
 
     Args:
-        tree: Any tree, also one whose questions have several parents.
-        proportion_asked: Mean share of volunteers asked, 0..1, by question name: written and shaded in its heading.
+        tree: Any tree; questions may have several parents.
+        proportion_asked: Mean proportion of volunteers asked, 0..1, by question name, shown in the heading of each box.
 
     Returns:
-        An `<svg>` element. It stands alone too: without the page's style it has the light palette.
+        An `<svg>` element. Without the style of a page it has the light palette.
     """
     fractions = proportion_asked or {}
     boxes = [_Box.of(question, label(question.name, tree), fractions.get(question.name)) for question in tree.ordered]
@@ -76,19 +73,19 @@ def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) ->
     return drawing.render()
 
 
-_HEADING_LINE, _ANSWER_LINE, _PADDING, _BOX_GAP, _THREAD_GAP, _LAYER_GAP = 15.0, 17.0, 9.0, 18.0, 9.0, 46.0
+_HEADING_LINE, _ANSWER_LINE, _PADDING, _BOX_GAP, _WAYPOINT_GAP, _LAYER_GAP = 15.0, 17.0, 9.0, 18.0, 9.0, 46.0
 
 
 @dataclass(slots=True)
 class _Box:
-    """A question, or with `question` None a place where an edge passes a layer. `y` is its upper edge."""
+    """A question or, with `question` None, a waypoint of an edge in a layer. `y` is the upper edge."""
 
     question: Question | None
     heading: tuple[str, ...] = ()
     proportion_asked: float | None = None
     width: float = 0.0
     height: float = 0.0
-    entry: float = 0.0  # of edges that come in, below `y`
+    entry: float = 0.0  # height of incoming edges, below `y`
     layer: int = 0
     x: float = 0.0
     y: float = 0.0
@@ -114,7 +111,7 @@ class _Box:
         return 2 * self.entry
 
     def exit(self, column: str) -> float:
-        """Height, below `y`, at which edges of an answer leave."""
+        """Return the height, below `y`, at which the edges of an answer start."""
         if self.question is None:
             return self.entry
         return self.heading_height + _ANSWER_LINE * (self.question.columns.index(column) + 0.5) + 3
@@ -122,7 +119,7 @@ class _Box:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """An edge from one layer to the next, or a piece of a longer one."""
+    """Edge from one layer to the next, or a segment of a longer edge."""
 
     source: _Box
     column: str
@@ -156,7 +153,7 @@ class _Layout:
         return (box for layer in self.layers for box in layer if box.question is not None)
 
     def curve(self, link: _Link) -> str:
-        """SVG path of a link; through a layer without a box of its own it runs straight."""
+        """Return the SVG path of a link, which is straight inside a waypoint."""
         start_x = link.source.x + link.source.width
         middle = (start_x + link.target.x) / 2
         path = f"M{start_x:.1f},{link.start:.1f}"
@@ -166,7 +163,7 @@ class _Layout:
         return path
 
     def _stack(self, boxes: Sequence[_Box]) -> None:
-        """Gives each box its layer, and each edge a thread through the layers that it crosses."""
+        """Assign boxes to layers, and add waypoints where edges cross a layer."""
         owner = {column: box for box in boxes if box.question for column in box.question.columns}
         for box in boxes:
             for column in box.question.parents if box.question else ():
@@ -178,17 +175,17 @@ class _Layout:
         for box in boxes:
             for column in box.question.parents if box.question else ():
                 if column not in owner:
-                    continue  # an answer that this tree leaves out
+                    continue  # an answer that this tree omits
                 source = owner[column]
                 for layer in range(source.layer + 1, box.layer):
-                    thread = _Box(None, layer=layer)
-                    self.layers[layer].append(thread)
-                    self.links.append(_Link(source, column, thread))
-                    source = thread
+                    waypoint = _Box(None, layer=layer)
+                    self.layers[layer].append(waypoint)
+                    self.links.append(_Link(source, column, waypoint))
+                    source = waypoint
                 self.links.append(_Link(source, column, box))
 
     def _untangle(self) -> None:
-        """Orders the boxes of each layer so that few edges cross."""
+        """Order the boxes of each layer so that few edges cross."""
         best, fewest = [list(layer) for layer in self.layers], math.inf
         for sweep in range(12):
             for layer in self.layers:
@@ -204,7 +201,7 @@ class _Layout:
         self.layers = best
 
     def _barycentre(self, box: _Box, is_forward: bool) -> float:
-        """Mean height of the other ends of a box's edges in (or, backward, out)."""
+        """Return the mean height of the other ends of a box's incoming (or, backward, outgoing) edges."""
         ends = [link.start for link in self.links if link.target is box] if is_forward else []
         ends += [link.end for link in self.links if link.source is box] if not is_forward else []
         return sum(ends) / len(ends) if ends else box.y + box.entry
@@ -218,7 +215,7 @@ class _Layout:
         return n_crossings
 
     def _spread_out(self) -> None:
-        """Gives each box its place: as near to straight edges as the order and the gaps allow."""
+        """Set the coordinates of each box so that edges are as straight as the order and the gaps allow."""
         for layer in self.layers:
             _stack_evenly(layer)
         for _ in range(30):
@@ -241,11 +238,11 @@ class _Layout:
 
 
 def _gap(above: _Box, below: _Box) -> float:
-    return _THREAD_GAP if above.question is None and below.question is None else _BOX_GAP
+    return _WAYPOINT_GAP if above.question is None and below.question is None else _BOX_GAP
 
 
 def _stack_evenly(layer: Sequence[_Box]) -> None:
-    """Sets boxes one below the other, centred on 0."""
+    """Stack boxes one below the other, centred on 0."""
     y = 0.0
     for i, box in enumerate(layer):
         y += _gap(layer[i - 1], box) if i else 0.0
@@ -256,7 +253,7 @@ def _stack_evenly(layer: Sequence[_Box]) -> None:
 
 
 def _settle(layer: Sequence[_Box], wanted: Sequence[float]) -> None:
-    """Moves boxes to the nearest places (least squares) to those wanted that keep their order and gaps."""
+    """Move boxes as near to the wanted heights (least squares) as their order and gaps allow."""
     offsets = [0.0]
     for above, below in itertools.pairwise(layer):
         offsets.append(offsets[-1] + above.height + _gap(above, below))
@@ -298,10 +295,10 @@ def _draw_box(drawing: Drawing, box: _Box, opening: Set[str]) -> None:
 
 
 class Drawing:
-    """An SVG element under construction.
+    """Builder of an SVG element.
 
-    Colours are given twice: as an attribute, for a figure that stands alone, and as a class, through which
-    the page's style (and its dark mode) overrides it.
+    Colours are set twice: as an attribute, for a figure outside a page, and as a class, through which the style of a
+    page (and its dark mode) overrides the attribute.
     """
 
     def __init__(self, width: float, height: float, description: str) -> None:
@@ -319,7 +316,7 @@ class Drawing:
         )
 
     def render(self) -> str:
-        """The figure as an `<svg>` element."""
+        """Return the figure as an `<svg>` element."""
         return tostring(self._root, encoding="unicode")
 
     def box(
@@ -336,30 +333,30 @@ class Drawing:
         dashes: str = "",
         tip: str = "",
     ) -> None:
-        """A rectangle."""
-        place = {"x": _number(x), "y": _number(y), "width": _number(width), "height": _number(height)}
+        """Add a rectangle."""
+        attributes = {"x": _number(x), "y": _number(y), "width": _number(width), "height": _number(height)}
         if corner:
-            place["rx"] = _number(corner)
-        self._add("rect", place, fill=fill, line=line, opacity=opacity, dashes=dashes, tip=tip)
+            attributes["rx"] = _number(corner)
+        self._add("rect", attributes, fill=fill, line=line, opacity=opacity, dashes=dashes, tip=tip)
 
     def circle(self, x: float, y: float, radius: float, *, fill: str, role: str = "", tip: str = "") -> None:
-        """A point."""
-        place = {"cx": _number(x), "cy": _number(y), "r": _number(radius)}
-        self._add("circle", place, fill=fill, line=role, tip=tip)
+        """Add a point."""
+        attributes = {"cx": _number(x), "cy": _number(y), "r": _number(radius)}
+        self._add("circle", attributes, fill=fill, line=role, tip=tip)
 
     def path(self, path: str, *, fill: str = "", line: str = "", opacity: float = 1) -> None:
-        """A line or area by the commands of SVG."""
+        """Add a line or area from SVG path commands."""
         self._add("path", {"d": path}, fill=fill, line=line, opacity=opacity)
 
     def line(
         self, x1: float, y1: float, x2: float, y2: float, *, role: str, thickness: float = 1, dashes: str = ""
     ) -> None:
-        """A straight line."""
-        place = {"x1": _number(x1), "y1": _number(y1), "x2": _number(x2), "y2": _number(y2)}
-        self._add("line", place, line=role, thickness=thickness, dashes=dashes)
+        """Add a straight line."""
+        attributes = {"x1": _number(x1), "y1": _number(y1), "x2": _number(x2), "y2": _number(y2)}
+        self._add("line", attributes, line=role, thickness=thickness, dashes=dashes)
 
     def whisker(self, left: float, span: float, estimate: Estimate, y: float, role: str) -> None:
-        """A 95% interval as a thin line, the 68% interval as a thick one, on an axis from 0 to 1."""
+        """Add a 95% interval as a thin line and its 68% interval as a thick one, on an axis from 0 to 1."""
         for (low, high), thickness in ((estimate.outer, 1.2), (estimate.inner, 3.2)):
             self.line(left + low * span, y, left + high * span, y, role=role, thickness=thickness)
 
@@ -376,20 +373,20 @@ class Drawing:
         is_upright: bool = False,
         longest: int = _MAX_LABEL,
     ) -> None:
-        """A line of text."""
-        place = {"x": _number(x), "y": _number(y), "font-size": _number(size), "text-anchor": anchor}
+        """Add a line of text."""
+        attributes = {"x": _number(x), "y": _number(y), "font-size": _number(size), "text-anchor": anchor}
         if is_bold:
-            place["font-weight"] = "600"
+            attributes["font-weight"] = "600"
         if is_upright:
-            place["transform"] = f"rotate(-90 {_number(x)} {_number(y)})"
+            attributes["transform"] = f"rotate(-90 {_number(x)} {_number(y)})"
         shown = shortened(content, longest)
-        element = self._add("text", place, fill=role, tip=content if shown != content else "")
+        element = self._add("text", attributes, fill=role, tip=content if shown != content else "")
         element.text = shown
 
     def _add(
         self,
         tag: str,
-        place: Mapping[str, str],
+        attributes: Mapping[str, str],
         *,
         fill: str = "",
         line: str = "",
@@ -398,7 +395,7 @@ class Drawing:
         dashes: str = "",
         tip: str = "",
     ) -> Element:
-        element = SubElement(self._root, tag, dict(place))
+        element = SubElement(self._root, tag, dict(attributes))
         element.set("fill", PALETTE[fill][0] if fill else "none")
         classes = [f"fill-{fill}"] if fill else []
         if line:
@@ -418,20 +415,20 @@ class Drawing:
 
 
 def _number(value: float) -> str:
-    """At most one decimal: a tenth of a pixel is enough, and keeps the page small."""
+    """Return a coordinate with at most one decimal, which keeps pages small."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a percentage without decimals."""
+    """Return a fraction as a percentage without decimals."""
     return f"{fraction:.0%}"
 
 
 def shortened(text: str, longest: int = _MAX_LABEL) -> str:
-    """A text cut to a number of characters."""
+    """Return a text shortened to a number of characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def text_width(text: str, size: float) -> float:
-    """Width of a text in pixels, about."""
+    """Return the approximate width of a text in pixels."""
     return len(text) * size * CHARACTER_WIDTH

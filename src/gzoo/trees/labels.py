@@ -1,4 +1,4 @@
-"""What names mean: the words of tables, of the site and of trees, compared or said plainly."""
+"""Comparison of the names in tables, workflows and trees, and names for readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAME = {
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    """The words of a name that tell it from others, in one spelling."""
+    """Return the distinguishing words of a name, in a uniform spelling."""
     plain = re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower()
     plain = re.sub(r"more[\W_]*than[\W_]*4|5[\W_]*(?:plus|\+)|4[\W_]*plus", "5plus", plain)
     plain = plain.replace("can't", "cant")
@@ -29,14 +29,14 @@ def tokens(text: str) -> tuple[str, ...]:
 
 
 def likeness(one: Sequence[str], other: Sequence[str]) -> float:
-    """How alike two names are, 0 to 1."""
+    """Return the similarity of two names, 0 to 1."""
     if not one or not other:
         return float(not one and not other)
     if "".join(one) == "".join(other):
         return 1.0
     mine, theirs = set(one), set(other)
     if {word for word in mine ^ theirs if any(sign.isdigit() for sign in word)}:
-        return 0.0  # a number is itself or another
+        return 0.0  # different numbers are never similar
     if ("no" in mine) != ("no" in theirs):
         return 0.0
     shared = mine & theirs - {"no"}
@@ -48,7 +48,7 @@ def likeness(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) -> float:
-    """As `likeness`; `spiral` and `no_spiral` say yes and no to has-spiral-arms."""
+    """Return `likeness`, but take `spiral` and `no_spiral` as yes and no to has-spiral-arms."""
     wanted = tokens(answer)
     about = {word for word in label if word != "no"}
     on_topic = not about or about <= set(question)
@@ -60,7 +60,7 @@ def answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) 
 
 
 def label(name: str, tree: Tree) -> str:
-    """A question's name as a reader would write it: without the campaign's suffix and hyphens.
+    """Return a question's name for readers: without the campaign's suffix and hyphens.
 
     >>> import gzoo
     >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
@@ -70,13 +70,13 @@ def label(name: str, tree: Tree) -> str:
 
 
 def _suffix(tree: Tree) -> str:
-    """The campaign suffix that all question names share, if they do."""
+    """Return the suffix that all question names have in common, or ""."""
     endings = {question.name.rpartition("-")[2] for question in tree.questions}
     return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
 
 
 def words(answer: str) -> str:
-    """An answer's name as a reader would write it.
+    """Return an answer's name for readers.
 
     >>> words("just-noticeable")
     'just noticeable'

@@ -1,4 +1,4 @@
-"""Decision trees: which questions volunteers are asked, after which answers.
+"""Decision trees: the questions that volunteers are asked, and the answers that lead to them.
 
 A tree is a directed acyclic graph. A question is asked of a volunteer who gave *any one* of its parent answers,
 or of everyone when it has none. Columns of every matrix in gzoo follow `Tree.columns`.
@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.errors import TreeError
+from gzoo.errors import TreeError, choices, suggestion
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of a tree.
+    """Question of a decision tree.
 
     Attributes:
-        name: The question with its Hub suffix, `smooth-or-featured-gz2`.
-        answers: Short names of its answers, `("smooth", "featured-or-disk", "artifact")`.
-        columns: The answers' dataset columns, in the same order, `smooth-or-featured-gz2_smooth`.
-        parents: Columns of the answers that lead here, any one of them; empty for a root.
+        name: Name with the campaign's suffix, such as `smooth-or-featured-gz2`.
+        answers: Short names of its answers, such as `("smooth", "featured-or-disk", "artifact")`.
+        columns: Dataset columns of the answers, in the same order, such as `smooth-or-featured-gz2_smooth`.
+        parents: Parent answers, as columns: any one of them leads to this question; empty for a root.
         multiple: Whether one volunteer may give several answers at once.
         is_published: Whether the published dataset has columns for it.
-        grade: How well the facts are known (READ, COUNTED, FITTED, INFERRED, GUESS).
+        grade: Evidence grade (READ, COUNTED, FITTED, INFERRED, GUESS).
     """
 
     name: str
@@ -46,22 +44,22 @@ class Question:
 
     @property
     def total_column(self) -> str:
-        """Dataset column with the number of people who were asked."""
+        """Dataset column with the total votes on this question."""
         return f"{self.name}_total-votes"
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The questions of one campaign as a graph.
+    """Decision tree of a campaign: its questions as a directed acyclic graph.
 
     Attributes:
-        name: The tree's name, `gz2`.
-        questions: In the order of the dataset's columns, which need not be the order of asking.
-        unavailable: Answer columns that the campaign has and this tree leaves out (see `is_published`).
+        name: Name of the tree, such as `gz2`.
+        questions: Questions in the order of the dataset's columns, which may differ from the order of asking.
+        unavailable: Answer columns of the campaign that this tree omits (see `is_published`).
 
     Raises:
-        TreeError: A name twice, a parent that is no answer, a cycle, or a question with two parent answers
-            that one volunteer could both give (its probability of being asked would not be their sum).
+        TreeError: A name is used twice, a parent is not an answer, the tree has a cycle, or one volunteer could give
+            two parent answers of a question (its probability of being asked would not be their sum).
 
     >>> import gzoo
     >>> tree = gzoo.tree("gz2")
@@ -77,12 +75,12 @@ class Tree:
 
     def __post_init__(self) -> None:
         names = [question.name for question in self.questions]
-        for what, items in (("question", names), ("answer column", list(self.columns))):
+        for kind, items in (("question", names), ("answer column", list(self.columns))):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
                 raise TreeError(
-                    f"Tree '{self.name}' has the {what} '{twice[0]}' twice.",
-                    f"Every {what} stands once.",
+                    f"Tree '{self.name}' contains the {kind} '{twice[0]}' twice.",
+                    f"each {kind} once.",
                     "Rename or remove one of them.",
                 )
         for question in self.questions:
@@ -90,24 +88,26 @@ class Tree:
                 raise TreeError(
                     f"Question '{question.name}' of tree '{self.name}' has {len(question.answers)} answers "
                     f"and {len(question.columns)} columns.",
-                    "A question has at least one answer, and one column for each.",
-                    "Mend the campaign's TOML file.",
+                    "at least one answer, and one column for each.",
+                    "Correct the campaign's TOML file.",
                 )
             for parent in question.parents:
-                if parent not in self._place and parent not in self.unavailable:
+                if parent not in self._column_index and parent not in self.unavailable:
                     raise TreeError(
-                        f"Question '{question.name}' of tree '{self.name}' follows '{parent}', which is no answer.",
-                        "Parents are answer columns of the same tree.",
-                        "Mend the question's `parents`.",
+                        f"Parent '{parent}' of question '{question.name}' is not an answer of tree '{self.name}'.",
+                        "answer columns of the same tree.",
+                        "Correct the question's `parents`.",
                     )
         _ = self.ordered  # finds cycles
         for question in self.questions:
-            if question.name not in self.unreachable:  # there a missing step of the walk may keep its parents apart
-                self._refuse_compatible_parents(question)
+            if (
+                question.name not in self.unreachable
+            ):  # elsewhere an unavailable question may make its parents exclusive
+                self._check_parents_are_exclusive(question)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Answer columns of all questions, in order: the columns of every (galaxy, answer) matrix."""
+        """Answer columns of all questions, in order: the columns of every (galaxy, answer) array."""
         return tuple(column for question in self.questions for column in question.columns)
 
     @cached_property
@@ -122,26 +122,26 @@ class Tree:
 
     @cached_property
     def parents_of_question(self) -> tuple[tuple[int, ...], ...]:
-        """For each question the indices of its parent answers that this tree has."""
+        """Indices of the parent answers of each question, as far as this tree contains them."""
         return tuple(
-            tuple(self._place[parent] for parent in question.parents if parent in self._place)
+            tuple(self._column_index[parent] for parent in question.parents if parent in self._column_index)
             for question in self.questions
         )
 
     @cached_property
-    def _place(self) -> dict[str, int]:
+    def _column_index(self) -> dict[str, int]:
         return {column: i for i, column in enumerate(self.columns)}
 
     def slice(self, question: str) -> slice:
-        """Where a question's answers stand among `columns`."""
+        """Return the positions of a question's answers in `columns`."""
         i = self._index(question)
         return slice(self.starts[i], self.starts[i] + len(self.questions[i].columns))
 
     def question(self, name: str) -> Question:
-        """The question of that name.
+        """Return the question of that name.
 
         Raises:
-            TreeError: There is none.
+            TreeError: No question has this name.
         """
         return self.questions[self._index(name)]
 
@@ -149,15 +149,14 @@ class Tree:
         for i, question in enumerate(self.questions):
             if question.name == name:
                 return i
+        names = [question.name for question in self.questions]
         raise TreeError(
-            f"Tree '{self.name}' has no question '{name}'.",
-            f"Its questions: {', '.join(question.name for question in self.questions)}.",
-            "Use one of these names.",
+            f"Question '{name}' not found in tree '{self.name}'.", choices(names, name), suggestion(names, name)
         )
 
     @cached_property
     def ordered(self) -> tuple[Question, ...]:
-        """The questions with every question after those that lead to it."""
+        """Questions sorted so that each follows all questions that lead to it."""
         waiting = list(self.questions)
         done: list[Question] = []
         known = set(self.unavailable)
@@ -166,8 +165,8 @@ class Tree:
             if not ready:
                 raise TreeError(
                     f"Tree '{self.name}' has a cycle among: {', '.join(question.name for question in waiting)}.",
-                    "No question may lead back to itself.",
-                    "Mend the `parents` of one of them.",
+                    "questions that do not lead back to themselves.",
+                    "Correct the `parents` of one of them.",
                 )
             waiting = [question for question in waiting if not known.issuperset(question.parents)]
             done += ready
@@ -176,7 +175,7 @@ class Tree:
 
     @cached_property
     def unreachable(self) -> tuple[str, ...]:
-        """Names of questions whose probability of being asked cannot be known from this tree's answers alone.
+        """Names of questions whose proportion of volunteers asked cannot be computed from this tree's answers.
 
         A parent answer, or one further up, is not in the dataset.
         """
@@ -188,10 +187,10 @@ class Tree:
         return tuple(question.name for question in self.questions if question.name in lost)
 
     def _question_of(self, column: str) -> Question:
-        return self.questions[self.question_of_answer[self._place[column]]]
+        return self.questions[self.question_of_answer[self._column_index[column]]]
 
     def published(self) -> Tree:
-        """The tree of the questions that the published dataset carries.
+        """Return the tree of the questions in the published dataset.
 
         >>> import gzoo
         >>> tree = gzoo.tree("gz_hubble").published()
@@ -204,7 +203,7 @@ class Tree:
 
     @cached_property
     def parts(self) -> Mapping[str, tuple[Question, ...]]:
-        """Questions that are asked together, by the end of their names: a dataset may hold several campaigns in a row.
+        """Questions by campaign, if a row contains several: their names end in the campaign's suffix.
 
         >>> import gzoo
         >>> list(gzoo.tree("gz_desi").parts), list(gzoo.tree("gz2").parts)
@@ -213,21 +212,21 @@ class Tree:
         found: dict[str, list[Question]] = {}
         for question in self.questions:
             found.setdefault(question.name.rpartition("-")[2], []).append(question)
-        if any(len(part) < 3 for part in found.values()):  # then the ends say nothing
+        if any(len(part) < 3 for part in found.values()):  # then the last part of a name is not a campaign
             return {self.name: self.questions}
         return {suffix: tuple(part) for suffix, part in found.items()}
 
     def totals(self, counts: npt.NDArray[np.integer]) -> IntArray:
-        """Number of people who answered each question.
+        """Return the total votes on each question.
 
-        For a question with one answer a person this is the sum of its counts. Where several answers are allowed it
-        is the number of people who gave a parent answer, and at least the largest count.
+        For a question with a single answer per volunteer this is the sum of its counts. If several answers are allowed,
+        it is the number of volunteers who gave a parent answer, and at least the largest count.
 
         Args:
-            counts: Votes, shape (galaxy, answer).
+            counts: Vote counts, shape (galaxy, answer).
 
         Returns:
-            Totals, shape (galaxy, question).
+            Total votes, shape (galaxy, question).
         """
         totals = np.empty((len(counts), len(self.questions)), np.int64, order="F")
         for i, question in enumerate(self.questions):
@@ -240,16 +239,16 @@ class Tree:
         return totals
 
     def proportion_asked(self, fractions: npt.NDArray[np.floating]) -> FloatArray:
-        """Probability that a volunteer is asked each question.
+        """Return the proportion of volunteers asked each question.
 
         It is the sum over the question's parent answers of P(parent question asked) x P(parent answer); 1 for a
         root; NaN for a question in `unreachable`.
 
         Args:
-            fractions: For each answer its probability given that its question is asked, shape (galaxy, answer).
+            fractions: Probability of each answer, given that its question is asked, shape (galaxy, answer).
 
         Returns:
-            Shape (galaxy, question).
+            Proportions, 0 to 1, shape (galaxy, question).
 
         >>> import gzoo, numpy as np
         >>> tree = gzoo.tree("gz_rings")
@@ -264,23 +263,23 @@ class Tree:
             elif question.parents:
                 parents = list(self.parents_of_question[i])
                 of = [self.question_of_answer[parent] for parent in parents]
-                # rounding may carry a sum of exclusive probabilities past 1
+                # rounding may raise a sum of exclusive probabilities above 1
                 proportion_asked[:, i] = np.minimum((proportion_asked[:, of] * fractions[:, parents]).sum(axis=1), 1.0)
         return proportion_asked
 
-    def _refuse_compatible_parents(self, question: Question) -> None:
+    def _check_parents_are_exclusive(self, question: Question) -> None:
         for i, first in enumerate(question.parents):
             for second in question.parents[:i]:
                 if self._possible({first, second}):
                     raise TreeError(
-                        f"Question '{question.name}' of tree '{self.name}' follows both '{second}' and '{first}', "
+                        f"Question '{question.name}' of tree '{self.name}' has the parents '{second}' and '{first}', "
                         "and one volunteer could give both answers.",
-                        "Parent answers exclude each other, so that the chance of being asked is their sum.",
-                        "Remove one parent, or put the missing step of the walk into the tree.",
+                        "parent answers that exclude each other, so that their probabilities can be added.",
+                        "Remove one parent, or add the missing question between them.",
                     )
 
     def _possible(self, answers: set[str]) -> bool:
-        """Whether one volunteer's walk could hold all these answers."""
+        """Return whether one volunteer could give all these answers."""
         chosen: dict[str, str] = {}
         for column in answers:
             question = self._question_of(column)
@@ -290,52 +289,55 @@ class Tree:
             if question.name not in chosen or not question.parents:
                 continue
             if not answers.isdisjoint(question.parents):
-                continue  # asked already
+                continue  # already asked
             return any(self._possible(answers | {parent}) for parent in question.parents)
         return True
 
     def to_text(self) -> str:
-        """The tree for reading in a terminal."""
+        """Return the tree as text for a terminal."""
         number = {question.name: i for i, question in enumerate(self.ordered, 1)}
         width = max((len(answer) for question in self.questions for answer in question.answers), default=0)
         lines = [
             f"{self.name}: {len(self.questions)} questions, {len(self.columns)} answers",
-            "Behind each answer: the questions that are asked because of it. () one answer, [] several allowed.",
+            "Each answer is followed by the questions it leads to. () single choice, [] multiple choice.",
         ]
         for question in self.ordered:
             marks = [
-                "several answers allowed" if question.multiple else "",
+                "multiple choice" if question.multiple else "",
                 "" if question.is_published else "not in the published dataset",
-                "chance of being asked not known from the published columns"
+                "proportion of volunteers asked unknown: a parent answer is not published"
                 if question.is_published and question.name in self.published().unreachable
                 else "",
             ]
             note = "; ".join(mark for mark in marks if mark)
             lines += ["", f"{number[question.name]:>3}. {question.name}" + (f"  ({note})" if note else "")]
-            lines.append("       asked of everyone" if not question.parents else f"       after {self._gate(question)}")
+            lines.append(
+                "       asked of everyone"
+                if not question.parents
+                else f"       asked after {self._parents_text(question)}"
+            )
             for answer, column in zip(question.answers, question.columns, strict=True):
                 next_ones = [q for q in self.ordered if column in q.parents]
                 where = ", ".join(f"{number[q.name]} {self._short(q)}" for q in next_ones)
-                lines.append(
-                    f"       {'[]' if question.multiple else '()'} {answer:<{width}}  -> {where or '(nothing more)'}"
-                )
+                mark = "[]" if question.multiple else "()"
+                lines.append(f"       {mark} " + (f"{answer:<{width}}  -> {where}" if where else answer))
         return "\n".join(lines)
 
     def _short(self, question: Question) -> str:
         return question.columns[0][: -len(question.answers[0]) - 1].removesuffix(f"-{self.name}")
 
-    def _gate(self, question: Question) -> str:
+    def _parents_text(self, question: Question) -> str:
         by_question: dict[str, list[str]] = {}
         for parent in question.parents:
-            if parent in self._place:
+            if parent in self._column_index:
                 owner = self._question_of(parent)
                 by_question.setdefault(owner.name, []).append(owner.answers[owner.columns.index(parent)])
-        gates = [f"{name} = {' / '.join(answers)}" for name, answers in by_question.items()]
-        gates += [f"{parent} (unpublished)" for parent in question.parents if parent not in self._place]
-        return " or ".join(gates)
+        texts = [f"{name} = {' / '.join(answers)}" for name, answers in by_question.items()]
+        texts += [f"{parent} (unpublished)" for parent in question.parents if parent not in self._column_index]
+        return " or ".join(texts)
 
     def to_mermaid(self) -> str:
-        """The tree as a Mermaid flowchart, which GitHub and the Hub draw."""
+        """Return the tree as a Mermaid flowchart, which GitHub and the Hub render."""
         place = {question.name: f"q{i}" for i, question in enumerate(self.questions)}
         lines = ["flowchart TD"]
         for question in self.ordered:
@@ -343,7 +345,7 @@ class Tree:
             lines.append(f"  {place[question.name]}{shape % _mermaid(question.name)}")
         for question in self.ordered:
             for parent in question.parents:
-                if parent in self._place:
+                if parent in self._column_index:
                     owner = self._question_of(parent)
                     answer = owner.answers[owner.columns.index(parent)]
                     lines.append(f'  {place[owner.name]} -->|"{_mermaid(answer)}"| {place[question.name]}')
@@ -353,29 +355,17 @@ class Tree:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """The tree as JSON, questions in dataset order."""
-        questions = [
-            {
-                "name": question.name,
-                "answers": list(question.answers),
-                "columns": list(question.columns),
-                "parents": list(question.parents),
-                "multiple": question.multiple,
-                "is_published": question.is_published,
-                "grade": question.grade,
-            }
-            for question in self.questions
-        ]
-        return json.dumps({"name": self.name, "questions": questions}, indent=2)
+        """Return the tree as JSON, questions in dataset order."""
+        return json.dumps({"name": self.name, "questions": [asdict(one) for one in self.questions]}, indent=2)
 
 
 def union(name: str, trees: Sequence[Tree]) -> Tree:
-    """Several campaigns' trees side by side, as one row of a union dataset has them: each keeps its own root."""
+    """Return the trees of several campaigns as one, as in a row of a merged dataset: each keeps its own root."""
     unavailable = frozenset(column for tree in trees for column in tree.unavailable)
     return Tree(name, tuple(question for tree in trees for question in tree.questions), unavailable)
 
 
 def _mermaid(text: str) -> str:
-    """Text that a quoted Mermaid label shows as it is: no markup, no entity, no Markdown, no end of the line."""
+    """Return text that a quoted Mermaid label shows literally, without markup, entities or line breaks."""
     safe = " ".join(text.split()).replace("&", "&amp;").replace("#", "&num;").replace("`", "&#96;")
     return safe.replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

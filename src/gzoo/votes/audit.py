@@ -1,118 +1,132 @@
-"""Audit: do the votes obey the tree? And if not, which of the two is wrong, as far as votes can tell.
+"""Audit of votes against a decision tree.
 
-Whoever gives an answer that leads to a question is asked it: the people on a question are the votes on the answers
-that lead there. Raw clicks break this in a few rows (lost clicks, changed trees). A table that breaks it in many has
-another tree or misnamed columns, and the votes themselves say which gates they obey (`gzoo.votes.parents`).
+Whoever gives a parent answer of a question is asked it, so the total votes on a question are the votes for its parent
+answers. Raw classifications break this rule in a few rows (lost classifications, changed trees). A table that breaks
+it in many rows has another tree or misnamed columns, and the votes show which parent answers they agree with
+(`gzoo.votes.parents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
 
-from gzoo.errors import InputError
+from gzoo.errors import InputError, choices
 from gzoo.trees.tree import IntArray, Question, Tree
 from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, ParentAnswers, fraction_of, holds, infer_parents
 from gzoo.votes.votes import Votes
 
-HOLDS = 0.95
-"""Share of rows from which on a gate holds; in raw clicks of Galaxy Zoo 2 the worst holds in 96 %."""
-SHIFT_GAIN = 0.05
-"""By which other names of columns must do better than those given before they are spoken of."""
+MIN_CONSISTENT = 0.95
+"""Fraction of rows from which parent answers are consistent; in Galaxy Zoo 2 the lowest is 96%."""
+MIN_SWAP_GAIN = 0.05
+"""Smallest improvement by other column names that is reported."""
 N_LISTED = 20
 N_SAMPLED = 200_000
-"""Rows that gates are searched in; the tree's own gates are judged in all."""
+"""Rows in which parent answers are searched; those of the tree are checked in all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSwap:
-    """Names of a question's columns with which the votes would obey the tree.
+    """Other names of a question's columns with which the votes agree with the tree.
 
     Attributes:
-        holds: Column (as the table names it) -> the answer it seems to hold.
-        fraction: Share of rows in which the gates that these answers form then hold, the least of them.
+        answers: Column (as the table names it) -> the answer that it seems to contain.
+        fraction: Smallest fraction of rows that agree with the parent answers among these columns after the swap.
         fraction_as_named: The same with the columns as they are named.
-        next_fraction: The same for the next best such renaming.
-        kind: "shift" (all names moved along by some places) or "exchange" (of two names).
-        places: By how many places the names are off, for a shift.
-        is_only: Whether no other one of that kind fits as well.
+        next_fraction: The same for the next best swap.
+        kind: "shift" (all names are moved by some positions) or "exchange" (of two names).
+        offset: By how many positions the names are shifted.
+        is_only: Whether no other swap of that kind fits as well.
     """
 
-    holds: Mapping[str, str]
+    answers: Mapping[str, str]
     fraction: float
     fraction_as_named: float
     next_fraction: float
     kind: str
-    places: int
+    offset: int
     is_only: bool
+
+    @property
+    def description(self) -> str:
+        """The swap as sentences."""
+        pairs = ", ".join(f"{column} contains {answer.rpartition('_')[2]}" for column, answer in self.answers.items())
+        what = "Two column names seem exchanged"
+        if self.kind == "shift":
+            what = f"Column names seem shifted by {self.offset} position{'s' if self.offset > 1 else ''}"
+        only = f"the only {self.kind} that fits" if self.is_only else f"one of several {self.kind}s that fit"
+        return (
+            f"{what}: {pairs}. This is {only}: {percent(self.fraction)} of rows are then consistent, "
+            f"{percent(self.fraction_as_named)} as named, {percent(self.next_fraction)} with the next best."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionAudit:
-    """One question of a tree, judged by votes.
+    """Agreement of the votes on one question with the tree.
 
     Attributes:
-        question: Its name.
-        verdict: "holds"; "contradicted" (other answers lead there, and the votes are sure of it); "poor" (the tree's
-            gate holds in too few rows, and no other is surely better); "unknown" (too few rows, or an answer that
-            leads there is not in the table).
-        says: The verdict as a sentence.
-        gate: The tree's gate: answers that lead to the question, () for everyone.
-        fraction: Share of the judged rows in which as many people answered it as gave those answers; judged are rows in
-            which the question or its gate has votes.
-        n_judged: How many rows those are.
-        n_breaking: In how many the two numbers differ.
-        rows: The first of those rows: identifier, people who answered, votes on the gate.
-        found: The best gate that the votes show, where they show one.
-        found_fraction: In what share of its rows it holds.
-        is_certain: Whether it is clearly better than any other.
-        equivalents: Other gates that hold in as many rows, within half a point.
-        n_unsummed: Rows in which the table's number of people is not the sum of the question's answers.
-        renaming: Other names for its columns that fit the votes, or None.
+        question: Name of the question.
+        verdict: "consistent"; "contradicted" (the votes clearly show other parent answers); "inconsistent" (too few
+            rows agree with the tree, and no other parent answers are clearly better); "unknown" (too few rows, or a
+            parent answer is not in the table).
+        description: The verdict as a sentence.
+        parents: Parent answers of the tree, () for everyone.
+        fraction: Fraction of the checked rows whose total votes are the votes for the parent answers; checked are rows
+            with votes on the question or for its parent answers.
+        n_checked: Number of checked rows.
+        n_inconsistent: Number of checked rows in which the two numbers differ.
+        rows: The first of those rows: identifier, total votes, votes for the parent answers.
+        inferred_parents: The best parent answers according to the votes, if there are any votes.
+        inferred_fraction: Fraction of rows that agree with them.
+        is_certain: Whether they are clearly better than any others.
+        equivalents: Other parent answers that agree in as many rows, to within half a percentage point.
+        n_total_mismatches: Rows whose total in the table is not the sum of the answers.
+        swap: Other names of its columns that fit the votes, or None.
     """
 
     question: str
     verdict: str
-    says: str
-    gate: tuple[str, ...]
+    description: str
+    parents: tuple[str, ...]
     fraction: float
-    n_judged: int
-    n_breaking: int
+    n_checked: int
+    n_inconsistent: int
     rows: tuple[tuple[str, int, int], ...]
-    found: tuple[str, ...] | None
-    found_fraction: float
+    inferred_parents: tuple[str, ...] | None
+    inferred_fraction: float
     is_certain: bool
     equivalents: tuple[tuple[str, ...], ...]
-    n_unsummed: int
-    renaming: ColumnSwap | None = None
+    n_total_mismatches: int
+    swap: ColumnSwap | None = None
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether the votes speak against the tree here, or against the names of the columns."""
-        is_counted = self.n_unsummed <= self.n_judged * (1 - HOLDS)
-        return self.verdict in ("contradicted", "poor") or self.renaming is not None or not is_counted
+    def is_consistent(self) -> bool:
+        """Whether the votes agree with the tree here, and with the names of the columns."""
+        has_totals = self.n_total_mismatches <= self.n_checked * (1 - MIN_CONSISTENT)
+        return self.verdict in ("consistent", "unknown") and self.swap is None and has_totals
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON would have it, without the list of rows."""
-        facts = {key: value for key, value in asdict(self).items() if key != "rows"}
-        return {**facts, "is_doubtful": self.is_doubtful}
+        """Return the fields as JSON values, without the list of rows."""
+        values = {key: value for key, value in asdict(self).items() if key != "rows"}
+        return {**values, "is_consistent": self.is_consistent}
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How votes and tree fit together.
+    """Agreement of the votes in a table or dataset with a decision tree.
 
     Attributes:
         source: Name of the table or folder.
         tree: Name of the tree.
         n_rows: Rows in the table.
-        n_used: Rows with an identifier and whole counts.
-        n_dropped: The others, by reason.
-        n_breaks: Used rows in which some question has more votes than the answers that lead to it.
-        judgements: One a question that has votes.
+        n_used: Rows with an identifier and valid counts.
+        n_dropped: Reason -> number of other rows.
+        n_breaks: Used rows in which a question has more votes than its parent answers.
+        questions: Audit of each question that has votes.
         not_collected: Questions without a vote in any row.
     """
 
@@ -122,122 +136,119 @@ class Audit:
     n_used: int
     n_dropped: Mapping[str, int]
     n_breaks: int
-    judgements: tuple[QuestionAudit, ...]
+    questions: tuple[QuestionAudit, ...]
     not_collected: tuple[str, ...]
 
     @property
-    def is_valid(self) -> bool:
-        """Whether nothing speaks against the tree or the names of the columns."""
-        return not any(one.is_doubtful for one in self.judgements)
+    def is_consistent(self) -> bool:
+        """Whether the votes agree with the tree and with the names of the columns."""
+        return all(one.is_consistent for one in self.questions)
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON would have it."""
-        return {**asdict(self), "is_valid": self.is_valid}
+        """Return the fields as JSON values."""
+        return {**asdict(self), "is_consistent": self.is_consistent}
 
     def of(self, question: str) -> QuestionAudit:
-        """The judgement of one question.
+        """Return the audit of one question.
 
         Raises:
-            InputError: It has no votes, or there is no such question.
+            InputError: It is without votes, or does not exist.
         """
-        for one in self.judgements:
+        for one in self.questions:
             if one.question == question:
                 return one
-        names = ", ".join(one.question for one in self.judgements)
-        raise InputError(f"'{question}' was not judged.", f"One of {names}.", "Choose one of these.")
+        names = [one.question for one in self.questions]
+        raise InputError(f"Question '{question}' is not in the audit.", choices(names, question))
 
 
 def audit_votes(
     votes: Votes,
     ids: Sequence[str] | pl.Series,
     *,
-    unsummed: Mapping[str, int] | None = None,
+    total_mismatches: Mapping[str, int] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> tuple[tuple[QuestionAudit, ...], tuple[str, ...]]:
-    """Every question judged by the votes.
+    """Audit every question of a tree.
 
     Args:
-        votes: Bound to the tree in question.
+        votes: Votes, bound to the tree in question.
         ids: Identifier of each galaxy.
-        unsummed: Question -> rows in which the table's number of people is not the sum of its answers.
+        total_mismatches: Question -> number of rows whose total in the table is not the sum of its answers.
         names: Answer -> the table's own name of its column.
 
     Returns:
-        The judgements of the questions that have votes, and the names of the others.
+        The audits of the questions that have votes, and the names of the others.
     """
     tree = votes.tree
-    asked = [question for i, question in enumerate(tree.questions) if votes.totals[:, i].any()]
-    silent = tuple(question.name for question in tree.questions if question not in asked)
-    if not asked:
-        return (), silent
+    voted = [question for i, question in enumerate(tree.questions) if votes.totals[:, i].any()]
+    without_votes = tuple(question.name for question in tree.questions if question not in voted)
+    if not voted:
+        return (), without_votes
     rows = np.arange(len(votes))
     if len(votes) > N_SAMPLED:
         rows = np.sort(np.random.default_rng(0).permutation(len(votes))[:N_SAMPLED])
-    places = [tree.questions.index(question) for question in asked]
-    gates = infer_parents(
-        votes.counts[rows], tree.columns, [(one.name, one.columns) for one in asked], votes.totals[rows][:, places]
-    )
-    found = dict(zip((question.name for question in asked), gates, strict=True))
-    renamings = _renamings(tree, votes.counts[rows], votes.totals[rows], found, names or {})
+    counts, totals = votes.counts[rows], votes.totals[rows]
+    indices = [tree.questions.index(question) for question in voted]
+    inferred = infer_parents(counts, tree.columns, [(one.name, one.columns) for one in voted], totals[:, indices])
+    swaps = column_swaps(tree, counts, totals, [one.name for one in voted], names or {})
     return tuple(
-        _judged(votes, ids, question, found[question.name], renamings, (unsummed or {}).get(question.name, 0))
-        for question in asked
-    ), silent
+        _audited(votes, ids, question, found, swaps, (total_mismatches or {}).get(question.name, 0))
+        for question, found in zip(voted, inferred, strict=True)
+    ), without_votes
 
 
-def _judged(
+def _audited(
     votes: Votes,
     ids: Sequence[str] | pl.Series,
     question: Question,
     found: ParentAnswers,
-    renamings: Mapping[str, ColumnSwap],
-    n_unsummed: int,
+    swaps: Mapping[str, ColumnSwap],
+    n_mismatches: int,
 ) -> QuestionAudit:
     tree = votes.tree
     i = tree.questions.index(question)
     parents = list(tree.parents_of_question[i])
-    total = votes.totals[:, i]
-    is_known = len(parents) == len(question.parents) and not (
-        votes.collected_questions is not None
-        and {tree.questions[tree.question_of_answer[one]].name for one in parents} - {*votes.collected_questions}
+    owners = {tree.questions[tree.question_of_answer[one]].name for one in parents}
+    is_known = len(parents) == len(question.parents) and (
+        votes.collected_questions is None or owners.issubset(votes.collected_questions)
     )
-    kept, judged = _holds(votes, i) if is_known else (np.ones(len(votes), bool), total < 0)
-    fraction = fraction_of(kept, judged)
-    breaking = np.flatnonzero(judged & ~kept)
+    total = votes.totals[:, i]
+    kept, checked = _agreement(votes, i) if is_known else (np.ones(len(votes), bool), total < 0)
+    n_checked, fraction = int(checked.sum()), fraction_of(kept, checked)
+    breaking = np.flatnonzero(checked & ~kept)
     led = votes.counts[:, parents].sum(axis=1) if parents else votes.totals.max(axis=1, initial=0)
-    listed = tuple((str(ids[int(row)]), int(total[row]), int(led[row])) for row in breaking[:N_LISTED])
-    in_class = _same(question.parents, found, tree, fraction)
-    touching = [renamings[name] for name in _owners(tree, question) if name in renamings]
-    is_counted = n_unsummed <= judged.sum() / 2
-    verdict = _verdict(is_known and is_counted, int(judged.sum()), fraction, found, in_class, bool(touching))
-    said = _sentence(tree, question, verdict, fraction, found, is_known, touching)
-    if question.name in renamings:
-        said += " " + _renaming_sentence(renamings[question.name])
-    if n_unsummed:
-        where = f"{n_unsummed:,} rows" if n_unsummed > 1 else "one row"
-        said = f"its number of people is not the sum of its answers in {where}. " + (
-            f"It is {said}" if is_counted else ""
-        )
+    is_best = _is_among_best(question.parents, found, tree, fraction)
+    has_totals = n_mismatches <= n_checked / 2
+    is_swapped = not owners.isdisjoint(swaps)
+    verdict = "unknown"
+    if is_known and has_totals:
+        verdict = _verdict(n_checked, fraction, found, is_best, is_swapped)
+    description = _description(tree, question, verdict, fraction, found, is_known, is_swapped)
+    if question.name in swaps:
+        description += " " + swaps[question.name].description
+    if n_mismatches:
+        rows = f"{n_mismatches:,} rows" if n_mismatches > 1 else "one row"
+        description = f"The total is not the sum of the answers in {rows}. " + (description if has_totals else "")
     return QuestionAudit(
         question=question.name,
         verdict=verdict,
-        says=said,
-        gate=question.parents,
+        description=description.strip(),
+        parents=question.parents,
         fraction=fraction,
-        n_judged=int(judged.sum()),
-        n_breaking=len(breaking),
-        rows=listed,
-        found=found.answers if found.n_judged else None,
-        found_fraction=found.fraction,
+        n_checked=n_checked,
+        n_inconsistent=len(breaking),
+        rows=tuple((str(ids[int(row)]), int(total[row]), int(led[row])) for row in breaking[:N_LISTED]),
+        inferred_parents=found.answers if found.n_checked else None,
+        inferred_fraction=found.fraction,
         is_certain=found.is_certain,
         equivalents=found.equivalents,
-        n_unsummed=n_unsummed,
-        renaming=renamings.get(question.name),
+        n_total_mismatches=n_mismatches,
+        swap=swaps.get(question.name),
     )
 
 
-def _holds(votes: Votes, i: int) -> tuple[BoolArray, BoolArray]:
-    """As `holds`; a row may hold several campaigns, and "everyone" is then everyone in the question's own part."""
+def _agreement(votes: Votes, i: int) -> tuple[BoolArray, BoolArray]:
+    """Return the same as `holds`, but compare root questions of merged campaigns within their own campaign."""
     tree = votes.tree
     parents = tree.parents_of_question[i]
     if parents:
@@ -247,90 +258,62 @@ def _holds(votes: Votes, i: int) -> tuple[BoolArray, BoolArray]:
     return np.asarray(votes.totals[:, i] == totals.max(axis=1)), np.asarray(totals.any(axis=1))
 
 
-def _owners(tree: Tree, question: Question) -> list[str]:
-    """Questions whose answers lead to a question."""
-    i = tree.questions.index(question)
-    return list(dict.fromkeys(tree.questions[tree.question_of_answer[one]].name for one in tree.parents_of_question[i]))
+def _is_among_best(parents: Sequence[str], found: ParentAnswers, tree: Tree, fraction: float) -> bool:
+    """Return whether the tree's parent answers are among the best.
 
-
-def _same(parents: Sequence[str], found: ParentAnswers, tree: Tree, fraction: float) -> bool:
-    """Whether the tree's gate is among the best; all answers of a question stand for that question's own gate."""
-    best = [set(found.answers), *map(set, found.equivalents)]
-    return set(parents) in best or set(_lifted(parents, tree)) in best or fraction >= found.fraction - AS_GOOD
-
-
-def _lifted(parents: Sequence[str], tree: Tree) -> tuple[str, ...]:
-    given = dict.fromkeys(parents)
+    All answers of a question are equivalent to the parent answers of that question.
+    """
+    lifted = dict.fromkeys(parents)
     for question in tree.questions:
-        if question.parents and set(question.columns) <= set(given):
-            given = {one: None for one in given if one not in question.columns} | dict.fromkeys(question.parents)
-    return tuple(given)
+        if question.parents and set(question.columns) <= set(lifted):
+            lifted = {one: None for one in lifted if one not in question.columns} | dict.fromkeys(question.parents)
+    best = [set(found.answers), *map(set, found.equivalents)]
+    return set(parents) in best or set(lifted) in best or fraction >= found.fraction - AS_GOOD
 
 
-def _verdict(
-    is_known: bool, n_judged: int, fraction: float, found: ParentAnswers, in_class: bool, is_renamed: bool
-) -> str:
-    if not is_known or n_judged < CERTAIN_ROWS:
+def _verdict(n_checked: int, fraction: float, found: ParentAnswers, is_best: bool, is_swapped: bool) -> str:
+    if n_checked < CERTAIN_ROWS:
         return "unknown"
-    if in_class and (fraction >= HOLDS or not found.is_certain):
-        return "holds" if fraction >= HOLDS else "poor"
-    if fraction >= HOLDS and not found.is_certain:
-        return "holds"
-    if is_renamed:
-        return "poor"
-    return "contradicted" if found.is_certain and not in_class else "poor" if fraction < HOLDS else "holds"
+    if fraction >= MIN_CONSISTENT and (is_best or not found.is_certain):
+        return "consistent"
+    return "contradicted" if found.is_certain and not is_best and not is_swapped else "inconsistent"
 
 
-def _sentence(
+def _description(
     tree: Tree,
     question: Question,
     verdict: str,
     fraction: float,
     found: ParentAnswers,
     is_known: bool,
-    touching: Sequence[ColumnSwap],
+    is_swapped: bool,
 ) -> str:
-    tree_says = f"asked after {_words(tree, question.parents)}" if question.parents else "asked of everyone"
+    def after(answers: Sequence[str]) -> str:
+        return f"asked after {_listed(tree, answers)}" if answers else "asked of everyone"
+
+    rule = after(question.parents)
+    rule = rule[0].upper() + rule[1:]
     if not is_known:
-        return f"{tree_says}, which is not in the table: it cannot be judged."
+        return f"{rule}: cannot be checked, because a parent answer is not in the table."
     if verdict == "unknown":
-        return f"{tree_says}: too few rows have votes to judge it."
-    if verdict == "holds":
-        return f"{tree_says}, which holds in {_percent(fraction)} of the rows."
-    said = f"by the tree {tree_says}, which holds in {_percent(fraction)} of the rows only."
-    if touching:
-        return f"{said} With the columns named as said below it would hold."
+        return f"{rule}: cannot be checked, because too few rows have votes."
+    if verdict == "consistent":
+        return f"{rule}, consistent with {percent(fraction)} of rows."
+    text = f"{rule} according to the tree, consistent with only {percent(fraction)} of rows."
+    if is_swapped:
+        return f"{text} With the column names suggested for its parent question it would be consistent."
     if verdict == "contradicted":
-        where = f"after {_words(tree, found.answers)}" if found.answers else "of everyone"
-        return f"{said} The votes say: asked {where}, which holds in {_percent(found.fraction)}."
-    return f"{said} The votes show no gate that is surely better."
+        return f"{text} According to the votes: {after(found.answers)}, consistent with {percent(found.fraction)}."
+    return f"{text} No other parent answers are clearly better."
 
 
-def _renaming_sentence(one: ColumnSwap) -> str:
-    pairs = ", ".join(f"{column} holds {answer.rpartition('_')[2]}" for column, answer in one.holds.items())
-    if one.kind == "shift":
-        what = f"Its columns look named {_places(one.places)} off"
-        only = "the only shift that fits" if one.is_only else "one of the shifts that fit"
-    else:
-        what = "Two of its columns look exchanged"
-        only = "the only exchange that fits" if one.is_only else "one of the exchanges that fit"
-    return (
-        f"{what}: {pairs}. It is {only}: {_percent(one.fraction)} of the rows obey the tree then, "
-        f"{_percent(one.fraction_as_named)} as named, {_percent(one.next_fraction)} with the next best."
-    )
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage with one decimal; "100%" only if it is exactly 1."""
+    return "100%" if fraction == 1 else f"{min(100 * fraction, 99.9):.1f}%"
 
 
-def _places(n: int) -> str:
-    return {1: "one place", 2: "two places", 3: "three places"}.get(n, f"{n} places")
-
-
-def _percent(fraction: float) -> str:
-    text = f"{100 * fraction:.1f} %"
-    return "99.9 %" if text == "100.0 %" and fraction < 1 else text.replace(".0 %", " %") if fraction == 1 else text
-
-
-def _words(tree: Tree, answers: Sequence[str]) -> str:
-    """Answers in the order of the tree, those of one question together: "smooth-or-featured-gz2 = smooth / star"."""
+def _listed(tree: Tree, answers: Sequence[str]) -> str:
+    """Return answers in the order of the tree, by question: "smooth-or-featured-gz2 = smooth / star"."""
     by_question: dict[str, list[str]] = {}
     for question in tree.questions:
         for answer, column in zip(question.answers, question.columns, strict=True):
@@ -342,60 +325,60 @@ def _words(tree: Tree, answers: Sequence[str]) -> str:
 # --- misnamed columns ---------------------------------------------------------------------------------------------
 
 
-def _renamings(
-    tree: Tree, counts: IntArray, totals: IntArray, found: Mapping[str, ParentAnswers], names: Mapping[str, str]
+def column_swaps(
+    tree: Tree, counts: IntArray, totals: IntArray, voted: Collection[str], names: Mapping[str, str]
 ) -> dict[str, ColumnSwap]:
-    """Questions whose columns seem to bear each other's names."""
-    renamings: dict[str, ColumnSwap] = {}
+    """Find questions whose columns seem to have each other's names.
+
+    Args:
+        tree: The decision tree.
+        counts: Vote counts, shape (galaxy, answer).
+        totals: Total votes, shape (galaxy, question).
+        voted: Names of the questions that have votes.
+        names: Answer -> the table's own name of its column.
+
+    Returns:
+        Question -> the best swap of its columns, where it clearly improves the agreement with the tree.
+    """
+    swaps: dict[str, ColumnSwap] = {}
     for question in tree.questions:
         own = tree.slice(question.name)
-        gated = [
+        dependent = [
             i
             for i, one in enumerate(tree.questions)
-            if one.name in found
+            if one.name in voted
             and any(own.start <= parent < own.stop for parent in tree.parents_of_question[i])
             and len(tree.parents_of_question[i]) == len(one.parents)
         ]
-        if not gated or len(question.columns) < 2:
+        if not dependent or len(question.columns) < 2:
             continue
-        as_named = _least_fraction(tree, counts, totals, gated)
-        if as_named >= HOLDS:
+        as_named = _smallest_fraction(tree, counts, totals, dependent)
+        if as_named >= MIN_CONSISTENT:
             continue
-        best = _best_renaming(tree, counts, totals, gated, question, as_named)
-        if best is not None:
-            held = {names.get(column, column): answer for column, answer in best.holds.items()}
-            renamings[question.name] = replace(best, holds=held)
-    return renamings
+        for kind in ("shift", "exchange"):
+            tried: list[tuple[float, tuple[int, ...], int]] = []
+            for order, offset in column_orders(len(question.columns), kind):
+                renamed = counts.copy()
+                renamed[:, own] = counts[:, own][:, order]
+                tried.append((_smallest_fraction(tree, renamed, totals, dependent), order, offset))
+            tried.sort(key=lambda one: -one[0])
+            fraction, order, offset = tried[0]
+            following = tried[1][0] if len(tried) > 1 else as_named
+            if fraction >= max(MIN_CONSISTENT, as_named + MIN_SWAP_GAIN):
+                # answer k is in the column that is named for answer order[k]
+                meant = {question.columns[source]: question.columns[k] for k, source in enumerate(order) if source != k}
+                answers = {names.get(column, column): meant[column] for column in question.columns if column in meant}
+                is_only = following < fraction - AS_GOOD
+                swaps[question.name] = ColumnSwap(answers, fraction, as_named, following, kind, offset, is_only)
+                break
+    return swaps
 
 
-def _best_renaming(
-    tree: Tree, counts: IntArray, totals: IntArray, gated: Sequence[int], question: Question, as_named: float
-) -> ColumnSwap | None:
-    own = tree.slice(question.name)
-    for kind in ("shift", "exchange"):
-        tried: list[tuple[float, tuple[int, ...], int]] = []
-        for order, places in _orders(len(question.columns), kind):
-            renamed = counts.copy()
-            renamed[:, own] = counts[:, own][:, order]
-            tried.append((_least_fraction(tree, renamed, totals, gated), order, places))
-        if not tried:
-            continue
-        tried.sort(key=lambda one: -one[0])
-        fraction, order, places = tried[0]
-        following = tried[1][0] if len(tried) > 1 else as_named
-        if fraction >= HOLDS and fraction >= as_named + SHIFT_GAIN:
-            # answer k is in the column that is named for answer order[k]
-            meant = {question.columns[source]: question.columns[k] for k, source in enumerate(order) if source != k}
-            held = {column: meant[column] for column in question.columns if column in meant}
-            return ColumnSwap(held, fraction, as_named, following, kind, places, following < fraction - AS_GOOD)
-    return None
-
-
-def _orders(n: int, kind: str) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Which column to read for each answer."""
+def column_orders(n: int, kind: str) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield the column to read for each of `n` answers, and the offset, for every "shift" or "exchange" of names."""
     if kind == "shift":
-        for places in range(1, n):
-            yield tuple((i - places) % n for i in range(n)), min(places, n - places)
+        for offset in range(1, n):
+            yield tuple((i - offset) % n for i in range(n)), min(offset, n - offset)
     else:
         for i in range(n):
             for j in range(i):
@@ -404,11 +387,11 @@ def _orders(n: int, kind: str) -> Iterator[tuple[tuple[int, ...], int]]:
                 yield tuple(order), 0
 
 
-def _least_fraction(tree: Tree, counts: IntArray, totals: IntArray, questions: Sequence[int]) -> float:
-    """The worst of some gates."""
+def _smallest_fraction(tree: Tree, counts: IntArray, totals: IntArray, questions: Sequence[int]) -> float:
+    """Return the smallest agreement of some questions with their parent answers."""
     fractions: list[float] = []
     for i in questions:
-        kept, judged = holds(counts, totals, i, tree.parents_of_question[i])
-        if judged.sum() >= CERTAIN_ROWS:
-            fractions.append(fraction_of(kept, judged))
+        kept, checked = holds(counts, totals, i, tree.parents_of_question[i])
+        if checked.sum() >= CERTAIN_ROWS:
+            fractions.append(fraction_of(kept, checked))
     return min(fractions, default=1.0)

@@ -1,8 +1,8 @@
-"""Gates from votes: which answers lead to each question, found from the counts alone.
+"""Inference of parent answers from vote counts alone.
 
-Everyone who gives an answer that leads to a question is asked it. So a question's total is the sum of the votes of
-some answers, and which ones can be read off the rows of a table, without knowing the tree: a small integer program
-for each question finds the sum that comes closest in a few hundred rows, and exact agreement in all rows judges it.
+Everyone who gives a parent answer of a question is asked it, so the total votes on a question are the sum of the votes
+for some answers. Which ones follows from the rows of a table, without knowing the tree: for each question a small
+integer program finds the closest sum in a few hundred rows, and exact agreement in all rows evaluates it.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ import numpy.typing as npt
 from gzoo.errors import InputError
 from gzoo.trees.tree import IntArray
 
-AS_GOOD = 0.005  # of the share: answers that do not differ by more are one class
+AS_GOOD = 0.005  # smaller differences of fractions are ignored
 CERTAIN_ROWS = 30
 CERTAIN_FRACTION = 0.8
-CERTAIN_DEVIATIONS = 3.0  # by which the gate must beat any other answers, row by row
-N_SEARCHED = 20_000  # rows that the search looks at; shares are of all rows
-N_SOLVED = 300  # rows of one integer program
+CERTAIN_DEVIATIONS = 3.0  # by which parent answers must beat any others, row by row
+N_SEARCHED = 20_000  # rows of the search; fractions are of all rows
+N_SOLVED = 300  # rows of an integer program
 N_COMPARED = 500  # rows in which two answers are compared
-SELDOM = 0.1
-OFTEN = 0.25  # an answer with more votes than the question in more of its rows does not lead to it alone
+MAX_EXCESS_UNDER = 0.1
+MAX_EXCESS = 0.25  # an answer with more votes than the question in more of its rows is not a parent answer
 
 BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class ParentAnswers:
-    """The answers that lead to one question, as the votes have it.
+    """Parent answers of a question, inferred from votes.
 
     Attributes:
         question: Name of the question.
-        answers: Columns of the answers of which any one leads to it; () where everyone is asked. Their votes add up
-            to the question's total in most rows.
-        fraction: In how many of the judged rows they do, 0 to 1.
-        n_judged: Rows in which the question or the gate has votes (that 0 equals 0 proves nothing).
-        equivalents: Other answers of which the same holds, to within half a point of a per cent.
-        is_certain: Whether the rows are many and agree enough that no other answers can lead to the question, but
-            `answers` and `equivalents`.
+        answers: Columns of the parent answers; () if everyone is asked. Their votes add up to the total votes on the
+            question in most rows.
+        fraction: Fraction of the checked rows in which they do.
+        n_checked: Number of checked rows: those with votes on the question or for its parent answers.
+        equivalents: Other answers with the same fraction, to within half a percentage point.
+        is_certain: Whether there are enough rows, and enough agreement, to exclude all answers other than `answers` and
+            `equivalents`.
     """
 
     question: str
     answers: tuple[str, ...]
     fraction: float
-    n_judged: int
+    n_checked: int
     equivalents: tuple[tuple[str, ...], ...]
     is_certain: bool
 
@@ -58,30 +58,31 @@ def infer_parents(
     questions: Sequence[tuple[str, Sequence[str]]],
     totals: IntArray,
 ) -> tuple[ParentAnswers, ...]:
-    """The gate of each question, found from the votes without knowing the tree or the order of questions.
+    """Infer the parent answers of each question from the votes, without knowing the tree or the order of questions.
 
-    A gate never holds all answers of a question: then the gate of that question is meant. Where several sums of
-    answers are as good, the one nearest to the first question is given and the others are listed.
+    All answers of a question are never parent answers together, because they are equivalent to the parent answers of
+    that question. If several sums of answers agree equally well, the one nearest to the first question is returned, and
+    the others are listed as equivalents.
 
     Args:
-        counts: Votes, shape (galaxy, answer).
+        counts: Vote counts, shape (galaxy, answer).
         columns: Name of each answer.
-        questions: Name of each question, and its answers' columns.
-        totals: People who answered each question, shape (galaxy, question).
+        questions: Name of each question, and the columns of its answers.
+        totals: Total votes, shape (galaxy, question).
 
     Returns:
-        One gate a question, in the order of `questions`.
+        The parent answers of each question, in the order of `questions`.
 
     Raises:
-        InputError: Shapes and names do not fit together.
+        InputError: Shapes and names do not match.
 
     >>> counts = np.random.default_rng(0).multinomial(40, [0.5, 0.4, 0.1], 200)
     >>> bar = np.random.default_rng(1).binomial(counts[:, 1], 0.3)
     >>> counts = np.column_stack([counts, bar, counts[:, 1] - bar])
     >>> questions = [("shape", ["smooth", "disk", "star"]), ("bar", ["yes", "no"])]
     >>> totals = np.column_stack([counts[:, :3].sum(axis=1), counts[:, 3:].sum(axis=1)])
-    >>> gates = infer_parents(counts, ["smooth", "disk", "star", "yes", "no"], questions, totals)
-    >>> [(gate.answers, gate.fraction, gate.is_certain) for gate in gates]
+    >>> parents = infer_parents(counts, ["smooth", "disk", "star", "yes", "no"], questions, totals)
+    >>> [(one.answers, one.fraction, one.is_certain) for one in parents]
     [((), 1.0, True), (('disk',), 1.0, True)]
     """
     place = {name: i for i, name in enumerate(columns)}
@@ -93,30 +94,30 @@ def infer_parents(
     ):
         raise InputError(
             f"Counts of shape {counts.shape}, totals of shape {totals.shape}, {len(columns)} answers and "
-            f"{len(questions)} questions do not fit together.",
-            "Counts (galaxy, answer), totals (galaxy, question), each question's answers among the columns.",
+            f"{len(questions)} questions do not match.",
+            "counts (galaxy, answer), totals (galaxy, question), and each question's answers among the columns.",
             "Check the order of the columns.",
         )
     search = _Search(counts, own, totals)
-    return tuple(search.gate(i, name, columns) for i, (name, _) in enumerate(questions))
+    return tuple(search.parents(i, name, columns) for i, (name, _) in enumerate(questions))
 
 
 def load_solver() -> None:
-    """Import what gates are solved with, which takes half a second: for a thread that has nothing else to do."""
+    """Import the solver, which takes half a second, so that an idle thread can do it in advance."""
     import scipy.optimize  # pyright: ignore[reportUnusedImport]  # noqa: F401
 
 
 def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[int]) -> tuple[BoolArray, BoolArray]:
-    """Where the answers' votes add up to a question's total, and in which rows that says something.
+    """Return where the votes for some answers add up to a question's total, and in which rows that is informative.
 
     Args:
-        counts: Votes, shape (galaxy, answer).
-        totals: People who answered each question, shape (galaxy, question).
+        counts: Vote counts, shape (galaxy, answer).
+        totals: Total votes, shape (galaxy, question).
         question: Index of the question.
         answers: Indices of the answers; none for a question that everyone is asked, whose total is the largest.
 
     Returns:
-        Two arrays of shape (galaxy,).
+        Two boolean arrays of shape (galaxy,).
     """
     total = totals[:, question]
     if not len(answers):
@@ -125,14 +126,14 @@ def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[i
     return total == led, (total > 0) | (led > 0)
 
 
-def fraction_of(is_kept: BoolArray, is_judged: BoolArray) -> float:
-    """Share of the judged rows; 0 where there are none."""
-    n = int(is_judged.sum())
-    return float((is_kept & is_judged).sum() / n) if n else 0.0
+def fraction_of(is_kept: BoolArray, is_checked: BoolArray) -> float:
+    """Return the fraction of the checked rows that agree; 0 if there are none."""
+    n = int(is_checked.sum())
+    return float((is_kept & is_checked).sum() / n) if n else 0.0
 
 
 def is_clearly_better(one: BoolArray, other: BoolArray) -> bool:
-    """Whether one rule holds in more rows than another, beyond the chance of which rows were seen (sign test)."""
+    """Return whether one rule agrees with significantly more rows than another (sign test)."""
     n_one, n_other = int((one & ~other).sum()), int((other & ~one).sum())
     return n_one - n_other >= CERTAIN_DEVIATIONS * max(n_one + n_other, 1) ** 0.5
 
@@ -141,7 +142,7 @@ _Set = tuple[int, ...]
 
 
 class _Search:
-    """The rows that are searched, and what is known of each question."""
+    """Search for parent answers in a sample of rows."""
 
     def __init__(self, counts: IntArray, own: Sequence[Sequence[int]], totals: IntArray) -> None:
         self.all_counts, self.all_totals = counts, totals
@@ -154,28 +155,28 @@ class _Search:
         self.lies_under = self.under()
 
     def under(self) -> BoolArray:
-        """Whether one answer seldom has more votes than another, shape (answer, answer)."""
+        """Return whether one answer rarely has more votes than another, shape (answer, answer)."""
         n = self.counts.shape[1]
         found = np.zeros((n, n), bool)
         for i in range(n):
             rows = np.flatnonzero(self.counts[:, i])[:N_COMPARED]
             if len(rows):
-                found[i] = (self.counts[rows, i, None] > self.counts[rows]).mean(axis=0) <= SELDOM
+                found[i] = (self.counts[rows, i, None] > self.counts[rows]).mean(axis=0) <= MAX_EXCESS_UNDER
         return found
 
-    def gate(self, question: int, name: str, columns: Sequence[str]) -> ParentAnswers:
+    def parents(self, question: int, name: str, columns: Sequence[str]) -> ParentAnswers:
         total = self.totals[:, question]
         if not total.any():
             return ParentAnswers(name, (), 0.0, 0, (), is_certain=False)
         found = self.sets(question)
-        judged = {answers: holds(self.all_counts, self.all_totals, question, answers) for answers in found}
-        fractions = {answers: fraction_of(*one) for answers, one in judged.items()}
+        checked = {answers: holds(self.all_counts, self.all_totals, question, answers) for answers in found}
+        fractions = {answers: fraction_of(*one) for answers, one in checked.items()}
         most = max(fractions.values())
         best = [answers for answers in found if fractions[answers] >= most - AS_GOOD]
         best.sort(key=lambda answers: (*self.depth(answers), -fractions[answers], answers))
         chosen = best[0]
-        kept, rows = judged[chosen]
-        others = [judged[answers][0] | ~judged[answers][1] for answers in found if answers not in best]
+        kept, rows = checked[chosen]
+        others = [checked[answers][0] | ~checked[answers][1] for answers in found if answers not in best]
         kept_or_silent = kept | ~rows
         is_certain = (
             int(rows.sum()) >= CERTAIN_ROWS
@@ -193,23 +194,23 @@ class _Search:
         )
 
     def depth(self, answers: _Set) -> tuple[float, int]:
-        """How far from the first question a gate stands: by how few were asked the least asked of its questions."""
+        """Return the distance of answers from the first question, by the smallest mean total of their questions."""
         asked = [float(self.totals[:, i].mean()) for i, own in enumerate(self.own) if not set(own).isdisjoint(answers)]
         return -round(min(asked, default=np.inf), 9), len(answers)
 
     def candidates(self, question: int) -> list[int]:
-        """Answers that may lead to a question: they seldom have more votes than it."""
+        """Return possible parent answers of a question: they rarely have more votes than it."""
         total = self.totals[:, question]
         found: list[int] = []
         for i in range(self.counts.shape[1]):
             votes = self.counts[:, i]
             is_other = i not in self.own[question] and self.has_votes[i]
-            if is_other and np.count_nonzero(votes > total) <= OFTEN * np.count_nonzero(votes):
+            if is_other and np.count_nonzero(votes > total) <= MAX_EXCESS * np.count_nonzero(votes):
                 found.append(i)
         return found
 
     def sets(self, question: int) -> list[_Set]:
-        """Sums of answers worth judging: the best and those next to it; () for everyone."""
+        """Return the sets of answers to evaluate: the best and its neighbours; () for everyone."""
         candidates = self.candidates(question)
         seen: dict[_Set, None] = {(): None}
         starts = {self.solve(question, pool, seed) for pool in self.pools(question, candidates) for seed in range(2)}
@@ -222,13 +223,13 @@ class _Search:
         return [answers for answers in seen if not answers or self.is_allowed(answers)]
 
     def pools(self, question: int, candidates: Sequence[int]) -> list[list[int]]:
-        """The candidates, and again without the answers of questions that are asked of nearly the same people.
+        """Return the candidates, and subsets without the answers of questions with nearly the same totals.
 
-        Of those a program might mix all answers, a bit of each.
+        The linear program could otherwise mix all answers of such questions.
         """
         total = self.totals[:, question]
-        judged = (self.totals > 0) | (total > 0)[:, None]
-        same = ((self.totals == total[:, None]) & judged).sum(axis=0) / np.maximum(judged.sum(axis=0), 1)
+        checked = (self.totals > 0) | (total > 0)[:, None]
+        same = ((self.totals == total[:, None]) & checked).sum(axis=0) / np.maximum(checked.sum(axis=0), 1)
         same[question] = 0.0
         pools: dict[_Set, None] = {}
         for least in (np.inf, float(same.max()) - 0.02, 0.9, 0.5):
@@ -240,12 +241,12 @@ class _Search:
         return fraction_of(*holds(self.counts, self.totals, question, answers)) if answers else 0.0
 
     def is_allowed(self, answers: Iterable[int]) -> bool:
-        """Whether no question is there with all its answers."""
+        """Return whether no question is included with all its answers."""
         chosen = set(answers)
         return not any(own and chosen.issuperset(own) for own in self.own)
 
     def solve(self, question: int, candidates: Sequence[int], seed: int) -> _Set:
-        """The sum of answers nearest to the total in some hundred rows: a linear program, rounded."""
+        """Return the sum of answers closest to the total in some hundred rows: a linear program, rounded."""
         from scipy import sparse
         from scipy.optimize import linprog
 
@@ -265,7 +266,7 @@ class _Search:
         ]
         limits = np.hstack([np.array(whole).reshape(-1, k), np.zeros((len(whole), n))])
         solved = linprog(
-            np.concatenate([np.full(k, 1e-3), np.ones(n)]),  # of sums as near, the one of fewer answers
+            np.concatenate([np.full(k, 1e-3), np.ones(n)]),  # among equally close sums, the one with fewer answers
             A_ub=sparse.vstack([sparse.hstack([votes, -distance]), sparse.hstack([-votes, -distance]), limits], "csc"),
             b_ub=np.concatenate([total[rows], -total[rows], [sum(row) - 1.0 for row in whole]]),
             bounds=[(0, 1)] * k + [(0, None)] * n,
@@ -276,7 +277,7 @@ class _Search:
         return chosen if self.is_allowed(chosen) else ()
 
     def best_pair(self, question: int, candidates: Sequence[int]) -> _Set:
-        """The two answers whose sum most often equals the total."""
+        """Return the two answers whose sum most often equals the total."""
         total = self.totals[:, question]
         rows = np.random.default_rng(0).permutation(np.flatnonzero(total > 0))[:N_SOLVED]
         votes, missing = self.counts[rows][:, candidates], total[rows]
@@ -289,7 +290,7 @@ class _Search:
         return chosen if self.is_allowed(chosen) else ()
 
     def polish(self, question: int, candidates: Sequence[int], answers: _Set) -> _Set:
-        """Answers added, removed and exchanged as long as the sum equals the total in more rows."""
+        """Add, remove and exchange answers as long as the sum equals the total in more rows."""
         fraction = self.fraction(question, answers)
         while True:
             scored = self.scored(question, candidates, answers)
@@ -301,7 +302,7 @@ class _Search:
             fraction, answers = better
 
     def neighbours(self, question: int, candidates: Sequence[int], answers: _Set) -> list[_Set]:
-        """Sets one step away that are as good, and the best that is not."""
+        """Return the sets one step away that are equally good, and the best of the others."""
         scored = {
             one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)
         }
@@ -311,9 +312,9 @@ class _Search:
         return as_good + rest[:5]
 
     def scored(self, question: int, candidates: Sequence[int], answers: _Set) -> dict[_Set, float]:
-        """The share of every set that is one answer more, less or another, or has one in place of several."""
+        """Return the fraction of each set with one answer added, removed or exchanged, or one in place of several."""
         total = self.totals[:, question]
-        is_asked = total > 0
+        has_votes = total > 0
         votes = self.counts[:, candidates]
         place = {name: i for i, name in enumerate(candidates)}
         scored: dict[_Set, float] = {}
@@ -321,14 +322,14 @@ class _Search:
         def add_each(rest: _Set) -> None:
             led = self.counts[:, list(rest)].sum(axis=1)
             missing = total - led
-            n_kept = ((votes == missing[:, None]) & is_asked[:, None]).sum(axis=0)
-            n_judged = is_asked.sum() + ((votes + led[:, None] > 0) & ~is_asked[:, None]).sum(axis=0)
+            n_kept = ((votes == missing[:, None]) & has_votes[:, None]).sum(axis=0)
+            n_checked = has_votes.sum() + ((votes + led[:, None] > 0) & ~has_votes[:, None]).sum(axis=0)
             for one in candidates:
                 if one not in answers:
                     i = place[one]
-                    scored[tuple(sorted((*rest, one)))] = float(n_kept[i] / max(1, n_judged[i]))
+                    scored[tuple(sorted((*rest, one)))] = float(n_kept[i] / max(1, n_checked[i]))
 
-        for one in candidates:  # and one answer in place of all that lie under it
+        for one in candidates:  # one answer in place of all answers under it
             if one not in answers:
                 raised = tuple(sorted((one, *(other for other in answers if not self.lies_under[other, one]))))
                 scored[raised] = self.fraction(question, raised)
@@ -341,9 +342,9 @@ class _Search:
         return scored
 
     def lies_elsewhere(self, question: int, answers: _Set, kept_or_silent: BoolArray) -> bool:
-        """Whether all answers of some question are clearly better than those of them in the gate.
+        """Return whether all answers of some question are clearly better than the chosen ones among them.
 
-        Then both questions are asked of the same people, and the answers that lead there are not in the table.
+        Then both questions are asked of the same volunteers, and their parent answers are not in the table.
         """
         for i, own in enumerate(self.own):
             part = set(own) & set(answers)

@@ -1,4 +1,4 @@
-"""Summaries: one word for a galaxy, where its volunteers agree on one."""
+"""Summary labels: one class for each galaxy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.errors import InputError
+from gzoo.errors import InputError, choices
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
 
@@ -19,36 +19,36 @@ PUBLISHED: Mapping[str, Sequence[str]] = {
     "unbarred_spiral": ("has-spiral-arms_yes", "bar_no"),
     "featured_without_bar_or_spiral": ("has-spiral-arms_no", "bar_no"),
 }
-"""The six classes of the published `summary` column: class -> the answers that make it.
+"""The six classes of the published `summary` column: class -> the answers that define it.
 
-The names are those of mwalmsley/gz-evo@939e214. Which class a galaxy is in that is round "in between" is not published:
+The names are those of mwalmsley/gz-evo@939e214. The class of a galaxy with the answer "in between" is not published:
 that it counts as round is inferred from the lack of a seventh class, which a GZ2 notebook had (`smooth_inbetween`).
 """
 
 _ROOT = "smooth-or-featured"
 MIN_PROPORTION_ASKED = 0.5
 
-Texts = npt.NDArray[np.str_]
+StringArray = npt.NDArray[np.str_]
 
 
 def summary(
     votes: Votes, rule: Mapping[str, Sequence[str]] = PUBLISHED, *, min_proportion_asked: float = MIN_PROPORTION_ASKED
-) -> Texts:
-    """The class of each galaxy, shape `(galaxy,)`; '' where there is none.
+) -> StringArray:
+    """Return the summary label of each galaxy, shape `(galaxy,)`; '' if no class applies.
 
-    The tree is walked from its first question ("smooth or featured?"), each time with the answer that most people gave
-    (of equals the first). A question counts if it lies on this walk and more than half of those who answered the first
-    question came to it. A galaxy is in the first class all of whose answers were so met. Where a dataset has several
-    versions of the tree, that one counts whose first question has the most votes.
+    The tree is followed from its first question ("smooth or featured?"), at each step along the answer with the most
+    votes (among equals the first). A question counts if it is on this path and was answered by more than half of the
+    volunteers who answered the first question. A galaxy is in the first class all of whose answers are on the path. If
+    a dataset has several versions of the tree, the one whose first question has the most votes is used.
 
     Args:
-        votes: The votes, of `gzoo.open_dataset(folder).read_votes(split)` for instance.
-        rule: Class -> its answers, each as `question_answer` without the ending of the campaign's name; `|` stands
-            between answers of which any will do.
-        min_proportion_asked: The share of voters that a question needs more than.
+        votes: Votes, for example from `gzoo.open_dataset(dataset).read_votes(split)`.
+        rule: Class -> its answers, each as `question_answer` without the campaign's suffix; `|` separates alternative
+            answers.
+        min_proportion_asked: Proportion of volunteers that a question must exceed.
 
     Raises:
-        InputError: No version of a question has an answer of the rule.
+        InputError: An answer of the rule does not exist in any version of its question.
 
     >>> import gzoo, numpy as np
     >>> tree = gzoo.tree("gz2").published()
@@ -61,61 +61,61 @@ def summary(
     """
     names = [question.name for question in votes.tree.questions]
     roots = [i for i, name in enumerate(names) if name.startswith(f"{_ROOT}-")]
-    endings = [names[root].removeprefix(_ROOT) for root in roots]
-    _refuse_unknown(votes.tree, rule, endings)
+    suffixes = [names[root].removeprefix(_ROOT) for root in roots]
+    _check_rule(votes.tree, rule, suffixes)
     found = np.full(len(votes), "", dtype=f"U{max(map(len, rule), default=1)}")
     most = np.zeros(len(votes), np.int64)
-    for root, ending in zip(roots, endings, strict=True):
-        is_met = _walk(votes, root, min_proportion_asked)
+    for root, suffix in zip(roots, suffixes, strict=True):
+        is_on_path = _path(votes, root, min_proportion_asked)
         of_version = np.full_like(found, "")
-        for name, answers in reversed(list(rule.items())):  # the first has the last word
-            places = [_places(votes.tree, answer, ending) for answer in answers]
-            of_version[np.all([is_met[:, one].any(axis=1) for one in places], axis=0)] = name
+        for name, answers in reversed(list(rule.items())):  # earlier classes overwrite later ones
+            indices = [_answer_indices(votes.tree, answer, suffix) for answer in answers]
+            of_version[np.all([is_on_path[:, one].any(axis=1) for one in indices], axis=0)] = name
         is_chosen = votes.totals[:, root] > most
         found[is_chosen] = of_version[is_chosen]
         most = np.maximum(most, votes.totals[:, root])
     return found
 
 
-def _walk(votes: Votes, root: int, min_proportion_asked: float) -> npt.NDArray[np.bool_]:
-    """Whether each answer is met on the walk, shape `(galaxy, answer)`."""
+def _path(votes: Votes, root: int, min_proportion_asked: float) -> npt.NDArray[np.bool_]:
+    """Return whether each answer is on the path, shape `(galaxy, answer)`."""
     tree = votes.tree
-    is_met = np.zeros(votes.counts.shape, bool)
-    least = votes.totals[:, root] * min_proportion_asked
+    is_on_path = np.zeros(votes.counts.shape, bool)
+    minimum = votes.totals[:, root] * min_proportion_asked
     numbers = {question.name: i for i, question in enumerate(tree.questions)}
     rows = np.arange(len(votes))
     for question in tree.ordered:
         i = numbers[question.name]
         parents = tree.parents_of_question[i]
-        leads = is_met[:, parents].any(axis=1) if i != root else np.ones(len(votes), bool)
+        leads = is_on_path[:, parents].any(axis=1) if i != root else np.ones(len(votes), bool)
         counts = votes.counts[:, tree.slice(question.name)]
-        is_asked = leads & (votes.totals[:, i] > least) & (counts.max(axis=1) > 0)
+        is_asked = leads & (votes.totals[:, i] > minimum) & (counts.max(axis=1) > 0)
         mode: IntArray = tree.starts[i] + counts.argmax(axis=1)
-        is_met[rows[is_asked], mode[is_asked]] = True
-    return is_met
+        is_on_path[rows[is_asked], mode[is_asked]] = True
+    return is_on_path
 
 
-def _places(tree: Tree, answer: str, ending: str) -> list[int]:
-    """Where the answers of a rule stand among the tree's, in the version whose questions' names end so."""
+def _answer_indices(tree: Tree, answer: str, suffix: str) -> list[int]:
+    """Return the column indices of a rule's answers, in the version of the tree with this suffix."""
     name, _, texts = answer.partition("_")
     wanted = texts.split("|")
     return [
         tree.slice(question.name).start + i
         for question in tree.questions
-        if question.name == name + ending
+        if question.name == name + suffix
         for i, text in enumerate(question.answers)
         if text in wanted
     ]
 
 
-def _refuse_unknown(tree: Tree, rule: Mapping[str, Sequence[str]], endings: Sequence[str]) -> None:
+def _check_rule(tree: Tree, rule: Mapping[str, Sequence[str]], suffixes: Sequence[str]) -> None:
     for answer in (answer for answers in rule.values() for answer in answers):
         name, _, texts = answer.partition("_")
-        known = {one for question in tree.questions if question.name in {name + end for end in endings}
+        known = {one for question in tree.questions if question.name in {name + end for end in suffixes}
                  for one in question.answers}  # fmt: skip
         if known and known.isdisjoint(texts.split("|")):
             raise InputError(
-                f"No answer to {name} is {' or '.join(texts.split('|'))}.",
-                f"One of {', '.join(sorted(known))}.",
-                "Mend the rule.",
+                f"Answer '{texts}' not found for question '{name}'.",
+                choices(sorted(known), texts),
+                "Correct the rule.",
             )

@@ -1,4 +1,4 @@
-"""Clicks: one volunteer's walk through the tree about one galaxy, many times; and what was counted of them."""
+"""Classifications in memory, and the summary of how an export was counted."""
 
 from __future__ import annotations
 
@@ -20,107 +20,125 @@ GALAXY_SCHEMA = {
 
 
 @dataclass(frozen=True)
-class Clicks:
-    """Classifications that are used, in the order of time.
+class Classifications:
+    """The classifications that are used, in order of time.
 
-    Few of all walks through a tree are ever taken, so each is kept once and clicks refer to it.
+    Volunteers give few of all possible combinations of answers. Each combination (a pattern) is stored once, and the
+    classifications refer to it.
 
     Attributes:
-        tree: The questions.
-        galaxies: One row each, columns `GALAXY_SCHEMA`.
-        walks: Answers given on each walk, shape (walk, answer).
-        asked: Questions answered on each walk, shape (walk, question). A question that allows several answers may
-            have been answered with none.
-        walk: Which walk, shape (click,).
-        galaxy: Row of `galaxies`, shape (click,).
-        volunteer: Who, numbered in the order of their first click, shape (click,).
-        milliseconds: When, since 1970, shape (click,); the smallest integer where it is not known.
-        seconds: How long it took, shape (click,); NaN where it is not known.
-        names: Name of each volunteer, shape (volunteer,). It goes into no file but the list of people.
-        is_anonymous: Whether they were not logged in, shape (volunteer,).
+        tree: The decision tree.
+        galaxies: One row per galaxy, columns `GALAXY_SCHEMA`.
+        pattern_answers: Answers given in each pattern, shape (pattern, answer).
+        pattern_questions: Questions answered in each pattern, shape (pattern, question). A question that allows several
+            answers may have been answered with none.
+        pattern: Index of the pattern, shape (classification,).
+        galaxy: Row of `galaxies`, shape (classification,).
+        volunteer: Index of the volunteer, in order of first classification, shape (classification,).
+        seconds: Duration in seconds, shape (classification,); NaN if unknown.
+        names: Name of each volunteer, shape (volunteer,). Written only to the list of volunteers.
+        is_anonymous: Whether each volunteer was not logged in, shape (volunteer,).
     """
 
     tree: Tree
     galaxies: pl.DataFrame
-    walks: BoolArray
-    asked: BoolArray
-    walk: IntArray
+    pattern_answers: BoolArray
+    pattern_questions: BoolArray
+    pattern: IntArray
     galaxy: IntArray
     volunteer: IntArray
-    milliseconds: IntArray
     seconds: FloatArray
     names: tuple[str, ...]
     is_anonymous: BoolArray
 
     def __len__(self) -> int:
-        return len(self.walk)
+        return len(self.pattern)
 
-    def sums(self, what: BoolArray, weights: FloatArray | None = None) -> FloatArray:
-        """For each galaxy the sum over its clicks of something that a walk has.
+    @property
+    def seconds_per_answer(self) -> FloatArray:
+        """Duration divided by the number of answers plus one (for looking at the image), shape (classification,)."""
+        return self.seconds / (1.0 + self.pattern_answers.sum(axis=1)[self.pattern])
+
+    @property
+    def n_of_volunteer(self) -> IntArray:
+        """Number of classifications of each volunteer, shape (volunteer,)."""
+        return np.bincount(self.volunteer, minlength=len(self.names))
+
+    def sum_by_volunteer(self, values: FloatArray) -> FloatArray:
+        """Return the sum over each volunteer's classifications, shape (volunteer,).
 
         Args:
-            what: Shape (walk, thing).
-            weights: Of each click; by default 1.
+            values: Shape (classification,).
+        """
+        return np.bincount(self.volunteer, weights=values, minlength=len(self.names)).astype(np.float64)
+
+    def sum_by_galaxy(self, of_pattern: BoolArray, weights: FloatArray | None = None) -> FloatArray:
+        """Return the sum over each galaxy's classifications of a property of their patterns.
+
+        Args:
+            of_pattern: The property, shape (pattern, n).
+            weights: Weight of each classification, 1 by default.
 
         Returns:
-            Shape (galaxy, thing).
+            Shape (galaxy, n).
         """
         from scipy import sparse
 
-        shape = (self.galaxies.height, len(self.walks))
+        shape = (self.galaxies.height, len(self.pattern_answers))
         given = np.ones(len(self)) if weights is None else weights
-        times = sparse.csr_matrix((given, (self.galaxy, self.walk)), shape=shape)
-        return np.asarray(times @ what.astype(np.float64))
+        n_times = sparse.csr_matrix((given, (self.galaxy, self.pattern)), shape=shape)
+        return np.asarray(n_times @ of_pattern.astype(np.float64))
 
     def votes(self) -> Votes:
-        """Whole counts of people, for each galaxy."""
-        counts, totals = self.sums(self.walks).astype(np.int64), self.sums(self.asked).astype(np.int64)
-        return Votes(self.tree, counts, totals)
+        """Return the vote counts of each galaxy."""
+        counts, totals = (self.sum_by_galaxy(one) for one in (self.pattern_answers, self.pattern_questions))
+        return Votes(self.tree, counts.astype(np.int64), totals.astype(np.int64))
 
     def weighted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Vote fractions in which some volunteers count less.
+        """Return vote fractions in which some volunteers count less.
 
         Args:
-            weights: Of each volunteer, 0 or more, shape (volunteer,).
+            weights: Weight of each volunteer, 0 or more, shape (volunteer,).
 
         Returns:
-            The fractions, shape (galaxy, answer), NaN where nobody of weight was asked; and the effective number of
-            votes on each question, shape (galaxy, question): (sum w)^2 / sum w^2 (Kish 1965, Survey Sampling, 8.2).
+            The fractions, shape (galaxy, answer), NaN where the total weight is 0; and the effective number of votes
+            on each question, shape (galaxy, question): (sum w)^2 / sum w^2 (Kish 1965, Survey Sampling, 8.2).
         """
-        of_click = weights[self.volunteer]
-        votes, asked = self.sums(self.walks, of_click), self.sums(self.asked, of_click)
-        squares = self.sums(self.asked, of_click**2)
-        below = asked[:, list(self.tree.question_of_answer)]
+        own = weights[self.volunteer]
+        votes, totals = self.sum_by_galaxy(self.pattern_answers, own), self.sum_by_galaxy(self.pattern_questions, own)
+        squares = self.sum_by_galaxy(self.pattern_questions, own**2)
+        below = totals[:, list(self.tree.question_of_answer)]
         fractions = np.divide(votes, below, out=np.full(votes.shape, np.nan), where=below > 0)
-        return fractions, np.divide(asked**2, squares, out=np.zeros(asked.shape), where=squares > 0)
+        return fractions, np.divide(totals**2, squares, out=np.zeros(totals.shape), where=squares > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What became of every row of an export, without a word about any single person.
+    """Summary of how every row of an export was counted or excluded, without data about single volunteers.
 
     Attributes:
-        campaign: The campaign.
+        campaign: Name of the campaign.
         n_rows: Rows of the export.
         n_used: Classifications that are counted.
-        reasons: Rule -> rows it took; with `n_used` they add up to `n_rows`.
-        n_annotations: Annotations, that is answers to tasks, in rows that could be read.
-        n_annotations_used: Those that are counted as votes.
-        annotation_reasons: Rule -> annotations it took; with `n_annotations_used` they add up to `n_annotations`.
-        notes: What was met and cost nothing -> how often.
-        examples: Rule -> the first rows it took (row 1 is the first after the header), each with what stood there.
+        reasons: Rule -> rows that it excluded; with `n_used` they add up to `n_rows`.
+        n_annotations: Annotations, that is answers to tasks, in the rows that could be read.
+        n_annotations_used: Annotations that are counted as votes.
+        annotation_reasons: Rule -> annotations that it excluded; with `n_annotations_used` they add up to
+            `n_annotations`.
+        notes: Irregularity that excluded nothing -> number of times.
+        examples: Rule -> the first rows that it excluded (row 1 is the first after the header), each with its content.
         n_galaxies: Galaxies with a used classification.
-        n_votes_of: Question -> people who answered it.
-        n_galaxies_of: Question -> galaxies on which somebody answered it.
-        n_volunteers: People, as far as names and addresses tell them apart.
-        n_anonymous: Those who were not logged in.
-        gini: How unequal they are in numbers of classifications: 0 all alike, 1 one did everything.
-        fraction_of_top: Share of classifications that the busiest tenth made.
-        clicks_per_volunteer: Quantile (as "0.5") -> classifications.
-        n_suspicious: Rule -> volunteers it flagged.
+        n_votes_of: Question -> total votes.
+        n_galaxies_of: Question -> galaxies with votes.
+        n_volunteers: Volunteers, as far as names and addresses distinguish them.
+        n_anonymous: Volunteers who were not logged in.
+        gini: Gini coefficient of the numbers of classifications: 0 if all volunteers made equally many.
+        fraction_by_top_decile: Fraction of the classifications that the most active tenth of the volunteers made.
+        classifications_per_volunteer: Quantile (as "0.5") -> classifications.
+        n_suspicious: Rule -> volunteers that it flagged as bots.
         versions: Workflow and version ("6122 28.30") -> rows of that version.
-        weights: What is to be said of volunteer weights; empty where none were asked for.
-        files: Role -> name and sha256 of each file that was read.
+        weights: Summary of the volunteers' weights; empty without weights.
+        files: Role -> name and SHA-256 of each file that was read.
     """
 
     campaign: str
@@ -138,13 +156,13 @@ class Ingest:
     n_volunteers: int
     n_anonymous: int
     gini: float
-    fraction_of_top: float
-    clicks_per_volunteer: Mapping[str, int]
+    fraction_by_top_decile: float
+    classifications_per_volunteer: Mapping[str, int]
     n_suspicious: Mapping[str, int] = field(default_factory=dict[str, int])
     versions: Mapping[str, int] = field(default_factory=dict[str, int])
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON would have it."""
+        """Return the summary as a JSON object."""
         return asdict(self)

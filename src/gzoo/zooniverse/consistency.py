@@ -1,7 +1,7 @@
-"""Volunteers: how consistent each one is with the others, and who clicks like a machine.
+"""Consistency of volunteers with each other, and rules that detect bots.
 
-Consistency weights follow Willett et al. (2013, MNRAS 435, 2835, section 3.2). They do not silence a robot: who clicks
-at random agrees with everybody by chance, and keeps most of a weight. So robots are found by rules of their own.
+Consistency weights follow Willett et al. (2013, MNRAS 435, 2835, section 3.2). They do not silence bots: random answers
+agree with the other volunteers by chance, and keep most of their weight. Bots are therefore detected by separate rules.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gzoo.trees.tree import FloatArray, IntArray
-from gzoo.zooniverse.classifications import BoolArray, Clicks
+from gzoo.trees.tree import FloatArray
+from gzoo.zooniverse.classifications import BoolArray, Classifications
 
 CONSISTENT, STEEPNESS, N_ITERATIONS = 0.6, 8.5, 3  # Willett et al. 2013, equations 1 and 2
-MIN_CLICKS = 10
-"""Of fewer classifications nothing can be said about a volunteer."""
-SHORTEST_SECONDS = 0.5  # for each answer, and once for seeing the image; a hand needs about that to move and click
-SAME_FRACTION, SAME_CHANCE = 0.9, 1e-6
+MIN_CLASSIFICATIONS = 10
+"""Volunteers with fewer classifications are not tested."""
+MIN_SECONDS = 0.5  # per answer, and once for viewing the image: about the time that a hand movement takes
+SAME_FRACTION, SAME_PROBABILITY = 0.9, 1e-6
 CHANCE_FRACTION, N_DEVIATIONS = 0.5, 2.5
-FAST, SAME, CHANCE = "impossible speed", "repeated answers", "agreement no better than chance"
+FAST, SAME, CHANCE = "implausibly fast", "repeated answers", "agreement at chance level"
 RULES: Mapping[str, str] = {
-    FAST: f"half of the classifications took under {SHORTEST_SECONDS} seconds an answer",
-    SAME: f"at least {SAME_FRACTION:.0%} of the classifications are one and the same walk, which chance would not do",
-    CHANCE: "answers fit the galaxies hardly better than if they had been given to other galaxies",
+    FAST: f"half of the classifications took less than {MIN_SECONDS} seconds per answer",
+    SAME: f"at least {SAME_FRACTION:.0%} of the classifications have the same answers, more than chance explains",
+    CHANCE: "the answers agree with other volunteers hardly better than answers to other galaxies would",
 }
 _CHUNK = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bots:
-    """Who clicks like a machine.
+    """Volunteers that are probably automated accounts.
 
     Attributes:
-        flags: Rule -> whether it fits, shape (volunteer,).
-        is_judged: Who has classified enough to be judged, shape (volunteer,).
+        flags: Rule -> whether it flags a volunteer, shape (volunteer,).
+        is_judged: Whether the volunteer has enough classifications to be tested, shape (volunteer,).
     """
 
     flags: Mapping[str, BoolArray]
@@ -44,159 +44,149 @@ class Bots:
 
     @property
     def any(self) -> BoolArray:
-        """Whether any rule fits, shape (volunteer,)."""
+        """Whether any rule flags a volunteer, shape (volunteer,)."""
         return np.any(list(self.flags.values()), axis=0)
 
 
-def consistency(clicks: Clicks, fractions: FloatArray) -> FloatArray:
-    """How far each volunteer agrees with vote fractions: kappa of Willett et al. (2013), 0 to 1.
+def consistency(classifications: Classifications, fractions: FloatArray) -> FloatArray:
+    """Return how well each volunteer agrees with vote fractions: kappa of Willett et al. (2013), 0 to 1.
 
-    For one answered question, kappa is the mean over its answers of f where the answer was given, and 1 - f where it
-    was not, f being the answer's vote fraction; a volunteer's kappa is the mean over all questions answered.
+    For one answered question, kappa is the mean over its answers of f if the answer was given and 1 - f if it was not,
+    where f is the vote fraction of the answer. A volunteer's kappa is the mean over all questions answered.
 
     Args:
-        clicks: The classifications.
-        fractions: Of the votes on each galaxy, shape (galaxy, answer).
+        classifications: The classifications.
+        fractions: Vote fractions of each galaxy, shape (galaxy, answer).
 
     Returns:
         Shape (volunteer,).
     """
-    tree = clicks.tree
+    tree = classifications.tree
     n_answers = np.array([len(question.columns) for question in tree.questions])
     owner = np.zeros((len(tree.columns), len(tree.questions)))
     owner[np.arange(len(tree.columns)), list(tree.question_of_answer)] = 1.0
     known = np.nan_to_num(fractions)
     per_answer = n_answers[list(tree.question_of_answer)]
-    missed = ((1.0 - known) / per_answer) @ owner  # nothing given: the sum of 1 - f over the answers
+    missed = ((1.0 - known) / per_answer) @ owner  # if no answer was given: the sum of 1 - f over the answers
     gained = (2.0 * known - 1.0) / per_answer
-    total = np.zeros(len(clicks))
-    for rows in _chunks(len(clicks)):
-        galaxy, walk = clicks.galaxy[rows], clicks.walk[rows]
-        total[rows] = (missed[galaxy] * clicks.asked[walk]).sum(axis=1) + (gained[galaxy] * clicks.walks[walk]).sum(
+    answers, questions = classifications.pattern_answers, classifications.pattern_questions
+    total = np.zeros(len(classifications))
+    for rows in _chunks(len(classifications)):
+        galaxy, pattern = classifications.galaxy[rows], classifications.pattern[rows]
+        total[rows] = (missed[galaxy] * questions[pattern]).sum(axis=1) + (gained[galaxy] * answers[pattern]).sum(
             axis=1
         )
-    n_asked = clicks.asked.sum(axis=1)[clicks.walk]
-    of_volunteer = _sums(clicks, total)
-    return of_volunteer / np.maximum(_sums(clicks, n_asked.astype(np.float64)), 1.0)
+    n_asked = questions.sum(axis=1)[classifications.pattern].astype(np.float64)
+    return classifications.sum_by_volunteer(total) / np.maximum(classifications.sum_by_volunteer(n_asked), 1.0)
 
 
-def consistency_weights(clicks: Clicks) -> FloatArray:
-    """Weights of Willett et al. (2013): w = min(1, (kappa / 0.6)^8.5), iterated three times.
+def consistency_weights(classifications: Classifications) -> FloatArray:
+    """Return the weights of Willett et al. (2013): w = min(1, (kappa / 0.6)^8.5), iterated three times.
 
-    Kappa (see `consistency`) is first taken against the plain vote fractions, then against those weighted with the
-    weights found. Who answers as most others do has weight 1; nobody gains.
+    Kappa (see `consistency`) is first computed from the plain vote fractions, then from fractions weighted with the
+    weights found. Volunteers who answer as most others do have weight 1; no weight is larger.
 
     Args:
-        clicks: The classifications.
+        classifications: The classifications.
 
     Returns:
         Shape (volunteer,).
     """
-    weights = np.ones(len(clicks.names))
+    weights = np.ones(len(classifications.names))
     for _ in range(N_ITERATIONS):
-        fractions, _ = clicks.weighted(weights)
-        weights = np.minimum(1.0, (consistency(clicks, fractions) / CONSISTENT) ** STEEPNESS)
+        fractions, _ = classifications.weighted(weights)
+        weights = np.minimum(1.0, (consistency(classifications, fractions) / CONSISTENT) ** STEEPNESS)
     return weights
 
 
-def bots(clicks: Clicks) -> Bots:
-    """Who clicks like a machine, by three rules; each needs `MIN_CLICKS` classifications.
+def bots(classifications: Classifications) -> Bots:
+    """Detect bots by three rules; each needs `MIN_CLASSIFICATIONS` classifications.
 
-    - *impossible speed*: half of the classifications with a known duration took less than half a second for each
-      answer and for looking;
-    - *repeated answers*: nearly always one and the same walk, more often than chance allows (binomial, with the share
-      that this walk has among all classifications);
-    - *agreement no better than chance*: the fractions that the other volunteers gave to the answers of this one, on
-      these galaxies, are hardly above those answers' means over all galaxies. Against that a careful person gains,
-      and anyone who answers without looking does not, whatever answers are preferred.
+    - *implausibly fast*: half of the classifications with a known duration took less than half a second per answer
+      (plus once for viewing the image);
+    - *repeated answers*: nearly all classifications have the same answers, more often than chance allows (binomial,
+      with the fraction that these answers have among the other volunteers' classifications);
+    - *agreement at chance level*: the fractions that other volunteers gave to this volunteer's answers, on these
+      galaxies, are hardly above the means of those answers over all galaxies. A careful volunteer exceeds the means;
+      answers that ignore the image do not, whichever answers are preferred.
 
     Args:
-        clicks: The classifications.
+        classifications: The classifications.
     """
-    n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
-    is_judged = n_clicks >= MIN_CLICKS
-    flags = {FAST: _is_fast(clicks), SAME: _is_same(clicks, n_clicks), CHANCE: _is_chance(clicks)}
+    n = classifications.n_of_volunteer
+    is_judged = n >= MIN_CLASSIFICATIONS
+    flags = {FAST: _is_fast(classifications), SAME: _is_same(classifications), CHANCE: _is_chance(classifications)}
     return Bots({name: flag & is_judged for name, flag in flags.items()}, is_judged)
 
 
-def _is_fast(clicks: Clicks) -> BoolArray:
-    n_answers = clicks.walks.sum(axis=1)[clicks.walk]
-    pace = clicks.seconds / (1.0 + n_answers)
+def _is_fast(classifications: Classifications) -> BoolArray:
+    pace = classifications.seconds_per_answer
     is_known = np.isfinite(pace) & (pace >= 0)
-    n_known = np.bincount(clicks.volunteer[is_known], minlength=len(clicks.names))
-    fast = is_known & (np.nan_to_num(pace, nan=np.inf) < SHORTEST_SECONDS)
-    n_fast = np.bincount(clicks.volunteer[fast], minlength=len(clicks.names))
-    return (n_known >= MIN_CLICKS) & (2 * n_fast > n_known)
+    n_known = classifications.sum_by_volunteer(is_known.astype(np.float64))
+    n_fast = classifications.sum_by_volunteer((is_known & (pace < MIN_SECONDS)).astype(np.float64))
+    return (n_known >= MIN_CLASSIFICATIONS) & (2 * n_fast > n_known)
 
 
-def _is_same(clicks: Clicks, n_clicks: IntArray) -> BoolArray:
+def _is_same(classifications: Classifications) -> BoolArray:
     from scipy.special import bdtrc
 
-    n_walks = len(clicks.walks)
-    pair, times = np.unique(clicks.volunteer * n_walks + clicks.walk, return_counts=True)
-    volunteer, walk = pair // n_walks, pair % n_walks
-    most = np.zeros(len(clicks.names), np.int64)
+    n, n_patterns = classifications.n_of_volunteer, len(classifications.pattern_answers)
+    pair, times = np.unique(classifications.volunteer * n_patterns + classifications.pattern, return_counts=True)
+    volunteer, pattern = pair // n_patterns, pair % n_patterns
+    most = np.zeros(len(n), np.int64)
     np.maximum.at(most, volunteer, times)
-    of_walk = np.bincount(clicks.walk, minlength=n_walks)
+    of_pattern = np.bincount(classifications.pattern, minlength=n_patterns)
     is_top = times == most[volunteer]
-    # the share among the others' classifications: a busy robot must not make its own walk look usual
-    others = (of_walk[walk] - times + 1) / np.maximum(len(clicks) - n_clicks[volunteer] + 1, 1)
-    fraction = np.zeros(len(clicks.names))
+    # The fraction among the others' classifications, so that an active bot does not make its own answers look common.
+    others = (of_pattern[pattern] - times + 1) / np.maximum(len(classifications) - n[volunteer] + 1, 1)
+    fraction = np.zeros(len(n))
     np.maximum.at(fraction, volunteer[is_top], others[is_top])
-    return (most >= SAME_FRACTION * n_clicks) & (
-        bdtrc(np.maximum(most - 1, 0), n_clicks, np.minimum(fraction, 1.0)) < SAME_CHANCE
-    )
+    probability = bdtrc(np.maximum(most - 1, 0), n, np.minimum(fraction, 1.0))
+    return (most >= SAME_FRACTION * n) & (probability < SAME_PROBABILITY)
 
 
-def _is_chance(clicks: Clicks) -> BoolArray:
-    gain, square, n = _gains(clicks)
-    mean = gain / np.maximum(n, 1)
+def _is_chance(classifications: Classifications) -> BoolArray:
+    gain, has_gain = _gains(classifications)
+    total, square, n = (classifications.sum_by_volunteer(one) for one in (gain, gain**2, has_gain))
+    mean = total / np.maximum(n, 1)
     spread = np.sqrt(np.maximum(square / np.maximum(n, 1) - mean**2, 0.0))
-    # answers of one classification are not independent: count classifications
-    n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
-    error = spread / np.sqrt(np.maximum(n_clicks, 1))
-    usual = float(gain.sum() / max(n.sum(), 1.0))
+    # Answers of one classification are not independent, so the standard error counts classifications.
+    error = spread / np.sqrt(np.maximum(classifications.n_of_volunteer, 1))
+    usual = float(total.sum() / max(n.sum(), 1.0))
     return (n > 0) & (mean + N_DEVIATIONS * error < CHANCE_FRACTION * usual) & (usual > 0)
 
 
-def _gains(clicks: Clicks) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """For each volunteer, over classifications: the sum of what they gain on chance, of its square, and how many."""
-    tree = clicks.tree
-    votes, asked = clicks.sums(clicks.walks), clicks.sums(clicks.asked)
+def _gains(classifications: Classifications) -> tuple[FloatArray, FloatArray]:
+    """Return each classification's mean agreement above chance, and whether (1 or 0) it has any."""
+    tree = classifications.tree
+    votes = classifications.sum_by_galaxy(classifications.pattern_answers)
+    asked = classifications.sum_by_galaxy(classifications.pattern_questions)
     of_question = list(tree.question_of_answer)
     fractions = np.divide(votes, asked[:, of_question], out=np.zeros(votes.shape), where=asked[:, of_question] > 0)
     usual = votes.sum(axis=0) / np.maximum(asked.sum(axis=0)[of_question], 1.0)
-    gain, square, count = np.zeros(len(clicks)), np.zeros(len(clicks)), np.zeros(len(clicks))
-    for rows in _chunks(len(clicks)):
-        galaxy, given = clicks.galaxy[rows], clicks.walks[clicks.walk[rows]]
+    gain, has_gain = np.zeros((2, len(classifications)))
+    for rows in _chunks(len(classifications)):
+        galaxy, given = classifications.galaxy[rows], classifications.pattern_answers[classifications.pattern[rows]]
         below = asked[galaxy][:, of_question]
         has_others = given & (below > 1.5)
-        # the volunteer's own vote left out: (f n - 1) / (n - 1)
+        # The fraction without the volunteer's own vote: (f n - 1) / (n - 1).
         others = (fractions[galaxy] * below - 1.0) / np.maximum(below - 1.0, 1.0)
-        more = np.where(has_others, others - usual, 0.0)
         n = has_others.sum(axis=1)
-        count[rows] = n > 0
-        gain[rows] = more.sum(axis=1) / np.maximum(n, 1)
-        square[rows] = gain[rows] ** 2
-    return _sums(clicks, gain), _sums(clicks, square), _sums(clicks, count)
-
-
-def _sums(clicks: Clicks, values: FloatArray) -> FloatArray:
-    return np.bincount(clicks.volunteer, weights=values, minlength=len(clicks.names)).astype(np.float64)
+        gain[rows] = np.where(has_others, others - usual, 0.0).sum(axis=1) / np.maximum(n, 1)
+        has_gain[rows] = n > 0
+    return gain, has_gain
 
 
 def _chunks(n: int) -> list[slice]:
     return [slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
 
 
-def gini(n_clicks: npt.NDArray[np.integer]) -> float:
-    """How unequal numbers of classifications are: 0 where all are equal, near 1 where one did everything.
+def gini(n: npt.NDArray[np.integer]) -> float:
+    """Return the Gini coefficient of numbers of classifications: 0 if all are equal, near 1 if one volunteer made all.
 
     >>> round(gini(np.array([1, 1, 1, 1])), 3), round(gini(np.array([0, 0, 0, 8])), 3)
     (0.0, 0.75)
     """
-    ordered = np.sort(n_clicks).astype(np.float64)
-    n, total = len(ordered), float(ordered.sum())
-    if not n or not total:
-        return 0.0
-    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total))
+    ordered = np.sort(n).astype(np.float64)
+    total = len(ordered) * float(ordered.sum())
+    return float((2 * np.arange(1, len(ordered) + 1) - len(ordered) - 1) @ ordered / total) if total else 0.0

@@ -1,56 +1,55 @@
-"""Counting: from an export of classifications to a table of votes."""
+"""Aggregation of an export of classifications to a table of votes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from gzoo import files
 from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import FloatArray
 from gzoo.votes.votes import Votes
 from gzoo.zooniverse import consistency
-from gzoo.zooniverse.classifications import Clicks, Ingest
+from gzoo.zooniverse.classifications import Classifications, Ingest
 from gzoo.zooniverse.export_mapping import all_workflows, propose
-from gzoo.zooniverse.reading import ANNOTATION_RULES, RULES, Account, Progress, read_clicks
+from gzoo.zooniverse.reading import Account, read_classifications
 from gzoo.zooniverse.tasks import Tasks
 
 QUANTILES = (0.5, 0.9, 0.99)
-VOLUNTEERS_FIRST_LINE = "volunteer,n_classifications,is_anonymous,seconds_per_answer,consistency,weight,rules"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where classifications come from.
+class ExportFiles:
+    """The files of an export, and how to count them.
 
     Attributes:
-        classifications: The export, CSV or JSON lines.
-        workflows: The workflow export; JSON lines need none.
-        tasks: The mapping file; where None, the proposal is used if it leaves no doubt.
+        classifications: The classification export, CSV or JSON lines.
+        workflows: The workflow export; not needed for JSON lines.
+        mapping: The mapping file; if None, the proposed mapping is used, provided that nothing is left to confirm.
         weights: Whether volunteers are weighted.
     """
 
     classifications: Path
     workflows: Path | None = None
-    tasks: Path | None = None
+    mapping: Path | None = None
     weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CountResult:
-    """What `count` made.
+    """Result of `count`.
 
     Attributes:
         out: The table of votes.
-        n_galaxies: Its rows.
-        ingest: What became of every row of the export.
+        n_galaxies: Number of its rows.
+        ingest: Summary of how every row of the export was counted or excluded.
     """
 
     out: Path
@@ -59,18 +58,18 @@ class CountResult:
 
 
 @dataclass(frozen=True)
-class Read:
-    """An export that was read.
+class IngestResult:
+    """Content of an export.
 
     Attributes:
-        clicks: The classifications that are used.
-        votes: Their counts.
-        weights: Of each volunteer, or None.
-        bots: Who clicks like a machine.
-        ingest: What became of every row.
+        classifications: The classifications that are used.
+        votes: Their vote counts.
+        weights: Weight of each volunteer, or None.
+        bots: Volunteers that are probably automated accounts.
+        ingest: Summary of how every row was counted or excluded.
     """
 
-    clicks: Clicks
+    classifications: Classifications
     votes: Votes
     weights: FloatArray | None
     bots: consistency.Bots
@@ -78,8 +77,8 @@ class Read:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether any galaxy is."""
-        return bool(self.clicks.galaxies["dataset_name"].str.ends_with(files.SIMULATED).any())
+        """Whether any galaxy is simulated."""
+        return bool(self.classifications.galaxies["dataset_name"].str.ends_with(files.SIMULATED).any())
 
 
 def count(
@@ -88,36 +87,37 @@ def count(
     classifications: Path | str,
     workflows: Path | str | None = None,
     out: Path | str,
-    tasks: Path | str | None = None,
+    mapping: Path | str | None = None,
     weights: bool = False,
     report: Path | str | None = None,
     volunteers: Path | str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CountResult:
-    """A table of votes from an export of raw classifications.
+    """Aggregate a Zooniverse export of raw classifications to a table of votes.
 
-    Every row of the export is counted or stands under the rule that took it, and so is every annotation. Robots that
-    are found are reported, and count: counts are of people, and who is one is for people to decide.
+    Every row of the export, and every annotation, is either counted or listed under the rule that excluded it. Bots are
+    reported but counted: which volunteers to exclude is a decision for the team.
 
     Args:
         campaign: Name of the campaign.
-        classifications: Classification export of Zooniverse as CSV, or one response a line as JSON.
-        workflows: The workflow export, CSV or JSON; not needed for JSON lines.
-        out: Parquet file to make: `id_str`, `dataset_name`, position, a count for each answer and, with `weights`,
-            `{answer}_weighted_fraction` and `{question}_effective-votes`.
-        tasks: Mapping file of tasks and answers (see `gzoo mapping`); may be left out where the words leave no doubt.
-        weights: Whether to add weighted fractions (Willett et al. 2013; see `gzoo.zooniverse.consistency`).
-        report: HTML page to write; it tells nothing of any single person.
-        volunteers: CSV file to write with one row a volunteer, for the team alone: it holds names.
-        overwrite: Replace earlier files.
-        progress: Called as the work goes on.
+        classifications: Zooniverse classification export as CSV, or JSON lines with one response per line.
+        workflows: Zooniverse workflow export, CSV or JSON. Not needed for JSON lines.
+        out: Parquet file to write, with `id_str`, `dataset_name`, the position, a vote count for each answer and, with
+            `weights`, `{answer}_weighted_fraction` and `{question}_effective-votes`.
+        mapping: Mapping file of tasks and answers (see `gzoo mapping`). Optional if their labels match the decision
+            tree without doubt.
+        weights: Add weighted vote fractions (Willett et al. 2013; see `gzoo.zooniverse.consistency`).
+        report: HTML report to write. It contains no data about single volunteers.
+        volunteers: CSV file to write with one row per volunteer. It contains names and must not be published.
+        overwrite: Replace earlier results.
+        progress: Function called as (stage, done, total).
 
     Raises:
-        NotFoundError: A file or the campaign is not there.
+        NotFoundError: A file or the campaign does not exist.
         TableError: A file cannot be read, or no classification can be used.
-        InputError: The words leave doubts and there is no mapping file.
-        OutputExistsError: A file is there already.
+        InputError: The proposed mapping must be confirmed, and no mapping file was passed.
+        OutputExistsError: An output file already exists.
     """
     facts = campaign_of(campaign)
     target = Path(out)
@@ -125,223 +125,192 @@ def count(
     for file in outputs:
         refuse_occupied(file, overwrite=overwrite)
     if len({file.absolute() for file in outputs}) < len(outputs):
-        raise InputError("Two results have the same name.", "A file each.", "Choose other names.")
-    source = Source(
-        Path(classifications), Path(workflows) if workflows else None, Path(tasks) if tasks else None, weights
-    )
-    read = ingest(source, facts, progress=progress)
-    write_votes(target, read)
+        raise InputError("Two output files have the same name.", "", "Choose a different name for each output.")
+    optional = [Path(one) if one else None for one in (workflows, mapping)]
+    found = ingest(ExportFiles(Path(classifications), *optional, weights=weights), facts, progress=progress)
+    write_votes(target, found)
     if report is not None:
-        files.write_bytes(Path(report), page(read))
+        files.write_bytes(Path(report), page(found))
     if volunteers is not None:
-        files.write_bytes(Path(volunteers), volunteers_list(read).encode())
-    return CountResult(target, len(read.votes), read.ingest)
+        files.write_bytes(Path(volunteers), volunteers_list(found).encode())
+    return CountResult(target, len(found.votes), found.ingest)
 
 
 def refuse_occupied(file: Path, *, overwrite: bool) -> None:
-    """Whether a single file may be written.
+    """Check that a single file may be written.
 
     Raises:
-        NotFoundError: Its folder is not there.
-        OutputExistsError: It is there already.
+        NotFoundError: Its folder does not exist.
+        OutputExistsError: The file already exists.
     """
     if not file.parent.is_dir():
-        raise NotFoundError(f"There is no folder {file.parent}.", "A folder for the file.", "Make it first.")
+        raise NotFoundError(f"Folder not found: '{file.parent}'.", "", "Create the folder, or choose another path.")
     if file.is_dir() or (file.exists() and not overwrite):
-        raise OutputExistsError(f"{file} is there already.", "A new name.", "Choose another, or pass --overwrite.")
+        raise OutputExistsError(
+            f"'{file}' already exists.", "", "Choose another name, or pass --overwrite to replace it."
+        )
 
 
-def ingest(source: Source, campaign: Campaign, *, progress: Progress | None = None) -> Read:
-    """The votes in an export, and what became of every row.
+def ingest(source: ExportFiles, campaign: Campaign, *, progress: Progress | None = None) -> IngestResult:
+    """Count the votes in an export.
+
+    Args:
+        source: The files of the export.
+        campaign: The campaign that the classifications belong to.
+        progress: Function called as (stage, done, total).
 
     Raises:
-        NotFoundError: A file is not there.
+        NotFoundError: A file does not exist.
         TableError: A file cannot be read, or no classification can be used.
-        InputError: The words leave doubts and there is no mapping file.
+        InputError: The proposed mapping must be confirmed, and no mapping file was passed.
     """
-    known = all_workflows(source.classifications, source.workflows)
+    workflows = all_workflows(source.classifications, source.workflows)
     tasks = _tasks(source, campaign)
-    if not tasks.entries:
-        raise TableError(
-            f"{source.tasks} maps no task.", "At least one [[task]].", "Have it proposed with `gzoo mapping`."
-        )
-    clicks, account = read_clicks(source.classifications, known, campaign, tasks, progress)
+    read, account = read_classifications(source.classifications, workflows, campaign, tasks, progress)
     if progress:
-        progress("judging volunteers", 0, 1)
-    votes = clicks.votes()
-    bots = consistency.bots(clicks)
-    weights = None
-    said: dict[str, float] = {}
+        progress("Detecting bots", 0, 1)
+    votes, bots, weights = read.votes(), consistency.bots(read), None
     if source.weights:
-        weights = np.where(bots.any, 0.0, consistency.consistency_weights(clicks))
-        said = {
-            "mean_weight": float(weights.mean()),
-            "fraction_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
-            "fraction_of_classifications_at_full_weight": float((weights[clicks.volunteer] >= 1.0).mean()),
-        }
+        weights = np.where(bots.any, 0.0, consistency.consistency_weights(read))
     if progress:
-        progress("judging volunteers", 1, 1)
-    return Read(clicks, votes, weights, bots, _ingest(source, campaign, clicks, votes, bots, account, said))
+        progress("Detecting bots", 1, 1)
+    return IngestResult(read, votes, weights, bots, _summary(source, read, votes, bots, account, weights))
 
 
-def _tasks(source: Source, campaign: Campaign) -> Tasks:
-    if source.tasks is not None:
-        return Tasks.read(source.tasks, campaign.tree)
+def _tasks(source: ExportFiles, campaign: Campaign) -> Tasks:
+    if source.mapping is not None:
+        tasks = Tasks.read(source.mapping, campaign.tree)
+        if not tasks.entries:
+            raise TableError(
+                f"Mapping file '{source.mapping}' maps no task.",
+                "at least one [[task]] table.",
+                "Recreate the file with `gzoo mapping`.",
+            )
+        return tasks
     tasks = propose(source.classifications, source.workflows, campaign.name)
     if not tasks.is_complete:
         given = f" --workflows {source.workflows}" if source.workflows else ""
         raise InputError(
-            f"What the tasks of {source.classifications} are is not beyond doubt: {'; '.join(tasks.doubts[:3])}"
+            f"The proposed mapping of '{source.classifications}' must be confirmed: {'; '.join(tasks.doubts[:3])}"
             f"{' ...' if len(tasks.doubts) > 3 else ''}.",
-            "A mapping file that a person has confirmed.",
-            f"Have it proposed with `gzoo mapping {source.classifications} {campaign.name}{given} --out tasks.toml`, "
-            "read it, and pass it with --tasks.",
+            "a confirmed mapping file.",
+            f"Run `gzoo mapping {source.classifications} {campaign.name}{given} --out mapping.toml`, review the file, "
+            "and pass it with --mapping.",
         )
     return tasks
 
 
-def _ingest(
-    source: Source,
-    campaign: Campaign,
-    clicks: Clicks,
+def _summary(
+    source: ExportFiles,
+    read: Classifications,
     votes: Votes,
     bots: consistency.Bots,
     account: Account,
-    weights: dict[str, float],
+    weights: FloatArray | None,
 ) -> Ingest:
-    n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
-    n_top = max(1, round(len(n_clicks) / 10))
-    names = [question.name for question in campaign.tree.questions]
-    contents = {
-        role: {"name": path.name, "sha256": files.sha256(path)}
-        for role, path in (
-            ("classifications", source.classifications),
-            ("workflows", source.workflows),
-            ("tasks", source.tasks),
-        )
-        if path is not None
-    }
+    n = read.n_of_volunteer
+    n_top = max(1, round(len(n) / 10))
+    names = [question.name for question in read.tree.questions]
+    about_weights: dict[str, float] = {}
+    if weights is not None:
+        about_weights = {
+            "mean_weight": float(weights.mean()),
+            "fraction_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
+            "fraction_of_classifications_at_full_weight": float((weights[read.volunteer] >= 1.0).mean()),
+        }
+    inputs = {"classifications": source.classifications, "workflows": source.workflows, "mapping": source.mapping}
     return Ingest(
-        campaign=campaign.name,
-        n_rows=account.n_rows,
-        n_used=len(clicks),
-        reasons=account.reasons,
-        n_annotations=account.n_annotations,
-        n_annotations_used=account.n_annotations_used,
-        annotation_reasons=account.annotation_reasons,
-        notes=dict(account.notes),
-        examples=account.examples,
-        n_galaxies=clicks.galaxies.height,
+        **asdict(account),
+        n_used=len(read),
+        n_galaxies=read.galaxies.height,
         n_votes_of=dict(zip(names, votes.totals.sum(axis=0).tolist(), strict=True)),
         n_galaxies_of=dict(zip(names, (votes.totals > 0).sum(axis=0).tolist(), strict=True)),
-        n_volunteers=len(clicks.names),
-        n_anonymous=int(clicks.is_anonymous.sum()),
-        gini=round(consistency.gini(n_clicks), 4),
-        fraction_of_top=round(float(np.sort(n_clicks)[-n_top:].sum() / n_clicks.sum()), 4),
-        clicks_per_volunteer={str(q): int(np.quantile(n_clicks, q, method="inverted_cdf")) for q in QUANTILES},
+        n_volunteers=len(read.names),
+        n_anonymous=int(read.is_anonymous.sum()),
+        gini=round(consistency.gini(n), 4),
+        fraction_by_top_decile=round(float(np.sort(n)[-n_top:].sum() / n.sum()), 4),
+        classifications_per_volunteer={str(q): int(np.quantile(n, q, method="inverted_cdf")) for q in QUANTILES},
         n_suspicious={name: int(flag.sum()) for name, flag in bots.flags.items()} | {"any": int(bots.any.sum())},
-        versions=account.versions,
-        weights=weights,
-        files=contents,
+        weights=about_weights,
+        files={role: {"name": path.name, "sha256": files.sha256(path)} for role, path in inputs.items() if path},
     )
 
 
-def votes_table(read: Read) -> pa.Table:
-    """One row a galaxy: identifiers, position, a count for each answer, weighted fractions where there are weights."""
-    clicks, tree = read.clicks, read.clicks.tree
-    galaxies = clicks.galaxies
-    columns: dict[str, pa.Array] = {
-        name: pa.array(galaxies[name].to_list(), pa.string()) for name in ("id_str", "dataset_name")
-    }
+def votes_table(found: IngestResult) -> pa.Table:
+    """Return one row per galaxy: identifiers, position, vote counts, and weighted fractions if there are weights."""
+    read = found.classifications
+    texts = {name: pa.array(read.galaxies[name].to_list(), pa.string()) for name in read.galaxies.columns[:4]}
+    columns = {name: texts[name] for name in ("id_str", "dataset_name")}
     for name, column in (("source_id", "source_id"), ("image", "filename")):
-        if (galaxies[name] != "").any():
-            columns[column] = pa.array(galaxies[name].to_list(), pa.string())
-    columns |= {name: pa.array(galaxies[name].to_numpy(), pa.float64()) for name in ("ra", "dec")}
-    for i, column in enumerate(tree.columns):
-        columns[column] = pa.array(read.votes.counts[:, i], pa.int32())
-    for i, question in enumerate(tree.questions):
+        if (read.galaxies[name] != "").any():
+            columns[column] = texts[name]
+    columns |= {name: pa.array(read.galaxies[name].to_numpy(), pa.float64()) for name in ("ra", "dec")}
+    for i, column in enumerate(read.tree.columns):
+        columns[column] = pa.array(found.votes.counts[:, i], pa.int32())
+    for i, question in enumerate(read.tree.questions):
         if question.multiple:
-            columns[question.total_column] = pa.array(read.votes.totals[:, i], pa.int32())
-    return pa.table(columns | _weighted(read))
+            columns[question.total_column] = pa.array(found.votes.totals[:, i], pa.int32())
+    return pa.table(columns | _weighted(found))
 
 
-def _weighted(read: Read) -> dict[str, pa.Array]:
-    if read.weights is None:
+def _weighted(found: IngestResult) -> dict[str, pa.Array]:
+    if found.weights is None:
         return {}
-    fractions, effective = read.clicks.weighted(read.weights)
-    names = [f"{column}_weighted_fraction" for column in read.clicks.tree.columns]
-    names += [f"{question.name}_effective-votes" for question in read.clicks.tree.questions]
-    values = np.concatenate([fractions, effective], axis=1)
+    tree = found.classifications.tree
+    names = [f"{column}_weighted_fraction" for column in tree.columns]
+    names += [f"{question.name}_effective-votes" for question in tree.questions]
+    values = np.concatenate(found.classifications.weighted(found.weights), axis=1)
     return {name: pa.array(values[:, i], pa.float32()) for i, name in enumerate(names)}
 
 
-def write_votes(path: Path, read: Read) -> None:
-    """The table of votes as Parquet."""
-    table = votes_table(read)
+def write_votes(path: Path, found: IngestResult) -> None:
+    """Write the table of votes as Parquet."""
+    _write(path, votes_table(found))
+
+
+def write_weighted(path: Path, found: IngestResult, galaxies: pl.DataFrame) -> None:
+    """Write the weighted fractions of some galaxies as Parquet.
+
+    Args:
+        path: The file to write.
+        found: The content of the export.
+        galaxies: The galaxies and their order, columns `id_str` and `dataset_name`.
+    """
+    names = ["id_str", "dataset_name"]
+    known = {name: pa.array(found.classifications.galaxies[name].to_list(), pa.string()) for name in names}
+    table = galaxies.join(pl.DataFrame(pa.table(known | _weighted(found))), on=names, how="left", maintain_order="left")
+    _write(path, table.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks())
+
+
+def _write(path: Path, table: pa.Table) -> None:
     with files.write_parquet(path, table.schema) as writer:
         writer.write_table(table)
 
 
-def write_weighted(path: Path, read: Read, galaxies: pl.DataFrame) -> None:
-    """Weighted fractions alone, of some galaxies in their order: columns `id_str` and `dataset_name` say which."""
-    names = ["id_str", "dataset_name"]
-    known = {name: pa.array(read.clicks.galaxies[name].to_list(), pa.string()) for name in names}
-    table = galaxies.join(pl.DataFrame(pa.table(known | _weighted(read))), on=names, how="left", maintain_order="left")
-    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with files.write_parquet(path, arrow.schema) as writer:
-        writer.write_table(arrow.combine_chunks())
+def page(found: IngestResult) -> bytes:
+    """Return the report of an ingest as an HTML page, without data about single volunteers."""
+    from gzoo.reports.ingest import ingest_page
+
+    return ingest_page(found)
 
 
-def page(read: Read) -> bytes:
-    """The report of an ingest as an HTML page, without a word about any single person."""
-    from gzoo import reports
-
-    return reports.render(
-        "ingest",
-        title=f"From clicks to votes: {read.ingest.campaign}",
-        ingest=read.ingest,
-        is_simulated=read.is_simulated,
-        max_votes=max(read.ingest.n_votes_of.values(), default=0),
-        rules=RULES,
-        annotation_rules=ANNOTATION_RULES,
-        bot_rules=consistency.RULES,
-    )
-
-
-def volunteers_list(read: Read) -> str:
-    """One row a volunteer as CSV; it holds names, and is for nobody but the team."""
-    clicks = read.clicks
-    n_clicks = np.bincount(clicks.volunteer, minlength=len(clicks.names))
-    pace = clicks.seconds / (1.0 + clicks.walks.sum(axis=1)[clicks.walk])
-    kappa = consistency.consistency(clicks, clicks.weighted(np.ones(len(clicks.names)))[0])
-    rules = ["; ".join(name for name, flag in read.bots.flags.items() if flag[i]) for i in range(len(clicks.names))]
+def volunteers_list(found: IngestResult) -> str:
+    """Return one row per volunteer as CSV. It contains names, and is for the team only."""
+    read = found.classifications
+    pace = pl.DataFrame({"volunteer": read.volunteer, "pace": read.seconds_per_answer}).fill_nan(None)
+    flags = list(found.bots.flags.items())
     frame = pl.DataFrame(
         {
-            "volunteer": clicks.names,
-            "n_classifications": n_clicks,
-            "is_anonymous": clicks.is_anonymous,
-            "seconds_per_answer": _medians(pace, clicks.volunteer, len(clicks.names)),
-            "consistency": kappa,
-            "weight": read.weights if read.weights is not None else np.full(len(clicks.names), np.nan),
-            "rules": rules,
+            "volunteer": read.names,
+            "n_classifications": read.n_of_volunteer,
+            "is_anonymous": read.is_anonymous,
+            "seconds_per_answer": pace.group_by("volunteer").median().sort("volunteer")["pace"].fill_null(np.nan),
+            "consistency": consistency.consistency(read, read.weighted(np.ones(len(read.names)))[0]),
+            "weight": found.weights if found.weights is not None else np.full(len(read.names), np.nan),
+            "rules": ["; ".join(name for name, flag in flags if flag[i]) for i in range(len(read.names))],
         }
     )
-    # a name may begin with a sign that spreadsheets take for a formula
-    safe = (
-        pl.when(pl.col("volunteer").str.contains(r"^[=+\-@\t\r]"))
-        .then("'" + pl.col("volunteer"))
-        .otherwise("volunteer")
-    )
+    # Spreadsheets run names that begin with these characters as formulas.
+    is_formula = pl.col("volunteer").str.contains(r"^[=+\-@\t\r]")
+    safe = pl.when(is_formula).then("'" + pl.col("volunteer")).otherwise("volunteer")
     return frame.with_columns(volunteer=safe).sort("n_classifications", descending=True).write_csv(float_precision=4)
-
-
-def _medians(values: FloatArray, group: npt.NDArray[np.integer], n: int) -> FloatArray:
-    is_known = np.isfinite(values)
-    frame = (
-        pl.DataFrame({"group": group[is_known], "value": values[is_known]})
-        .group_by("group")
-        .agg(pl.col("value").median())
-    )
-    found = np.full(n, np.nan)
-    found[frame["group"].to_numpy()] = frame["value"].to_numpy()
-    return found

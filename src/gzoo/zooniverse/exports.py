@@ -1,4 +1,4 @@
-"""Exports of classifications, block by block, so that a damaged row costs only itself and memory stays small."""
+"""Exports of classifications, read in blocks, so that a corrupt row excludes only itself and memory stays small."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo.errors import NotFoundError, TableError
+from gzoo.errors import NotFoundError, TableError, reason
 
 NEEDED = ("classification_id", "user_name", "workflow_id", "workflow_version", "created_at", "metadata",
           "annotations", "subject_data", "subject_ids")  # fmt: skip
 OPTIONAL = ("user_id", "user_ip", "workflow_name", "gold_standard", "expert")
 COLUMNS = (*NEEDED, *OPTIONAL)
 NEEDED_IN_LINES = ("classification_id", "workflow_id", "subject_id", "question", "response")
+_COPIED_FROM_LINES = ("classification_id", "workflow_id", "workflow_version", "created_at", "user_name", "user_id",
+                      "user_ip")  # fmt: skip
 
 MAX_ROW = 4_000_000
 BLOCK_BYTES = 1 << 24
 MAX_LINES_IN_ROW = 200
-_EXPECTED = (
-    "A classification export of Zooniverse as CSV (Lab, 'Data exports'), or one response a line as JSON (.jsonl)."
-)
+_EXPECTED = "a Zooniverse classification export as CSV (Lab, 'Data exports'), or JSON lines with one response per line."
+_EXPORT_AGAIN = "Export it again from the Zooniverse Lab."
 
 R_UNREADABLE = "row unreadable"
 R_LONG = "row too long"
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
-    """A row that cannot be read: its number (the first after the header is 1), the rule, what is wrong."""
+class BadRow:
+    """A row that cannot be read: its number (the first after the header is 1), the rule, and the cause."""
 
     row: int
     reason: str
@@ -48,18 +49,18 @@ class Block:
     """Some rows of an export.
 
     Attributes:
-        frame: Columns `COLUMNS` as text (null where absent), and `row`.
-        damaged: The rows that could not be read.
-        n_bytes: Read for it.
+        frame: Columns `COLUMNS` as strings (null if missing), and `row`.
+        bad_rows: The rows that could not be read.
+        n_bytes: Bytes read for this block.
     """
 
     frame: pl.DataFrame
-    damaged: list[Damage] = field(default_factory=list[Damage])
+    bad_rows: list[BadRow] = field(default_factory=list[BadRow])
     n_bytes: int = 0
 
 
 def is_json_lines(path: Path) -> bool:
-    """Whether a file holds one JSON object a line."""
+    """Return whether a file contains one JSON object per line."""
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return True
     with path.open("rb") as file:
@@ -67,16 +68,18 @@ def is_json_lines(path: Path) -> bool:
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """The rows of a classification export, CSV or JSON lines, in order.
+    """Yield the rows of a classification export, CSV or JSON lines, in order.
 
     Raises:
-        NotFoundError: There is no such file.
-        TableError: It is empty, is no such export, or has a column twice.
+        NotFoundError: The file does not exist.
+        TableError: The file is empty, is not a classification export, or has a duplicate column.
     """
     if not path.is_file():
-        raise NotFoundError(f"There is no export {path}.", _EXPECTED, "Check --classifications.")
+        raise NotFoundError(
+            f"Classification export not found: '{path}'.", _EXPECTED, "Check the path passed to --classifications."
+        )
     if path.stat().st_size == 0:
-        raise TableError(f"{path} is empty.", _EXPECTED, "Export it again.")
+        raise TableError(f"'{path}' is empty.", _EXPECTED, _EXPORT_AGAIN)
     yield from (_json_lines(path) if is_json_lines(path) else _csv(path))
 
 
@@ -87,8 +90,13 @@ def _csv(path: Path) -> Iterator[Block]:
     with path.open("rb") as file:
         header = _header(path, file)
         row = 0
-        for data, n_bytes in _whole_lines(file):
-            block, row = _rows(data, n_bytes, header, row)
+        for data, n_bytes in _line_blocks(file):
+            frame = _parse_all(data, header)
+            if frame is None:
+                block, row = _parse_lines(data, n_bytes, header, row)
+            else:
+                block = Block(frame.with_columns(row=pl.int_range(row + 1, row + 1 + frame.height)), [], n_bytes)
+                row += frame.height
             yield block
 
 
@@ -97,44 +105,43 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
     while first and not first.strip():
         first = file.readline(1 << 20)
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first:
-        raise TableError(f"{path} is not UTF-8 text.", _EXPECTED, "Save it again as 'CSV UTF-8'.")
+        raise TableError(f"'{path}' is not UTF-8 text.", _EXPECTED, "Save the file again as 'CSV UTF-8'.")
     try:
         names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r\n")], strict=True), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}, line 1: {error}.", "A header in UTF-8.", "Export it again.") from error
-    names = [name.strip() for name in names]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        places = ", ".join(str(i) for i, name in enumerate(names, 1) if name == twice[0])
         raise TableError(
-            f"{path} has the column '{twice[0]}' twice (columns {places}).",
-            "Each column name once.",
-            "Rename or remove one of them.",
-        )
+            f"Cannot read '{path}', line 1: {reason(error)}.", "a header in UTF-8.", _EXPORT_AGAIN
+        ) from error
+    names = [name.strip() for name in names]
+    for name in names:
+        if names.count(name) > 1:
+            numbers = ", ".join(str(i) for i, other in enumerate(names, 1) if other == name)
+            raise TableError(
+                f"'{path}' has the column '{name}' twice (columns {numbers}).", "", "Rename or remove one of them."
+            )
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise TableError(
-            f"{path} has no column {', '.join(repr(name) for name in missing)}; it has "
-            f"{', '.join(names)[:300] or 'none'}.",
+            f"'{path}' lacks the column {', '.join(map(repr, missing))}; it has {', '.join(names)[:300] or 'none'}.",
             _EXPECTED,
-            "Check that it is the classification export; a table with one row a galaxy goes to --votes.",
+            "Check that it is the classification export; pass a table with one row per galaxy to --votes.",
         )
     return names
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Blocks of whole lines. Of a line that is longer than any row only its start is kept."""
+def _line_blocks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks of complete lines. Only the start is kept of a line that is longer than any valid row."""
     rest, is_skipping = b"", False
     while True:
         piece = file.read(BLOCK_BYTES)
         n_bytes = len(piece)
         is_last = not piece
         if is_skipping:
-            place = piece.find(b"\n")
-            if place < 0 and not is_last:
+            end = piece.find(b"\n")
+            if end < 0 and not is_last:
                 continue
-            # the start of the long line goes on with this end, and is too long by itself
-            piece, is_skipping = (piece[place:] if place >= 0 else b""), False
+            # The kept start of the long line is joined to its end, and is too long by itself.
+            piece, is_skipping = (piece[end:] if end >= 0 else b""), False
         data = rest + piece
         if is_last:
             if data:
@@ -149,17 +156,8 @@ def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
             yield data[:end], n_bytes
 
 
-def _rows(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
-    """The rows in some whole lines; `row` counts those before."""
-    frame = _fast(data, header)
-    if frame is None:
-        return _careful(data, n_bytes, header, row)
-    numbered = frame.with_columns(row=pl.int_range(row + 1, row + 1 + frame.height))
-    return Block(numbered, [], n_bytes), row + frame.height
-
-
-def _fast(data: bytes, header: list[str]) -> pl.DataFrame | None:
-    """All lines at once, if each of them is a row: a quote too many would make one row of several lines."""
+def _parse_all(data: bytes, header: list[str]) -> pl.DataFrame | None:
+    """Parse all lines at once, if each line is one row: a stray quote would join several lines into one row."""
     try:
         frame = pl.read_csv(
             io.BytesIO(data),
@@ -178,68 +176,53 @@ def _fast(data: bytes, header: list[str]) -> pl.DataFrame | None:
 
 
 def _needed(frame: pl.DataFrame) -> pl.DataFrame:
-    unavailable = [pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in frame.columns]
-    return frame.with_columns(unavailable).select(COLUMNS)
+    missing = [pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in frame.columns]
+    return frame.with_columns(missing).select(COLUMNS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Whole lines of a file, without their ends; a line that is too long is None."""
-
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    is_long: npt.NDArray[np.bool_]
-
-
-def _split(data: bytes) -> _Lines:
+def _lines(data: bytes) -> tuple[list[int], list[int]]:
+    """Return the start and end of each line that is not empty, without its line ending."""
     signs = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(signs == 10)
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    starts: npt.NDArray[np.int64] = np.concatenate([[0], ends[:-1] + 1])
     is_empty = (ends - starts == 0) | ((ends - starts == 1) & (signs[starts] == 13))
-    starts, ends = starts[~is_empty], ends[~is_empty]
-    return _Lines(starts, ends, ends - starts > MAX_ROW)
+    return starts[~is_empty].tolist(), ends[~is_empty].tolist()
 
 
-def _careful(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
-    """Line by line. A line with an odd number of quotes may go on in the next, if what comes of it is one row."""
-    lines = _split(data)
-    n = len(lines.starts)
-    texts = [data[start:end] for start, end in zip(lines.starts.tolist(), lines.ends.tolist(), strict=True)]
-    is_odd = np.array([text.count(b'"') % 2 == 1 for text in texts], bool) & ~lines.is_long
-    odd = np.flatnonzero(is_odd)
+def _parse_lines(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
+    """Parse line by line. A line with an odd number of quotes may continue, if the result is one valid row."""
+    starts, ends = _lines(data)
+    is_long = [end - start > MAX_ROW for start, end in zip(starts, ends, strict=True)]
+    is_odd = [data.count(b'"', start, end) % 2 == 1 for start, end in zip(starts, ends, strict=True)]
+    odd = np.flatnonzero(np.array(is_odd, bool) & ~np.array(is_long, bool))
     kept: list[list[str]] = []
     numbers: list[int] = []
-    damaged: list[Damage] = []
+    bad_rows: list[BadRow] = []
     i = 0
-    while i < n:
+    while i < len(starts):
         row += 1
-        if lines.is_long[i]:
-            damaged.append(Damage(row, R_LONG, f"over {MAX_ROW:,} bytes"))
-            i += 1
-            continue
-        if is_odd[i]:
+        cells: list[str] | str = f"over {MAX_ROW:,} bytes" if is_long[i] else ""
+        last = i
+        if is_odd[i] and not is_long[i]:
             after = odd[np.searchsorted(odd, i + 1) :][:1].tolist()
             if after and after[0] - i < MAX_LINES_IN_ROW:
-                joined = _cells(data[lines.starts[i] : lines.ends[after[0]]], len(header))
-                if isinstance(joined, list):
-                    kept.append(joined)
-                    numbers.append(row)
-                    i = after[0] + 1
-                    continue
-        cells = _cells(texts[i], len(header))
+                cells = _cells(data[starts[i] : ends[after[0]]], len(header))
+                last = after[0] if isinstance(cells, list) else i
+        if last == i and not is_long[i]:
+            cells = _cells(data[starts[i] : ends[i]], len(header))
         if isinstance(cells, list):
             kept.append(cells)
             numbers.append(row)
         else:
-            damaged.append(Damage(row, R_UNREADABLE, cells))
-        i += 1
+            bad_rows.append(BadRow(row, R_LONG if is_long[i] else R_UNREADABLE, cells))
+        i = last + 1
     frame = pl.DataFrame(kept, schema=dict.fromkeys(header, pl.String), orient="row")
     filled = _needed(frame.with_columns(pl.when(pl.all() != "").then(pl.all())))
-    return Block(filled.with_columns(row=pl.Series(numbers, dtype=pl.Int64)), damaged, n_bytes), row
+    return Block(filled.with_columns(row=pl.Series(numbers, dtype=pl.Int64)), bad_rows, n_bytes), row
 
 
 def _cells(line: bytes, n: int) -> list[str] | str:
-    """The cells of a row, or what is wrong with it."""
+    """Return the cells of a row, or why it is not valid."""
     csv.field_size_limit(MAX_ROW)
     try:
         rows = list(csv.reader(io.StringIO(line.decode("utf-8"), newline=""), strict=True))
@@ -256,43 +239,32 @@ def _cells(line: bytes, n: int) -> list[str] | str:
 
 
 def _json_lines(path: Path) -> Iterator[Block]:
-    """Each response a row of its own: `annotations` holds that one response."""
+    """Yield one row for each response, with that response alone in `annotations`."""
     row = 0
-    is_first = True
+    schema = {**dict.fromkeys(COLUMNS, pl.String), "row": pl.Int64}
     with path.open("rb") as file:
-        for data, n_bytes in _whole_lines(file):
-            lines = _split(data)
-            cells: dict[str, list[object]] = {name: [] for name in (*COLUMNS, "row")}
-            damaged: list[Damage] = []
-            for start, end, is_long in zip(lines.starts, lines.ends, lines.is_long, strict=True):
+        for data, n_bytes in _line_blocks(file):
+            rows: list[dict[str, object]] = []
+            bad_rows: list[BadRow] = []
+            for start, end in zip(*_lines(data), strict=True):
                 row += 1
-                facts = f"over {MAX_ROW:,} bytes" if is_long else _facts(data[start:end], is_first)
-                is_first = False
-                if isinstance(facts, str):
-                    damaged.append(Damage(row, R_LONG if is_long else R_UNREADABLE, facts))
+                if end - start > MAX_ROW:
+                    bad_rows.append(BadRow(row, R_LONG, f"over {MAX_ROW:,} bytes"))
                     continue
-                answer = [{"task": facts["question"], "value": facts["response"]}]
-                made = {
-                    "classification_id": facts["classification_id"],
-                    "user_name": facts.get("user_name"),
-                    "user_id": facts.get("user_id"),
-                    "user_ip": facts.get("user_ip"),
-                    "workflow_id": facts["workflow_id"],
-                    "workflow_version": facts.get("workflow_version"),
-                    "created_at": facts.get("created_at"),
-                    "subject_ids": facts["subject_id"],
-                    "annotations": json.dumps(answer),
-                }
-                for name in COLUMNS:
-                    cells[name].append(made.get(name))
-                cells["row"].append(row)
-            schema = {**dict.fromkeys(COLUMNS, pl.String), "row": pl.Int64}
-            yield Block(pl.DataFrame(cells, schema=schema), damaged, n_bytes)
+                facts = _response(data[start:end], is_first=row == 1)
+                if isinstance(facts, str):
+                    bad_rows.append(BadRow(row, R_UNREADABLE, facts))
+                    continue
+                answer = json.dumps([{"task": facts["question"], "value": facts["response"]}])
+                own: dict[str, object] = {"row": row, "annotations": answer, "subject_ids": facts["subject_id"]}
+                rows.append({**dict.fromkeys(COLUMNS), **{key: facts.get(key) for key in _COPIED_FROM_LINES}, **own})
+            yield Block(pl.DataFrame(rows, schema=schema), bad_rows, n_bytes)
     if row == 0:
-        raise TableError(f"{path} is empty.", _EXPECTED, "Export it again.")
+        raise TableError(f"'{path}' is empty.", _EXPECTED, _EXPORT_AGAIN)
 
 
-def _facts(line: bytes, is_first: bool) -> dict[str, str] | str:
+def _response(line: bytes, *, is_first: bool) -> dict[str, str] | str:
+    """Return the values of a line, or why it is not valid."""
     try:
         value: object = json.loads(line.decode("utf-8-sig" if is_first else "utf-8"))
     except UnicodeDecodeError as error:

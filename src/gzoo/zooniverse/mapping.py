@@ -1,8 +1,8 @@
-"""Proposals of mapping files: which column of a table is which answer, by the names and by the votes.
+"""Proposals of mapping files, for vote tables and for exports of classifications.
 
-Names propose; votes confirm or contradict: as many people answer a question as gave the answers that lead to it. So a
-question mapped to the wrong columns shows in the rows. A person has the last word: the file says for each line why it
-stands there, and lines that nothing confirms are commented out.
+Names suggest which column is which answer, and votes confirm or contradict it: the total votes of a question equal the
+votes for its parent answers. A user makes the final decision: the file lists the evidence for each line, and lines
+without evidence are commented out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import csv
 from pathlib import Path
 
 from gzoo import files, zooniverse
-from gzoo.errors import NotFoundError, OutputExistsError, TableError
+from gzoo.errors import OutputExistsError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
-from gzoo.votes.mapping import FIRST_LINE, Proposal, propose
+from gzoo.votes.column_checks import check_names_not_cumulative
+from gzoo.votes.mapping import propose
+from gzoo.votes.proposal import FIRST_LINE, Proposal
 from gzoo.votes.tables import read_rows
-from gzoo.votes.votes import refuse_cumulative_names
 
 
 def mapping(
@@ -26,27 +27,27 @@ def mapping(
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Proposal | zooniverse.Tasks:
-    """A mapping file for a vote table, proposed from its column names and its votes.
+    """Propose a mapping file for a vote table or for an export of classifications.
 
-    Names are compared in the field's own terms (task numbers, `features` and `featured`, `more_than_4` and `5-plus`);
-    columns of counts are preferred to fractions, and weighted fractions are never used. Then the votes judge: as many
-    people should answer a question as gave the answers that lead to it. Where names leave a choice the votes make
-    it; where they contradict the names, that is said.
+    Column names are compared with the terms of the field (task numbers, `features` and `featured`, `more_than_4` and
+    `5-plus`). Columns of counts are preferred to fractions, and weighted fractions are never used. Then the votes are
+    checked: the total votes of a question should equal the votes for its parent answers. They decide where names are
+    ambiguous, and contradictions between names and votes are reported.
 
     Args:
-        source: A vote table, or a Zooniverse classification export.
+        source: Vote table, or Zooniverse classification export.
         campaign: Name of the campaign.
-        workflows: The export of the workflows, where `source` is an export of classifications.
-        out: File to write; by default none.
+        workflows: Zooniverse workflow export, if `source` is a classification export.
+        out: Mapping file to write. By default nothing is written.
         overwrite: Replace an earlier mapping file.
 
     Returns:
-        The proposal, with evidence and confidence of each line, and what was not found.
+        The proposal, with the evidence and confidence of each line, and what was not found.
 
     Raises:
-        NotFoundError: A file or the campaign is not there.
-        TableError: The table cannot be read, holds cumulative fractions, or has no column that could be votes.
-        OutputExistsError: `out` is there already, and is no mapping file or `overwrite` is False.
+        NotFoundError: A file or the campaign does not exist.
+        TableError: The table cannot be read, contains cumulative fractions, or lacks columns that could contain votes.
+        OutputExistsError: `out` already exists, and is not a mapping file or `overwrite` is False.
     """
     source = Path(source)
     facts = campaign_of(campaign)
@@ -58,8 +59,8 @@ def mapping(
     else:
         read = read_rows(source)
         if read.frame.height == 0:
-            raise TableError(f"{source} has no rows.", "At least one galaxy.", "Check the file.")
-        refuse_cumulative_names(source, read.frame)
+            raise TableError(f"Vote table '{source}' is empty.", "at least one galaxy.")
+        check_names_not_cumulative(source, read.frame)
         proposal = propose(read.frame, facts, source)
     if target:
         files.write_bytes(target, proposal.to_toml().encode())
@@ -67,21 +68,13 @@ def mapping(
 
 
 def _refuse_occupied(out: Path, overwrite: bool) -> None:
-    if not out.parent.is_dir():
-        raise NotFoundError(f"There is no folder {out.parent}.", "A folder for the file.", "Make it, or correct --out.")
-    if not out.exists():
-        return
-    is_ours = out.is_file() and out.read_bytes()[: len(FIRST_LINE)] == FIRST_LINE.encode()
-    if not is_ours:
-        raise OutputExistsError(f"{out} is no mapping file of gzoo.", "A new name.", "Choose another --out.")
-    if not overwrite:
-        raise OutputExistsError(
-            f"{out} is there already.", "A new name.", "Choose another --out, or pass --overwrite to replace it."
-        )
+    if out.is_file() and out.read_bytes()[: len(FIRST_LINE)] != FIRST_LINE.encode():
+        raise OutputExistsError(f"'{out}' is not a mapping file of gzoo.", "", "Choose another name for --out.")
+    zooniverse.refuse_occupied(out, overwrite=overwrite)
 
 
 def _is_export(source: Path) -> bool:
-    """Whether a file is an export of classifications, by its header."""
+    """Return whether a file is an export of classifications, judging by its header."""
     if source.suffix.lower() in (".jsonl", ".ndjson"):
         return True
     if source.suffix.lower() != ".csv" or not source.is_file():
@@ -89,14 +82,3 @@ def _is_export(source: Path) -> bool:
     with source.open("rb") as file:
         header = next(csv.reader([file.readline(1 << 16).decode("utf-8", "replace")]), [])
     return {"annotations", "workflow_id"} <= set(header)
-
-
-# --- names --------------------------------------------------------------------------------------------------------
-
-# --- groups of columns --------------------------------------------------------------------------------------------
-
-
-# --- the search ---------------------------------------------------------------------------------------------------
-
-
-# --- the proposal -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""From an export to clicks: every row and every annotation is counted as a vote or under the rule that took it."""
+"""Reading of an export: every row and annotation is counted as a vote or under the rule that excluded it."""
 
 from __future__ import annotations
 
@@ -16,111 +16,114 @@ import polars as pl
 
 from gzoo import files
 from gzoo.errors import TableError
+from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
-from gzoo.trees.tree import IntArray, Tree
+from gzoo.trees.tree import IntArray
 from gzoo.zooniverse import exports, interpretation
-from gzoo.zooniverse.classifications import GALAXY_SCHEMA, BoolArray, Clicks
+from gzoo.zooniverse.classifications import GALAXY_SCHEMA, BoolArray, Classifications
+from gzoo.zooniverse.interpretation import AnnotationReader, Interpretation
 from gzoo.zooniverse.tasks import SUBJECT, Tasks
 from gzoo.zooniverse.workflows import Task, Version, Workflows
 
-TWICE = "classification twice in the export"
+TWICE = "duplicate classification"
 OTHER_WORKFLOW = "workflow not in the mapping"
-LEFT_OUT = "workflow left out in the mapping"
+EXCLUDED = "workflow excluded in the mapping"
 OTHER_VERSION = "unknown workflow version"
 GOLD = "gold standard"
 STAFF = "staff"
 NOT_LIVE = "project not live"
 SEVERAL_SUBJECTS = "several subjects"
 NO_SUBJECT = "subject unreadable"
-AGAIN = "same volunteer again"
+AGAIN = "repeated by the same volunteer"
 RULES: Mapping[str, str] = {
-    exports.R_UNREADABLE: "the row is not CSV or JSON, not UTF-8, has too few or too many cells, or no number",
+    exports.R_UNREADABLE: "the row is not CSV, JSON or UTF-8, has too few or too many cells, or no integer identifier",
     exports.R_LONG: f"the row has over {exports.MAX_ROW:,} bytes",
-    TWICE: "a row with this classification's number came before",
-    OTHER_WORKFLOW: "no task of that workflow is in the mapping",
-    LEFT_OUT: "the mapping leaves that workflow out",
-    OTHER_VERSION: "the workflow export has no version with that major number",
-    GOLD: "made as a gold standard, by someone who knew the answer",
+    TWICE: "an earlier row has the same classification_id",
+    OTHER_WORKFLOW: "the mapping does not list any task of the workflow",
+    EXCLUDED: "the mapping excludes the workflow",
+    OTHER_VERSION: "the workflow export lacks a version with this major number",
+    GOLD: "a gold standard classification, made with knowledge of the answer",
     STAFF: "made by a member of the project's staff (column expert)",
-    NOT_LIVE: "made before the project went live, as its metadata say",
+    NOT_LIVE: "made before the project was live, according to the metadata",
     interpretation.UNREADABLE: "the annotations are not a JSON list",
-    interpretation.UNFINISHED: "the metadata name no end, or the walk breaks off at a task that must be answered",
-    SEVERAL_SUBJECTS: "one classification of several subjects together",
-    NO_SUBJECT: "subject_data is not JSON, or lacks the field that names the galaxy",
-    interpretation.NO_ANSWER: "no annotation that could be counted",
-    AGAIN: "the same volunteer, or the same anonymous address, classified this galaxy before: the first counts",
+    interpretation.UNFINISHED: "the metadata lack finished_at, or a required task was not answered",
+    SEVERAL_SUBJECTS: "one classification of several subjects",
+    NO_SUBJECT: "subject_data is not JSON, or lacks the field that identifies the galaxy",
+    interpretation.NO_ANSWER: "no annotation could be counted",
+    AGAIN: "the same volunteer (or anonymous address) classified the galaxy before; the first one counts",
 }
-"""Rules that take whole classifications, in the order in which they are applied; the first one that fits counts."""
+"""Rules that exclude whole classifications, in order of application; the first that applies is reported."""
 ANNOTATION_RULES: Mapping[str, str] = {
-    interpretation.OTHER_ROW: "its classification was taken by a rule",
-    interpretation.A_UNREADABLE: "no task, or a value that is no choice of answers",
-    interpretation.A_OTHER_TASK: "that version of the workflow has no such task",
-    interpretation.A_UNMAPPED: "the mapping does not list that task with those words",
-    interpretation.A_LEFT_OUT: "the mapping leaves the task out",
-    interpretation.A_NOTHING: "the volunteer passed on",
-    interpretation.A_UNKNOWN: "the mapping does not list that answer",
-    interpretation.A_NO_COLUMN: "the tree has no such answer, the mapping says",
-    interpretation.A_SEVERAL: "the site allowed several answers where the tree has one",
-    interpretation.A_TWICE: "of equal ones the first counts, of others none",
-    interpretation.A_UNASKED: "the tree asks this only after an answer that was not given",
+    interpretation.OTHER_ROW: "the whole classification was excluded",
+    interpretation.A_UNREADABLE: "no task, or a value that is not a choice of answers",
+    interpretation.A_OTHER_TASK: "this version of the workflow lacks the task",
+    interpretation.A_UNMAPPED: "the mapping does not list the task with this label",
+    interpretation.A_EXCLUDED: "the mapping excludes the task",
+    interpretation.A_NOTHING: "the volunteer skipped the task",
+    interpretation.A_UNKNOWN: "the mapping does not list the answer",
+    interpretation.A_NO_COLUMN: "the mapping lists the answer as missing from the tree",
+    interpretation.A_SEVERAL: "the site allowed several answers, the tree allows one",
+    interpretation.A_TWICE: "of equal answers the first is counted, of different answers none",
+    interpretation.A_UNASKED: "the tree asks this question only after an answer that was not given",
 }
 N_EXAMPLES = 5
 UNKNOWN_TIME = np.iinfo(np.int64).min
-_NOT_GIVEN = ("", "NA", "nan", "NaN", "null", "None")
+NOTE_UNIDENTIFIED = "no user or address: counted as separate volunteers"
+_MISSING = ("", "NA", "nan", "NaN", "null", "None")
 _MAX_ID = 256
+_LONG_CELLS = ("metadata", "annotations", "subject_data")
+_TIMES = ("started_at", "finished_at")
+_ANGLES = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
-Progress = Callable[[str, int, int], None]
 """Called as (stage, done, total)."""
 
 
 @dataclass(slots=True)
 class Account:
-    """What became of rows and annotations (see `gzoo.zooniverse.classifications.Ingest`)."""
+    """What was counted and excluded (see `gzoo.zooniverse.classifications.Ingest`)."""
 
+    campaign: str
     n_rows: int = 0
     n_annotations: int = 0
     n_annotations_used: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
     annotation_reasons: dict[str, int] = field(default_factory=dict[str, int])
-    notes: Counter[str] = field(default_factory=Counter[str])
+    notes: dict[str, int] = field(default_factory=dict[str, int])
     examples: dict[str, tuple[tuple[int, str], ...]] = field(default_factory=dict[str, tuple[tuple[int, str], ...]])
     versions: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def read_clicks(
+def read_classifications(
     path: Path, workflows: Workflows, campaign: Campaign, tasks: Tasks, progress: Progress | None = None
-) -> tuple[Clicks, Account]:
-    """The classifications of an export that are used, and an account of all.
+) -> tuple[Classifications, Account]:
+    """Return the classifications of an export that are used, and an account of all rows.
 
     Args:
-        path: CSV or JSON lines.
+        path: The export, CSV or JSON lines.
         workflows: The versions of the workflows; for JSON lines those of `workflows_of_lines`.
-        campaign: Whose tree the answers belong to.
+        campaign: The campaign that the classifications belong to.
         tasks: The mapping.
-        progress: Called as bytes are read.
+        progress: Function called as (stage, done, total), in bytes.
 
     Raises:
-        TableError: The file is no export, or no classification of it can be used.
+        TableError: The file is not an export, or no classification of it can be used.
     """
     table = _Table(campaign, workflows, tasks)
     done, size = 0, path.stat().st_size if path.is_file() else 0
     is_lines = path.is_file() and exports.is_json_lines(path)
-    source: Iterable[exports.Block] = exports.blocks(path)
-    if is_lines:
-        source = [_classifications(source)]
-    for block in source:
+    blocks = exports.blocks(path)
+    for block in [_grouped(blocks)] if is_lines else blocks:
         table.add(block)
         done += block.n_bytes
         if progress:
-            progress("reading classifications", done, max(size, done))
+            progress("Reading classifications", done, max(size, done))
     if progress:
-        progress("reading classifications", size, size)
-    clicks, account = table.finish(path, one_annotation_a_row=is_lines)
-    return clicks, account
+        progress("Reading classifications", size, size)
+    return table.finish(path, has_one_annotation_per_row=is_lines)
 
 
-def _classifications(blocks: Iterable[exports.Block]) -> exports.Block:
-    """Responses, a line each, gathered into classifications."""
+def _grouped(blocks: Iterable[exports.Block]) -> exports.Block:
+    """Group responses, one per line, into classifications."""
     every = list(blocks)
     lines = pl.concat([block.frame for block in every])
     first = [name for name in lines.columns if name not in ("classification_id", "annotations")]
@@ -128,44 +131,38 @@ def _classifications(blocks: Iterable[exports.Block]) -> exports.Block:
         *(pl.col(name).first() for name in first), pl.col("annotations").str.slice(1).str.head(-1).str.join(",")
     )
     joined = frame.with_columns(pl.format("[{}]", "annotations").alias("annotations")).select(lines.columns)
-    damaged = [one for block in every for one in block.damaged]
-    return exports.Block(joined, damaged, sum(block.n_bytes for block in every))
+    bad_rows = [one for block in every for one in block.bad_rows]
+    return exports.Block(joined, bad_rows, sum(block.n_bytes for block in every))
 
 
 def workflows_of_lines(path: Path) -> Workflows:
-    """The workflows of a file of JSON lines, which names questions and answers itself: one version each."""
-    met: dict[str, dict[str, dict[str, None]]] = {}
+    """Return the workflows of JSON lines, which contain the names of questions and answers: one version each."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
     for block in exports.blocks(path):
         for workflow, text in block.frame.select("workflow_id", "annotations").unique(maintain_order=True).iter_rows():
             answer = cast("dict[str, str]", json.loads(text)[0])
-            met.setdefault(workflow, {}).setdefault(answer["task"], {})[answer["value"]] = None
-    return Workflows(
-        Version(
-            workflow,
-            "",
-            "",
-            "",
-            {
-                name: Task(name, "multiple", name.replace("-", " "), tuple(answers), ("",) * len(answers), "", False)
-                for name, answers in questions.items()
-            },
-            "",
-        )
-        for workflow, questions in met.items()
-    )
+            found.setdefault(workflow, {}).setdefault(answer["task"], {})[answer["value"]] = None
+    versions: list[Version] = []
+    for workflow, questions in found.items():
+        tasks = {
+            name: Task(name, "multiple", name.replace("-", " "), tuple(answers), ("",) * len(answers), "", False)
+            for name, answers in questions.items()
+        }
+        versions.append(Version(workflow, "", "", "", tasks, ""))
+    return Workflows(versions)
 
 
 class _Table:
-    """Gathers rows as numbers: texts that stand in many rows are read once."""
+    """The rows of an export as numbers: a string that occurs in many rows is parsed once."""
 
     def __init__(self, campaign: Campaign, workflows: Workflows, tasks: Tasks) -> None:
         self.campaign, self.tree, self.workflows, self.tasks = campaign, campaign.tree, workflows, tasks
         entries = {(one.workflow, one.task, one.label): one for one in tasks.entries}
-        self.reader = interpretation.Reader(self.tree, entries)
+        self.reader = AnnotationReader(self.tree, entries)
         self.mapped = {one.workflow for one in tasks.entries}
         self.versions: dict[tuple[str, str], Version | None] = {}
         self.parsed: dict[tuple[str, str, bytes], int] = {}
-        self.walks: list[interpretation.Walk] = []
+        self.interpretations: list[Interpretation] = []
         self.subjects: dict[str, int] = {}
         self.galaxy_of: list[int] = []
         self.subject_problem: list[tuple[str, str]] = []
@@ -174,53 +171,41 @@ class _Table:
         self.volunteers: dict[str, int] = {}
         self.names: list[str] = []
         self.is_anonymous: list[bool] = []
-        self.damaged: list[exports.Damage] = []
+        self.bad_rows: list[exports.BadRow] = []
         self.parts: list[dict[str, npt.NDArray[Any]]] = []
         self.n_versions: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
 
     def add(self, block: exports.Block) -> None:
-        self.damaged += block.damaged
+        self.bad_rows += block.bad_rows
         frame = block.frame
         if not frame.height:
             return
         text = [pl.col(name).fill_null("").str.strip_chars() for name in exports.COLUMNS if name not in _LONG_CELLS]
         frame = frame.with_columns(*text, *(pl.col(name).fill_null("") for name in _LONG_CELLS))
         when = [pl.col("metadata").str.extract(rf'"{key}"\s*:\s*"([^"]{{19,40}})"') for key in _TIMES]
+        created = _time(pl.col("created_at"))
         facts = frame.select(
             "row",
-            number=pl.col("classification_id").cast(pl.Int64, strict=False),
-            milliseconds=_time(pl.col("created_at")),
-            begun=_time(when[0]),
-            ended=_time(when[1]),
+            number=pl.col("classification_id").cast(pl.Int64, strict=False).fill_null(-1),
+            milliseconds=created.fill_null(UNKNOWN_TIME),
+            seconds=((_time(when[1]) - _time(when[0])).cast(pl.Float64) / 1000.0).cast(pl.Float32),
             is_gold=pl.col("gold_standard").str.to_lowercase().is_in(["true", "t", "1"]),
             is_staff=~pl.col("expert").str.to_lowercase().is_in(["", "na", "nan", "false", "null", "none"]),
             is_not_live=pl.col("metadata").str.contains(r'"live_project"\s*:\s*false'),
             is_ended=when[1].is_not_null(),
         )
-        is_ended = facts["is_ended"].to_numpy() | self._ends_elsewhere(frame, facts["is_ended"])
-        self.notes["creation date unreadable"] += facts["milliseconds"].null_count()
-        seconds = (facts["ended"] - facts["begun"]).cast(pl.Float64).to_numpy() / 1000.0
-        self.parts.append(
-            {
-                "row": facts["row"].to_numpy(),
-                "number": facts["number"].fill_null(-1).to_numpy(),
-                "milliseconds": facts["milliseconds"].fill_null(UNKNOWN_TIME).to_numpy(),
-                "seconds": seconds.astype(np.float32),
-                "is_gold": facts["is_gold"].to_numpy(),
-                "is_staff": facts["is_staff"].to_numpy(),
-                "is_not_live": facts["is_not_live"].to_numpy(),
-                "is_ended": is_ended,
-                "parsed": self._parsed(frame),
-                "subject": self._subject(frame),
-                "volunteer": self._volunteer(frame),
-            }
-        )
+        self.notes["creation date unreadable"] += frame.select(created.is_null().sum()).item()
+        part = {name: facts[name].to_numpy() for name in facts.columns}
+        part["is_ended"] = part["is_ended"] | self._has_no_metadata(frame, part["is_ended"])
+        part["parsed"], part["subject"] = self._parsed(frame), self._subject(frame)
+        part["volunteer"] = self._volunteer(frame)
+        self.parts.append(part)
 
-    def _ends_elsewhere(self, frame: pl.DataFrame, is_ended: pl.Series) -> BoolArray:
-        """Rows that say nothing of their end because they have no metadata that can be read."""
+    def _has_no_metadata(self, frame: pl.DataFrame, is_ended: BoolArray) -> BoolArray:
+        """Return the rows without a readable end because their metadata are missing or unreadable."""
         found = np.zeros(frame.height, bool)
-        for i in np.flatnonzero(~is_ended.to_numpy()):
+        for i in np.flatnonzero(~is_ended):
             text = frame["metadata"][int(i)]
             try:
                 found[i] = not isinstance(json.loads(text), dict)
@@ -231,37 +216,36 @@ class _Table:
         return found
 
     def _coded(self, frame: pl.DataFrame, columns: list[str], code: Callable[[tuple[str, ...]], int]) -> IntArray:
-        """A number for each row, asked once for each different content of some columns."""
-        different = frame.select(columns).unique(maintain_order=True)
-        codes = pl.Series("code", [code(cells) for cells in different.iter_rows()], dtype=pl.Int64)
-        coded = frame.select(columns).join(different.with_columns(codes), on=columns, how="left", maintain_order="left")
+        """Return a number for each row; `code` is called once for each distinct content of the columns."""
+        distinct = frame.select(columns).unique(maintain_order=True)
+        codes = pl.Series("code", [code(cells) for cells in distinct.iter_rows()], dtype=pl.Int64)
+        coded = frame.select(columns).join(distinct.with_columns(codes), on=columns, how="left", maintain_order="left")
         return coded["code"].to_numpy()
 
     def _parsed(self, frame: pl.DataFrame) -> IntArray:
         counted = frame.group_by("workflow_id", "workflow_version").len().sort("workflow_id", "workflow_version")
         for workflow, version, n in counted.iter_rows():
             self.n_versions[f"{workflow[:40]} {version[:40]}".strip()] += n
-        return self._coded(frame, ["workflow_id", "workflow_version", "annotations"], self._walk)
+        return self._coded(frame, ["workflow_id", "workflow_version", "annotations"], self._interpretation_code)
 
-    def _walk(self, cells: tuple[str, ...]) -> int:
+    def _interpretation_code(self, cells: tuple[str, ...]) -> int:
         workflow, version, text = cells
         key = (workflow, version, blake2b(text.encode(), digest_size=16).digest())
         if key not in self.parsed:
-            self.parsed[key] = len(self.walks)
-            self.walks.append(self._read(workflow, version, text))
+            self.parsed[key] = len(self.interpretations)
+            self.interpretations.append(self._interpret(workflow, version, text))
         return self.parsed[key]
 
-    def _read(self, workflow: str, version: str, text: str) -> interpretation.Walk:
-        nothing = frozenset[int]()
+    def _interpret(self, workflow: str, version: str, text: str) -> Interpretation:
         if workflow in self.tasks.excluded or workflow not in self.mapped:
-            problem = LEFT_OUT if workflow in self.tasks.excluded else OTHER_WORKFLOW
-            return interpretation.Walk(problem, f"workflow {workflow[:40]}", nothing, nothing, _n_annotations(text), {})
+            problem = EXCLUDED if workflow in self.tasks.excluded else OTHER_WORKFLOW
+            return Interpretation(problem, f"workflow {workflow[:40]}", n_annotations=_n_annotations(text))
         if (workflow, version) not in self.versions:
             self.versions[workflow, version] = self.workflows.find(workflow, version)
         found = self.versions[workflow, version]
         if found is None:
             detail = f"workflow {workflow[:40]}, version {version[:40]}"
-            return interpretation.Walk(OTHER_VERSION, detail, nothing, nothing, _n_annotations(text), {})
+            return Interpretation(OTHER_VERSION, detail, n_annotations=_n_annotations(text))
         return self.reader.read(text, found)
 
     def _subject(self, frame: pl.DataFrame) -> IntArray:
@@ -282,8 +266,8 @@ class _Table:
         return code
 
     def _galaxy(self, subject: str, text: str) -> int | tuple[str, str]:
-        """The galaxy that a subject shows, or the rule that its row breaks and what stood there."""
-        if not subject or subject in _NOT_GIVEN:
+        """Return the galaxy of a subject, or the rule that excludes its rows and the content that broke it."""
+        if not subject or subject in _MISSING:
             return NO_SUBJECT, "subject_ids is empty"
         if ";" in subject or "," in subject:
             return SEVERAL_SUBJECTS, f"subject_ids {subject[:80]}"
@@ -297,31 +281,30 @@ class _Table:
             whole = cast("dict[str, object]", value) if isinstance(value, dict) else {}
             inner = whole.get(subject, whole)
             facts = cast("dict[str, object]", inner) if isinstance(inner, dict) else {}
-        field_of = self.tasks.fields
-        name = field_of.get("id_str", SUBJECT)
+        fields = self.tasks.fields
+        name = fields.get("id_str", SUBJECT)
         id_str = subject if name == SUBJECT else _text(facts.get(name))
         if not id_str:
-            return NO_SUBJECT, problem or f"subject_data has no {name}"
+            return NO_SUBJECT, problem or f"subject_data lacks {name}"
         if len(id_str) > _MAX_ID:
             return NO_SUBJECT, f"{name} has {len(id_str):,} characters"
         if problem:
-            self.notes["subject_data unreadable, subject known by its number"] += 1
+            self.notes["subject_data unreadable, subject identified by its number"] += 1
         if id_str not in self.galaxies:
             self.galaxies[id_str] = len(self.galaxies)
-            ra, dec = (_degrees(facts.get(field_of.get(key) or key), *ends) for key, ends in _ANGLES.items())
-            is_simulated = facts.get("simulated") is True
-            texts = [_text(facts.get(field_of[key])) if field_of.get(key) else "" for key in ("source_id", "image")]
-            name = self.campaign.name + (files.SIMULATED if is_simulated else "")
-            self.galaxy_rows.append((id_str, name, *texts, ra, dec))
+            ra, dec = (_degrees(facts.get(fields.get(key) or key), *ends) for key, ends in _ANGLES.items())
+            texts = [_text(facts.get(fields[key])) if fields.get(key) else "" for key in ("source_id", "image")]
+            dataset_name = self.campaign.name + (files.SIMULATED if facts.get("simulated") is True else "")
+            self.galaxy_rows.append((id_str, dataset_name, *texts, ra, dec))
         return self.galaxies[id_str]
 
     def _volunteer(self, frame: pl.DataFrame) -> IntArray:
         def given(name: str) -> pl.Expr:
-            return pl.when(~pl.col(name).is_in(_NOT_GIVEN)).then(pl.col(name))
+            return pl.when(~pl.col(name).is_in(_MISSING)).then(pl.col(name))
 
         name = given("user_name")
         known = pl.coalesce("id " + given("user_id"), "address " + given("user_ip"), "name " + name)
-        self.notes["nobody named: taken for a person of its own"] += frame.select(known.is_null().sum()).item()
+        self.notes[NOTE_UNIDENTIFIED] += frame.select(known.is_null().sum()).item()
         who = frame.select(
             pl.coalesce(known, "classification " + pl.col("classification_id")).alias("who"),
             pl.coalesce(name, "user " + given("user_id"), pl.lit("")).alias("name"),
@@ -336,83 +319,81 @@ class _Table:
         codes = first.select("who", code=pl.Series([self.volunteers[key] for key in first["who"]], dtype=pl.Int64))
         return who.select("who").join(codes, on="who", how="left", maintain_order="left")["code"].to_numpy()
 
-    # --- the end --------------------------------------------------------------------------------------------------
+    # --- the result -----------------------------------------------------------------------------------------------
 
-    def finish(self, path: Path, *, one_annotation_a_row: bool) -> tuple[Clicks, Account]:
-        account = Account(n_rows=len(self.damaged), notes=self.notes)
+    def finish(self, path: Path, *, has_one_annotation_per_row: bool) -> tuple[Classifications, Account]:
         examples: dict[str, list[tuple[int, str]]] = {}
-        for one in self.damaged:
-            account.reasons[one.reason] = account.reasons.get(one.reason, 0) + 1
+        for one in self.bad_rows:
             examples.setdefault(one.reason, []).append((one.row, one.detail))
-            if one_annotation_a_row:
-                account.n_annotations += 1
-                account.annotation_reasons[one.reason] = account.annotation_reasons.get(one.reason, 0) + 1
+        n_excluded = Counter(one.reason for one in self.bad_rows)
         if not self.parts:
-            raise TableError(f"{path} has no row that can be read.", "Classifications.", _first_word(examples))
+            raise TableError(
+                f"'{path}' does not contain any readable row{_first_example(examples)}.", "classifications."
+            )
         of = {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
-        account.n_rows += len(of["row"])
-        account.versions = dict(sorted(self.n_versions.items()))
+        bad_annotations = n_excluded.copy() if has_one_annotation_per_row else Counter[str]()
+        account = Account(self.campaign.name, n_rows=len(self.bad_rows) + len(of["row"]))
 
         names = list(RULES)
         reason = self._reasons(of, names)
-        used = np.flatnonzero(reason < 0)
         for i, name in enumerate(names):
             rows = np.flatnonzero(reason == i)
             if len(rows):
-                account.reasons[name] = account.reasons.get(name, 0) + len(rows)
+                n_excluded[name] += len(rows)
                 found = [(int(of["row"][at]), self._detail(of, int(at), name)) for at in rows[:N_EXAMPLES]]
                 examples.setdefault(name, []).extend(found)
-        account.reasons = {name: account.reasons[name] for name in names if name in account.reasons}
-        account.examples = {
-            name: tuple(sorted(examples[name])[:N_EXAMPLES]) for name in account.reasons if name in examples
-        }
-        self._account_annotations(account, of["parsed"], reason < 0)
+        account.reasons = {name: n_excluded[name] for name in names if n_excluded[name]}
+        account.examples = {name: tuple(sorted(examples[name])[:N_EXAMPLES]) for name in account.reasons}
+        account.versions = dict(sorted(self.n_versions.items()))
+        self._count_annotations(account, bad_annotations, of["parsed"], reason < 0)
+        account.notes = {name: n for name, n in self.notes.items() if n}
+        used = np.flatnonzero(reason < 0)
         if not len(used):
             listed = ", ".join(f"{n:,} x {name}" for name, n in account.reasons.items())
             raise TableError(
-                f"{path}: none of its {account.n_rows:,} rows can be used ({listed}).",
-                f"Classifications of {self.campaign.name}.",
-                _first_word(examples),
+                f"None of the {account.n_rows:,} rows of '{path}' can be used: {listed}{_first_example(examples)}.",
+                f"classifications of {self.campaign.name}.",
             )
-        return self._clicks(of, used), account
+        return self._classifications(of, used), account
 
     def _reasons(self, of: Mapping[str, npt.NDArray[Any]], names: list[str]) -> IntArray:
-        """For each row the first rule that takes it, -1 for none."""
+        """Return for each row the index of the first rule that excludes it, -1 for none."""
         n = len(of["row"])
-        problem_of_walk = np.array([names.index(walk.problem) if walk.problem else -1 for walk in self.walks])
+        annotation_problem = np.array([names.index(one.problem) if one.problem else -1 for one in self.interpretations])
         subject_problem = np.array(
             [
                 -1 if galaxy >= 0 else names.index(problem[0])
                 for galaxy, problem in zip(self.galaxy_of, self.subject_problem, strict=True)
             ]
         )
-        of_walk, of_subject = problem_of_walk[of["parsed"]], subject_problem[of["subject"]]
+        of_annotations, of_subject = annotation_problem[of["parsed"]], subject_problem[of["subject"]]
         _, first = np.unique(of["number"], return_index=True)
         is_twice = np.ones(n, bool)
         is_twice[first] = False
-        fits: dict[str, BoolArray] = {
+        applies: dict[str, BoolArray] = {
             exports.R_UNREADABLE: of["number"] < 0,
             TWICE: is_twice & (of["number"] >= 0),
-            GOLD: np.asarray(of["is_gold"], bool),
-            STAFF: np.asarray(of["is_staff"], bool),
-            NOT_LIVE: np.asarray(of["is_not_live"], bool),
+            GOLD: of["is_gold"],
+            STAFF: of["is_staff"],
+            NOT_LIVE: of["is_not_live"],
+            interpretation.UNFINISHED: ~of["is_ended"],
         }
         reason = np.full(n, -1)
         for i, name in enumerate(names):
-            taken = fits.get(name, np.zeros(n, bool)) | (of_walk == i) | (of_subject == i)
-            if name == interpretation.UNFINISHED:
-                taken |= ~np.asarray(of["is_ended"], bool)
+            excluded = applies.get(name, np.zeros(n, bool)) | (of_annotations == i) | (of_subject == i)
             if name == AGAIN:
-                taken = self._again(of, reason)
-            reason[(reason < 0) & taken] = i
+                excluded = self._again(of, reason)
+            reason[(reason < 0) & excluded] = i
         return reason
 
     def _again(self, of: Mapping[str, npt.NDArray[Any]], reason: IntArray) -> BoolArray:
-        """Rows of people who classified that galaxy before, in that part of the tree; the earliest stays."""
+        """Return the rows whose volunteer classified the galaxy earlier, in the same part of the tree."""
         rows = np.flatnonzero(reason < 0)
         galaxy = np.array(self.galaxy_of)[of["subject"][rows]]
-        part = _part_of_walks(self.tree, self.walks)[of["parsed"][rows]]
-        keys = (galaxy, part, of["volunteer"][rows])
+        # The first question without parents identifies the part: it is the same in all classifications of a part.
+        roots = [i for i, question in enumerate(self.tree.questions) if not question.parents]
+        parts = np.array([next((i for i in roots if i in one.asked), -1) for one in self.interpretations])
+        keys = (galaxy, parts[of["parsed"][rows]], of["volunteer"][rows])
         order = np.lexsort((of["row"][rows], of["number"][rows], of["milliseconds"][rows], *reversed(keys)))
         same = np.ones(max(len(rows) - 1, 0), bool)
         for key in keys:
@@ -422,98 +403,79 @@ class _Table:
         return found
 
     def _detail(self, of: Mapping[str, npt.NDArray[Any]], at: int, name: str) -> str:
-        walk = self.walks[int(of["parsed"][at])]
-        if walk.problem == name:
-            return walk.detail
+        interpreted = self.interpretations[int(of["parsed"][at])]
+        if interpreted.problem == name:
+            return interpreted.detail
         if name in (NO_SUBJECT, SEVERAL_SUBJECTS):
             return self.subject_problem[int(of["subject"][at])][1]
         if name == exports.R_UNREADABLE:
-            return "classification_id is no number"
-        if name == interpretation.UNFINISHED:
-            return "metadata has no finished_at"
-        return ""
+            return "classification_id is not an integer"
+        return "metadata lack finished_at" if name == interpretation.UNFINISHED else ""
 
-    def _account_annotations(self, account: Account, parsed: IntArray, is_used: BoolArray) -> None:
-        n_used = np.bincount(parsed[is_used], minlength=len(self.walks))
-        n_lost = np.bincount(parsed[~is_used], minlength=len(self.walks))
-        total: Counter[str] = Counter(account.annotation_reasons)
-        for walk, used, lost in zip(self.walks, n_used.tolist(), n_lost.tolist(), strict=True):
-            account.n_annotations += walk.n_annotations * (used + lost)
-            if lost:
-                total[interpretation.OTHER_ROW] += walk.n_annotations * lost
-            if used:
-                for rule, n in walk.lost.items():
-                    total[rule] += n * used
-                account.n_annotations_used += (walk.n_annotations - sum(walk.lost.values())) * used
-                if walk.n_notes:
-                    account.notes[interpretation.NOTE_TICK] += walk.n_notes * used
+    def _count_annotations(
+        self, account: Account, excluded: Counter[str], parsed: IntArray, is_used: BoolArray
+    ) -> None:
+        n_used = np.bincount(parsed[is_used], minlength=len(self.interpretations))
+        n_lost = np.bincount(parsed[~is_used], minlength=len(self.interpretations))
+        account.n_annotations = excluded.total()
+        for one, used, lost in zip(self.interpretations, n_used.tolist(), n_lost.tolist(), strict=True):
+            account.n_annotations += one.n_annotations * (used + lost)
+            account.n_annotations_used += (one.n_annotations - sum(one.lost.values())) * used
+            excluded[interpretation.OTHER_ROW] += one.n_annotations * lost
+            excluded.update({rule: n * used for rule, n in one.lost.items()})
+            self.notes[interpretation.NOTE_TICK] += one.n_notes * used
         order = (exports.R_UNREADABLE, exports.R_LONG, *ANNOTATION_RULES)
-        account.annotation_reasons = {name: total[name] for name in order if total[name]}
-        account.notes = Counter({name: n for name, n in account.notes.items() if n})
+        account.annotation_reasons = {name: excluded[name] for name in order if excluded[name]}
 
-    def _clicks(self, of: Mapping[str, npt.NDArray[Any]], used: IntArray) -> Clicks:
+    def _classifications(self, of: Mapping[str, npt.NDArray[Any]], used: IntArray) -> Classifications:
         used = used[np.lexsort((of["number"][used], of["milliseconds"][used]))]
         tree = self.tree
-        kinds: dict[tuple[frozenset[int], frozenset[int]], int] = {}
-        codes = np.array([kinds.setdefault((walk.given, walk.asked), len(kinds)) for walk in self.walks])
-        given, asked = (
-            np.zeros((len(kinds), len(tree.columns)), bool),
-            np.zeros((len(kinds), len(tree.questions)), bool),
-        )
-        for (answers, questions), i in kinds.items():
-            given[i, list(answers)] = True
-            asked[i, list(questions)] = True
+        patterns: dict[tuple[frozenset[int], frozenset[int]], int] = {}
+        codes = np.array([patterns.setdefault((one.given, one.asked), len(patterns)) for one in self.interpretations])
+        answers = np.zeros((len(patterns), len(tree.columns)), bool)
+        questions = np.zeros((len(patterns), len(tree.questions)), bool)
+        for (given, asked), i in patterns.items():
+            answers[i, list(given)] = True
+            questions[i, list(asked)] = True
 
         galaxy = np.array(self.galaxy_of)[of["subject"][used]]
-        met = np.unique(galaxy)
-        frame = pl.DataFrame(self.galaxy_rows, schema=GALAXY_SCHEMA, orient="row")[met]
+        present = np.unique(galaxy)
+        frame = pl.DataFrame(self.galaxy_rows, schema=GALAXY_SCHEMA, orient="row")[present]
         order = frame["id_str"].arg_sort().to_numpy()
-        place = np.empty(len(self.galaxy_rows), np.int64)
-        place[met[order]] = np.arange(len(met))
+        position = np.empty(len(self.galaxy_rows), np.int64)
+        position[present[order]] = np.arange(len(present))
 
         volunteers, first = np.unique(of["volunteer"][used], return_index=True)
         in_time = volunteers[np.argsort(first)]
         number = np.empty(len(self.names), np.int64)
         number[in_time] = np.arange(len(in_time))
-        return Clicks(
+        return Classifications(
             tree=tree,
             galaxies=frame[order],
-            walks=given,
-            asked=asked,
-            walk=codes[of["parsed"][used]],
-            galaxy=place[galaxy],
+            pattern_answers=answers,
+            pattern_questions=questions,
+            pattern=codes[of["parsed"][used]],
+            galaxy=position[galaxy],
             volunteer=number[of["volunteer"][used]],
-            milliseconds=np.asarray(of["milliseconds"][used], np.int64),
-            seconds=np.asarray(of["seconds"][used], np.float64),
+            seconds=of["seconds"][used].astype(np.float64),
             names=tuple(self.names[i] for i in in_time),
             is_anonymous=np.array(self.is_anonymous, bool)[in_time],
         )
 
 
-_LONG_CELLS = ("metadata", "annotations", "subject_data")
-_TIMES = ("started_at", "finished_at")
-_ANGLES = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
-
-
 def _time(text: pl.Expr) -> pl.Expr:
-    """Milliseconds since 1970, from "2018-02-20 10:44:42 UTC" or "2018-02-20T10:44:42.480Z"."""
+    """Return milliseconds since 1970 from "2018-02-20 10:44:42 UTC" or "2018-02-20T10:44:42.480Z"."""
     plain = text.str.replace("T", " ", literal=True).str.slice(0, 23).str.strip_chars("UTCZ ")
     return plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ms").cast(pl.Int64)
 
 
 def _n_annotations(text: str) -> int:
-    """Of a row that is not used."""
+    """Return the number of annotations in a row that is not used."""
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):
         return 0
     return len(cast("list[object]", value)) if isinstance(value, list) else 0
-
-
-def _part_of_walks(tree: Tree, all_walks: list[interpretation.Walk]) -> IntArray:
-    """The first question without parents that each walk answers: the same one in every walk through one part."""
-    roots = [i for i, question in enumerate(tree.questions) if not question.parents]
-    return np.array([next((i for i in roots if i in walk.asked), -1) for walk in all_walks])
 
 
 def _text(value: object) -> str:
@@ -532,9 +494,9 @@ def _degrees(value: object, low: float, high: float) -> float:
     return number if low <= number <= high else float("nan")
 
 
-def _first_word(examples: Mapping[str, list[tuple[int, str]]]) -> str:
+def _first_example(examples: Mapping[str, list[tuple[int, str]]]) -> str:
+    """Return the first excluded row in words, to follow a sentence without its full stop."""
     for reason, rows in examples.items():
-        if rows:
-            row, detail = rows[0]
-            return f"The first: row {row}, {reason}{': ' + detail if detail else ''}."
-    return "Check the file."
+        row, detail = rows[0]
+        return f" (first: row {row}, {reason}{': ' + detail if detail else ''})"
+    return ""

@@ -1,6 +1,7 @@
 """Workflows: what the site asked, version by version.
 
-A workflow's major version changes with its tasks, the minor one with its words. Both are text: 28.30 is not 28.3.
+The major version of a workflow changes with its tasks, the minor version with its labels. Both are strings, because
+28.30 is not 28.3.
 """
 
 from __future__ import annotations
@@ -10,27 +11,30 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from gzoo.errors import NotFoundError, TableError
+from gzoo.errors import NotFoundError, TableError, reason
 
 MAX_FILE = 1 << 28
 MAX_LABEL = 300
-ASKING = ("single", "multiple")  # kinds of tasks that have answers to choose from
+ASKING = ("single", "multiple")  # types of tasks that have answers to choose from
 _EXPECTED = (
-    "A workflow export as CSV (Lab, 'Data exports', 'Request workflow export'), or versions of workflows as JSON."
+    "a Zooniverse workflow export as CSV (Lab, 'Data exports', 'Request workflow export'), or versions of workflows "
+    "as JSON."
 )
+_EXPORT_AGAIN = "Export it again from the Zooniverse Lab."
+_CHECK_PATH = "Check the path passed to --workflows."
 _IMAGE = re.compile(r"!\[[^\]]{0,500}\]\([^)]{0,2000}\)")
 _LINK = re.compile(r"\[([^\]]{0,500})\]\([^)]{0,2000}\)")
 
 
 @lru_cache(maxsize=10_000)
 def plain(label: str) -> str:
-    """A label without its markdown images, links and emphasis, in one line.
+    """Return a label without its markdown images, links and emphasis, in one line.
 
     >>> plain("![ring.png](https://x.example/ring.png) **Ring**")
     'Ring'
@@ -41,15 +45,15 @@ def plain(label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One question of a workflow as it was worded in one version.
+    """One question of a workflow, as it was worded in one version.
 
     Attributes:
-        key: "T0".
-        kind: "single", "multiple", or one that has no answers to choose from ("drawing", "survey", "text").
-        label: The question, plain.
+        key: Key of the task, "T0".
+        kind: "single", "multiple", or a type without answers to choose from ("drawing", "survey", "text").
+        label: The question, in plain text.
         answers: Plain label of each answer, in order.
-        following: Key of the task that comes after each answer, "" for the end.
-        following_task: Key of the task that comes after this one whatever is answered, for tasks of kind "multiple".
+        following: Key of the task that follows each answer, "" for the end.
+        following_task: Key of the task that follows whatever is answered, for tasks of type "multiple".
         is_required: Whether a volunteer must answer.
     """
 
@@ -67,11 +71,11 @@ class Version:
     """One version of one workflow.
 
     Attributes:
-        workflow: The workflow's number.
-        name: Its name, "" where the file does not say.
-        major: Changes with the tasks.
-        minor: Changes with their words.
-        tasks: By key.
+        workflow: Number of the workflow.
+        name: Name of the workflow, "" if unknown.
+        major: Version of the tasks.
+        minor: Version of their labels.
+        tasks: The tasks by key.
         first: Key of the first task.
     """
 
@@ -84,19 +88,16 @@ class Version:
 
 
 class Workflows:
-    """All versions that are known, to be asked by what stands in a row.
+    """All known versions of workflows.
 
     Args:
-        versions: In any order; of equal ones the first counts.
+        versions: The versions in any order; of equal ones the first is used.
     """
 
     def __init__(self, versions: Iterable[Version]) -> None:
         self.versions: dict[tuple[str, str, str], Version] = {}
         for one in versions:
             self.versions.setdefault((one.workflow, one.major, one.minor), one)
-        self._majors: dict[tuple[str, str], list[Version]] = {}
-        for one in self.versions.values():
-            self._majors.setdefault((one.workflow, one.major), []).append(one)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -104,91 +105,72 @@ class Workflows:
         return tuple(dict.fromkeys(one.workflow for one in self.versions.values()))
 
     def of(self, workflow: str) -> tuple[Version, ...]:
-        """The versions of one workflow, oldest first."""
+        """Return the versions of one workflow, oldest first."""
         found = [one for one in self.versions.values() if one.workflow == workflow]
         return tuple(sorted(found, key=lambda one: (_number(one.major), _number(one.minor))))
 
     def find(self, workflow: str, version: str) -> Version | None:
-        """The version a row was made with, or one of the same tasks whose words are nearest to it; None for neither.
+        """Return a version, or the one with the same tasks and the nearest minor version; None without either.
 
         Args:
-            workflow: Its number.
-            version: "28.30".
+            workflow: Number of the workflow.
+            version: Major and minor version, "28.30".
         """
         major, _, minor = version.partition(".")
         exact = self.versions.get((workflow, major, minor))
-        if exact or (workflow, major) not in self._majors:
-            return exact
-        return min(
-            self._majors[workflow, major],
-            key=lambda one: (abs(_number(one.minor) - _number(minor)), -_number(one.minor)),
+        same_tasks = [one for one in self.of(workflow) if one.major == major]
+        return exact or min(
+            reversed(same_tasks), key=lambda one: abs(_number(one.minor) - _number(minor)), default=None
         )
 
 
 def read_workflows(path: Path | str) -> Workflows:
-    """The versions in a workflow export.
+    """Read the versions in a workflow export.
 
     Args:
-        path: The export as CSV, or one version, a list of them or an API answer (`{"workflow_versions": [...]}`) as
-            JSON, or as Python writes such a value.
+        path: The export as CSV; or one version, a list of versions or a response of the API
+            (`{"workflow_versions": [...]}`) as JSON or as a Python literal.
 
     Raises:
-        NotFoundError: There is no such file.
-        TableError: It holds no workflow that can be read.
+        NotFoundError: The file does not exist.
+        TableError: The file contains no workflow that can be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"There is no workflow export {path}.", _EXPECTED, "Check --workflows.")
+        raise NotFoundError(f"Workflow export not found: '{path}'.", _EXPECTED, _CHECK_PATH)
     if path.stat().st_size > MAX_FILE:
-        raise TableError(f"{path} has {path.stat().st_size:,} bytes.", f"At most {MAX_FILE:,}.", "Check --workflows.")
+        raise TableError(f"'{path}' has {path.stat().st_size:,} bytes.", f"at most {MAX_FILE:,} bytes.", _CHECK_PATH)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path} is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}.",
-            _EXPECTED,
-            "Export it again.",
-        ) from error
-    start = text.lstrip()[:1]
-    if not start:
-        raise TableError(f"{path} is empty.", _EXPECTED, "Export it again.")
-    entries = _structured(path, text) if start in "[{" else _rows(path, text)
-    found = list(entries)
+        message = f"'{path}' is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}."
+        raise TableError(message, _EXPECTED, _EXPORT_AGAIN) from error
+    found = list(_structured(path, text) if text.lstrip()[:1] in ("[", "{") else _rows(path, text))
     if not found:
-        raise TableError(f"{path} holds no workflow.", _EXPECTED, "Check --workflows.")
+        raise TableError(f"'{path}' contains no workflow.", _EXPECTED, _CHECK_PATH)
     return Workflows(found)
 
 
 def _rows(path: Path, text: str) -> Iterator[Version]:
     csv.field_size_limit(MAX_FILE)
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    needed = {"workflow_id", "version", "tasks", "strings"}
-    if not rows.fieldnames or not needed <= set(rows.fieldnames):
+    missing = {"workflow_id", "version", "tasks", "strings"} - set(rows.fieldnames or ())
+    if missing:
         raise TableError(
-            f"{path} lacks the columns {', '.join(sorted(needed - set(rows.fieldnames or [])))}.",
+            f"'{path}' lacks the column {', '.join(sorted(missing))}.",
             _EXPECTED,
             "Check that it is the workflow export, not the classification export.",
         )
     for i, row in enumerate(rows, 1):
         where = f"{path}, row {i}"
-        tasks, strings = (_json(where, name, row[name] or "{}") for name in ("tasks", "strings"))
-        yield _version(
-            where,
-            workflow=str(row["workflow_id"] or "").strip(),
-            name=str(row.get("display_name") or "").strip(),
-            major=str(row["version"] or "").strip(),
-            minor=str(row.get("minor_version") or "").strip(),
-            first=str(row.get("first_task") or "").strip(),
-            tasks=tasks,
-            strings=strings,
-        )
-
-
-def _json(where: str, name: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"{where}: column {name} is not JSON: {error}.", "JSON.", "Export it again.") from error
+        facts: dict[str, object] = {**row, "major": row["version"], "minor": row.get("minor_version")}
+        for name in ("tasks", "strings"):
+            try:
+                facts[name] = json.loads(row[name] or "{}")
+            except (ValueError, RecursionError) as error:
+                message = f"{where}: column {name} is not JSON: {reason(error)}."
+                raise TableError(message, "", _EXPORT_AGAIN) from error
+        yield _version(where, facts)
 
 
 def _structured(path: Path, text: str) -> Iterator[Version]:
@@ -198,66 +180,58 @@ def _structured(path: Path, text: str) -> Iterator[Version]:
         try:
             value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise TableError(f"{path} is not JSON: {problem}.", _EXPECTED, "Export it again.") from problem
+            raise TableError(f"'{path}' is not JSON: {reason(problem)}.", _EXPECTED, _EXPORT_AGAIN) from problem
     if isinstance(value, dict):
         facts = cast("dict[str, object]", value)
-        listed = next((facts[key] for key in ("workflow_versions", "workflows") if key in facts), [facts])
-    else:
-        listed = value
-    if not isinstance(listed, list):
-        raise TableError(f"{path} holds no list of workflow versions.", _EXPECTED, "Export it again.")
-    for i, one in enumerate(cast("list[object]", listed), 1):
-        where = f"{path}, version {i}"
-        if not isinstance(one, dict):
-            raise TableError(f"{where} is no object.", _EXPECTED, "Export it again.")
-        facts = cast("dict[str, object]", one)
-        links = facts.get("links")
+        value = next((facts[key] for key in ("workflow_versions", "workflows") if key in facts), [facts])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in cast("list[object]", value)):
+        raise TableError(f"'{path}' is not a list of workflow versions.", _EXPECTED, _EXPORT_AGAIN)
+    for i, one in enumerate(cast("list[dict[str, object]]", value), 1):
+        links = one.get("links")
         linked = cast("dict[str, object]", links).get("workflow") if isinstance(links, dict) else None
-        major, minor = facts.get("major_number"), facts.get("minor_number")
-        if major is None:  # a workflow as the site's API gives it, its version in one text
-            major, _, minor = str(facts.get("version", "")).partition(".")
-        yield _version(
-            where,
-            workflow=str(linked or facts.get("workflow_id") or facts.get("id") or "").strip(),
-            name=str(facts.get("display_name") or "").strip(),
-            major=str(major).strip(),
-            minor=str("" if minor is None else minor).strip(),
-            first=str(facts.get("first_task") or "").strip(),
-            tasks=facts.get("tasks"),
-            strings=facts.get("strings", {}),
-        )
+        major, minor = one.get("major_number"), one.get("minor_number")
+        if major is None:  # workflows from the API have both numbers in one string
+            major, _, minor = str(one.get("version", "")).partition(".")
+        own = {"workflow_id": linked or one.get("workflow_id") or one.get("id"), "major": major, "minor": minor}
+        yield _version(f"{path}, version {i}", {**one, **own})
 
 
-def _version(
-    where: str, *, workflow: str, name: str, major: str, minor: str, first: str, tasks: object, strings: object
-) -> Version:
-    if not workflow or not major:
-        raise TableError(f"{where} has no workflow number or no version.", _EXPECTED, "Export it again.")
-    if not isinstance(tasks, dict):
-        raise TableError(f"{where} has no tasks.", _EXPECTED, "Export it again.")
-    words = cast("dict[str, object]", strings) if isinstance(strings, dict) else {}
-    made = {
-        str(key): _task(str(key), cast("dict[str, object]", task), words)
-        for key, task in cast("dict[object, object]", tasks).items()
+def _version(where: str, facts: Mapping[str, object]) -> Version:
+    def text(name: str) -> str:
+        value = facts.get(name)
+        return "" if value is None else str(value).strip()
+
+    tasks, strings = facts.get("tasks"), facts.get("strings")
+    if not text("workflow_id") or not text("major") or not isinstance(tasks, dict):
+        missing = "no tasks" if text("workflow_id") and text("major") else "no workflow number or no version"
+        raise TableError(f"{where} has {missing}.", _EXPECTED, _EXPORT_AGAIN)
+    labels = cast("dict[str, object]", strings) if isinstance(strings, dict) else {}
+    listed = cast("dict[object, object]", tasks).items()
+    found = {
+        str(key): _task(str(key), cast("dict[str, object]", task), labels)
+        for key, task in listed
         if isinstance(task, dict)
     }
-    return Version(workflow, name, major, minor, made, first if first in made else next(iter(made), ""))
+    first = text("first_task") if text("first_task") in found else next(iter(found), "")
+    return Version(text("workflow_id"), text("display_name"), text("major"), text("minor"), found, first)
 
 
-def _task(key: str, task: Mapping[str, object], words: Mapping[str, object]) -> Task:
-    def said(value: object) -> str:
+def _task(key: str, task: Mapping[str, object], labels: Mapping[str, object]) -> Task:
+    def label(value: object) -> str:
         text = str(value or "")
-        return plain(str(words.get(text, text)))
+        return plain(str(labels.get(text, text)))
 
     listed = task.get("answers")
     answers = [
-        cast("dict[str, object]", one) for one in cast("Sequence[object]", listed or []) if isinstance(one, dict)
-    ] if isinstance(listed, list) else []  # fmt: skip
+        cast("dict[str, object]", one)
+        for one in (cast("list[object]", listed) if isinstance(listed, list) else [])
+        if isinstance(one, dict)
+    ]
     return Task(
         key=key,
         kind=str(task.get("type") or ""),
-        label=said(task.get("question") or task.get("instruction")),
-        answers=tuple(said(one.get("label")) for one in answers),
+        label=label(task.get("question") or task.get("instruction")),
+        answers=tuple(label(one.get("label")) for one in answers),
         following=tuple(str(one.get("next") or "") for one in answers),
         following_task=str(task.get("next") or ""),
         is_required=task.get("required") in (True, "true"),
@@ -265,5 +239,5 @@ def _task(key: str, task: Mapping[str, object], words: Mapping[str, object]) -> 
 
 
 def _number(text: str) -> int:
-    """For what is nearer; versions themselves are compared as text."""
+    """Return a number for the order of versions; equality is always of strings."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1

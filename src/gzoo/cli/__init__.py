@@ -1,0 +1,227 @@
+"""The command line. Each command is made from the signature and the docstring of the public function of its name.
+
+Nothing about an option is written here: its name, type, default and help are those of the function's parameter. What a
+command prints about a result is in `gzoo.cli.show`. Modules are imported when their command runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import sys
+import types
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+import gzoo
+from gzoo.cli import show
+from gzoo.cli.screen import Screen
+from gzoo.errors import GZooError, GZooWarning, suggestion
+
+GROUPS = {
+    "Start": ("demo", "campaigns", "tree"),
+    "Prepare": ("simulate", "count", "mapping", "audit", "build", "union", "check", "leaks"),
+    "Publish": ("access", "publish", "cite"),
+    "Learn": ("train", "predict", "augmentations"),
+    "Judge": ("score", "compare", "recalibrate", "prioritize"),
+    "Use": ("catalog",),
+}
+WITH_JSON = frozenset({"access", "audit", "check", "compare", "count", "leaks", "prioritize", "recalibrate", "score"})
+LOADS_TORCH = frozenset({"train", "predict", "augmentations"})
+EPILOGUE = (
+    "Exit codes: 0 done; 1 an error, or a check that failed; 2 a wrong command line; 130 interrupted. "
+    "`gzoo access` has codes of its own. Start with: gzoo demo"
+)
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; a deliberate error becomes one message and its exit code."""
+    screen = Screen()
+    warnings.simplefilter("always", GZooWarning)
+    warnings.showwarning = _shown_by(screen, warnings.showwarning)
+    try:
+        _refuse_unknown_command(sys.argv[1:], screen)
+        sys.exit(application()(sys.argv[1:], result_action="return_value") or 0)
+    except GZooError as error:
+        screen.error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        screen.say("Interrupted. Rerun the same command to resume.")
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads our output has enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f": '{error.filename}'" if error.filename else ""
+        screen.error(f"{error.strerror or error}{where}.")
+        sys.exit(1)
+
+
+def _refuse_unknown_command(words: Sequence[str], screen: Screen) -> None:
+    """Exit if the first word is not a command: cyclopts would import all commands to say so."""
+    verbs = [verb for group in GROUPS.values() for verb in group]
+    if words and not words[0].startswith("-") and words[0] not in verbs:
+        hint = suggestion(verbs, words[0], "Run `gzoo --help` to list the commands.")
+        screen.error(str(GZooError(f"Unknown command: '{words[0]}'.", hint=hint)))
+        sys.exit(2)
+
+
+@cache
+def application() -> App:
+    """Return the application, whose commands are loaded when they are used."""
+    app = App(
+        name="gzoo",
+        help="Datasets, models and evaluation for Galaxy Zoo vote counts.",
+        version=f"gzoo {gzoo.__version__}",
+        help_epilogue=EPILOGUE,
+        help_format="markdown",
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative_iterable="", negative_none=""),
+    )
+    for i, (title, verbs) in enumerate(GROUPS.items()):
+        group = Group(title, sort_key=i)
+        for j, verb in enumerate(verbs):
+            app.command(f"{__name__}:command_{verb}", name=verb, group=group, help=summary(verb), sort_key=j)
+    app.register_install_completion_command(name="--install-completion", help="Install completion for this shell.")
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    verb = name.removeprefix("command_")
+    if name == verb or not any(verb in verbs for verbs in GROUPS.values()):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return command(verb)
+
+
+def summary(verb: str) -> str:
+    """Return the first line of a public function's docstring, without importing its module."""
+    module = gzoo.HOME[verb].replace(".", "/")
+    folder = resources.files("gzoo")
+    path = folder / f"{module}.py"
+    source = (path if path.is_file() else folder / module / "__init__.py").read_text("utf-8")
+    found = re.search(rf'^def {verb}\(.*?"""(.*?)(?:\n|""")', source, re.DOTALL | re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def command(verb: str) -> Callable[..., int]:
+    """Return the function that cyclopts runs for a command.
+
+    Args:
+        verb: Name of a public function.
+
+    Returns:
+        A function with the parameters of the public one, less `progress`, more `as_json` where a command has facts to
+        print. It returns the exit code.
+    """
+    if verb in LOADS_TORCH:
+        Screen().say("Loading torch ...")
+    if verb == "build":  # before polars and pyarrow are loaded, so that memory they no longer need is given back
+        os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    function = getattr(gzoo, verb)
+    described = Described.of(function)
+    own = inspect.signature(function)
+    parameters = [_option(one, described, function) for one in own.parameters.values() if one.name != "progress"]
+    extra = show.OPTIONS.get(verb, ())
+    parameters += extra
+    if verb in WITH_JSON:
+        about = Parameter(
+            name="--json", help="Print one JSON object to standard output.", negative="", show_default=False
+        )
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter("as_json", kind, default=False, annotation=Annotated[bool, about]))
+
+    signature = inspect.Signature(parameters)
+
+    def run(*positional: Any, **given: Any) -> int:
+        bound = signature.bind(*positional, **given)
+        bound.apply_defaults()
+        screen = Screen(is_json=bound.arguments.get("as_json", False))
+        named = {name: value for name, value in given.items() if name in own.parameters}
+        with screen.progress() as bars:
+            if "progress" in own.parameters:
+                named["progress"] = bars.report
+            result = function(*positional, **named)
+        arguments = {**bound.arguments, "seconds": bars.seconds}
+        if screen.is_json:
+            facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
+            print(json.dumps(facts if isinstance(facts, dict) else facts.to_dict(), indent=2, ensure_ascii=False))
+        getattr(show, verb)(result, arguments, screen)
+        return int(show.EXIT_CODES[verb](result)) if verb in show.EXIT_CODES else 0
+
+    run.__name__, run.__doc__ = verb, described.text
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    return run
+
+
+class Described:
+    """What a docstring in Google style says: its text, and the meaning of each argument."""
+
+    def __init__(self, text: str, arguments: dict[str, str]) -> None:
+        self.text, self.arguments = text, arguments
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Described:
+        """Read the docstring of a function."""
+        text = inspect.getdoc(function) or ""
+        sections = re.split(r"^(Args|Returns|Raises|Yields|Example|Examples|>>>.*):?\s*$", text, flags=re.MULTILINE)
+        named = dict(zip(sections[1::2], sections[2::2], strict=False))
+        found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
+        return cls(sections[0].strip(), {name: " ".join(meaning.split()) for name, meaning in found})
+
+
+def _option(one: inspect.Parameter, described: Described, function: Callable[..., Any]) -> inspect.Parameter:
+    kind = one.kind
+    if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        kind = inspect.Parameter.POSITIONAL_ONLY
+    annotation = one.annotation
+    if isinstance(annotation, str):
+        annotation = eval(annotation, function.__globals__)  # of our own functions
+    annotation = _typed(annotation)
+    is_flag = annotation is bool
+    about = Parameter(
+        help=described.arguments.get(one.name, ""),
+        negative=f"--no-{one.name.replace('_', '-')}" if is_flag and one.default is True else "",
+        show_default=None if not is_flag and one.default not in (None, inspect.Parameter.empty) else False,
+    )
+    return one.replace(kind=kind, annotation=Annotated[annotation, about])
+
+
+def _typed(annotation: Any) -> Any:
+    """The type in which words of a command line are handed over: one path where a function takes paths and strings."""
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _typed(inside[0])
+    if origin in (types.UnionType, typing.Union):
+        kinds = [_typed(one) for one in inside]
+        has_none = type(None) in kinds
+        lists = [one for one in kinds if typing.get_origin(one) is list]
+        kinds = lists or [one for one in kinds if one in (Path, str, int, float, bool)]
+        if Path in kinds:
+            kinds = [Path]
+        chosen = kinds[0]
+        return chosen | None if has_none else chosen
+    if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not tuple:
+        return list[_typed(inside[0])]
+    return annotation
+
+
+def _shown_by(screen: Screen, show: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning: ours on one line, without its place in the code."""
+
+    def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, GZooWarning):
+            screen.warn(str(message))
+        else:
+            show(message, category, *place, **more)
+
+    return say

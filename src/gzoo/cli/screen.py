@@ -1,0 +1,91 @@
+"""What commands write to the terminal: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+_console = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A progress bar for each stage.
+
+    Attributes:
+        seconds: Seconds spent in each stage so far.
+    """
+
+    bars: Progress
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    tasks: dict[str, TaskID] = field(default_factory=dict[str, TaskID])
+    times: list[float] = field(default_factory=lambda: [time.monotonic()])
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Show that a part of a stage is done; a stage may end in details in brackets, which change."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.times[-1]
+        self.times[-1] = now
+        name = stage.partition(" (")[0]
+        if not self.tasks:
+            self.bars.start()
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(stage, total=total)
+        self.bars.update(self.tasks[name], description=stage, completed=done, total=total)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The terminal of a command.
+
+    Attributes:
+        is_json: Whether standard output holds one JSON object, and so nothing else.
+    """
+
+    is_json: bool = False
+
+    def print(self, text: str = "") -> None:
+        """Print a result."""
+        if not self.is_json:
+            print(text)
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print a table with aligned columns, the first row being its heading."""
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            self.print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+    def say(self, text: str) -> None:
+        """Write a line about the work to standard error."""
+        _console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Write a warning to standard error."""
+        self.say(f"Warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Write an error to standard error."""
+        _console.print("[bold red]Error:[/] ", end="")
+        self.say(text)
+
+    @contextmanager
+    def progress(self) -> Generator[Bars]:
+        """Show a bar for each stage that reports, until the block ends."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bars = Bars(Progress(*columns, console=_console))
+        try:
+            yield bars
+        finally:
+            if bars.tasks:
+                bars.bars.stop()
+
+
+def width() -> int | None:
+    """Return the width of tables: that of the terminal, or 140 columns where there is none."""
+    return None if sys.stdout.isatty() else 140

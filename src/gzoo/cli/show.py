@@ -1,0 +1,591 @@
+"""What each command prints about its result: one function for each verb, with the name of the verb."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from gzoo.cli.screen import Screen, width
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gzoo.catalogs.catalog import CatalogResult
+    from gzoo.dataset.build import BuildResult
+    from gzoo.dataset.check import CheckResult
+    from gzoo.dataset.leakage import Leaks
+    from gzoo.dataset.merge import UnionResult
+    from gzoo.demonstration import DemoResult
+    from gzoo.hub import Access
+    from gzoo.learn.prediction import PredictResult
+    from gzoo.learn.training import TrainResult
+    from gzoo.publication import PublishResult
+    from gzoo.scoring.acquisition import Ranking
+    from gzoo.scoring.recalibration import RecalibrateResult
+    from gzoo.simulator import SimulateResult
+    from gzoo.trees.campaign import Campaign
+    from gzoo.trees.tree import Tree
+    from gzoo.votes.audit import Audit
+    from gzoo.zooniverse import CountResult
+    from gzoo.zooniverse.classifications import Ingest
+
+Given = Mapping[str, Any]
+SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
+N_PAIRS_SHOWN = 20
+
+# options of a command beside the parameters of its function
+OPTIONS: Mapping[str, Sequence[inspect.Parameter]] = {
+    "tree": [
+        inspect.Parameter(
+            "format",
+            inspect.Parameter.KEYWORD_ONLY,
+            default="text",
+            annotation=Annotated[Literal["text", "mermaid", "svg", "json"], Parameter(help="Format to print.")],
+        )
+    ]
+}
+EXIT_CODES: Mapping[str, Callable[[Any], bool | int]] = {
+    "access": lambda found: found.exit_code,
+    "audit": lambda found: not found.is_consistent,
+    "check": lambda found: not found.is_valid,
+    "leaks": lambda found: found.has_leaks,
+}
+# where the object to print as JSON is not what the function returns
+TO_JSON: Mapping[str, Callable[[Any, Given], Any]] = {
+    "count": lambda made, given: made.ingest,
+    "prioritize": lambda found, given: found.to_dict(given["n"]),
+    "recalibrate": lambda made, given: made.recalibration,
+}
+
+
+def campaigns(known: Sequence[Campaign], given: Given, screen: Screen) -> None:
+    """Print a line for each campaign."""
+    rows = [("name", "campaign", "questions", "published", "on the Hub", "gated")]
+    for one in known:
+        n, n_published = len(one.tree.questions), len(one.published_tree.questions)
+        rows.append((one.name, one.title, str(n), str(n_published), one.hub.repository or "-", one.hub.gated))
+    screen.table(rows)
+    screen.say("Next: gzoo tree NAME")
+
+
+def tree(found: Tree, given: Given, screen: Screen) -> None:
+    """Print a tree in a format, with its sources for text."""
+    if given["format"] == "mermaid":
+        screen.print(found.to_mermaid())
+    elif given["format"] == "json":
+        screen.print(found.to_json())
+    elif given["format"] == "svg":
+        from gzoo.trees.drawing import tree_svg
+
+        screen.print(tree_svg(found))
+    else:
+        from gzoo.trees.campaign import campaign
+
+        about = campaign(found.name)
+        screen.print(f"{found.to_text()}\n")
+        for source in about.tree_sources:
+            screen.print(f"Source of {source.name} [{source.grade}]: {source.source}")
+        for decision in about.decisions:
+            on = f" on {decision.question}" if decision.question else ""
+            screen.print(f"Decision{on}: {decision.decision}")
+
+
+def cite(text: str, given: Given, screen: Screen) -> None:
+    """Print the entries."""
+    from gzoo.trees.cite import SOFTWARE
+
+    screen.print(text)
+    if SOFTWARE not in given["names"]:
+        screen.say(f"To cite gzoo itself: gzoo cite {SOFTWARE}")
+
+
+def access(found: Access, given: Given, screen: Screen) -> None:
+    """Print the state in a line."""
+    screen.print(f"{found.state}: {found.message} {found.hint}".rstrip())
+
+
+def simulate(made: SimulateResult, given: Given, screen: Screen) -> None:
+    """List the files of a simulation."""
+    screen.say(f"Wrote {made.folder} ({made.n_galaxies:,} galaxies, {made.n_classifications:,} classifications):")
+    for path, what in (
+        (made.images, "images, as volunteers saw them"),
+        (made.classifications, "classifications, as Zooniverse exports them; workflows.csv lists the tasks"),
+        (made.votes, "vote counts for each galaxy and answer"),
+        (made.truth, "parameters of the galaxies and the true probability of each answer"),
+        (made.volunteers, "volunteers: how careful each is, and which are bots"),
+    ):
+        if path.exists():
+            screen.say(f"  {path.name:<20}{what}")
+    if given["images"]:
+        dataset = made.folder.with_name("dataset")
+        screen.say(f"Next: gzoo build {given['campaign']} --votes {made.votes} --images {made.images} --out {dataset}")
+
+
+def mapping(made: Any, given: Given, screen: Screen) -> None:
+    """Print the mapping file, or say where it is."""
+    if not given["out"]:
+        screen.print(made.to_toml().rstrip("\n"))
+        return
+    is_export = not hasattr(made, "summary")
+    option = "--classifications" if is_export else "--votes"
+    screen.say(f"Wrote {given['out']}." if is_export else f"Wrote {given['out']}. {made.summary}")
+    screen.say(
+        f"Next: review {given['out']} (each line lists its evidence), then run gzoo build {given['campaign']} {option} "
+        f"{given['source']} --mapping {given['out']} ..."
+    )
+
+
+def audit(found: Audit, given: Given, screen: Screen) -> None:
+    """Print a line for each question, and sentences where votes and tree differ."""
+    screen.say(f"Read {given['table']}: used {found.n_used:,} of {found.n_rows:,} rows, compared with {found.tree}.")
+    for reason, n in found.n_dropped.items():
+        screen.say(f"  {n:,} not used: {reason}")
+    marks = {"consistent": "ok", "unknown": "?", "inconsistent": "!", "contradicted": "!!"}
+    rows = [("", "question", "rows checked", "fraction consistent", "rows inconsistent", "example")]
+    for one in found.questions:
+        fraction = f"{one.fraction:.4f}" if one.n_checked else "-"
+        example = ", ".join(f"{name}: {total} votes, {expected} expected" for name, total, expected in one.rows[:1])
+        rows.append(
+            (marks[one.verdict], one.question, f"{one.n_checked:,}", fraction, f"{one.n_inconsistent:,}", example)
+        )
+    screen.table(rows)
+    doubtful = [one for one in found.questions if not one.is_consistent or one.n_total_mismatches]
+    for one in doubtful:
+        screen.print(f"\n{one.question}: {one.description}")
+    if found.not_collected:
+        screen.print(f"\nQuestions without votes: {', '.join(found.not_collected)}.")
+    screen.print(
+        "\nVotes are consistent with the decision tree."
+        if found.is_consistent
+        else f"\nQuestions that are inconsistent with the decision tree: {len(doubtful)}. Review them before you build."
+    )
+
+
+def count(made: CountResult, given: Given, screen: Screen) -> None:
+    """Say what became of every row."""
+    screen.say(f"Wrote {made.out} ({made.n_galaxies:,} galaxies).")
+    _say_ingest(made.ingest, screen)
+    if given["report"]:
+        screen.say(f"Wrote {given['report']}. Open it in a browser.")
+    if given["volunteers"]:
+        screen.say(f"Wrote {given['volunteers']}. It contains names of volunteers: never publish it.")
+    screen.say(f"Next: gzoo audit {made.out} {given['campaign']}")
+
+
+def _say_ingest(made: Ingest, screen: Screen) -> None:
+    screen.say(f"Counted {made.n_used:,} of {made.n_rows:,} rows.")
+    for reason, n in made.reasons.items():
+        row, detail = (*made.examples.get(reason, ()), (0, ""))[0]
+        where = f" (first: row {row:,}{': ' + detail if detail else ''})" if row else ""
+        screen.say(f"  {n:>9,}  {reason}{where}")
+    screen.say(f"Counted {made.n_annotations_used:,} of {made.n_annotations:,} annotations as votes.")
+    for reason, n in made.annotation_reasons.items():
+        screen.say(f"  {n:>9,}  {reason}")
+    for note, n in made.notes.items():
+        screen.say(f"Found, without effect: {note} ({n:,}).")
+    suspicious = made.n_suspicious.get("any", 0)
+    bots = f"{suspicious:,} may be bots; their votes are counted" if suspicious else "none looks like a bot"
+    screen.say(
+        f"{made.n_volunteers:,} volunteers, of whom {bots}. The most active tenth gave {made.fraction_by_top_decile:.0%} of the "
+        "classifications."
+    )
+
+
+def build(made: BuildResult, given: Given, screen: Screen) -> None:
+    """Say what is in the dataset, and what is not."""
+    if made.ingest:
+        _say_ingest(made.ingest, screen)
+    if given["report"]:
+        screen.say(f"Wrote {given['report']}. Open it in a browser.")
+    screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
+    if made.n_dropped:
+        screen.say(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
+    if made.n_split_by_id:
+        screen.say(f"{made.n_split_by_id:,} galaxies have no position: their split depends on their identifier.")
+    if made.n_breaks:
+        screen.say(f"{made.n_breaks:,} rows have more votes on a question than on its parent answers (kept).")
+    for question, description in made.doubts.items():
+        screen.warn(f"{question}: {description}")
+    if made.excluded:
+        screen.say(f"Ignored {len(made.excluded)} columns of the table; manifest.json lists them.")
+    screen.say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+
+
+def union(made: UnionResult, given: Given, screen: Screen) -> None:
+    """Say what is in the merged dataset, and which galaxies are in several."""
+    screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies, 'rows')}).")
+    screen.say(f"Rows of each dataset: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
+    screen.say(
+        f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one. See "
+        f"{made.folder / 'crossmatch.parquet'}."
+    )
+    if made.n_across:
+        screen.warn(
+            f"{made.n_across:,} pairs of matching galaxies are in different splits. Run gzoo leaks {made.folder}"
+        )
+    if made.n_dropped:
+        screen.say(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
+    screen.say(f"Next: gzoo leaks {made.folder}")
+
+
+def _n_of(n_galaxies: Mapping[str, int], unit: str = "galaxies") -> str:
+    parts = ", ".join(f"{split} {n:,}" for split, n in n_galaxies.items())
+    return f"{sum(n_galaxies.values()):,} {unit}: {parts}" if parts else f"0 {unit}"
+
+
+def _n_dropped(n_of: Mapping[str, int]) -> str:
+    return f"{sum(n_of.values()):,} galaxies: " + ", ".join(f"{reason} ({n:,})" for reason, n in n_of.items())
+
+
+def check(found: CheckResult, given: Given, screen: Screen) -> None:
+    """Print a line for each check, and what is wrong."""
+    seconds: Mapping[str, float] = given["seconds"]
+    table = Table("check", "", Column("checked", justify="right"), Column("s", justify="right"), "what was checked")
+    looks = {"passed": "green", "failed": "bold red", "not checked": "yellow"}
+    stage = ""
+    for one in found.checks:
+        if stage and one.stage != stage:
+            table.add_section()
+        spent = f"{seconds[one.stage]:.1f}" if one.stage != stage and one.stage in seconds else ""  # of the whole stage
+        stage = one.stage
+        about = one.note if one.verdict == "not checked" else f"{one.description}{f' ({one.note})' if one.note else ''}"
+        n = f"{one.n:,} {one.unit}" if one.n else ""
+        table.add_row(one.name, Text(one.verdict, looks[one.verdict]), n, spent, Text(about))
+    if not screen.is_json:
+        Console(width=width()).print(table)
+    for one in found.findings:
+        screen.print(f"\n{one.check}: {one}.\n  Expected {one.expected}")
+    if given["report"]:
+        screen.say(f"Wrote {given['report']}. Open it in a browser.")
+    rows = f"{_n_of(found.n_galaxies)}; {sum(seconds.values()):.1f} s"
+    if found.is_valid:
+        screen.print(f"\n{given['dataset']} is valid ({rows}).")
+    else:
+        failed = ", ".join(one.name for one in found.checks if one.verdict == "failed")
+        screen.print(f"\n{given['dataset']} is not valid. Failed: {failed} ({rows}).")
+        screen.say("Do not use or publish it: copy it again, or rebuild it.")
+
+
+def leaks(found: Leaks, given: Given, screen: Screen) -> None:
+    """Print pairs of rows of one galaxy in different splits."""
+    for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
+        only = f"; {n_without:,} without a position, compared by identifier only" if n_without else ""
+        screen.say(f"Read {folder} ({_n_of(n)}{only}).")
+    if found.has_leaks:
+        screen.print("The same galaxy in different splits, closest first:")
+        _print_pairs(found.pairs, screen)
+    if found.overlaps.height:
+        screen.print("Different galaxies in different splits whose images overlap, closest first:")
+        _print_pairs(found.overlaps, screen)
+    unknown = [f"{name} in {folder}" for folder, name in found.not_judged]
+    if unknown:
+        screen.warn(
+            f"Overlapping images were not searched in {', '.join(unknown)}, whose image size on the sky is unknown. "
+            "Pass --image-size-arcsec."
+        )
+    if given["out"]:
+        screen.say(f"Wrote {given['out']}.")
+    counts = ", ".join(f"{splits} {n:,}" for splits, n in found.n_pairs_by_splits.items() if n)
+    screen.print(
+        f"Pairs in different splits: {found.pairs.height:,} ({counts})."
+        if found.has_leaks
+        else "No galaxy is in different splits."
+    )
+    if found.overlaps.height:
+        screen.print(f"Pairs of overlapping images: {found.overlaps.height:,}. They are not counted as leaks.")
+
+
+def _print_pairs(pairs: pl.DataFrame, screen: Screen) -> None:
+    rows: list[tuple[str, ...]] = [("", "splits", "arcsec", "galaxy", "other galaxy", "matched by")]
+    for pair in pairs.head(N_PAIRS_SHOWN).iter_rows(named=True):
+        apart = "-" if pair["separation_arcsec"] is None else f"{pair['separation_arcsec']:.2f}"
+        ends = (
+            f"{pair[f'{end}dataset_name']} {pair[f'{end}id_str']} in {pair[f'{end}folder']}" for end in ("", "other_")
+        )
+        names = ("".join(one if one.isprintable() else "?" for one in end) for end in ends)
+        rows.append(("", f"{pair['split']}, {pair['other_split']}", apart, *names, pair["matched_by"]))
+    screen.table(rows)
+    if pairs.height > N_PAIRS_SHOWN:
+        screen.print(f"  and {pairs.height - N_PAIRS_SHOWN:,} more; --out writes all of them")
+
+
+def train(made: TrainResult, given: Given, screen: Screen) -> None:
+    """Say how good the model is on validation."""
+    screen.say(
+        f"Trained {made.run} on {made.n_train:,} galaxies: {made.n_epochs} epochs, the best is {made.best_epoch}. "
+        f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
+        f"knows only the training votes, has {made.baseline_loss:.3f}."
+    )
+    out = made.run.with_name("predictions.parquet")
+    screen.say(f"Next: gzoo predict {made.run} {given['dataset']} --split test --out {out}")
+
+
+def augmentations(made: Path, given: Given, screen: Screen) -> None:
+    """Say where the image is."""
+    screen.say(f"Wrote {made}: one galaxy per row, as stored and as a model sees it at {given['size']} pixels.")
+
+
+def predict(made: PredictResult, given: Given, screen: Screen) -> None:
+    """Say how many predictions there are."""
+    screen.say(f"Wrote {made.path} (predictions for {made.n_galaxies:,} galaxies).")
+    if made.n_trained_on:
+        screen.warn(f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them.")
+    screen.say(f"Next: gzoo score {made.path} {given['dataset']}")
+
+
+def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
+    """Print what was fitted for each question."""
+    is_factor = made.recalibration.kind == "concentrations"
+    scale = "dispersion factor" if is_factor else "concentration"
+    rows: list[tuple[str, ...]] = [("question", "galaxies", scale, "temperature", "gain (nats)")]
+    for name, one in made.recalibration.questions.items():
+        numbers = (f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", f"{one.gain:.4f}")
+        rows.append((name, *numbers))
+    screen.table(rows)
+    screen.say(
+        "Dispersion factor: multiplies the total concentration; below 1 where the model was overconfident."
+        if is_factor
+        else "Concentration: given to fractions, which carry no uncertainty."
+    )
+    screen.say("Gain: in log-likelihood per galaxy, on the galaxies used for the fit.")
+    screen.say(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
+
+
+def score(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
+    """Print scores with confidence intervals: of questions, of classes, or those of a paper."""
+    if "confusion" in found:
+        _print_classes(found, screen)
+    elif "answers" in found:
+        rows = (("RMSE", "rmse"), ("MAE", "mae"), ("RMSE of a perfect model", "noise_floor"))
+        rows += (("RMSE, noise-corrected", "rmse_noise_corrected"),)
+        screen.table([(f"{name}, mean over answers", _interval(found[key], 4)) for name, key in rows])
+        screen.say(
+            f"{found['n_answers']} answers, over galaxies with at least {found['min_votes']} votes on the question. In "
+            "brackets: 95% confidence intervals."
+        )
+    elif "overall" not in found:
+        table: list[Sequence[str]] = [("question", "galaxies", "accuracy", "confident", "accuracy of these")]
+        for name, one in found["questions"].items():
+            both = [
+                (f"{each['n_galaxies']:,}", _interval(each["accuracy"], 4))
+                for each in (one["relevant"], one["confident"])
+            ]
+            table.append((name, *both[0], *both[1]))
+        screen.table(table)
+        screen.say("Confident: one answer has more than 0.8 of the votes. In brackets: 95% confidence intervals.")
+    else:
+        _print_scores(found, screen)
+    if found["n_trained_on"]:
+        screen.warn(f"The model was trained on {found['n_trained_on']:,} of these galaxies.")
+    if given["report"]:
+        screen.say(f"Wrote {given['report']}. Open it in a browser.")
+
+
+def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
+    heading = ("question", "galaxies", "effective", "log-likelihood (nats)", "gain over baseline (nats)", "RMSE")
+    rows: list[Sequence[str]] = [(*heading, "noise floor", "noise-corrected RMSE")]
+    rows += [_scored(name, one) for name, one in found["questions"].items() if one["n_galaxies"]]
+    rows += [_scored(name, one) for name, one in found["campaigns"].items()]
+    rows.append(_scored("overall", found["overall"]))
+    screen.table(rows)
+    silent = [name for name, one in found["questions"].items() if not one["n_galaxies"]]
+    if silent:
+        screen.print(f"no votes: {', '.join(silent)}")
+    if found["questions_missing"]:
+        screen.print(f"not predicted: {', '.join(found['questions_missing'])}")
+    balanced = found["balanced"]
+    screen.print(
+        f"balanced over {balanced['n_questions']} questions: gain {_interval(balanced['log_likelihood_gain'])}, "
+        f"noise-corrected RMSE {_interval(balanced['rmse_noise_corrected'])}"
+    )
+    if len(found["slices"]) > 1:
+        screen.print("\nSlices, largest noise-corrected RMSE first:")
+        slices = [_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"]]
+        screen.table([rows[0], *slices])
+    if found["calibration"]:
+        screen.print("\nCalibration:")
+        judged = [(name, one) for name, one in found["calibration"]["questions"].items() if one["n_used"]]
+        screen.table([(name, one["description"]) for name, one in judged] or [("no question has votes", "")])
+    bootstrap = found["bootstrap"]
+    cells = f" of {bootstrap['cell_arcmin']:.0f} arcmin" if bootstrap["cell_arcmin"] else ""
+    screen.say(
+        "Log-likelihood: mean per galaxy with votes on the question; higher is better. Gain: above a baseline that knows "
+        "only the training votes. RMSE: of vote fractions; noise floor: its value for a perfect model. In brackets: 95% "
+        f"confidence intervals, bootstrap over {bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none below 10. "
+        "Overall: questions weighted by their galaxies; balanced: by the square root of that."
+    )
+    n_zero = found["overall"]["n_zero_probability"]
+    if n_zero:
+        screen.warn(
+            f"{n_zero:,} galaxies have votes for an answer whose predicted fraction is 0. Their log-likelihood is minus "
+            "infinity and is not shown."
+        )
+
+
+def _scored(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    effective = "-" if one["n_effective"] is None else f"{one['n_effective']:,.0f}"
+    corrected = _interval(one["rmse_noise_corrected"])
+    high = one["rmse_noise_corrected"]["high"]
+    if one["exceeds_noise"] is False and high is not None:
+        corrected = f"0 to {high:.3f} (consistent with 0)"
+    shown = [_interval(one[key]) for key in ("log_likelihood", "log_likelihood_gain", "rmse")]
+    floor = "-" if one["noise_floor"]["value"] is None else f"{one['noise_floor']['value']:.3f}"
+    return (name, f"{one['n_galaxies']:,}", effective, *shown, floor, corrected)
+
+
+def _interval(value: Mapping[str, Any], digits: int = 3) -> str:
+    if value["value"] is None:
+        return "-"
+    ends = "" if value["low"] is None else f" [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+    return f"{value['value']:.{digits}f}{ends}"
+
+
+def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
+    names = {
+        "accuracy": "accuracy",
+        "majority_class_accuracy": "accuracy of always the most common class",
+        "balanced_accuracy": "balanced accuracy",
+        "cross_entropy": "cross-entropy (nats)",
+        "cross_entropy_of_frequencies": "cross-entropy of the class frequencies (nats)",
+    }
+    screen.table([(name, _interval(found[key], 4)) for key, name in names.items()])
+    predicted = list(found["confusion"][found["classes"][0]])
+    counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
+    screen.print()
+    screen.table([("true \\ predicted", *(one or "no class" for one in predicted)), *counts])
+    screen.say(
+        f"Column {found['label']} of {found['n_galaxies']:,} galaxies, derived from {found['derived_from']}; "
+        f"{found['n_unlabelled']:,} galaxies without a label are excluded. In brackets: 95% confidence intervals."
+    )
+    if found["n_zero_probability"]:
+        screen.warn(
+            f"The true class of {found['n_zero_probability']:,} galaxies has predicted probability 0. The cross-entropy "
+            "is infinite."
+        )
+
+
+def compare(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
+    """Print paired differences, with adjusted p-values."""
+    for name, one in found["models"].items():
+        more = f"; {one['n_unshared']:,} more that not every model predicts" if one["n_unshared"] else ""
+        screen.say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{more}.")
+    for pair in found["pairs"]:
+        screen.print(f"\n{pair['first']} compared with {pair['second']}")
+        heading = (
+            "",
+            "galaxies",
+            "log-likelihood difference (nats)",
+            "adjusted p",
+            "better",
+            "galaxies needed in addition",
+        )
+        rows: list[tuple[str, ...]] = [heading]
+        for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
+            one = contrast["log_likelihood"]
+            if not one["n_galaxies"]:
+                continue
+            value = "-" if one["value"] is None else f"{one['value']:+.4f}"
+            interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
+            p = "-" if one["p_adjusted"] is None else f"{max(one['p_adjusted'], 0.0001):.4f}"
+            more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
+            rows.append(
+                (name, f"{one['n_galaxies']:,}", value + interval, p, one["better_model"] or "inconclusive", more)
+            )
+        screen.table(rows)
+        screen.print(f"{pair['overall']['description']} {pair['description']}")
+    screen.say(
+        "Differences per galaxy with votes on the question, first minus second, with 95% confidence intervals over "
+        f"{found['bootstrap']['unit']}. Verdicts have a familywise error rate of 5% over all {found['n_tests']} tests."
+    )
+    for name, one in found["models"].items():
+        if one["n_trained_on"]:
+            screen.warn(f"{name} was trained on {one['n_trained_on']:,} of these galaxies.")
+    if given["report"]:
+        screen.say(f"Wrote {given['report']}. Open it in a browser.")
+
+
+def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
+    """Say what is in the catalogue."""
+    screen.say(
+        f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible intervals of "
+        f"{made.level:.0%})."
+    )
+    if made.is_simulated:
+        screen.say(SIMULATED)
+    for name, worth in made.total_concentration.items():
+        for column, n in worth.items():
+            screen.say(f"{name}: the predicted odds of {column} count as {n:.3g} votes, a number fitted to the votes.")
+    if made.not_predicted:
+        screen.say(f"Omitted because they are not predicted: {', '.join(made.not_predicted)}.")
+    if made.proportion_asked_unknown:
+        screen.say(f"Proportion of volunteers asked is unknown for: {', '.join(made.proportion_asked_unknown)}.")
+
+
+def prioritize(found: Ranking, given: Given, screen: Screen) -> None:
+    """Print the first galaxies of a ranking."""
+    gain = "expected_information_gain" if found.criterion == "information" else "expected_error_reduction"
+    rows: list[Sequence[str]] = [("", "dataset", "galaxy", "votes", gain.replace("_", " "), "subtree", "main question")]
+    for i, one in enumerate(found.table.head(given["n"]).iter_rows(named=True), 1):
+        names = ("".join(c if c.isprintable() else "?" for c in one[key]) for key in ("dataset_name", "id_str"))
+        rows.append((str(i), *names, f"{one['n_votes']:,}", f"{one[gain]:.3g}", one["subtree"], one["question"]))
+    screen.table(rows)
+    unit = "nats" if found.criterion == "information" else "squared vote fraction"
+    n = min(given["n"], found.table.height)
+    screen.say(f"The first {n:,} of {found.table.height:,} galaxies. Unit of the gain: {unit}.")
+    if found.is_simulated:
+        screen.say(SIMULATED)
+    if found.excluded:
+        screen.say(f"Excluded because the proportion of volunteers asked is unknown: {', '.join(found.excluded)}.")
+    if given["out"]:
+        screen.say(f"Wrote {given['out']} (all galaxies).")
+
+
+def publish(made: PublishResult, given: Given, screen: Screen) -> None:
+    """Say what was sent, or what would be."""
+    repository, sent = given["repository"], made.sent
+    if made.is_simulated:
+        screen.say(f"{SIMULATED} The card of {repository} says so.")
+    what = f"{len(sent.files):,} files ({sent.n_bytes:,} bytes); {sent.n_kept:,} are unchanged"
+    if sent.removed:
+        removed = "would be removed" if made.is_dry else "were removed"
+        what += f"; {len(sent.removed):,} of an earlier version {removed} ({', '.join(sent.removed[:5])})"
+    tagged = f", tag {sent.tag}" if sent.tag else ""
+    if made.is_dry:
+        where = f"the new {made.kind}" if sent.is_new else made.kind
+        screen.say(f"Dry run: nothing was sent. Would upload to {where} {repository}: {what}.")
+        for name in sent.files:
+            screen.say(f"  {name}")
+        return
+    if sent.files or sent.removed:
+        screen.say(f"Published commit {sent.commit} of {made.kind} {repository}{tagged}: uploaded {what}.")
+    else:
+        screen.say(f"Nothing to upload: {made.kind} {repository} is up to date, commit {sent.commit}{tagged}.")
+    screen.say("Verified: every file on the Hub has the same SHA-256 checksum as here.")
+    screen.say(f"See {sent.page}")
+    if made.kind == "dataset":
+        screen.say(f"Next: gzoo access {repository}")
+    else:
+        screen.say(f"Next: python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\"")
+
+
+def demo(made: DemoResult, given: Given, screen: Screen) -> None:
+    """List what the demonstration wrote."""
+    value, low, high = made.log_likelihood_gain
+    screen.say(f"Wrote {made.folder}, all of it from simulated galaxies:")
+    for name, what in (
+        ("simulation", f"images, votes and ground truth of {made.n_galaxies:,} galaxies"),
+        ("dataset", "the dataset that `gzoo build` makes of them; datasets.load_dataset opens it"),
+        ("run", "the trained model"),
+        ("predictions.parquet", f"predicted vote fractions of {made.n_test:,} held-out galaxies"),
+        ("scores.json", f"gain over the baseline: {value:.2f} nats per galaxy, 95% interval [{low:.2f}, {high:.2f}]"),
+        ("report.html", "a page with examples, scores and calibration: open it in a browser"),
+    ):
+        screen.say(f"  {made.folder / name}  {what}")
+    screen.say("Next: gzoo campaigns")

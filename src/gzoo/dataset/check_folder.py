@@ -1,0 +1,306 @@
+"""Contents of a dataset folder that is checked: files, manifest and shards. None of it is trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+import pyarrow.parquet as pq
+
+from gzoo import files
+from gzoo.dataset import schema
+from gzoo.dataset.check_findings import CHECKING_FILES, FindingLog
+from gzoo.dataset.open import match_campaign
+from gzoo.errors import reason
+from gzoo.hub.client import is_safe_path
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.campaign import names as campaign_names
+
+MAX_TEXT_BYTES = 64_000_000
+"""Largest manifest or card that is read."""
+_SHARD = re.compile(r"(data|tiny)/(train|validation|test|border)-(\d{5})-of-(\d{5})(-[0-9a-z]+)?\.parquet", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Entries of a manifest that are compared with the data; the types are those of the JSON values."""
+
+    campaign: str
+    columns: list[str]
+    dataset_names: list[str]
+    is_simulated: bool
+    has_images: bool
+    split_scheme: str
+    n_rows_breaking_tree: int
+    splits: dict[str, dict[str, int]]
+    image_bytes: dict[str, dict[str, int]]
+    image_sizes: list[list[int]]
+    questions: dict[str, dict[str, int]]
+    not_collected: list[str]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, object], log: FindingLog) -> Metadata | None:
+        """Return the entries, or None if one is missing or has another type."""
+        hints = get_type_hints(cls)
+        names = [one.name for one in fields(cls)]
+        log.count("manifest", len(names))
+        wrong = {
+            name: f"value is {manifest[name]}" if name in manifest else "missing"
+            for name in names
+            if not has_type(manifest.get(name), hints[name])
+        }
+        if not wrong:
+            found = cls(**{name: cast(Any, manifest[name]) for name in names})
+            for key, of in (("splits", found.splits), ("image_bytes", found.image_bytes)):
+                if set(of) != {"default", "tiny"} or any(
+                    set(one) != set(found.splits["default"]) for one in of.values()
+                ):
+                    wrong[key] = "default and tiny have different splits"
+            for name, figures in found.questions.items():
+                if set(figures) != {"n_votes", "n_galaxies", "n_breaks", "n_well_voted", "median_votes"}:
+                    wrong[f"questions.{name}"] = f"keys are {', '.join(figures)}"
+            if found.campaign not in campaign_names():
+                wrong["campaign"] = f"unknown campaign '{found.campaign}'"
+            for split in set(found.splits.get("default", ())) - set(files.SPLITS):
+                wrong["splits"] = f"unknown split '{split}'"
+            if not wrong:
+                return found
+        for key, example in wrong.items():
+            log.add("invalid metadata", files.MANIFEST, key, examples=[example])
+        return None
+
+
+def has_type(value: object, hint: object) -> bool:
+    """Return whether a JSON value has a type such as `dict[str, list[int]]`."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if not isinstance(value, cast(type, kind)) or (kind is int and isinstance(value, bool)):
+        return False
+    if isinstance(value, dict) and inner:
+        return all(has_type(one, inner[1]) for one in cast("dict[str, object]", value).values())
+    return not isinstance(value, list) or all(has_type(one, inner[0]) for one in cast("list[object]", value))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A Parquet file with rows of one split."""
+
+    name: str
+    path: Path
+    config: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A dataset folder that is checked.
+
+    Attributes:
+        root: The folder.
+        files: Every regular file by its name inside the folder.
+        has_manifest: Whether there is a manifest, valid or not.
+        listed: Size and checksum of the files that the manifest lists; None if the list is missing.
+        metadata: The other entries of the manifest; None if they are missing or invalid.
+        shards: The shards in order: those in the list, or without a list all that are there.
+    """
+
+    root: Path
+    files: Mapping[str, Path]
+    has_manifest: bool
+    listed: Mapping[str, Mapping[str, object]] | None
+    metadata: Metadata | None
+    shards: tuple[Shard, ...]
+
+    @classmethod
+    def of(cls, root: Path, log: FindingLog) -> Folder:
+        """Read the contents of a folder."""
+        contents = _regular_files(root, log)
+        has_manifest = files.MANIFEST in contents
+        manifest = _read_manifest(contents[files.MANIFEST], log) if has_manifest else None
+        listed = _read_listed(manifest, log) if manifest is not None else None
+        metadata = Metadata.of(manifest, log) if manifest is not None else None
+        shards = _find_shards(contents if listed is None else listed, contents, metadata, log)
+        if files.BEGUN in contents and not has_manifest:
+            log.add("unfinished build", files.BEGUN)
+        elif not has_manifest:
+            log.skip("manifest", "manifest.json is missing, because gzoo did not build the folder")
+        if not shards and not log.has("unfinished build", "missing file"):
+            log.add("not a dataset")
+        return cls(root, contents, has_manifest, listed, metadata, shards)
+
+    @cached_property
+    def campaign(self) -> Campaign | None:
+        """Campaign that the manifest names, otherwise the one that the columns belong to."""
+        if self.metadata:
+            return campaign_of(self.metadata.campaign)
+        found = match_campaign(set(self.columns))
+        return found.campaign if found and "id_str" in self.columns and not found.not_collected else None
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Columns of the first readable shard."""
+        for shard in self.shards:
+            try:
+                return pq.read_schema(shard.path).names
+            except Exception:  # readers raise arbitrary exceptions on corrupt files, which are reported later
+                continue
+        return []
+
+    @cached_property
+    def record(self) -> schema.Record | None:
+        """Columns that each row is expected to have."""
+        names = self.metadata.columns if self.metadata else self.columns
+        if self.campaign is None:
+            return None
+        return schema.record(self.campaign, image="image" in names, source_id="source_id" in names)
+
+    @property
+    def default_shards(self) -> list[Shard]:
+        """Shards of config `default`."""
+        return [shard for shard in self.shards if shard.config == "default"]
+
+
+def _regular_files(root: Path, log: FindingLog) -> dict[str, Path]:
+    """Return every regular file of a folder by its name there, without following links."""
+    found: dict[str, Path] = {}
+    waiting = [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            log.add("unreadable file", prefix.rstrip("/"), examples=[error.strerror or reason(error)])
+            continue
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((folder / entry.name, f"{name}/"))
+            elif entry.is_file(follow_symlinks=False):
+                found[name] = folder / entry.name
+            else:
+                log.add("not a regular file", name, examples=["link" if entry.is_symlink() else "special file"])
+    return dict(sorted(found.items()))
+
+
+def read_text(path: Path) -> bytes:
+    """Return the content of a manifest or card.
+
+    Raises:
+        ValueError: The file is too large.
+        OSError: The file cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"the file has {size:,} bytes")
+    return path.read_bytes()
+
+
+def _read_manifest(path: Path, log: FindingLog) -> dict[str, object] | None:
+    try:
+        data = read_text(path)
+        read: object = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        log.add("unreadable manifest", files.MANIFEST, examples=[reason(error)])
+        return None
+    key, value = files.SIGNS["dataset"]
+    if not isinstance(read, dict) or cast("dict[str, object]", read).get(key) != value:
+        log.add("unreadable manifest", files.MANIFEST, examples=[f"its {key} is not {value}"])
+        return None
+    manifest = cast("dict[str, object]", read)
+    own_digest = manifest.pop(files.OWN_DIGEST, None)
+    try:
+        is_same = files.json_bytes({**manifest, files.OWN_DIGEST: own_digest}) == data
+        is_same = is_same and files.digest(manifest) == own_digest
+    except (ValueError, RecursionError):  # JSON may contain lone surrogates and infinite numbers
+        is_same = False
+    if not is_same:
+        log.add("changed manifest", files.MANIFEST)
+    return manifest
+
+
+def _read_listed(manifest: Mapping[str, object], log: FindingLog) -> dict[str, Mapping[str, object]] | None:
+    """Return the files that the manifest lists, without names that might lead outside the folder."""
+    listed = manifest.get("files")
+    if not has_type(listed, dict[str, dict[str, object]]):
+        log.add("invalid metadata", files.MANIFEST, "files", examples=["not a mapping of files"])
+        return None
+    kept: dict[str, Mapping[str, object]] = {}
+    for name, entry in cast("dict[str, dict[str, object]]", listed).items():
+        if not is_safe_path(name) or name == files.MANIFEST:
+            log.add("unsafe path", files.MANIFEST, f"files.{name}")
+        elif not has_type(entry.get("sha256"), str) or not has_type(entry.get("bytes"), int):
+            log.add("invalid metadata", files.MANIFEST, f"files.{name}", examples=["sha256 or bytes missing"])
+        else:
+            kept[name] = entry
+    return kept
+
+
+def _find_shards(
+    known: Iterable[str], contents: Mapping[str, Path], metadata: Metadata | None, log: FindingLog
+) -> tuple[Shard, ...]:
+    """Return the shards that are there in order, and report those that are missing by their numbers."""
+    found: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
+    for name in known:
+        match = _SHARD.fullmatch(name)
+        if match:
+            folder, split, number, n = match.group(1, 2, 3, 4)
+            found["tiny" if folder == "tiny" else "default", split].append((int(number), int(n), name))
+        elif name.startswith(("data/", "tiny/")) and name.endswith(".parquet"):
+            log.add("invalid shard name", name)
+    ordered: list[Shard] = []
+    for config in ("default", "tiny"):
+        for split in files.SPLITS:
+            of_split = sorted(found[config, split])
+            if not of_split and metadata and split in metadata.splits[config]:
+                log.add("missing shard", files.shard_name(split, 0, 1, config))
+            numbers = {number for number, _, _ in of_split}
+            n = max((n for _, n, _ in of_split), default=0)
+            for number in sorted(set(range(n)) - numbers):
+                log.add("missing shard", files.shard_name(split, number, n, config))
+            if len(numbers) < len(of_split) or any(one != n or number >= n for number, one, _ in of_split):
+                log.add("invalid shard name", of_split[-1][2], examples=["inconsistent numbers"])
+            ordered += [Shard(name, contents[name], config, split) for _, _, name in of_split if name in contents]
+    return tuple(ordered)
+
+
+def check_files(folder: Folder, log: FindingLog) -> None:
+    """Compare size and checksum of every listed file, and report files that are not listed."""
+    if folder.listed is None:
+        why = (
+            "the manifest does not list files" if folder.has_manifest else "the manifest, which lists files, is missing"
+        )
+        log.skip("files", why)
+        return
+    n_bytes = sum(path.stat().st_size for name, path in folder.files.items() if name in folder.listed)
+    done = 0
+    for name, entry in folder.listed.items():
+        log.report(CHECKING_FILES, done, n_bytes)
+        log.count("files")
+        path = folder.files.get(name)
+        if path is None:
+            log.add("missing file", name)
+            continue
+        size = path.stat().st_size
+        done += size
+        if size != entry["bytes"]:
+            log.add("size mismatch", name, examples=[f"{size:,} bytes, not {cast(int, entry['bytes']):,}"])
+            continue
+        try:
+            found = files.sha256(path)
+        except OSError as error:
+            log.add("unreadable file", name, examples=[error.strerror or reason(error)])
+            continue
+        if found != entry["sha256"]:
+            log.add("checksum mismatch", name, examples=[f"{found[:16]}..., not {str(entry['sha256'])[:16]}..."])
+    for name in folder.files:
+        if name not in folder.listed and name != files.MANIFEST:
+            is_left = name == files.BEGUN or name.startswith(f"{files.WORK}/") or name.endswith(".writing")
+            log.add("unlisted file", name, examples=["left over from an interrupted command"] * is_left)
+    log.report(CHECKING_FILES, n_bytes, n_bytes)

@@ -1,0 +1,93 @@
+"""The cache of the Hub's client, and gzoo's record of the files in it that were verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from gzoo import files
+from gzoo.errors import DatasetError
+from gzoo.hub.client import is_safe_path
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+Record = dict[str, list[int] | None]
+"""Name of each file of a commit -> its size and modification time when it was verified, None if it was not."""
+
+
+def _storage(repository: str) -> Path:
+    """Return the folder of a repository in the cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"datasets--{repository.replace('/', '--')}"
+
+
+def snapshot_folder(repository: str, commit: str) -> Path:
+    """Return the folder of a commit's files."""
+    return _storage(repository) / "snapshots" / commit
+
+
+def cached_commit(repository: str, revision: str) -> str:
+    """Return the commit of the cached copy, or "" if there is none or its download was not finished."""
+    references = _storage(repository) / "refs"
+    if COMMIT.fullmatch(revision):
+        commit = revision
+        is_referenced = any(_read_reference(path) == commit for path in references.rglob("*"))
+        if not is_referenced and _record_path(repository, commit).exists():
+            return ""
+    else:
+        commit = _read_reference(references / revision) if is_safe_path(revision) else ""
+    return commit if commit and cached_files(repository, commit) else ""
+
+
+def cached_files(repository: str, commit: str) -> list[str]:
+    """Return the names of a commit's files in the cache."""
+    folder = snapshot_folder(repository, commit)
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()]
+
+
+def write_reference(repository: str, revision: str, commit: str) -> None:
+    """Record that the copy of a revision is complete."""
+    path = _storage(repository) / "refs" / revision
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, commit.encode())
+
+
+def _read_reference(path: Path) -> str:
+    try:
+        commit = path.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if COMMIT.fullmatch(commit) else ""
+
+
+def _record_path(repository: str, commit: str) -> Path:
+    return _storage(repository) / "gzoo" / f"{commit}.json"
+
+
+def read_record(repository: str, commit: str) -> Record:
+    """Return the record of a commit, empty if there is none."""
+    try:
+        return cast("Record", files.read_json(_record_path(repository, commit))["files"])
+    except (DatasetError, KeyError):
+        return {}
+
+
+def write_record(repository: str, commit: str, record: Mapping[str, list[int] | None]) -> None:
+    """Replace the record of a commit."""
+    path = _record_path(repository, commit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, {"commit": commit, "files": record})
+
+
+def missing_shards(names: Iterable[str]) -> list[str]:
+    """Return the shards missing from a list of names, which state how many there are.
+
+    >>> missing_shards(["data/train-00000-of-00002.parquet"])
+    ['data/train-00001-of-00002.parquet']
+    """
+    present = set(names)
+    found = [re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.\w+)", name) for name in present]
+    expected = {f"{one[1]}{i:05d}{one[2]}" for one in found if one for i in range(min(int(one[3]), 10_000))}
+    return sorted(expected - present)

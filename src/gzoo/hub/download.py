@@ -1,0 +1,268 @@
+"""Verified downloads into the cache of the Hub's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from gzoo import files
+from gzoo.errors import AccessError, DatasetError, HubError, NotFoundError
+from gzoo.hub import cache, client
+from gzoo.hub.card import SHARED_FILES, data_files, files_of_config
+from gzoo.hub.permissions import EXIT_CODES, Access, check_access
+
+if TYPE_CHECKING:
+    import datasets
+    from huggingface_hub.hf_api import RepoFile
+
+    Loaded = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict
+
+
+def copy_of(
+    repository: str, revision: str = "main", config: str | None = None, progress: client.Progress | None = None
+) -> tuple[Path, Access]:
+    """Download the missing files of one config of a dataset and verify them.
+
+    Args:
+        repository: `owner/name`.
+        revision: Branch, tag or commit.
+        config: Name of the config. Default: the dataset's default config.
+        progress: Called as (stage, MB done, MB in total), in place of the client's progress bars.
+
+    Returns:
+        The folder of the commit's files in the cache of the Hub's client, and the permission under which it was read.
+
+    Raises:
+        AccessError: The dataset cannot be read, or the Hub cannot be reached and no complete copy is cached.
+        NotFoundError: The dataset does not have the config.
+        HubError: The Hub's listing is invalid, or every download of a file had the wrong content.
+    """
+    found = check_access(repository, revision)
+    return _copy(found, config, progress), found
+
+
+def load_dataset(
+    repository: str, name: str | None, split: str | None, streaming: bool, revision: str
+) -> tuple[Loaded, Access]:
+    """Return a dataset from the Hub as `datasets` represents it, and the permission under which it was read.
+
+    Args:
+        repository: `owner/name`.
+        name: Name of the config. Default: the dataset's default config.
+        split: Name of the split. Default: all splits.
+        streaming: Read rows over the network instead of downloading files.
+        revision: Branch, tag or commit.
+
+    Raises:
+        AccessError: The dataset cannot be read, or the Hub cannot be reached and no complete copy is cached.
+        NotFoundError: The dataset does not have the config or the split.
+        HubError: The dataset cannot be loaded.
+    """
+    import datasets
+
+    found = check_access(repository, revision)
+    try:
+        if streaming and found.state != "cached":
+            found.require()
+            folder = _Download(repository, found.commit).folder
+            data_files(folder, name, repository)
+            options = _page_verification(folder)
+            loaded = client.request(
+                repository,
+                lambda _: datasets.load_dataset(
+                    repository, name, split=split, streaming=True, revision=found.commit, **options
+                ),
+            )
+        else:
+            folder = _copy(found, name, None)
+            # without explicit files, `datasets` looks for those of the first config, whichever is requested
+            by_split = data_files(folder, name, repository) or None
+            loaded = datasets.load_dataset(str(folder), name, data_files=by_split, split=split, streaming=streaming)
+    except (HubError, NotFoundError):
+        raise
+    except Exception as error:  # `datasets` and the client raise many classes that are not public
+        why = client.safe_reason(error)
+        if isinstance(error, ValueError) and "split" in why:
+            raise NotFoundError(f"Split '{split}' not found in '{repository}': {why}.") from None
+        raise HubError(
+            f"Cannot load '{repository}': {why}.",
+            "a dataset that `datasets` can read.",
+            f"See its files at {found.page}.",
+        ) from None
+    for one in loaded.values() if isinstance(loaded, dict) else (loaded,):
+        one.info.homepage = one.info.homepage or f"{found.page}/tree/{found.resolved_commit}"
+    return loaded, found
+
+
+def _page_verification(folder: Path) -> dict[str, Any]:
+    """Return options that verify the checksums of Parquet pages, because a stream is not verified as a file."""
+    if not (folder / files.MANIFEST).is_file():
+        return {}
+    import pyarrow.dataset as parquet
+
+    return {"fragment_scan_options": parquet.ParquetFragmentScanOptions(page_checksum_verification=True)}
+
+
+def pretrained_weights(encoder: str) -> tuple[str, Mapping[str, str]]:
+    """Return the published weights of a timm encoder, downloaded as a safetensors file.
+
+    Args:
+        encoder: Name of a timm model, with its pretrained tag.
+
+    Returns:
+        Path of the file, and its origin: `repository`, `commit`, `licence`.
+
+    Raises:
+        HubError: timm lists no weights for the encoder, they are not a safetensors file, or the Hub cannot be reached.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download
+
+    config = timm.get_pretrained_cfg(encoder)
+    if config is None or not config.hf_hub_id:
+        raise HubError(
+            f"timm lists no pretrained weights on the Hub for encoder '{encoder}'.",
+            hint="Choose an --encoder such as convnext_nano.in12k, or omit --pretrained.",
+        )
+    repository = str(config.hf_hub_id)
+    try:
+        path = hf_hub_download(repository, "model.safetensors")
+    except Exception as error:  # the client's HTTP library raises classes that are not public
+        raise HubError(
+            f"Cannot download the weights of '{repository}': {client.safe_reason(error)}.",
+            hint="Check the network connection, or omit --pretrained.",
+        ) from error
+    commit = Path(path).parent.name  # the cache has one folder for each commit
+    return path, {"repository": repository, "commit": commit, "licence": str(config.license or "unknown")}
+
+
+def _copy(found: Access, config: str | None, progress: client.Progress | None) -> Path:
+    """Return the folder of a complete copy in the cache."""
+    found.require()
+    repository, commit = found.repository, found.resolved_commit
+    folder = cache.snapshot_folder(repository, commit)
+    if found.state == "cached":
+        listed = list(cache.read_record(repository, commit)) or cache.cached_files(repository, commit)
+        wanted = files_of_config(listed, folder, config, repository)
+        missing = [name for name in wanted if not (folder / name).is_file()] or cache.missing_shards(wanted)
+        if missing:
+            raise AccessError(
+                f"{found.message} The cached copy is incomplete: '{missing[0]}' is missing.",
+                hint="Load the config once with a network connection.",
+                exit_code=EXIT_CODES["offline"],
+                state="offline",
+            )
+        return folder
+    download = _Download(repository, commit)
+    wanted = files_of_config(download.entries, folder, config, repository)
+    try:
+        listed = cast("dict[str, dict[str, object]]", files.open_folder(folder)["files"])
+        checksums = {name: str(one["sha256"]) for name, one in listed.items()}
+    except (DatasetError, NotFoundError, KeyError, TypeError, AttributeError):
+        checksums = {}  # no manifest, or one of another program
+    download.fetch([name for name in wanted if name not in SHARED_FILES], checksums, progress)
+    cache.write_reference(repository, found.revision, commit)
+    return folder
+
+
+class _Download:
+    """Verified download of files of one commit; its card and manifest come first.
+
+    Attributes:
+        entries: The Hub's listing of the commit.
+        folder: The folder of its files in the cache.
+    """
+
+    def __init__(self, repository: str, commit: str) -> None:
+        self.repository, self.commit = repository, commit
+        self.entries = client.list_files(repository, commit)
+        self.folder = cache.snapshot_folder(repository, commit)
+        verified = cache.read_record(repository, commit)  # spares computing checksums of large files again
+        self._record = {name: verified.get(name) for name in self.entries}
+        self.fetch([name for name in SHARED_FILES if name in self.entries], {}, client.ignore_progress)
+
+    def fetch(self, names: Iterable[str], checksums: Mapping[str, str], progress: client.Progress | None) -> None:
+        """Download those files that are not in the cache, and verify them.
+
+        Args:
+            names: Names in the listing.
+            checksums: SHA-256 of the files that the manifest lists.
+            progress: See `copy_of`.
+
+        Raises:
+            HubError: A listed file differs from the manifest, or every download of it had the wrong content.
+        """
+        entries = {name: self.entries[name] for name in names}
+        for name, entry in entries.items():
+            if entry.lfs and entry.lfs.sha256 != checksums.get(name, entry.lfs.sha256):
+                raise HubError(
+                    f"'{name}' of '{self.repository}' at commit {self.commit} differs from the manifest.",
+                    f"SHA-256 {checksums[name]}.",
+                    "Report this to the dataset's owners: a file was changed, or the upload was incomplete.",
+                )
+        missing = [name for name in entries if not self._is_verified(name)]
+        total = sum(entry.size for entry in entries.values())
+        done = total - sum(entries[name].size for name in missing)
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done = min(done + n, total)
+            if progress:
+                client.report_bytes(progress, "Downloading files", done, total)
+
+        options: dict[str, Any] = {"tqdm_class": client.silent_bar(advance)} if progress else {}
+
+        def download(name: str) -> None:
+            checksum = checksums.get(name, "")
+            path = download_verified(self.repository, self.commit, entries[name], checksum=checksum, **options)
+            self._record[name] = _stamp(path)
+
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(download, missing))  # after an error, the jobs that wait are cancelled
+        finally:
+            cache.write_record(self.repository, self.commit, self._record)
+
+    def _is_verified(self, name: str) -> bool:
+        """Return whether the file is in the cache and was not changed since it was verified."""
+        path = self.folder / name
+        return path.is_file() and self._record[name] == _stamp(path)
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def download_verified(
+    repository: str, commit: str, entry: RepoFile, *, kind: str = "dataset", checksum: str = "", **options: Any
+) -> Path:
+    """Return the path of one downloaded file that has the listed content.
+
+    Args:
+        repository: `owner/name`.
+        commit: Commit.
+        entry: The file in the Hub's listing.
+        kind: "dataset" or "model".
+        checksum: SHA-256 that the file must also have, or "".
+        options: Of `HfApi.hf_hub_download`.
+
+    Raises:
+        HubError: Every download had the wrong content; none is kept.
+    """
+    sha256 = entry.lfs.sha256 if entry.lfs else ""
+    options |= {"repo_type": kind, "revision": commit}
+    for attempt in range(client.MAX_ATTEMPTS):
+        client.pause(attempt)
+        path = Path(client.request(repository, lambda api: str(api.hf_hub_download(repository, entry.path, **options))))
+        if client.has_content(path, entry) and (checksum in {"", sha256} or files.sha256(path) == checksum):
+            return path
+        path.resolve().unlink(missing_ok=True)  # the blob, which the cache takes for the listed content
+        path.unlink(missing_ok=True)
+    raise HubError(
+        f"'{entry.path}' of '{repository}' had the wrong content in {client.MAX_ATTEMPTS} downloads; none was kept.",
+        f"{entry.size:,} bytes, {f'SHA-256 {sha256}' if sha256 else f'Git blob {entry.blob_id}'}.",
+        "Check the network connection (a proxy?) and rerun the command; completed files are kept.",
+    )

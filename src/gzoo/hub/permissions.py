@@ -1,0 +1,231 @@
+"""Who may read a dataset on the Hub, and which copy of it is cached."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from gzoo.errors import AccessError, NotFoundError, choices, suggestion
+from gzoo.hub.cache import COMMIT, cached_commit
+from gzoo.hub.client import page_of, request, safe_reason
+from gzoo.trees.campaign import campaign, names
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+EXIT_CODES = {
+    "public": 0,
+    "granted": 0,
+    "cached": 0,
+    "gated": 3,
+    "pending": 4,
+    "not found": 5,
+    "authentication required": 6,
+    "invalid token": 7,
+    "denied": 8,
+    "offline": 9,
+}
+"""State of a dataset -> exit code of `gzoo access`."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether a dataset on the Hub can be read, and which copy of it is cached.
+
+    Attributes:
+        repository: `owner/name`.
+        revision: The requested branch, tag or commit.
+        state: A key of `EXIT_CODES`: "public", "granted" (gated or private, and you have access), "gated" (you have
+            not requested access), "pending", "not found", "authentication required", "invalid token", "denied" (or
+            revoked), "cached" (the Hub cannot be reached, but a copy is cached) or "offline".
+        message: The state in one or two sentences.
+        hint: What to do about it, or "".
+        page: Address of the dataset's page, where access is requested.
+        commit: The Hub's commit of that revision, or "" if it is not known.
+        cached: Commit of the cached copy of that revision, or "".
+    """
+
+    repository: str
+    revision: str
+    state: str
+    message: str
+    hint: str
+    page: str
+    commit: str = ""
+    cached: str = ""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether `gzoo.load` can load it."""
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of `gzoo access`."""
+        return EXIT_CODES[self.state]
+
+    @property
+    def resolved_commit(self) -> str:
+        """The commit that `gzoo.load` would load, or ""."""
+        return self.cached if self.state == "cached" else self.commit if self.is_readable else ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `gzoo access --json` prints."""
+        return {**asdict(self), "is_readable": self.is_readable, "resolved_commit": self.resolved_commit}
+
+    def require(self) -> None:
+        """Check that the dataset can be read.
+
+        Raises:
+            AccessError: It cannot.
+        """
+        if not self.is_readable:
+            raise AccessError(self.message, "", self.hint, exit_code=self.exit_code, state=self.state)
+
+
+def repository_of(name: str) -> tuple[str, str] | None:
+    """Return the repository and the revision that a string names, or None if it is not a name on the Hub.
+
+    Args:
+        name: A campaign or `owner/name`; either may end in `@` and a branch, tag or commit.
+
+    Raises:
+        NotFoundError: The campaign has not been published on the Hub.
+
+    >>> repository_of("gz2"), repository_of("mwalmsley/gz_candels@v1"), repository_of("./gz2")
+    (('mwalmsley/gz2', 'main'), ('mwalmsley/gz_candels', 'v1'), None)
+    """
+    text, _, revision = name.partition("@")
+    if text in names():
+        repository = campaign(text).hub.repository
+        if not repository:
+            raise NotFoundError(
+                f"Campaign '{text}' has not been published on the Hub.",
+                "a published campaign.",
+                "Run `gzoo campaigns` to list the published ones, or build the dataset with `gzoo build`.",
+            )
+        return repository, revision or "main"
+    return (text, revision or "main") if _NAME.fullmatch(text) and ".." not in text else None
+
+
+def access(name: str, *, revision: str | None = None) -> Access:
+    """Return whether a dataset on the Hub can be read, without downloading anything.
+
+    Args:
+        name: A campaign (`gz2`) or `owner/name` on the Hub.
+        revision: Branch, tag or commit. Default: `main`.
+
+    Raises:
+        NotFoundError: `name` is not the name of a dataset on the Hub.
+    """
+    found = repository_of(name)
+    if found is None:
+        raise NotFoundError(
+            f"'{name}' is not the name of a dataset on the Hub.",
+            f"'owner/name' or {choices(names(), name)}",
+            suggestion(names(), name, "Run `gzoo campaigns` to list the published datasets."),
+        )
+    repository, named = found
+    return check_access(repository, revision or named)
+
+
+def check_access(repository: str, revision: str) -> Access:
+    """Return what the Hub permits, and the cached copy, which is used if the Hub cannot be reached."""
+    found = _ask_hub(repository, revision)
+    cached = cached_commit(repository, revision)
+    state, message, hint = found.state, found.message, found.hint
+    if found.is_readable and not cached:
+        message += " The cache contains no copy."
+    elif found.is_readable and cached == found.commit:
+        message += " The cache contains this commit."
+    elif found.is_readable:
+        message += f" The cache contains another copy, commit {cached}, which is not up to date."
+    elif state == "offline" and cached:
+        state, message, hint = "cached", f"{message} '{repository}' is read from the cache, commit {cached}.", ""
+    elif state == "offline":
+        message += f" The cache contains no copy of '{repository}' at '{revision}'."
+    elif cached:
+        if state == "gated":
+            state, message = "denied", f"'{repository}' is gated, and your access was revoked."
+        message += f" The cache contains a copy, commit {cached}, which is not used."
+    return replace(found, state=state, message=message, hint=hint, cached=cached)
+
+
+def _ask_hub(repository: str, revision: str) -> Access:
+    """Return what the Hub answers, whatever is cached."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    commit, hint = "", ""
+    try:
+        if constants.is_offline_mode():
+            state, message = "offline", "The Hub is not contacted because HF_HUB_OFFLINE is set."
+            hint = "Unset HF_HUB_OFFLINE to download the dataset."
+        else:
+            request(repository, lambda api: api.auth_check(repository, repo_type="dataset"))
+            info = request(repository, lambda api: api.dataset_info(repository, revision=revision))
+            commit = str(info.sha)
+            if not COMMIT.fullmatch(commit):
+                state, message, commit = "offline", "The Hub does not report a valid commit.", ""
+            elif info.private or info.gated:
+                kind = "private" if info.private else "gated"
+                state, message = "granted", f"'{repository}' is {kind}, and you have access to it, commit {commit}."
+            else:
+                state, message = "public", f"'{repository}' is public, commit {commit}."
+    except HfHubHTTPError as error:
+        state, message, hint = _refusal(error, repository, revision)
+    except Exception as error:  # the client's HTTP library raises classes that are not public
+        state, message = "offline", f"The Hub cannot be reached ({safe_reason(error)})."
+        hint = "Check the network connection and rerun the command."
+    return Access(repository, revision, state, message, hint, page_of(repository), commit)
+
+
+def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> tuple[str, str, str]:
+    """Return state, message and hint for a refusal.
+
+    The Hub distinguishes pending and rejected requests only by the words of its message.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    token, page = get_token(), page_of(repository)
+    status, said = error.response.status_code, (error.server_message or "").lower()
+    if isinstance(error, RevisionNotFoundError):
+        state, message = "not found", f"'{repository}' does not have a branch, tag or commit '{revision}'."
+        hint = f"Choose one of those at {page}/tree/main."
+    elif isinstance(error, GatedRepoError) and not token:
+        state, message = "authentication required", f"'{repository}' is gated, and you are not logged in."
+        hint = f"Request access at {page}, then run `hf auth login`."
+    elif isinstance(error, GatedRepoError) and ("awaiting" in said or "pending" in said):
+        state, message = "pending", f"Your request for access to '{repository}' has not been answered."
+        hint = f"Wait for the owners' decision; see {page}."
+    elif isinstance(error, GatedRepoError) and "reject" in said:
+        state, message = "denied", f"Your request for access to '{repository}' was rejected."
+        hint = f"See {page} for the terms of access."
+    elif isinstance(error, GatedRepoError):
+        state, message = "gated", f"'{repository}' is gated, and you do not have access."
+        hint = f"Request access at {page}."
+    elif status in {401, 403} and token and is_invalid(token):
+        state, message = "invalid token", "Your Hub token is invalid or was revoked."
+        hint = "Run `hf auth login` again, or `hf auth logout` to read public datasets."
+    elif isinstance(error, RepositoryNotFoundError):
+        state, message = "not found", f"Dataset '{repository}' not found on the Hub, or it is private."
+        hint = f"Check the name{'' if token else '; for a private dataset, run `hf auth login`'}."
+    else:
+        state, message = "offline", f"The Hub returned an unexpected answer ({safe_reason(error)})."
+        hint = "Retry the command later."
+    return state, message, hint
+
+
+def is_invalid(token: str) -> bool:
+    """Return whether the Hub does not know a token."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().whoami(token=token)
+    except Exception as error:  # nothing is known of the token if the Hub cannot be reached
+        return isinstance(error, HfHubHTTPError) and error.response.status_code == 401
+    return False

@@ -1,0 +1,160 @@
+"""Predictions and the votes of the galaxies that they are for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from gzoo.dataset.open import Dataset
+from gzoo.dataset.schema import KEY
+from gzoo.errors import TableError
+from gzoo.scoring.intervals import Blocks, blocks
+from gzoo.scoring.predictions import BoolArray, ClassPredictions, Predictions
+from gzoo.trees.tree import FloatArray
+from gzoo.votes.votes import Votes
+
+INCLUDE = "pass --include-trained-on to score them anyway"
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The galaxies of a dataset that some predictions are for, in the order of the predictions.
+
+    Attributes:
+        keys: `dataset_name`, `id_str` and `split` of each galaxy, as in the dataset.
+        votes: Votes of each galaxy.
+        is_seen: Galaxies of the train split, or in the training set according to the file; shape (galaxy,).
+    """
+
+    keys: pl.DataFrame
+    votes: Votes
+    is_seen: BoolArray
+
+
+def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: BoolArray | None = None) -> Matched:
+    """Return the votes of the predicted galaxies.
+
+    Args:
+        dataset: Dataset with the votes.
+        keys: `dataset_name` and `id_str`; if the first has nulls, `id_str` alone must be unique in the dataset.
+        source: Prediction file, for error messages.
+        in_training_set: Galaxies in the training set according to the file, shape (galaxy,).
+
+    Raises:
+        TableError: A galaxy is not in the dataset, or its `id_str` is ambiguous.
+    """
+    by = list(KEY) if keys["dataset_name"].null_count() == 0 else ["id_str"]
+    wanted = keys.select(by)
+    parts: list[tuple[pl.DataFrame, Votes]] = []
+    for split in dataset.splits:
+        theirs, votes = dataset.read_votes(split)
+        rows = theirs.with_row_index("row").join(wanted, on=by, how="semi", maintain_order="left")["row"].to_numpy()
+        parts.append((theirs[rows].with_columns(split=pl.lit(split)), votes.take(rows)))
+    found = pl.concat([theirs for theirs, _ in parts]).with_row_index("place")
+    repeated = found.select(by).is_duplicated()
+    if repeated.any():
+        name = found["id_str"][int(repeated.arg_max() or 0)]
+        raise TableError(
+            f"'{source}': id_str '{name}' is ambiguous, because several galaxies in '{dataset.folder}' have it.",
+            "the dataset_name of each galaxy in addition to its id_str.",
+            "Add a column dataset_name, or name it in a mapping file (--mapping).",
+        )
+    joined = wanted.join(found, on=by, how="left", maintain_order="left")
+    unknown = joined.with_row_index("row").filter(pl.col("place").is_null())
+    if unknown.height:
+        first = " of ".join(f"'{unknown[name][0]}'" for name in reversed(by))
+        raise TableError(
+            f"'{source}' contains {unknown.height} galaxies (of {len(keys)}) that are not in '{dataset.folder}', "
+            f"first {first} (row {unknown['row'][0] + 1}).",
+            "predictions for galaxies of this dataset.",
+        )
+    place = joined["place"].to_numpy()
+    counts = np.concatenate([votes.counts for _, votes in parts])[place]
+    totals = np.concatenate([votes.totals for _, votes in parts])[place]
+    is_seen = (joined["split"] == "train").to_numpy()
+    if in_training_set is not None:
+        is_seen = is_seen | in_training_set
+    return Matched(joined.select(*KEY, "split"), Votes(dataset.tree, counts, totals), is_seen)
+
+
+def match_held_out(
+    dataset: Dataset, read: Predictions | ClassPredictions, source: Path, *, include_trained_on: bool
+) -> tuple[Matched, Blocks]:
+    """Return the votes of the predicted galaxies and the bootstrap units; reject galaxies of the training set.
+
+    Args:
+        dataset: Dataset with the votes.
+        read: Predictions.
+        source: Prediction file.
+        include_trained_on: Accept galaxies that the model was trained on, and models trained with another split scheme.
+
+    Raises:
+        TableError: A galaxy is not in the dataset, the model was trained on some galaxies, or with another scheme.
+    """
+    matched = match(dataset, read.keys, source, read.in_training_set)
+    if not include_trained_on:
+        refuse_other_scheme(source, dataset)
+        refuse_seen(matched, source)
+    return matched, blocks(len(matched.votes), *positions(dataset, matched.keys))
+
+
+def refuse_seen(matched: Matched, source: Path) -> None:
+    """Check that the model was trained on none of the galaxies.
+
+    Args:
+        matched: Galaxies.
+        source: Prediction file, for the error message.
+
+    Raises:
+        TableError: The model was trained on some of them.
+    """
+    n_seen = int(matched.is_seen.sum())
+    if n_seen:
+        first = matched.keys["id_str"].filter(pl.Series(matched.is_seen))[0]
+        raise TableError(
+            f"'{source}' contains {n_seen:,} galaxies that the model was trained on "
+            f"(of {matched.keys.height:,}; first: '{first}').",
+            "held-out galaxies only.",
+            f"Predict the test split, or {INCLUDE}.",
+        )
+
+
+def refuse_other_scheme(source: Path, dataset: Dataset) -> None:
+    """Check that the model was trained with the split scheme of a dataset, if the prediction file names a scheme.
+
+    Args:
+        source: Prediction file.
+        dataset: Dataset to score against.
+
+    Raises:
+        TableError: The schemes differ.
+    """
+    try:
+        metadata: object = json.loads((pq.read_schema(source).metadata or {}).get(b"gzoo", b"{}"))
+    except (OSError, ValueError):  # not a Parquet file, or a corrupt one, which the reader reports
+        return
+    scheme = metadata.get("trained_by_scheme") if isinstance(metadata, dict) else None
+    if scheme and scheme != dataset.split_scheme:
+        raise TableError(
+            f"Split schemes differ: '{scheme}' for the model of '{source}', '{dataset.split_scheme}' for "
+            f"'{dataset.folder}'.",
+            "one scheme, because otherwise the model may have been trained on galaxies of this test split.",
+            f"Build both datasets with one scheme, or {INCLUDE}.",
+        )
+
+
+def positions(dataset: Dataset, keys: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Return right ascension and declination of each galaxy in degrees, NaN where unknown.
+
+    Args:
+        dataset: Dataset with the positions.
+        keys: `dataset_name` and `id_str` of each galaxy.
+    """
+    known = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY)
+    found = keys.select(KEY).join(known, on=KEY, how="left", maintain_order="left")
+    return found["ra"].fill_null(np.nan).to_numpy(), found["dec"].fill_null(np.nan).to_numpy()

@@ -1,0 +1,122 @@
+"""Proposals of mapping files, as data and as commented TOML."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gzoo.votes.mapping_file import MappingFile
+
+FIRST_LINE = "# Mapping file for gzoo"
+CERTAIN, CONFIRM, UNCERTAIN = "certain", "confirm", "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Line of a proposal.
+
+    Attributes:
+        name: Dataset column, question (for a total) or key of the mapping file.
+        column: Column of the table.
+        confidence: "certain"; "confirm" (supported by the votes but not by the names, so a user should check it); or
+            "uncertain" (commented out in the file).
+        evidence: The reason, in words.
+    """
+
+    name: str
+    column: str
+    confidence: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Proposed mapping file for a vote table.
+
+    Attributes:
+        mapping: The mapping, without the uncertain lines.
+        keys: Lines for identifier, image and position.
+        answers: Lines for the answers for which a column was found.
+        totals: Lines for the total votes on questions.
+        ignored: Column of the table that is not used -> the reason.
+        not_found: Answer or question of the campaign without a column -> the reason.
+        consistency: Question -> fraction of rows whose total votes are the votes for the parent answers.
+        campaign: Name of the campaign.
+        table: File name of the table.
+    """
+
+    mapping: MappingFile
+    keys: tuple[Line, ...]
+    answers: tuple[Line, ...]
+    totals: tuple[Line, ...]
+    ignored: Mapping[str, str]
+    not_found: Mapping[str, str]
+    consistency: Mapping[str, float]
+    campaign: str
+    table: str
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every answer of the campaign has a column, and all lines are certain."""
+        lines = (*self.keys, *self.answers, *self.totals)
+        return not self.not_found and all(line.confidence == CERTAIN for line in lines)
+
+    @property
+    def summary(self) -> str:
+        """The result in one or two sentences."""
+        n = {kind: sum(line.confidence == kind for line in self.answers) for kind in (CERTAIN, CONFIRM, UNCERTAIN)}
+        text = f"Identified {n[CERTAIN]} answers of {self.campaign} by name"
+        text += f", {n[CONFIRM]} by their votes (confirm them)" if n[CONFIRM] else ""
+        text += f"; {n[UNCERTAIN]} are uncertain and commented out" if n[UNCERTAIN] else ""
+        return f"{text}. Not found: {', '.join(self.not_found)}." if self.not_found else f"{text}."
+
+    def to_toml(self) -> str:
+        """Return the mapping file, with the evidence for each line."""
+        lines = [
+            f"{FIRST_LINE}: {_printable(self.table)} as {self.campaign}. Proposed by `gzoo mapping`.",
+            "# Review it before use: votes and names disagree in lines marked CONFIRM; lines marked UNCERTAIN are",
+            "# commented out, and their columns are listed under ignore.",
+            "",
+        ]
+        lines += [_toml_line(line, line.evidence) for line in self.keys]
+        if self.mapping.values == "fractions":
+            lines += [
+                'values = "fractions"  # count = fraction x total',
+                f"tolerance = {self.mapping.tolerance}  # largest difference of a count from an integer, in votes",
+            ]
+        if self.ignored:
+            ignored = [f"    {_quoted(glob.escape(name))},  # {_printable(why)}" for name, why in self.ignored.items()]
+            lines += ["ignore = [", *ignored, "]"]
+        if self.answers:
+            lines += ["", "[answers]"]
+        for i, line in enumerate(self.answers):
+            if i == 0 or line.evidence != self.answers[i - 1].evidence:
+                lines.append(f"# {_printable(line.evidence)}:")
+            lines.append(_toml_line(line))
+        if self.totals:
+            lines += ["", "[totals]", *(_toml_line(line, line.evidence) for line in self.totals)]
+        if self.not_found:
+            lines += ["", "# Not found:"]
+            lines += [f"# {_printable(name)}: {_printable(why)}" for name, why in self.not_found.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return text as a TOML string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _printable(text: str) -> str:
+    """Return text for a comment, without line breaks and control characters."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)[:300]
+
+
+def _toml_line(line: Line, evidence: str = "") -> str:
+    key = line.name if re.fullmatch(r"[A-Za-z0-9_]+", line.name) else _quoted(line.name)
+    mark = "" if line.confidence == CERTAIN else line.confidence.upper()
+    comment = ": ".join(part for part in (mark, _printable(evidence)) if part)
+    text = f"{key} = {_quoted(line.column)}" + (f"  # {comment}" if comment else "")
+    return f"# {text}" if line.confidence == UNCERTAIN else text

@@ -1,0 +1,374 @@
+"""Reading vote tables: every row becomes votes, or is dropped with a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gzoo.errors import TableError
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.votes.cells import MAX_COUNT, Details, Report, compared, counts, degrees, numbers, repeated, shown, strings
+from gzoo.votes.column_checks import check_columns, check_names_not_cumulative, check_values_not_cumulative
+from gzoo.votes.mapping_file import MappingFile
+from gzoo.votes.tables import ReadTable, iter_rows
+from gzoo.votes.votes import Votes
+
+MAX_IDENTIFIER = 256
+ROWS_IN_PART = 10_000  # of a table that is read part by part
+SPLIT_NAMES = ("train", "validation", "test", "border")
+MAX_INVALID_FRACTION = 0.05  # of rows whose fractions give no integer votes; more, and they are not plain fractions
+DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "image": pl.String, "reason": pl.String, "detail": pl.String}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTable:
+    """Rows of a vote table, without the votes.
+
+    Attributes:
+        rows: The used rows: `row` (number in the table, starting at 1), `id_str`, `source_id` (the survey's own
+            identifier, '' if absent), `dataset_name`, `image`, `ra`, `dec` (degrees, NaN if not known), `split` ('' if
+            the table does not contain it).
+        dropped: The dropped rows: columns `DROPPED_SCHEMA`.
+        n_rows: Number of rows in the table.
+        collected: Names of the questions for which the table has votes.
+        excluded: Columns of the table that are ignored.
+        total_mismatches: Question -> number of rows whose total is not the sum of its answers, if totals were not
+            checked.
+    """
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame
+    n_rows: int
+    collected: tuple[str, ...]
+    excluded: tuple[str, ...]
+    total_mismatches: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteTable(RowTable):
+    """Rows of a vote table, and the votes of the used rows."""
+
+    votes: Votes
+
+
+def read_votes(
+    path: Path | str, campaign: str | Campaign, mapping: Path | str | None = None, *, check_totals: bool = True
+) -> VoteTable:
+    """Read votes from a CSV, Parquet, FITS, VOTable or ECSV table.
+
+    Args:
+        path: Table with one row per galaxy and one column per answer: vote counts or, if the mapping file says so,
+            fractions of a total.
+        campaign: Campaign that the votes belong to, or its name.
+        mapping: Mapping file (see `MappingFile`) for a table with other column names than the dataset's.
+        check_totals: Whether to drop rows whose total is not the sum of the answers, and to reject a question with
+            totals but without votes. Otherwise such rows are used, with the sum in place of the total.
+
+    Returns:
+        The used rows with their votes, and the dropped rows with the reason for each.
+
+    Raises:
+        NotFoundError: A file or the campaign does not exist.
+        MissingExtraError: astropy, which reads FITS, VOTable and ECSV, is not installed.
+        TableError: The table cannot be read, is empty, lacks a column, contains an unexpected one, or contains
+            fractions from which vote counts cannot be computed.
+    """
+    parts: list[tuple[IntArray, IntArray]] = []
+    facts = campaign if isinstance(campaign, Campaign) else campaign_of(campaign)
+    read = stream_votes(
+        path, facts, mapping, lambda counts, totals: parts.append((counts, totals)), check_totals=check_totals
+    )
+    counts, totals = (np.concatenate(part) for part in zip(*parts, strict=True))
+    used = read.rows["row"].to_numpy() - 1
+    return VoteTable(**vars(read), votes=Votes(facts.tree, counts[used], totals[used], read.collected))
+
+
+def stream_votes(
+    path: Path | str,
+    campaign: Campaign,
+    mapping: Path | str | None,
+    keep: Callable[[IntArray, IntArray], None],
+    *,
+    check_totals: bool = True,
+    split_column: str = "",
+) -> RowTable:
+    """Read votes as `read_votes` does, but part by part, so that millions of rows need little memory.
+
+    Args:
+        path: See `read_votes`.
+        campaign: Campaign that the votes belong to.
+        mapping: See `read_votes`.
+        keep: Function that receives the counts, shape (row, answer), and total votes, shape (row, question), of each
+            part of the table in turn. They contain *every* row of the table; those of dropped rows are meaningless.
+        check_totals: See `read_votes`.
+        split_column: Column of the table that contains each galaxy's split, or "".
+
+    Returns:
+        The used rows, and the dropped rows with the reason for each.
+
+    Raises:
+        NotFoundError: A file does not exist.
+        MissingExtraError: astropy, which reads FITS, VOTable and ECSV, is not installed.
+        TableError: See `read_votes`.
+    """
+    path = Path(path)
+    given = MappingFile.read(mapping) if mapping else None
+    if given and given.values == "concentrations":
+        raise TableError(
+            f"Mapping file '{given.source}' declares '{path}' as concentrations, which are predictions.",
+            'values = "counts" or "fractions".',
+            "Pass a table of votes.",
+        )
+    names: MappingFile | None = None
+    excluded: tuple[str, ...] = ()
+    parts: list[_Part] = []
+    n_rows = 0
+    for start, read in iter_rows(path, n_rows=ROWS_IN_PART, table=given.table if given else ""):
+        if read.frame.height == 0:
+            raise TableError(f"'{path}' does not contain any rows.", "at least one galaxy.", "Check the file.")
+        check_names_not_cumulative(path, read.frame)
+        if names is None:
+            names = given or MappingFile.by_name(read.frame.columns, campaign)
+            if split_column:
+                names = replace(names, split=split_column)
+            excluded = check_columns(path, read.frame, names, campaign)
+        part, counts, totals = _read_part(path, read, start, names, campaign, check_totals)
+        keep(counts, totals)
+        parts.append(part)
+        n_rows += read.frame.height
+    assert names is not None
+    rows = pl.concat([part.rows for part in parts])
+    problems = [problem for part in parts for problem in part.problems]
+    problems += _duplicates(rows, pl.concat(part.digest for part in parts), pl.concat(part.is_bad for part in parts))
+    dropped = (
+        pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
+        .group_by("row", maintain_order=True)
+        .agg(pl.col("id_str", "image", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
+        .select(DROPPED_SCHEMA.keys())
+        .sort("row")
+    )
+    mismatches: Counter[str] = Counter()
+    for part in parts:
+        mismatches.update(part.total_mismatches)
+    return RowTable(
+        rows=rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows,
+        dropped=dropped,
+        n_rows=n_rows,
+        collected=tuple(one.name for one in campaign.tree.questions if one.columns[0] in names.answers),
+        excluded=excluded,
+        total_mismatches=dict(mismatches),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of a table, before duplicate identifiers are known."""
+
+    rows: pl.DataFrame
+    problems: list[pl.DataFrame]
+    is_bad: pl.Series
+    digest: pl.Series  # of a row's votes
+    total_mismatches: dict[str, int]
+
+
+def _read_part(
+    path: Path, read: ReadTable, start: int, mapping: MappingFile, campaign: Campaign, check_totals: bool
+) -> tuple[_Part, IntArray, IntArray]:
+    frame = read.frame
+    row = pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias("row")
+    ids = strings(frame, mapping.id_str)
+    short_ids = ids.str.slice(0, MAX_IDENTIFIER)
+    n = frame.height
+    problems: list[pl.DataFrame] = []
+    is_readable = pl.repeat(True, n, eager=True)
+    if read.damaged.height:
+        problems.append(
+            read.damaged.join(pl.DataFrame({"row": row, "id_str": short_ids}), on="row", how="left")
+            .with_columns(image=pl.lit(None, pl.String))
+            .select(DROPPED_SCHEMA.keys())
+        )
+        is_readable = ~row.is_in(read.damaged["row"].implode())
+
+    def report(bad: pl.Series, reason: str, details: Details) -> None:
+        where = bad.fill_null(False) & is_readable
+        if where.any():
+            problems.append(_problem(row, short_ids, where, reason, details()))
+
+    report(ids == "", "identifier missing", partial(repeated, n, f"column {mapping.id_str} is empty"))
+    report(ids.str.len_chars() > MAX_IDENTIFIER, "identifier too long", partial(shown, mapping.id_str, ids))
+    read_values = _from_fractions if mapping.values == "fractions" else _from_counts
+    mismatches: dict[str, int] = {}
+    counts, totals = read_values(path, frame, mapping, campaign.tree, report, None if check_totals else mismatches)
+    too_many = (totals > MAX_COUNT).any(axis=1)
+    report(pl.Series(np.asarray(too_many)), "count too large", partial(repeated, n, f"total votes above {MAX_COUNT}"))
+    split = strings(frame, mapping.split)
+    if mapping.split:
+        details = partial(shown, mapping.split, split, f", not one of {', '.join(SPLIT_NAMES)}")
+        report(~split.is_in(SPLIT_NAMES), "split not known", details)
+    rows = pl.DataFrame(
+        {
+            "row": row,
+            "id_str": ids,
+            "source_id": strings(frame, mapping.source_id),
+            "dataset_name": strings(frame, mapping.dataset_name, campaign.name),
+            "image": strings(frame, mapping.image),
+            "ra": degrees(frame, mapping.ra, 0.0, 360.0, report),
+            "dec": degrees(frame, mapping.dec, -90.0, 90.0, report),
+            "split": split,
+        }
+    )
+    bad_rows = pl.concat([pl.Series(dtype=pl.Int64), *(part["row"] for part in problems)])
+    digest = pl.from_numpy(counts).hash_rows()
+    return _Part(rows, problems, row.is_in(bad_rows.implode()), digest, mismatches), counts, totals
+
+
+def _problem(row: pl.Series, ids: pl.Series, where: pl.Series, reason: str, detail: pl.Series) -> pl.DataFrame:
+    columns = {"row": row.filter(where), "id_str": ids.filter(where), "detail": detail.filter(where)}
+    return (
+        pl.DataFrame(columns)
+        .with_columns(reason=pl.lit(reason), image=pl.lit(None, pl.String))
+        .select(DROPPED_SCHEMA.keys())
+    )
+
+
+def _from_counts(
+    path: Path, frame: pl.DataFrame, mapping: MappingFile, tree: Tree, report: Report, mismatches: dict[str, int] | None
+) -> tuple[IntArray, IntArray]:
+    """Return counts and totals from a table of counts."""
+    n = frame.height
+    votes = np.zeros((n, len(tree.columns)), np.int64)
+    is_any_fractional = pl.repeat(False, n, eager=True)
+    for i, name in enumerate(tree.columns):
+        if name in mapping.answers:
+            votes[:, i], _, is_fractional = counts(frame, mapping.answers[name], report)
+            is_any_fractional = is_any_fractional | is_fractional
+    if is_any_fractional.sum() * 2 > n:
+        check_values_not_cumulative(path, frame, mapping.answers, tree)
+        raise TableError(
+            f"'{path}' contains fractions: {is_any_fractional.sum()} of {n} rows have a vote count that is not an "
+            "integer.",
+            "vote counts as integers.",
+            "Use the unweighted count columns; or, if these are plain fractions and the table contains the total votes "
+            'on each question, add `values = "fractions"` and [totals] to the mapping file.',
+        )
+    totals = tree.totals(votes)
+    for i, question in enumerate(tree.questions):
+        if question.name not in mapping.totals:
+            continue
+        column = mapping.totals[question.name]
+        given, _, _ = counts(frame, column, report)
+        own = votes[:, tree.slice(question.name)]
+        if question.multiple:
+            wrong, totals[:, i] = given < own.max(axis=1), np.maximum(given, own.max(axis=1))
+            rule = "below the votes for one answer"
+        else:
+            wrong, rule = given != totals[:, i], "not the sum of the answers"
+        if mismatches is not None:
+            mismatches[question.name] = int(wrong.sum())
+        else:
+            report(pl.Series(wrong), "total does not match", partial(compared, column, given, rule, totals[:, i]))
+    return votes, totals
+
+
+def _from_fractions(
+    path: Path, frame: pl.DataFrame, mapping: MappingFile, tree: Tree, report: Report, mismatches: dict[str, int] | None
+) -> tuple[IntArray, IntArray]:
+    """Return counts and totals from a table of plain fractions, if each count is an integer and all add up."""
+    n = frame.height
+    votes = np.zeros((n, len(tree.columns)), np.int64)
+    totals = np.zeros((n, len(tree.questions)), np.int64)
+    for i, question in enumerate(tree.questions):
+        if question.name not in mapping.totals:
+            continue
+        total_column = mapping.totals[question.name]
+        total, is_total, _ = counts(frame, total_column, report)
+        has_total = is_total.to_numpy()
+        has_votes = has_total & (total > 0)
+        is_known, is_wrong = has_total.copy(), np.zeros(n, bool)
+        for column_index, name in enumerate(question.columns, tree.slice(question.name).start):
+            column = mapping.answers[name]
+            text, number, is_missing = numbers(frame, column)
+            details = partial(shown, column, text)
+            is_text = (number.is_null() & ~is_missing).to_numpy()
+            is_gap = is_missing.to_numpy() & has_votes
+            fraction = number.fill_nan(None).fill_null(0.0).to_numpy()
+            is_outside = (fraction < 0) | (fraction > 1 + 1e-6)
+            exact = np.asarray(np.where(is_outside | is_text, 0.0, fraction), np.float64) * total.astype(np.float64)
+            votes[:, column_index] = np.round(exact)
+            is_off = ~is_outside & (np.abs(exact - votes[:, column_index]) > mapping.tolerance)
+            is_nonzero = has_total & (total == 0) & (fraction > 0) & ~is_outside
+            report(pl.Series(is_gap), "fraction missing", details)
+            report(pl.Series(is_text), "fraction is not a number", details)
+            report(pl.Series(is_outside), "fraction not within 0 to 1", details)
+            report(pl.Series(is_off), "fraction x total not an integer", partial(_not_integer, details, total, exact))
+            zero_details = partial(shown, column, text, f", but {total_column} = 0")
+            report(pl.Series(is_nonzero), "fraction without votes", zero_details)
+            is_known &= ~(is_gap | is_text)
+            is_wrong |= is_outside | is_off | is_nonzero
+        own = votes[:, tree.slice(question.name)]
+        summed = own.sum(axis=1)
+        is_short = np.zeros(n, bool) if question.multiple else is_known & ~is_wrong & (summed != total)
+        if mismatches is not None:
+            is_empty = has_votes & (summed == 0) if question.multiple else is_short
+            mismatches[question.name] = int((is_short | is_empty).sum())
+            totals[:, i] = total if question.multiple else summed
+            continue
+        details = partial(compared, total_column, total, "not the sum of the answers", summed)
+        report(pl.Series(is_short), "fractions do not add up to the total", details)
+        n_voted, n_wrong = int(has_votes.sum()), int((is_wrong | is_short).sum())
+        if n_wrong > max(1, MAX_INVALID_FRACTION * max(n_voted, n_wrong)):
+            check_values_not_cumulative(path, frame, mapping.answers, tree)
+            row = int(np.argmax(is_wrong | is_short))
+            raise TableError(
+                f"'{path}': fraction x total does not give integer votes that add up to the total of '{question.name}' "
+                f"in {n_wrong:,} of {n_voted:,} rows with votes (first: row {row + 1}, total {total[row]}, sum "
+                f"{int(own[row].sum())}).",
+                f"plain fractions of '{total_column}', to within {mapping.tolerance} votes. Weighted or rounded "
+                "fractions, and fractions of another total, do not give vote counts.",
+                "Use the table of counts, correct the column under [totals], or omit the question.",
+            )
+        if n_voted > 1 and not own.any():
+            raise TableError(
+                f"'{path}': '{total_column}' is above 0 in {n_voted:,} rows, but no answer of '{question.name}' has a "
+                "vote in any row.",
+                "votes where the total is above 0.",
+                "Omit the question, and add its columns to the `ignore` list.",
+            )
+        totals[:, i] = total
+    return votes, totals
+
+
+def _not_integer(details: Details, total: IntArray, votes: FloatArray) -> pl.Series:
+    return details() + pl.Series([f" of {one} votes is {two:.3f}" for one, two in zip(total, votes, strict=True)])
+
+
+def _duplicates(rows: pl.DataFrame, digest: pl.Series, is_bad: pl.Series) -> list[pl.DataFrame]:
+    """Keep the first of several equal rows; drop all rows that contradict each other, or of which some are bad."""
+    is_several = rows.select(pl.struct("dataset_name", "id_str").is_duplicated()).to_series() & (rows["id_str"] != "")
+    keyed = (
+        rows.with_columns(is_bad=is_bad, votes=digest)
+        .filter(is_several)
+        .with_columns(key=pl.struct("dataset_name", "id_str").rank("dense"))
+        .with_columns(
+            first=pl.col("row").min().over("key"),
+            n_kinds=pl.struct("votes", "image", "is_bad").n_unique().over("key"),
+            all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
+        )
+    )
+    if keyed.height == 0:
+        return []
+    row, ids = keyed["row"], keyed["id_str"].str.slice(0, MAX_IDENTIFIER)
+    details = "id_str " + keyed["id_str"] + " is in rows " + keyed["all_rows"]
+    differ = keyed["n_kinds"] > 1
+    return [
+        _problem(row, ids, differ, "duplicate identifier with different votes or images", details),
+        _problem(row, ids, ~differ & (row > keyed["first"]), "duplicate identifier with the same votes", details),
+    ]

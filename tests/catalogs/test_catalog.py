@@ -1,0 +1,196 @@
+"""Catalogues of posterior vote fractions: their columns, their formats, and which predictions are accepted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+import gzoo
+from gzoo.dataset.open import open_dataset
+from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.scoring.posterior import posterior
+from gzoo.scoring.predictions import read_predictions
+from gzoo.trees.campaign import campaign
+
+GZ2 = campaign("gz2").published_tree
+
+
+def predictions(folder: Path, dataset: Path, name: str, splits: tuple[str, ...] = ("test",), **more: object) -> Path:
+    opened = open_dataset(dataset)
+    keys = pl.concat([opened.read_votes(split)[0] for split in splits])
+    rng = np.random.default_rng(len(name))
+    values = {f"{column}_concentration": rng.uniform(0.5, 5, keys.height) for column in GZ2.columns}
+    path = folder / name
+    keys.with_columns(**values, **{key: pl.lit(value) for key, value in more.items()}).write_parquet(path)  # type: ignore[arg-type]
+    return path
+
+
+def test_a_catalogue_contains_the_posterior_of_each_galaxy(dataset: Path, tmp_path: Path) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
+    table = pl.read_parquet(made.path)
+    opened = open_dataset(dataset)
+    keys, votes = opened.read_votes("test")
+    assert made.n_galaxies == table.height == len(votes)
+    assert made.n_with_votes == len(votes)
+    assert table.select("dataset_name", "id_str").equals(keys)
+    positions = opened.positions("test")
+    assert table.select("ra", "dec").equals(positions.select("ra", "dec"))
+    read = read_predictions(path, GZ2)
+    found = posterior(votes, read.concentrations)
+    for i, column in enumerate(GZ2.columns):
+        np.testing.assert_allclose(table[f"{column}_posterior_mean"].to_numpy(), found.fractions[:, i], rtol=1e-6)
+        np.testing.assert_allclose(table[f"{column}_posterior_low"].to_numpy(), found.interval(0.9)[0][:, i], rtol=1e-5)
+    for i, question in enumerate(GZ2.questions):
+        np.testing.assert_allclose(
+            table[f"{question.name}_proportion_volunteers_asked"].to_numpy(), found.proportion_asked[:, i], rtol=1e-6
+        )
+        assert table[question.total_column].to_list() == votes.totals[:, i].tolist()
+    spans = [
+        table[f"{question.name}_proportion_asked_high"] - table[f"{question.name}_proportion_asked_low"]
+        for question in GZ2.questions
+    ]
+    assert spans[0].max() == 0  # every volunteer is asked the first question
+    assert all(span.min() > 0 for span in spans[1:])
+    about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
+    assert about["kind"] == "catalogue"
+    assert about["predictions"][0]["file"] == "p.parquet"
+    assert about["data_sha256"] == opened.digest
+    assert about["is_simulated"] is made.is_simulated is True
+    assert about["level"] == 0.9
+    with pytest.raises(TableError, match="not found"):  # scoring it would use its votes twice
+        read_predictions(made.path, GZ2)
+
+
+def test_all_formats_contain_the_same_catalogue(dataset: Path, tmp_path: Path) -> None:
+    from gzoo.votes.tables import read_table
+
+    path = predictions(tmp_path, dataset, "p.parquet")
+    tables = [
+        read_table(gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}", level=0.5).path)
+        for ending in (".parquet", ".csv", ".fits")
+    ]
+    first = tables[0]
+    for other in tables[1:]:
+        assert other.columns == first.columns
+        for name in first.columns:
+            if first.schema[name] == pl.String:
+                assert other[name].fill_null("").to_list() == first[name].to_list()
+            else:
+                np.testing.assert_allclose(other[name].cast(pl.Float64), first[name].cast(pl.Float64), rtol=1e-6)
+    from astropy.io import fits
+
+    with fits.open(tmp_path / "c.fits") as file:
+        assert json.loads(file[1].header["GZOO"])["level"] == 0.5
+
+
+def test_intervals_widen_with_their_level(dataset: Path, tmp_path: Path) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+    tables = [
+        pl.read_parquet(gzoo.catalog([path], dataset, out=tmp_path / f"{level}.parquet", level=level).path)
+        for level in (0.5, 0.99)
+    ]
+    for column in GZ2.columns:
+        assert (tables[1][f"{column}_posterior_low"] < tables[0][f"{column}_posterior_low"]).all()
+        assert (tables[1][f"{column}_posterior_high"] > tables[0][f"{column}_posterior_high"]).all()
+    for level in (0.0, 1.0, 90.0, float("nan")):
+        with pytest.raises(InputError, match="level must be between 0 and 1"):
+            gzoo.catalog([path], dataset, out=tmp_path / "x.parquet", level=level)
+
+
+def test_galaxies_of_the_training_set_are_refused(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.parquet"
+    seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
+    with pytest.raises(TableError, match=r"seen\.parquet: the model was trained on .* whose votes would count twice"):
+        gzoo.catalog([seen], dataset, out=out)
+    flagged = predictions(tmp_path, dataset, "flagged.parquet", in_training_set=True)
+    with pytest.raises(TableError, match="would count twice"):
+        gzoo.catalog([flagged], dataset, out=out)
+    assert not list(tmp_path.glob("*c.parquet*"))
+
+
+def test_out_of_fold_predictions_are_merged(dataset: Path, tmp_path: Path) -> None:
+    """Each model was trained on half of the train split; each file predicts all of it."""
+    keys, _ = open_dataset(dataset).read_votes("train")
+    half = pl.Series(np.arange(keys.height) % 2 == 0)
+    paths: list[Path] = []
+    for name, seen in (("a.parquet", half), ("bb.parquet", ~half)):
+        path = predictions(tmp_path, dataset, name, ("train",))
+        pl.read_parquet(path).with_columns(in_training_set=seen).write_parquet(path)
+        paths.append(path)
+    with pytest.raises(TableError, match=f"{int(half.sum())} galaxies"):
+        gzoo.catalog(paths[:1], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog(paths, dataset, out=tmp_path / "c.parquet")
+    table = pl.read_parquet(made.path)
+    assert sorted(table["id_str"]) == sorted(keys["id_str"])
+    about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
+    assert [one["file"] for one in about["predictions"]] == ["a.parquet", "bb.parquet"]
+    with pytest.raises(TableError, match="several held-out predictions"):
+        gzoo.catalog([*paths, paths[0]], dataset, out=tmp_path / "d.parquet")
+
+
+def test_fractions_alone_cannot_be_combined(dataset: Path, tmp_path: Path) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+    read = read_predictions(path, GZ2)
+    fractions = {f"{column}_fraction": read.fractions[:, i] for i, column in enumerate(GZ2.columns)}
+    read.keys.with_columns(**fractions).write_parquet(path)
+    with pytest.raises(TableError, match="contains only fractions"):
+        gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
+
+
+def test_questions_that_are_not_predicted_are_omitted_and_reported(dataset: Path, tmp_path: Path) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+    table = pl.read_parquet(path)
+    edge_on = GZ2.question("disk-edge-on-gz2")
+    table.drop([f"{column}_concentration" for column in edge_on.columns]).write_parquet(path)
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
+    assert made.not_predicted == (edge_on.name,)
+    assert "bar-gz2" in made.proportion_asked_unknown
+    catalogue = pl.read_parquet(made.path)
+    assert not [name for name in catalogue.columns if name.startswith(edge_on.name)]
+    assert catalogue["bar-gz2_proportion_volunteers_asked"].is_nan().all()
+    assert catalogue["bar-gz2_yes_posterior_mean"].is_finite().all()
+    whole = predictions(tmp_path, dataset, "whole.parquet", ("validation",))
+    with pytest.raises(TableError, match="predict different questions, such as disk-edge-on-gz2"):
+        gzoo.catalog([path, whole], dataset, out=tmp_path / "d.parquet")
+
+
+def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+    before = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="that gzoo did not make"):
+        gzoo.catalog([path], dataset, out=path, overwrite=True)
+    assert path.read_bytes() == before
+    for ending in (".parquet", ".csv", ".fits"):
+        out = tmp_path / f"c{ending}"
+        gzoo.catalog([path], dataset, out=out)
+        with pytest.raises(OutputExistsError, match="finished catalogue"):
+            gzoo.catalog([path], dataset, out=out)
+        gzoo.catalog([path], dataset, out=out, overwrite=True)
+    (tmp_path / "notes.csv").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        gzoo.catalog([path], dataset, out=tmp_path / "notes.csv", overwrite=True)
+    with pytest.raises(InputError, match="unknown file type"):
+        gzoo.catalog([path], dataset, out=tmp_path / "c.txt")
+    with pytest.raises(NotFoundError, match="folder not found"):
+        gzoo.catalog([path], dataset, out=tmp_path / "none" / "c.csv")
+    with pytest.raises(InputError, match="At least one prediction file"):
+        gzoo.catalog([], dataset, out=tmp_path / "e.csv")
+
+
+def test_a_failed_catalogue_leaves_no_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = predictions(tmp_path, dataset, "p.parquet")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk failure")
+
+    monkeypatch.setattr("gzoo.catalogs.catalog._batch", fail)
+    for ending in (".parquet", ".csv", ".fits"):
+        with pytest.raises(OSError, match="disk failure"):
+            gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}")
+    assert [one.name for one in tmp_path.iterdir()] == ["p.parquet"]
