@@ -110,7 +110,7 @@ def test_a_command_has_the_parameters_and_defaults_of_its_function(verb: str) ->
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_help(verb: str) -> None:
     assert cli.summary(verb) == (inspect.getdoc(getattr(gzoo, verb)) or "").partition("\n")[0]
-    assert len(cli.summary(verb)) <= 80
+    assert len(cli.summary(verb)) <= 70
     for name, one in inspect.signature(cli.command(verb)).parameters.items():
         text = one.annotation.__metadata__[0].help
         assert text, f"{verb}: {name} has no help"

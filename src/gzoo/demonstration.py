@@ -43,7 +43,7 @@ def demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Simulate galaxies, build a dataset, train a model, predict, score, and write a report.
+    """Run the main verbs on simulated galaxies and write a report.
 
     An interrupted demo is resumed when it is called again with the same arguments.
 

@@ -37,19 +37,9 @@ from gzoo.sky import split as split_at_place
 from gzoo.trees.campaign import campaign
 from gzoo.votes import audit
 from gzoo.votes.votes import Votes
+from real_galaxies import REAL_MAPPING
 
 SMOOTH = campaign("gz2").tree.questions[0].columns
-REAL_MAPPING = """\
-id_str = "id_str"
-image = "filename"
-ignore = [
-    "t[01]*", "score_*", "objid", "sample", "asset_id", "dr7objid", "gz2_class", "total_*", "derived_label", "split",
-]
-[answers]
-"smooth-or-featured-gz2_smooth" = "smooth-or-featured-gz2_smooth"
-"smooth-or-featured-gz2_featured-or-disk" = "smooth-or-featured-gz2_featured-or-disk"
-"smooth-or-featured-gz2_artifact" = "smooth-or-featured-gz2_artifact"
-"""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -278,7 +268,7 @@ def test_many_shards_contain_every_row_once_and_in_order(
 def test_each_invalid_image_is_dropped_with_its_reason(inputs: Inputs) -> None:
     bad: dict[str, tuple[bytes | None, str]] = {
         "missing": (None, "no file missing.jpg"),
-        "truncated": (jpeg(1)[:-200], "damaged"),
+        "truncated": (jpeg(1)[:-200], "corrupt"),
         "text": (b"not an image at all", "not an image"),
         "empty": (b"", "empty"),
         "grey": (jpeg(1, "L"), "mode L"),
@@ -305,7 +295,12 @@ def test_each_invalid_image_is_dropped_with_its_reason(inputs: Inputs) -> None:
 
 
 def test_each_invalid_row_is_dropped_with_its_reason(inputs: Inputs) -> None:
-    bad = {"-1": "count negative", "1.5": "count not whole", "NaN": "count missing", "many": "count is not a number"}
+    bad = {
+        "-1": "count negative",
+        "1.5": "count not an integer",
+        "NaN": "count missing",
+        "many": "count is not a number",
+    }
     for i, value in enumerate(bad):
         (inputs.images / f"bad{i}.jpg").write_bytes(jpeg(i))
         inputs.rows.append({"id_str": f"bad{i}", "filename": f"bad{i}.jpg", **dict.fromkeys(SMOOTH, value)})
@@ -315,13 +310,13 @@ def test_each_invalid_row_is_dropped_with_its_reason(inputs: Inputs) -> None:
     dropped = pl.read_parquet(inputs.out / "dropped.parquet").filter(pl.col("row").is_not_null())
     reasons = dict(dropped.select("row", "reason").iter_rows())
     assert reasons == {
-        2: "identifier twice, with different votes or images",
+        2: "duplicate identifier with different votes or images",
         6: "count negative",
-        7: "count not whole",
+        7: "count not an integer",
         8: "count missing",
         9: "count is not a number",
-        10: "identifier twice, same votes",
-        11: "identifier twice, with different votes or images",
+        10: "duplicate identifier with the same votes",
+        11: "duplicate identifier with different votes or images",
     }
     assert inputs.kept() == {"g0", "g2", "g3", "g4"}
 
@@ -365,7 +360,7 @@ def fractions(inputs: Inputs) -> None:
         (strange_column, "colour"),
         (no_images, "5 x image missing"),
         (all_broken, "5 x image unusable"),
-        (fractions, "fractions, not counts"),
+        (fractions, "contains fractions"),
     ],
 )
 def test_unusable_tables_and_folders_are_errors_that_leave_nothing(
@@ -380,7 +375,7 @@ def test_unusable_tables_and_folders_are_errors_that_leave_nothing(
 def test_a_table_with_no_rows_is_an_error(inputs: Inputs) -> None:
     votes = inputs.folder / "votes.csv"
     votes.write_text(",".join(("id_str", "filename", *SMOOTH)) + "\n")
-    with pytest.raises(TableError, match="no rows"):
+    with pytest.raises(TableError, match="any rows"):
         build("gz2", votes=votes, images=inputs.images, out=inputs.out)
     assert not inputs.out.exists()
 

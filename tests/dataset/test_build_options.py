@@ -77,7 +77,7 @@ def test_a_dataset_without_images_loads(sky: SimulateResult, dataset: Path, tmp_
     assert alone.equals(with_images.drop("image"))
     assert made.n_galaxies == dict(alone.group_by("split").len().sort("split").iter_rows())
     assert not (out / "images.parquet").exists()
-    assert "This dataset has votes alone, no images." in (out / "README.md").read_text("utf-8")
+    assert "This dataset contains votes only." in (out / "README.md").read_text("utf-8")
     loaded = load(out, split="train")
     assert "image" not in loaded.features  # type: ignore[operator]
     assert len(loaded) == made.n_galaxies["train"]  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_fits_files_become_images_or_have_a_reason(shared_data: Path, tmp_path: 
     dropped = pl.read_parquet(tmp_path / "out" / "dropped.parquet").filter(pl.col("reason") == "image unusable")
     reasons = dict(dropped.select("id_str", "detail").iter_rows())
     assert set(reasons) == {"willettk_example_bad_pix", "willettk_example_incomplete"}
-    assert "have no data" in reasons["willettk_example_bad_pix"]
+    assert "pixels of band" in reasons["willettk_example_bad_pix"]
     assert "truncated" in reasons["willettk_example_incomplete"]
     rows = rows_of(tmp_path / "out")
     assert rows.height == len(names) - 2
@@ -181,15 +181,15 @@ def test_headers_only_does_not_decode_images(sky: SimulateResult, tmp_path: Path
     images.mkdir()
     for path in sky.images.iterdir():
         (images / path.name).write_bytes(path.read_bytes())
-    spoilt = min(images.iterdir())
-    data = bytearray(spoilt.read_bytes())
+    altered = min(images.iterdir())
+    data = bytearray(altered.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = b"\xff\xd8" * 200  # markers where they are not allowed
-    spoilt.write_bytes(bytes(data))
+    altered.write_bytes(bytes(data))
     whole = build("gz2", votes=sky.votes, images=images, out=tmp_path / "whole")
     quick = build("gz2", votes=sky.votes, images=images, headers_only=True, out=tmp_path / "quick")
     assert whole.n_dropped == {"image unusable": 1}
     assert not quick.n_dropped
-    assert "checked by their headers only" in (tmp_path / "quick" / "README.md").read_text("utf-8")
+    assert "(headers only)" in (tmp_path / "quick" / "README.md").read_text("utf-8")
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_without_positions_splits_depend_on_identifiers(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "dataset" / "manifest.json")["split_scheme"] == "id-1"
     card = (tmp_path / "dataset" / "README.md").read_text("utf-8")
     assert "Scheme `id-1`" in card
-    assert "no positions are known" in card
+    assert "positions are unknown" in card
 
 
 def test_known_positions_decide_splits(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_known_positions_decide_splits(tmp_path: Path) -> None:
             sky.split([row["ra"]], [row["dec"]])[0] if is_known else identifier_split.split_of(row["id_str"])
         )
     card = (tmp_path / "dataset" / "README.md").read_text("utf-8")
-    for said in ("Scheme `gzoo-1`", "nside 2048", "70 %", "1.5 arcsec", "20 galaxies have no known position"):
+    for said in ("Scheme `gzoo-1`", "nside 2048", "70%", "1.5 arcsec", "20 galaxies do not have a known position"):
         assert said in card
 
 
@@ -229,7 +229,7 @@ def test_a_published_split_is_kept(tmp_path: Path) -> None:
     }
     assert made.n_split_by_id == 0
     assert files.read_json(tmp_path / "dataset" / "manifest.json")["split_scheme"] == "published"
-    assert "keeps the split that its source table names" in (tmp_path / "dataset" / "README.md").read_text("utf-8")
+    assert "in the split that the source table lists" in (tmp_path / "dataset" / "README.md").read_text("utf-8")
 
 
 def test_rows_with_an_unknown_split_are_dropped(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_layout_without_validation_has_it_in_train(tmp_path: Path) -> None:
     assert after == {name: "train" if split == "validation" else split for name, split in before.items()}
     manifest = files.read_json(tmp_path / "dataset" / "manifest.json")
     assert manifest["split_scheme"] == "gzoo-1-train-test"
-    assert "Galaxies of `validation` joined `train`." in (tmp_path / "dataset" / "README.md").read_text("utf-8")
+    assert "Galaxies of `validation` were moved to `train`." in (tmp_path / "dataset" / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_workers_with_another_pyarrow_are_errors(
     sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "versions", lambda: versions() | {"pyarrow": "25.0.0"})
-    with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*begun with pyarrow 25\.0\.0"):
+    with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*started with pyarrow 25\.0\.0"):
         build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", workers=2)
     assert not (tmp_path / "out").exists()
 
@@ -389,12 +389,12 @@ def test_every_shard_has_page_checksums_and_small_row_groups(dataset: Path) -> N
     for path in dataset.glob("*/*.parquet"):
         facts = pq.read_metadata(path)
         assert max(facts.row_group(i).num_rows for i in range(facts.num_row_groups)) <= 100
-        spoilt = bytearray(path.read_bytes())
+        altered = bytearray(path.read_bytes())
         column = facts.row_group(0).column(0)
-        spoilt[column.data_page_offset + column.total_compressed_size // 2] ^= 1
-        copy = path.with_name("spoilt")
+        altered[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+        copy = path.with_name("altered")
         try:
-            copy.write_bytes(bytes(spoilt))
+            copy.write_bytes(bytes(altered))
             with pytest.raises(OSError, match=r"CRC|checksum"):
                 pq.ParquetFile(copy, page_checksum_verification=True).read()
         finally:

@@ -26,6 +26,7 @@ from gzoo.dataset.check_findings import CHECKS, FINDING_TYPES, MAX_SIMILAR
 from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.simulator import SimulateResult, simulate
 from gzoo.trees.campaign import campaign
+from real_galaxies import REAL_MAPPING
 from test_commands import Command
 
 SMOOTH = campaign("gz2").tree.questions[0]
@@ -227,8 +228,6 @@ def test_weights_are_checked(tmp_path: Path) -> None:
 
 
 def test_real_galaxies_are_valid(shared_data: Path, tmp_path: Path) -> None:
-    from test_build import REAL_MAPPING
-
     (tmp_path / "columns.toml").write_text(REAL_MAPPING)
     sample = shared_data / "gz2_sample"
     build(

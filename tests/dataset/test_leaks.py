@@ -191,7 +191,7 @@ def test_invalid_input_is_an_error(tmp_path: Path) -> None:
         gzoo.leaks([folder], radius_arcsec=-1)
     with pytest.raises(InputError, match="image_size_arcsec is 0"):
         gzoo.leaks([folder], image_size_arcsec=0)
-    with pytest.raises(InputError, match="unknown format"):
+    with pytest.raises(InputError, match="unknown file type"):
         gzoo.leaks([folder], out=tmp_path / "pairs.txt")
     heap = publish(tmp_path / "heap", {"train": [("a", 0.0, 0.0)] * 6000, "test": [("b", 0.0, 0.0)] * 6000})
     with pytest.raises(InputError, match="12,000"):

@@ -138,7 +138,7 @@ def test_an_unknown_config_split_or_folder_is_an_error_that_lists_the_known_ones
 def test_without_a_network_the_hub_is_an_error(name: str) -> None:
     with pytest.raises(HubError, match="mwalmsley/gz2") as caught:
         gzoo.load(name)
-    assert len(str(caught.value).splitlines()) == 1
+    assert "\n" not in caught.value.message
 
 
 def test_published_folders_are_recognised_by_their_columns(published: Path, dataset: Path) -> None:

@@ -40,6 +40,7 @@ from gzoo.scoring.recalibration import Recalibration
 from gzoo.scoring.scores import score
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign
+from real_galaxies import REAL_MAPPING
 
 SMALL = "mobilenetv3_small_050"
 FILES = {"model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet"}
@@ -442,8 +443,6 @@ def test_the_weights_file_contains_only_the_model(run: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path: Path) -> None:
-    from test_build import REAL_MAPPING
-
     sample = shared_data / "gz2_sample"
     (tmp_path / "columns.toml").write_text(REAL_MAPPING)
     folder, out = tmp_path / "dataset", tmp_path / "predictions.parquet"

@@ -1,7 +1,7 @@
 """The command line. Each command is made from the signature and the docstring of the public function of its name.
 
 Nothing about an option is written here: its name, type, default and help are those of the function's parameter. What a
-command prints about a result is in `gzoo.cli.show`. Modules are imported when their command runs, so that help is quick.
+command prints about a result is in `gzoo.cli.show`. Modules are imported when their command runs, so help is quick.
 """
 
 from __future__ import annotations
@@ -176,6 +176,14 @@ class Described:
         sections = re.split(r"^(Args|Returns|Raises|Yields|Example|Examples|>>>.*):?\s*$", text, flags=re.MULTILINE)
         named = dict(zip(sections[1::2], sections[2::2], strict=False))
         found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
+        options = {
+            one.name: f"--{one.name.replace('_', '-')}"
+            for one in inspect.signature(function).parameters.values()
+            if one.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        found = [
+            (name, re.sub(r"`(\w+)`", lambda one: f"`{options.get(one[1], one[1])}`", text)) for name, text in found
+        ]
         return cls(sections[0].strip(), {name: " ".join(meaning.split()) for name, meaning in found})
 
 

@@ -20,7 +20,7 @@ from gzoo.votes.votes import Votes
 
 
 def audit(table: Path | str, campaign: str | Tree | None = None, *, mapping: Path | str | None = None) -> Audit:
-    """Compare votes with a decision tree and with the names of their columns.
+    """Test votes against a decision tree and the names of their columns.
 
     Args:
         table: Vote table (CSV, Parquet, FITS, VOTable, ECSV) or dataset folder.

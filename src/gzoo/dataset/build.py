@@ -91,7 +91,7 @@ def build(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Build a dataset folder from images and either a vote table or raw classifications.
+    """Build a dataset folder from images and votes or classifications.
 
     The split of a galaxy depends only on its sky position (see `gzoo.sky`), or on its identifier if the position is
     unknown. Rows are in the order of a hash of their identifier. The same inputs give the same bytes, regardless of the
@@ -238,13 +238,13 @@ def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, p
     """Return the sources of images, their files (columns `_LISTED_SCHEMA`), and files that cannot be used."""
     sources: list[Source] = []
     parts = [pl.DataFrame(schema=_LISTED_SCHEMA)]
-    lost: list[dict[str, object]] = []
+    lost: list[dict[str, str]] = []
     for i, path in enumerate(paths):
         source, found, refused = open_source(path)
         sources.append(source)
         columns = {"name": list(found), "bytes": list(found.values()), "source": [i] * len(found)}
         parts.append(pl.DataFrame(columns, schema=_LISTED_SCHEMA))
-        lost += [{"image": name, "reason": "image refused", "detail": reason} for name, reason in refused.items()]
+        lost += [{"image": name, "reason": "image refused", "detail": detail} for name, detail in refused.items()]
     listed = pl.concat(parts).sort("name", "source")
     return tuple(sources), listed, pl.DataFrame(lost, schema=DROPPED_SCHEMA)
 
@@ -280,6 +280,7 @@ def _vote_source(
 
 def _inputs(source: Path | zooniverse.ExportFiles, mapping: Path | None) -> dict[str, dict[str, str] | None]:
     """Return role -> name and checksum of each file that votes come from."""
+    contents: dict[str, tuple[str, Path | None]]
     if isinstance(source, Path):
         contents = {"votes": ("Vote table", source)}
     else:

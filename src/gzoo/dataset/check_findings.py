@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -25,11 +25,7 @@ CHECKING_IMAGES, CHECKING_METADATA = "Checking images", "Checking metadata"
 
 CHECKS: Mapping[str, tuple[str, str, str]] = {
     "manifest": (CHECKING_FILES, "entries", "manifest.json is intact and agrees with the data"),
-    "files": (
-        CHECKING_FILES,
-        "files",
-        "every file is in the manifest, and has the size and checksum listed there",
-    ),
+    "files": (CHECKING_FILES, "files", "every file is in the manifest, and has the size and checksum listed there"),
     "shards": (
         CHECKING_ROWS,
         "shards",
@@ -140,40 +136,22 @@ class Check:
         verdict: "passed", "failed" or "not checked".
         n: Number of files, rows, images or entries that were checked.
         note: Reason why it was not checked, or a remark.
+        stage: Progress stage that the check belongs to.
+        unit: Unit of `n`.
+        description: What a pass means.
     """
 
     name: str
     verdict: str
     n: int
     note: str
-
-    @property
-    def stage(self) -> str:
-        """Progress stage that the check belongs to."""
-        return CHECKS[self.name][0]
-
-    @property
-    def unit(self) -> str:
-        """Unit of `n`."""
-        return CHECKS[self.name][1]
-
-    @property
-    def description(self) -> str:
-        """What a pass means."""
-        return CHECKS[self.name][2]
+    stage: str
+    unit: str
+    description: str
 
     def to_dict(self) -> dict[str, object]:
         """Return the outcome as a JSON object."""
-        return {**asdict(self), "unit": self.unit}
-
-
-@dataclass
-class _Growing:
-    """A finding to which rows may still be added."""
-
-    row: int | None
-    n: int = 0
-    examples: list[str] = field(default_factory=list[str])
+        return {key: getattr(self, key) for key in ("name", "verdict", "n", "note", "unit")}
 
 
 class FindingLog:
@@ -185,7 +163,7 @@ class FindingLog:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.report = progress or ignore_progress
-        self._found: dict[tuple[str, str, str, str], _Growing] = {}
+        self._found: dict[tuple[str, str, str, str], Finding] = {}
         self._n_similar: dict[str, int] = defaultdict(int)
         self._n: dict[str, int] = defaultdict(int)
         self._notes: dict[str, str] = {}
@@ -211,9 +189,9 @@ class FindingLog:
                 key, examples = (key[0], name, "", ""), (key[2] + (f", {key[3]}" if key[3] else ""),)
         if rows is not None:
             row, n = int(rows[0]), len(rows)
-        one = self._found.setdefault(key, _Growing(row if key[2] else None))
-        one.n += n
-        one.examples += [shown(str(example)) for example in islice(examples, MAX_EXAMPLES - len(one.examples))]
+        one = self._found.get(key) or Finding(*key, row if key[2] else None, 0, ())
+        more = [shown(str(example)) for example in islice(examples, MAX_EXAMPLES - len(one.examples))]
+        self._found[key] = replace(one, n=one.n + n, examples=(*one.examples, *more))
 
     def compare(self, key: str, listed: object, found: object, *, check: str = "manifest") -> None:
         """Compare an entry of the manifest with what was found in the data."""
@@ -243,17 +221,16 @@ class FindingLog:
 
     def checks(self) -> tuple[Check, ...]:
         """Return the outcome of every check in the order of `CHECKS`."""
-        failed = {check for check, *_ in self._found}
-        verdicts = {
-            name: FAILED if name in failed else NOT_CHECKED if name in self._skipped else PASSED for name in CHECKS
-        }
-        return tuple(Check(name, verdicts[name], self._n[name], self._notes.get(name, "")) for name in CHECKS)
+        verdicts = dict.fromkeys(CHECKS, PASSED) | dict.fromkeys(self._skipped, NOT_CHECKED)
+        verdicts |= {check: FAILED for check, *_ in self._found}
+        return tuple(
+            Check(name, verdicts[name], self._n[name], self._notes.get(name, ""), *CHECKS[name]) for name in CHECKS
+        )
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings in the order of `CHECKS`, those of one check in the order in which they were added."""
         order = list(CHECKS)
-        found = [Finding(*key, one.row, one.n, tuple(one.examples)) for key, one in self._found.items()]
-        return tuple(sorted(found, key=lambda one: order.index(one.check)))
+        return tuple(sorted(self._found.values(), key=lambda one: order.index(one.check)))
 
 
 def shown(text: str) -> str:

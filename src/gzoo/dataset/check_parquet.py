@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from gzoo.errors import reason
 
 Hashes = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
+AnyArray = npt.NDArray[Any]
 
 
 def open_shard(shard: Shard, log: FindingLog) -> pq.ParquetFile | None:
@@ -115,30 +116,22 @@ class Rows:
     """
 
     def __init__(
-        self,
-        log: FindingLog,
-        file: str,
-        first: int,
-        batch: pa.RecordBatch,
-        dtypes: Mapping[str, str],
-        *,
-        is_strict: bool,
+        self, log: FindingLog, file: str, first: int, batch: pa.RecordBatch, dtypes: Mapping[str, str], is_strict: bool
     ) -> None:
         self._log, self._file, self._first, self._batch = log, file, first, batch
         self._dtypes, self._is_strict = dtypes, is_strict
         self.columns = frozenset(batch.schema.names)
 
     def report(
-        self, name: str, column: str, is_wrong: BoolArray, example: Callable[[int], str] | None = None
-    ) -> BoolArray:
-        """Add a finding if any rows are wrong; return `is_wrong`, shape (row,)."""
+        self, name: str, column: str, is_wrong: BoolArray, example: str = "", *values: Sequence[object] | AnyArray
+    ) -> None:
+        """Add a finding if any rows are wrong (shape (row,)); `example` is a format of the values of a row."""
         if is_wrong.any():
             rows = np.flatnonzero(is_wrong)
-            examples = [example(int(i)) for i in rows[:MAX_EXAMPLES]] if example else []
+            examples = [example.format(*(one[i] for one in values)) for i in rows[:MAX_EXAMPLES]] if example else ()
             self._log.add(name, self._file, column, rows=rows + self._first + 1, examples=examples)
-        return is_wrong
 
-    def numbers(self, name: str) -> npt.NDArray[Any] | None:
+    def numbers(self, name: str) -> AnyArray | None:
         """Return a numeric column, integers as int64; None if it is missing."""
         array = self._column(name)
         if array is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,11 +18,11 @@ from gzoo.dataset.check_folder import Folder, Metadata, Shard
 from gzoo.dataset.check_parquet import BoolArray, Hashes, Rows, hash_keys, open_shard, read_batches
 from gzoo.dataset.tally import Spread, Tally
 from gzoo.sky import identifier_split
-from gzoo.trees.tree import IntArray
 from gzoo.votes.summary import summary
 from gzoo.votes.votes import Votes
 
 ROWS_AT_ONCE = 10_000
+_ROW_CHECKS = [name for name, (stage, unit, _) in CHECKS.items() if (stage, unit) == (CHECKING_ROWS, "rows")]
 FRACTION_TOLERANCE = 1e-4
 """Allowed difference of fractions in folders that gzoo did not build, whose precision is not known."""
 
@@ -63,7 +65,7 @@ def check_rows(folder: Folder, log: FindingLog) -> RowSummary:
     if checker is None and folder.columns and folder.metadata is None:
         log.add("schema mismatch", folder.shards[0].name, examples=["columns of no known campaign"])
     n_expected = sum(folder.metadata.splits["default"].values()) if folder.metadata else 0
-    n_tiny = dict.fromkeys(folder.metadata.splits["tiny"] if folder.metadata else (), 0)
+    n_tiny: Counter[str] = Counter()
     for shard in folder.shards:
         log.count("shards")
         file = open_shard(shard, log)
@@ -75,7 +77,7 @@ def check_rows(folder: Folder, log: FindingLog) -> RowSummary:
         if not is_default:
             for _ in read_batches(shard, file, columns, files.ROWS_IN_GROUP, log):
                 pass  # reading verifies the page checksums
-            n_tiny[shard.split] = n_tiny.get(shard.split, 0) + file.metadata.num_rows
+            n_tiny[shard.split] += file.metadata.num_rows
             continue
         seen.starts[shard.name] = seen.n
         seen.n_rows.setdefault(shard.split, 0)
@@ -90,9 +92,8 @@ def check_rows(folder: Folder, log: FindingLog) -> RowSummary:
             for split, n in folder.metadata.splits["tiny"].items():
                 log.compare(f"splits.tiny.{split}", n, n_tiny[split], check="splits")
     else:
-        for name, (stage, _, _) in CHECKS.items():
-            if stage == CHECKING_ROWS and name != "shards":
-                log.skip(name, "no row could be read")
+        for name in _ROW_CHECKS:
+            log.skip(name, "no row could be read")
     log.report(CHECKING_ROWS, seen.n, seen.n)
     return seen
 
@@ -154,9 +155,8 @@ class _RowChecker:
         rows = Rows(self._log, shard.name, first, batch, self._dtypes, is_strict=self._metadata is not None)
         n = batch.num_rows
         self._seen.n_rows[shard.split] += n
-        for name, (stage, unit, _) in CHECKS.items():
-            if stage == CHECKING_ROWS and unit == "rows":
-                self._log.count(name, n)
+        for name in _ROW_CHECKS:
+            self._log.count(name, n)
         ids = rows.strings("id_str") or [""] * n
         names = rows.strings("dataset_name") or [self._campaign.name] * n
         keys = hash_keys(names, ids)
@@ -180,20 +180,21 @@ class _RowChecker:
                     self._log.skip("positions", f"the dataset has columns without {name}")
                 values = np.full(len(ids), np.nan)
             is_wrong = ~(np.isnan(values) | ((values >= low) & (values <= high)))
-            rows.report("position out of range", name, is_wrong, lambda i, values=values: f"{values[i]:g}")
+            rows.report("position out of range", name, is_wrong, "{:g}", values)
             is_doubtful |= is_wrong | rows.is_null(name)
             degrees.append(values)
         if self._scheme and ids:
             splits = self._expected_splits(ids, *degrees)
             is_wrong = (splits != split) & ~is_doubtful
-            rows.report("wrong split", "", is_wrong, lambda i: f"{ids[i]} is in {split}, not {splits[i]}")
+            rows.report("wrong split", "", is_wrong, f"{{}} is in {split}, not {{}}", ids, splits)
 
     def _expected_splits(self, ids: list[str], ra: sky.FloatArray, dec: sky.FloatArray) -> npt.NDArray[np.str_]:
         base = self._scheme.removesuffix(identifier_split.WITHOUT_VALIDATION)
-        is_known = sky.is_position(ra, dec) if base in sky.SCHEMES else np.zeros(len(ids), bool)
-        by_id = np.flatnonzero(~is_known)
-        splits = np.full(len(ids), "", "U10")
-        splits[by_id] = identifier_split.split_at(np.array([identifier_split.place(ids[i]) for i in by_id]))
+        is_known = sky.is_position(ra, dec) & (base in sky.SCHEMES)
+        places = [
+            0 if known else identifier_split.place(one) for one, known in zip(ids, is_known.tolist(), strict=True)
+        ]
+        splits = identifier_split.split_at(np.array(places, float))
         if is_known.any():
             splits[is_known] = sky.split(ra[is_known], dec[is_known], sky.SCHEMES[base])
         if base != self._scheme:
@@ -210,10 +211,8 @@ class _RowChecker:
                 self._seen.has_valid_votes = False
                 return
             counts[:, i] = values
-            is_negative = rows.report(
-                "negative vote count", column, values < 0, lambda i, values=values: str(values[i])
-            )
-            is_valid &= ~is_negative
+            rows.report("negative vote count", column, values < 0, "{}", values)
+            is_valid &= values >= 0
         totals = tree.totals(counts)
         for i, question in enumerate(tree.questions):
             own = counts[:, tree.slice(question.name)]
@@ -223,42 +222,34 @@ class _RowChecker:
                 continue
             is_wrong = given < own.max(axis=1) if question.multiple else given != totals[:, i]
             is_wrong = is_wrong & (is_valid | (given < 0))
-
-            def example(row: int, given: IntArray = given, own: IntArray = own) -> str:
-                return f"{given[row]} for {' + '.join(map(str, own[row]))}"
-
-            rows.report("wrong total", question.total_column, is_wrong, example)
+            example = f"{{}} for {' + '.join(['{}'] * own.shape[1])}"
+            rows.report("wrong total", question.total_column, is_wrong, example, given, *own.T)
             totals[:, i] = given
             is_valid &= ~is_wrong
-        self._check_fractions(rows, counts, totals, is_valid)
         if not is_valid.all():
             self._seen.has_valid_votes = False
             counts, totals = counts[is_valid], totals[is_valid]
         votes = Votes(tree, counts, totals, self._collected)
         self._tally.add(votes)
-        self._check_summaries(rows, votes, is_valid)
+        self._check_labels(rows, votes, is_valid)
 
-    def _check_fractions(self, rows: Rows, counts: IntArray, totals: IntArray, is_valid: BoolArray) -> None:
-        asked = totals[:, list(self._tree.question_of_answer)]
-        fractions = np.divide(counts, asked, out=np.full(counts.shape, np.nan), where=asked > 0).astype(np.float32)
+    def _check_labels(self, rows: Rows, votes: Votes, is_valid: BoolArray) -> None:
+        """Check fractions and summaries, which follow from the votes; `votes` has the rows with valid ones."""
         for i, column in enumerate(self._tree.columns):
             name = f"{column}_fraction"
             given = rows.numbers(name)
             if given is None:
                 continue
-            wanted = fractions[:, i]
+            wanted = np.full(len(given), np.nan, np.float32)
+            wanted[is_valid] = votes.fractions[:, i]
             differs = given != wanted if self._metadata else ~(np.abs(given - wanted) <= FRACTION_TOLERANCE)
             is_wrong = differs & ~(np.isnan(given) & np.isnan(wanted)) & is_valid
-            rows.report("wrong fraction", name, is_wrong, lambda i, a=given, b=wanted: f"{a[i]:g}, not {b[i]:g}")
-
-    def _check_summaries(self, rows: Rows, votes: Votes, is_valid: BoolArray) -> None:
-        if "summary" not in rows.columns or not self._metadata:
-            return
-        given = np.array(rows.strings("summary"), np.str_)
-        wanted = np.full(len(given), "", np.dtype("U64"))
-        wanted[is_valid] = summary(votes)
-        differs = (given != wanted) & is_valid
-        rows.report("wrong summary", "summary", differs, lambda i: f"'{given[i]}', not '{wanted[i]}'")
+            rows.report("wrong fraction", name, is_wrong, "{:g}, not {:g}", given, wanted)
+        if "summary" in rows.columns and self._metadata:
+            given = np.array(rows.strings("summary"), np.str_)
+            wanted = np.full(len(given), "", np.dtype("U64"))
+            wanted[is_valid] = summary(votes)
+            rows.report("wrong summary", "summary", (given != wanted) & is_valid, "'{}', not '{}'", given, wanted)
 
     def finish(self) -> None:
         """Check what follows from all rows together, and compare it with the manifest."""
@@ -323,19 +314,15 @@ class _RowChecker:
             log.compare("n_rows_breaking_tree", metadata.n_rows_breaking_tree, n_breaking, check="tree")
 
     def _check_duplicates(self) -> None:
-        keys = self._seen.keys
-        order = np.argsort(keys, kind="stable")
-        is_repeated = keys[order[1:]] == keys[order[:-1]]
-        pairs = zip(order[1:][is_repeated].tolist(), order[:-1][is_repeated].tolist(), strict=True)
-        for row, earlier in sorted(pairs):
-            if int(keys[row]) not in self._empty_keys:
+        rows = pl.DataFrame({"key": self._seen.keys}).with_row_index("row").filter(pl.col("key").is_duplicated())
+        earlier_rows = rows.with_columns(earlier=pl.col("row").shift().over("key")).drop_nulls()
+        for row, key, earlier in earlier_rows.iter_rows():
+            if key not in self._empty_keys:
                 (file, n), (other, m) = self._locate(row), self._locate(earlier)
                 example = f"row {n:,} repeats row {m:,}{f' of {other}' if other != file else ''}"
                 self._log.add("duplicate identifier", file, "id_str", row=n, examples=[example])
 
     def _locate(self, index: int) -> tuple[str, int]:
         """Return the shard of a row of the dataset, and its number there (from 1)."""
-        shard, start = max(
-            ((name, start) for name, start in self._seen.starts.items() if start <= index), key=lambda one: one[1]
-        )
+        shard, start = [one for one in self._seen.starts.items() if one[1] <= index][-1]
         return shard, index - start + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from gzoo import files
@@ -98,15 +98,14 @@ def facts(
             *(_file_set(config, split) for (config, split), names in shards.items() if len(names) > 1),
         ],
         "recordSet": [
-            _splits(list(counts["default"])),
+            _splits(counts["default"]),
             *(
-                {
-                    "@type": "cr:RecordSet",
-                    "@id": f"{config}/{split}",
-                    "name": f"{config}/{split}",
-                    "description": f"Split {split} of config {config}: {counts[config][split]:,} galaxies.",
-                    "field": [_field(field, f"{config}/{split}", names) for field in row.fields],
-                }
+                _node(
+                    "RecordSet",
+                    f"{config}/{split}",
+                    f"Split {split} of config {config}: {counts[config][split]:,} galaxies.",
+                    field=[_field(field, f"{config}/{split}", names) for field in row.fields],
+                )
                 for (config, split), names in shards.items()
             ),
         ],
@@ -114,50 +113,39 @@ def facts(
     return {key: value for key, value in said.items() if value}
 
 
+def _node(kind: str, name: str, description: str, **entries: object) -> dict[str, object]:
+    known: dict[str, object] = {"@type": f"cr:{kind}", "@id": name, "name": name, **entries}
+    return {**known, "description": description} if description else known
+
+
 def _file(name: str, known: Mapping[str, object]) -> dict[str, object]:
-    meaning = _MEANINGS.get(name.partition("/")[0], "")
-    return {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": name,
-        **({"description": meaning} if meaning else {}),
-        "contentUrl": name,
-        "contentSize": f"{known['bytes']} B",
-        "encodingFormat": FORMATS[f".{name.rpartition('.')[2]}"],
-        "sha256": known["sha256"],
-    }
+    return _node(
+        "FileObject",
+        name,
+        _MEANINGS.get(name.partition("/")[0], ""),
+        contentUrl=name,
+        contentSize=f"{known['bytes']} B",
+        encodingFormat=FORMATS[f".{name.rpartition('.')[2]}"],
+        sha256=known["sha256"],
+    )
 
 
 def _file_set(config: str, split: str) -> dict[str, object]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"files/{config}/{split}",
-        "name": f"files/{config}/{split}",
-        "description": f"The shards of split {split} of config {config}.",
-        "encodingFormat": FORMATS[".parquet"],
-        "includes": f"{files.shard_start(split, config)}*.parquet",
-    }
+    meaning = f"The shards of split {split} of config {config}."
+    pattern = f"{files.shard_start(split, config)}*.parquet"
+    return _node("FileSet", f"files/{config}/{split}", meaning, encodingFormat=FORMATS[".parquet"], includes=pattern)
 
 
-def _splits(names: list[str]) -> dict[str, object]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "description": "Splits of the rows; the dataset card describes the rule.",
-        "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": "splits/name",
-                "name": "splits/name",
-                "description": "Name of the split.",
-                "dataType": "sc:Text",
-            }
-        ],
-        "data": [{"splits/name": name} for name in names],
-    }
+def _splits(names: Iterable[str]) -> dict[str, object]:
+    return _node(
+        "RecordSet",
+        "splits",
+        "Splits of the rows; the dataset card describes the rule.",
+        dataType="cr:Split",
+        key={"@id": "splits/name"},
+        field=[_node("Field", "splits/name", "Name of the split.", dataType="sc:Text")],
+        data=[{"splits/name": name} for name in names],
+    )
 
 
 def _field(field: Field, owner: str, shards: list[str]) -> dict[str, object]:
@@ -165,11 +153,4 @@ def _field(field: Field, owner: str, shards: list[str]) -> dict[str, object]:
     source: dict[str, object] = {**location, "extract": {"column": field.name}}
     if field.dtype == "image":
         source["transform"] = {"jsonPath": "bytes"}
-    return {
-        "@type": "cr:Field",
-        "@id": f"{owner}/{field.name}",
-        "name": f"{owner}/{field.name}",
-        "description": field.meaning,
-        "dataType": _TYPES[field.dtype],
-        "source": source,
-    }
+    return _node("Field", f"{owner}/{field.name}", field.meaning, dataType=_TYPES[field.dtype], source=source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import polars as pl
 from gzoo import files, sky
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
-from gzoo.errors import InputError, NotFoundError, OutputExistsError
+from gzoo.errors import InputError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.campaign import names as campaign_names
@@ -129,7 +128,7 @@ def leaks(
             "Pass another --image-size-arcsec.",
         )
     if out is not None:
-        _check_out(Path(out), overwrite)
+        files.refuse_out(Path(out), "table of leaks", (".parquet", ".csv"), "other_id_str", overwrite)
     opened = [open_dataset(folder) for folder in datasets]
     rows = pl.concat(_rows(dataset, i) for i, dataset in enumerate(opened))
     is_position = sky.is_position(rows["ra"].to_numpy(), rows["dec"].to_numpy())
@@ -249,25 +248,8 @@ def min_image_arcsec(dataset_name: str, campaign: Campaign) -> float:
     return min((survey.min_image_arcsec for survey in one.surveys), default=0.0)
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.suffix not in {".parquet", ".csv"}:
-        raise InputError(
-            f"Table '{out}' has an unknown format.", "a name with .parquet or .csv.", "Choose another --out name."
-        )
-    if not out.parent.is_dir():
-        raise NotFoundError(f"Folder not found: '{out.parent}'.", "", "Create the folder first.")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise OutputExistsError(
-            f"Table '{out}' already exists.", "a new name.", "Choose another --out, or pass --overwrite."
-        )
-
-
 def _write(found: Leaks, out: Path) -> None:
     kinds = (("same galaxy", found.pairs), ("overlapping images", found.overlaps))
     table = pl.concat(pairs.select(pl.lit(kind).alias("what"), pl.all()) for kind, pairs in kinds)
-    data = io.BytesIO()
-    if out.suffix == ".csv":
-        table.write_csv(data)
-    else:
-        table.write_parquet(data)
-    files.write_bytes(out, data.getvalue())
+    with files.whole_file(out) as file:
+        (table.write_csv if out.suffix == ".csv" else table.write_parquet)(file)

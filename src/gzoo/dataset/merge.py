@@ -99,7 +99,7 @@ def union(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> UnionResult:
-    """Merge several dataset folders into one with the columns of all their campaigns.
+    """Merge datasets into one with the columns of all their campaigns.
 
     Rows keep their identifiers, votes, split and the bytes of their image. Questions that a campaign does not ask have
     no votes. Summary labels and vote fractions are computed again. Rows of the same galaxy (matched within 2 arcsec)
@@ -266,7 +266,7 @@ def _write_shard(job: _Job, number: int) -> None:
                 if job.has_images:
                     group = streams[first + start : first + start + part.num_rows]
                     arrays.insert(0, contiguous(images.table(group, image).column(0)))
-                    lengths.append(pc.binary_length(arrays[0].field("bytes")).to_numpy())
+                    lengths.append(pc.call_function("binary_length", [arrays[0].field("bytes")]).to_numpy())
                 writer.write_batch(pa.record_batch(arrays, schema=record.arrow()))
     image_bytes = 0
     if job.has_images:
@@ -303,7 +303,8 @@ def _next_votes(job: _Job, merger: Merger, streams: IntArray, tree: Tree, tally:
 
 def _write_image_list(job: _Job, number: int, rows: pl.DataFrame, before: IntArray) -> int:
     """Write what the datasets list about the images of a shard; return the total size in bytes."""
-    merger = Merger(job.streams, before, lambda stream: ((stream.images,), IMAGE_COLUMNS.names))
+    names = tuple(map(str, IMAGE_COLUMNS.names))
+    merger = Merger(job.streams, before, lambda stream: ((stream.images,), names))
     found = cast(pl.DataFrame, pl.from_arrow(merger.table(rows["stream"].to_numpy(), IMAGE_COLUMNS)))
     found = rows.select("id_str", "dataset_name").hstack(found).with_columns(problem=pl.lit(""))
     with files.whole_file(job.images_path(number)) as file:

@@ -111,7 +111,7 @@ def repository_of(name: str) -> tuple[str, str] | None:
 
 
 def access(name: str, *, revision: str | None = None) -> Access:
-    """Return whether a dataset on the Hub can be read, without downloading anything.
+    """Check whether a dataset on the Hub can be read.
 
     Args:
         name: A campaign (`gz2`) or `owner/name` on the Hub.

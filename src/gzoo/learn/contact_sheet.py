@@ -34,7 +34,7 @@ def augmentations(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Draw a contact sheet of galaxies, one per row: as stored, then as augmentation shows them to a model.
+    """Draw galaxies as stored and as augmentation shows them to a model.
 
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.

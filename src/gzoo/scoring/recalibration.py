@@ -239,7 +239,7 @@ def recalibrate(
     mapping: Path | str | None = None,
     overwrite: bool = False,
 ) -> RecalibrateResult:
-    """Recalibrate predictions on held-out galaxies (temperature and concentration scaling).
+    """Recalibrate predictions on held-out galaxies.
 
     Predicted fractions become concentrations. `gzoo predict` recalibrates by itself, with the parameters that `gzoo
     train` fitted on the validation split; this command is for predictions from other programs.

@@ -102,7 +102,7 @@ def simulate(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> SimulateResult:
-    """Simulate a campaign: images, classifications, votes and the ground truth.
+    """Simulate a campaign: images, classifications, votes, ground truth.
 
     Galaxy `i` of a seed, its votes and the bytes of its image do not depend on `n_galaxies` and `workers`. An
     interrupted simulation is resumed when it is called again with the same arguments.

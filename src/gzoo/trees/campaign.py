@@ -216,7 +216,7 @@ Facts = TypeVar("Facts")
 
 
 def campaigns() -> tuple[Campaign, ...]:
-    """Return all campaigns, sorted by name.
+    """List the campaigns, sorted by name.
 
     >>> import gzoo
     >>> "gz_candels" in [campaign.name for campaign in gzoo.campaigns()]
@@ -283,7 +283,10 @@ def campaign(name: str) -> Campaign:
 
 
 def tree(name: str) -> Tree:
-    """Return the decision tree of a campaign.
+    """Get the decision tree of a campaign.
+
+    Args:
+        name: Name of the campaign.
 
     >>> import gzoo
     >>> len(gzoo.tree("gz_candels").questions)

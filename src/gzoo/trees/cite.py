@@ -33,7 +33,7 @@ _SPECIAL = {
 
 
 def cite(*names: str, format: str = "bibtex") -> str:
-    r"""Return the papers to cite for campaigns and their datasets, or for gzoo itself.
+    r"""Cite campaigns and their datasets, or gzoo itself.
 
     A merged campaign such as gz_evo includes the papers of all its members. Each entry is listed once, under a key that
     never changes; unknown fields of a paper are omitted.

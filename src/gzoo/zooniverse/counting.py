@@ -94,7 +94,7 @@ def count(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CountResult:
-    """Aggregate a Zooniverse export of raw classifications to a table of votes.
+    """Aggregate a Zooniverse export of classifications to a vote table.
 
     Every row of the export, and every annotation, is either counted or listed under the rule that excluded it. Bots are
     reported but counted: which volunteers to exclude is a decision for the team.

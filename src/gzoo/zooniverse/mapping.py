@@ -27,7 +27,7 @@ def mapping(
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Proposal | zooniverse.Tasks:
-    """Propose a mapping file for a vote table or for an export of classifications.
+    """Propose a mapping file for a vote table or a Zooniverse export.
 
     Column names are compared with the terms of the field (task numbers, `features` and `featured`, `more_than_4` and
     `5-plus`). Columns of counts are preferred to fractions, and weighted fractions are never used. Then the votes are
