@@ -1,40 +1,40 @@
-"""How fast images are augmented, and whether the preset `galaxy-datasets` does what that package does.
+"""Speed of image augmentation, and agreement of the preset `galaxy-datasets` with the package of that name.
 
     python benchmarks/augmentation_speed.py [--peers PYTHON] [--rounds 5]
     python benchmarks/augmentation_speed.py --device cuda [--batch 256]
 
-On a CPU, with simulated images at 424 px (noise added, JPEG quality 95: 57 kB each) whose bytes lie in memory, to
-224 px, on as many threads as there are cores, in parts of 16 images, into memory that is used again:
+On a CPU: simulated images of 424 px (with added noise, JPEG quality 95, 57 kB each) are read from memory and augmented
+to 224 px, in chunks of 16 images, by as many threads as there are cores, into memory that is reused.
 
-- `decoded`: decoding alone, to all colours at full size.
-- `decoded and augmented`: with the preset `galaxy-datasets`.
-- `augmented, stored at 224 px`: the same preset on images that were decoded and made smaller before, as from a cache.
-- `galaxy-datasets`: that package's default transform as its data module applies it, image by image, decoding
-  included, in as many processes as there are cores (`--peers`: a Python that has it, 0.0.25). The data module itself,
-  which must also read, collate and hand over, is slower; `loader_speed.py` has it.
+- `decoded`: decoding only, in colour and at full size.
+- `decoded and augmented`: decoding, then the preset `galaxy-datasets`.
+- `augmented, stored at 224 px`: the same preset on images that were decoded and resized before, as from a cache.
+- `galaxy-datasets`: the default transform of that package (0.0.25) as its data module applies it, image by image,
+  decoding included, in as many processes as there are cores. This needs `--peers`, a Python that has the package. The
+  data module itself also reads, collates and transfers, and is slower; `loader_speed.py` measures it.
 
-Steps take turns, medians count; the work of a core is told too, which other programs on the machine change less than
-they change rates. Milliseconds an image are of one thread; `at once` is how a batch is augmented on a
-GPU, done on the CPU. With `--peers`, both augment one image 2,000 times, and the means and standard deviations of
-these are compared pixel by pixel, and with those of other seeds of ours, which differ by chance alone. The package
-turns 8-bit images, and Pillow cuts off what is below a grey level: its images are darker by half of one.
+The measurements take turns, and the results are medians. CPU time is also reported, because other programs on the
+machine affect it less than they affect rates. `milliseconds per image` is the time of one thread; `16 images at once`
+is the code that augments batches on a GPU, run on the CPU.
 
-On a GPU: milliseconds a batch, as it is and compiled. Writes benchmarks/results/augmentation_speed.json, or
-augmentation_speed_cuda.json.
+With `--peers`, both packages augment one image 2,000 times, and the means and standard deviations are compared pixel by
+pixel. A comparison of gzoo with itself under other seeds shows the differences due to chance. The package augments
+8-bit images, and Pillow truncates fractions of a grey level, so its images are darker by half a grey level.
+
+On a GPU: milliseconds per batch, eager and compiled.
+
+Writes benchmarks/results/augmentation_speed.json, or augmentation_speed_cuda.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,6 +43,7 @@ from unittest import mock
 import numpy as np
 import simplejpeg
 import torch
+from measuring import arguments, write
 from PIL import Image
 
 from gzoo import simulate
@@ -50,7 +51,6 @@ from gzoo.learn.augmentation import PRESETS, augmentation
 
 FULL, SIZE, PART, N_IMAGES, N_DRAWS = 424, 224, 16, 128, 2_000
 PRESET = "galaxy-datasets"
-RESULTS = Path(__file__).parent / "results"
 
 PEER = """
 import io, json, logging, multiprocessing, os, sys, time, warnings
@@ -99,12 +99,16 @@ if __name__ == "__main__":
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--peers", type=Path, help="a Python that has galaxy-datasets")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=256)
+    parser = arguments(__doc__, "augmentation_speed.json")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where to augment (default: cpu)")
+    parser.add_argument("--peers", type=Path, help="Python that has galaxy-datasets (default: gzoo only)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds on the CPU (default: 5)")
+    parser.add_argument("--batch", type=int, default=256, help="images per batch on the GPU (default: 256)")
     options = parser.parse_args()
+    if options.device == "cuda":
+        if not torch.cuda.is_available():
+            raise SystemExit("torch finds no NVIDIA GPU on this machine. Run this benchmark where there is one.")
+        options.result = options.result.with_name("augmentation_speed_cuda.json")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         held = images(folder)
@@ -112,19 +116,8 @@ def main() -> None:
             result = on_cpu(folder, held, options.peers, options.rounds)
         else:
             result = on_gpu(held, options.batch)
-    result["machine"] = machine(options.device)
-    names = ("gzoo", "torch", "simplejpeg", "pillow", "numpy")
-    result["versions"] = {**{name: version(name) for name in names}, "python": platform.python_version()}
-    path = RESULTS / ("augmentation_speed.json" if options.device == "cpu" else "augmentation_speed_cuda.json")
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-
-
-def machine(device: str) -> dict[str, object]:
-    said = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    models = [line.partition(":")[2].strip() for line in said if line.startswith("model name")]
-    found: dict[str, object] = {"cores": cores(), "processor": (models or [platform.machine()])[0]}
-    return found if device == "cpu" else {**found, "gpu": torch.cuda.get_device_name()}
+            result["gpu"] = torch.cuda.get_device_name()
+    write(options, result)
 
 
 def cores() -> int:
@@ -132,7 +125,7 @@ def cores() -> int:
 
 
 def images(folder: Path) -> list[bytes]:
-    """JPEG files of about 57 kB, which are also in a folder."""
+    """Return JPEG files of about 57 kB, and write them to a folder."""
     sky = simulate("gz2", n_galaxies=N_IMAGES, export=False, workers=cores(), out=folder / "sky")
     chance = np.random.default_rng(0)
     (folder / "images").mkdir()
@@ -144,12 +137,12 @@ def images(folder: Path) -> list[bytes]:
 
 
 def decoded(held: list[bytes]) -> torch.Tensor:
-    """Shape (galaxy, 3, side, side), colours of a pixel together in memory."""
+    """Return images of shape (image, 3, 424, 424), in memory channels last."""
     return torch.from_numpy(np.stack([simplejpeg.decode_jpeg(one, "RGB") for one in held])).permute(0, 3, 1, 2)
 
 
 def smaller(stored: torch.Tensor) -> torch.Tensor:
-    """The same at the size of the results, as from a cache."""
+    """Return the images resized to the size of the results, as from a cache."""
     small = augmentation("test")(stored, torch.zeros(len(stored), dtype=torch.int64), SIZE)
     return (small * 255).round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
 
@@ -168,30 +161,30 @@ def on_cpu(folder: Path, held: list[bytes], peers: Path | None, rounds: int) -> 
     used = {name: round(median(one for _, one in each), 3) for name, each in runs.items()}
     result: dict[str, Any] = {
         "images": len(held),
-        "kilobytes an image": round(sum(map(len, held)) / len(held) / 1e3, 1),
-        "images a second (median)": middle,
-        "images a second, all": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
-        "milliseconds of a core for an image (median)": used,
-        "milliseconds an image": {
+        "kilobytes per image": round(sum(map(len, held)) / len(held) / 1e3, 1),
+        "images per second (median)": middle,
+        "images per second, all rounds": {name: [round(one, 1) for one, _ in each] for name, each in runs.items()},
+        "CPU milliseconds per image (median)": used,
+        "milliseconds per image": {
             f"{side} to {SIZE} px": {name: one_by_one(name, given) for name in PRESETS}
             for side, given in ((FULL, stored), (SIZE, small))
         },
-        "milliseconds an image, 16 at once": {name: at_once(name, stored) for name in PRESETS},
+        "milliseconds per image, 16 images at once": {name: at_once(name, stored) for name in PRESETS},
     }
     if peers:
         result["ratios"] = {
             f"{name}, times {PRESET}": {
-                "images a second": round(middle[name] / middle[PRESET], 2),
-                "work of a core": round(used[PRESET] / used[name], 2),
+                "images per second": round(middle[name] / middle[PRESET], 2),
+                "CPU time": round(used[PRESET] / used[name], 2),
             }
             for name in ("decoded and augmented", "augmented, stored at 224 px")
         }
-        result["likeness"] = likeness(folder, stored[:1], peers)
+        result["agreement"] = agreement(folder, stored[:1], peers)
     return result
 
 
 def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) -> tuple[float, float]:
-    """Images a second of as many threads as there are cores, and milliseconds of a core for each."""
+    """Return images per second of as many threads as there are cores, and CPU milliseconds per image."""
     preset = augmentation(PRESET)
     out = torch.zeros(len(held), 3, SIZE, SIZE)
     parts = [slice(i, i + PART) for i in range(0, len(held), PART)]
@@ -215,7 +208,7 @@ def rate(held: list[bytes], stored: torch.Tensor | None, *, is_augmented: bool) 
 
 
 def milliseconds(work: Callable[[], object], n: int) -> float:
-    """Of an image, in seconds of this thread alone."""
+    """Return CPU milliseconds of this thread per image."""
     took: list[float] = []
     for _ in range(7):
         begun = time.thread_time()
@@ -243,12 +236,12 @@ def peer(python: Path, folder: Path, *words: object) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def likeness(folder: Path, image: torch.Tensor, peers: Path) -> dict[str, object]:
-    """How alike mean and standard deviation of many augmentations of one image are."""
+def agreement(folder: Path, image: torch.Tensor, peers: Path) -> dict[str, object]:
+    """Compare means and standard deviations of many augmentations of one image."""
     versions = peer(peers, folder, N_DRAWS, folder / "theirs.npy")
     theirs = np.load(folder / "theirs.npy")
     total = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64)
-    # twice as ours, with other seeds: how alike two such means are by chance alone
+    # twice by gzoo, with different seeds: the difference of the two is due to chance
     means: list[np.ndarray] = []
     for start in (0, N_DRAWS):
         total.zero_()
@@ -257,21 +250,19 @@ def likeness(folder: Path, image: torch.Tensor, peers: Path) -> dict[str, object
             total += torch.stack([seen, seen**2]).sum(1)
         means.append(total.numpy() / N_DRAWS)
     found: dict[str, object] = {"draws": N_DRAWS, "versions": versions}
-    for name, one in {PRESET: theirs, "ours with other seeds": means[1]}.items():
+    for name, one in {PRESET: theirs, "gzoo with other seeds": means[1]}.items():
         spread, ours = (np.sqrt(np.maximum(each[1] - each[0] ** 2, 0)) for each in (one, means[0]))
-        found[f"against {name}"] = {
-            "grey levels, mean of ours minus theirs": round(float(255 * (means[0][0] - one[0]).mean()), 3),
-            "standard deviation, mean over all, ratio": round(float(ours.mean() / spread.mean()), 4),
+        found[f"compared with {name}"] = {
+            "mean difference in grey levels": round(float(255 * (means[0][0] - one[0]).mean()), 3),
+            "ratio of mean standard deviations": round(float(ours.mean() / spread.mean()), 4),
             "correlation of means": round(float(np.corrcoef(means[0][0].ravel(), one[0].ravel())[0, 1]), 5),
             "correlation of standard deviations": round(float(np.corrcoef(ours.ravel(), spread.ravel())[0, 1]), 5),
-            "grey levels between means, standard deviation": round(float(255 * (means[0][0] - one[0]).std()), 3),
+            "standard deviation of the difference in grey levels": round(float(255 * (means[0][0] - one[0]).std()), 3),
         }
     return found
 
 
 def on_gpu(held: list[bytes], batch: int) -> dict[str, Any]:
-    if not torch.cuda.is_available():
-        raise SystemExit("There is no NVIDIA GPU here that torch can use.")
     stored = decoded(held)[torch.arange(batch) % len(held)].contiguous(memory_format=torch.channels_last)
     return {
         "batch": batch,
@@ -285,11 +276,11 @@ def on_gpu_by(name: str, stored: torch.Tensor) -> dict[str, float]:
     compiled = torch.compile(preset)
     there, seeds_there = stored.cuda(), seeds.cuda()
     made = preset(there, seeds_there, SIZE)
-    torch.cuda.set_sync_debug_mode("error")  # whoever waits for the GPU stops the benchmark
+    torch.cuda.set_sync_debug_mode("error")  # an operation that waits for the GPU raises an error
     preset(there, seeds_there, SIZE)
     torch.cuda.set_sync_debug_mode("default")
     return {
-        "milliseconds a batch": gpu_milliseconds(lambda: preset(there, seeds_there, SIZE)),
+        "milliseconds per batch": gpu_milliseconds(lambda: preset(there, seeds_there, SIZE)),
         "compiled": gpu_milliseconds(lambda: compiled(there, seeds_there, SIZE)),
         "largest difference from the CPU": round(float((made.cpu() - preset(stored, seeds, SIZE)).abs().max()), 5),
     }

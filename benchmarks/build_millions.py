@@ -1,30 +1,30 @@
-"""Millions of galaxies on one machine: simulated, built, checked and summed up, without images.
+"""Time and memory to simulate, build, check and summarise millions of galaxies on one machine, without images.
 
     python benchmarks/build_millions.py [--n 8700000] [--workers 2] [--simulation FOLDER] [--folder FOLDER]
 
-Each step is a command of its own: `gzoo simulate gz_desi --no-images --no-export` (left out where `--simulation` names
-one that was made before), `gzoo build gz_desi --no-images`, `gzoo check`, and a count of the `summary` column by split,
-as a user would make it with polars. Memory is the peak of resident memory of the process that leads the step, and what
-of it is its own (Linux's RssAnon, looked at each half second): the rest is pages of files, which it gives back when
-others need them. Writes benchmarks/results/build_millions.json.
+Each step is a separate command: `gzoo simulate gz_desi --no-images --no-export` (omitted with `--simulation`, which
+names an existing simulation), `gzoo build gz_desi --no-images`, `gzoo check`, and a count of the `summary` column with
+polars, as a user would make it. Memory is the peak resident memory of the process that leads the step, and the part of
+it that belongs to the process (RssAnon on Linux, sampled every half second). The remainder is cached pages of files,
+which the system reclaims when other programs need memory.
+
+Writes benchmarks/results/build_millions.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from measuring import arguments, write
 
 COUNT = """
 import sys, json, polars as pl
@@ -34,13 +34,13 @@ print(json.dumps(dict(counted.iter_rows())))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=8_700_000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--simulation", type=Path, default=None)
-    parser.add_argument("--folder", type=Path, default=None)
+    parser = arguments(__doc__, "build_millions.json")
+    parser.add_argument("--n", type=int, default=8_700_000, help="number of galaxies (default: 8,700,000)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that simulate")
+    parser.add_argument("--simulation", type=Path, help="existing simulation to build from")
+    parser.add_argument("--folder", type=Path, help="where temporary files are kept")
     options = parser.parse_args()
-    gzoo = [sys.executable, "-m", "gzoo.cli"]
+    gzoo = [sys.executable, "-m", "gzoo"]
     steps: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         sky, out = options.simulation or Path(name) / "sky", Path(name) / "gz_desi"
@@ -51,7 +51,7 @@ def main() -> None:
         steps["build"], _ = run([*gzoo, "build", "gz_desi", "--votes", votes, "--no-images", "--out", out])
         steps["check"], said = run([*gzoo, "check", out, "--json"])
         checked = json.loads(said)
-        steps["count summaries"], said = run([sys.executable, "-c", COUNT, out])
+        steps["count summary labels"], said = run([sys.executable, "-c", COUNT, out])
         manifest = json.loads((out / "manifest.json").read_text())
         n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         shards = sorted(path.name for path in (out / "data").iterdir())
@@ -60,28 +60,21 @@ def main() -> None:
             "vote rows": pq.read_metadata(votes).num_rows,
             "columns of the dataset": len(manifest["columns"]),
             "galaxies by split": manifest["splits"]["default"],
-            "left out": manifest["n_dropped"],
+            "rows dropped": manifest["n_dropped"],
             "steps": steps,
-            "megabytes of votes": round(votes.stat().st_size / 1e6),
+            "megabytes of the vote table": round(votes.stat().st_size / 1e6),
             "megabytes of the dataset": round(n_bytes / 1e6),
             "shards": len(shards),
-            "rows in a row group": facts.row_group(0).num_rows,
-            "is sound": checked["is_valid"],
+            "rows per row group": facts.row_group(0).num_rows,
+            "is valid": checked["is_valid"],
             "checks": {one["name"]: one["verdict"] for one in checked["checks"]},
-            "summaries of the train split": json.loads(said),
-            "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-            "versions": {
-                **{one: version(one) for one in ("gzoo", "pyarrow", "polars", "numpy")},
-                "python": platform.python_version(),
-            },
+            "summary labels of the train split": json.loads(said),
         }
-    path = Path(__file__).parent / "results" / "build_millions.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write(options, result)
 
 
 def run(command: list[object]) -> tuple[dict[str, float], str]:
-    """Minutes and peak memory of a command, and what it said."""
+    """Run a command; return its minutes and peak memory, and what it printed."""
     begun = time.perf_counter()
     process = subprocess.Popen([str(one) for one in command], stdout=subprocess.PIPE, text=True)
     own: list[int] = [0]
@@ -104,7 +97,7 @@ def run(command: list[object]) -> tuple[dict[str, float], str]:
     return {
         "minutes": round(minutes, 2),
         "peak megabytes": round(usage.ru_maxrss * 1024 / 1e6),
-        "peak megabytes of its own": round(max(own) / 1e6),
+        "peak megabytes of the process alone": round(max(own) / 1e6),
     }, said
 
 

@@ -1,48 +1,47 @@
-"""How fast a dataset is built from JPEG images, against what the hardware allows and against `datasets`.
+"""Speed of building a dataset from JPEG images, compared with hardware limits and with `datasets`.
 
     python benchmarks/build_speed.py [--n 100000] [--n-small 50000] [--rounds 2] [--folder FOLDER]
 
-Every step is a process of its own, start included, on the same files, whose bytes are in the page cache; the steps take
-turns, and the median of the rounds counts (`imagefolder` has one round, for it takes minutes):
+Each step is a separate process, its start included, and reads the same files from the page cache. The steps take turns,
+and the results are medians over rounds (`imagefolder` runs once, because it takes minutes).
 
-- `decode`: the limit of a build that decodes: files read and decoded to colour pixels by the fastest decoder here
-  (libjpeg-turbo), on as many threads as there are cores, into memory that is used again, nothing kept.
-- `decode, small`: the same, to a small grey image, as the build's check has it: all that a file holds is decoded, but
-  few pixels are made of it.
-- `copy`: the limit of a build that does not: files read and written, with the columns of the vote table, into one
-  Parquet file by pyarrow with its own settings, row groups of 100, nothing checked.
-- `copy, checked`: the same on two threads, with what a dataset promises beside: checksums of pages, sha256 of each
-  image and of the file, the file on the disk and not only on its way there.
-- `copy, checked, by two`: about as little as that can take: two processes, each with half of the images and a file
-  of its own, without compression and dictionaries.
-- `build` and `build --headers-only`: `gzoo build`, votes, splits, digests, card and manifest included.
+- `decode`: the limit of a build that decodes images. The fastest decoder (libjpeg-turbo) decodes the files to RGB with
+  as many threads as there are cores, into memory that is reused.
+- `decode, small`: the same, to a small grey image, as the check of the build does: all data of a file are decoded, but
+  few pixels are computed.
+- `copy`: the limit of a build that does not decode. pyarrow writes the files and the columns of the vote table to one
+  Parquet file, with its default settings and row groups of 100, without checks.
+- `copy, checked`: the same on two threads, with what a dataset guarantees: page checksums, SHA-256 checksums of each
+  image and of the file, and a flush to disk.
+- `copy, checked, by two`: two processes, each with half of the images and its own file, without compression and
+  dictionaries. This is close to the minimum for checked output.
+- `build` and `build --headers-only`: `gzoo build`, including votes, splits, checksums, dataset card and manifest.
 - `imagefolder`: `datasets.load_dataset("imagefolder")` with the votes as metadata, then `to_parquet`.
 
-Core seconds are what a step computed for, on all cores together: divided by the number of cores, the least time that it
-could take if no core ever waited.
+Core seconds are the CPU time of a step, summed over cores. Divided by the number of cores, they are the shortest
+possible duration of the step.
 
-Images are the simulator's, at JPEG quality 97 (37 kB each, as in later campaigns), and some as it writes them (14
-kB, as the real ones of Galaxy Zoo 2). Memory is the peak of the build's process (resident set) at `--n` images and at
-10,000. Writes benchmarks/results/build_speed.json.
+The images are simulated: some at JPEG quality 97 (37 kB each, as in recent campaigns), some as the simulator writes
+them (14 kB, as the real images of Galaxy Zoo 2). Memory is the peak resident memory of the build at `--n` images and at
+10,000.
+
+Writes benchmarks/results/build_speed.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import polars as pl
+from measuring import arguments, write
 from PIL import Image
 
 from gzoo.simulator import simulate
@@ -83,18 +82,18 @@ import hashlib, os, sys
 from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa, pyarrow.parquet as pq
 def read(names):
-    rows, digests = [], []
+    rows, checksums = [], []
     for name in names:
         with open(os.path.join(sys.argv[1], name), "rb") as file:
             data = file.read()
         rows.append({"bytes": data, "path": name})
-        digests.append(hashlib.sha256(data).hexdigest())
-    return pa.array(rows, kind), digests
+        checksums.append(hashlib.sha256(data).hexdigest())
+    return pa.array(rows, kind), checksums
 votes = pq.read_table(sys.argv[3])
 names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
 kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 groups = [names[i:i + 100] for i in range(0, len(names), 100)]
-digests = []
+checksums = []
 with ThreadPoolExecutor(1) as pool, pq.ParquetWriter(
     sys.argv[2], pa.schema([*votes.schema, ("image", kind)]), write_page_checksum=True
 ) as writer:
@@ -104,10 +103,10 @@ with ThreadPoolExecutor(1) as pool, pq.ParquetWriter(
         if i + 8 < len(groups):
             ahead.append(pool.submit(read, groups[i + 8]))
         writer.write_table(votes.slice(i * 100, 100).append_column("image", rows))
-        digests += found
+        checksums += found
 with open(sys.argv[2], "rb") as file:
     os.fsync(file.fileno())
-    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    checksums.append(hashlib.file_digest(file, "sha256").hexdigest())
 """
 COPY_CHECKED_BY_TWO = """
 import os, sys
@@ -118,7 +117,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 votes = pq.read_table(sys.argv[3])
 names = [name + ".jpg" for name in votes["id_str"].to_pylist()]
 kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-path, digests = os.path.join(sys.argv[2], str(half)), []
+path, checksums = os.path.join(sys.argv[2], str(half)), []
 schema = pa.schema([*votes.schema, ("image", kind)])
 with pq.ParquetWriter(path, schema, write_page_checksum=True, compression="none", use_dictionary=False) as writer:
     for i in range(100 * half, len(names), 200):
@@ -127,15 +126,15 @@ with pq.ParquetWriter(path, schema, write_page_checksum=True, compression="none"
             with open(os.path.join(sys.argv[1], name), "rb") as file:
                 data = file.read()
             rows.append({"bytes": data, "path": name})
-            digests.append(hashlib.sha256(data).hexdigest())
+            checksums.append(hashlib.sha256(data).hexdigest())
         writer.write_table(votes.slice(i, 100).append_column("image", pa.array(rows, kind)))
 with open(path, "rb") as file:
     os.fsync(file.fileno())
-    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    checksums.append(hashlib.file_digest(file, "sha256").hexdigest())
 if half:
     os._exit(0)
 if os.wait()[1]:
-    sys.exit("the other half failed")
+    sys.exit("the other process failed")
 """
 IMAGEFOLDER = """
 import sys, datasets
@@ -145,47 +144,47 @@ loaded.to_parquet(sys.argv[2] + "/out.parquet")
 """
 
 
+N_MEMORY, N_QUICK = 10_000, 500  # images of the small build whose memory is measured
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=100_000)
-    parser.add_argument("--n-small", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None)
+    parser = arguments(__doc__, "build_speed.json")
+    parser.add_argument("--n", type=int, default=100_000, help="images at JPEG quality 97 (default: 100,000)")
+    parser.add_argument("--n-small", type=int, default=50_000, help="images as simulated (default: 50,000)")
+    parser.add_argument("--rounds", type=int, default=2, help="number of rounds (default: 2)")
+    parser.add_argument("--folder", type=Path, help="where temporary files are kept")
+    parser.add_argument("--quick", action="store_true", help="use a few hundred images, and write only to --out")
     options = parser.parse_args()
+    n, n_small, rounds = (300, 200, 1) if options.quick else (options.n, options.n_small, options.rounds)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        result = measured(Path(name), options.n, options.n_small, options.rounds)
-    path = Path(__file__).parent / "results" / "build_speed.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+        result = measured(Path(name), n, n_small, rounds, N_QUICK if options.quick else N_MEMORY)
+    write(options, result)
 
 
-def measured(folder: Path, n: int, n_small: int, rounds: int) -> dict[str, object]:
-    made = simulate("gz2", n_galaxies=500, export=False, workers=os.cpu_count() or 1, out=folder / "sky")
+def measured(folder: Path, n: int, n_small: int, rounds: int, n_memory: int) -> dict[str, object]:
+    """Measure speed for both kinds of images, and memory."""
+    made = simulate("gz2", n_galaxies=min(500, n), export=False, workers=os.cpu_count() or 1, out=folder / "sky")
     table = pl.read_parquet(made.votes)
     rich = folder / "rich"
     rich.mkdir()
     for path in made.images.iterdir():
         Image.open(path).save(rich / path.name, quality=97, subsampling=0)
-    votes = copies(folder, rich, table, 10_000, "ten")
-    build_of_ten = build(votes, folder / "ten", folder / "out")
-    memory = median(run(build_of_ten)[2] for _ in range(3) if not shutil.rmtree(folder / "out", ignore_errors=True))
+    votes = copies(folder, rich, table, n_memory, "few")
+    build_of_few = build(votes, folder / "few", folder / "out")
+    memory = median(run(build_of_few)[2] for _ in range(3) if not shutil.rmtree(folder / "out", ignore_errors=True))
     shutil.rmtree(folder / "out")
-    shutil.rmtree(folder / "ten")
+    shutil.rmtree(folder / "few")
     large = speed(folder, rich, table, n, rounds)
     return {
         "at JPEG quality 97": large,
         "as simulated": speed(folder, made.images, table, n_small, rounds),
-        "peak megabytes of 10,000 images": round(memory / 1e6),
-        "peak memory, large over small": round(large["peak megabytes"] / memory * 1e6, 3),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {
-            **{name: version(name) for name in ("gzoo", "pyarrow", "simplejpeg", "datasets", "polars", "numpy")},
-            "python": platform.python_version(),
-        },
+        f"peak megabytes at {n_memory:,} images": round(memory / 1e6),
+        "ratio of the peak memories": round(large["peak megabytes of the build"] / memory * 1e6, 3),
     }
 
 
 def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) -> dict[str, Any]:
+    """Run all steps on n images, in turns."""
     some, ones = folder / "some", folder / "as-imagefolder"
     votes = copies(folder, images, table, n, "some")
     steps = {
@@ -220,30 +219,28 @@ def speed(folder: Path, images: Path, table: pl.DataFrame, n: int, rounds: int) 
     middle = {name: median(each) for name, each in seconds.items()}
     return {
         "images": n,
-        "kilobytes an image": round(n_bytes / n / 1e3, 1),
+        "kilobytes per image": round(n_bytes / n / 1e3, 1),
         "seconds (median)": {name: round(one, 2) for name, one in middle.items()},
-        "seconds, all": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
+        "seconds, all rounds": {name: [round(one, 2) for one in each] for name, each in seconds.items()},
         "core seconds (median)": {name: round(median(each), 2) for name, each in core_seconds.items()},
-        "images a second": {name: round(n / one) for name, one in middle.items()},
-        "peak megabytes": round(median(memory) / 1e6),
-        "build, of the decode-only limit": round(middle["decode"] / middle["build"], 3),
-        "build, of the limit of its check": round(middle["decode, small"] / middle["build"], 3),
-        "build --headers-only, of the plain writer": round(middle["copy"] / middle["build --headers-only"], 3),
-        "build --headers-only, of the writer with checksums and digests": round(
+        "images per second": {name: round(n / one) for name, one in middle.items()},
+        "peak megabytes of the build": round(median(memory) / 1e6),
+        "build, relative to decode": round(middle["decode"] / middle["build"], 3),
+        "build, relative to decode, small": round(middle["decode, small"] / middle["build"], 3),
+        "build --headers-only, relative to copy": round(middle["copy"] / middle["build --headers-only"], 3),
+        "build --headers-only, relative to copy, checked": round(
             middle["copy, checked"] / middle["build --headers-only"], 3
         ),
-        "writer with checksums and digests by two, of the plain writer": round(
-            middle["copy"] / middle["copy, checked, by two"], 3
-        ),
-        "build, times as fast as imagefolder": round(middle["imagefolder"] / middle["build"], 2),
-        "build --headers-only, times as fast as imagefolder": round(
+        "copy, checked, by two, relative to copy": round(middle["copy"] / middle["copy, checked, by two"], 3),
+        "build, relative to imagefolder": round(middle["imagefolder"] / middle["build"], 2),
+        "build --headers-only, relative to imagefolder": round(
             middle["imagefolder"] / middle["build --headers-only"], 2
         ),
     }
 
 
 def copies(folder: Path, images: Path, votes: pl.DataFrame, n: int, name: str) -> Path:
-    """A folder with n images, each a file of its own, and their vote table."""
+    """Write n copies of the images, each to its own file, and return the path of their vote table."""
     (folder / name).mkdir()
     sources = [(images / one).read_bytes() for one in (f"{id_str}.jpg" for id_str in votes["id_str"])]
     for i in range(n):
@@ -259,6 +256,7 @@ def copies(folder: Path, images: Path, votes: pl.DataFrame, n: int, name: str) -
 
 
 def as_imagefolder(folder: Path, votes: Path) -> None:
+    """Write the images and votes in the layout of `imagefolder`."""
     target = folder / "as-imagefolder"
     target.mkdir()
     for path in (folder / "some").iterdir():
@@ -268,13 +266,14 @@ def as_imagefolder(folder: Path, votes: Path) -> None:
 
 
 def build(votes: Path, images: Path, out: Path) -> list[str | Path]:
-    return [sys.executable, "-m", "gzoo.cli", "build", "gz2", "--votes", votes, "--images", images, "--out", out]
+    """Return the command of a build."""
+    return [sys.executable, "-m", "gzoo", "build", "gz2", "--votes", votes, "--images", images, "--out", out]
 
 
 def run(command: list[str | Path]) -> tuple[float, float, int]:
-    """Seconds, core seconds, and the largest resident set in bytes."""
+    """Run a command; return its seconds, core seconds and peak resident memory in bytes."""
     begun = time.perf_counter()
-    # compiled modules are kept from one run to the next, as in any installation
+    # as in any installation, compiled modules are kept from one run to the next
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     process = subprocess.Popen(
         [str(one) for one in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment

@@ -1,26 +1,24 @@
-"""Do the bands of coverage curves, and the intervals of the concentration's factor, hold the population's value?
-
-The predictor is wrong on purpose: overconfident for some galaxies, underconfident for others, its fractions biased, so
-that nothing in the intervals' own arithmetic is true of it. What the whole population would give comes from 2 million
-galaxies. Then fresh galaxies are drawn, again and again, and it is counted how often the interval holds it.
-
-Three kinds: two answers and four answers with 500 and 5,000 galaxies of 2 to 40 votes; and 5,000 galaxies in 250 cells
-of the sky that share errors, with intervals over cells and, to show what that is for, over galaxies.
+"""Whether the intervals of coverage curves and of the dispersion factor cover the population's value.
 
     python benchmarks/calibration_coverage.py [--repetitions 2000] [--population 2000000]
+
+The predictions are wrong: overconfident for some galaxies, underconfident for others, with biased vote fractions. So no
+assumption of the intervals holds exactly. The population's value is computed from 2 million galaxies. Then new galaxies
+are drawn repeatedly, and the fraction of intervals that cover the population's value is counted.
+
+There are three cases: two answers and four answers, each with 500 and 5,000 galaxies of 2 to 40 votes; and 5,000
+galaxies in 250 sky cells with shared errors. In the last case, intervals over cells are compared with intervals over
+galaxies, which ignore the shared errors.
+
+Writes benchmarks/results/calibration_coverage.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from measuring import arguments, save
 
 from gzoo.scoring.bands import LEVELS, Curve, coverage_curve
 from gzoo.scoring.dispersion import dispersion
@@ -28,16 +26,15 @@ from gzoo.scoring.intervals import Blocks
 from gzoo.scoring.pit import QuestionPrediction, answer_ranks, draw_counts
 from gzoo.trees.tree import FloatArray, IntArray, Question
 
-RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
-SEEDS = (0, 1, 2, 3)  # the number of a repetition is added to a multiple of a million
+SEEDS = (0, 1, 2, 3)  # repetition i of seed s uses the seed 1,000,000 s + i
 N_CELLS = 250
-PART = 100_000  # galaxies of the population at once
+PART = 100_000  # galaxies of the population that are in memory at once
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=2000, help="of each case and seed")
-    parser.add_argument("--population", type=int, default=2_000_000)
+    parser = arguments(__doc__, "calibration_coverage.json")
+    parser.add_argument("--repetitions", type=int, default=2000, help="repetitions per case and seed (default: 2000)")
+    parser.add_argument("--population", type=int, default=2_000_000, help="galaxies of the population")
     options = parser.parse_args()
     started = time.perf_counter()
     rows: list[dict[str, object]] = []
@@ -53,26 +50,20 @@ def main() -> None:
                     "population": options.population,
                     "cases": rows,
                     "seconds": round(time.perf_counter() - started),
-                    "machine": {
-                        "processor": platform.machine(),
-                        "cores": os.cpu_count(),
-                        "python": platform.python_version(),
-                    },
-                    "versions": {name: version(name) for name in ("numpy", "scipy")},
                 }
-                RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+                save(options, result)
 
 
 def drawn(
     n_answers: int, per_cell: int, n: int, rng: np.random.Generator
 ) -> tuple[IntArray, IntArray, QuestionPrediction]:
-    """Votes and people asked, and a prediction that is wrong in shares and in concentration.
+    """Return vote counts, total votes, and a prediction with wrong vote fractions and concentrations.
 
     Args:
-        n_answers: Of the question.
-        per_cell: Galaxies that share an error, one after the other; 0 for none.
-        n: Galaxies.
-        rng: For all of it.
+        n_answers: Number of answers of the question.
+        per_cell: Number of consecutive galaxies that share an error; 0 for none.
+        n: Number of galaxies.
+        rng: Random numbers.
     """
     names = tuple(f"answer-{i}" for i in range(n_answers))
     question = Question("question", names, names)
@@ -88,13 +79,13 @@ def drawn(
 
 
 def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
-    """What all galaxies of this kind would give: both curves, and the factor."""
+    """Return both coverage curves and the dispersion factor of the population."""
     rng = np.random.default_rng([n_answers, per_cell, 99])
     parts = [drawn(n_answers, per_cell, PART, rng) for _ in range(max(1, n // PART))]
     curves: dict[str, list[FloatArray]] = {"central": [], "highest_density": []}
     for counts, volunteers, prediction in parts:
-        places = answer_ranks(counts, volunteers, prediction, rng)
-        for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
+        ranks = answer_ranks(counts, volunteers, prediction, rng)
+        for kind, one in (("central", np.abs(2 * ranks.pit - 1)), ("highest_density", ranks.density)):
             curves[kind].append(np.array([(one <= level).mean() for level in LEVELS.tolist()]))
     counts, volunteers = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
     prediction = QuestionPrediction(
@@ -112,7 +103,7 @@ def population(n_answers: int, per_cell: int, n: int) -> dict[str, FloatArray]:
 def repeat(
     truth: dict[str, FloatArray], n_answers: int, per_cell: int, n: int, seed: int, repetitions: int
 ) -> list[dict[str, object]]:
-    """How often intervals and bands hold the population's value."""
+    """Return how often the intervals and bands cover the population's value."""
     galaxies = Blocks(np.arange(n), n, "galaxies")
     ways = [galaxies]
     if per_cell:
@@ -123,9 +114,9 @@ def repeat(
     for i in range(repetitions):
         rng = np.random.default_rng(seed * 1_000_000 + i)
         counts, volunteers, prediction = drawn(n_answers, per_cell, n, rng)
-        places = answer_ranks(counts, volunteers, prediction, rng)
+        ranks = answer_ranks(counts, volunteers, prediction, rng)
         for way in ways:
-            for kind, one in (("central", np.abs(2 * places.pit - 1)), ("highest_density", places.density)):
+            for kind, one in (("central", np.abs(2 * ranks.pit - 1)), ("highest_density", ranks.density)):
                 curve = coverage_curve(one, way, rng)
                 held[way.kind, kind][i] = holds(curve, truth[kind])
             factor = dispersion(counts, volunteers, prediction, way)["dispersion_factor"]
@@ -144,22 +135,22 @@ def repeat(
             {
                 **about,
                 "intervals_over": over,
-                "what": f"coverage, {kind.replace('_', ' ')}",
+                "quantity": f"coverage, {kind.replace('_', ' ')}",
                 "pointwise": round(float(fraction[:-1].mean()), 4),
-                "pointwise_least": round(float(fraction[:-1].min()), 4),
-                "pointwise_most": round(float(fraction[:-1].max()), 4),
+                "pointwise_min": round(float(fraction[:-1].min()), 4),
+                "pointwise_max": round(float(fraction[:-1].max()), 4),
                 "whole_curve": round(float(fraction[-1]), 4),
             }
         )
     rows += [
-        {**about, "intervals_over": over, "what": "factor", "pointwise": round(float(found.mean()), 4)}
+        {**about, "intervals_over": over, "quantity": "dispersion factor", "pointwise": round(float(found.mean()), 4)}
         for over, found in factors.items()
     ]
     return rows
 
 
 def holds(curve: Curve, truth: FloatArray) -> list[bool]:
-    """Whether the interval of each level, and last whether the band, holds the truth."""
+    """Return whether the interval of each level covers the truth, and, last, whether the band does."""
 
     def inside(low: list[float | None], high: list[float | None]) -> list[bool]:
         ends = zip(low, high, truth.tolist(), strict=True)

@@ -1,31 +1,27 @@
-"""Does calibration pass what holds, and catch what does not?
+"""False positive rate and power of the calibration tests.
 
-Concentrations are drawn, probabilities from them, votes from those; the concentrations themselves are the predictions.
+    python benchmarks/calibration_power.py [--repetitions 250] [--power 2500]
 
-False calls: all questions of all campaigns at once, with 1, 1 to 5, or 2 to 40 votes a galaxy, 30 to 400 galaxies. A
-repetition fails if anything is said against any question (randomised PIT, central and highest-density coverage, or
-dispersion), corrected for all of them at a family-wise 1 %.
+Concentrations are drawn, then probabilities from them, then votes. The concentrations are the predictions.
 
-Power: the stated concentrations are half or double the true ones. Beside the dispersion's own test stands the best
-test there can be: the likelihood ratio of just these two hypotheses, which knows by which factor the concentrations
-are off. It is two tests with half the level each for the two directions, as gzoo looks both ways; and, beyond what any
-test that looks both ways can reach, one with the whole level.
+- False positives: all questions of all campaigns are tested together, with 1, 1 to 5, or 2 to 40 votes per galaxy and
+  30 to 400 galaxies. A repetition fails if any test of any question rejects (randomised PIT, central coverage,
+  highest-density coverage or dispersion), with p-values adjusted for all tests, at a family-wise error rate of 1%.
+- Power: the predicted concentrations are half or double the true ones. The dispersion test is compared with the most
+  powerful test, the likelihood ratio of these two hypotheses, which knows the factor. gzoo's test is two-sided, so the
+  likelihood ratio has half the level for each direction. A one-sided likelihood ratio with the whole level is also
+  given; no two-sided test can reach it.
 
-    python benchmarks/calibration_power.py [--repetitions 250] [--power 1000]
+Writes benchmarks/results/calibration_power.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from measuring import arguments, save
 from scipy import stats
 
 from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, question_tests
@@ -36,18 +32,20 @@ from gzoo.scoring.pit import QuestionPrediction, draw_counts
 from gzoo.trees.campaign import campaigns
 from gzoo.trees.tree import FloatArray, IntArray, Question
 
-RESULTS = Path(__file__).parent / "results" / "calibration_power.json"
 LEVEL = 0.01
-VOTES = ((1, 1), (1, 5), (2, 40))  # least and most votes a galaxy
+VOTES = ((1, 1), (1, 5), (2, 40))  # minimum and maximum of the votes per galaxy
 SEEDS = (0, 1, 2, 3)
-POWERS = (0.5, 0.7, 0.9)  # that the best test is to have, with the number of galaxies chosen for it
+POWERS = (0.5, 0.7, 0.9)  # of the most powerful test; they determine the number of galaxies
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=250, help="of each seed")
-    parser.add_argument("--power", type=int, default=2500, help="repetitions of each case")
+    parser = arguments(__doc__, "calibration_power.json")
+    parser.add_argument("--repetitions", type=int, default=250, help="repetitions per seed (default: 250)")
+    parser.add_argument("--power", type=int, default=2500, help="repetitions per case of the power (default: 2500)")
+    parser.add_argument("--quick", action="store_true", help="few cases and repetitions, and write only to --out")
     options = parser.parse_args()
+    n_votes, seeds = ((5,), (0,)) if options.quick else ((2, 3, 5, 10, 20, 40), SEEDS)
+    n_calls, n_power = (5, 50) if options.quick else (options.repetitions, options.power)
     started = time.perf_counter()
     questions = list({question.name: question for one in campaigns() for question in one.tree.questions}.values())
     cases: list[dict[str, object]] = []
@@ -56,25 +54,23 @@ def main() -> None:
         "n_questions": len(questions),
         "familywise_error_rate": FAMILYWISE_ERROR_RATE,
         "level_of_power": LEVEL,
-        "one_vote_a_galaxy": one_vote(),
-        "false_calls": calls,
+        "one_vote_per_galaxy": one_vote(),
+        "false_positives": calls,
         "power": cases,
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("numpy", "scipy")},
     }
 
     def keep() -> None:
         result["seconds"] = round(time.perf_counter() - started)
-        RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+        save(options, result)
 
-    for votes, n_answers, factor, wanted in itertools.product((2, 3, 5, 10, 20, 40), (2, 5), (0.5, 2.0), POWERS):
-        cases.append(power(votes, n_answers, factor, wanted, options.power))
+    for votes, n_answers, factor, wanted in itertools.product(n_votes, (2, 5), (0.5, 2.0), POWERS):
+        cases.append(power(votes, n_answers, factor, wanted, n_power))
         keep()
-    for name in ("ratio", "ratio_to_whole_level"):
-        result[f"least_{name}"] = min(float(str(case[name])) for case in cases)
-        print(f"least {name.replace('_', ' ')}: {result[f'least_{name}']}")
-    for seed in SEEDS:
-        calls.append(false_calls(questions, options.repetitions, seed))
+    for name in ("ratio", "ratio_to_one_sided"):
+        result[f"min_{name}"] = min(float(str(case[name])) for case in cases)
+        print(f"minimum {name.replace('_', ' ')}: {result[f'min_{name}']}")
+    for seed in seeds:
+        calls.append(false_calls(questions, n_calls, seed))
         print(calls[-1], flush=True)
         keep()
 
@@ -82,7 +78,7 @@ def main() -> None:
 def drawn(
     question: Question, n: int, votes: tuple[int, int], rng: np.random.Generator, factor: float = 1.0
 ) -> tuple[IntArray, IntArray, QuestionPrediction]:
-    """Votes, people asked, and the prediction that they came from, but for the factor."""
+    """Return vote counts, total votes, and the prediction, whose concentrations are wrong by the factor."""
     volunteers = rng.integers(votes[0], votes[1] + 1, n)
     alpha = np.exp(rng.normal(0.5, 1.2, (1, n, len(question.columns))))
     truth, stated = QuestionPrediction(alpha * factor, True, question), QuestionPrediction(alpha, True, question)
@@ -90,6 +86,7 @@ def drawn(
 
 
 def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[str, object]:
+    """Return how many repetitions reject a correct prediction."""
     n_failed = 0
     each: dict[str, int] = dict.fromkeys(TESTS, 0)
     for repetition in range(repetitions):
@@ -117,13 +114,13 @@ def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[
 
 
 def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions: int) -> dict[str, object]:
-    """How often a wrong factor is found, and how often the best test finds it."""
+    """Return the power of the dispersion test and of the most powerful test."""
     names = tuple(f"answer-{i}" for i in range(n_answers))
     question = Question("question", names, names)
     rng = np.random.default_rng([votes, n_answers, round(10 * factor), round(10 * wanted)])
 
     def gains(n: int, true_factor: float) -> FloatArray:
-        """Log likelihood ratio of each galaxy, of the factor over none."""
+        """Return the log-likelihood ratio of each galaxy: the factor compared with no factor."""
         counts, volunteers, prediction = drawn(question, n, (votes, votes), rng, true_factor)
         return question_nll(counts, volunteers, prediction.values[0]) - question_nll(
             counts, volunteers, factor * prediction.values[0]
@@ -151,21 +148,22 @@ def power(votes: int, n_answers: int, factor: float, wanted: float, repetitions:
         "true_factor": factor,
         "galaxies": n,
         "found": float(found.mean()),
-        "best": halved,
-        "best_with_whole_level": whole,
+        "best_two_sided": halved,
+        "best_one_sided": whole,
         "ratio": round(float(found.mean()) / halved, 3),
-        "ratio_to_whole_level": round(float(found.mean()) / whole, 3),
+        "ratio_to_one_sided": round(float(found.mean()) / whole, 3),
     }
     print(case, flush=True)
     return case
 
 
 def one_vote() -> str:
+    """Return what the dispersion test reports for galaxies with one vote each."""
     names = ("yes", "no")
     rng = np.random.default_rng(0)
     counts, volunteers, prediction = drawn(Question("question", names, names), 5000, (1, 1), rng, 0.5)
     own = dispersion(counts, volunteers, prediction, Blocks(np.arange(5000), 5000, "galaxies"))
-    return "insufficient data" if own["p_value"] is None and own["dispersion_factor"]["value"] is None else "judged"
+    return "insufficient data" if own["p_value"] is None and own["dispersion_factor"]["value"] is None else "tested"
 
 
 if __name__ == "__main__":

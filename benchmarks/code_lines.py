@@ -1,22 +1,23 @@
-"""Count the lines of code in each part of gzoo: without blank lines, comments and docstrings.
+"""Count the lines of code in each part of gzoo, without blank lines, comments and docstrings.
 
-python benchmarks/code_lines.py [FOLDER]      by default src/gzoo
+python benchmarks/code_lines.py [FOLDER]      (default: src/gzoo)
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
-import sys
 import tokenize
 from collections import Counter
+from inspect import cleandoc
 from pathlib import Path
 
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
 def n_code_lines(source: str) -> int:
-    """Lines on which code stands."""
+    """Return the number of lines that contain code."""
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -30,7 +31,11 @@ def n_code_lines(source: str) -> int:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "src/gzoo")
+    text = cleandoc(__doc__ or "")
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).parent.parent / "src" / "gzoo"
+    parser.add_argument("folder", nargs="?", type=Path, default=default, help="folder to count (default: src/gzoo)")
+    folder = parser.parse_args().folder
     n_of: Counter[str] = Counter()
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).parts

@@ -1,40 +1,36 @@
-"""Whether `gzoo compare` tells the better model, and nothing else: coverage, false calls and power, against the truth.
+"""Coverage, false positive rate and power of `gzoo compare`, compared with the true difference of two models.
 
-    python benchmarks/compare_null.py [--n-repetitions 2000]
+    python benchmarks/compare_null.py [--n-repetitions 2000] [--quick]
 
-Galaxies have true shares of K answers (a Dirichlet), 2 to 40 people vote, and two models expect shares that are off by
-Gaussian noise in the logarithm, with a concentration of their own: noise and concentration are their quality. What a
-difference really is comes from 2 million galaxies.
+Galaxies have underlying vote fractions of K answers (from a Dirichlet distribution) and 2 to 40 volunteers. Two models
+predict vote fractions with Gaussian errors of the logarithm, and a concentration. The size of the error and the
+concentration determine the quality of a model. The true difference is computed from 2 million galaxies.
 
-- coverage: of 95 % intervals of the paired difference of log scores, fresh galaxies in each repetition.
-- null: two models of equal quality, either alike (the same noise, drawn apart) or unlike (one too sure, the
-  other not sure enough, its noise tuned until their log scores are equal, and what is left
-  of a difference taken off). Share of repetitions called different.
-- 60 questions: twelve kinds of question, each asked of all, half, a fifth, a twentieth or a fiftieth of the galaxies,
-  all null; share of repetitions with any false call after Holm.
-- power: share called different against the true difference, beside what normal theory says; and at the number of
-  galaxies that `gzoo compare` would ask for, which should be 0.8.
+- coverage: of 95% intervals of the paired difference of log-likelihoods, with new galaxies in each repetition.
+- null: two models of equal quality, and the fraction of repetitions with a significant difference. The models are
+  either alike (the same size of errors, drawn independently) or unlike (one overconfident, the other underconfident,
+  its errors tuned until the log-likelihoods are equal; the remaining difference is subtracted).
+- 60 questions: twelve kinds of questions, each with votes for all, half, a fifth, a twentieth or a fiftieth of the
+  galaxies, all null; the fraction of repetitions with any significant difference after Holm's correction.
+- power: the fraction of significant differences as a function of the true difference, with the prediction of normal
+  theory; and at the number of galaxies that `gzoo compare` recommends, where it should be 0.8.
 
-Except for coverage, galaxies are drawn from pools: 2 million, for power and the twelve kinds 400,000.
-Repetition r has seed r; three further sets have seeds (1, r), (2, r), (3, r).
+Except for coverage, galaxies are drawn from pools: of 2 million, and for power and the twelve kinds of 400,000.
+Repetition r has seed r; three further sets have the seeds (1, r), (2, r) and (3, r).
+
 Writes benchmarks/results/compare_null.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from measuring import arguments, save
 from scipy import optimize, stats
 
 from gzoo.scoring.comparison import LEVEL, MIN_GALAXIES, POWER
@@ -50,7 +46,7 @@ COLUMNS_AT_ONCE = 400
 
 @dataclass(frozen=True)
 class Model:
-    """Off by `noise` in the logarithm of shares, and as sure as `concentration` votes."""
+    """Errors with standard deviation `noise` in the logarithm of vote fractions, and a concentration in votes."""
 
     noise: float
     concentration: float
@@ -66,7 +62,7 @@ class World:
     votes: tuple[int, int] = (2, 40)
 
     def differences(self, rng: np.random.Generator, n: int) -> Numbers:
-        """Log score of the first model minus that of the second for n fresh galaxies."""
+        """Return the log-likelihoods of the first model minus those of the second, for n new galaxies."""
         true = rng.dirichlet(self.fractions, n)
         true = np.maximum(true, 1e-12)
         volunteers = rng.integers(self.votes[0], self.votes[1] + 1, n)
@@ -80,12 +76,13 @@ class World:
         return scores[0] - scores[1]
 
     def population(self, n: int = POPULATION) -> Numbers:
+        """Return the differences of the population."""
         rng = np.random.default_rng([9, 9])
         return np.concatenate([self.differences(rng, 200_000) for _ in range(n // 200_000)])
 
 
 CLOSE = World((0.9, 0.6, 0.2), Model(0.45, 20), Model(0.55, 20))
-TOO_SURE = World((0.9, 0.6, 0.2), Model(0.35, 300), Model(0.5, 15))
+OVERCONFIDENT = World((0.9, 0.6, 0.2), Model(0.35, 300), Model(0.5, 15))
 ALIKE = World((0.9, 0.6, 0.2), Model(0.5, 20), Model(0.5, 20))
 KINDS: tuple[tuple[float, ...], ...] = (
     (0.5, 0.5),
@@ -104,7 +101,7 @@ KINDS: tuple[tuple[float, ...], ...] = (
 
 
 def equal(world: World) -> World:
-    """The same with the second model's noise such that both have the same mean log score, but for little."""
+    """Return the world with the errors of the second model tuned to nearly the same mean log-likelihood."""
 
     def mean(noise: float) -> float:
         return float(replace(world, second=replace(world.second, noise=noise)).population(TUNING).mean())
@@ -116,7 +113,7 @@ def equal(world: World) -> World:
 def repetitions(
     draw: Callable[[np.random.Generator], Numbers], n_repetitions: int, seed: int, n_bootstrap: int
 ) -> Iterator[tuple[Numbers, Numbers]]:
-    """Ends of the interval, and p, of each repetition, a chunk of them at a time."""
+    """Yield interval ends and p-values of the repetitions, in chunks."""
     for start in range(0, n_repetitions, COLUMNS_AT_ONCE):
         numbers = range(start, min(start + COLUMNS_AT_ONCE, n_repetitions))
         rows = np.column_stack([draw(np.random.default_rng([seed, r] if seed else r)) for r in numbers])
@@ -125,6 +122,7 @@ def repetitions(
 
 
 def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) -> float:
+    """Return the fraction of repetitions whose interval covers the true difference."""
     held = [
         (ends[0] <= truth) & (truth <= ends[1])
         for ends, _ in repetitions(lambda rng: world.differences(rng, n), n_repetitions, seed, N_BOOTSTRAP)
@@ -133,13 +131,14 @@ def coverage(world: World, n: int, n_repetitions: int, seed: int, truth: float) 
 
 
 def called(pool: Numbers, n: int, n_repetitions: int, seed: int) -> float:
-    # p does not rest on draws: one is the fewest
+    # p-values do not depend on bootstrap draws, of which 1 is the minimum
+    """Return the fraction of repetitions with a significant difference."""
     draws = repetitions(lambda rng: pool[rng.integers(0, len(pool), n)], n_repetitions, seed, 1)
     return float(np.mean(np.concatenate([p for _, p in draws]) < LEVEL))
 
 
 def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) -> dict[str, float]:
-    """Share of repetitions with a false call among 60 questions, with Holm and without."""
+    """Return the fraction of repetitions with a significant difference among 60 questions, with and without Holm."""
     n_columns = len(pools) * len(FRACTIONS)
     at_once = max(1, COLUMNS_AT_ONCE // n_columns)
     any_holm, any_plain, single = 0, 0, 0
@@ -149,7 +148,7 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
             rng = np.random.default_rng([seed, r] if seed else r)
             for pool in pools:
                 for fraction in FRACTIONS:
-                    # asked of the first galaxies: which they are says nothing of them
+                    # the first galaxies have votes: their order is random
                     weight = (np.arange(n) < round(fraction * n)).astype(np.float64)
                     rows.append(pool[rng.integers(0, len(pool), n)] * weight)
                     weights.append(weight)
@@ -161,59 +160,59 @@ def any_called(pools: Sequence[Numbers], n: int, n_repetitions: int, seed: int) 
             any_plain += bool(np.nanmin(one) < LEVEL)
             single += int(np.nansum(one < LEVEL))
     return {
-        "any call, Holm": any_holm / n_repetitions,
-        "any call, not corrected": any_plain / n_repetitions,
-        "single calls, not corrected": single / n_repetitions / n_columns,
+        "any significant, Holm": any_holm / n_repetitions,
+        "any significant, not adjusted": any_plain / n_repetitions,
+        "single significant, not adjusted": single / n_repetitions / n_columns,
     }
 
 
 def power(n_repetitions: int) -> list[dict[str, float]]:
-    """Against how different the two really are."""
+    """Return the fraction of significant differences for several true differences."""
     out: list[dict[str, float]] = []
     for noise in (0.5, 0.51, 0.52, 0.54, 0.56, 0.6, 0.65, 0.7):
         world = replace(ALIKE, second=Model(noise, 20))
         population = world.population(POOL)
         truth, spread = float(population.mean()), float(population.std())
-        one: dict[str, float] = {"difference": round(truth, 6), "spread": round(spread, 4)}
+        one: dict[str, float] = {"difference": round(truth, 6), "standard deviation": round(spread, 4)}
         for n in SIZES:
             t = truth / spread * np.sqrt(n)
             z = stats.norm.isf(LEVEL / 2)
-            one[f"called, n={n}"] = called(population, n, n_repetitions, 0)
+            one[f"significant, n={n}"] = called(population, n, n_repetitions, 0)
             one[f"theory, n={n}"] = round(float(stats.norm.sf(z - t) + stats.norm.cdf(-z - t)), 4)
         out.append(one)
     return out
 
 
 def asked_for(n_repetitions: int) -> dict[str, float]:
-    """How often two models are told apart with as many galaxies as compare would ask for."""
+    """Return the fraction of significant differences at the number of galaxies that `gzoo compare` recommends."""
     world = replace(ALIKE, second=Model(0.65, 20))
     population = world.population(POOL)
     z = stats.norm.isf(LEVEL / 2) + stats.norm.isf(1 - POWER)
     n = int(np.ceil((z * population.std() / population.mean()) ** 2))
-    return {"galaxies": n, "called": called(population, n, n_repetitions, 0)}
+    return {"galaxies": n, "significant": called(population, n, n_repetitions, 0)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-repetitions", type=int, default=2000)
-    parser.add_argument("--quick", action="store_true", help="One set of seeds, small pools: a look, not a result.")
+    parser = arguments(__doc__, "compare_null.json")
+    parser.add_argument("--n-repetitions", type=int, default=2000, help="repetitions (default: 2000)")
+    parser.add_argument("--quick", action="store_true", help="one set of seeds, small pools, and write only to --out")
     given = parser.parse_args()
     n_repetitions, seeds = given.n_repetitions, (0,) if given.quick else (0, 1, 2, 3)
     n_population = 400_000 if given.quick else POPULATION
     begun = time.perf_counter()
     result: dict[str, object] = {"repetitions": n_repetitions, "seeds": ["r", "(1, r)", "(2, r)", "(3, r)"]}
 
-    def tell(name: str, value: object) -> None:
+    def report(name: str, value: object) -> None:
         result[name] = value
         print(f"{time.perf_counter() - begun:7.0f} s  {name}: {json.dumps(value)}", flush=True)
 
     unlike = equal(World((0.9, 0.6, 0.2), Model(0.35, 100), Model(0.5, 15)))
-    tell("unlike models", {"too sure": vars(unlike.first), "not sure enough": vars(unlike.second)})
+    report("unlike models", {"overconfident": vars(unlike.first), "underconfident": vars(unlike.second)})
     for name, world in (("alike", ALIKE), ("unlike", unlike)):
         pool = world.population(n_population)
-        pool -= pool.mean()  # the pool is the population: exactly null
+        pool -= pool.mean()  # the pool is the population, so the difference is exactly zero
         for n in SIZES:
-            tell(f"null called different, {name}, n={n}", [called(pool, n, n_repetitions, seed) for seed in seeds])
+            report(f"null, significant, {name}, n={n}", [called(pool, n, n_repetitions, seed) for seed in seeds])
     for name, first, second in (
         ("alike", Model(0.5, 20), Model(0.5, 20)),
         ("unlike", Model(0.35, 100), Model(0.5, 15)),
@@ -224,21 +223,15 @@ def main() -> None:
             pool = (world if name == "alike" else equal(world)).population(POOL)
             pools.append(pool - pool.mean())
         for n in SIZES:
-            tell(f"60 questions, {name}, n={n}", [any_called(pools, n, n_repetitions, seed) for seed in seeds])
-    tell("power", power(n_repetitions))
-    tell("galaxies asked for", asked_for(n_repetitions))
-    for name, world in (("close", CLOSE), ("one too sure", TOO_SURE)):
+            report(f"60 questions, {name}, n={n}", [any_called(pools, n, n_repetitions, seed) for seed in seeds])
+    report("power", power(n_repetitions))
+    report("recommended number of galaxies", asked_for(n_repetitions))
+    for name, world in (("close", CLOSE), ("one overconfident", OVERCONFIDENT)):
         truth = float(world.population(n_population).mean())
         for n in SIZES:
-            tell(f"coverage, {name}, n={n}", [coverage(world, n, n_repetitions, seed, truth) for seed in seeds])
-    result |= {
-        "seconds": round(time.perf_counter() - begun),
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "versions": {name: version(name) for name in ("numpy", "scipy")} | {"python": sys.version.split()[0]},
-    }
-    if not given.quick:
-        path = Path(__file__).parent / "results" / "compare_null.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
+            report(f"coverage, {name}, n={n}", [coverage(world, n, n_repetitions, seed, truth) for seed in seeds])
+    result["seconds"] = round(time.perf_counter() - begun)
+    save(given, result)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""Images and votes for the benchmarks of loading and training: a gz_evo record on disk, made once and kept.
+"""Images and votes for the benchmarks of loading and training, created once and kept on disk as a gz_evo dataset.
 
     python benchmarks/corpora.py [--folder build/benchmarks]
 
-Two corpora of 424 px JPEGs: `57 kB`, the simulator's images with noise added and at quality 95, about as large as
-what surveys cut out; `13 kB`, as the simulator writes them, which is the size of the real images of Galaxy Zoo 2.
-Votes are simulated ones of four campaigns in the proportions of the published dataset. Each corpus lies there twice,
-the same galaxies in the same order:
+There are two corpora of 424 px JPEG images:
 
-- `record`: what `gzoo build` and `gzoo union gz_evo` make of them. It has 527 columns, those of gz_ukidss among them,
-  which makes reading no easier.
-- `peer`: its train split as a plain Parquet file with the 457 columns of the 63 questions and 194 answers that the
-  peers train on, with counts, fractions and totals, in row groups of 100.
+- `57 kB`: simulated images with added noise, at JPEG quality 95, about as large as cutouts from surveys;
+- `13 kB`: simulated images without added noise, about as large as the real images of Galaxy Zoo 2.
 
-500 images and 4,000 rows of votes are simulated; galaxies beyond them repeat their content, under names and at places
-of their own, and each image stands in the files as often as it is needed. Remove the folder to have them made anew.
+The votes are simulated for four campaigns in the proportions of the published dataset. Each corpus is stored twice,
+with the same galaxies in the same order:
+
+- `record`: the dataset that `gzoo build` and `gzoo union` write. It has 527 columns, because those of gz_ukidss are
+  included, which does not make reading faster.
+- `peer`: its train split as a plain Parquet file in row groups of 100. It has 457 columns: vote counts, vote fractions
+  and total votes of the 63 questions and 194 answers that the peers train on.
+
+500 images and 4,000 rows of votes are simulated. Further galaxies repeat them with identifiers and positions of their
+own, and each image is stored as often as it is used. To create the corpora again, remove the folder.
 """
 
 from __future__ import annotations
@@ -24,13 +27,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import FOLDER
 from PIL import Image
 
 from gzoo import build, files, open_dataset, simulate, union
@@ -42,10 +46,10 @@ FRACTIONS = {
     "gz2": 191_000,
     "gz_hubble": 96_400,
     "gz_candels": 48_100,
-}  # rows of the published ones
-N_IMAGES, N_VOTES = 500, 1_000  # simulated: images in all, rows of votes for each campaign
-FOLDER = Path(__file__).parent.parent / "build" / "benchmarks"
-TRAIN_FRACTION = 0.68  # at least that much of these places is train
+}  # rows of the published datasets
+N_IMAGES, N_VOTES = 500, 1_000  # simulated images in total, simulated rows of votes of each campaign
+N_QUICK = 128  # galaxies of a quick run
+TRAIN_FRACTION = 0.68  # lower bound of the train fraction at these positions
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,10 @@ class Corpus:
     """What determines a corpus.
 
     Attributes:
-        name: Size of an image.
-        n: Galaxies in the train split, at least.
-        noise: Standard deviation of the noise added to each colour, in grey levels.
-        quality: Of the JPEG; None for the simulator's own file.
+        name: Mean size of an image.
+        n: Minimum number of galaxies in the train split.
+        noise: Standard deviation of the noise added to each band, in grey levels.
+        quality: JPEG quality; None keeps the file that the simulator wrote.
     """
 
     name: str
@@ -68,14 +72,19 @@ class Corpus:
 LARGE, SMALL = Corpus("57 kB", 10_000, noise=5.0, quality=95), Corpus("13 kB", 18_000)
 
 
+def quick(corpus: Corpus) -> Corpus:
+    """Return a corpus with the same images and few galaxies."""
+    return replace(corpus, n=N_QUICK)
+
+
 @dataclass(frozen=True)
 class Made:
     """A corpus on disk.
 
     Attributes:
-        record: A gzoo dataset folder.
-        peer: A Parquet file with the train split, as the peers have it.
-        n: Galaxies in the train split.
+        record: Dataset folder.
+        peer: Parquet file with the train split, in the form that the peers read.
+        n: Number of galaxies in the train split.
         kilobytes: Mean size of an image.
     """
 
@@ -86,7 +95,7 @@ class Made:
 
 
 def made(corpus: Corpus, folder: Path) -> Made:
-    """The corpus in a folder, made if it is not there."""
+    """Return the corpus in a folder, and create it if it does not exist."""
     home = folder / f"{corpus.name.replace(' ', '-')}-{corpus.n}"
     work = home.with_suffix(".work")
     facts = home / "corpus.json"
@@ -146,7 +155,7 @@ def _image(path: Path, corpus: Corpus, chance: np.random.Generator) -> bytes:
 
 
 def _peer(record: Path, out: Path) -> tuple[int, int]:
-    """Write the train split with the columns of the peers' campaigns; returns galaxies and bytes of images."""
+    """Write the train split with the columns that the peers read; return the numbers of galaxies and image bytes."""
     out.parent.mkdir()
     fields = [field for field in schema.record(campaign("gz_evo")).fields if "-ukidss_" not in field.name]
     kept = schema.Record(tuple(fields))
@@ -162,17 +171,18 @@ def _peer(record: Path, out: Path) -> tuple[int, int]:
 
 
 def questions(record: Path) -> Mapping[str, list[str]]:
-    """Question -> its answers, as columns, of the questions that the peers train on."""
+    """Return the answer columns of each question that the peers train on."""
     carried = open_dataset(record).tree.questions
     return {one.name: list(one.columns) for one in carried if not one.name.endswith("-ukidss")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the corpora are kept")
+    parser.add_argument("--quick", action="store_true", help=f"create corpora of {N_QUICK} galaxies")
     options = parser.parse_args()
     for corpus in (LARGE, SMALL):
-        print(made(corpus, options.folder))
+        print(made(quick(corpus) if options.quick else corpus, options.folder))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""Whether a GPU waits for its data, and how near training comes to what it can do.
+"""Whether a GPU waits for its data during training, and which fraction of its peak speed it reaches.
 
     make .venv-peers/ready
     python benchmarks/gpu_speed.py [--galaxies 18000] [--batch 256] [--without-peers]
-    python benchmarks/gpu_speed.py --device cpu --small    # the same code on a few galaxies, to see that it runs
+    python benchmarks/gpu_speed.py --device cpu --small --out FILE    # the same code on a few galaxies, without a GPU
 
-Needs an NVIDIA GPU. Training steps (images, model, loss, gradients, AdamW) of a ConvNeXt-Nano at 224 px in bfloat16,
-weights channels last, compiled, on galaxies of the `13 kB` corpus (`corpora.py`); each step is a process of its own.
+Needs an NVIDIA GPU. It measures training steps (images, model, loss, gradients, AdamW) of a compiled ConvNeXt-Nano at
+224 px in bfloat16, with weights channels last, on galaxies of the `13 kB` corpus (`corpora.py`). Each measurement is a
+separate process.
 
-- `gzoo`: fed by `gzoo.loader` with images from a cache, augmented on the GPU: the third epoch; the first epochs,
-  without a cache, with images decoded by the processor or by the GPU, are told too (the model is compiled by then:
-  these are second epochs without a cache, for which all is read and decoded again).
-- `encoder alone`: the same model and loss on random images that lie ready on the GPU.
-- `gz-evo's recipe`: zoobot's model and loss in float16 with scaled gradients, torchvision's augmentation in as many
-  workers as there are cores (16 at most), fed by galaxy-datasets' data module.
-- operations: those of the model (three times those of its forward pass, which torch counts), as a share of what the GPU
-  reaches in large bfloat16 matrix products.
-- milliseconds that the loss (forward and backward) and augmentation take in a step.
-- `decode`: the GPU's own JPEG decoder, in images a second, and its difference from Pillow.
+- `gzoo`: `gzoo.loader` with a cache of decoded images, augmented on the GPU; the rate of the third epoch. Also without
+  a cache, with images decoded by the CPU or by the GPU in each epoch.
+- `encoder alone`: the same model and loss on random images in the memory of the GPU.
+- `gz-evo's recipe`: Zoobot's model and loss in float16 with scaled gradients, and galaxy-datasets' data module with
+  torchvision's augmentation, in as many workers as there are cores (at most 16).
+- operations: those of the model (three times those of the forward pass, as counted by torch), as a fraction of the
+  speed of large bfloat16 matrix products on this GPU.
+- milliseconds per step of the loss (forward and backward) and of augmentation.
+- `decode`: images per second of the GPU's own JPEG decoder, and its difference from Pillow.
 
 Writes benchmarks/results/gpu_speed.json.
 """
@@ -36,31 +36,31 @@ SIZE, EPOCHS = 224, 3
 
 
 def main() -> None:
-    parser = options(__doc__ or "", "gpu_speed.json")
-    parser.add_argument("--galaxies", type=int, default=SMALL.n, help="of the corpus")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--encoder", default="convnext_nano")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--small", action="store_true", help="few galaxies, small images, not compiled")
-    parser.add_argument("--without-peers", action="store_true", help="leave the peers' recipe out")
+    parser = options(__doc__, "gpu_speed.json")
+    parser.add_argument("--galaxies", type=int, default=SMALL.n, help="galaxies of the corpus (default: 18,000)")
+    parser.add_argument("--batch", type=int, default=256, help="galaxies per batch (default: 256)")
+    parser.add_argument("--encoder", default="convnext_nano", help="timm encoder (default: convnext_nano)")
+    parser.add_argument("--device", default="cuda", help="where to train (default: cuda)")
+    parser.add_argument("--small", action="store_true", dest="quick", help="the same as --quick")
+    parser.add_argument("--without-peers", action="store_true", help="omit the peers' recipe")
     given = parser.parse_args()
     gpu = step("gpu")
     if given.device == "cuda" and gpu["name"] is None:
         sys.exit(
-            "There is no NVIDIA GPU here that torch can use. Run this where there is one (make bench-gpu); "
-            "to see that it runs: python benchmarks/gpu_speed.py --device cpu --small --out FILE"
+            "torch finds no NVIDIA GPU on this machine. Run `make bench-gpu` where there is one; to test the code "
+            "without a GPU, run: python benchmarks/gpu_speed.py --device cpu --small --without-peers"
         )
     if not given.without_peers:
         require_peers(given.peers)
     n, batch, size, encoder = given.galaxies, given.batch, SIZE, given.encoder
-    if given.small:
+    if given.quick:
         n, batch, size, encoder = 64, 16, 64, "convnext_atto"
     at = made(replace(SMALL, n=n), given.folder)
     cache = at.record.parent / "cache"
     shutil.rmtree(cache, ignore_errors=True)
     common: dict[str, Any] = {"encoder": encoder, "batch": batch, "size": size, "device": given.device}
-    common["n"] = at.n // batch * batch  # batches of one size: none compiles the model anew
-    ours = {**common, "record": at.record, "n_epochs": EPOCHS, "is_mixed": True, "is_compiled": not given.small}
+    common["n"] = at.n // batch * batch  # with batches of one size, the model is compiled once
+    ours = {**common, "record": at.record, "n_epochs": EPOCHS, "is_mixed": True, "is_compiled": not given.quick}
     alone = step("train", source="random", **ours)["rates"][-1]
     gzoo = step("train", source="loader", cache=cache, **ours)["rates"][-1]
     fresh = step("train", source="loader", **ours)["rates"][-1]
@@ -72,24 +72,24 @@ def main() -> None:
     result: dict[str, Any] = {
         **common,
         "gpu": gpu,
-        "images a second": {
+        "images per second": {
             "encoder alone": round(alone, 1),
             "gzoo": round(gzoo, 1),
-            "gzoo, decoded each epoch": round(fresh, 1),
-            "gzoo, decoded each epoch by the device": round(fresh_there, 1),
+            "gzoo, decoded in each epoch": round(fresh, 1),
+            "gzoo, decoded in each epoch by the device": round(fresh_there, 1),
         },
         "ratios": {
-            "gzoo, of the encoder alone": asked(gzoo / alone, 0.95),
-            "gzoo, decoded each epoch, of the encoder alone": round(fresh / alone, 3),
-            "gzoo, decoded each epoch by the device, of the encoder alone": round(fresh_there / alone, 3),
+            "gzoo, relative to the encoder alone": asked(gzoo / alone, 0.95),
+            "gzoo, decoded in each epoch, relative to the encoder alone": round(fresh / alone, 3),
+            "gzoo, decoded in each epoch by the device, relative to the encoder alone": round(fresh_there / alone, 3),
         },
-        "of the measured peak of matrix products": {
+        "fraction of the measured peak of matrix products": {
             "encoder alone": round(alone * fraction, 4),
             "gzoo": round(gzoo * fraction, 4),
         },
-        "gigaoperations an image, forward and backward": round(found["operations an image"] / 1e9, 2),
-        "measured peak, teraoperations a second": round(found["operations a second"] / 1e12, 2),
-        "milliseconds a step": {
+        "gigaoperations per image, forward and backward": round(found["operations an image"] / 1e9, 2),
+        "measured peak, teraoperations per second": round(found["operations a second"] / 1e12, 2),
+        "milliseconds per step": {
             "loss": round(found["loss milliseconds"], 3),
             "augmentation": round(found["augmentation milliseconds"], 3),
         },
@@ -99,12 +99,12 @@ def main() -> None:
     if not given.without_peers:
         files = {"parquet": at.peer, "cache": at.peer.parent / "arrow"}
         versions = peer_step(given.peers, "prepare", **files)["versions"]
-        workers = 2 if given.small else min(16, len(os.sched_getaffinity(0)))
+        workers = 2 if given.quick else min(16, len(os.sched_getaffinity(0)))
         theirs = {**common, "n": min(common["n"], 16 * batch), "workers": workers, "is_mixed": given.device != "cpu"}
         recipe = peer_step(given.peers, "train", **files, **theirs)["rate"]
-        result["images a second"][f"gz-evo's recipe, {workers} workers"] = round(recipe, 1)
-        result["ratios"]["gzoo, times gz-evo's recipe"] = round(gzoo / recipe, 2)
-    write(given.out, result, peers=versions)
+        result["images per second"][f"gz-evo's recipe, {workers} workers"] = round(recipe, 1)
+        result["ratios"]["gzoo, relative to gz-evo's recipe"] = round(gzoo / recipe, 2)
+    write(given, result, peers=versions)
 
 
 if __name__ == "__main__":

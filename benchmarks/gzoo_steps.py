@@ -1,4 +1,4 @@
-"""What gzoo does, and what the hardware allows, each step a process of its own; see `measuring.py`."""
+"""Steps of gzoo and of the hardware limits, each run in its own process; see `measuring.py`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def decode(record: str, threads: int, is_exact: bool) -> dict[str, object]:
-    """The limit: images in memory decoded to all their colours at full size, into memory that is used again.
+    """Decode images in memory to RGB at full size, into memory that is reused: the limit of a loader.
 
     Args:
-        record: A dataset folder, whose train split is decoded.
-        threads: How many.
-        is_exact: Decode as Pillow does, to within 2 grey levels; else with the quick cosine transform and colours
-            repeated rather than interpolated, the fastest that libjpeg-turbo has.
+        record: Dataset folder, whose train split is decoded.
+        threads: Number of threads.
+        is_exact: Decode as Pillow does, to within 2 grey levels. Otherwise use the fast discrete cosine transform and
+            nearest-neighbour upsampling of colours, the fastest settings of libjpeg-turbo.
     """
     import simplejpeg
 
@@ -55,10 +55,10 @@ def epochs(
     cache: str | None = None,
     workers: int | None = None,
 ) -> dict[str, object]:
-    """Epochs of gzoo's loader, each with its votes; the first includes opening the dataset and reading them.
+    """Run epochs of gzoo's loader; the first includes opening the dataset and reading its votes.
 
     Returns:
-        Images an epoch, seconds, rates and megabytes resident after each epoch.
+        Images per epoch; seconds, images per second and resident megabytes of each epoch.
     """
     from gzoo import open_dataset
     from gzoo.learn.loader import loader
@@ -101,22 +101,22 @@ def train(
     is_compiled: bool = False,
     decode_on_device: bool = False,
 ) -> dict[str, object]:
-    """Epochs of training steps: images, loss, gradients, AdamW.
+    """Run epochs of training steps: images, loss, gradients, AdamW.
 
     Args:
-        record: A dataset folder.
-        source: "loader", or "random" for the encoder alone: one batch of random images again and again, with votes.
+        record: Dataset folder.
+        source: "loader", or "random" for the encoder alone: one batch of random images, repeated, with votes.
         encoder: Name of the timm encoder.
-        batch: Galaxies in a batch.
-        size: Pixels.
-        n: Galaxies of the train split to train on.
-        n_epochs: The first warms up, compiles and fills the cache.
-        augment: Preset.
-        cache: Folder of decoded images.
+        batch: Galaxies per batch.
+        size: Image size in pixels.
+        n: Number of galaxies of the train split.
+        n_epochs: Number of epochs, of which the first compiles the model and fills the cache.
+        augment: Preset of the augmentation.
+        cache: Folder for decoded images.
         device: Where to train.
-        is_mixed: In bfloat16 where that does no harm, weights channels last.
-        is_compiled: With `torch.compile`.
-        decode_on_device: Decode there too.
+        is_mixed: Use bfloat16 where it is safe, with weights channels last.
+        is_compiled: Use `torch.compile`.
+        decode_on_device: Decode images on the device.
     """
     import torch
 
@@ -153,11 +153,11 @@ def train(
 
 
 def _random(batches: Loader) -> Iterator[Batch]:
-    """As many batches as the loader gives, all with the votes of its first and the same random images."""
+    """Yield as many batches as the loader, all with the votes of its first batch and the same random images."""
     import torch
 
     first = next(iter(batches))
-    image = torch.rand_like(first["image"], dtype=torch.float32)  # in memory as the loader's are
+    image = torch.rand_like(first["image"], dtype=torch.float32)  # in the same memory layout as the loader's images
     for n in (len(one) for one in np.array_split(np.arange(len(batches.rows)), len(batches))):
         yield {**first, "image": image[:n], "votes": first["votes"][:n], "totals": first["totals"][:n]}
 
@@ -192,11 +192,11 @@ def _training_step(model: Model, batches: Loader, device: str, is_mixed: bool, i
 
 
 def parts(record: str, encoder: str, batch: int, size: int, device: str, augment: str = "train") -> dict[str, object]:
-    """Milliseconds that loss and augmentation take in a step, and floating-point operations of the model.
+    """Measure the loss and augmentation of a step, and count the floating-point operations of the model.
 
     Returns:
-        Milliseconds of the loss forward and backward, and of augmentation; operations an image, forward and backward;
-        operations a second of a large bfloat16 matrix product.
+        Milliseconds of the loss (forward and backward) and of augmentation; operations per image, forward and
+        backward; operations per second of a large bfloat16 matrix product.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -207,7 +207,8 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
     from gzoo.learn.losses import dirichlet_multinomial_nll
 
     dataset, preset = open_dataset(record), augmentation(augment)
-    one = loader(dataset, batch, size, augment=preset, seed=0, device=device).take(np.arange(batch))  # not augmented
+    # `take` does not augment
+    one = loader(dataset, batch, size, augment=preset, seed=0, device=device).take(np.arange(batch))
     votes, totals, tree = one["votes"], one["totals"], dataset.tree
     concentration = torch.rand(votes.shape, device=device).mul_(9).add_(1).requires_grad_()
 
@@ -222,14 +223,14 @@ def parts(record: str, encoder: str, batch: int, size: int, device: str, augment
     return {
         "loss milliseconds": 1e3 * _seconds(loss, device),
         "augmentation milliseconds": 1e3 * _seconds(lambda: preset(one["image"], one["seed"], size), device),
-        # the way back costs two such passes: gradients of features and of weights
+        # the backward pass costs two forward passes: gradients of features and of weights
         "operations an image": 3 * counted.get_total_flops() / len(few),
         "operations a second": _matrix_speed(device),
     }
 
 
 def _matrix_speed(device: str) -> float:
-    """Operations a second of the best of some bfloat16 matrix products, of random numbers."""
+    """Return the operations per second of the fastest of some products of random bfloat16 matrices."""
     import torch
 
     best = 0.0
@@ -240,7 +241,7 @@ def _matrix_speed(device: str) -> float:
 
 
 def device_decode(record: str, batch: int, n: int, device: str) -> dict[str, object]:
-    """Images a second of the device's own JPEG decoder, and its difference from Pillow in grey levels."""
+    """Return images per second of the device's own JPEG decoder, and its difference from Pillow in grey levels."""
     import io
 
     import torch
@@ -269,7 +270,7 @@ def device_decode(record: str, batch: int, n: int, device: str) -> dict[str, obj
 
 
 def gpu() -> dict[str, object]:
-    """The GPU, if there is one that torch can use."""
+    """Return the name of the GPU, or None if torch finds none."""
     import torch
 
     is_there = torch.cuda.is_available()
@@ -277,7 +278,7 @@ def gpu() -> dict[str, object]:
 
 
 def _seconds(work: Any, device: str, n: int = 20) -> float:
-    """Median seconds of a piece of work, warm."""
+    """Return the median seconds of repeated work, after a warm-up."""
     for _ in range(3):
         work()
     taken: list[float] = []
@@ -302,7 +303,7 @@ def _rate(n: int, seconds: float) -> dict[str, object]:
 
 
 def _encoded(record: str) -> list[bytes]:
-    """The bytes of the train split's images, each in memory of its own."""
+    """Return the image files of the train split."""
     parts = [pl.read_parquet(path, columns=["image"], glob=False) for path in files.shards(Path(record), "train")]
     return pl.concat(parts)["image"].struct.field("bytes").to_list()
 
@@ -313,7 +314,7 @@ def _in_page_cache(record: str) -> None:
 
 
 def _resident_megabytes() -> float:
-    """Memory of this process and its children."""
+    """Return the resident memory of this process and its children."""
     import psutil
 
     me = psutil.Process(os.getpid())

@@ -1,31 +1,29 @@
-"""How fast the votes of a split are there: from its index, and from its shards.
+"""Speed of reading the votes of a split from its index and from its shards.
 
     python benchmarks/index_speed.py [--n 40000] [--rounds 5] [--folder FOLDER]
 
-A dataset with the record of gz_evo (224 answers in 527 columns, row groups of 100 rows) is built from simulated votes
-of four of its campaigns, a quarter each, beside copies of 500 simulated images (14 kB). All are read on one thread,
-from the page cache, into one matrix of 32-bit counts, row by row in memory:
+A dataset with the columns of gz_evo (224 answers in 527 columns, row groups of 100 rows) is built from simulated votes
+of four campaigns, a quarter each, and copies of 500 simulated images (14 kB). The votes are read on one thread from the
+page cache into one matrix of 32-bit vote counts in row-major order:
 
-- `polars` and `pyarrow`: identifiers and the columns of counts, from the files themselves;
-- `gzoo`: `Dataset.vote_arrays`, which also sums the total votes; of the same folder without its index as well;
+- `polars` and `pyarrow`: the identifiers and vote counts, read directly from the files;
+- `gzoo`: `Dataset.vote_arrays`, which also computes total votes; with the index and without;
 - `image offsets`: `Dataset.image_index`, which needs the index.
 
-Ways take turns; the median of the rounds counts, in seconds of the processor, so that it does not matter much what else
-the machine does. Writes benchmarks/results/index_speed.json.
+The readers take turns. The results are medians of CPU time over rounds, because other programs on the machine affect
+CPU time little.
+
+Writes benchmarks/results/index_speed.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +32,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import arguments, write
 
 from gzoo import files
 from gzoo.dataset.build import build
@@ -49,23 +48,21 @@ Matrix = npt.NDArray[np.int32]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=None)
+    parser = arguments(__doc__, "index_speed.json")
+    parser.add_argument("--n", type=int, default=40_000, help="number of galaxies (default: 40,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--folder", type=Path, help="where temporary files are kept")
     options = parser.parse_args()
-    if any(os.environ.get(name) != "1" for name in ONE_THREAD):  # which libraries look at when they are imported
+    if any(os.environ.get(name) != "1" for name in ONE_THREAD):  # libraries read these when imported
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **dict.fromkeys(ONE_THREAD, "1")})
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         result = measured(made(Path(name), options.n), options.rounds)
-    path = Path(__file__).parent / "results" / "index_speed.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write(options, result)
 
 
 def made(folder: Path, n: int) -> Path:
-    """The dataset folder."""
+    """Build the dataset and return its folder."""
     parts = [
         pl.read_parquet(
             simulate(one, n_galaxies=n // len(CAMPAIGNS), images=False, export=False, out=folder / one).votes
@@ -87,6 +84,7 @@ def made(folder: Path, n: int) -> Path:
 
 
 def measured(folder: Path, rounds: int) -> dict[str, object]:
+    """Read the votes by each reader, in turns."""
     bare = folder.with_name("bare")
     bare.mkdir()
     for name in ("data", "tiny", "manifest.json"):
@@ -122,20 +120,15 @@ def measured(folder: Path, rounds: int) -> dict[str, object]:
         "answers": len(answers),
         "columns of a shard": len(facts.schema.to_arrow_schema().names),
         "shards": len(shards),
-        "rows in a row group": {
+        "rows per row group": {
             "shard": facts.row_group(0).num_rows,
             "index": pq.read_metadata(indices[0]).row_group(0).num_rows,
         },
-        "bytes a row": {"shards": size(shards) // n, "index": size(indices) // n},
-        "seconds of the processor, all": {name: [round(one, 4) for one in each] for name, each in seconds.items()},
-        "rows a second (median)": {name: round(one) for name, one in rate.items()},
-        "times as fast by index": {
+        "bytes per row": {"shards": size(shards) // n, "index": size(indices) // n},
+        "CPU seconds, all rounds": {name: [round(one, 4) for one in each] for name, each in seconds.items()},
+        "rows per second (median)": {name: round(one) for name, one in rate.items()},
+        "speed of the index relative to the shards": {
             way: round(rate[f"{way}, index"] / rate[f"{way}, shards"], 1) for way in ("polars", "pyarrow", "gzoo")
-        },
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {
-            **{name: version(name) for name in ("gzoo", "pyarrow", "polars", "numpy")},
-            "python": platform.python_version(),
         },
     }
 

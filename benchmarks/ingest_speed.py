@@ -1,41 +1,45 @@
-"""Classifications counted a second, against panoptes-aggregation on rows of the same export.
+"""Classifications counted per second by gzoo and by panoptes-aggregation, on rows of the same export.
 
     python benchmarks/ingest_speed.py [--n-galaxies 24600] [--peer /path/to/panoptes_aggregation] [--sample 2000 6000]
+    python benchmarks/ingest_speed.py --n-galaxies 300 --without-peer --out FILE
 
-Simulates about a million classifications of Galaxy Zoo 2, counts them with `gzoo count` in a process of its own (start
-included), and lets panoptes-aggregation 5.3.1, from an environment of its own, extract and reduce the first rows of the
-same file with two processes. Its time for all rows is extrapolated from two samples, so that its start and its
-set-up are counted once: seconds(all) = start + all x seconds a row. Both are given what they ask for beforehand, gzoo
-its mapping file, the peer its configuration. Writes benchmarks/results/ingest_speed.json.
+About a million classifications of Galaxy Zoo 2 are simulated. `gzoo count` counts them in a separate process, its start
+included. panoptes-aggregation 5.3.1, in its own environment, extracts and reduces the first rows of the same file with
+two processes. Its duration for all rows is extrapolated from two samples, so that its start and set-up are counted
+once: seconds(all) = start + all x seconds per row. Both have the input that they need: gzoo its mapping file, the peer
+its configuration.
+
+Writes benchmarks/results/ingest_speed.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import polars as pl
+from measuring import arguments, write
 
 from gzoo import mapping
 from gzoo.simulator import simulate
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-galaxies", type=int, default=24_600)
-    parser.add_argument("--peer", default="panoptes_aggregation")
-    parser.add_argument("--sample", type=int, nargs=2, default=(2000, 6000))
-    parser.add_argument("--folder", type=Path, default=None)
+    parser = arguments(__doc__, "ingest_speed.json")
+    parser.add_argument("--n-galaxies", type=int, default=24_600, help="number of galaxies (default: 24,600)")
+    parser.add_argument("--peer", default="panoptes_aggregation", help="command of panoptes-aggregation")
+    parser.add_argument("--without-peer", action="store_true", help="measure gzoo only")
+    parser.add_argument("--sample", type=int, nargs=2, default=(2000, 6000), help="rows of the peer's two samples")
+    parser.add_argument("--folder", type=Path, help="where temporary files are kept")
     options = parser.parse_args()
+    if not options.without_peer and shutil.which(options.peer) is None:
+        raise SystemExit(f"Command not found: '{options.peer}'. Pass its path with --peer, or pass --without-peer.")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         made = simulate("gz2", n_galaxies=options.n_galaxies, images=False, out=folder / "sky")
@@ -46,42 +50,44 @@ def main() -> None:
         votes, truth = pl.read_parquet(folder / "votes0.parquet"), pl.read_parquet(made.votes)
         names = [one for one in truth.columns if one not in ("ra", "dec")]
         is_equal = votes.sort("id_str").select(names).equals(truth.sort("id_str").select(names))
-        peer = [sample(options.peer, made.classifications, made.workflows, folder, n) for n in options.sample]
+        peer: list[tuple[float, float]] = []
+        if not options.without_peer:
+            peer = [sample(options.peer, made.classifications, made.workflows, folder, n) for n in options.sample]
         n_bytes = made.classifications.stat().st_size
-    a_row = (peer[1][0] - peer[0][0]) / (options.sample[1] - options.sample[0])
-    scaled = peer[0][0] + a_row * (made.n_classifications - options.sample[0])
     seconds = ours[1][0]
-    result = {
+    result: dict[str, object] = {
         "classifications": made.n_classifications,
         "megabytes": round(n_bytes / 1e6),
-        "counts equal the truth table": is_equal,
-        "gzoo seconds (median of three)": round(seconds, 1),
-        "gzoo seconds, all": [round(one[0], 1) for one in ours],
-        "gzoo seconds without a mapping file": round(proposed[0], 1),
-        "gzoo peak memory, MB": round(ours[1][1]),
-        "peer": "panoptes-aggregation 5.3.1, extract and reduce, 2 processes",
-        "peer seconds by sample": dict(zip(map(str, options.sample), (round(one[0], 1) for one in peer), strict=True)),
-        "peer seconds, scaled to all": round(scaled),
-        "peer peak memory of the largest sample, MB": round(peer[1][1]),
-        "ratio": round(scaled / seconds),
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "versions": {name: version(name) for name in ("polars", "numpy")} | {"python": platform.python_version()},
+        "counts equal the simulated votes": is_equal,
+        "gzoo, seconds (median of three)": round(seconds, 1),
+        "gzoo, seconds, all rounds": [round(one[0], 1) for one in ours],
+        "gzoo, seconds without a mapping file": round(proposed[0], 1),
+        "gzoo, peak megabytes": round(ours[1][1]),
     }
-    print(json.dumps(result, indent=2))
-    path = Path(__file__).parent / "results" / "ingest_speed.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    if peer:
+        per_row = (peer[1][0] - peer[0][0]) / (options.sample[1] - options.sample[0])
+        scaled = peer[0][0] + per_row * (made.n_classifications - options.sample[0])
+        seconds_of_sample = (round(one[0], 1) for one in peer)
+        result |= {
+            "peer": "panoptes-aggregation 5.3.1, extract and reduce, 2 processes",
+            "peer, seconds by sample": dict(zip(map(str, options.sample), seconds_of_sample, strict=True)),
+            "peer, seconds, extrapolated to all rows": round(scaled),
+            "peer, peak megabytes of the largest sample": round(peer[1][1]),
+            "speed of gzoo relative to the peer": round(scaled / seconds),
+        }
+    write(options, result)
 
 
 def count(export: Path, workflows: Path, folder: Path, i: int, is_mapped: bool) -> tuple[float, float]:
-    """Seconds and peak megabytes of `gzoo count`."""
+    """Return seconds and peak megabytes of `gzoo count`."""
     out = folder / f"votes{i}.parquet"
-    command = [sys.executable, "-c", "from gzoo.cli import main; main()", "count", "gz2", "--out", str(out)]
+    command = [sys.executable, "-m", "gzoo", "count", "gz2", "--out", str(out)]
     command += ["--classifications", str(export), "--workflows", str(workflows)]
-    return timed([*command, "--tasks", str(folder / "tasks.toml")] if is_mapped else command, folder)
+    return timed([*command, "--mapping", str(folder / "tasks.toml")] if is_mapped else command, folder)
 
 
 def sample(peer: str, export: Path, workflows: Path, folder: Path, n: int) -> tuple[float, float]:
-    """Seconds and peak megabytes of the peer for the first rows."""
+    """Return seconds and peak megabytes of the peer for the first rows."""
     small = folder / f"first{n}.csv"
     with export.open("rb") as file:
         small.write_bytes(b"".join(islice(file, n + 1)))
@@ -97,7 +103,7 @@ def sample(peer: str, export: Path, workflows: Path, folder: Path, n: int) -> tu
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of a process."""
+    """Return seconds and peak megabytes of a command."""
     begun = time.perf_counter()
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert child.stderr is not None

@@ -1,15 +1,17 @@
-"""How long does the loss of a batch take, forward and backward, against zoobot's, and how right is it?
+"""Speed and accuracy of the loss of a batch, forward and backward, compared with Zoobot's loss.
 
-The questions of gz_evo without those of UKIDSS, 63 with 194 answers, which are zoobot's list too; 10 to 20 of them
-asked of each galaxy; batches of 256, one thread. Both sides are processes of their own, which take turns; finding the
-questions that were asked is in gzoo's time. Concentrations are those that zoobot's models can say, 1 to 101 evenly,
-and, as it is slower where they are small, those around 3 by a factor of 20 either way. Values and gradients are
-compared with mpmath's.
+    python benchmarks/loss_speed.py [--peers PYTHON] [--device cuda] [--rounds 15]
 
-    python benchmarks/loss_speed.py --peers PYTHON [--device cuda] [--rounds 15]
+The questions are those of gz_evo without those of UKIDSS: 63 questions with 194 answers, which are also Zoobot's. Each
+galaxy has votes on 10 to 20 of them, and a batch has 256 galaxies. Each library runs on one thread in its own process,
+and the two take turns. gzoo's time includes finding the questions with votes. The concentrations are uniform from 1 to
+101, the range of Zoobot's models, or log-normal around 3 with a factor of about 20 either way, because the loss is
+slower for small concentrations. Values and gradients are compared with those of mpmath.
 
-PYTHON is an interpreter that has zoobot, galaxy-datasets and torch; without it gzoo alone is measured. Leave the
-machine alone meanwhile. Writes benchmarks/results/loss_speed.json.
+PYTHON is an interpreter that has zoobot, galaxy-datasets and torch. Without it, only gzoo is measured. Run no other
+programs at the same time.
+
+Writes benchmarks/results/loss_speed.json, and keeps the results of the other device there.
 """
 
 from __future__ import annotations
@@ -29,61 +31,68 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from measuring import arguments, write
 
 if TYPE_CHECKING:
     import torch
 
-    Loss = Callable[[int, torch.Tensor], torch.Tensor]  # of a batch, at these concentrations
+    Loss = Callable[[int, torch.Tensor], torch.Tensor]  # arguments: number of the batch, concentrations
 
 BATCH, N_BATCHES = 256, 8
 KINDS = ("1 to 101", "around 3")
-SECONDS = 0.4  # of each measurement
+SECONDS = 0.4  # duration of each measurement
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", help="Python interpreter with zoobot.")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    parser = arguments(__doc__, "loss_speed.json")
+    parser.add_argument("--peers", help="Python that has zoobot (default: gzoo only)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where to run (default: cpu)")
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
+    parser.add_argument("--serve", choices=LIBRARIES, help=argparse.SUPPRESS)
     parser.add_argument("--cases", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.cases, options.device)
         return
+    if options.device == "cuda" and not has_gpu():
+        raise SystemExit("torch finds no NVIDIA GPU on this machine. Run this benchmark where there is one.")
     with tempfile.TemporaryDirectory() as name:
         cases = Path(name) / "cases.npz"
         write_cases(cases)
-        sides = [Side("gzoo", sys.executable, cases, options.device)]
+        libraries = [Library("gzoo", sys.executable, cases, options.device)]
         if options.peers:
-            sides.append(Side("zoobot", options.peers, cases, options.device))
-        found: dict[str, Any] = {"milliseconds a batch": timings(sides, options.rounds)}
+            libraries.append(Library("zoobot", options.peers, cases, options.device))
+        found: dict[str, Any] = {"milliseconds per batch": timings(libraries, options.rounds)}
         if options.device == "cpu":
-            found["error"] = errors(sides, cases)
+            found["error"] = errors(libraries, cases)
         found["versions"] = {"python": platform.python_version()}
-        for side in sides:
-            found["versions"] |= {f"{name} ({side.name})": one for name, one in side.ask("versions").items()}
-        machine = sides[0].ask("machine")
-        for side in sides:
-            side.end()
-    milliseconds = found.pop("milliseconds a batch")
+        for library in libraries:
+            found["versions"] |= {f"{name} ({library.name})": one for name, one in library.ask("versions").items()}
+        machine = libraries[0].ask("machine")
+        for library in libraries:
+            library.end()
+    milliseconds = found.pop("milliseconds per batch")
     for kind, of_kind in milliseconds.items():
         of: dict[str, dict[str, Any]] = {
-            name: {"milliseconds a batch": statistics.median(ms)} for name, ms in of_kind.items()
+            name: {"milliseconds per batch": statistics.median(ms)} for name, ms in of_kind.items()
         }
         for name, ms in of_kind.items() if options.peers else ():
             ratio = [peer / own for peer, own in zip(of_kind["zoobot eager"], ms, strict=True)]
             of[name] |= {
-                "times as fast as zoobot eager": statistics.median(ratio),
-                "least and most": [min(ratio), max(ratio)],
+                "speed relative to zoobot eager": statistics.median(ratio),
+                "minimum and maximum": [min(ratio), max(ratio)],
             }
         found[f"concentrations {kind}"] = of
-    found = rounded(found) | {"rounds": options.rounds, "galaxies in a batch": BATCH, "machine": machine}
-    path = Path(__file__).parent / "results" / "loss_speed.json"
-    result = json.loads(path.read_text()) if path.is_file() else {}
-    result[options.device] = found
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    found = rounded(found) | {"rounds": options.rounds, "galaxies per batch": BATCH, "machine": machine}
+    path = options.out or options.result
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    write(options, {**{name: known[name] for name in ("cpu", "cuda") if name in known}, options.device: found})
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def rounded(value: Any) -> Any:
@@ -94,11 +103,11 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
-# --- what is asked of both sides
+# --- inputs of both libraries
 
 
 def write_cases(path: Path) -> None:
-    """Batches of votes and concentrations, and single questions with extreme ones."""
+    """Write batches of votes and concentrations, and single questions with extreme ones."""
     from gzoo.trees.campaign import campaign
     from gzoo.trees.tree import Tree
 
@@ -109,7 +118,7 @@ def write_cases(path: Path) -> None:
     counts = np.zeros((size, len(tree.columns)), np.int32)
     campaigns = list(tree.parts.values())
     for galaxy in range(size):
-        # one campaign's questions or those of two, as where surveys overlap
+        # questions of one campaign, or of two as where surveys overlap
         chosen = rng.choice(len(campaigns), rng.integers(1, 3), replace=False)
         questions = [question for i in chosen for question in campaigns[i]]
         for i in rng.permutation(len(questions))[:20]:
@@ -134,13 +143,13 @@ def write_cases(path: Path) -> None:
 
 
 def extremes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Questions of four answers: concentrations 1e-3 to 1e6, up to 100 votes an answer."""
+    """Return questions of four answers: concentrations from 1e-3 to 1e6, up to 100 votes per answer."""
     n, decades = 3000, 10.0 ** np.arange(-3, 7)
     concentration = 10 ** rng.uniform(-3, 6, (n, 4))
     concentration[: n // 3] = rng.choice(decades, (n // 3, 4))
     counts = rng.integers(0, 101, (n, 4)) * rng.integers(0, 2, (n, 4))
     counts[: n // 6] = rng.choice([0, 1, 2, 3, 10, 100], (n // 6, 4))
-    for i in range(n // 2, n):  # votes that go with the concentrations, where terms cancel
+    for i in range(n // 2, n):  # terms cancel where votes agree with the concentrations
         concentration[i] = 10 ** rng.uniform(-3, 6) * rng.uniform(0.1, 1, 4)
         counts[i] = rng.multinomial(100, concentration[i] / concentration[i].sum())
     counts[counts.sum(axis=1) == 0, 0] = 1
@@ -148,8 +157,8 @@ def extremes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return counts.astype(np.int32), concentration
 
 
-class Side:
-    """A process with one of the losses, which answers one question a line."""
+class Library:
+    """A process that runs the loss of one library and answers one request per line."""
 
     def __init__(self, name: str, python: str, cases: Path, device: str) -> None:
         self.name = name
@@ -168,7 +177,7 @@ class Side:
         for line in self.process.stdout:
             if line.startswith("= "):
                 return json.loads(line[2:])
-        raise SystemExit(f"The process of {self.name} has ended.")
+        raise SystemExit(f"The process of {self.name} ended before it answered '{what}'.")
 
     def end(self) -> None:
         assert self.process.stdin is not None
@@ -176,41 +185,41 @@ class Side:
         self.process.wait()
 
 
-def timings(sides: list[Side], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds a batch of each variant in each round, for each kind of concentrations; the variants take turns."""
+def timings(libraries: list[Library], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Return milliseconds per batch of each variant by round, for each kind of concentrations; variants take turns."""
     found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
     for _ in range(rounds):
         for kind in KINDS:
-            for side in sides:
-                for variant in side.variants:
-                    took = 1e3 * side.ask(f"{variant}; {kind}")
-                    found[kind].setdefault(f"{side.name} {variant}", []).append(took)
+            for library in libraries:
+                for variant in library.variants:
+                    took = 1e3 * library.ask(f"{variant}; {kind}")
+                    found[kind].setdefault(f"{library.name} {variant}", []).append(took)
     return found
 
 
-def errors(sides: list[Side], cases: Path) -> dict[str, dict[str, float]]:
-    """The largest errors of values and gradients."""
+def errors(libraries: list[Library], cases: Path) -> dict[str, dict[str, float]]:
+    """Return the largest errors of values and gradients."""
     file = np.load(cases)
     counts, concentration = file["extreme_counts"], file["extreme_concentration"]
     exact = [exactly(k, a) for k, a in zip(counts.tolist(), concentration.tolist(), strict=True)]
     value, slope = np.array([one[0] for one in exact]), np.array([one[1] for one in exact])
     found: dict[str, dict[str, float]] = {}
-    for side in sides:
-        for variant, (got, gradient) in side.ask("values").items():
+    for library in libraries:
+        for variant, (got, gradient) in library.ask("values").items():
             error = np.abs(np.array(got, np.float64) - value)
             of_slope = np.abs(np.array(gradient, np.float64) - slope).max(axis=1) / np.abs(slope).max(axis=1)
-            found[f"{side.name} {variant}"] = {
-                "nats": float(error.max()),
-                "of 1e-3 nats, or of 1e-5 of the value where that is larger": float(
+            found[f"{library.name} {variant}"] = {
+                "value, nats": float(error.max()),
+                "value, relative to the larger of 1e-3 nats and 1e-5 of the value": float(
                     (error / np.maximum(1e-3, 1e-5 * value)).max()
                 ),
-                "of the question's largest gradient": float(of_slope.max()),
+                "gradient, relative to the largest of the question": float(of_slope.max()),
             }
     return found
 
 
 def exactly(counts: list[int], concentration: list[float]) -> tuple[float, list[float]]:
-    """Value and gradient with 40 digits."""
+    """Return value and gradient, computed with 40 digits."""
     import mpmath
 
     with mpmath.workdps(40):
@@ -221,15 +230,15 @@ def exactly(counts: list[int], concentration: list[float]) -> tuple[float, list[
         return float(logs[-1] - sum(logs[:-1])), [float(slopes[-1] - one) for one in slopes[:-1]]
 
 
-# --- the two sides; torch is imported here only
+# --- the processes of the two libraries
 
 
-def serve(side: str, cases: Path, device: str) -> None:
+def serve(library: str, cases: Path, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)
     file = np.load(cases)
-    variants, values, packages = SIDES[side](file, device)
+    variants, values, packages = LIBRARIES[library](file, device)
     starts = {kind: torch.from_numpy(file[kind]).to(device) for kind in KINDS}
     answers: dict[str, Callable[[], object]] = {
         "variants": lambda: list(variants),
@@ -250,7 +259,7 @@ def serve(side: str, cases: Path, device: str) -> None:
 
 
 def seconds(loss: Loss, start: torch.Tensor) -> float:
-    """Seconds of forward and backward: the median of single ones on a CPU, the mean of many in a row on a GPU."""
+    """Return the seconds of forward and backward: the median of single runs on a CPU, the mean of many on a GPU."""
     import torch
 
     def step(i: int) -> None:
@@ -272,7 +281,7 @@ def seconds(loss: Loss, start: torch.Tensor) -> float:
     return statistics.median(took)
 
 
-def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
+def gzoo_losses(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
     import torch
 
     from gzoo.learn.losses import asked_questions, dirichlet_multinomial_nll
@@ -285,7 +294,7 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], obj
     votes, totals = (torch.from_numpy(file[name]).to(device) for name in ("counts", "totals"))
 
     def asked(i: int) -> torch.Tensor:
-        found = asked_questions(here[i])  # as a loader does, on the CPU
+        found = asked_questions(here[i])  # computed on the CPU, as a loader does
         return found if device == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
     def mean(k: torch.Tensor, a: torch.Tensor, n: torch.Tensor, q: torch.Tensor | None = None) -> torch.Tensor:
@@ -313,16 +322,16 @@ def gzoo_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], obj
 
     variants: dict[str, Loss] = {
         "eager": lambda i, a: mean(votes[i], a, totals[i]),
-        "eager, totals not given": lambda i, a: mean_without_totals(votes[i], a),
+        "eager, without totals": lambda i, a: mean_without_totals(votes[i], a),
         "compiled": lambda i, a: of_asked(votes[i], a, totals[i], asked(i)),
-        "compiled, asked not given": lambda i, a: of_all(votes[i], a, totals[i]),
+        "compiled, without the questions with votes": lambda i, a: of_all(votes[i], a, totals[i]),
     }
     if device == "cuda":
-        variants["eager, asked given"] = lambda i, a: mean(votes[i], a, totals[i], asked(i))
+        variants["eager, with the questions with votes"] = lambda i, a: mean(votes[i], a, totals[i], asked(i))
     return variants, values, ["torch", "numpy", "gzoo"]
 
 
-def zoobot_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
+def zoobot_losses(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], object], list[str]]:
     import torch
     from galaxy_datasets.shared import label_metadata
     from zoobot.pytorch.training import losses
@@ -353,7 +362,7 @@ def zoobot_side(file: Any, device: str) -> tuple[dict[str, Loss], Callable[[], o
     return variants, values, ["torch", "numpy", "zoobot", "galaxy-datasets"]
 
 
-SIDES = {"gzoo": gzoo_side, "zoobot": zoobot_side}
+LIBRARIES = {"gzoo": gzoo_losses, "zoobot": zoobot_losses}
 
 if __name__ == "__main__":
     main()

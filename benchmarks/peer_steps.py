@@ -1,7 +1,7 @@
-"""What the peers do, each step a process of its own in their environment; see `measuring.py`.
+"""Steps of the peers, each run in its own process in their environment; see `measuring.py`.
 
-Needs zoobot and galaxy-datasets (`benchmarks/peers.txt`), and nothing of gzoo. Rates are of a second pass, when workers
-run already and files are known: the best that a long epoch can come to.
+Needs zoobot and galaxy-datasets (`benchmarks/peers.txt`), and not gzoo. Rates are those of a second pass, when workers
+are running and files are open: the best rate of a long epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ warnings.filterwarnings("ignore")
 
 
 def _rows(parquet: str, cache: str, n: int | None = None) -> Any:
-    """The rows of a Parquet file as `datasets` has them; converted to its own format on the first call only."""
+    """Return the rows of a Parquet file, loaded by `datasets`, which converts them to Arrow on the first call only."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -31,6 +31,7 @@ def _rows(parquet: str, cache: str, n: int | None = None) -> Any:
 
 
 def prepare(parquet: str, cache: str) -> dict[str, object]:
+    """Convert the rows, and return their number and the versions of the peers."""
     from importlib.metadata import version
 
     rows = _rows(parquet, cache)
@@ -39,7 +40,7 @@ def prepare(parquet: str, cache: str) -> dict[str, object]:
 
 
 def usual(parquet: str, cache: str, n: int, batch: int, workers: int, size: int | None = None) -> dict[str, object]:
-    """`set_format("torch")` and a DataLoader, all columns, shuffled; resized in the worker if a size is given."""
+    """Measure `set_format("torch")` and a DataLoader with all columns, shuffled, with images resized to `size` if given."""
     rows = _rows(parquet, cache, n).with_format("torch")
     loader = DataLoader(
         rows,
@@ -67,12 +68,12 @@ class _Resized:
 def module(
     parquet: str, cache: str, n: int, batch: int, workers: int, view: str, size: int = 224, columns: str = "all"
 ) -> dict[str, object]:
-    """galaxy-datasets' data module."""
+    """Measure the data module of galaxy-datasets."""
     return _rate(_module(_some(_rows(parquet, cache, n), columns), batch, workers, view, size))
 
 
 def _some(rows: Any, columns: str) -> Any:
-    """All columns, or no more than the peers' loss looks at."""
+    """Return all columns, or only those that the peers' loss needs."""
     return rows if columns == "all" else rows.select_columns(["image", "id_str", *_answers()])
 
 
@@ -104,18 +105,18 @@ def train(
     device: str = "cpu",
     is_mixed: bool = False,
 ) -> dict[str, object]:
-    """Training steps of zoobot's model and loss, fed by the data module with its default augmentation and the counts.
+    """Run training steps of Zoobot's model and loss on the data module, with its default augmentation and vote counts.
 
     Args:
-        parquet: The rows.
-        cache: Where `datasets` keeps them.
+        parquet: File with the rows.
+        cache: Cache folder of `datasets`.
         encoder: Name of the timm encoder.
-        batch: Galaxies in a batch.
-        size: Pixels.
-        n: Galaxies to train on.
-        workers: Processes that load.
+        batch: Galaxies per batch.
+        size: Image size in pixels.
+        n: Number of galaxies.
+        workers: Processes that load images.
         device: Where to train.
-        is_mixed: In float16 with scaled gradients, as gz-evo does.
+        is_mixed: Use float16 with scaled gradients, as gz-evo does.
     """
     import torch
     from galaxy_datasets.shared import label_metadata as labels
@@ -125,9 +126,9 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     rows = _some(_rows(parquet, cache, n), "counts")
     batches = _module(rows, batch, workers, "default", size)
-    pairs, gates = labels.gz_evo_v1_public_pairs, labels.gz_evo_v1_public_dependencies
+    pairs, dependencies = labels.gz_evo_v1_public_pairs, labels.gz_evo_v1_public_dependencies
     model = ZoobotTree(
-        output_dim=len(_answers()), question_answer_pairs=pairs, dependencies=gates, architecture_name=encoder
+        output_dim=len(_answers()), question_answer_pairs=pairs, dependencies=dependencies, architecture_name=encoder
     )
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
@@ -162,7 +163,7 @@ def _rate(
     use: Callable[[dict[str, Any], int], None] = lambda batch, number: None,
     wait: Callable[[], None] = lambda: None,
 ) -> dict[str, object]:
-    """Images a second of the second pass."""
+    """Return the images per second of the second pass."""
     n, seconds = 0, 0.0
     for _ in range(2):
         n, begun = 0, time.perf_counter()

@@ -1,41 +1,39 @@
-"""Whether intervals of scores cover what a very large sample gives: noise-corrected errors, and neighbours' errors.
+"""Coverage of the 95% confidence intervals of scores: noise-corrected errors, and errors that neighbours share.
 
     python benchmarks/score_coverage.py [--n-repetitions 2000]
 
-Galaxies have true shares of two answers and 2 to 40 voters, few voters being commoner; a model expects shares that are
-off. `mse_noise_corrected` is the mean of (expected - voted)^2 - f (1 - f) / (N - 1); what it really is comes from 2 million
-galaxies of the same kind, as does the plain mean square error against votes, which is meant to be the model's error and
-is not: its interval is held against the model's error all the same.
+Galaxies have underlying vote fractions of two answers and 2 to 40 volunteers (small numbers are more frequent), and a
+model predicts the vote fractions with errors. `mse_noise_corrected` is the mean of
+(predicted - observed)^2 - f (1 - f) / (N - 1). Its true value is computed from 2 million galaxies of the same kind. For
+comparison, the interval of the plain mean squared error is also checked against the model's error, which it
+overestimates.
 
-- usual: errors of 0.5 in the logarithm of odds.
-- long tails: 5 % of the galaxies are guessed, the others nearly right.
-- rare answer: most shares are near 0, and half of the galaxies are expected to have 0.03.
-- none: expected is the truth, and the model has no error.
+- usual: errors of 0.5 in the log-odds.
+- long tails: the predictions of 5% of the galaxies are random, the others nearly correct.
+- rare answer: most vote fractions are near 0, and the prediction for half of the galaxies is 0.03.
+- none: the prediction is the ground truth, and the error is 0.
 
-Each repetition has fresh galaxies. Beside gzoo's intervals stand percentiles of drawn ratios, drawn t and Student's t.
+Each repetition has new galaxies. gzoo's intervals are compared with bootstrap percentiles, bootstrap t and Student's t.
 
-Sky cells: neighbours within 1 degree share part of their error; galaxies stand in strips of the sky as long as it takes
-to have so many cells. Intervals over cells, and over galaxies for comparison; below 50 cells they rest on Student's t,
-and of fewer than 10 there is none.
+Sky cells: neighbours within 1 degree share part of their error, and galaxies lie in strips of the sky that contain the
+given number of cells. Intervals over cells are compared with intervals over galaxies. Below 50 cells they use Student's
+t, and below 10 cells they are omitted.
 
-Repetition r has seed r; three further sets have seeds (1, r), (2, r), (3, r).
+Repetition r has seed r; three further sets have the seeds (1, r), (2, r) and (3, r).
+
 Writes benchmarks/results/score_coverage.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from measuring import arguments, write
 from scipy import stats
 
 from gzoo.scoring.intervals import Blocks, blocks, ratio
@@ -77,7 +75,7 @@ WORLDS: Mapping[str, Draw] = {"usual": usual, "long tails": long_tails, "rare an
 
 
 def galaxies(world: Draw, rng: np.random.Generator, n: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Of each galaxy: squared error against votes, less the noise of the votes; the first alone; that against truth."""
+    """Return each galaxy's noise-corrected squared error, plain squared error, and squared error against the truth."""
     volunteers = np.clip(np.exp(rng.normal(2.2, 0.9, n)).astype(np.int64), 2, 40)
     true, expected = world(rng, n)
     voted = rng.binomial(volunteers, true) / volunteers
@@ -86,7 +84,7 @@ def galaxies(world: Draw, rng: np.random.Generator, n: int) -> tuple[Numbers, Nu
 
 
 def population(world: Draw, name: str) -> float:
-    """The error that endless votes would show."""
+    """Return the error for infinitely many votes."""
     parts = [
         galaxies(world, np.random.default_rng((99, i, len(name))), PART)[2].mean() for i in range(POPULATION // PART)
     ]
@@ -94,7 +92,7 @@ def population(world: Draw, name: str) -> float:
 
 
 def plainly(columns: Numbers, seed: int) -> dict[str, tuple[Numbers, Numbers]]:
-    """Intervals as others make them."""
+    """Return the intervals of common methods."""
     n = len(columns)
     rng = np.random.default_rng(seed)
     times = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_BOOTSTRAP)]).astype(np.float32)
@@ -107,14 +105,14 @@ def plainly(columns: Numbers, seed: int) -> dict[str, tuple[Numbers, Numbers]]:
     t_low, t_high = np.quantile(t, [0.025, 0.975], axis=0)
     student = stats.t.ppf(0.975, n - 1)
     return {
-        "percentiles": (mean + low * spread, mean + high * spread),
-        "drawn t": (mean - t_high * error, mean - t_low * error),
+        "bootstrap percentiles": (mean + low * spread, mean + high * spread),
+        "bootstrap t": (mean - t_high * error, mean - t_low * error),
         "Student's t": (mean - student * error, mean + student * error),
     }
 
 
 def errors(world: Draw, truth: float, n: int, seeds: tuple[int, ...], repetitions: int) -> dict[str, object]:
-    """Share of repetitions whose interval holds the truth, and on which side the others lie."""
+    """Return the fraction of repetitions whose interval covers the truth, or lies below or above it."""
     held: dict[str, list[Numbers]] = {}
     for start in range(0, repetitions, AT_ONCE):
         drawn = [
@@ -137,12 +135,16 @@ def errors(world: Draw, truth: float, n: int, seeds: tuple[int, ...], repetition
         if name == "not distinguishable from 0":
             out[name] = below
         else:
-            out[name] = {"covers": round(1 - below - above, 4), "truth below": below, "truth above": above}
+            out[name] = {
+                "coverage": round(1 - below - above, 4),
+                "truth below interval": below,
+                "truth above interval": above,
+            }
     return out
 
 
 def strip(rng: np.random.Generator, n_cells: int) -> tuple[Numbers, Numbers, Blocks, Blocks]:
-    """Errors that neighbours share, and weights; blocks by place and by galaxy. The truth is 1."""
+    """Return errors that neighbours share, weights, and blocks by sky cell and by galaxy; the true mean is 1."""
     n = n_cells * PER_CELL
     place = rng.integers(0, n_cells, n)
     shared = rng.exponential(1.0, n_cells)[place]
@@ -152,6 +154,7 @@ def strip(rng: np.random.Generator, n_cells: int) -> tuple[Numbers, Numbers, Blo
 
 
 def neighbours(n_cells: int, seeds: tuple[int, ...], repetitions: int) -> dict[str, object]:
+    """Return the coverage of intervals over sky cells, and over galaxies."""
     held = {"cells": 0, "galaxies": 0}
     methods: set[str] = set()
     worth: list[float] = []
@@ -166,25 +169,21 @@ def neighbours(n_cells: int, seeds: tuple[int, ...], repetitions: int) -> dict[s
             other = ratio(x[:, None], weight[:, None], by_galaxy)
             held["galaxies"] += bool(other.low[0] <= 1 <= other.high[0])
     out: dict[str, object] = {"galaxies": n_cells * PER_CELL, "n_effective": round(float(np.mean(worth)))}
-    out["method"] = sorted(one or "refused" for one in methods)
+    out["method"] = sorted(one or "no interval" for one in methods)
     if methods != {""}:
-        out["covers"] = round(held["cells"] / repetitions, 4)
+        out["coverage"] = round(held["cells"] / repetitions, 4)
     if not seeds:
-        out["over galaxies covers"] = round(held["galaxies"] / repetitions, 4)
+        out["coverage over galaxies"] = round(held["galaxies"] / repetitions, 4)
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--n-repetitions", type=int, default=2000)
-    repetitions = parser.parse_args().n_repetitions
+    parser = arguments(__doc__, "score_coverage.json")
+    parser.add_argument("--n-repetitions", type=int, default=2000, help="repetitions (default: 2000)")
+    options = parser.parse_args()
+    repetitions = options.n_repetitions
     began = time.perf_counter()
-    result: dict[str, object] = {
-        "repetitions": repetitions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "scipy")}},
-    }
-    place = Path(__file__).parent / "results" / "score_coverage.json"
+    result: dict[str, object] = {"repetitions": repetitions}
     for name, world in WORLDS.items():
         truth = 0.0 if world is none else population(world, name)
         for n in SIZES:
@@ -196,8 +195,7 @@ def main() -> None:
         result[f"{n_cells} sky cells"] = found
         print(n_cells, "cells", json.dumps(found), file=sys.stderr, flush=True)
     result["seconds"] = round(time.perf_counter() - began)
-    place.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    print(json.dumps(result, indent=2))
+    write(options, result)
 
 
 if __name__ == "__main__":

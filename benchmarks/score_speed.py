@@ -1,28 +1,25 @@
-"""How long scores of a catalogue as large as GZ Evo take, and how much memory: 800,000 galaxies, 194 answers.
+"""Time and memory of scores for a catalogue as large as GZ Evo: 800,000 galaxies and 194 answers.
 
     python benchmarks/score_speed.py [--n 800000] [--n-answers 194]
 
-Galaxies are in one of the five parts of GZ Evo each, and are asked the questions of its tree, 5 to 40 people, deeper
-ones fewer. Predictions are concentrations of the truth, off by noise. Timed is what `gzoo score` does once files are
-read: log scores, errors and Brier scores of every question and answer, with intervals from 1,000 draws each.
-Drawing galaxies and votes is not timed. Peak memory is that of the whole process, votes and predictions included, which
-are in memory at once. Writes benchmarks/results/score_speed.json.
+Each galaxy belongs to one of the five parts of GZ Evo and has votes of 5 to 40 volunteers on the questions of its tree,
+with fewer volunteers for questions further down. The predictions are concentrations of the ground truth, with errors.
+The time is that of `gzoo score` after reading files: log-likelihoods, errors and Brier scores of each question and
+answer, with intervals from 1,000 bootstrap draws each. It excludes the simulation of galaxies and votes. Peak memory is
+that of the whole process, with votes and predictions, which are all in memory.
+
+Writes benchmarks/results/score_speed.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import resource
 import time
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from measuring import arguments, write
 
 from gzoo.scoring.intervals import N_BOOTSTRAP
 from gzoo.scoring.scores import compute
@@ -34,7 +31,7 @@ N_PARTS = 5
 
 
 def cut(tree: Tree, n_answers: int) -> Tree:
-    """The first carried questions of a tree, as many as have that many answers at most."""
+    """Return the first published questions of a tree, with at most `n_answers` answers in total."""
     n, kept = 0, []
     for question in tree.questions:
         n += len(question.columns) * question.is_published
@@ -43,7 +40,7 @@ def cut(tree: Tree, n_answers: int) -> Tree:
 
 
 def draw(tree: Tree, n: int, seed: int = 0) -> tuple[Votes, npt.NDArray[np.float64]]:
-    """Votes and the concentrations predicted for them; as if every question were asked of a part of the galaxies."""
+    """Return votes and the concentrations predicted for them; each question has votes for some of the galaxies."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((n, len(tree.columns)), np.int64)
     alpha = np.empty((n, len(tree.columns)))
@@ -64,23 +61,23 @@ def draw(tree: Tree, n: int, seed: int = 0) -> tuple[Votes, npt.NDArray[np.float
 
 
 def peak() -> float:
-    """Gigabytes."""
+    """Return the peak memory in gigabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--n", type=int, default=800_000)
-    parser.add_argument("--n-answers", type=int, default=194)
-    asked = parser.parse_args()
-    tree = cut(campaign("gz_evo").tree, asked.n_answers)
-    votes, alpha = draw(tree, asked.n)
+    parser = arguments(__doc__, "score_speed.json")
+    parser.add_argument("--n", type=int, default=800_000, help="number of galaxies (default: 800,000)")
+    parser.add_argument("--n-answers", type=int, default=194, help="maximum number of answers (default: 194)")
+    options = parser.parse_args()
+    tree = cut(campaign("gz_evo").tree, options.n_answers)
+    votes, alpha = draw(tree, options.n)
     before = peak()
     baseline = np.ones(len(tree.columns))
     began, cpu = time.perf_counter(), time.process_time()
     scores = compute(votes, alpha, baseline)
     result = {
-        "galaxies": asked.n,
+        "galaxies": options.n,
         "questions": len(tree.questions),
         "answers": len(tree.columns),
         "bootstrap_repetitions": N_BOOTSTRAP,
@@ -89,12 +86,8 @@ def main() -> None:
         "peak_gigabytes": round(peak(), 2),
         "gigabytes_before": round(before, 2),
         "log_likelihood_gain": scores["overall"]["log_likelihood_gain"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "scipy")}},
     }
-    text = json.dumps(result, indent=2)
-    (Path(__file__).parent / "results" / "score_speed.json").write_text(text + "\n", "utf-8")
-    print(text)
+    write(options, result)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""How much simulated Galaxy Zoo 2 images differ from real ones, kind by kind and number by number.
+"""Differences between simulated and real Galaxy Zoo 2 images, by morphology and by measured quantity.
 
-    python benchmarks/simulator_realism.py [--data ../shared/data] [--n 250]
+    python benchmarks/simulator_realism.py [--data ../shared/data] [--n 180]
 
-Real images are the GZ2 sample of `../shared/data`. Simulated ones are drawn until each kind has as many, chosen
-by what volunteers would say of them, as the real ones were. For each kind and number the two-sample distance of
-Kolmogorov and Smirnov is printed (0 the same, 1 apart), and at the end how well a forest of decision trees
-tells real from simulated. Writes benchmarks/results/simulator_realism.json.
+The real images are the GZ2 sample in `../shared/data`. Galaxies are simulated until there are `--n` of each morphology,
+which is determined from the probabilities of careful volunteers' answers as it was from the votes for the real images.
+The two-sample Kolmogorov-Smirnov distance is printed for each morphology and quantity (0: same distribution, 1: no
+overlap), and finally how well a random forest distinguishes real from simulated images.
+
+Writes benchmarks/results/simulator_realism.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from measuring import arguments, save
 from PIL import Image
 from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier
@@ -39,13 +39,13 @@ CALIBRATION_SEED, BENCHMARK_SEED = 11, 12
 
 
 def numbers_of(data: bytes) -> list[float]:
-    """What is compared of an image, in the order of `NUMBERS`; grey levels of 255."""
+    """Return the quantities of an image in the order of `NUMBERS`; brightnesses are grey levels from 0 to 255."""
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.float32)
     grey = pixels.mean(axis=2)
     border = np.ones(grey.shape, bool)
     border[60:-60, 60:-60] = False
     sky = grey[border]
-    # Neighbours stand on the border too: leave out the brightest tenth.
+    # Other galaxies lie in the border too, so the brightest tenth is omitted.
     sky = sky[sky <= np.quantile(sky, 0.9)]
     background = float(sky.mean())
     rms = float(sky.std())
@@ -64,7 +64,7 @@ def numbers_of(data: bytes) -> list[float]:
 
 
 def real(folder: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Numbers of the real images, one row a galaxy, for each kind."""
+    """Return the quantities of the real images of each morphology, one row per galaxy."""
     votes = pl.read_csv(folder / "votes.csv")
     return {
         kind: np.array(
@@ -78,10 +78,10 @@ def real(folder: Path) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def kinds_of(galaxies: Sequence[Galaxy]) -> list[str]:
-    """The kind that volunteers see in each galaxy, or "", by thresholds like those of the real sample."""
+    """Return the morphology of each galaxy, or "", by thresholds similar to those of the real sample."""
     questions, survey = tree("gz2"), survey_view("gz2")
-    sights = Appearance.of(galaxies, [visible(galaxy, survey) for galaxy in galaxies])
-    chances = careful_probabilities(questions, careful_log_odds(questions, sights))
+    appearance = Appearance.of(galaxies, [visible(galaxy, survey) for galaxy in galaxies])
+    chances = careful_probabilities(questions, careful_log_odds(questions, appearance))
 
     def chance(column: str) -> npt.NDArray[np.float64]:
         return chances[:, questions.columns.index(column)]
@@ -96,7 +96,7 @@ def kinds_of(galaxies: Sequence[Galaxy]) -> list[str]:
 
 
 def simulated(n: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Numbers of the simulated images, n rows for each kind."""
+    """Return the quantities of the simulated images, n rows for each morphology."""
     survey, block = survey_view("gz2"), 200
     found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     for first in range(0, 200 * n, block):
@@ -111,13 +111,13 @@ def simulated(n: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--n", type=int, default=180)
-    parser.add_argument("--seed", type=int, default=BENCHMARK_SEED)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "simulator_realism.json")
-    arguments = parser.parse_args()
-    truth, model = real(arguments.data / "gz2_sample"), simulated(arguments.n, arguments.seed)
+    parser = arguments(__doc__, "simulator_realism.json")
+    data = Path(__file__).parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data, help="folder with gz2_sample (default: ../shared/data)")
+    parser.add_argument("--n", type=int, default=180, help="simulated galaxies of each morphology (default: 180)")
+    parser.add_argument("--seed", type=int, default=BENCHMARK_SEED, help=f"seed (default: {BENCHMARK_SEED})")
+    options = parser.parse_args()
+    truth, model = real(options.data / "gz2_sample"), simulated(options.n, options.seed)
 
     distances: dict[str, dict[str, float]] = {}
     print(f"{'kind':12s}{'n':>5s}" + "".join(f"{name:>20s}" for name in NUMBERS))
@@ -135,10 +135,9 @@ def main() -> None:
     chance = cross_val_predict(forest, rows, is_real, cv=5, method="predict_proba")[:, 1]
     auc = float(roc_auc_score(is_real, chance))
     largest = max(max(one.values()) for one in distances.values())
-    print(f"largest distance {largest:.2f}; a forest tells real from simulated with ROC AUC {auc:.3f} (0.5 is chance)")
-    facts = {"seed": arguments.seed, "n_each": arguments.n, "python": platform.python_version()}
-    record = {"distances": distances, "largest": largest, "real_or_simulated_auc": auc} | facts
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"largest distance {largest:.2f}; ROC AUC of real or simulated {auc:.3f} (0.5: no difference)")
+    record = {"distances": distances, "largest_distance": largest, "real_or_simulated_auc": auc}
+    save(options, record | {"seed": options.seed, "n_each": options.n})
 
 
 if __name__ == "__main__":

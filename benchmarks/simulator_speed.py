@@ -1,29 +1,26 @@
-"""Images per second and core: gzoo's camera against GalSim on its own, on the same plain galaxies.
+"""Images per second and core of gzoo's camera and of GalSim alone, on the same simple galaxies.
 
-    python benchmarks/simulator_speed.py [--n 40]
+    python benchmarks/simulator_speed.py [--n 40] [--quick]
 
-Both give the same galaxies (bulge + disk, no neighbours on GalSim's side) as 424 x 424 pixels in three bands, once as
-colour images without noise and file, once with noise, Lupton RGB and JPEG. GalSim draws with its default GSParams:
+Both draw the same galaxies (bulge and disk; GalSim without neighbours) as 424 x 424 pixels in three bands: as RGB JPEG
+files with noise, and, for GalSim, also as pixel values without noise. GalSim uses its default GSParams:
 
-- "at 424 pixels": each band drawn straight onto the 424 x 424 pixels of the image, what the target asks for;
-- "as the survey": each band drawn onto the survey's own pixels and the image enlarged, as gzoo's camera does.
+- "at 424 pixels": each band is drawn on the 424 x 424 pixels of the image; the targets refer to this one;
+- "as the survey": each band is drawn on the survey's own pixels and the image is enlarged, as gzoo's camera does.
 
-Then gzoo's camera draws other kinds of galaxies, and the images of each campaign. Everything is timed in processor
-seconds of one thread, the contestants taking turns. Writes benchmarks/results/simulator_speed.json.
+Then gzoo's camera draws other kinds of galaxies, and the images of each campaign. All times are CPU seconds of one
+thread, and the programs take turns.
+
+Writes benchmarks/results/simulator_speed.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,6 +28,7 @@ import galsim
 import numpy as np
 import numpy.typing as npt
 from astropy.visualization import make_lupton_rgb
+from measuring import arguments, save
 from PIL import Image
 
 from gzoo.simulator.camera import blur, draw_image, jpeg_bytes, observed_flux
@@ -54,7 +52,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 def plain(galaxy: Galaxy) -> Galaxy:
-    """Only a bulge and a disk."""
+    """Return the galaxy with only a bulge and a disk."""
     nothing = dict.fromkeys(
         ("n_arms", "n_clumps", "bar_strength", "ring_strength", "dust_strength", "disturbance", "irregularity"), 0
     )
@@ -71,7 +69,7 @@ def plain(galaxy: Galaxy) -> Galaxy:
 
 
 def by_galsim(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator, *, whole: bool, as_survey: bool) -> object:
-    """The same bulge and disk, drawn by GalSim band by band."""
+    """Draw the same bulge and disk with GalSim, band by band."""
     scale = survey.image_pixel_arcsec(galaxy.aperture_radius_arcsec)
     if as_survey:
         n_pixels, scale = round(SIZE_PIXELS * scale / survey.sensor_pixel_arcsec), survey.sensor_pixel_arcsec
@@ -114,20 +112,20 @@ def by_galsim(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator, *, w
 
 
 def by_gzoo(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> object:
-    """Image and file by gzoo: neighbours, uneven sky and all."""
+    """Draw the image and file with gzoo, including neighbours and an uneven sky background."""
     return jpeg_bytes(draw_image(galaxy, survey, rng))
 
 
 Draw = Callable[[Galaxy], object]
 
 
-def rates(galaxies: list[Galaxy], contestants: dict[str, Draw]) -> dict[str, float]:
-    """Images per processor second of each contestant, who take turns galaxy by galaxy."""
-    spent = dict.fromkeys(contestants, 0.0)
-    for draw in contestants.values():
-        draw(galaxies[0])  # tables are made once
+def rates(galaxies: list[Galaxy], programs: dict[str, Draw]) -> dict[str, float]:
+    """Return images per CPU second of each program; they take turns for each galaxy."""
+    spent = dict.fromkeys(programs, 0.0)
+    for draw in programs.values():
+        draw(galaxies[0])  # the first image includes the set-up of tables
     for galaxy in galaxies:
-        for name, draw in contestants.items():
+        for name, draw in programs.items():
             started = time.process_time()
             draw(galaxy)
             spent[name] += time.process_time() - started
@@ -135,12 +133,15 @@ def rates(galaxies: list[Galaxy], contestants: dict[str, Draw]) -> dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--n", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "simulator_speed.json")
-    arguments = parser.parse_args()
+    parser = arguments(__doc__, "simulator_speed.json")
+    parser.add_argument("--n", type=int, default=40, help="number of galaxies (default: 40)")
+    parser.add_argument("--quick", action="store_true", help="draw few galaxies, and write only to --out")
+    options = parser.parse_args()
+    n, n_kind, n_campaign = options.n, max(8, options.n // 4), max(10, options.n // 3)
+    if options.quick:
+        n, n_kind, n_campaign = 4, 1, 1
     survey, rng = survey_view("gz2"), np.random.default_rng(0)
-    drawn = [draw_galaxy(np.random.default_rng([1, i]), survey) for i in range(arguments.n)]
+    drawn = [draw_galaxy(np.random.default_rng([1, i]), survey) for i in range(n)]
     galaxies = [plain(galaxy) for galaxy in drawn]
 
     whole = rates(
@@ -149,18 +150,22 @@ def main() -> None:
             "gzoo": lambda galaxy: by_gzoo(galaxy, survey, rng),
             "galsim at 424 pixels": lambda galaxy: by_galsim(galaxy, survey, rng, whole=True, as_survey=False),
             "galsim as the survey": lambda galaxy: by_galsim(galaxy, survey, rng, whole=True, as_survey=True),
-            "galsim at 424 pixels, light only": lambda galaxy: by_galsim(
+            "galsim at 424 pixels, without noise and file": lambda galaxy: by_galsim(
                 galaxy, survey, rng, whole=False, as_survey=False
             ),
         },
     )
-    print("plain bulge + disk, Galaxy Zoo 2, with noise, RGB and JPEG; images per second and core")
+    print(
+        "bulge and disk of Galaxy Zoo 2, with noise, as JPEG files: images per second and core, speed of gzoo relative to each"
+    )
     for name, rate in whole.items():
-        print(f"  {name:34s}{rate:8.1f}   gzoo is {whole['gzoo'] / rate:.2f} x")
+        print(f"  {name:34s}{rate:8.1f}   {whole['gzoo'] / rate:.2f} x")
     kinds: dict[str, dict[str, float]] = {}
-    print("kinds of galaxies, over GalSim on the plain galaxy at 424 pixels")
+    print(
+        "kinds of galaxies: images per second and core, speed relative to GalSim at 424 pixels on the bulge and disk alone"
+    )
     for kind, changes in KINDS.items():
-        some = galaxies[: max(8, arguments.n // 4)]
+        some = galaxies[:n_kind]
         kinds[kind] = rates(
             some,
             {
@@ -171,10 +176,10 @@ def main() -> None:
         print(f"  {kind:34s}{kinds[kind]['gzoo']:8.1f}   {kinds[kind]['gzoo'] / kinds[kind]['galsim']:.2f} x")
 
     surveys: dict[str, dict[str, float]] = {}
-    print("campaigns, galaxies as drawn, over GalSim on that campaign's plain ones at 424 pixels")
+    print("images per second and core of gzoo, and speed relative to GalSim on bulge and disk: campaigns")
     for one in campaigns():
         view = survey_view(one.name)
-        some = [draw_galaxy(np.random.default_rng([2, i]), view) for i in range(max(10, arguments.n // 3))]
+        some = [draw_galaxy(np.random.default_rng([2, i]), view) for i in range(n_campaign)]
         surveys[one.name] = rates(
             some,
             {
@@ -191,13 +196,10 @@ def main() -> None:
         "campaigns": surveys,
         "ratio_plain": whole["gzoo"] / whole["galsim at 424 pixels"],
         "ratio_slowest_kind": min(one["gzoo"] / one["galsim"] for one in kinds.values()),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("galsim", "astropy", "numpy", "scipy", "pillow")},
-        "python": platform.python_version(),
     }
-    print(f"plain {record['ratio_plain']:.2f} x (target 1)")
-    print(f"slowest kind {record['ratio_slowest_kind']:.2f} x (target 0.5)")
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"bulge and disk: {record['ratio_plain']:.2f} x (target 1)")
+    print(f"slowest kind: {record['ratio_slowest_kind']:.2f} x (target 0.5)")
+    save(options, record)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Does a model that has only seen simulated galaxies know smooth from featured in real ones?
+"""Whether a model trained on simulated galaxies alone separates smooth from featured real galaxies.
 
     python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 2600] [--epochs 8]
 
-Simulates Galaxy Zoo 2, trains a model on nothing else (once in colour, once in grey; each within ten minutes on two
-cores) and lets it rank the real images of `../shared/data`: those whose fraction of "featured or disk" is above
-0.6 against those below 0.4. Prints ROC AUC with a bootstrap interval over galaxies, beside the AUC of what needs no
-model: mean colour and size. Writes benchmarks/results/simulator_transfer.json.
+Galaxy Zoo 2 is simulated and a model is trained on the simulated images alone, once in colour and once in grey (each
+within ten minutes on two cores). The model ranks the real images in `../shared/data`: those with a vote fraction of
+"featured or disk" above 0.6 against those below 0.4. The result is the ROC AUC with a 95% bootstrap interval over
+galaxies, compared with the AUC of two quantities that need no model: mean colour and size.
+
+Writes benchmarks/results/simulator_transfer.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from measuring import arguments, save
 from PIL import Image
 from simulator_realism import NUMBERS, numbers_of
 from sklearn.metrics import roc_auc_score
@@ -32,13 +32,13 @@ from gzoo.learn.model import open_run
 from gzoo.simulator import simulate
 
 SEED = 21
-CROP_PIXELS = 240  # the galaxy fills the middle third of an image; the rest is other galaxies' sky
+CROP_PIXELS = 240  # the galaxy fills the middle third of an image
 FEATURED = "smooth-or-featured-gz2_featured-or-disk"
 SMOOTH, ARTIFACT = "smooth-or-featured-gz2_smooth", "smooth-or-featured-gz2_artifact"
 
 
 def cropped(data: bytes, is_grey: bool) -> bytes:
-    """The middle of an image as a JPEG, in grey if asked."""
+    """Return the middle of an image as a JPEG file, optionally in grey."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     low, high = (image.width - CROP_PIXELS) // 2, (image.width + CROP_PIXELS) // 2
     image = image.crop((low, low, high, high))
@@ -48,15 +48,15 @@ def cropped(data: bytes, is_grey: bool) -> bytes:
 
 
 def interval(is_featured: npt.NDArray[np.bool_], rank: npt.NDArray[np.float64]) -> dict[str, float]:
-    """ROC AUC with a 95 % bootstrap interval over galaxies."""
+    """Return the ROC AUC with a 95% bootstrap interval over galaxies."""
     rng = np.random.default_rng(0)
     resampled = [rng.integers(0, len(rank), len(rank)) for _ in range(1000)]
     low, high = np.percentile([roc_auc_score(is_featured[i], rank[i]) for i in resampled], (2.5, 97.5))
     return {"auc": float(roc_auc_score(is_featured, rank)), "low": float(low), "high": float(high)}
 
 
-def expected_fraction(run: Path, images: list[bytes]) -> npt.NDArray[np.float64]:
-    """What the model of a run expects for featured over featured and smooth, shape (image,)."""
+def predicted_fraction(run: Path, images: list[bytes]) -> npt.NDArray[np.float64]:
+    """Return the model's predicted vote fraction of featured, relative to featured and smooth, shape (image,)."""
     model, _ = open_run(run)
     columns = model.design.columns
     batch = np.stack([decode(data, model.design.size) for data in images]).transpose(0, 3, 1, 2)
@@ -68,42 +68,40 @@ def expected_fraction(run: Path, images: list[bytes]) -> npt.NDArray[np.float64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--n", type=int, default=2600)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--encoder", default="resnet18")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--work", type=Path, help="keep what is made on the way here")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "simulator_transfer.json")
-    arguments = parser.parse_args()
-    work = arguments.work or Path(tempfile.mkdtemp(prefix="gzoo-transfer-"))
+    parser = arguments(__doc__, "simulator_transfer.json")
+    data = Path(__file__).parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data, help="folder with gz2_sample (default: ../shared/data)")
+    parser.add_argument("--n", type=int, default=2600, help="number of simulated galaxies (default: 2600)")
+    parser.add_argument("--epochs", type=int, default=8, help="training epochs (default: 8)")
+    parser.add_argument("--size", type=int, default=64, help="image size in pixels (default: 64)")
+    parser.add_argument("--encoder", default="resnet18", help="timm encoder (default: resnet18)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that simulate (default: 2)")
+    parser.add_argument("--work", type=Path, help="folder to keep the simulation, datasets and runs in")
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp(prefix="gzoo-transfer-"))
 
-    folder = arguments.data / "gz2_sample"
+    folder = options.data / "gz2_sample"
     votes = pl.read_csv(folder / "votes.csv")
     featured, smooth, artifact = (votes[column].to_numpy() for column in (FEATURED, SMOOTH, ARTIFACT))
     fraction = featured / (featured + smooth + artifact)
     clear = (fraction > 0.6) | (fraction < 0.4)
     is_featured = fraction[clear] > 0.6
     images = [(folder / "images" / name).read_bytes() for name in votes["filename"].to_numpy()[clear]]
-    print(f"{len(images)} real galaxies, {is_featured.sum()} of them featured")
+    print(f"real galaxies: {len(images)}, featured: {is_featured.sum()}")
 
     shown = [np.asarray(Image.open(io.BytesIO(cropped(data, False)))).mean(axis=(0, 1)) for data in images]
     colour = np.array([red - blue for red, _, blue in shown])
     size = np.array([numbers_of(data)[NUMBERS.index("half_light_pixels")] for data in images])
     record: dict[str, object] = {
-        "n_simulated": arguments.n,
-        "epochs": arguments.epochs,
-        "size_pixels": arguments.size,
-        "encoder": arguments.encoder,
+        "n_simulated": options.n,
+        "epochs": options.epochs,
+        "size_pixels": options.size,
+        "encoder": options.encoder,
         "n_real": len(images),
         "mean_colour": interval(is_featured, -colour),
-        "size": interval(is_featured, -size),  # frames scale with the galaxy: what looks small is no longer smooth
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "size": interval(is_featured, -size),  # image sizes scale with the galaxy, so small galaxies are not smoother
     }
-    sky = simulate("gz2", n_galaxies=arguments.n, seed=SEED, workers=arguments.workers, out=work / "sky", export=False)
+    sky = simulate("gz2", n_galaxies=options.n, seed=SEED, workers=options.workers, out=work / "sky", export=False)
     for name in ("grey", "colour"):
         cropped_images = work / f"images-{name}"
         cropped_images.mkdir(exist_ok=True)
@@ -115,22 +113,22 @@ def main() -> None:
         train(
             work / f"data-{name}",
             out=run,
-            encoder=arguments.encoder,
-            size=arguments.size,
-            epochs=arguments.epochs,
+            encoder=options.encoder,
+            size=options.size,
+            epochs=options.epochs,
             seed=SEED,
             overwrite=True,
         )
-        rank = expected_fraction(run, [cropped(data, name == "grey") for data in images])
+        rank = predicted_fraction(run, [cropped(data, name == "grey") for data in images])
         record[name] = interval(is_featured, rank) | {"training_seconds": time.perf_counter() - started}
         print(f"{name:12s} {record[name]}", flush=True)
-        # The least featured of the featured and the most featured of the smooth are worth a look.
+        # The worst errors: featured galaxies with the lowest predictions, smooth ones with the highest.
         names = votes["filename"].to_numpy()[clear]
         order = np.argsort(np.where(is_featured, rank, 1 - rank))
         record[f"{name}_worst"] = [f"{names[i]} {fraction[clear][i]:.2f} {rank[i]:.2f}" for i in order[:16]]
     for name in ("mean_colour", "size"):
         print(f"{name:12s} {record[name]}")
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    save(options, record)
 
 
 if __name__ == "__main__":

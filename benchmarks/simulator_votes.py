@@ -1,11 +1,13 @@
-"""Do simulated votes obey their truth? Every question of every campaign.
-
-For each campaign: simulate without images, count the votes of the classification export anew with a few lines of
-polars, compare them with votes.parquet (they must be equal), and compare the mean of vote fractions with the
-population's probability. The difference is given in standard errors, once clustered by volunteer (the same people
-answer many galaxies) and once by galaxy (what remains of chance when the volunteers are given, the sharper test).
+"""Agreement of simulated votes with their probabilities, for each question of each campaign.
 
     python benchmarks/simulator_votes.py [--n 2000] [--seed 0] [CAMPAIGN ...]
+
+Each campaign is simulated without images. Its classification export is counted independently, in a few lines of polars,
+and the counts must equal votes.parquet. Then the mean vote fractions are compared with the population's probabilities.
+The difference is given in standard errors: clustered by volunteer (because volunteers classify many galaxies), and
+clustered by galaxy (the remaining noise for given volunteers, a more sensitive test).
+
+Prints tables and writes no file.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ ANNOTATIONS = pl.List(pl.Struct({"task": pl.String, "value": pl.List(pl.String)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [one.name for one in campaigns() if not one.members]
-    parser.add_argument("campaigns", nargs="*", default=names)
-    parser.add_argument("--n", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("campaigns", nargs="*", default=names, metavar="CAMPAIGN", help="campaigns (default: all)")
+    parser.add_argument("--n", type=int, default=2000, help="galaxies of each campaign (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     options = parser.parse_args()
     every: list[pl.DataFrame] = []
     for name in options.campaigns:
@@ -61,16 +63,17 @@ def main() -> None:
         z = total[kind].to_numpy()
         print(
             f"{kind}: {len(z)} answers, rms {np.sqrt((z**2).mean()):.2f}, largest {np.abs(z).max():.2f}, "
-            f"within 1: {(np.abs(z) < 1).mean():.0%} (of normal numbers 68 %), within 2: {(np.abs(z) < 2).mean():.0%}"
+            f"within 1: {(np.abs(z) < 1).mean():.0%} (expected 68%), "
+            f"within 2: {(np.abs(z) < 2).mean():.0%} (expected 95%)"
         )
 
 
 def answers(made: SimulateResult) -> pl.DataFrame:
-    """One row for each answer of a first click: volunteer, galaxy and column."""
-    clicks = pl.read_csv(made.classifications, infer_schema=False)
+    """Return one row for each answer of a first classification: volunteer, galaxy and column."""
+    classifications = pl.read_csv(made.classifications, infer_schema=False)
     who = pl.when(pl.col("user_id") != "").then("user_id").otherwise("user_ip").alias("who")
     given = (
-        clicks.with_columns(pl.col("user_id").fill_null(""))
+        classifications.with_columns(pl.col("user_id").fill_null(""))
         .with_columns(who)
         .unique(["who", "subject_ids"], keep="first", maintain_order=True)
         .select(
@@ -88,7 +91,7 @@ def answers(made: SimulateResult) -> pl.DataFrame:
 
 
 def columns(made: SimulateResult) -> pl.DataFrame:
-    """Which column a label of a task of a workflow is, by the words of the workflow export."""
+    """Return the column of each label of each task and workflow, from the words of the workflow export."""
     rows: list[tuple[str, str, str, str]] = []
     for workflow in pl.read_csv(made.workflows, infer_schema=False).iter_rows(named=True):
         strings, tasks = json.loads(workflow["strings"]), json.loads(workflow["tasks"])
@@ -113,6 +116,7 @@ def slug(label: str) -> str:
 
 
 def is_equal(made: SimulateResult, given: pl.DataFrame) -> bool:
+    """Return whether the counted votes equal votes.parquet."""
     votes = pl.read_parquet(made.votes).select("id_str", *tree(made.campaign).columns)
     counted = given.drop_nulls("column").pivot("column", index="id_str", values="who", aggregate_function="len")
     unavailable = [pl.lit(0).alias(name) for name in votes.columns if name not in counted.columns]
@@ -121,7 +125,7 @@ def is_equal(made: SimulateResult, given: pl.DataFrame) -> bool:
 
 
 def residuals(made: SimulateResult, given: pl.DataFrame) -> pl.DataFrame:
-    """For each answer: mean over galaxies of (vote fraction - probability), and that in standard errors."""
+    """Return the mean over galaxies of (vote fraction - probability) for each answer, also in standard errors."""
     truth = pl.read_parquet(made.truth)
     rows: list[dict[str, object]] = []
     for question in tree(made.campaign).questions:
@@ -156,7 +160,7 @@ def residuals(made: SimulateResult, given: pl.DataFrame) -> pl.DataFrame:
 
 
 def asked_of(made: SimulateResult, question: str) -> pl.Expr:
-    """Rows of the answers that lead to a question; of a root, any answer to it."""
+    """Select the rows of a question's parent answers; of a root question, all answers to it."""
     one = tree(made.campaign).question(question)
     return pl.col("column").is_in(list(one.parents or one.columns))
 

@@ -1,33 +1,30 @@
-"""Two campaigns that share 30 % of their galaxies: what leaks under a random split, and what `gzoo leaks` finds.
+"""Leaks between two campaigns that share 30% of their galaxies, and how many `gzoo leaks` finds.
 
     python benchmarks/sky_leaks.py [--n 100000]
 
-Galaxies are strewn evenly over the sky, and also about both poles, along ra 0 / 360 (an edge of base cells in the
-caps, so that more than elsewhere are in `border`) and in a field as dense as CANDELS' are; no two of them are within
-3 arcsec. Two campaigns see n of them each and share 30 %. Each sees a galaxy a little off: so that two sightings are at
-most 0.5 arcsec apart; or with Gaussian scatter of 0.5 arcsec in each coordinate of either. Their rows are split at
-random (20 % test, each campaign by a draw of its own, as the published datasets are) and by place (`gzoo-1`), and
-written as published folders are: Parquet shards without a manifest. A third campaign then joins. Identifiers never
-repeat, so that positions alone can tell. Writes benchmarks/results/sky_leaks.json.
+Galaxies are distributed uniformly over the sky, and additionally around both poles, along ra 0 / 360 (edges of HEALPix
+base cells near the poles, with more galaxies in `border` than elsewhere) and in a field as dense as those of CANDELS.
+No two galaxies are within 3 arcsec. Two campaigns observe n galaxies each and share 30%. Each observes a galaxy at an
+offset position: either so that two observed positions are at most 0.5 arcsec apart, or with Gaussian scatter of 0.5
+arcsec in each coordinate. The rows are split at random (20% test, independently for each campaign, as in the published
+datasets) and by position (`gzoo-1`), and written like published folders: Parquet shards without a manifest. Then a
+third campaign joins. Identifiers never repeat, so only positions identify galaxies.
+
+Writes benchmarks/results/sky_leaks.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import hpgeom
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from measuring import arguments, write
 
 import gzoo
 from gzoo import sky
@@ -41,14 +38,14 @@ SHARED, TEST = 0.3, 0.2
 
 @dataclass(frozen=True)
 class Sightings:
-    """A campaign: which galaxies it saw, and where."""
+    """A campaign: its galaxies and their observed positions."""
 
     name: str
     galaxy: Whole
     ra: Numbers
     dec: Numbers
 
-    def by_place(self) -> npt.NDArray[np.str_]:
+    def by_position(self) -> npt.NDArray[np.str_]:
         return sky.split(self.ra, self.dec)
 
     def at_random(self, rng: np.random.Generator) -> npt.NDArray[np.str_]:
@@ -59,7 +56,7 @@ class Sightings:
 
 
 def universe(rng: np.random.Generator, n: int) -> tuple[Numbers, Numbers]:
-    """n places or a few more, no two within 3 arcsec."""
+    """Return about n positions, no two within 3 arcsec."""
     m = n // 10
     wide = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     poles = rng.uniform(0, 360, m), rng.choice([-1, 1], m) * (90 - 0.5 * np.sqrt(rng.uniform(0, 1, m)))
@@ -70,12 +67,12 @@ def universe(rng: np.random.Generator, n: int) -> tuple[Numbers, Numbers]:
     ra[ra >= 360] = 0.0
     too_near = sky.same_galaxies(ra, dec, radius_arcsec=3.0)
     kept = np.ones(len(ra), bool)
-    kept[too_near.first] = False  # the places appended last stay
+    kept[too_near.first] = False  # keeps the positions appended last
     return ra[kept], dec[kept]
 
 
 def seen(name: str, galaxy: Whole, where: tuple[Numbers, Numbers], offsets: Numbers) -> Sightings:
-    """Galaxies seen so many arcsec east and north of their place."""
+    """Return galaxies observed at offsets (arcsec east and north) from their positions."""
     ra, dec = (one[galaxy] for one in where)
     here = hpgeom.angle_to_vector(ra, dec, lonlat=True)
     longitude = np.radians(ra)
@@ -86,12 +83,13 @@ def seen(name: str, galaxy: Whole, where: tuple[Numbers, Numbers], offsets: Numb
 
 
 def within(rng: np.random.Generator, n: int, arcsec: float) -> Numbers:
+    """Draw offsets uniformly within a radius."""
     angle, radius = rng.uniform(0, 2 * np.pi, n), arcsec * np.sqrt(rng.uniform(0, 1, n))
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
 def publish(folder: Path, campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> list[Path]:
-    """A folder of shards each, with positions, identifiers and a vote for every answer."""
+    """Write a folder of shards for each campaign, with positions, identifiers and a vote for each answer."""
     folders = [folder / one.name for one in campaigns]
     for path, one, split in zip(folders, campaigns, splits, strict=True):
         (path / "data").mkdir(parents=True)
@@ -104,7 +102,7 @@ def publish(folder: Path, campaigns: list[Sightings], splits: list[npt.NDArray[n
 
 
 def planted(campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> set[frozenset[str]]:
-    """Pairs of rows of one galaxy on two sides, known from the galaxies' numbers and not from their places."""
+    """Return the pairs of rows of one galaxy in different splits, known from the galaxies' numbers."""
     table = pl.concat(
         pl.DataFrame({"galaxy": one.galaxy, "id_str": one.ids(), "split": split})
         for one, split in zip(campaigns, splits, strict=True)
@@ -116,7 +114,7 @@ def planted(campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> s
 
 
 def judge(campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> dict[str, object]:
-    """What is planted, and what `gzoo leaks` finds."""
+    """Return the numbers of true leaks, and of those that `gzoo leaks` finds."""
     truth = planted(campaigns, splits)
     with tempfile.TemporaryDirectory() as name:
         folders = publish(Path(name), campaigns, splits)
@@ -127,10 +125,10 @@ def judge(campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> dic
     test = {one for pair in truth for one in pair}
     return {
         "rows": sum(len(one.ra) for one in campaigns),
-        "planted": len(truth),
-        "galaxies_on_two_sides": len({one.rpartition("-")[2] for one in test}),
+        "leaks": len(truth),
+        "galaxies_in_several_splits": len({one.rpartition("-")[2] for one in test}),
         "found": len(pairs),
-        "found_and_planted": len(pairs & truth),
+        "found_leaks": len(pairs & truth),
         "recall": round(len(pairs & truth) / len(truth), 6) if truth else None,
         "is_exact": pairs == truth and found.pairs.height == len(pairs),
         "seconds": round(seconds, 2),
@@ -138,7 +136,7 @@ def judge(campaigns: list[Sightings], splits: list[npt.NDArray[np.str_]]) -> dic
 
 
 def moved(before: list[npt.NDArray[np.str_]], campaigns: list[Sightings], third: Sightings) -> int:
-    """Rows of the first campaigns whose split is another once the third's rows stand among them."""
+    """Return how many rows of the first campaigns change their split when the third campaign joins."""
     everyone = [third, *campaigns]
     ra, dec = (np.concatenate([getattr(one, name) for one in everyone]) for name in ("ra", "dec"))
     after = np.split(sky.split(ra, dec)[len(third.ra) :], [len(campaigns[0].ra)])
@@ -146,9 +144,10 @@ def moved(before: list[npt.NDArray[np.str_]], campaigns: list[Sightings], third:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=100_000)
-    n = parser.parse_args().n
+    parser = arguments(__doc__, "sky_leaks.json")
+    parser.add_argument("--n", type=int, default=100_000, help="galaxies of each campaign (default: 100,000)")
+    options = parser.parse_args()
+    n = options.n
     rng = np.random.default_rng(0)
     where = universe(rng, 2 * n)
     order = rng.permutation(len(where[0]) - 4)
@@ -164,27 +163,20 @@ def main() -> None:
     for kind, draw in kinds.items():
         campaigns = [seen("one", one, where, draw(len(one))), seen("two", two, where, draw(len(two)))]
         apart = sky.separation_arcsec(*(end for each in campaigns for end in (each.ra[:n_shared], each.dec[:n_shared])))
-        by_place = [each.by_place() for each in campaigns]
+        by_position = [each.by_position() for each in campaigns]
         at_random = [each.at_random(rng) for each in campaigns]
         third = seen("three", rng.permutation(len(where[0]))[:n], where, draw(n))
         fractions = {
-            name: round(float(np.mean(np.concatenate(by_place) == name)), 4) for name in (*sky.SPLITS, sky.BORDER)
+            name: round(float(np.mean(np.concatenate(by_position) == name)), 4) for name in (*sky.SPLITS, sky.BORDER)
         }
         result[kind] = {
             "largest_separation_arcsec": round(float(apart.max()), 3),
             "random split": judge(campaigns, at_random),
-            "gzoo-1": judge(campaigns, by_place) | {"fractions": fractions},
-            "gzoo-1, three campaigns": judge([*campaigns, third], [*by_place, third.by_place()]),
-            "rows moved by a third campaign": moved(by_place, campaigns, third),
+            "gzoo-1": judge(campaigns, by_position) | {"fractions": fractions},
+            "gzoo-1, three campaigns": judge([*campaigns, third], [*by_position, third.by_position()]),
+            "rows moved by a third campaign": moved(by_position, campaigns, third),
         }
-    result |= {
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "versions": {name: version(name) for name in ("hpgeom", "numpy", "polars", "scipy")}
-        | {"python": sys.version.split()[0]},
-    }
-    print(json.dumps(result, indent=2))
-    path = Path(__file__).parent / "results" / "sky_leaks.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write(options, result)
 
 
 if __name__ == "__main__":

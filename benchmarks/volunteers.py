@@ -1,34 +1,33 @@
-"""Do volunteer weights bring votes nearer to what careful people say, and are robots found?
+"""Effect of volunteer weights on the error of vote fractions, and detection of bots.
 
-    python benchmarks/consistency.py [--n 3000] [--seeds 3] [--coadd ../shared/data/gz2_coadd/counts.csv]
+    python benchmarks/volunteers.py [--n 3000] [--seeds 3] [--coadd ../shared/data/gz2_coadd/counts.csv] [CAMPAIGN ...]
 
-Simulated volunteers have a known care, and simulated galaxies known probabilities of a careful person's answers. For
-each campaign asked for, from the raw export on:
+Simulated volunteers have a known care, and simulated galaxies have known probabilities of a careful volunteer's
+answers. For each campaign, starting from the classification export:
 
-- mean squared error of vote fractions, plain and weighted, against the careful person's probabilities; their
-  difference galaxy by galaxy, with a 95 % interval (normal, galaxies independent); the same with consistency weights
-  alone, without the rules for robots;
-- share of robots flagged, and of honest volunteers flagged, among those with enough classifications to be judged;
-  again when the export holds no durations, and when robots take their time;
+- mean squared error of the vote fractions, unweighted and weighted, relative to the careful volunteer's probabilities;
+  their difference over galaxies, with a 95% confidence interval (normal, galaxies independent); the same with
+  consistency weights alone, without the rules for bots;
+- fraction of flagged bots and of flagged humans, among volunteers with enough classifications for the rules; also for
+  an export without durations;
 - mean weight of careful volunteers (care of at least 0.9).
 
-On real votes of Galaxy Zoo 2 (Stripe 82, where at hand): the consistency and weight that somebody would have who
-answers at random. Writes benchmarks/results/consistency.json.
+For real votes of Galaxy Zoo 2 (Stripe 82, if available): the consistency and weight of a volunteer who answers at
+random.
+
+Writes benchmarks/results/volunteers.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import tempfile
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from measuring import arguments, save
 
 from gzoo import mapping, read_votes
 from gzoo.simulator import SimulateResult, simulate
@@ -39,11 +38,12 @@ from gzoo.zooniverse.classifications import Classifications
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaigns", nargs="*", default=["gz2", "gz_hubble", "gz_desi"])
-    parser.add_argument("--n", type=int, default=3000)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--coadd", type=Path, default=Path("../shared/data/gz2_coadd/counts.csv"))
+    parser = arguments(__doc__, "volunteers.json")
+    names, coadd = ["gz2", "gz_hubble", "gz_desi"], Path("../shared/data/gz2_coadd/counts.csv")
+    parser.add_argument("campaigns", nargs="*", default=names, metavar="CAMPAIGN", help=f"default: {' '.join(names)}")
+    parser.add_argument("--n", type=int, default=3000, help="galaxies of each campaign (default: 3000)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
+    parser.add_argument("--coadd", type=Path, default=coadd, help=f"votes of Stripe 82 (default: {coadd})")
     options = parser.parse_args()
     result: dict[str, object] = {}
     for name in options.campaigns:
@@ -54,16 +54,14 @@ def main() -> None:
             result[f"{name}, seed {seed}"] = found
             print(name, seed, json.dumps(found, indent=2))
     if options.coadd.is_file():
-        result["a random clicker among real votes of GZ2"] = found = random_clicker(options.coadd)
-        print("random clicker", json.dumps(found, indent=2))
+        result["a volunteer with random answers among real votes of GZ2"] = found = random_volunteer(options.coadd)
+        print("volunteer with random answers", json.dumps(found, indent=2))
     result["galaxies"] = options.n
-    result["machine"] = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    result["versions"] = {name: version(name) for name in ("polars", "numpy")} | {"python": platform.python_version()}
-    path = Path(__file__).parent / "results" / "volunteers.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    save(options, result)
 
 
 def judged(made: SimulateResult) -> dict[str, object]:
+    """Return errors with and without weights, and the flagged bots and humans."""
     read = ingest(ExportFiles(made.classifications, made.workflows), campaign(made.campaign)).classifications
     volunteers = pl.DataFrame({"name": read.names}).join(pl.read_parquet(made.volunteers), on="name", how="left")
     care, is_bot = volunteers["care"].to_numpy(), volunteers["is_bot"].to_numpy()
@@ -74,11 +72,11 @@ def judged(made: SimulateResult) -> dict[str, object]:
     careful = truth.select(f"{one}_probability_careful" for one in read.tree.columns).to_numpy()
     found: dict[str, object] = {
         "classifications": len(read),
-        "mean squared error, plain": errors(read, plain, careful)[0].mean().round(6).item(),
+        "mean squared error, unweighted": errors(read, plain, careful)[0].mean().round(6).item(),
         "gain by weights and rules": gain(read, plain, weights, careful),
         "gain by consistency weights alone": gain(read, plain, consistent, careful),
         "mean weight of careful volunteers": round(float(weights[care >= 0.9].mean()), 4),
-        "mean consistency weight of judged robots": round(float(consistent[is_bot & (busy(read))].mean()), 4),
+        "mean consistency weight of tested bots": round(float(consistent[is_bot & (busy(read))].mean()), 4),
     }
     slow = replace(read, seconds=np.full(len(read), np.nan))
     for what, one in (("as exported", read), ("without durations", slow)):
@@ -86,10 +84,10 @@ def judged(made: SimulateResult) -> dict[str, object]:
         honest, machines = ~is_bot & bots.is_judged, is_bot & bots.is_judged
         found[f"flags, {what}"] = {
             rule: {
-                "robots flagged": f"{int((flag & machines).sum())} of {int(machines.sum())}",
-                "honest flagged": f"{int((flag & honest).sum())} of {int(honest.sum())}",
-                "share of robots": round(float(flag[machines].mean()), 4),
-                "share of honest": round(float(flag[honest].mean()), 4),
+                "bots flagged": f"{int((flag & machines).sum())} of {int(machines.sum())}",
+                "humans flagged": f"{int((flag & honest).sum())} of {int(honest.sum())}",
+                "fraction of bots flagged": round(float(flag[machines].mean()), 4),
+                "fraction of humans flagged": round(float(flag[honest].mean()), 4),
             }
             for rule, flag in {**bots.flags, "any": bots.any}.items()
         }
@@ -97,11 +95,15 @@ def judged(made: SimulateResult) -> dict[str, object]:
 
 
 def busy(read: Classifications) -> np.ndarray:
+    """Return which volunteers have enough classifications for the rules."""
     return np.bincount(read.volunteer, minlength=len(read.names)) >= consistency.MIN_CLASSIFICATIONS
 
 
 def errors(read: Classifications, weights: FloatArray, careful: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Squared error of each galaxy, the mean over answers of questions with at least five votes; and how many such."""
+    """Return each galaxy's squared error and number of answers.
+
+    The error is the mean over the answers of questions with at least five votes.
+    """
     fractions, _ = read.weighted(weights)
     totals = read.sum_by_galaxy(read.pattern_questions)[:, list(read.tree.question_of_answer)]
     is_used = (totals >= 5) & np.isfinite(fractions) & np.isfinite(careful)
@@ -111,13 +113,14 @@ def errors(read: Classifications, weights: FloatArray, careful: FloatArray) -> t
 
 
 def gain(read: Classifications, one: FloatArray, other: FloatArray, careful: FloatArray) -> dict[str, float]:
+    """Return the mean difference of squared errors, with its 95% confidence interval."""
     difference = errors(read, one, careful)[0] - errors(read, other, careful)[0]
     mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return {"mean": round(mean, 8), "low": round(mean - 1.96 * error, 8), "high": round(mean + 1.96 * error, 8)}
 
 
-def random_clicker(path: Path) -> dict[str, float]:
-    """What a person's consistency would be who walks down the tree at random, galaxy by galaxy."""
+def random_volunteer(path: Path) -> dict[str, float]:
+    """Return the consistency of a volunteer who answers the questions of each galaxy at random."""
     asked = tree("gz2")
     with tempfile.TemporaryDirectory() as folder:
         mapping(path, "gz2", out=Path(folder) / "columns.toml")

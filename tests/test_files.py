@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
+import filelock
 import pyarrow as pa
 import pytest
 
 from gzoo import files
-from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsError
+from gzoo.errors import (
+    BusyError,
+    DatasetError,
+    GZooWarning,
+    InputError,
+    NotFoundError,
+    OutputExistsError,
+    ReadError,
+)
 
 BEGUN = {"command": "build", "of": 1}
 
@@ -49,6 +66,93 @@ def test_work_that_ends_with_an_input_error_is_removed(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         stop(tmp_path / "out", InputError("no"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("dataset", "work/shard-00001.json"),
+        ("run", "last.ckpt"),
+        ("simulation", "images/a.jpg"),
+        ("demo", "simulation/votes.parquet"),
+    ],
+)
+@pytest.mark.parametrize("error", [InputError("no"), ReadError("no"), OSError("no"), MemoryError()])
+def test_finished_parts_are_kept_after_every_error(tmp_path: Path, kind: str, part: str, error: Exception) -> None:
+    with pytest.raises(type(error)), files.work(tmp_path / "out", kind=kind, begun=BEGUN) as partial:  # noqa: PT012
+        (partial / part).parent.mkdir(exist_ok=True)
+        (partial / part).touch()
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == [".out.gzoo-partial"]
+    assert (partial / part).exists()
+
+
+def test_the_work_of_an_earlier_run_is_kept_after_every_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop(tmp_path / "out")
+    with pytest.raises(InputError):
+        stop(tmp_path / "out", InputError("no"))
+    assert (tmp_path / ".out.gzoo-partial" / "half.txt").exists()
+
+
+def test_a_folder_in_which_nothing_was_made_is_removed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="disk"),
+        files.work(tmp_path / "out", kind="dataset", begun=BEGUN) as partial,
+    ):  # fmt: skip
+        (partial / "images").mkdir()
+        raise OSError("disk")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_result_comes_back_if_it_could_not_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    finish(out, word="first")
+    rename = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == ".out.gzoo-partial":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            finish(out, overwrite=True, word="second")
+    assert (out / "result.txt").read_text() == "first"
+    out.rename(tmp_path / ".out.gzoo-old")  # as if the process had been killed between the two
+    with pytest.raises(OutputExistsError, match="already contains"):
+        finish(out)
+    assert (out / "result.txt").read_text() == "first"
+    finish(out, overwrite=True, word="third")
+    assert (out / "result.txt").read_text() == "third"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), ReadError),
+        (PermissionError(errno.EACCES, "Permission denied"), ReadError),
+        (OSError("Too many open files (os error 24): /tmp/a.parquet"), ReadError),
+        (MemoryError(), MemoryError),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), MemoryError),
+        (FileNotFoundError(errno.ENOENT, "No such file"), None),
+        (FileNotFoundError("No such file or directory (os error 2): /tmp/a.parquet"), None),
+        (OSError("Corrupt snappy compressed data."), None),
+        (pa.ArrowInvalid("magic bytes not found"), None),
+        (ValueError("not JSON"), None),
+    ],
+)
+def test_errors_of_the_system_are_not_damaged_data(error: Exception, kind: type[Exception] | None) -> None:
+    if kind is None:
+        files.raise_passing(Path("a"), error)
+    else:
+        with pytest.raises(kind) as found:
+            files.raise_passing(Path("a"), error)
+        assert not isinstance(found.value, InputError)
 
 
 def test_unfinished_work_of_another_command_is_kept_or_replaced(tmp_path: Path) -> None:
@@ -126,3 +230,80 @@ def test_folders_that_are_not_datasets_are_errors(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": "gzoo-dataset-9"}')
     with pytest.raises(DatasetError, match="gzoo-dataset-9"):
         files.open_folder(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The lock
+
+HOLD = """
+import sys
+from pathlib import Path
+from gzoo import files
+with files.work(Path(sys.argv[1]), kind="dataset", begun={"command": "build", "of": 1}) as partial:
+    (partial / "half.txt").write_text("half")
+    print("ready", flush=True)
+    sys.stdin.read()
+    files.write_manifest(partial, {})
+"""
+
+
+def hold(out: Path) -> subprocess.Popen[str]:
+    """Another process that works on a result until its input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_second_run_names_the_first_or_waits_for_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = hold(out)
+    for overwrite in (False, True):
+        with pytest.raises(BusyError, match=r"(?s)Another run writes.*command: build, since 20.*--wait") as found:
+            finish(out, overwrite=overwrite)
+        assert f"process {process.pid} on {platform.node()}" in found.value.message
+    assert (tmp_path / ".out.gzoo-partial" / "half.txt").exists()
+    said: list[tuple[str, int, int]] = []
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            with files.work(out, kind="dataset", begun=BEGUN, wait=True, progress=lambda *what: said.append(what)):
+                ended.append("made")
+        except OutputExistsError as error:
+            ended.append(error.message)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive()
+    assert not ended
+    assert [what[0].split(" on ")[0] for what in said] == [f"Waiting for process {process.pid}"]
+    process.communicate("")
+    thread.join(30)
+    assert ended == [f"'{out}' already contains a finished dataset."]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_lock_ends_with_its_process_and_the_work_resumes(tmp_path: Path) -> None:
+    process = hold(tmp_path / "out")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert json.loads((tmp_path / ".out.gzoo-lock").read_text())["process"] == process.pid
+    with files.work(tmp_path / "out", kind="dataset", begun=BEGUN) as partial:
+        assert (partial / "half.txt").exists()
+        assert json.loads((tmp_path / ".out.gzoo-lock").read_text())["process"] == os.getpid()
+        files.write_manifest(partial, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_file_systems_without_locks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, **_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with pytest.warns(GZooWarning, match="does not have locks"):
+        finish(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -15,7 +15,10 @@ import gzoo
 from gzoo import errors
 
 ROOT = Path(gzoo.__file__).parents[2]
-SOURCES = sorted(path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".jinja", ".toml"})
+SOURCES = sorted(
+    [path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".jinja", ".toml"}]
+    + list((ROOT / "benchmarks").glob("*.py"))
+)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # pattern -> what to write instead

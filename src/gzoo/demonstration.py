@@ -41,6 +41,7 @@ def demo(
     seed: int = 0,
     workers: int = 2,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> DemoResult:
     """Run the main verbs on simulated galaxies and write a report.
@@ -56,11 +57,13 @@ def demo(
         seed: Seed of galaxies, volunteers and training.
         workers: Number of processes that draw images.
         overwrite: Replace an earlier demo.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function called as (stage, done, total).
 
     Raises:
         InputError: There are too few galaxies for training, validation and test.
         OutputExistsError: `out` already exists.
+        BusyError: Another run writes the same output, and `wait` is False.
     """
     from gzoo.dataset.build import build
     from gzoo.learn.prediction import predict
@@ -84,7 +87,7 @@ def demo(
     settings = {"n_galaxies": n_galaxies, "epochs": epochs, "encoder": encoder, "size": size, "seed": seed}
     begun: dict[str, object] = {"command": "demo", **settings}
     out = Path(out)
-    with files.work(out, kind="demo", begun=begun, overwrite=overwrite) as partial:
+    with files.work(out, kind="demo", begun=begun, overwrite=overwrite, wait=wait, progress=progress) as partial:
         sky, folder, run = partial / "simulation", partial / "dataset", partial / "run"
         predictions = partial / "predictions.parquet"
         if not sky.exists():

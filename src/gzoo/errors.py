@@ -8,7 +8,9 @@
     │   └── DatasetError                            a folder is not a dataset, or not the expected one
     ├── NotFoundError         (FileNotFoundError)   a file, folder, campaign or galaxy does not exist
     ├── OutputExistsError     (FileExistsError)     the output already exists
+    ├── BusyError             (BlockingIOError)     another run writes the same output
     ├── WriteError            (OSError)             an output cannot be written: full disk, no permission
+    ├── ReadError             (OSError)             a file cannot be read now: too many open files, disk error
     ├── HubError              (ConnectionError)     the Hugging Face Hub refused or could not be reached
     │   └── AccessError                             a dataset there cannot be read; see `gzoo access`
     ├── MissingExtraError     (ImportError)         an optional dependency is not installed
@@ -84,8 +86,16 @@ class OutputExistsError(GZooError, FileExistsError):
     """The output already exists."""
 
 
+class BusyError(GZooError, BlockingIOError):
+    """Another run writes the same output."""
+
+
 class WriteError(GZooError, OSError):
     """An output cannot be written: full disk, no permission."""
+
+
+class ReadError(GZooError, OSError):
+    """A file cannot be read now, which says nothing about its content: too many open files, an error of the disk."""
 
 
 class HubError(GZooError, ConnectionError):
@@ -123,7 +133,7 @@ class GZooWarning(UserWarning):
 def reason(error: BaseException) -> str:
     r"""Return the first line of another library's error, without its final full stop; never empty.
 
-    >>> reason(ValueError("Unexpected end of file.\\nTraceback ..."))
+    >>> reason(ValueError("Unexpected end of file.\nTraceback ..."))
     'Unexpected end of file'
     """
     lines = str(error).strip().splitlines()

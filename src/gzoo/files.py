@@ -1,7 +1,8 @@
 """Files and folders that are complete or absent, resumable work in progress, and the layout of a dataset folder.
 
 Work in progress is in a folder beside the final one, `.NAME.gzoo-partial`, which is renamed when the work is done. It
-records what determines the result, so that the same command resumes it.
+records what determines the result, so that the same command resumes it. Who works there holds the lock
+`.NAME.gzoo-lock`. Finished parts of the work are deleted only by `overwrite`.
 """
 
 from __future__ import annotations
@@ -11,23 +12,33 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
+import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import BaseFileLock, FileLock, Timeout
 
 from gzoo.errors import (
+    BusyError,
     DatasetError,
     GZooError,
+    GZooWarning,
     InputError,
     MissingExtraError,
     NotFoundError,
     OutputExistsError,
+    ReadError,
     WriteError,
     reason,
 )
@@ -60,6 +71,20 @@ SIGNS = {
     "demo": ("command", "demo"),
 }
 """A key and value in that file, because other programs use the same file names."""
+PARTS = {
+    "dataset": (f"{WORK}/shard-*.json", MANIFEST),
+    "run": ("last.ckpt", "metrics.csv"),
+    "simulation": ("images/*.jpg",),
+    "demo": ("simulation/*",),
+}
+"""Patterns of the files that show that a part of the work is finished, which is then kept after every error."""
+NOT_PASSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}
+"""Errors of the system that are about the file or its name. All others may be gone at the next attempt."""
+WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+"""Errors of file systems that do not know locks, such as some of computing clusters."""
+LOCK_SUFFIX = ".gzoo-lock"
+LOCK_SECONDS = 0.2
+"""How often a waiting run looks whether the lock is free."""
 
 
 def sha256(path: Path) -> str:
@@ -87,9 +112,10 @@ def _renamed(path: Path) -> Generator[Path]:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed."""
-    for left_over in folder.rglob(".*.writing"):
-        left_over.unlink(missing_ok=True)
+    """Remove the temporary files and the locks of processes that were killed."""
+    for left_over in folder.rglob(".*"):
+        if left_over.suffix in {".writing", LOCK_SUFFIX}:
+            left_over.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -128,10 +154,12 @@ def read_json(path: Path) -> dict[str, object]:
 
     Raises:
         DatasetError: The file does not exist or does not contain a JSON object.
+        ReadError: The file cannot be read now.
     """
     try:
         value: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
+        raise_passing(path, error)
         raise DatasetError(
             f"Cannot read '{path}': {reason(error)}.", "a JSON file written by gzoo.", "Recreate the file with gzoo."
         ) from error
@@ -142,6 +170,26 @@ def read_json(path: Path) -> dict[str, object]:
             "Recreate the file with gzoo.",
         )
     return cast("dict[str, object]", value)
+
+
+def raise_passing(path: Path | str, error: BaseException) -> None:
+    """Raise an error of reading a file unless it may be about the content of the file.
+
+    Readers report damaged content as `OSError` too, but without the number of an error of the system.
+
+    Raises:
+        ReadError: The system failed: too many open files, no permission, an error of the disk.
+        MemoryError: There is not enough memory.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # polars writes it into the text
+        number = int(found[1])
+    if isinstance(number, int) and number not in NOT_PASSING:
+        raise ReadError(
+            f"Cannot read '{path}': {os.strerror(number)}.", hint="Fix the cause, then rerun the same command."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -214,11 +262,20 @@ def disk_errors(out: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool = False) -> Generator[Path]:
+def work(
+    out: Path,
+    *,
+    kind: str,
+    begun: Mapping[str, object],
+    overwrite: bool = False,
+    wait: bool = False,
+    progress: Progress | None = None,
+) -> Generator[Path]:
     """Create a folder for work in progress, which becomes `out` when the block ends without an error.
 
-    After an error the folder stays, and the same work resumes in it. Only an `InputError` removes it, because the same
-    inputs can never succeed.
+    After an error the folder stays, and the same work resumes in it. A folder that this call created is removed if
+    there is nothing in it, or if the error is an `InputError` and no part of the work is finished (see `PARTS`). Until
+    the result has its final name, other calls for the same `out` are refused, or wait.
 
     Args:
         out: The folder of the result.
@@ -226,6 +283,8 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
         begun: What determines the result: command, settings, checksums of inputs. Work with other values is not
             resumed.
         overwrite: Whether to replace a finished result, or unfinished work of another command.
+        wait: Whether to wait for another run that writes `out` to end.
+        progress: Function that is called with (stage, 0, 1) before waiting.
 
     Yields:
         The folder of the work in progress.
@@ -233,44 +292,152 @@ def work(out: Path, *, kind: str, begun: Mapping[str, object], overwrite: bool =
     Raises:
         OutputExistsError: `out` contains a finished result and `overwrite` is False, `out` contains something else,
             or there is unfinished work of another command.
+        BusyError: Another run writes `out`, and `wait` is False.
     """
     out = out.absolute()
     refuse_occupied(out, kind=kind, overwrite=overwrite)
-    partial = partial_name(out)
-    marker = {"kind": kind, "digest": digest(begun), "begun": dict(begun)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = partial_name(out), out.with_name(f".{out.name}.gzoo-old")
+    with _locked(out, str(begun.get("command", kind)), wait, progress):
+        if old.exists() and not out.exists():  # the process was killed while it replaced an earlier result
+            old.replace(out)
+        refuse_occupied(out, kind=kind, overwrite=overwrite)  # again, because another run may have ended by now
+        is_new = _begin(partial, {"kind": kind, "digest": digest(begun), "begun": dict(begun)}, overwrite)
+        try:
+            yield partial
+        except Exception as error:
+            parts = PARTS[kind] if isinstance(error, InputError) else ("*",)
+            if is_new and not _has_part(partial, parts):
+                _remove(partial)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
+        try:
+            partial.replace(out)
+        except OSError:
+            if old.exists():
+                old.replace(out)
+            raise
+        (out / BEGUN).unlink(missing_ok=True)  # another run may have removed it; see `refuse_occupied`
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _begin(partial: Path, marker: Mapping[str, object], overwrite: bool) -> bool:
+    """Make the folder of the work in progress unless the same work is in it; return whether it is new."""
     if partial.exists():
         if not (partial / BEGUN).is_file():
             raise OutputExistsError(
                 f"'{partial}' is not unfinished work of gzoo.", "no file or folder of that name.", "Move it elsewhere."
             )
         was = read_json(partial / BEGUN)
-        if was.get("digest") != marker["digest"]:
-            if not overwrite:
-                raise OutputExistsError(
-                    f"'{partial}' contains unfinished work of another command{_changes(was.get('begun'), begun)}.",
-                    "the same command with the same inputs, which would be resumed.",
-                    "Finish that command, delete the folder, or pass --overwrite.",
-                )
-            shutil.rmtree(partial)
-    if not partial.exists():
-        fresh = partial.with_name(partial.name + ".new")  # so that a folder never exists without its marker
-        shutil.rmtree(fresh, ignore_errors=True)
+        if was.get("digest") == marker["digest"]:
+            remove_left_overs(partial)
+            return False
+        if not overwrite:
+            begun = cast("Mapping[str, object]", marker["begun"])
+            raise OutputExistsError(
+                f"'{partial}' contains unfinished work of another command{_changes(was.get('begun'), begun)}.",
+                "the same command with the same inputs, which would be resumed.",
+                "Finish that command, delete the folder, or pass --overwrite.",
+            )
+        _remove(partial)
+    fresh = _fresh_name(partial)  # so that a folder never exists without its marker
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
         fresh.mkdir(parents=True)
         write_json(fresh / BEGUN, marker)
         fresh.replace(partial)
-    remove_left_overs(partial)
-    try:
-        yield partial
-    except InputError:
-        shutil.rmtree(partial)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
         raise
-    old = out.with_name(f".{out.name}.gzoo-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    partial.replace(out)
-    (out / BEGUN).unlink()
-    shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def _remove(partial: Path) -> None:
+    """Remove the folder of the work in progress; renamed first, so that it never exists without its marker."""
+    fresh = _fresh_name(partial)
+    shutil.rmtree(fresh, ignore_errors=True)
+    partial.replace(fresh)
+    shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _fresh_name(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".new")
+
+
+def _has_part(partial: Path, patterns: Collection[str]) -> bool:
+    """Return whether a file other than the marker matches a pattern; True if that cannot be found out."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    try:
+        for folder, _, names in os.walk(partial, onerror=stop):
+            for name in names:
+                path = (Path(folder) / name).relative_to(partial).as_posix()
+                if path != BEGUN and any(fnmatchcase(path, pattern) for pattern in patterns):
+                    return True
+    except OSError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _locked(out: Path, command: str, wait: bool, progress: Progress | None) -> Generator[None]:
+    """Hold the lock of a result, which the system releases if this process dies."""
+    path = out.with_name(f".{out.name}{LOCK_SUFFIX}")
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        _acquire(lock, out, path, wait, progress)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        message = f"The file system of '{out.parent}' does not have locks. Do not start two runs with the same --out."
+        warnings.warn(GZooWarning(message), stacklevel=2)
+    try:
+        if lock.is_locked:
+            facts = {
+                "host": platform.node(),
+                "process": os.getpid(),
+                "command": command,
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            with contextlib.suppress(OSError):  # they are for messages only
+                path.write_bytes(json_bytes(facts))  # in place, because another file would be another lock
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # while it is held: whoever gets the lock of a removed file notices that
+                path.unlink()
+            lock.release()
+
+
+def _acquire(lock: BaseFileLock, out: Path, path: Path, wait: bool, progress: Progress | None) -> None:
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 4)  # its holder may be removing it right now
+        return
+    holder = _holder(path)
+    if not wait:
+        raise BusyError(
+            f"Another run writes '{out}': {holder}.",
+            "one run at a time for each output.",
+            "Wait until it has ended, or pass --wait.",
+        )
+    if progress:
+        progress(f"Waiting for {holder}", 0, 1)
+    lock.acquire(timeout=-1, poll_interval=LOCK_SECONDS)
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock, in words."""
+    for _ in range(10):  # the holder may be about to write it
+        try:
+            facts: dict[str, object] = json.loads(path.read_text("utf-8"))
+            return "process {process} on {host} (command: {command}, since {since})".format(**facts)
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(LOCK_SECONDS / 10)
+    return "a process that did not leave its name"
 
 
 def _changes(was: object, now: Mapping[str, object]) -> str:
@@ -295,6 +462,8 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not _is_finished(out, kind):
+        if not out.exists():  # another run is replacing it right now
+            return
         raise OutputExistsError(
             f"'{out}' contains something that gzoo did not make.",
             "a new name, an empty folder, or an earlier result.",

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,7 @@ SIMULATED_NOTE = (
     "> **Simulated.** Trained on images and votes that gzoo simulated, for tests and demonstrations. The model has not "
     "seen real galaxies.\n\n"
 )
+_TAG = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*(?<!\.)(?<!\.lock)")
 _URL = re.compile(r"https?://[^\s/<>\"]+\.[^\s/<>\"]+(/[^\s<>\"]*)?")
 
 
@@ -98,18 +100,10 @@ def publish(
             paths, checksums, is_simulated = _model_files(root, repository, source or "", Path(temporary))
         else:
             paths, checksums, is_simulated = _dataset_files(root, repository, progress)
-        sent = hub.Upload(
-            paths=paths,
-            checksums=checksums,
-            repository=repository,
-            kind=kind,
-            owned=OWNED[kind],
-            private=private,
-            gated=gated,
-            tag=tag,
-            progress=progress,
-        ).run(dry_run=dry_run)
-    return PublishResult(kind, sent, dry_run, is_simulated)
+        upload = hub.Upload(
+            paths, checksums, repository, kind, OWNED[kind], private=private, gated=gated, tag=tag, progress=progress
+        )
+        return PublishResult(kind, upload.run(dry_run=dry_run), dry_run, is_simulated)
 
 
 def _check_arguments(repository: str, gated: str | None, tag: str | None, source: str | None, is_run: bool) -> None:
@@ -117,9 +111,7 @@ def _check_arguments(repository: str, gated: str | None, tag: str | None, source
         raise InputError(f"Invalid value for repository: '{repository}'.", "'owner/name', such as 'alice/galaxies'.")
     if gated not in (None, "auto", "manual"):
         raise InputError(f"Invalid value for gated: '{gated}'.", "'auto' or 'manual'.")
-    if tag is not None and (
-        not re.fullmatch(r"[A-Za-z0-9][\w.-]*", tag) or tag.endswith((".", ".lock")) or ".." in tag
-    ):
+    if tag is not None and not _TAG.fullmatch(tag):
         raise InputError(f"Invalid value for tag: '{tag}'.", "letters, digits, points and hyphens, such as 'v1'.")
     if source is not None and not _URL.fullmatch(source):
         raise InputError(f"Invalid value for source: '{source}'.", "a complete address that starts with https://.")
@@ -182,10 +174,11 @@ def _model_files(run: Path, repository: str, source: str, temporary: Path) -> Co
     from gzoo.learn.export import encoder_files
 
     weights, config = encoder_files(run)
-    (temporary / "model.safetensors").write_bytes(weights)
+    files.write_bytes(temporary / "model.safetensors", weights)
     files.write_json(temporary / "config.json", {**config, "license": licence})
     checksum = files.sha256(temporary / "model.safetensors")
-    (temporary / "README.md").write_text(model_card(campaign, metadata, repository, source, checksum), "utf-8")
+    card_text = model_card(campaign, metadata, repository, source, checksum)
+    files.write_bytes(temporary / "README.md", card_text.encode())
     paths = {name: temporary / name for name in ("README.md", "config.json", "model.safetensors")}
     paths |= {f"run/{name}": run / name for name in RUN_FILES}
     return paths, {name: files.sha256(path) for name, path in paths.items()}, is_simulated
@@ -205,9 +198,6 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
     origin = cast("Mapping[str, str]", data.get("hub") or {})
     pretrained = cast("Mapping[str, str]", metadata.get("pretrained") or {})
     is_simulated, licence = bool(data["is_simulated"]), str(data["licence"])
-    encoder, size, n_answers = design["encoder"], design["size"], len(cast("list[str]", design["columns"]))
-    names = ", ".join(f"`{name}`" for name in cast("list[str]", data["dataset_names"]))
-    where = f"`{origin['repository']}` on the Hub, commit `{origin['commit']}`" if origin else "a local folder"
     papers = [] if is_simulated else [f"arxiv:{paper.arxiv}" for paper in campaign.papers if paper.arxiv]
     header: dict[str, object] = {
         "license": licence,
@@ -222,72 +212,32 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         if pretrained
         else ""
     )
-    table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
     terms = (
         f"{licence}. This model must not be cited as an observation."
         if is_simulated
         else f"The data are under {licence}. {card.model_terms(licence)}"
         + (" This model is under the same licence." if licence == card.SHARE_ALIKE else "")
     )
-    code = f"Training code: <{source}>.\n\n" if source else ""
-    request = "" if is_simulated else "Please cite the papers of the data:\n\n"
-    citation = cite("gzoo") if is_simulated else cite(campaign.name, "gzoo")
-    return f"""---
-{yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=110)}---
-
-# {campaign.title}: {encoder}{" (simulated data)" if is_simulated else ""}
-
-{SIMULATED_NOTE if is_simulated else ""}A `{encoder}` that predicts how volunteers of {campaign.title} answer questions
-about an image of {size} x {size} pixels: a concentration for each of {n_answers} answers. Concentrations give both the
-expected vote fractions and their uncertainty.
-
-## Use
-
-Features of galaxies, with timm alone:
-```python
-import timm
-
-encoder = timm.create_model("hf-hub:{repository}", pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))
-```
-Predicted vote fractions, with gzoo:
-```sh
-hf download {repository} --include 'run/*' --local-dir model
-gzoo predict model/run DATASET --split test --out predictions.parquet
-```
-
-## Data
-
-- Dataset: {names} of {campaign.title} (`{campaign.name}`), from {where}.
-- SHA-256 of its manifest: `{data["manifest_sha256"]}`.
-- Trained on {metadata["n_train"]:,} galaxies, validated on {metadata["n_validation"]:,} ({data["validation"]}); split
-  scheme `{data.get("split_scheme")}`. `run/training_galaxies.parquet` lists them, and `gzoo score` rejects predictions
-  for them.
-
-## Training
-
-Dirichlet-multinomial loss on vote counts, all questions at once.
-
-| setting | value |
-|---|---|
-{table}
-
-Validation loss {metadata["validation_loss"]:.4f} nats per galaxy (best of {metadata["n_epochs"]} epochs:
-{metadata["best_epoch"]}); the training votes alone give {metadata["baseline_validation_loss"]:.4f}.
-
-{start}SHA-256 of the encoder's weights: `{weights}`; of the whole model's: `{metadata["weights_sha256"]}`.
-
-## Limits
-
-- It reproduces the biases of volunteers: they classify faint, small or distant galaxies as smooth.
-- It is trained on images of one cutout size and colour scaling. On others it can be both wrong and overconfident.
-- Score it on galaxies that it has not seen (`gzoo score`) before you rely on it.
-
-## Licence and citation
-
-{terms}
-
-{code}{request}```bibtex
-{citation}
-```
-"""
+    template = (resources.files("gzoo") / "model_card.md").read_text("utf-8")
+    return template.format(
+        header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=110),
+        title=campaign.title,
+        campaign=campaign.name,
+        design=design,
+        suffix=" (simulated data)" if is_simulated else "",
+        note=SIMULATED_NOTE if is_simulated else "",
+        n_answers=len(cast("list[str]", design["columns"])),
+        repository=repository,
+        names=", ".join(f"`{name}`" for name in cast("list[str]", data["dataset_names"])),
+        where=f"`{origin['repository']}` on the Hub, commit `{origin['commit']}`" if origin else "a local folder",
+        data=data,
+        split_scheme=data.get("split_scheme"),
+        run=metadata,
+        table="\n".join(f"| {name} | {value} |" for name, value in settings.items()),
+        start=start,
+        weights=weights,
+        terms=terms,
+        code=f"Training code: <{source}>.\n\n" if source else "",
+        request="" if is_simulated else "Please cite the papers of the data:\n\n",
+        citation=cite("gzoo") if is_simulated else cite(campaign.name, "gzoo"),
+    )

@@ -103,7 +103,7 @@ def test_intervals_widen_with_their_level(dataset: Path, tmp_path: Path) -> None
             gzoo.catalog([path], dataset, out=tmp_path / "x.parquet", level=level)
 
 
-def test_galaxies_of_the_training_set_are_refused(dataset: Path, tmp_path: Path) -> None:
+def test_galaxies_of_the_training_set_are_rejected(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
     with pytest.raises(TableError, match=r"seen\.parquet: the model was trained on .* whose votes would count twice"):

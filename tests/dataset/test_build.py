@@ -37,6 +37,7 @@ from gzoo.sky import split as split_at_place
 from gzoo.trees.campaign import campaign
 from gzoo.votes import audit
 from gzoo.votes.votes import Votes
+from kill_harness import kill_everywhere
 from real_galaxies import REAL_MAPPING
 
 SMOOTH = campaign("gz2").tree.questions[0].columns
@@ -582,60 +583,17 @@ def test_unfinished_work_resumes(inputs: Inputs) -> None:
     assert contents(inputs.out) == resumed
 
 
-KILLED_AT = """
-import json, os, signal, sys
-from pathlib import Path
-from gzoo.dataset import build as builder
-from gzoo import files
+BUILD = """
+from gzoo.dataset.build import build
 
-votes, images, folder = map(Path, sys.argv[1:4])
-stride = int(sys.argv[4])
-
-def run(out, kill_at):
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    n = 0
-    def hook(event, arguments):
-        nonlocal n
-        if event in {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree"}:
-            if str(folder) in str(arguments[0]) + str(arguments[1:2]):
-                n += 1
-                if n == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-    if kill_at:
-        sys.addaudithook(hook)
-    code = 0
-    try:
-        builder.build("gz2", votes=votes, images=images, out=out)
-    except files.OutputExistsError:
-        code = 3
-    os._exit(code)
-
-for kill_at in range(1, 10_000, stride):
-    out = folder / f"killed{kill_at}"
-    first = run(out, kill_at)
-    there = out.exists() and any(out.iterdir())
-    second = run(out, 0)
-    print(json.dumps([kill_at, first, there, second]), flush=True)
-    if first != -9:
-        break
+def make(out, votes, images):
+    build("gz2", votes=votes, images=images, out=out)
 """
 
 
-@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_at_any_moment_the_next_build_gives_the_same_bytes(
     sky: SimulateResult, dataset: Path, tmp_path: Path, stride: int
 ) -> None:
-    """SIGKILL before each single use of the file system in turn, or each ninth."""
-    script = [sys.executable, "-c", KILLED_AT, str(sky.votes), str(sky.images), str(tmp_path), str(stride)]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=1700)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) > 30 // stride
-    assert [row[1] for row in rows] == [-9] * (len(rows) - 1) + [0]
-    expected = contents(dataset)
-    for kill_at, _, was_there, second in rows:
-        out = tmp_path / f"killed{kill_at}"
-        assert contents(out) == expected, f"killed at {kill_at}"
-        assert second == (3 if was_there else 0), f"killed at {kill_at}"
-    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(("-partial", "-new", "-old"))]
+    made = kill_everywhere(BUILD, tmp_path, stride, [sky.votes, sky.images])
+    assert contents(made) == contents(dataset)

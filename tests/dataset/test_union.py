@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsErr
 from gzoo.simulator import SimulateResult, simulate
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign
+from kill_harness import kill_everywhere
 
 N = {"gz2": 60, "gz_candels": 20, "gz_ukidss": 30}
 SMOOTH = campaign("gz2").tree.questions[0].columns
@@ -289,67 +288,25 @@ def test_shards_blocks_and_row_groups_contain_every_row_once_and_in_order(
     assert rows_of(tmp_path / "again").equals(rows_of(merged))
 
 
-KILLED_AT = """
-import json, os, signal, sys
-from pathlib import Path
-from gzoo import files
+UNION = """
 from gzoo.dataset import finalize, merge, streams
 
-folder, stride, inputs = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 finalize.SHARD_BYTES = 250_000
 streams.RUN_BYTES = 300_000
 
-def run(out, kill_at):
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    n = 0
-    def hook(event, arguments):
-        nonlocal n
-        if event in {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree"}:
-            if str(folder) in str(arguments[0]) + str(arguments[1:2]):
-                n += 1
-                if n == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-    if kill_at:
-        sys.addaudithook(hook)
-    code = 0
-    try:
-        merge.union(inputs, out=out)
-    except files.OutputExistsError:
-        code = 3
-    os._exit(code)
-
-run(folder / "undisturbed", 0)
-for kill_at in range(1, 10_000, stride):
-    out = folder / f"killed{kill_at}"
-    first = run(out, kill_at)
-    there = out.exists() and any(out.iterdir())
-    second = run(out, 0)
-    print(json.dumps([kill_at, first, there, second]), flush=True)
-    if first != -9:
-        break
+def make(out, *datasets):
+    merge.union(datasets, out=out)
 """
 
 
-@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("stride", [61, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("kind", ["built", "published"])
 def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
     parts: dict[str, Path], published: Path, tmp_path: Path, kind: str, stride: int
 ) -> None:
-    """SIGKILL before each single use of the file system in turn, or each 23rd."""
     folders = [parts["gz2"], parts["gz_candels"]] if kind == "built" else [published]
-    script = [sys.executable, "-c", KILLED_AT, str(tmp_path), str(stride), *map(str, folders)]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=1700)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) > 40 // stride
-    assert [row[1] for row in rows] == [-9] * (len(rows) - 1) + [0]
-    expected = contents(tmp_path / "undisturbed")
-    assert len(files.shards(tmp_path / "undisturbed", "train")) > 1
-    for kill_at, _, was_there, second in rows:
-        assert contents(tmp_path / f"killed{kill_at}") == expected, f"killed at {kill_at}"
-        assert second == (3 if was_there else 0), f"killed at {kill_at}"
-    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(("-partial", "-new", "-old"))]
+    made = kill_everywhere(UNION, tmp_path, stride, folders)
+    assert len(files.shards(made, "train")) > 1
 
 
 def test_a_full_disk_is_an_error(

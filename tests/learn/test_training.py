@@ -150,7 +150,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp
     assert {name: (out / name).read_bytes() for name in FILES} == {name: (run / name).read_bytes() for name in FILES}
 
 
-@pytest.mark.parametrize("function", ["_baseline_loss", "_write_galaxies"])
+@pytest.mark.parametrize("function", ["_baseline_loss", "version"])
 def test_a_run_interrupted_after_training_is_not_trained_again(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

@@ -148,7 +148,7 @@ def test_the_least_certain_galaxy_is_ranked_first(dataset: Path, tmp_path: Path)
     assert not np.allclose(other["expected_error_reduction"], found.table["expected_information_gain"])
 
 
-def test_invalid_arguments_are_refused(dataset: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_rejected(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     with pytest.raises(InputError, match="Unknown criterion 'luck'"):
         gzoo.prioritize([path], dataset, criterion="luck")

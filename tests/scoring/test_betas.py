@@ -15,14 +15,14 @@ LEVELS = st.sampled_from([0.005, 0.025, 0.05, 0.16, 0.5, 0.84, 0.95, 0.975, 0.99
 
 @given(LOGS, LEVELS)
 @settings(deadline=None)
-def test_quantiles_are_those_of_scipy(logs: list[tuple[float, float]], q: float) -> None:
+def test_quantiles_agree_with_scipy(logs: list[tuple[float, float]], q: float) -> None:
     a, b = np.exp(np.array(logs)).T
     exact = betaincinv(a, b, q)
     spread = np.sqrt(a * b / (a + b + 1)) / (a + b)
     assert (np.abs(quantile(a, b, q) - exact) <= 1e-4 + 1e-4 * spread).all()
 
 
-def test_narrow_quantiles_are_right_in_units_of_their_width() -> None:
+def test_narrow_quantiles_are_accurate_relative_to_their_width() -> None:
     rng = np.random.default_rng(0)
     a, b = np.exp(rng.uniform(0, 16, (2, 20_000)))
     spread = np.sqrt(a * b / (a + b + 1)) / (a + b)
@@ -45,7 +45,7 @@ def test_a_mixture_has_its_probability_below_its_quantile(n_members: int, seed: 
     assert (below(found + 5e-6) >= q - 2e-4).all()
 
 
-def test_members_that_are_one_have_the_quantile_of_one() -> None:
+def test_identical_members_have_the_quantile_of_one() -> None:
     a, b = np.array([[3.0, 0.01, 500.0]] * 3), np.array([[7.0, 0.02, 1e5]] * 3)
     weights = np.full((3, 3), 1 / 3)
     np.testing.assert_allclose(mixture_quantile(weights, a, b, 0.05), quantile(a[0], b[0], 0.05), atol=1e-6)

@@ -96,21 +96,19 @@ concentrations = st.floats(1e-3, 1e6)
 def test_ranks_are_those_of_the_predictive_distribution(
     members: list[tuple[float, float]], votes: tuple[int, int], is_concentration: bool
 ) -> None:
-    volunteers, said = votes
+    volunteers, n = votes
     values = np.array(members)[:, None, :]
     if is_concentration:
         p = np.mean([stats.betabinom.pmf(np.arange(volunteers + 1), volunteers, a, b) for a, b in members], axis=0)
     else:
         values = values / values.sum(axis=-1, keepdims=True)
         p = np.mean([stats.binom.pmf(np.arange(volunteers + 1), volunteers, a / (a + b)) for a, b in members], axis=0)
-    counts, prediction = np.array([[said, volunteers - said]]), QuestionPrediction(values, is_concentration, TWO)
+    counts, prediction = np.array([[n, volunteers - n]]), QuestionPrediction(values, is_concentration, TWO)
     low, high = (answer_ranks(counts, np.array([volunteers]), prediction, fixed(end)) for end in (0.0, 1.0))
-    assert low.pit[0, 0] == pytest.approx(p[:said].sum(), abs=1e-8)
-    assert high.pit[0, 0] == pytest.approx(p[: said + 1].sum(), abs=1e-8)
-    gaps = np.log(p + 1e-300) - np.log(p[said] + 1e-300)
-    if (
-        np.abs(gaps)[(np.arange(volunteers + 1) != said)] > 1e-4
-    ).all():  # nearly equal probabilities depend on rounding
+    assert low.pit[0, 0] == pytest.approx(p[:n].sum(), abs=1e-8)
+    assert high.pit[0, 0] == pytest.approx(p[: n + 1].sum(), abs=1e-8)
+    gaps = np.log(p + 1e-300) - np.log(p[n] + 1e-300)
+    if (np.abs(gaps)[(np.arange(volunteers + 1) != n)] > 1e-4).all():  # nearly equal probabilities depend on rounding
         assert low.density[0, 0] == pytest.approx(p[gaps > 0].sum(), abs=1e-8)
         assert high.density[0, 0] == pytest.approx(p[gaps >= 0].sum(), abs=1e-8)
 
@@ -252,11 +250,11 @@ def test_verdicts_name_the_direction_of_an_error() -> None:
     found = calibrated(
         {TWO: drawn(TWO, 2000, 1, factor=0.4), THREE: drawn(THREE, 2000, 2, factor=2.5), SEVERAL: biased}
     )
-    said = {name: (one["verdict"], one["description"]) for name, one in found["questions"].items()}
-    assert said["two"][0] == "overconfident"
-    assert "Overconfident: votes are overdispersed" in said["two"][1]
-    assert said["three"][0] == "underconfident"
-    assert said["several"][0] in ("biased", "overconfident")
+    results = {name: (one["verdict"], one["description"]) for name, one in found["questions"].items()}
+    assert results["two"][0] == "overconfident"
+    assert "Overconfident: votes are overdispersed" in results["two"][1]
+    assert results["three"][0] == "underconfident"
+    assert results["several"][0] in ("biased", "overconfident")
     held = calibrated({TWO: drawn(TWO, 2000, 1), THREE: drawn(THREE, 2000, 2), SEVERAL: drawn(SEVERAL, 2000, 3)})
     assert {one["verdict"] for one in held["questions"].values()} == {"consistent"}
 
@@ -382,8 +380,8 @@ def test_reliability_shows_a_bias() -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10])
 @pytest.mark.parametrize("is_concentration", [True, False])
 def test_few_galaxies_are_accepted(n: int, is_concentration: bool) -> None:
-    every = {question: drawn(question, n, 1, is_concentration=is_concentration) for question in (TWO, THREE)}
-    found = calibrated(every)
+    questions = {question: drawn(question, n, 1, is_concentration=is_concentration) for question in (TWO, THREE)}
+    found = calibrated(questions)
     json.dumps(found, allow_nan=False)
     for one in found["questions"].values():
         assert one["description"]
@@ -400,7 +398,7 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert first == calibrated({THREE: drawn(THREE, 100, 1)})
 
 
-def test_different_numbers_of_galaxies_are_refused() -> None:
+def test_different_numbers_of_galaxies_are_rejected() -> None:
     with pytest.raises(InputError, match="100 in the votes, 100 in the predictions, 99 in the blocks"):
         calibrated({THREE: drawn(THREE, 100, 1)}, galaxies(99))
 
@@ -414,9 +412,13 @@ def test_a_random_sample_is_used_of_very_many_galaxies(monkeypatch: pytest.Monke
 
 def test_the_section_shows_every_question_and_escapes_names() -> None:
     hostile = Question("<script>alert(1)</script>", ("<b>", "b"), ("x_a", "x_b"))
-    every = {hostile: drawn(hostile, 100, 1), THREE: drawn(THREE, 100, 2, factor=0.1), SEVERAL: drawn(SEVERAL, 100, 3)}
-    found = calibrated(every)
-    page = str(calibration_section(found, Tree("t", tuple(every))))
+    questions = {
+        hostile: drawn(hostile, 100, 1),
+        THREE: drawn(THREE, 100, 2, factor=0.1),
+        SEVERAL: drawn(SEVERAL, 100, 3),
+    }
+    found = calibrated(questions)
+    page = str(calibration_section(found, Tree("t", tuple(questions))))
     assert "<script" not in page
     assert "<b>" not in page
     parsed = ElementTree.fromstring(page.replace("&times;", "x"))

@@ -270,15 +270,15 @@ def test_a_vote_with_zero_predicted_probability_loses() -> None:
     fractions = fractions_of(truth)
     row = int(np.flatnonzero(votes.counts[:, 0] > 0)[0])
     fractions[row, :3] = [0, 0.5, 0.5]
-    found = compared(votes, certain=predicted(fractions, "fractions"), honest=perturbed(truth, 0.5, 1))
+    found = compared(votes, certain=predicted(fractions, "fractions"), cautious=perturbed(truth, 0.5, 1))
     (pair,) = found["pairs"]
     contrast = pair["questions"]["q"]
     assert contrast["log_likelihood"]["n_zero_probability"] == (1, 0)
     assert contrast["log_likelihood"]["value"] is None
-    assert contrast["log_likelihood"]["better_model"] == "honest"
+    assert contrast["log_likelihood"]["better_model"] == "cautious"
     assert "certain assigned zero probability to votes of 1 of 100 galaxies" in contrast["description"]
     assert contrast["mse"]["value"] is not None
-    assert pair["overall"]["log_likelihood"]["better_model"] == "honest"
+    assert pair["overall"]["log_likelihood"]["better_model"] == "cautious"
     assert pair["questions"]["r"]["log_likelihood"]["value"] is not None
     assert found["models"]["certain"]["log_likelihood"]["value"] is None
     assert found["models"]["certain"]["n_zero_probability"] == 1
@@ -361,7 +361,7 @@ def test_the_order_of_rows_and_a_missing_dataset_name_do_not_matter(
         assert value == pytest.approx(contrast["log_likelihood"]["value"])
 
 
-def test_refusals(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+def test_unsuitable_predictions_are_rejected(dataset: Path, files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least two"):
         gzoo.compare(files[:1], dataset)
     with pytest.raises(InputError, match="passed twice"):

@@ -35,7 +35,6 @@ GROUPS = {
     "Judge": ("score", "compare", "recalibrate", "prioritize"),
     "Use": ("catalog",),
 }
-WITH_JSON = frozenset({"access", "audit", "check", "compare", "count", "leaks", "prioritize", "recalibrate", "score"})
 LOADS_TORCH = frozenset({"train", "predict", "augmentations"})
 EPILOGUE = (
     "Exit codes: 0 done; 1 an error, or a check that failed; 2 a wrong command line; 130 interrupted. "
@@ -128,19 +127,10 @@ def command(verb: str) -> Callable[..., int]:
         os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     function = getattr(gzoo, verb)
-    described = Described.of(function)
-    own = inspect.signature(function)
-    parameters = [_option(one, described, function) for one in own.parameters.values() if one.name != "progress"]
-    extra = show.OPTIONS.get(verb, ())
-    parameters += extra
-    if verb in WITH_JSON:
-        about = Parameter(
-            name="--json", help="Print one JSON object to standard output.", negative="", show_default=False
-        )
-        kind = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(inspect.Parameter("as_json", kind, default=False, annotation=Annotated[bool, about]))
-
-    signature = inspect.Signature(parameters)
+    own = inspect.signature(function, eval_str=True)
+    text, meanings = _described(function, own)
+    parameters = [_option(one, meanings.get(name, "")) for name, one in own.parameters.items() if name != "progress"]
+    signature = inspect.Signature([*parameters, *show.OPTIONS.get(verb, ())])
 
     def run(*positional: Any, **given: Any) -> int:
         bound = signature.bind(*positional, **given)
@@ -152,75 +142,55 @@ def command(verb: str) -> Callable[..., int]:
                 named["progress"] = bars.report
             result = function(*positional, **named)
         arguments = {**bound.arguments, "seconds": bars.seconds}
+        if arguments.get("report"):
+            screen.say(f"Wrote {arguments['report']}. Open it in a browser.")
         if screen.is_json:
             facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
             print(json.dumps(facts if isinstance(facts, dict) else facts.to_dict(), indent=2, ensure_ascii=False))
-        getattr(show, verb)(result, arguments, screen)
-        return int(show.EXIT_CODES[verb](result)) if verb in show.EXIT_CODES else 0
+        return int(getattr(show, verb)(result, arguments, screen) or 0)
 
-    run.__name__, run.__doc__ = verb, described.text
+    run.__name__, run.__doc__ = verb, text
     run.__signature__ = signature  # type: ignore[attr-defined]
     return run
 
 
-class Described:
-    """What a docstring in Google style says: its text, and the meaning of each argument."""
+def _described(function: Callable[..., Any], own: inspect.Signature) -> tuple[str, dict[str, str]]:
+    """Return the text of a docstring in Google style, and the meaning of each argument."""
+    text = inspect.getdoc(function) or ""
+    sections = re.split(r"^(Args|Returns|Raises|Yields|Example|Examples|>>>.*):?\s*$", text, flags=re.MULTILINE)
+    named = dict(zip(sections[1::2], sections[2::2], strict=False))
+    found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
+    options = {
+        one.name: f"--{one.name.replace('_', '-')}" for one in own.parameters.values() if one.kind is one.KEYWORD_ONLY
+    }
 
-    def __init__(self, text: str, arguments: dict[str, str]) -> None:
-        self.text, self.arguments = text, arguments
+    def joined(meaning: str) -> str:
+        return re.sub(r"`(\w+)`", lambda one: f"`{options.get(one[1], one[1])}`", " ".join(meaning.split()))
 
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> Described:
-        """Read the docstring of a function."""
-        text = inspect.getdoc(function) or ""
-        sections = re.split(r"^(Args|Returns|Raises|Yields|Example|Examples|>>>.*):?\s*$", text, flags=re.MULTILINE)
-        named = dict(zip(sections[1::2], sections[2::2], strict=False))
-        found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
-        options = {
-            one.name: f"--{one.name.replace('_', '-')}"
-            for one in inspect.signature(function).parameters.values()
-            if one.kind is inspect.Parameter.KEYWORD_ONLY
-        }
-        found = [
-            (name, re.sub(r"`(\w+)`", lambda one: f"`{options.get(one[1], one[1])}`", text)) for name, text in found
-        ]
-        return cls(sections[0].strip(), {name: " ".join(meaning.split()) for name, meaning in found})
+    return sections[0].strip(), {name: joined(meaning) for name, meaning in found}
 
 
-def _option(one: inspect.Parameter, described: Described, function: Callable[..., Any]) -> inspect.Parameter:
-    kind = one.kind
-    if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        kind = inspect.Parameter.POSITIONAL_ONLY
-    annotation = one.annotation
-    if isinstance(annotation, str):
-        annotation = eval(annotation, function.__globals__)  # of our own functions
-    annotation = _typed(annotation)
-    is_flag = annotation is bool
+def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
+    is_flag = one.annotation is bool
     about = Parameter(
-        help=described.arguments.get(one.name, ""),
+        help=meaning,
         negative=f"--no-{one.name.replace('_', '-')}" if is_flag and one.default is True else "",
-        show_default=None if not is_flag and one.default not in (None, inspect.Parameter.empty) else False,
+        show_default=None if not is_flag and one.default not in (None, one.empty) else False,
     )
-    return one.replace(kind=kind, annotation=Annotated[annotation, about])
+    kind = one.POSITIONAL_ONLY if one.kind is one.POSITIONAL_OR_KEYWORD else one.kind
+    return one.replace(kind=kind, annotation=Annotated[_typed(one.annotation), about])
 
 
 def _typed(annotation: Any) -> Any:
     """The type in which words of a command line are handed over: one path where a function takes paths and strings."""
-    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _typed(inside[0])
-    if origin in (types.UnionType, typing.Union):
-        kinds = [_typed(one) for one in inside]
-        has_none = type(None) in kinds
-        lists = [one for one in kinds if typing.get_origin(one) is list]
-        kinds = lists or [one for one in kinds if one in (Path, str, int, float, bool)]
-        if Path in kinds:
-            kinds = [Path]
-        chosen = kinds[0]
-        return chosen | None if has_none else chosen
-    if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not tuple:
-        return list[_typed(inside[0])]
-    return annotation
+    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(annotation) if is_union else (annotation,)
+    several = [one for one in kinds if typing.get_origin(one) is Sequence]
+    if several:
+        chosen = list[_typed(typing.get_args(several[0])[0])]
+    else:
+        chosen = next(one for one in (Path, str, *kinds) if one in kinds)
+    return chosen | None if type(None) in kinds else chosen
 
 
 def _shown_by(screen: Screen, show: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 _console = Console(stderr=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bars:
     """A progress bar for each stage.
 
@@ -25,13 +25,12 @@ class Bars:
     bars: Progress
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     tasks: dict[str, TaskID] = field(default_factory=dict[str, TaskID])
-    times: list[float] = field(default_factory=lambda: [time.monotonic()])
+    last: float = field(default_factory=time.monotonic)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Show that a part of a stage is done; a stage may end in details in brackets, which change."""
         now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.times[-1]
-        self.times[-1] = now
+        self.seconds[stage], self.last = self.seconds.get(stage, 0.0) + now - self.last, now
         name = stage.partition(" (")[0]
         if not self.tasks:
             self.bars.start()

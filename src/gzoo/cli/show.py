@@ -1,4 +1,7 @@
-"""What each command prints about its result: one function for each verb, with the name of the verb."""
+"""What each command prints about its result: one function for each verb, with the name of the verb.
+
+A function may return the exit code of the command.
+"""
 
 from __future__ import annotations
 
@@ -40,22 +43,18 @@ Given = Mapping[str, Any]
 SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
 N_PAIRS_SHOWN = 20
 
+
+def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, Parameter(show_default=default is not False, **about)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
+WITH_JSON = ("access", "audit", "check", "compare", "count", "leaks", "prioritize", "recalibrate", "score")
 # options of a command beside the parameters of its function
 OPTIONS: Mapping[str, Sequence[inspect.Parameter]] = {
-    "tree": [
-        inspect.Parameter(
-            "format",
-            inspect.Parameter.KEYWORD_ONLY,
-            default="text",
-            annotation=Annotated[Literal["text", "mermaid", "svg", "json"], Parameter(help="Format to print.")],
-        )
-    ]
-}
-EXIT_CODES: Mapping[str, Callable[[Any], bool | int]] = {
-    "access": lambda found: found.exit_code,
-    "audit": lambda found: not found.is_consistent,
-    "check": lambda found: not found.is_valid,
-    "leaks": lambda found: found.has_leaks,
+    **{verb: [_JSON] for verb in WITH_JSON},
+    "tree": [_option("format", "text", Literal["text", "mermaid", "svg", "json"], help="Format to print.")],
 }
 # where the object to print as JSON is not what the function returns
 TO_JSON: Mapping[str, Callable[[Any, Given], Any]] = {
@@ -77,19 +76,13 @@ def campaigns(known: Sequence[Campaign], given: Given, screen: Screen) -> None:
 
 def tree(found: Tree, given: Given, screen: Screen) -> None:
     """Print a tree in a format, with its sources for text."""
-    if given["format"] == "mermaid":
-        screen.print(found.to_mermaid())
-    elif given["format"] == "json":
-        screen.print(found.to_json())
-    elif given["format"] == "svg":
-        from gzoo.trees.drawing import tree_svg
+    from gzoo.trees.campaign import campaign
+    from gzoo.trees.drawing import tree_svg
 
-        screen.print(tree_svg(found))
-    else:
-        from gzoo.trees.campaign import campaign
-
+    screen.print(tree_svg(found) if given["format"] == "svg" else getattr(found, f"to_{given['format']}")())
+    if given["format"] == "text":
         about = campaign(found.name)
-        screen.print(f"{found.to_text()}\n")
+        screen.print()
         for source in about.tree_sources:
             screen.print(f"Source of {source.name} [{source.grade}]: {source.source}")
         for decision in about.decisions:
@@ -106,9 +99,10 @@ def cite(text: str, given: Given, screen: Screen) -> None:
         screen.say(f"To cite gzoo itself: gzoo cite {SOFTWARE}")
 
 
-def access(found: Access, given: Given, screen: Screen) -> None:
+def access(found: Access, given: Given, screen: Screen) -> int:
     """Print the state in a line."""
     screen.print(f"{found.state}: {found.message} {found.hint}".rstrip())
+    return found.exit_code
 
 
 def simulate(made: SimulateResult, given: Given, screen: Screen) -> None:
@@ -133,16 +127,15 @@ def mapping(made: Any, given: Given, screen: Screen) -> None:
     if not given["out"]:
         screen.print(made.to_toml().rstrip("\n"))
         return
-    is_export = not hasattr(made, "summary")
-    option = "--classifications" if is_export else "--votes"
-    screen.say(f"Wrote {given['out']}." if is_export else f"Wrote {given['out']}. {made.summary}")
+    option = "--votes" if hasattr(made, "summary") else "--classifications"
+    screen.say(f"Wrote {given['out']}. {getattr(made, 'summary', '')}".rstrip())
     screen.say(
         f"Next: review {given['out']} (each line lists its evidence), then run gzoo build {given['campaign']} {option} "
         f"{given['source']} --mapping {given['out']} ..."
     )
 
 
-def audit(found: Audit, given: Given, screen: Screen) -> None:
+def audit(found: Audit, given: Given, screen: Screen) -> bool:
     """Print a line for each question, and sentences where votes and tree differ."""
     screen.say(f"Read {given['table']}: used {found.n_used:,} of {found.n_rows:,} rows, compared with {found.tree}.")
     for reason, n in found.n_dropped.items():
@@ -152,28 +145,23 @@ def audit(found: Audit, given: Given, screen: Screen) -> None:
     for one in found.questions:
         fraction = f"{one.fraction:.4f}" if one.n_checked else "-"
         example = ", ".join(f"{name}: {total} votes, {expected} expected" for name, total, expected in one.rows[:1])
-        rows.append(
-            (marks[one.verdict], one.question, f"{one.n_checked:,}", fraction, f"{one.n_inconsistent:,}", example)
-        )
+        counts = (f"{one.n_checked:,}", fraction, f"{one.n_inconsistent:,}")
+        rows.append((marks[one.verdict], one.question, *counts, example))
     screen.table(rows)
     doubtful = [one for one in found.questions if not one.is_consistent or one.n_total_mismatches]
     for one in doubtful:
         screen.print(f"\n{one.question}: {one.description}")
     if found.not_collected:
         screen.print(f"\nQuestions without votes: {', '.join(found.not_collected)}.")
-    screen.print(
-        "\nVotes are consistent with the decision tree."
-        if found.is_consistent
-        else f"\nQuestions that are inconsistent with the decision tree: {len(doubtful)}. Review them before you build."
-    )
+    differ = f"Questions that are inconsistent with the decision tree: {len(doubtful)}. Review them before you build."
+    screen.print(f"\n{'Votes are consistent with the decision tree.' if found.is_consistent else differ}")
+    return not found.is_consistent
 
 
 def count(made: CountResult, given: Given, screen: Screen) -> None:
     """Say what became of every row."""
     screen.say(f"Wrote {made.out} ({made.n_galaxies:,} galaxies).")
     _say_ingest(made.ingest, screen)
-    if given["report"]:
-        screen.say(f"Wrote {given['report']}. Open it in a browser.")
     if given["volunteers"]:
         screen.say(f"Wrote {given['volunteers']}. It contains names of volunteers: never publish it.")
     screen.say(f"Next: gzoo audit {made.out} {given['campaign']}")
@@ -190,11 +178,11 @@ def _say_ingest(made: Ingest, screen: Screen) -> None:
         screen.say(f"  {n:>9,}  {reason}")
     for note, n in made.notes.items():
         screen.say(f"Found, without effect: {note} ({n:,}).")
-    suspicious = made.n_suspicious.get("any", 0)
-    bots = f"{suspicious:,} may be bots; their votes are counted" if suspicious else "none looks like a bot"
+    n = made.n_suspicious.get("any", 0)
+    bots = f"{n:,} may be bots; their votes are counted" if n else "none looks like a bot"
     screen.say(
-        f"{made.n_volunteers:,} volunteers, of whom {bots}. The most active tenth gave {made.fraction_by_top_decile:.0%} of the "
-        "classifications."
+        f"{made.n_volunteers:,} volunteers, of whom {bots}. The most active tenth gave "
+        f"{made.fraction_by_top_decile:.0%} of the classifications."
     )
 
 
@@ -202,8 +190,6 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
     """Say what is in the dataset, and what is not."""
     if made.ingest:
         _say_ingest(made.ingest, screen)
-    if given["report"]:
-        screen.say(f"Wrote {given['report']}. Open it in a browser.")
     screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
     if made.n_dropped:
         screen.say(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
@@ -227,9 +213,8 @@ def union(made: UnionResult, given: Given, screen: Screen) -> None:
         f"{made.folder / 'crossmatch.parquet'}."
     )
     if made.n_across:
-        screen.warn(
-            f"{made.n_across:,} pairs of matching galaxies are in different splits. Run gzoo leaks {made.folder}"
-        )
+        pairs = f"{made.n_across:,} pairs of matching galaxies"
+        screen.warn(f"{pairs} are in different splits. Run gzoo leaks {made.folder}")
     if made.n_dropped:
         screen.say(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
     screen.say(f"Next: gzoo leaks {made.folder}")
@@ -237,14 +222,14 @@ def union(made: UnionResult, given: Given, screen: Screen) -> None:
 
 def _n_of(n_galaxies: Mapping[str, int], unit: str = "galaxies") -> str:
     parts = ", ".join(f"{split} {n:,}" for split, n in n_galaxies.items())
-    return f"{sum(n_galaxies.values()):,} {unit}: {parts}" if parts else f"0 {unit}"
+    return f"{sum(n_galaxies.values()):,} {unit}{': ' + parts if parts else ''}"
 
 
 def _n_dropped(n_of: Mapping[str, int]) -> str:
     return f"{sum(n_of.values()):,} galaxies: " + ", ".join(f"{reason} ({n:,})" for reason, n in n_of.items())
 
 
-def check(found: CheckResult, given: Given, screen: Screen) -> None:
+def check(found: CheckResult, given: Given, screen: Screen) -> bool:
     """Print a line for each check, and what is wrong."""
     seconds: Mapping[str, float] = given["seconds"]
     table = Table("check", "", Column("checked", justify="right"), Column("s", justify="right"), "what was checked")
@@ -262,8 +247,6 @@ def check(found: CheckResult, given: Given, screen: Screen) -> None:
         Console(width=width()).print(table)
     for one in found.findings:
         screen.print(f"\n{one.check}: {one}.\n  Expected {one.expected}")
-    if given["report"]:
-        screen.say(f"Wrote {given['report']}. Open it in a browser.")
     rows = f"{_n_of(found.n_galaxies)}; {sum(seconds.values()):.1f} s"
     if found.is_valid:
         screen.print(f"\n{given['dataset']} is valid ({rows}).")
@@ -271,9 +254,10 @@ def check(found: CheckResult, given: Given, screen: Screen) -> None:
         failed = ", ".join(one.name for one in found.checks if one.verdict == "failed")
         screen.print(f"\n{given['dataset']} is not valid. Failed: {failed} ({rows}).")
         screen.say("Do not use or publish it: copy it again, or rebuild it.")
+    return not found.is_valid
 
 
-def leaks(found: Leaks, given: Given, screen: Screen) -> None:
+def leaks(found: Leaks, given: Given, screen: Screen) -> bool:
     """Print pairs of rows of one galaxy in different splits."""
     for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
         only = f"; {n_without:,} without a position, compared by identifier only" if n_without else ""
@@ -284,22 +268,20 @@ def leaks(found: Leaks, given: Given, screen: Screen) -> None:
     if found.overlaps.height:
         screen.print("Different galaxies in different splits whose images overlap, closest first:")
         _print_pairs(found.overlaps, screen)
-    unknown = [f"{name} in {folder}" for folder, name in found.not_judged]
-    if unknown:
+    if found.not_judged:
+        unknown = ", ".join(f"{name} in {folder}" for folder, name in found.not_judged)
         screen.warn(
-            f"Overlapping images were not searched in {', '.join(unknown)}, whose image size on the sky is unknown. "
+            f"Overlapping images were not searched in {unknown}, whose image size on the sky is unknown. "
             "Pass --image-size-arcsec."
         )
     if given["out"]:
         screen.say(f"Wrote {given['out']}.")
     counts = ", ".join(f"{splits} {n:,}" for splits, n in found.n_pairs_by_splits.items() if n)
-    screen.print(
-        f"Pairs in different splits: {found.pairs.height:,} ({counts})."
-        if found.has_leaks
-        else "No galaxy is in different splits."
-    )
+    pairs = f"Pairs in different splits: {found.pairs.height:,} ({counts})."
+    screen.print(pairs if found.has_leaks else "No galaxy is in different splits.")
     if found.overlaps.height:
         screen.print(f"Pairs of overlapping images: {found.overlaps.height:,}. They are not counted as leaks.")
+    return found.has_leaks
 
 
 def _print_pairs(pairs: pl.DataFrame, screen: Screen) -> None:
@@ -346,14 +328,10 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
     scale = "dispersion factor" if is_factor else "concentration"
     rows: list[tuple[str, ...]] = [("question", "galaxies", scale, "temperature", "gain (nats)")]
     for name, one in made.recalibration.questions.items():
-        numbers = (f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", f"{one.gain:.4f}")
-        rows.append((name, *numbers))
+        rows.append((name, f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", f"{one.gain:.4f}"))
     screen.table(rows)
-    screen.say(
-        "Dispersion factor: multiplies the total concentration; below 1 where the model was overconfident."
-        if is_factor
-        else "Concentration: given to fractions, which carry no uncertainty."
-    )
+    factor = "Dispersion factor: multiplies the total concentration; below 1 where the model was overconfident."
+    screen.say(factor if is_factor else "Concentration: given to fractions, which carry no uncertainty.")
     screen.say("Gain: in log-likelihood per galaxy, on the galaxies used for the fit.")
     screen.say(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
 
@@ -363,9 +341,9 @@ def score(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
     if "confusion" in found:
         _print_classes(found, screen)
     elif "answers" in found:
-        rows = (("RMSE", "rmse"), ("MAE", "mae"), ("RMSE of a perfect model", "noise_floor"))
-        rows += (("RMSE, noise-corrected", "rmse_noise_corrected"),)
-        screen.table([(f"{name}, mean over answers", _interval(found[key], 4)) for name, key in rows])
+        names = {"rmse": "RMSE", "mae": "MAE", "noise_floor": "RMSE of a perfect model"}
+        names["rmse_noise_corrected"] = "RMSE, noise-corrected"
+        screen.table([(f"{name}, mean over answers", _interval(found[key], 4)) for key, name in names.items()])
         screen.say(
             f"{found['n_answers']} answers, over galaxies with at least {found['min_votes']} votes on the question. In "
             "brackets: 95% confidence intervals."
@@ -373,19 +351,15 @@ def score(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
     elif "overall" not in found:
         table: list[Sequence[str]] = [("question", "galaxies", "accuracy", "confident", "accuracy of these")]
         for name, one in found["questions"].items():
-            both = [
-                (f"{each['n_galaxies']:,}", _interval(each["accuracy"], 4))
-                for each in (one["relevant"], one["confident"])
-            ]
-            table.append((name, *both[0], *both[1]))
+            both = (one["relevant"], one["confident"])
+            cells = [cell for each in both for cell in (f"{each['n_galaxies']:,}", _interval(each["accuracy"], 4))]
+            table.append((name, *cells))
         screen.table(table)
         screen.say("Confident: one answer has more than 0.8 of the votes. In brackets: 95% confidence intervals.")
     else:
         _print_scores(found, screen)
     if found["n_trained_on"]:
         screen.warn(f"The model was trained on {found['n_trained_on']:,} of these galaxies.")
-    if given["report"]:
-        screen.say(f"Wrote {given['report']}. Open it in a browser.")
 
 
 def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
@@ -395,8 +369,7 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
     rows += [_scored(name, one) for name, one in found["campaigns"].items()]
     rows.append(_scored("overall", found["overall"]))
     screen.table(rows)
-    silent = [name for name, one in found["questions"].items() if not one["n_galaxies"]]
-    if silent:
+    if silent := [name for name, one in found["questions"].items() if not one["n_galaxies"]]:
         screen.print(f"no votes: {', '.join(silent)}")
     if found["questions_missing"]:
         screen.print(f"not predicted: {', '.join(found['questions_missing'])}")
@@ -416,16 +389,15 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
     bootstrap = found["bootstrap"]
     cells = f" of {bootstrap['cell_arcmin']:.0f} arcmin" if bootstrap["cell_arcmin"] else ""
     screen.say(
-        "Log-likelihood: mean per galaxy with votes on the question; higher is better. Gain: above a baseline that knows "
-        "only the training votes. RMSE: of vote fractions; noise floor: its value for a perfect model. In brackets: 95% "
-        f"confidence intervals, bootstrap over {bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none below 10. "
-        "Overall: questions weighted by their galaxies; balanced: by the square root of that."
+        "Log-likelihood: mean per galaxy with votes on the question; higher is better. Gain: above a baseline that "
+        "knows only the training votes. RMSE: of vote fractions; noise floor: its value for a perfect model. In "
+        f"brackets: 95% confidence intervals, bootstrap over {bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none "
+        "below 10. Overall: questions weighted by their galaxies; balanced: by the square root of that."
     )
-    n_zero = found["overall"]["n_zero_probability"]
-    if n_zero:
+    if n_zero := found["overall"]["n_zero_probability"]:
         screen.warn(
-            f"{n_zero:,} galaxies have votes for an answer whose predicted fraction is 0. Their log-likelihood is minus "
-            "infinity and is not shown."
+            f"{n_zero:,} galaxies have votes for an answer whose predicted fraction is 0. Their log-likelihood is "
+            "minus infinity and is not shown."
         )
 
 
@@ -440,11 +412,11 @@ def _scored(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
     return (name, f"{one['n_galaxies']:,}", effective, *shown, floor, corrected)
 
 
-def _interval(value: Mapping[str, Any], digits: int = 3) -> str:
-    if value["value"] is None:
-        return "-"
-    ends = "" if value["low"] is None else f" [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-    return f"{value['value']:.{digits}f}{ends}"
+def _interval(found: Mapping[str, Any], digits: int = 3, sign: str = "") -> str:
+    value, low, high = (
+        None if found[end] is None else f"{found[end]:{sign}.{digits}f}" for end in ("value", "low", "high")
+    )
+    return "-" if value is None else value if low is None else f"{value} [{low}, {high}]"
 
 
 def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
@@ -466,8 +438,8 @@ def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
     )
     if found["n_zero_probability"]:
         screen.warn(
-            f"The true class of {found['n_zero_probability']:,} galaxies has predicted probability 0. The cross-entropy "
-            "is infinite."
+            f"The true class of {found['n_zero_probability']:,} galaxies has predicted probability 0. The "
+            "cross-entropy is infinite."
         )
 
 
@@ -479,25 +451,21 @@ def compare(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
     for pair in found["pairs"]:
         screen.print(f"\n{pair['first']} compared with {pair['second']}")
         heading = (
-            "",
             "galaxies",
             "log-likelihood difference (nats)",
             "adjusted p",
             "better",
             "galaxies needed in addition",
         )
-        rows: list[tuple[str, ...]] = [heading]
+        rows: list[tuple[str, ...]] = [("", *heading)]
         for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
             one = contrast["log_likelihood"]
             if not one["n_galaxies"]:
                 continue
-            value = "-" if one["value"] is None else f"{one['value']:+.4f}"
-            interval = "" if one["low"] is None else f" [{one['low']:+.4f}, {one['high']:+.4f}]"
+            value = _interval(one, 4, "+")
             p = "-" if one["p_adjusted"] is None else f"{max(one['p_adjusted'], 0.0001):.4f}"
             more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
-            rows.append(
-                (name, f"{one['n_galaxies']:,}", value + interval, p, one["better_model"] or "inconclusive", more)
-            )
+            rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", more))
         screen.table(rows)
         screen.print(f"{pair['overall']['description']} {pair['description']}")
     screen.say(
@@ -507,15 +475,13 @@ def compare(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
     for name, one in found["models"].items():
         if one["n_trained_on"]:
             screen.warn(f"{name} was trained on {one['n_trained_on']:,} of these galaxies.")
-    if given["report"]:
-        screen.say(f"Wrote {given['report']}. Open it in a browser.")
 
 
 def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
     """Say what is in the catalogue."""
     screen.say(
-        f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible intervals of "
-        f"{made.level:.0%})."
+        f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible "
+        f"intervals of {made.level:.0%})."
     )
     if made.is_simulated:
         screen.say(SIMULATED)
@@ -569,10 +535,8 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
         screen.say(f"Nothing to upload: {made.kind} {repository} is up to date, commit {sent.commit}{tagged}.")
     screen.say("Verified: every file on the Hub has the same SHA-256 checksum as here.")
     screen.say(f"See {sent.page}")
-    if made.kind == "dataset":
-        screen.say(f"Next: gzoo access {repository}")
-    else:
-        screen.say(f"Next: python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\"")
+    use = f"python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\""
+    screen.say(f"Next: {use if made.kind == 'model' else f'gzoo access {repository}'}")
 
 
 def demo(made: DemoResult, given: Given, screen: Screen) -> None:

@@ -55,12 +55,9 @@ def audit(table: Path | str, campaign: str | Tree | None = None, *, mapping: Pat
     votes = Votes(tree, read.votes.counts, read.votes.totals, read.collected)
     dropped = dict(read.dropped["reason"].value_counts().sort("reason").iter_rows())
     names = MappingFile.read(Path(mapping)).answers if mapping else {}
-    judgements, without_votes = audit_votes(
-        votes, read.rows["id_str"], total_mismatches=read.total_mismatches, names=names
-    )
-    n_breaks = int(votes.breaks.any(axis=1).sum())
+    found = audit_votes(votes, read.rows["id_str"], total_mismatches=read.total_mismatches, names=names)
     name = campaign.name if isinstance(campaign, Tree) else campaign
-    return Audit(path.name, name, read.n_rows, len(votes), dropped, n_breaks, judgements, without_votes)
+    return Audit(path.name, name, read.n_rows, len(votes), dropped, int(votes.breaks.any(axis=1).sum()), *found)
 
 
 def _campaign_of_tree(tree: Tree) -> Campaign:
@@ -107,6 +104,5 @@ def _audit_folder(folder: Path, campaign: str | Tree | None, mapping: Path | str
     counts, totals = (np.concatenate([getattr(one, what) for _, one in parts]) for what in ("counts", "totals"))
     collected = tuple(one.name for one in tree.questions if one.name not in dataset.not_collected)
     votes = Votes(tree, counts, totals, collected)
-    judgements, without_votes = audit_votes(votes, ids)
-    n, n_breaks = len(votes), int(votes.breaks.any(axis=1).sum())
-    return Audit(folder.name, tree.name, n, n, {}, n_breaks, judgements, without_votes)
+    n_breaks = int(votes.breaks.any(axis=1).sum())
+    return Audit(folder.name, tree.name, len(votes), len(votes), {}, n_breaks, *audit_votes(votes, ids))

@@ -89,6 +89,7 @@ def build(
     workers: int = 1,
     scheduler: str | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a dataset folder from images and votes or classifications.
@@ -114,6 +115,7 @@ def build(
         workers: Number of processes that write shards. The default, 1, uses threads of this process.
         scheduler: Address of a Dask scheduler whose workers write shards; they must be able to read the same files.
         overwrite: Replace an earlier dataset.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function that is called as (stage, done, total).
 
     Raises:
@@ -122,6 +124,7 @@ def build(
         TableError: The vote table cannot be used, or none of its rows is usable.
         InputError: Arguments contradict each other.
         OutputExistsError: The output folder already exists.
+        BusyError: Another run writes the same output, and `wait` is False.
         WriteError: The disk is full or not writable. The same call resumes the build.
     """
     facts = campaign_of(campaign)
@@ -161,7 +164,7 @@ def build(
         "headers_only": headers_only,
         **versions(),
     }
-    with dataset_work(out, begun, overwrite) as partial:
+    with dataset_work(out, begun, overwrite, wait, say) as partial:
         work = partial / files.WORK
         counted = None
         table_path = source
@@ -192,6 +195,8 @@ def build(
             written = _BuiltShards.of(job)
             dropped = pl.concat([dropped_before_writing(work), written.unusable()])
             if not written.n_rows:
+                for number in range(len(shards)):  # there is nothing in them, and images may be fixed
+                    job.result_path(number).unlink()
                 reasons = ", ".join(f"{n} x {reason}" for reason, n in count_reasons(dropped).items())
                 raise TableError(
                     f"None of the rows of '{votes or classifications}' is usable: {reasons}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from gzoo.votes.votes import WELL_VOTED
 
 TREE = "tree.svg"
 """File name of the drawing of the decision tree."""
+SIMULATED_LIMIT = "- The data contain no information about the sky. Use them to test methods.\n"
+SEVERAL_LIMIT = (
+    "- The dataset has questions of several campaigns, which differ in wording, answers and images. Do not add up "
+    "columns with similar names.\n"
+)
 SHARE_ALIKE = "cc-by-nc-sa-4.0"
 MAX_SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -25,7 +31,7 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 _Manifest = Mapping[str, Any]
 
 
-def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> str:
+def text(campaign: Campaign, manifest: Mapping[str, Any], folder: Path) -> str:
     """Return the card of a dataset folder.
 
     Args:
@@ -33,16 +39,15 @@ def text(campaign: Campaign, manifest: Mapping[str, object], folder: Path) -> st
         manifest: Manifest of the dataset; its list of files is not needed.
         folder: Folder with the shards.
     """
-    known: _Manifest = manifest
     n_bytes = {
         config: sum(path.stat().st_size for split in splits for path in files.shards(folder, split, config))
-        for config, splits in known["splits"].items()
+        for config, splits in manifest["splits"].items()
     }
     yaml_header = yaml.safe_dump(header(campaign, manifest, n_bytes), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{yaml_header}---\n\n{_body(campaign, known)}"
+    return f"---\n{yaml_header}---\n\n{_body(campaign, manifest)}"
 
 
-def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[str, int]) -> dict[str, object]:
+def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str, int]) -> dict[str, object]:
     """Return the YAML header of the card.
 
     Args:
@@ -50,13 +55,12 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
         manifest: Manifest of the dataset; its list of files is not needed.
         n_bytes: Size of the shards of each config, in bytes.
     """
-    known: _Manifest = manifest
-    is_simulated: bool = known["is_simulated"]
-    columns = _record(campaign, known)
+    is_simulated: bool = manifest["is_simulated"]
+    columns = _record(campaign, manifest)
     row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(field.dtype, 16) for field in columns.fields)
     infos: list[dict[str, object]] = []
-    for config, splits in known["splits"].items():
-        sizes = {split: known["image_bytes"][config][split] + n * row_bytes for split, n in splits.items()}
+    for config, splits in manifest["splits"].items():
+        sizes = {split: manifest["image_bytes"][config][split] + n * row_bytes for split, n in splits.items()}
         infos.append(
             {
                 "config_name": config,
@@ -68,14 +72,14 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
                 "dataset_size": sum(sizes.values()),
             }
         )
-    n = sum(known["splits"]["default"].values())
+    n = sum(manifest["splits"]["default"].values())
     arxiv = [f"arxiv:{paper.arxiv}" for paper in campaign.papers if paper.arxiv]
     of_images = ["image-classification", "image-feature-extraction"]
     return {
         **_licence(campaign, is_simulated),
         "pretty_name": _title(campaign, is_simulated),
         "annotations_creators": ["machine-generated" if is_simulated else "crowdsourced"],
-        "task_categories": of_images if known["has_images"] else ["tabular-classification"],
+        "task_categories": of_images if manifest["has_images"] else ["tabular-classification"],
         "tags": [
             *("galaxy zoo", "astronomy", "galaxies", "physics"),
             *(["simulated"] if is_simulated else ["citizen science", *arxiv]),
@@ -86,7 +90,7 @@ def header(campaign: Campaign, manifest: Mapping[str, object], n_bytes: Mapping[
                 "config_name": config,
                 "data_files": [{"split": split, "path": f"{files.shard_start(split, config)}*"} for split in splits],
             }
-            for config, splits in known["splits"].items()
+            for config, splits in manifest["splits"].items()
         ],
         "dataset_info": infos,
     }
@@ -241,12 +245,6 @@ def _image_text(manifest: _Manifest) -> str:
     )
 
 
-def _split_table(manifest: _Manifest) -> str:
-    counts = manifest["splits"]
-    rows = [[config, *(f"{n:,}" for n in splits.values())] for config, splits in counts.items()]
-    return _table(["config", *counts["default"]], *rows)
-
-
 def _question_table(manifest: _Manifest) -> str:
     n = sum(manifest["splits"]["default"].values())
     headings = ["question", "galaxies with votes", f"with at least {WELL_VOTED} votes", "median votes (if any)"]
@@ -272,123 +270,58 @@ def _survey_text(survey: Survey) -> str:
     )
 
 
-_LOADING = """\
-```python
-folder = "path/to/this/folder"  # or owner/name on the Hub
-```
-
-With `datasets` (splits {splits}; `name="tiny"` loads the first hundredth of each split):
-```python
-from datasets import load_dataset
-
-dataset = load_dataset(folder, split="train")
-```
-PyTorch, {tensors}:
-```python
-from torch.utils.data import DataLoader
-
-loader = DataLoader(dataset.with_format("torch"), batch_size=8)
-batch = next(iter(loader))
-```
-NumPy (use `"jax"` or `"tensorflow"` for JAX and TensorFlow):
-```python
-first = dataset.with_format("numpy")[0]
-```
-Votes without images, as a Polars or pandas table (from a local folder):
-```python
-import polars as pl
-
-votes = pl.scan_parquet(f"{{folder}}/data/train-*.parquet"){exclude}.collect()
-frame = votes.to_pandas()
-```"""
-
-
 def _body(campaign: Campaign, manifest: _Manifest) -> str:
+    """Return the card without its header: the paragraphs of `card.md`, except those that are empty."""
     is_simulated, has_images = manifest["is_simulated"], manifest["has_images"]
     not_collected = [name for name in manifest["not_collected"] if name not in manifest.get("not_asked", [])]
     not_known = manifest["proportion_asked_not_known"]
+    counts = [[config, *(f"{n:,}" for n in splits.values())] for config, splits in manifest["splits"].items()]
     fields = [[f"`{one.name}`", one.dtype, one.meaning] for one in _record(campaign, manifest).fields]
-    simulated = (
-        "> **Simulated.** The images were not taken by a telescope, and the votes were not given by volunteers. gzoo "
-        "simulated both, for tests and demonstrations."
-    )
     tables = "the source tables do" if "datasets" in manifest else "the source table does"
-    blocks = [
-        f"# {_title(campaign, is_simulated)}",
-        *([simulated] if is_simulated else []),
-        _description(campaign, manifest),
-        "Volunteers looked at each image and answered the questions of a decision tree. Each row is a galaxy, with "
-        + ("its image and " if has_images else "")
-        + "the *number of volunteers* who gave each answer. Which questions a volunteer is asked depends on earlier "
-        "answers, so the total number of votes differs between galaxies and questions.",
-        "Votes are counts, so that a fraction can be weighted by the number of votes behind it: 2 of 3 and 20 of 30 "
-        "are the same fraction, but not the same evidence.",
-        "## Images",
-        *(["Simulated with the properties of:"] if is_simulated else []),
-        "\n".join(map(_survey_text, campaign.surveys)),
-        _image_text(manifest),
-        "## Load",
-        _LOADING.format(
-            splits=_names(list(manifest["splits"]["default"])),
-            tensors="images as uint8 tensors of shape (3, height, width)" if has_images else "votes as tensors",
-            exclude='.select(pl.exclude("image"))' if has_images else "",
-        ),
-        "## Splits",
-        _split_table(manifest),
-        _split_text(manifest),
-        *_members(manifest),
-        _origin_text(manifest),
-        "## Questions and votes",
-        f"![The decision tree]({TREE})",
-        "Every volunteer is asked the first question. Later questions are asked only after certain answers, so they "
-        "have fewer votes. Percentages are fractions of all rows.",
-        _question_table(manifest),
-    ]
+    missing: list[str] = []
     if not_collected:
-        blocks.append(
+        missing.append(
             f"**Not collected:** {tables} not contain counts for {_names(not_collected)}. The zeros in their columns "
             "are missing values."
         )
     if not_known:
-        blocks.append(
+        missing.append(
             f"**Unknown proportion of volunteers asked:** {_names(not_known)}, because some parent answers are not "
             "columns of this dataset."
         )
-    blocks += [
-        "<details><summary>The tree as text</summary>",
-        f"```text\n{campaign.tree.to_text()}\n```\n</details>",
-        "## Columns",
-        _table(["column", "type", "meaning"], *fields),
-        "Missing values are 0 for counts and totals, NaN for fractions and positions, and '' for strings; never null.",
-        "## Limitations",
-        "\n".join(f"- {one}" for one in _limitations(campaign, is_simulated)),
-        "## Licence and citation",
-        *_licence_text(campaign, is_simulated),
-        "Made with gzoo. `manifest.json` lists every file and every input with its SHA-256.",
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _limitations(campaign: Campaign, is_simulated: bool) -> list[str]:
-    limitations = [
-        "Numbers of votes are finite: a fraction of N votes has a standard error of about sqrt(p(1-p)/N). Train on "
-        "counts, or weight by N, rather than cutting at a number of votes.",
-        "Volunteers see an image, not a galaxy. Faint, small or distant galaxies look smoother than they are, and the "
-        "visibility of bars and spiral arms depends on the resolution and bands listed above.",
-        "Later questions are answered for few galaxies, which are not a representative sample: volunteers are asked "
-        "about spiral arms only after they reported a disk.",
-        "A vote fraction describes the answers of volunteers. It is not the probability that the galaxy has the "
-        "feature. Careless answers and bots are included.",
-    ]
-    if len(campaign.tree.parts) > 1 or campaign.members:
-        limitations.append(
-            "The dataset has questions of several campaigns, which differ in wording, answers and images. Do not add "
-            "up columns with similar names."
-        )
-    if is_simulated:
-        limitations.insert(0, "The data contain no information about the sky. Use them to test methods.")
     grades = sorted({f"`{source.name}` {source.grade}" for source in campaign.tree_sources})
-    return [*limitations, f"Reliability of the tree itself: {', '.join(grades)} (see `gzoo tree {campaign.name}`)."]
+    simulated = (
+        "> **Simulated.** The images were not taken by a telescope, and the votes were not given by volunteers. gzoo "
+        "simulated both, for tests and demonstrations."
+    )
+    values = {
+        "title": _title(campaign, is_simulated),
+        "simulated": simulated if is_simulated else "",
+        "description": _description(campaign, manifest),
+        "its_image": "its image and " if has_images else "",
+        "like": "Simulated with the properties of:" if is_simulated else "",
+        "surveys": "\n".join(map(_survey_text, campaign.surveys)),
+        "images": _image_text(manifest),
+        "splits": _names(list(manifest["splits"]["default"])),
+        "tensors": "images as uint8 tensors of shape (3, height, width)" if has_images else "votes as tensors",
+        "exclude": '.select(pl.exclude("image"))' if has_images else "",
+        "split_table": _table(["config", *manifest["splits"]["default"]], *counts),
+        "split_rule": _split_text(manifest),
+        "members": "\n\n".join(_members(manifest)),
+        "origin": _origin_text(manifest),
+        "drawing": TREE,
+        "questions": _question_table(manifest),
+        "missing": "\n\n".join(missing),
+        "tree": campaign.tree.to_text(),
+        "columns": _table(["column", "type", "meaning"], *fields),
+        "limit": SIMULATED_LIMIT if is_simulated else "",
+        "several": SEVERAL_LIMIT if len(campaign.tree.parts) > 1 or campaign.members else "",
+        "grades": ", ".join(grades),
+        "campaign": campaign.name,
+        "licence": "\n\n".join(_licence_text(campaign, is_simulated)),
+    }
+    template = (resources.files("gzoo") / "dataset" / "card.md").read_text("utf-8")
+    return "\n\n".join(filter(None, (one.format(**values) for one in template.split("\n\n"))))
 
 
 def _licence_text(campaign: Campaign, is_simulated: bool) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -60,52 +60,44 @@ def check_card(folder: Folder, seen: RowSummary, log: FindingLog) -> None:
         n_bytes["default" if name.startswith("data/") else name.partition("/")[0]] += cast(int, entry["bytes"])
     expected = card.header(folder.campaign, asdict(folder.metadata), n_bytes)
     for key in ("configs", "dataset_info", "size_categories", "tags"):
+        log.count("card")
         _compare(header.get(key), expected[key], key, log)
 
 
-def _check_published_card(folder: Folder, seen: RowSummary, header: Mapping[str, object], log: FindingLog) -> None:
+def _check_published_card(folder: Folder, seen: RowSummary, header: Mapping[str, Any], log: FindingLog) -> None:
     """Compare splits and columns in the card with the data."""
     infos = header.get("dataset_info")
-    infos = cast("list[object]", infos if isinstance(infos, list) else [infos])
-    of_default = [
-        cast("dict[str, object]", one)
-        for one in infos
-        if has_type(one, dict) and cast("dict[str, object]", one).get("config_name", "default") == "default"
+    infos = infos if isinstance(infos, list) else [infos]
+    of_default: list[dict[str, Any]] = [
+        one for one in infos if isinstance(one, dict) and one.get("config_name", "default") == "default"
     ]
     if not of_default or not seen.is_complete:
         log.skip("card", "not all rows could be read" if of_default else "the card does not list splits")
         return
     for key, expected in (("splits", dict(seen.n_rows)), ("features", dict.fromkeys(folder.columns))):
         entries = of_default[0].get(key)
-        if has_type(entries, list[dict[str, object]]):
-            rows = cast("list[dict[str, object]]", entries)
-            listed = {str(one.get("name")): one.get("num_examples") if key == "splits" else None for one in rows}
+        if entries is not None and has_type(entries, list[dict[str, object]]):
+            listed = {str(one.get("name")): one.get("num_examples") if key == "splits" else None for one in entries}
+            log.count("card")
             _compare(listed, expected, f"dataset_info.{key}", log)
 
 
-def _compare(listed: object, expected: object, key: str, log: FindingLog) -> None:
-    log.count("card")
-    for at, one, other in _differences(listed, expected, key):
-        log.add("card mismatch", _CARD, at, examples=[f"lists {shown(str(one))}, not {shown(str(other))}"])
-
-
-def _differences(listed: object, expected: object, at: str) -> Iterator[tuple[str, object, object]]:
-    """Yield where two JSON values differ, and the value of each there."""
+def _compare(listed: Any, expected: Any, at: str, log: FindingLog) -> None:
+    """Add a finding wherever two JSON values differ."""
     if isinstance(listed, dict) and isinstance(expected, dict):
-        one, other = cast("dict[str, object]", listed), cast("dict[str, object]", expected)
-        for key in {**other, **one}:
-            yield from _differences(one.get(key), other.get(key), f"{at}.{key}")
+        for key in expected | listed:
+            _compare(listed.get(key), expected.get(key), f"{at}.{key}", log)
     elif isinstance(listed, list) and isinstance(expected, list):
-        yield from _differences(_by_name(cast("list[object]", listed)), _by_name(cast("list[object]", expected)), at)
+        _compare(_by_name(listed), _by_name(expected), at, log)
     elif listed != expected:
-        yield at, listed, expected
+        log.add("card mismatch", _CARD, at, examples=[f"lists {shown(str(listed))}, not {shown(str(expected))}"])
 
 
-def _by_name(values: list[object]) -> dict[str, object]:
+def _by_name(values: list[Any]) -> dict[str, object]:
     """Return the values of a list by their names, if they are objects that have one, otherwise by their numbers."""
     named: dict[str, object] = {}
     for i, value in enumerate(values):
-        entry = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+        entry = value if isinstance(value, dict) else {}
         name = next((str(entry[key]) for key in ("config_name", "split", "name") if key in entry), str(i))
         named[name if name not in named else str(i)] = value
     return named

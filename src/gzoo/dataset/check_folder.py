@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -50,26 +50,24 @@ class Metadata:
     def of(cls, manifest: Mapping[str, object], log: FindingLog) -> Metadata | None:
         """Return the entries, or None if one is missing or has another type."""
         hints = get_type_hints(cls)
-        names = [one.name for one in fields(cls)]
-        log.count("manifest", len(names))
+        log.count("manifest", len(hints))
         wrong = {
             name: f"value is {manifest[name]}" if name in manifest else "missing"
-            for name in names
-            if not has_type(manifest.get(name), hints[name])
+            for name, hint in hints.items()
+            if not has_type(manifest.get(name), hint)
         }
         if not wrong:
-            found = cls(**{name: cast(Any, manifest[name]) for name in names})
+            found = cls(**{name: cast(Any, manifest[name]) for name in hints})
+            splits = set(found.splits.get("default", ()))
             for key, of in (("splits", found.splits), ("image_bytes", found.image_bytes)):
-                if set(of) != {"default", "tiny"} or any(
-                    set(one) != set(found.splits["default"]) for one in of.values()
-                ):
+                if {name: set(one) for name, one in of.items()} != {"default": splits, "tiny": splits}:
                     wrong[key] = "default and tiny have different splits"
             for name, figures in found.questions.items():
                 if set(figures) != {"n_votes", "n_galaxies", "n_breaks", "n_well_voted", "median_votes"}:
                     wrong[f"questions.{name}"] = f"keys are {', '.join(figures)}"
             if found.campaign not in campaign_names():
                 wrong["campaign"] = f"unknown campaign '{found.campaign}'"
-            for split in set(found.splits.get("default", ())) - set(files.SPLITS):
+            for split in splits - set(files.SPLITS):
                 wrong["splits"] = f"unknown split '{split}'"
             if not wrong:
                 return found
@@ -209,11 +207,11 @@ def _read_manifest(path: Path, log: FindingLog) -> dict[str, object] | None:
     except (OSError, ValueError, RecursionError) as error:
         log.add("unreadable manifest", files.MANIFEST, examples=[reason(error)])
         return None
+    manifest = cast("dict[str, object]", read if isinstance(read, dict) else {})
     key, value = files.SIGNS["dataset"]
-    if not isinstance(read, dict) or cast("dict[str, object]", read).get(key) != value:
+    if manifest.get(key) != value:
         log.add("unreadable manifest", files.MANIFEST, examples=[f"its {key} is not {value}"])
         return None
-    manifest = cast("dict[str, object]", read)
     own_digest = manifest.pop(files.OWN_DIGEST, None)
     try:
         is_same = files.json_bytes({**manifest, files.OWN_DIGEST: own_digest}) == data
@@ -248,20 +246,18 @@ def _find_shards(
     """Return the shards that are there in order, and report those that are missing by their numbers."""
     found: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
     for name in known:
-        match = _SHARD.fullmatch(name)
-        if match:
+        if match := _SHARD.fullmatch(name):
             folder, split, number, n = match.group(1, 2, 3, 4)
-            found["tiny" if folder == "tiny" else "default", split].append((int(number), int(n), name))
+            found[folder, split].append((int(number), int(n), name))
         elif name.startswith(("data/", "tiny/")) and name.endswith(".parquet"):
             log.add("invalid shard name", name)
     ordered: list[Shard] = []
-    for config in ("default", "tiny"):
+    for folder, config in (("data", "default"), ("tiny", "tiny")):
         for split in files.SPLITS:
-            of_split = sorted(found[config, split])
-            if not of_split and metadata and split in metadata.splits[config]:
-                log.add("missing shard", files.shard_name(split, 0, 1, config))
+            of_split = sorted(found[folder, split])
             numbers = {number for number, _, _ in of_split}
-            n = max((n for _, n, _ in of_split), default=0)
+            is_expected = metadata is not None and split in metadata.splits[config]
+            n = max((n for _, n, _ in of_split), default=int(is_expected))
             for number in sorted(set(range(n)) - numbers):
                 log.add("missing shard", files.shard_name(split, number, n, config))
             if len(numbers) < len(of_split) or any(one != n or number >= n for number, one, _ in of_split):
@@ -273,10 +269,8 @@ def _find_shards(
 def check_files(folder: Folder, log: FindingLog) -> None:
     """Compare size and checksum of every listed file, and report files that are not listed."""
     if folder.listed is None:
-        why = (
-            "the manifest does not list files" if folder.has_manifest else "the manifest, which lists files, is missing"
-        )
-        log.skip("files", why)
+        state = " does not list files" if folder.has_manifest else ", which lists files, is missing"
+        log.skip("files", f"the manifest{state}")
         return
     n_bytes = sum(path.stat().st_size for name, path in folder.files.items() if name in folder.listed)
     done = 0

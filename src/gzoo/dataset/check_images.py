@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -19,15 +19,13 @@ from gzoo.dataset.check_rows import RowSummary
 from gzoo.dataset.shards import in_turn
 from gzoo.errors import ImageError
 from gzoo.images.checks import ImageFacts, Scratch, check_image
-from gzoo.trees.tree import IntArray
 
 IMAGES_IN_TASK = 32
 """Images that a thread checks in turn."""
 LISTED = {"bytes": pl.Int64, "width": pl.Int64, "height": pl.Int64}
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
+class _Image(NamedTuple):
     """An image and its row, where 1 is the first row of the shard."""
 
     shard: Shard
@@ -43,13 +41,12 @@ def check_images(folder: Folder, seen: RowSummary, log: FindingLog, *, is_decode
         return
     if not is_decoded:
         log.note("images", "headers only")
-    listed = None
+    expected = None
     path = folder.files.get("images.parquet") if folder.metadata else None
     if path is None:
         log.note("images", "not compared with images.parquet, which is missing")
     elif seen.is_complete:
-        listed = read_table(path, "images.parquet", seen.keys, LISTED, "image list mismatch", log)
-    expected = None if listed is None else listed.to_numpy()
+        expected = read_table(path, "images.parquet", seen.keys, LISTED, "image list mismatch", log)
 
     def work(task: Sequence[_Image]) -> list[tuple[_Image, ImageFacts | str]]:
         scratch = Scratch()
@@ -70,7 +67,7 @@ def check_images(folder: Folder, seen: RowSummary, log: FindingLog, *, is_decode
                     continue
                 sizes.add((outcome.width, outcome.height))
                 if expected is not None:
-                    _compare(one, outcome, expected[seen.starts[one.shard.name] + one.row - 1], log)
+                    _compare(one, outcome, expected.row(seen.starts[one.shard.name] + one.row - 1), log)
             log.report(CHECKING_IMAGES, n, max(n, seen.n))
     log.count("images", n)
     if seen.is_complete and n == seen.n and folder.metadata and not log.has("corrupt image", "image mismatch"):
@@ -115,8 +112,8 @@ def _check(data: bytes, is_decoded: bool, scratch: Scratch) -> ImageFacts | str:
         return error.message.rstrip(".")
 
 
-def _compare(one: _Image, found: ImageFacts, expected: IntArray, log: FindingLog) -> None:
-    for name, value, wanted in zip(LISTED, (len(one.data), found.width, found.height), expected.tolist(), strict=True):
+def _compare(one: _Image, found: ImageFacts, expected: tuple[int, ...], log: FindingLog) -> None:
+    for name, value, wanted in zip(LISTED, (len(one.data), found.width, found.height), expected, strict=True):
         if value != wanted:
             example = f"{one.id_str}: {value:,}, not {wanted}"
             log.add("image mismatch", one.shard.name, name, row=one.row, examples=[example])

@@ -42,13 +42,8 @@ FORMATS = {
     ".svg": "image/svg+xml",
     ".json": "application/json",
 }
-_TYPES = {
-    "image": "sc:ImageObject",
-    "string": "sc:Text",
-    "int32": "sc:Integer",
-    "float32": "sc:Float",
-    "float64": "sc:Float",
-}
+_TYPES = {"image": "sc:ImageObject", "string": "sc:Text", "int32": "sc:Integer"}
+"""Types other than sc:Float."""
 _MEANINGS = {
     "README.md": "The dataset card.",
     card.TREE: "Drawing of the decision tree.",
@@ -153,4 +148,6 @@ def _field(field: Field, owner: str, shards: list[str]) -> dict[str, object]:
     source: dict[str, object] = {**location, "extract": {"column": field.name}}
     if field.dtype == "image":
         source["transform"] = {"jsonPath": "bytes"}
-    return _node("Field", f"{owner}/{field.name}", field.meaning, dataType=_TYPES[field.dtype], source=source)
+    return _node(
+        "Field", f"{owner}/{field.name}", field.meaning, dataType=_TYPES.get(field.dtype, "sc:Float"), source=source
+    )

@@ -19,6 +19,7 @@ from gzoo import files
 from gzoo.dataset import card, croissant
 from gzoo.dataset.shards import Layout, Shard
 from gzoo.dataset.tally import Spread
+from gzoo.files import Progress
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray
@@ -40,7 +41,6 @@ IMAGES_ARROW = pa.schema(
     ]
 )
 
-"""Function that is called as (stage, done, total)."""
 Plan = tuple[tuple[Shard, ...], Mapping[str, object]]
 """The shards of a dataset, and metadata of its rows."""
 
@@ -50,9 +50,12 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 @contextlib.contextmanager
-def dataset_work(out: Path, begun: Mapping[str, object], overwrite: bool) -> Generator[Path]:
+def dataset_work(out: Path, begun: Mapping[str, object], overwrite: bool, wait: bool, say: Progress) -> Generator[Path]:
     """Create a folder for a dataset in progress as `files.work` does, with a sub-folder for temporary files."""
-    with files.disk_errors(out), files.work(out, kind="dataset", begun=begun, overwrite=overwrite) as partial:
+    with (
+        files.disk_errors(out),
+        files.work(out, kind="dataset", begun=begun, overwrite=overwrite, wait=wait, progress=say) as partial,
+    ):
         work = partial / files.WORK
         work.mkdir(exist_ok=True)
         yield partial
@@ -307,5 +310,5 @@ def contiguous(column: pa.ChunkedArray) -> pa.Array:
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:
     """Write a temporary table in row groups, so that some rows can be read without the others."""
-    with files.whole_file(path, is_flushed=False) as file:
+    with files.whole_file(path) as file:
         frame.write_parquet(file, row_group_size=files.ROWS_IN_LARGE_GROUP)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from gzoo.trees.campaign import names as campaign_names
 
 WORST_FIRST = (("train", "test"), ("validation", "test"), ("train", "validation"))
 N_EXAMPLES = 100
+Rows = npt.NDArray[np.integer]
 ROW = ("folder", "split", "dataset_name", "id_str", "ra", "dec")
 """Columns of each of the two rows of a pair; those of the second have the prefix `other_`."""
 
@@ -167,7 +169,8 @@ def _count(rows: pl.DataFrame) -> dict[str, int]:
 def _by_position(rows: pl.DataFrame, radius_arcsec: float) -> pl.DataFrame:
     placed = rows.with_row_index("row").filter("is_position")
     found = sky.same_galaxies(placed["ra"].to_numpy(), placed["dec"].to_numpy(), radius_arcsec=radius_arcsec)
-    return _across(rows, placed["row"].to_numpy(), found, "position")
+    numbers = placed["row"].to_numpy()
+    return _across(rows, numbers[found.first], numbers[found.second], found.separation_arcsec, "position")
 
 
 def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
@@ -182,35 +185,25 @@ def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
     is_known = (rows["is_position"].gather(first) & rows["is_position"].gather(second)).to_numpy()
     ends = (rows[name].gather(one[is_known]).to_numpy() for one in (first, second) for name in ("ra", "dec"))
     apart[is_known] = sky.separation_arcsec(*ends)
-    everyone = np.arange(rows.height)
-    return _across(rows, everyone, sky.Pairs(first.astype(np.int64), second.astype(np.int64), apart), "identifier")
+    return _across(rows, first, second, apart, "identifier")
 
 
 def _overlapping(rows: pl.DataFrame, sizes: pl.DataFrame) -> pl.DataFrame:
     """Return pairs closer than the mean size of their images: two such squares overlap in any orientation."""
-    shown = rows.with_row_index("row").join(sizes, on=["folder", "dataset_name"], how="left", maintain_order="left")
-    shown = shown.filter("is_position", pl.col("image_size_arcsec") > 0)
-    size = shown["image_size_arcsec"].to_numpy()
-    widest = float(size.max()) if len(size) else 1.0
-    found = sky.same_galaxies(shown["ra"].to_numpy(), shown["dec"].to_numpy(), radius_arcsec=widest)
-    is_near = found.separation_arcsec < (size[found.first] + size[found.second]) / 2
-    found = sky.Pairs(found.first[is_near], found.second[is_near], found.separation_arcsec[is_near])
-    return _across(rows, shown["row"].to_numpy(), found, "position")
+    sized = rows.join(sizes, on=["folder", "dataset_name"], how="left", maintain_order="left")
+    size = sized["image_size_arcsec"]
+    near = _by_position(sized.with_columns(pl.col("is_position") & (size > 0)), cast(float, size.max()) or 1.0)
+    return near.filter(near["separation_arcsec"] < (size.gather(near["first"]) + size.gather(near["second"])) / 2)
 
 
-def _across(rows: pl.DataFrame, numbers: npt.NDArray[np.integer], found: sky.Pairs, by: str) -> pl.DataFrame:
+def _across(rows: pl.DataFrame, first: Rows, second: Rows, apart: sky.FloatArray, by: str) -> pl.DataFrame:
     """Return the pairs in two splits by row number; the first row of a pair is in the earlier split."""
     code = rows["split"].replace_strict({name: i for i, name in enumerate(sky.SPLITS)}, return_dtype=pl.Int8).to_numpy()
-    first, second = numbers[found.first], numbers[found.second]
-    is_turned = code[first] > code[second]
-    first, second = np.where(is_turned, second, first), np.where(is_turned, first, second)
     is_across = code[first] != code[second]
-    columns = {
-        "first": first[is_across].astype(np.int64),
-        "second": second[is_across].astype(np.int64),
-        "separation_arcsec": found.separation_arcsec[is_across],
-    }
-    return pl.DataFrame(columns).with_columns(pl.col("separation_arcsec").fill_nan(None), matched_by=pl.lit(by))
+    first, second, apart = first[is_across], second[is_across], apart[is_across]
+    first, second = np.where(code[first] < code[second], (first, second), (second, first)).astype(np.int64)
+    pairs = pl.DataFrame({"first": first, "second": second, "separation_arcsec": apart}, nan_to_null=True)
+    return pairs.with_columns(matched_by=pl.lit(by))
 
 
 def _described(pairs: pl.DataFrame, rows: pl.DataFrame, folders: Sequence[Path | str]) -> pl.DataFrame:

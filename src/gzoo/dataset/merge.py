@@ -97,6 +97,7 @@ def union(
     out: Path | str,
     campaign: str = "gz_evo",
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> UnionResult:
     """Merge datasets into one with the columns of all their campaigns.
@@ -110,6 +111,7 @@ def union(
         out: Dataset folder to create.
         campaign: Campaign of the result: `gz_evo`, or one campaign whose parts are merged.
         overwrite: Replace an earlier dataset.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function that is called as (stage, done, total).
 
     Raises:
@@ -118,6 +120,7 @@ def union(
         InputError: The datasets do not fit together: different split schemes, simulated and real galaxies, with and
             without images, a repeated row, or a campaign that is not part of the result.
         OutputExistsError: The output folder already exists.
+        BusyError: Another run writes the same output, and `wait` is False.
         WriteError: The disk is full or not writable. The same call resumes the merge.
     """
     facts, out, say = campaign_of(campaign), Path(out), progress or silent
@@ -125,7 +128,7 @@ def union(
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     members = verify_members(members, say)
     begun = {"command": "union", "campaign": campaign, "inputs": [one.digest for one in members], **versions()}
-    with dataset_work(out, begun, overwrite) as partial:
+    with dataset_work(out, begun, overwrite, wait, say) as partial:
         work = partial / files.WORK
         if not (partial / files.MANIFEST).is_file():
             streams = [stream for i, member in enumerate(members) for stream in streams_of(work, i, member, say)]

@@ -516,11 +516,13 @@ def reading(path: Path) -> Generator[None]:
     """Explain errors of reading a file of a dataset.
 
     Raises:
-        DatasetError: The file cannot be read.
+        DatasetError: The file does not exist or is damaged.
+        ReadError: The file cannot be read now.
     """
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+        files.raise_passing(path, error)
         raise DatasetError(
             f"Cannot read '{path}': {reason(error)}.",
             "a Parquet file with the columns of the dataset.",

@@ -121,7 +121,7 @@ def _write_run(work: Path, number: int, i: int, parts: Sequence[tuple[pl.DataFra
     rows = ordered(pl.concat([rows for rows, _ in parts]).with_row_index("position"))
     table = pa.concat_tables([votes for _, votes in parts]).combine_chunks()
     each = ROWS_IN_BATCH if "image" in table.column_names else ROWS_IN_BLOCK
-    with files.whole_file(path, is_flushed=False) as file, pa.ipc.new_file(file, table.schema) as writer:
+    with files.whole_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
         for start in range(0, rows.height, each):
             writer.write_table(table.take(rows["position"][start : start + each].to_arrow()).combine_chunks())
     write_frame(path.with_suffix(".parquet"), rows.drop("position", "hash"))

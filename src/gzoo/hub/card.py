@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,7 @@ def _read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     for name, one in configs.items():
         try:
             by_split = [*_by_split(one.get("data_files")).values(), *_by_split(one.get("data_dir")).values()]
-            outside = [
-                pattern for patterns in by_split for pattern in patterns if not is_safe_path(pattern.rstrip("/"))
-            ]
+            outside = [pattern for pattern in chain(*by_split) if not is_safe_path(pattern.rstrip("/"))]
         except (TypeError, KeyError, AttributeError):
             outside = [str(one)]
         if outside:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 5
 PAUSE_SECONDS = 1.0  # before the second attempt; each further pause is twice as long
 MAX_FILES = 200_000  # in a repository
-
-"""Called as (stage, done, total)."""
 Answer = TypeVar("Answer")
 
 

@@ -63,23 +63,19 @@ def load_dataset(
     import datasets
 
     found = check_access(repository, revision)
+    options: dict[str, Any] = {"split": split, "streaming": streaming}
     try:
         if streaming and found.state != "cached":
             found.require()
-            folder = _Download(repository, found.commit).folder
+            folder, path = _Download(repository, found.commit).folder, repository
             data_files(folder, name, repository)
-            options = _page_verification(folder)
-            loaded = client.request(
-                repository,
-                lambda _: datasets.load_dataset(
-                    repository, name, split=split, streaming=True, revision=found.commit, **options
-                ),
-            )
+            options |= {"revision": found.commit, **_page_verification(folder)}
         else:
             folder = _copy(found, name, None)
             # without explicit files, `datasets` looks for those of the first config, whichever is requested
-            by_split = data_files(folder, name, repository) or None
-            loaded = datasets.load_dataset(str(folder), name, data_files=by_split, split=split, streaming=streaming)
+            path = str(folder)
+            options["data_files"] = data_files(folder, name, repository) or None
+        loaded = client.request(repository, lambda _: cast("Loaded", datasets.load_dataset(path, name, **options)))
     except (HubError, NotFoundError):
         raise
     except Exception as error:  # `datasets` and the client raise many classes that are not public
@@ -202,7 +198,7 @@ class _Download:
                     f"SHA-256 {checksums[name]}.",
                     "Report this to the dataset's owners: a file was changed, or the upload was incomplete.",
                 )
-        missing = [name for name in entries if not self._is_verified(name)]
+        missing = [name for name in entries if self._record[name] != _stamp(self.folder / name)]
         total = sum(entry.size for entry in entries.values())
         done = total - sum(entries[name].size for name in missing)
 
@@ -225,15 +221,10 @@ class _Download:
         finally:
             cache.write_record(self.repository, self.commit, self._record)
 
-    def _is_verified(self, name: str) -> bool:
-        """Return whether the file is in the cache and was not changed since it was verified."""
-        path = self.folder / name
-        return path.is_file() and self._record[name] == _stamp(path)
-
 
 def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Return the size and modification time of a file, which change when it is written; empty if it is missing."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
 
 
 def download_verified(

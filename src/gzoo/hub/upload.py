@@ -89,7 +89,7 @@ def _write_errors(repository: str) -> Generator[None]:
         ) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Upload:
     """An upload of files to a repository of the Hub.
 

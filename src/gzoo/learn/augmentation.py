@@ -37,6 +37,7 @@ _MAX_ERASED = 56
 _N_POSITIONS = _ERASED + 4 * _MAX_ERASED
 
 Range = tuple[float, float]
+_Steps = dict[str, torch.Tensor]  # `Parameters` of each galaxy in the form that the computation needs
 
 
 class Parameters(NamedTuple):
@@ -158,7 +159,7 @@ class Augmentation:
             with torch.no_grad():
                 steps = self._steps(self.parameters(seeds.to(images.device), view), images.shape[3], size)
                 augmented = self._apply(images, steps, size)
-                augmented = augmented * _erasure_mask(steps.erased, size) if self.erasings else augmented
+                augmented = augmented * _erasure_mask(steps["erased"], size) if self.erasings else augmented
                 return augmented if out is None else out.copy_(augmented)
         out = torch.empty(len(images), 3, size, size) if out is None else out
         plan = self.plan(seeds, images.shape[3], size, view=view)
@@ -259,23 +260,22 @@ class Augmentation:
 
     def _steps(self, found: Parameters, side: int, size: int) -> _Steps:
         """Return the parameters in the form that the computation needs."""
-        none = found.zoom  # placeholder for values that are not needed
-        n_samples = size * self._sampling(side, size)[1]
-        columns, rows = (none, none) if self.is_exact else _coordinates(_matrix(found), n_samples)
-        turns = torch.round(found.rotation_degrees / 90) % 4 if self.is_exact else none
-        radius = math.ceil(3 * self.blur_pixels[1])
-        return _Steps(
-            columns=columns,
-            rows=rows,
-            is_transposed=turns % 2 == 1 if self.is_exact else none,
-            is_mirrored=_mirrored(found.flipped, turns) if self.is_exact else none,
-            blur=_gaussian_weights(found.blur_pixels, radius) if radius else none,
-            brightness=found.brightness,
-            photon_variance=found.photon_noise.square(),
-            sky_variance=found.sky_noise.square(),
-            noise_key=found.noise_key,
-            erased=_pixel_ranges(found.erased, size),
-        )
+        steps = {
+            "brightness": found.brightness,
+            "photon_variance": found.photon_noise.square(),
+            "sky_variance": found.sky_noise.square(),
+            "noise_key": found.noise_key,
+            "erased": _pixel_ranges(found.erased, size),
+        }
+        if self.is_exact:
+            turns = torch.round(found.rotation_degrees / 90) % 4
+            steps |= {"is_transposed": turns % 2 == 1, "is_mirrored": _mirrored(found.flipped, turns)}
+        else:
+            n_samples = size * self._sampling(side, size)[1]
+            steps["columns"], steps["rows"] = _coordinates(_matrix(found), n_samples)
+        if radius := math.ceil(3 * self.blur_pixels[1]):
+            steps["blur"] = _gaussian_weights(found.blur_pixels, radius)
+        return steps
 
     def _apply(self, images: torch.Tensor, steps: _Steps, size: int, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return augmented images, apart from erased rectangles."""
@@ -297,12 +297,12 @@ class Augmentation:
     def _change_light(self, images: torch.Tensor, steps: _Steps) -> torch.Tensor:
         """Return images, from 0 to 1, with blur, brightness and noise applied."""
         if self.blur_pixels[1]:
-            images = _blurred(images, steps.blur)
+            images = _blurred(images, steps["blur"])
         if self.brightness != (1, 1):
-            images = images * _each(steps.brightness)
+            images = images * _each(steps["brightness"])
         if self.photon_noise[1] or self.sky_noise[1]:
-            variance = torch.addcmul(_each(steps.sky_variance), images, _each(steps.photon_variance))
-            images = torch.addcmul(images, variance.sqrt(), _normal(steps.noise_key, images))
+            variance = torch.addcmul(_each(steps["sky_variance"]), images, _each(steps["photon_variance"]))
+            images = torch.addcmul(images, variance.sqrt(), _normal(steps["noise_key"], images))
         return images
 
     def _reorient(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
@@ -310,13 +310,13 @@ class Augmentation:
         moved = _resized(images, size)
         if not self.quarter_turns and self.rotation_degrees == (0, 0) and self.flips == (0, 0):
             return moved
-        moved = torch.where(_each(steps.is_transposed), moved.transpose(2, 3), moved)
-        moved = torch.where(_each(steps.is_mirrored[:, 0]), moved.flip(3), moved)
-        return torch.where(_each(steps.is_mirrored[:, 1]), moved.flip(2), moved)
+        moved = torch.where(_each(steps["is_transposed"]), moved.transpose(2, 3), moved)
+        moved = torch.where(_each(steps["is_mirrored"][:, 0]), moved.flip(3), moved)
+        return torch.where(_each(steps["is_mirrored"][:, 1]), moved.flip(2), moved)
 
     def _resample(self, images: torch.Tensor, steps: _Steps, size: int) -> torch.Tensor:
         side, n_samples = self._sampling(images.shape[3], size)
-        grid = (steps.columns + steps.rows).permute(0, 2, 3, 1)
+        grid = (steps["columns"] + steps["rows"]).permute(0, 2, 3, 1)
         sampled = F.grid_sample(_resized(images, side).to(torch.float32), grid, align_corners=False)
         return F.avg_pool2d(sampled, n_samples) if n_samples > 1 else sampled
 
@@ -434,28 +434,14 @@ def _hashed_32(x: torch.Tensor) -> torch.Tensor:
 # --- Pixels -----------------------------------------------------------------------------------------------------------
 
 
-class _Steps(NamedTuple):
-    """`Parameters` of each galaxy in the form that the computation needs."""
-
-    columns: torch.Tensor
-    rows: torch.Tensor
-    is_transposed: torch.Tensor
-    is_mirrored: torch.Tensor
-    blur: torch.Tensor
-    brightness: torch.Tensor
-    photon_variance: torch.Tensor
-    sky_variance: torch.Tensor
-    noise_key: torch.Tensor
-    erased: torch.Tensor
-
-
 class Plan:
     """Augmentation of a batch of images of one size, made by `Augmentation.plan`; threads may share it."""
 
     def __init__(self, apply: Callable[..., torch.Tensor], steps: _Steps, size: int) -> None:
         self._apply, self._size = apply, size
-        self._erased = cast("list[list[tuple[int, int, int, int]]]", steps.erased.tolist())
-        self._steps = [_Steps(*values) for values in zip(*(each.split(1) for each in steps), strict=True)]
+        self._erased = cast("list[list[tuple[int, int, int, int]]]", steps["erased"].tolist())
+        of_each = zip(*(values.split(1) for values in steps.values()), strict=True)
+        self._steps: list[_Steps] = [dict(zip(steps, values, strict=True)) for values in of_each]
 
     def draw(self, place: int, image: torch.Tensor, out: torch.Tensor) -> None:
         """Augment one of the images.

@@ -12,10 +12,11 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
+from gzoo import files
 from gzoo.dataset.index import ImageIndex
 from gzoo.errors import DatasetError
 from gzoo.images.archives import MAX_FILE_BYTES
@@ -54,6 +55,7 @@ class ShardReader:
             if shard not in self._files:
                 os.close(file)
         except OSError as error:
+            files.raise_passing(self.location(row), error)
             message = f"Cannot read '{self.location(row)}': {error.strerror or error}."
             raise DatasetError(message, hint=hint) from error
         if len(data) < length:
@@ -118,10 +120,9 @@ def encoded_images(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:
         reads_files: Whether to read the files of images that the table only names. Pass False for tables from another
             machine, which could name any file on this one.
     """
-    rows = cast("list[dict[str, bytes | str | None] | None]", table["image"].to_pylist())
     images: list[bytes | None] = []
-    for row in rows:
-        data, path = cast("tuple[bytes | None, str | None]", (row["bytes"], row["path"]) if row else (None, None))
+    for row in cast("list[dict[str, Any] | None]", table["image"].to_pylist()):
+        data, path = (row["bytes"], row["path"]) if row else (None, None)
         if data is None and path and reads_files and os.path.isfile(path):  # noqa: PTH113  reading a pipe could block
             with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
                 data = file.read(MAX_FILE_BYTES)

@@ -86,7 +86,7 @@ class SplitInput:
         rows: IntArray | None,
         seed: int | None,
     ) -> None:
-        n = len(counts)
+        n = self._n_all = len(counts)
         self.rows: IntArray = np.arange(n) if rows is None else np.asarray(rows, np.int64)
         outside = self.rows[(self.rows < 0) | (self.rows >= n)]
         if len(outside):
@@ -95,9 +95,8 @@ class SplitInput:
         self.keys = keys if rows is None else keys[self.rows]
         self._counts = counts if rows is None else counts[self.rows]
         self._totals = totals if rows is None else totals[self.rows]
-        self._images, self._seed, self._n_all = images, seed, n
+        self._images, self._seed, self._data = images, seed, fingerprint
         self._cache: ImageCache | None = None
-        self._data = fingerprint
         chosen = 0 if rows is None else files.digest(self.rows.tolist())
         self.fingerprint = files.digest([fingerprint, len(self.rows), chosen, seed])
 
@@ -141,18 +140,11 @@ class SplitInput:
         counts, totals = self._counts[places], self._totals[places]
         seeds = augmentation_seeds(self._seed, epoch, rows)
         end = 0
-        for number, batch in enumerate(batches, first + 1):
+        for done, batch in enumerate(batches, first + 1):
             part = slice(end, end := end + len(batch))
+            own = rows[part]
             yield BatchRequest(
-                ids[part],
-                rows[part],
-                counts[part],
-                totals[part],
-                seeds[part],
-                self._images,
-                rows[part],
-                self._cache,
-                {"batch": number},
+                ids[part], own, counts[part], totals[part], seeds[part], self._images, own, self._cache, {"batch": done}
             )
 
 
@@ -194,18 +186,10 @@ class StreamInput:
             ids = _keys(labels, self._known, self.fingerprint, n_before)["id_str"].to_list()
             images = MemoryReader(encoded_images(table, reads_files=False), self._name)
             for number, places in enumerate(batches[n_done:], n_done + 1):
-                index = n_before + places
-                yield BatchRequest(
-                    [ids[i] for i in places],
-                    index,
-                    counts[places],
-                    totals[places],
-                    augmentation_seeds(self._seed, epoch, index),
-                    images,
-                    places,
-                    None,
-                    {"stream": state, "n_done": number, "n_before": n_before},
-                )
+                own, index = [ids[i] for i in places], n_before + places
+                seeds = augmentation_seeds(self._seed, epoch, index)
+                cursor = {"stream": state, "n_done": number, "n_before": n_before}
+                yield BatchRequest(own, index, counts[places], totals[places], seeds, images, places, None, cursor)
             n_before, n_done = n_before + table.num_rows, 0
 
     def _windows(self, epoch: int, state: object, n_window: int, world_size: int) -> Iterator[tuple[pa.Table, object]]:
@@ -222,10 +206,10 @@ class StreamInput:
             after = stream.state_dict()
             if waiting is not None and table.num_rows < world_size:
                 waiting = (pa.concat_tables([waiting[0], table]), waiting[1])
-                continue
-            if waiting is not None:
-                yield waiting
-            waiting, before = (table, before), after
+            else:
+                if waiting is not None:
+                    yield waiting
+                waiting, before = (table, before), after
         if waiting is not None:
             yield waiting
 
@@ -258,8 +242,7 @@ def open_input(
     if streaming:
         path = dataset.folder if isinstance(dataset, Dataset) else dataset
         return _from_datasets(load(path, split=split, streaming=True), split, rows, seed, str(path))
-    if not isinstance(dataset, Dataset):
-        dataset = open_dataset(dataset)
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     keys, counts, totals = dataset.vote_arrays(split)
     index = dataset.image_index(split)
     if index is not None:

@@ -126,17 +126,10 @@ def loader(
             f"rank {rank} does not match world_size {world_size}.", "rank from 0 to world_size - 1, or neither."
         )
     data = open_input(dataset, split, rows=rows, seed=seed, streaming=streaming)
-    made = Loader(
-        data,
-        batch_size,
-        size,
-        augment=augmentation(augment) if isinstance(augment, str) else augment,
-        workers=workers or _n_cores(),
-        skips_errors=errors == "skip",
-        device=torch.device(device),
-        decode_on_device=decode_on_device,
-        process=None if rank is None or world_size is None else (rank, world_size),
-    )
+    augment = augmentation(augment) if isinstance(augment, str) else augment
+    process = None if rank is None or world_size is None else (rank, world_size)
+    skips, target, threads = errors == "skip", torch.device(device), workers or _n_cores()
+    made = Loader(data, batch_size, size, augment, threads, skips, target, decode_on_device, process)
     if cache_dir is not None:
         if not isinstance(data, SplitInput) or decode_on_device:
             raise InputError(
@@ -160,43 +153,43 @@ class _PendingBatch:
     errors: dict[int, ImageError] = field(default_factory=dict)
 
 
+@dataclass(eq=False, repr=False)
 class Loader:
     """Galaxies in batches; made by `gzoo.loader`.
 
     Attributes:
         input: Galaxies of the batches.
-        tree: Decision tree of the votes.
         batch_size: Maximum number of galaxies in a batch.
         size: Width and height of the images in pixels.
+        augment: Augmentation of the images.
+        workers: Number of threads.
+        skips_errors: Whether images that cannot be decoded are skipped.
+        device: Device of the batches.
+        decodes_on_device: Whether images are decoded there.
+        process: Number of this process and number of processes; those of torch.distributed when None.
+        tree: Decision tree of the votes.
         decoded_size: Width and height before augmentation, which may zoom in. It is slightly larger than needed where
             the first image of the split can be decoded to that size without resizing.
-        workers: Number of threads.
         skipped: Reason for each skipped image, by identifier.
     """
 
-    def __init__(
-        self,
-        data: Input,
-        batch_size: int,
-        size: int,
-        *,
-        augment: Augmentation | None,
-        workers: int,
-        skips_errors: bool,
-        device: torch.device,
-        decode_on_device: bool,
-        process: tuple[int, int] | None,
-    ) -> None:
-        self.input, self.batch_size, self.size, self.augment = data, batch_size, size, augment
-        self.tree: Tree = data.tree
-        limits = (size, size) if augment is None else augment.source_range(size)
-        self.decoded_size = data.decoded_size(*limits) if isinstance(data, SplitInput) else limits[0]
-        self.workers = workers
+    input: Input
+    batch_size: int
+    size: int
+    augment: Augmentation | None
+    workers: int
+    skips_errors: bool
+    device: torch.device
+    decodes_on_device: bool
+    process: tuple[int, int] | None
+
+    def __post_init__(self) -> None:
+        self.tree: Tree = self.input.tree
+        limits = (self.size, self.size) if self.augment is None else self.augment.source_range(self.size)
+        self.decoded_size = self.input.decoded_size(*limits) if isinstance(self.input, SplitInput) else limits[0]
         self.skipped: dict[str, str] = {}
-        self._skips_errors, self._process = skips_errors, process
-        self._device, self._decodes_on_device = device, decode_on_device
-        self._epoch, self._cursor, self._is_started = 0, data.start, False
-        self._buffers = BufferPool(is_pinned=device.type == "cuda")
+        self._epoch, self._cursor, self._is_started = 0, self.input.start, False
+        self._buffers = BufferPool(is_pinned=self.device.type == "cuda")
         self._thread = threading.local()
         self._sent: deque[tuple[torch.cuda.Event, torch.Tensor]] = deque()
 
@@ -303,8 +296,8 @@ class Loader:
         return self._collect(self._submit(self._split.request(rows, self._epoch), None))[1]
 
     def _rank_and_world_size(self) -> tuple[int, int]:
-        if self._process is not None:
-            return self._process
+        if self.process is not None:
+            return self.process
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
@@ -329,9 +322,9 @@ class Loader:
     def _submit(self, request: BatchRequest, augment: Augmentation | None) -> _PendingBatch:
         """Hand a batch to the threads."""
         n = len(request.index)
-        if self._decodes_on_device:
+        if self.decodes_on_device:
             image = torch.empty(0)
-        elif augment is not None and self._device.type == "cpu":
+        elif augment is not None and self.device.type == "cpu":
             image = self._buffers.take((n, 3, self.size, self.size), torch.float32)
         else:
             image = self._buffers.take((n, self.decoded_size, self.decoded_size, 3), torch.uint8)
@@ -339,7 +332,7 @@ class Loader:
         if augment is not None and image.dtype == torch.float32:
             seeds = torch.from_numpy(request.seeds)
             pending.plan = self._pool.submit(augment.plan, seeds, self.decoded_size, self.size)
-        work = self._read if self._decodes_on_device else self._fill
+        work = self._read if self.decodes_on_device else self._fill
         step = max(1, min(MAX_CHUNK, -(-n // (2 * self.workers))))
         for start in range(0, n, step):
             places = range(start, min(start + step, n))
@@ -388,7 +381,7 @@ class Loader:
             error.expected,
             "Rebuild the dataset without it (`gzoo check` lists all corrupt images), or pass errors='skip'.",
         )
-        if not self._skips_errors:
+        if not self.skips_errors:
             raise located from error
         pending.errors[i] = located
 
@@ -403,7 +396,7 @@ class Loader:
         for future in pending.work:
             future.result()
         request, image = pending.request, pending.image
-        if self._decodes_on_device:
+        if self.decodes_on_device:
             image = self._decode_on_device(pending)
         elif image.dtype == torch.uint8:
             image = image.permute(0, 3, 1, 2)
@@ -423,7 +416,7 @@ class Loader:
         )
         ids = [request.id_str[i] for i in keep]
         batch = Batch(image=image, votes=votes, totals=totals, index=index, id_str=ids, seed=seeds)
-        if self._device.type != "cpu":
+        if self.device.type != "cpu":
             batch = self._move(batch)
         if pending.augment is not None and batch["image"].dtype == torch.uint8:
             batch["image"] = pending.augment(batch["image"], batch["seed"], self.size)
@@ -431,11 +424,11 @@ class Loader:
 
     def _move(self, batch: Batch) -> Batch:
         """Copy a batch to the device."""
-        moved = cast("dict[str, torch.Tensor | list[str]]", {**batch})
-        for name, value in moved.items():
-            if isinstance(value, torch.Tensor) and value.device != self._device:
-                moved[name] = value.to(self._device, non_blocking=True)
-        if self._device.type == "cuda":
+        moved = {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+        if self.device.type == "cuda":
             # Keep the pinned image until it has been copied: its memory is reused as soon as nothing refers to it.
             while self._sent and self._sent[0][0].query():
                 self._sent.popleft()
@@ -449,11 +442,11 @@ class Loader:
         from torchvision.io import ImageReadMode, decode_jpeg
 
         n, size = len(pending.request.index), self.decoded_size
-        image = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=self._device)
+        image = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=self.device)
         order = sorted(pending.encoded)
         try:
             data = [torch.frombuffer(bytearray(pending.encoded[i]), dtype=torch.uint8) for i in order]
-            decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self._device))
+            decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self.device))
             # A truncated or corrupt image either raises or ends in one colour; an image that does may still be valid.
             doubtful = torch.stack([_ends_in_one_colour(pixels) for pixels in decoded]).tolist()
             for i, pixels, is_doubtful in zip(order, decoded, doubtful, strict=True):
@@ -472,7 +465,7 @@ class Loader:
                 except ImageError as error:
                     self._handle_error(pending, i, error)
                 else:
-                    image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self._device)
+                    image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
         return image
 
 

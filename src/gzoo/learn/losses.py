@@ -117,20 +117,17 @@ def _all_questions(totals: torch.Tensor) -> torch.Tensor:
 def _totals(votes: torch.Tensor, tree: Tree) -> torch.Tensor:
     """Return `tree.totals` in torch; `torch.compile` cannot trace the cached properties of a tree."""
     votes = votes if votes.is_floating_point() else votes.long()
-    question_of_answer = _constant(
-        tuple(i for i, question in enumerate(tree.questions) for _ in question.columns), votes.device
-    )
-    volunteers = votes.new_zeros(len(votes), len(tree.questions)).index_add(1, question_of_answer, votes)
+    question_of_answer = tuple(i for i, question in enumerate(tree.questions) for _ in question.columns)
+    volunteers = votes.new_zeros(len(votes), len(tree.questions))
+    volunteers = volunteers.index_add(1, _constant(question_of_answer, votes.device), votes)
+
+    def counts(columns: tuple[str, ...]) -> torch.Tensor:
+        places = tuple(tree.columns.index(column) for column in columns if column in tree.columns)
+        return votes.index_select(1, _constant(places, votes.device))
+
     for i, question in enumerate(tree.questions):
         if question.multiple:
-            parents, own = (
-                _constant(
-                    tuple(tree.columns.index(column) for column in columns if column in tree.columns), votes.device
-                )
-                for columns in (question.parents, question.columns)
-            )
-            asked = votes.index_select(1, parents).sum(dim=1)
-            volunteers[:, i] = torch.maximum(asked, votes.index_select(1, own).amax(dim=1))
+            volunteers[:, i] = torch.maximum(counts(question.parents).sum(dim=1), counts(question.columns).amax(dim=1))
     return volunteers
 
 
@@ -186,10 +183,8 @@ def _multiple_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor)
     yes, no, volunteers = counts.to(a.dtype)
     of_yes, of_no, of_volunteers = _factorial_rest(counts, a.dtype)
     past = 1 + _shift(a.dtype)
-    coefficient = yes * torch.log((volunteers + past) / (yes + past)) + no * torch.log(
-        (volunteers + past) / (no + past)
-    )
-    coefficient = coefficient + (of_volunteers - of_yes - of_no)
+    coefficient = yes * torch.log((volunteers + past) / (yes + past))
+    coefficient = coefficient + no * torch.log((volunteers + past) / (no + past)) + (of_volunteers - of_yes - of_no)
     return ((yes * torch.log1p(1 / a) + no * torch.log1p(a) - coefficient) * is_answer).sum(0)
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -74,6 +74,7 @@ def train(
     seed: int = 0,
     cache_dir: Path | str | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a model on the votes of a dataset.
@@ -101,6 +102,7 @@ def train(
         seed: Seed of initial weights, order and augmentation.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later epochs reuse.
         overwrite: Replace an earlier run.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function to call with (stage, epochs done, epochs in total).
 
     Raises:
@@ -108,12 +110,12 @@ def train(
         InputError: An argument is invalid, or the dataset has too few galaxies for validation.
         NonFiniteLossError: The loss is NaN or infinite; the message names the galaxies.
         OutputExistsError: `out` already exists.
+        BusyError: Another run writes the same output, and `wait` is False.
         HubError: The pretrained weights cannot be downloaded.
     """
     check_integers(1, size=size, epochs=epochs, batch_size=batch_size)
     check_integers(0, 2**63 - 1, seed=seed)
-    if learning_rate is None:
-        learning_rate = 1e-4 if pretrained else 1e-3
+    learning_rate = (1e-4 if pretrained else 1e-3) if learning_rate is None else learning_rate
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be positive and finite, got {learning_rate}.")
     out = Path(out)
@@ -133,24 +135,28 @@ def train(
     command = {"command": "train", "data": opened.digest, **settings}
     torch.manual_seed(seed)
     train_loader, validation_loader, held_out = _loaders(opened, size, batch_size, augment, seed, cache_dir)
+    loaders = {"train": train_loader, "validation": validation_loader}
+    n_train, n_validation = (len(each.rows) for each in loaders.values())
     baseline = likelihood.fit_baseline(train_loader.votes)
     mean, std = _colour_statistics(train_loader)
     model = Model(Design(encoder, size, opened.tree.columns, mean, std), baseline)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
     origin = _load_published_weights(model, encoder) if pretrained else None
-    with files.work(out, kind="run", begun=command, overwrite=overwrite) as work:
+    with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
         weights = work / WEIGHTS
         if not (work / METRICS).exists():  # written at the end of training
             _fit(model, train_loader, validation_loader, work, settings, progress)
-        losses = cast("list[float]", pl.read_csv(work / METRICS, glob=False)["validation_loss"].to_list())
+        losses: list[float] = pl.read_csv(work / METRICS, glob=False)["validation_loss"].to_list()
         best_epoch = int(np.argmin(losses)) + 1
         baseline_loss = _baseline_loss(validation_loader, baseline)
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader)
         recalibration = fit_recalibration(validation_loader.votes, predicted[None])
-        _write_galaxies(work / "training_galaxies.parquet", train_loader, validation_loader)
+        galaxies = [each.keys.with_columns(role=pl.lit(role)) for role, each in loaders.items()]
+        with files.whole_file(work / "training_galaxies.parquet") as file:
+            pl.concat(galaxies).sort("dataset_name", "id_str").write_parquet(file)
         metadata = {
             "format": "gzoo-run-2",
             "design": asdict(model.design),
@@ -167,8 +173,8 @@ def train(
                 "validation": held_out,
             },
             "pretrained": origin,
-            "n_train": len(train_loader.rows),
-            "n_validation": len(validation_loader.rows),
+            "n_train": n_train,
+            "n_validation": n_validation,
             "n_epochs": len(losses),
             "best_epoch": best_epoch,
             "validation_loss": losses[best_epoch - 1],
@@ -179,9 +185,7 @@ def train(
         }
         files.write_json(work / "run.json", metadata)
         (work / CHECKPOINT).unlink(missing_ok=True)
-    return TrainResult(
-        out, len(train_loader.rows), len(validation_loader.rows), len(losses), best_epoch, min(losses), baseline_loss
-    )
+    return TrainResult(out, n_train, n_validation, len(losses), best_epoch, min(losses), baseline_loss)
 
 
 def _loaders(
@@ -191,9 +195,8 @@ def _loaders(
     if "train" not in dataset.splits:
         raise NotFoundError(f"Split 'train' not found in '{dataset.folder}'.", hint="Build a larger dataset.")
     rows: tuple[IntArray | None, IntArray | None] = (None, None)
-    if "validation" in dataset.splits:
-        held_out_split, description = "validation", "validation split"
-    else:
+    held_out_split, description = "validation", "validation split"
+    if "validation" not in dataset.splits:
         keys, *_ = dataset.vote_arrays("train")
         is_held_out = np.array([identifier_split.is_held_out(id_str) for id_str in keys["id_str"]])
         if is_held_out.all() or not is_held_out.any():
@@ -233,15 +236,10 @@ def _load_published_weights(model: Model, encoder: str) -> dict[str, str]:
 
 
 def _fit(
-    model: Model,
-    train: Loader,
-    validation: Loader,
-    work: Path,
-    settings: Mapping[str, object],
-    progress: Progress | None,
+    model: Model, train: Loader, validation: Loader, work: Path, settings: Mapping[str, Any], progress: Progress | None
 ) -> None:
     """Train, from the checkpoint if there is one; write the best weights and, at the end, the losses of each epoch."""
-    epochs, seed, peak = (cast(Any, settings[name]) for name in ("epochs", "seed", "learning_rate"))
+    epochs, seed, peak = settings["epochs"], settings["seed"], settings["learning_rate"]
     device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
     model.to(device)
     average = AveragedModel(model, avg_fn=get_ema_avg_fn(1 - 1 / max(10, min(len(train), 1000))), use_buffers=True)
@@ -320,10 +318,3 @@ def _baseline_loss(validation: Loader, baseline: FloatArray) -> float:
     concentrations = np.broadcast_to(baseline, votes.counts.shape)
     nll = likelihood.dirichlet_multinomial_nll(votes.counts, concentrations, validation.tree, votes.totals)
     return float(nll.sum(axis=1).mean())
-
-
-def _write_galaxies(path: Path, train: Loader, validation: Loader) -> None:
-    """Write which galaxies the run used, and their role."""
-    parts = [(train, "train"), (validation, "validation")]
-    table = pl.concat([each.keys.with_columns(role=pl.lit(role)) for each, role in parts])
-    table.sort("dataset_name", "id_str").write_parquet(path)

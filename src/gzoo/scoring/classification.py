@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo import files
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.errors import InputError, TableError, choices, suggestion
 from gzoo.scoring.intervals import LEVEL, Blocks, Value, as_value, mean_value, ratio, root, wilson_interval
@@ -165,8 +164,10 @@ def classify(
     true = found["label"].fill_null(NO_CLASS).to_numpy().astype(str)
     rows = np.flatnonzero(true != NO_CLASS)
     if not len(rows):
-        raise TableError(f"None of the {len(true):,} galaxies of '{path}' has a value of '{label}' in '{dataset}'.",
-                         hint="Predict other galaxies, or choose another --label.")  # fmt: skip
+        raise TableError(
+            f"None of the {len(true):,} galaxies of '{path}' has a value of '{label}' in '{dataset}'.",
+            hint="Predict other galaxies, or choose another --label.",
+        )
     out = compute_classification(
         true[rows], called[rows], classes, units.take(rows), None if probabilities is None else probabilities[rows]
     )
@@ -227,9 +228,8 @@ def predicted_summary(fractions: FloatArray, votes: Votes) -> Labels:
 
 def _totals_of_parts(votes: Votes) -> FloatArray:
     """Return the number of classifications of each galaxy in each version of the tree, shape (galaxy, version)."""
-    numbers = {question.name: i for i, question in enumerate(votes.tree.questions)}
-    parts = votes.tree.parts.values()
-    return np.column_stack([votes.totals[:, [numbers[one.name] for one in part]].max(axis=1) for part in parts])
+    number, parts = votes.tree.questions.index, votes.tree.parts.values()
+    return np.column_stack([votes.totals[:, list(map(number, part))].max(axis=1) for part in parts])
 
 
 def compute_classification(
@@ -292,16 +292,14 @@ def _labels(dataset: Dataset, label: str) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     for split in dataset.splits:
         keys, votes = dataset.read_votes(split)
-        shards = files.shards(dataset.folder, split)
-        columns = pl.scan_parquet(shards[0], glob=False).collect_schema()
-        kind = columns.get(label)
-        if kind is not None and (kind == pl.String or kind.is_integer() or kind == pl.Boolean):
-            read = pl.concat([pl.read_parquet(shard, columns=[label], glob=False) for shard in shards])
-            found = read[label].cast(pl.String).fill_null(NO_CLASS)
+        column = dataset.column(split, label)
+        values = None if column is None else column["value"]
+        if values is not None and (isinstance(values.dtype, pl.String | pl.Boolean) or values.dtype.is_integer()):
+            found = values.cast(pl.String).fill_null(NO_CLASS)
         elif label == SUMMARY:
             found = pl.Series(summary(votes).tolist(), dtype=pl.String)
         else:
-            what = "not found" if kind is None else f"has type {kind}"
+            what = "not found" if values is None else f"has type {values.dtype}"
             raise TableError(
                 f"Column '{label}' {what} in '{dataset.folder}'.",
                 "a column of strings, integers or booleans with the class of each galaxy.",
@@ -367,11 +365,10 @@ def decals_confident(fractions: FloatArray, votes: Votes, units: Blocks) -> Deca
         units: Bootstrap units.
     """
     tree = votes.tree
-    numbers = {question.name: i for i, question in enumerate(tree.questions)}
     questions: dict[str, DecalsQuestion] = {}
     for part, everyone in zip(tree.parts.values(), _totals_of_parts(votes).T, strict=True):
         for question in part:
-            own, totals = tree.slice(question.name), votes.totals[:, numbers[question.name]]
+            own, totals = tree.slice(question.name), votes.totals[:, tree.questions.index(question)]
             if question.multiple or np.isnan(fractions[:, own]).any():
                 continue
             is_relevant = (everyone >= DECALS_CLASSIFICATIONS) & (totals >= DECALS_PROPORTION_ASKED * everyone)

@@ -76,9 +76,7 @@ def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: B
     place = joined["place"].to_numpy()
     counts = np.concatenate([votes.counts for _, votes in parts])[place]
     totals = np.concatenate([votes.totals for _, votes in parts])[place]
-    is_seen = (joined["split"] == "train").to_numpy()
-    if in_training_set is not None:
-        is_seen = is_seen | in_training_set
+    is_seen = (joined["split"] == "train").to_numpy() | (False if in_training_set is None else in_training_set)
     return Matched(joined.select(*KEY, "split"), Votes(dataset.tree, counts, totals), is_seen)
 
 

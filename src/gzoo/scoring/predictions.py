@@ -174,22 +174,22 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
     members = {column: _numbers(path, table, keys, name) for column, name in names.items()}
     n_members = max(len(one) for one in members.values())
     values = np.full((n_members, table.height, len(tree.columns)), np.nan)
-    place = {column: i for i, column in enumerate(tree.columns)}
     for column, one in members.items():
         if len(one) != n_members:
             raise TableError(
                 f"'{path}': column '{names[column]}' has {len(one)} numbers per galaxy, others have {n_members}.",
                 "the same number of members in every column.",
             )
-        values[:, :, place[column]] = one
+        values[:, :, tree.columns.index(column)] = one
     questions = tuple(question.name for question in tree.questions if question.columns[0] in names)
     if kind is None:
         kind = "fractions" if _are_fractions(values, tree, questions) else "concentrations"
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
-    _validate(path, values, kind, keys, names, tree, questions)
     says = "in_training_set" in table.columns
-    return Predictions(tree, keys, kind, values, questions, _in_training_set(table), path, says)
+    read = Predictions(tree, keys, kind, values, questions, _in_training_set(table), path, says)
+    _validate(read, names)
+    return read
 
 
 def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPredictions:
@@ -235,12 +235,6 @@ def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPre
 
 def _at(path: Path, keys: pl.DataFrame, row: int) -> str:
     return f"{path}, row {row + 1}, galaxy '{keys['id_str'][row]}'"
-
-
-def _missing_column(path: Path, column: str, table: pl.DataFrame, expected: str, hint: str) -> TableError:
-    return TableError(
-        f"Column '{column}' not found in '{path}'.", expected, suggestion(table.columns, column, otherwise=hint)
-    )
 
 
 def _read(path: Path, table: str) -> pl.DataFrame:
@@ -291,14 +285,14 @@ def _answer_columns(
 ) -> tuple[Kind | None, dict[str, str]]:
     """Return what the columns contain (None if their sums decide), and answer -> column of the table."""
     if mapping.answers:
+        hint = "Fix [answers] in the mapping file."
         for answer, name in mapping.answers.items():
             if answer not in tree.columns:
-                raise TableError(f"Answer '{answer}' of '{mapping.source}' not found in tree '{tree.name}'.",
-                                 choices(tree.columns, answer), "Fix [answers] in the mapping file.")  # fmt: skip
+                message = f"Answer '{answer}' of '{mapping.source}' not found in tree '{tree.name}'."
+                raise TableError(message, choices(tree.columns, answer), hint)
             if name not in table.columns:
-                raise _missing_column(
-                    path, name, table, f"a column for answer '{answer}'.", "Fix [answers] in the mapping file."
-                )
+                hint = suggestion(table.columns, name, hint)
+                raise TableError(f"Column '{name}' not found in '{path}'.", f"a column for answer '{answer}'.", hint)
         kind, names = None if mapping.values == "counts" else cast(Kind, mapping.values), dict(mapping.answers)
         ending = ""
     else:
@@ -380,33 +374,27 @@ def _are_fractions(values: FloatArray, tree: Tree, questions: Sequence[str]) -> 
     return all((np.abs(values[..., tree.slice(name)].sum(axis=-1) - 1) < SUM_TOLERANCE).all() for name in single)
 
 
-def _validate(
-    path: Path,
-    values: FloatArray,
-    kind: Kind,
-    keys: pl.DataFrame,
-    names: dict[str, str],
-    tree: Tree,
-    questions: Sequence[str],
-) -> None:
+def _validate(read: Predictions, names: dict[str, str]) -> None:
     """Reject invalid concentrations and fractions; normalise fractions to a sum of 1 in place."""
-    for question in (tree.question(name) for name in questions):
-        own = values[..., tree.slice(question.name)]
-        is_valid = np.isfinite(own) & (own > 0 if kind == "concentrations" else (own >= 0) & (own <= 1))
+    is_fraction = read.kind == "fractions"
+    for question in map(read.tree.question, read.questions):
+        own = read.values[..., read.tree.slice(question.name)]
+        is_valid = np.isfinite(own) & ((own >= 0) & (own <= 1) if is_fraction else own > 0)
         if not is_valid.all():
             member, row, answer = np.argwhere(~is_valid)[0].tolist()
             raise TableError(
-                f"{_at(path, keys, row)}: {names[question.columns[answer]]} is {float(own[member, row, answer])}.",
-                "positive, finite numbers." if kind == "concentrations" else "numbers from 0 to 1.",
+                f"{_at(read.source, read.keys, row)}: {names[question.columns[answer]]} is "
+                f"{float(own[member, row, answer])}.",
+                "numbers from 0 to 1." if is_fraction else "positive, finite numbers.",
             )
-        if kind == "concentrations" or question.multiple:
+        if not is_fraction or question.multiple:
             continue
         sums = own.sum(axis=-1, keepdims=True)
         off = np.abs(sums - 1) > SUM_TOLERANCE
         if off.any():
             row = int(np.argwhere(off)[0][1])
             raise TableError(
-                f"{_at(path, keys, row)}: the predicted fractions of question '{question.name}' sum to "
+                f"{_at(read.source, read.keys, row)}: the predicted fractions of question '{question.name}' sum to "
                 f"{float(sums[0, row, 0]):.4g}.",
                 "vote fractions of each question, which sum to 1.",
                 "Convert cumulative fractions: divide them by the proportion of volunteers asked.",

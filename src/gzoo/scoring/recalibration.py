@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,13 +96,10 @@ class Recalibration:
         Raises:
             DatasetError: The value is not a recalibration.
         """
+        metadata: Any = found
         try:
-            metadata = cast("Mapping[str, Any]", found)
             kind: Kind = metadata["kind"]
-            questions = {
-                str(name): QuestionRecalibration(**one)
-                for name, one in cast("Mapping[str, Mapping[str, Any]]", metadata["questions"]).items()
-            }
+            questions = {str(name): QuestionRecalibration(**one) for name, one in metadata["questions"].items()}
             numbers = [number for one in questions.values() for number in (one.factor, one.temperature)]
             if kind not in ("concentrations", "fractions") or not all(0 < number < math.inf for number in numbers):
                 raise ValueError("a value is out of range")
@@ -179,9 +176,7 @@ def fit_question(
         moves = STEP * np.eye(2)
         return np.array([(penalised(logs + move) - penalised(logs - move)) / (2 * STEP) for move in moves])
 
-    most = math.log(CERTAIN) - usual if is_fractions else math.log(MAX_FACTOR)
-    if question.multiple:
-        most = 0.0
+    most = 0.0 if question.multiple else math.log(CERTAIN if is_fractions else MAX_FACTOR) - usual
     bounds = [(usual - most, usual + most), (-math.log(MAX_TEMPERATURE), math.log(MAX_TEMPERATURE))]
     best = optimize.minimize(penalised, middle, jac=slope, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     before = cost(np.array([math.log(unchanged), 0.0]))

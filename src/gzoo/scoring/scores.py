@@ -291,9 +291,8 @@ def compute(
         seed: Seed of the bootstrap.
     """
     tree, n = votes.tree, len(votes)
-    predicted = (
-        predictions if isinstance(predictions, Predictions) else Predictions.of_concentrations(predictions, tree)
-    )
+    given = predictions
+    predicted = given if isinstance(given, Predictions) else Predictions.of_concentrations(given, tree)
     units = galaxy_blocks or blocks(n)
     total: _Sums = {name: np.zeros(n) for name in SUMS}
     questions: dict[str, QuestionScore] = {}
@@ -305,9 +304,8 @@ def compute(
         rows = np.flatnonzero(votes.totals[:, i] > 0)
         found, answers = _of_question(votes, predicted, baseline, i, rows)
         own = units.take(rows)
-        questions[question.name] = QuestionScore(
-            **_score(found, own, seed), answers=_of_answers(question, answers, own, seed)
-        )
+        of_answers = _of_answers(question, answers, own, seed)
+        questions[question.name] = QuestionScore(**_score(found, own, seed), answers=of_answers)
         for name, column in found.items():
             total[name][rows] += column
         total["galaxies"][rows] = 1
@@ -319,7 +317,8 @@ def compute(
     def part(rows: IntArray) -> Score:
         return _score({name: column[rows] for name, column in total.items()}, units.take(rows), seed)
 
-    names = [] if campaigns is None else campaigns.unique().sort().to_list()
+    names = pl.Series([] if campaigns is None else campaigns, dtype=pl.String)
+    rows_of = {name: np.flatnonzero(names == name) for name in names.unique().sort()}
     scored = [
         SliceScore(column=slicing.column, range=name, n_galaxies=len(rows), score=part(rows))
         for slicing in slices
@@ -338,9 +337,7 @@ def compute(
             rmse_noise_corrected=root(error),
             n_questions=n_balanced,
         ),
-        campaigns={name: part(np.flatnonzero((campaigns == name).to_numpy())) for name in names}  # type: ignore[union-attr]
-        if len(names) > 1
-        else {},
+        campaigns={name: part(rows) for name, rows in rows_of.items()} if len(rows_of) > 1 else {},
         questions=questions,
         slices=sorted(scored, key=_noise_corrected_error, reverse=True),
         questions_missing=[one.name for one in tree.questions if one.name not in predicted.questions],

@@ -11,8 +11,7 @@ import contextlib
 import errno
 import json
 import os
-import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +99,7 @@ def simulate(
     export: bool = True,
     galaxies_from: Path | str | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> SimulateResult:
     """Simulate a campaign: images, classifications, votes, ground truth.
@@ -134,6 +134,7 @@ def simulate(
             campaign. Positions are measured again and identifiers are new (`source_id_str` in the truth contains the
             original ones).
         overwrite: Replace an earlier simulation.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function called as (stage, done, total) after each block of galaxies.
 
     Returns:
@@ -144,7 +145,8 @@ def simulate(
         InputError: An argument is out of range, or `galaxies_from` is not a simulation of at least `n_galaxies`
             galaxies.
         OutputExistsError: `out` already exists.
-        WriteError: `out` cannot be written. Unfinished work is removed.
+        BusyError: Another run writes the same output, and `wait` is False.
+        WriteError: `out` cannot be written. Finished images are kept, and the same call resumes.
     """
     members = campaign_of(campaign).members
     if members:
@@ -172,8 +174,10 @@ def simulate(
 
     folder = Path(out)
     with (
-        _written_or_removed(folder),
-        files.work(folder, kind="simulation", begun=facts, overwrite=overwrite) as partial,
+        _disk_errors(folder),
+        files.work(
+            folder, kind="simulation", begun=facts, overwrite=overwrite, wait=wait, progress=progress
+        ) as partial,
     ):
         job = Job(campaign, seed, n_galaxies, partial / "images" if images else None, export)
         if job.images is not None:
@@ -247,6 +251,7 @@ def _source_facts(folder: Path, truth: Path, n: int) -> dict[str, object]:
             missing = [name for name in SOURCE_COLUMNS if name not in table.schema_arrow.names]
             n_rows = table.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
+        files.raise_passing(truth, error)
         raise InputError(f"Cannot read '{truth}': {reason(error)}.", "", "Simulate the galaxies again.") from error
     if missing:
         raise InputError(
@@ -285,10 +290,8 @@ class _Rows:
 
 
 @contextlib.contextmanager
-def _written_or_removed(folder: Path) -> Generator[None]:
-    """Turn errors of the disk into a clear message, and remove the unfinished work."""
-    partial = files.partial_name(folder.absolute())
-    was_begun = partial.exists()
+def _disk_errors(folder: Path) -> Generator[None]:
+    """Turn errors of the disk and of workers into a clear message."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -301,11 +304,9 @@ def _written_or_removed(folder: Path) -> Generator[None]:
         if isinstance(error, GZooError):
             raise
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if is_full or not was_begun:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(partial.with_name(partial.name + ".new"), ignore_errors=True)
         raise WriteError(
-            f"Cannot write '{folder}': {error.strerror or reason(error)}. Unfinished work was removed.",
+            f"Cannot write '{folder}': {error.strerror or reason(error)}.",
             "about 0.1 MB of free space per galaxy, half of it for the images." if is_full else "",
-            "Free some space, or choose another --out." if is_full else "Choose another folder for --out.",
+            f"{'Free some space' if is_full else 'Fix the cause'}, then rerun the same command to resume, "
+            "or choose another --out.",
         ) from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gzoo import files
 from gzoo.errors import TableError, reason
 
 
@@ -20,7 +21,13 @@ class Damage(NamedTuple):
 
 
 def unreadable(path: Path, kind: str, error: BaseException) -> TableError:
-    """Return the error for a file that its reader rejects."""
+    """Return the error for a file that its reader rejects.
+
+    Raises:
+        ReadError: The reader did not reject it: the file cannot be read now.
+        MemoryError: There is not enough memory.
+    """
+    files.raise_passing(path, error)
     return TableError(
         f"Cannot read '{path}': {reason(error)[:200]}.",
         f"an intact {kind} table.",
