@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         sky, out = options.simulation or Path(name) / "sky", Path(name) / "gz_desi"
         if not options.simulation:
-            command = ["simulate", "gz_desi", "--no-images", "--no-export", "--n", options.n, "--out", sky]
+            command = ["simulate", "gz_desi", "--no-images", "--no-export", "--n-galaxies", options.n, "--out", sky]
             steps["simulate"], _ = run([*gzoo, *command, "--workers", options.workers])
         votes = sky / "votes.parquet"
         steps["build"], _ = run([*gzoo, "build", "gz_desi", "--votes", votes, "--no-images", "--out", out])

@@ -1,6 +1,6 @@
 """Speed of building a dataset from JPEG images, compared with hardware limits and with `datasets`.
 
-    python benchmarks/build_speed.py [--n 100000] [--n-small 50000] [--rounds 2] [--folder FOLDER]
+    python benchmarks/build_speed.py [--n 100000] [--n-small 50000] [--rounds 2] [--folder FOLDER] [--quick]
 
 Each step is a separate process, its start included, and reads the same files from the page cache. The steps take turns,
 and the results are medians over rounds (`imagefolder` runs once, because it takes minutes).

@@ -1,6 +1,6 @@
 """False positive rate and power of the calibration tests.
 
-    python benchmarks/calibration_power.py [--repetitions 250] [--power 2500]
+    python benchmarks/calibration_power.py [--repetitions 250] [--power 2500] [--quick]
 
 Concentrations are drawn, then probabilities from them, then votes. The concentrations are the predictions.
 

@@ -1,6 +1,6 @@
 """Images and votes for the benchmarks of loading and training, created once and kept on disk as a gz_evo dataset.
 
-    python benchmarks/corpora.py [--folder build/benchmarks]
+    python benchmarks/corpora.py [--folder build/benchmarks] [--quick]
 
 There are two corpora of 424 px JPEG images:
 

@@ -40,7 +40,7 @@ def prepare(parquet: str, cache: str) -> dict[str, object]:
 
 
 def usual(parquet: str, cache: str, n: int, batch: int, workers: int, size: int | None = None) -> dict[str, object]:
-    """Measure `set_format("torch")` and a DataLoader with all columns, shuffled, with images resized to `size` if given."""
+    """Measure `set_format("torch")` and a DataLoader with all columns, shuffled, resized to `size` if it is given."""
     rows = _rows(parquet, cache, n).with_format("torch")
     loader = DataLoader(
         rows,

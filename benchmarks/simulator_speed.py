@@ -155,15 +155,11 @@ def main() -> None:
             ),
         },
     )
-    print(
-        "bulge and disk of Galaxy Zoo 2, with noise, as JPEG files: images per second and core, speed of gzoo relative to each"
-    )
+    print("images per second and core, and speed of gzoo relative to it: bulge and disk, as JPEG files")
     for name, rate in whole.items():
         print(f"  {name:34s}{rate:8.1f}   {whole['gzoo'] / rate:.2f} x")
     kinds: dict[str, dict[str, float]] = {}
-    print(
-        "kinds of galaxies: images per second and core, speed relative to GalSim at 424 pixels on the bulge and disk alone"
-    )
+    print("images per second and core of gzoo, and speed relative to GalSim on bulge and disk: kinds of galaxies")
     for kind, changes in KINDS.items():
         some = galaxies[:n_kind]
         kinds[kind] = rates(

@@ -1,6 +1,6 @@
 """Whether a model trained on simulated galaxies alone separates smooth from featured real galaxies.
 
-    python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 2600] [--epochs 8]
+    python benchmarks/simulator_transfer.py [--data ../shared/data] [--n 2600] [--epochs 8] [--quick]
 
 Galaxy Zoo 2 is simulated and a model is trained on the simulated images alone, once in colour and once in grey (each
 within ten minutes on two cores). The model ranks the real images in `../shared/data`: those with a vote fraction of
@@ -77,11 +77,16 @@ def main() -> None:
     parser.add_argument("--encoder", default="resnet18", help="timm encoder (default: resnet18)")
     parser.add_argument("--workers", type=int, default=2, help="processes that simulate (default: 2)")
     parser.add_argument("--work", type=Path, help="folder to keep the simulation, datasets and runs in")
+    parser.add_argument("--quick", action="store_true", help="use few galaxies, and write only to --out")
     options = parser.parse_args()
+    if options.quick:
+        options.n, options.epochs = 200, 2
     work = options.work or Path(tempfile.mkdtemp(prefix="gzoo-transfer-"))
 
     folder = options.data / "gz2_sample"
     votes = pl.read_csv(folder / "votes.csv")
+    if options.quick:
+        votes = votes.sample(150, seed=0)
     featured, smooth, artifact = (votes[column].to_numpy() for column in (FEATURED, SMOOTH, ARTIFACT))
     fraction = featured / (featured + smooth + artifact)
     clear = (fraction > 0.6) | (fraction < 0.4)

@@ -96,12 +96,13 @@ def test_the_work_of_an_earlier_run_is_kept_after_every_error(tmp_path: Path) ->
 
 
 def test_a_folder_in_which_nothing_was_made_is_removed(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OSError, match="disk"),
-        files.work(tmp_path / "out", kind="dataset", begun=BEGUN) as partial,
-    ):  # fmt: skip
-        (partial / "images").mkdir()
-        raise OSError("disk")
+    def fail() -> None:
+        with files.work(tmp_path / "out", kind="dataset", begun=BEGUN) as partial:
+            (partial / "images").mkdir()
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fail()
     assert not list(tmp_path.iterdir())
 
 

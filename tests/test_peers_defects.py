@@ -1,4 +1,4 @@
-"""Faults found in the programs that others train and score with, and a test of each that gzoo does not have it."""
+"""Regression tests for defects that are known from other training and scoring programs."""
 
 from __future__ import annotations
 
@@ -42,23 +42,21 @@ DEEP = Tree(
 )
 
 
-class Says(torch.nn.Module):
-    """A model that says the same of every image, and keeps what images it was shown."""
+class ConstantModel(torch.nn.Module):
+    """Model with the same prediction for every image."""
 
     def __init__(self, concentration: FloatArray) -> None:
         super().__init__()
         self.concentration = torch.nn.Parameter(torch.tensor(concentration))
-        self.shown: list[torch.Tensor] = []
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.shown.append(image)
         return self.concentration.expand(len(image), -1)
 
 
-# --- 1. a multinomial loss with the wrong sign, of a shape that then fails -------------------------------------------
+# --- 1. a multinomial loss with the wrong sign and shape -------------------------------------------------------------
 
 
-def test_losses_are_negative_logs_of_probabilities_and_have_a_row_a_galaxy() -> None:
+def test_losses_are_negative_log_probabilities_per_galaxy() -> None:
     counts, fractions = np.array([[7, 2], [0, 3]]), np.array([[0.7, 0.3], [0.4, 0.6]])
     wanted = -stats.multinomial.logpmf(counts, counts.sum(axis=1), fractions)
     found = multinomial_nll(counts, fractions, RINGS)
@@ -68,7 +66,7 @@ def test_losses_are_negative_logs_of_probabilities_and_have_a_row_a_galaxy() -> 
     np.testing.assert_allclose(as_dirichlet[:, 0], wanted, atol=1e-5)
 
 
-def test_what_is_nearer_to_the_votes_costs_less() -> None:
+def test_predictions_closer_to_the_votes_have_a_smaller_loss() -> None:
     counts = torch.tensor([[30, 10]])
     for scale in (0.1, 1.0, 100.0):
         near, far = (torch_nll(counts, scale * torch.tensor([a]), RINGS) for a in ([3.0, 1.0], [1.0, 3.0]))
@@ -76,13 +74,13 @@ def test_what_is_nearer_to_the_votes_costs_less() -> None:
     alpha = torch.tensor([[1.0, 1.0]], requires_grad=True)
     torch_nll(counts, alpha, RINGS).sum().backward()
     assert alpha.grad is not None
-    assert alpha.grad[0, 0] < 0 < alpha.grad[0, 1]  # a step downhill is towards what was voted
+    assert alpha.grad[0, 0] < 0 < alpha.grad[0, 1]  # gradient descent moves towards the votes
 
 
-# --- 2. a softmax before cross-entropy, which takes one itself -------------------------------------------------------
+# --- 2. a softmax before a cross-entropy that includes one -----------------------------------------------------------
 
 
-def test_a_sure_and_right_prediction_costs_nearly_nothing() -> None:
+def test_a_confident_correct_prediction_has_almost_no_loss() -> None:
     """Softmax twice leaves at least 1.044 nats in six classes."""
     counts = torch.tensor([[40, 0]])
     assert float(torch_nll(counts, torch.tensor([[9e6, 1e-7]]), RINGS)) < 1e-4
@@ -95,7 +93,7 @@ def test_a_sure_and_right_prediction_costs_nearly_nothing() -> None:
     assert 0 < entropy < 1e-6
 
 
-def test_what_a_model_says_has_no_bounds_that_votes_could_feel() -> None:
+def test_predicted_fractions_reach_0_and_1() -> None:
     """A second softmax keeps six classes' probabilities between 0.07 and 0.36."""
     model = Model(Design("mobilenetv3_small_050", 32, RINGS.columns, (0.5,) * 3, (0.2,) * 3)).eval()
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
@@ -106,10 +104,10 @@ def test_what_a_model_says_has_no_bounds_that_votes_could_feel() -> None:
     assert fraction[0] > 1 - 1e-6
 
 
-# --- 3. validation with augmented images and without its last batch; training in the same order each epoch ----------
+# --- 3. augmented or incomplete validation, and the same training order in each epoch --------------------------------
 
 
-def test_validation_sees_images_as_they_are_and_training_does_not(dataset: Path) -> None:
+def test_training_images_are_augmented_and_validation_images_are_not(dataset: Path) -> None:
     opened = open_dataset(dataset)
     train, validation, _ = training._loaders(opened, 32, 8, "train", 0, None)
     for batch in validation:
@@ -122,45 +120,45 @@ def test_validation_sees_images_as_they_are_and_training_does_not(dataset: Path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
-def test_validation_leaves_no_galaxy_out(dataset: Path, batch_size: int) -> None:
+def test_validation_includes_every_galaxy(dataset: Path, batch_size: int) -> None:
     opened = open_dataset(dataset)
     shown = [one for batch in loader(opened, batch_size, 8, split="validation") for one in batch["id_str"]]
     assert shown == opened.read_votes("validation")[0]["id_str"].to_list()
 
 
-def test_training_is_shuffled_anew_each_epoch(dataset: Path) -> None:
+def test_each_epoch_has_another_order(dataset: Path) -> None:
     galaxies = loader(open_dataset(dataset), 5, 8, seed=0)
     epochs = [tuple(one for batch in galaxies for one in batch["id_str"]) for _ in range(4)]
     assert len(set(epochs)) == 4
     assert len({tuple(sorted(one)) for one in epochs}) == 1
 
 
-# --- 4. concentrations cut to 1 to 101; NaN becomes 1 and training goes on -------------------------------------------
+# --- 4. concentrations clipped to 1 to 101, and NaN replaced by 1 ----------------------------------------------------
 
 
-def test_concentrations_below_1_and_far_above_101_are_felt() -> None:
+def test_concentrations_below_1_and_above_101_change_the_loss() -> None:
     counts = np.array([[40, 0], [0, 40]])
     split, even, firm = (dirichlet_multinomial_nll(counts, np.full((2, 2), a), RINGS).sum() for a in (0.05, 1.0, 101.0))
-    assert split < even < firm  # volunteers agree with one another, not with themselves: a belief with two peaks
+    assert split < even < firm  # volunteers agree with each other on each galaxy: a bimodal distribution
     half = np.array([[20, 20]] * 2)
-    sure, surer = (dirichlet_multinomial_nll(half, np.full((2, 2), a), RINGS).sum() for a in (101.0, 1e5))
-    assert surer < sure
+    narrow, narrower = (dirichlet_multinomial_nll(half, np.full((2, 2), a), RINGS).sum() for a in (101.0, 1e5))
+    assert narrower < narrow
     alpha = torch.tensor([[0.05, 3000.0]], requires_grad=True)
     torch_nll(torch.tensor([[5, 5]]), alpha, RINGS).sum().backward()
     assert alpha.grad is not None
     assert (alpha.grad != 0).all()
 
 
-def test_a_model_can_say_less_than_1_and_more_than_101() -> None:
+def test_a_model_can_predict_concentrations_below_1_and_above_101() -> None:
     baseline = np.array([1e-3, 1e5])
     model = Model(Design("mobilenetv3_small_050", 32, RINGS.columns, (0.5,) * 3, (0.2,) * 3), baseline).eval()
     with torch.no_grad():
         model.head.weight.zero_()
-        said = model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0].double().numpy()
-    np.testing.assert_allclose(said, baseline, rtol=1e-3)
+        predicted = model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0].double().numpy()
+    np.testing.assert_allclose(predicted, baseline, rtol=1e-3)
 
 
-def test_what_is_no_number_stops_training_and_scoring(tmp_path: Path) -> None:
+def test_nan_stops_training_and_scoring(tmp_path: Path) -> None:
     batch = Batch(
         image=torch.zeros(2, 3, 4, 4),
         votes=torch.ones(2, 2, dtype=torch.int64),
@@ -170,7 +168,7 @@ def test_what_is_no_number_stops_training_and_scoring(tmp_path: Path) -> None:
         seed=torch.arange(2),
     )
     with pytest.raises(NonFiniteLossError, match="good, bad"):
-        training.galaxy_losses(Says(np.array([np.nan, 1.0])), RINGS, batch, "validation")
+        training.galaxy_losses(ConstantModel(np.array([np.nan, 1.0])), RINGS, batch, "validation")
     with pytest.raises(InputError, match="nan"):
         dirichlet_multinomial_nll([[1, 1]], [[np.nan, 1.0]], RINGS)
     path = tmp_path / "predictions.parquet"
@@ -180,10 +178,10 @@ def test_what_is_no_number_stops_training_and_scoring(tmp_path: Path) -> None:
         read_predictions(path, RINGS)
 
 
-# --- 5. one parent a question, one next question an answer -----------------------------------------------------------
+# --- 5. only one parent answer per question, only one next question per answer ---------------------------------------
 
 
-def test_questions_are_asked_after_any_of_several_answers() -> None:
+def test_questions_may_have_several_parent_answers() -> None:
     """Merging comes after smooth and after featured galaxies, never after an artifact; clumps after clumps."""
     hubble = campaign("gz_hubble").tree
     several = {question.name: question.parents for question in hubble.questions if len(question.parents) > 1}
@@ -204,13 +202,15 @@ def test_proportion_asked_adds_up_over_parents() -> None:
     assert len(odd.parents) == 2
     fractions = np.zeros((1, len(GZ2.columns)))
     fractions[0, :3] = [0.5, 0.3, 0.2]
-    places = [GZ2.columns.index(parent) for parent in odd.parents]
+    parents = [GZ2.columns.index(parent) for parent in odd.parents]
     assert (
-        GZ2.proportion_asked(fractions)[0, GZ2.questions.index(odd)] == pytest.approx(fractions[0, places].sum()) == 0.8
+        GZ2.proportion_asked(fractions)[0, GZ2.questions.index(odd)]
+        == pytest.approx(fractions[0, parents].sum())
+        == 0.8
     )
 
 
-# --- 6. a rounded total times a weighted fraction, kept as if it were a count -----------------------------------------
+# --- 6. weighted fractions times a total used as counts --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["weighted", "debiased"])
@@ -224,7 +224,7 @@ def test_weighted_fractions_are_not_counts(tmp_path: Path, kind: str) -> None:
         read_votes(tmp_path / "t.csv", campaign("gz_rings"), mapping)
 
 
-def test_a_fraction_that_no_number_of_volunteers_gives_is_not_a_count(tmp_path: Path) -> None:
+def test_fractions_that_give_no_integer_are_not_counts(tmp_path: Path) -> None:
     """0.53 of 31 is 16.43 votes: that row is dropped with a reason; 16 of 31 is a count."""
     fractions = {"y": [0.53, 16 / 31], "n": [0.47, 15 / 31], "volunteers": [31, 31]}
     pl.DataFrame({"id_str": ["1", "2"], **fractions}).write_csv(tmp_path / "t.csv")
@@ -239,18 +239,18 @@ def test_a_fraction_that_no_number_of_volunteers_gives_is_not_a_count(tmp_path: 
         dirichlet_multinomial_nll([[16.43, 14.57]], [[1.0, 1.0]], RINGS)
 
 
-# --- 7. loader and model that do not fit together; examples that import what is not there -----------------------------
+# --- 7. incompatible loader and model, and examples with missing imports ---------------------------------------------
 
 
-def test_what_the_loader_gives_is_what_training_takes(dataset: Path) -> None:
+def test_training_accepts_the_batches_of_the_loader(dataset: Path) -> None:
     opened = open_dataset(dataset)
     batch = next(iter(loader(opened, 4, 32)))
     assert set(batch) == set(get_type_hints(Batch))
-    losses = training.galaxy_losses(Says(np.ones(len(opened.tree.columns))), opened.tree, batch, "validation")
+    losses = training.galaxy_losses(ConstantModel(np.ones(len(opened.tree.columns))), opened.tree, batch, "validation")
     assert torch.isfinite(losses).all()
 
 
-def test_examples_in_the_readme_import_what_is_there() -> None:
+def test_imports_of_the_readme_work() -> None:
     readme = Path(__file__).parents[1] / "README.md"
     imports = [
         line.strip()
@@ -263,11 +263,11 @@ def test_examples_in_the_readme_import_what_is_there() -> None:
         exec(line, {})
 
 
-# --- 8. coverage of questions with two answers alone; deep questions that weigh as much as the root -------------------
+# --- 8. coverage of two-answer questions only, and equal weights of deep and root questions --------------------------
 
 
 def deep_votes(n: int, seed: int = 0) -> tuple[Votes, FloatArray]:
-    """Of each 50 galaxies one is asked the deep question."""
+    """Votes in which one of 50 galaxies has votes on the deep question."""
     rng = np.random.default_rng(seed)
     alpha = rng.gamma(2.0, 3.0, (n, 5)) + 0.1
     counts = np.zeros((n, 5), np.int64)
@@ -278,7 +278,7 @@ def deep_votes(n: int, seed: int = 0) -> tuple[Votes, FloatArray]:
     return Votes(DEEP, counts, np.column_stack([counts[:, :2].sum(axis=1), counts[:, 2:].sum(axis=1)])), alpha
 
 
-def test_coverage_is_told_of_questions_with_any_number_of_answers() -> None:
+def test_coverage_is_reported_for_any_number_of_answers() -> None:
     votes, alpha = deep_votes(3000)
     n = len(votes)
     keys = pl.DataFrame({"dataset_name": ["d"] * n, "id_str": [str(i) for i in range(n)]})
@@ -293,7 +293,7 @@ def test_coverage_is_told_of_questions_with_any_number_of_answers() -> None:
             assert curve is not None
 
 
-def test_deep_questions_neither_weigh_as_much_as_the_root_nor_vanish() -> None:
+def test_deep_questions_have_a_weight_between_0_and_that_of_the_root() -> None:
     votes, alpha = deep_votes(4000)
     wrong = alpha.copy()
     wrong[:, 2:] = alpha[:, [4, 2, 3]]
@@ -316,8 +316,8 @@ def test_deep_questions_neither_weigh_as_much_as_the_root_nor_vanish() -> None:
     assert n_deep / n_root < fraction < 0.5
 
 
-def test_scores_say_of_which_predictions_they_are(dataset: Path, sky: SimulateResult, tmp_path: Path) -> None:
-    """One model's numbers under another's name: a file for other galaxies or another tree is no match."""
+def test_predictions_of_other_galaxies_are_rejected(dataset: Path, sky: SimulateResult, tmp_path: Path) -> None:
+    """A file for other galaxies or for another tree does not match the dataset."""
     path = tmp_path / "predictions.parquet"
     frame = {
         "id_str": ["of-another-survey"],

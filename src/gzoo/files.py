@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from gzoo.errors import (
     BusyError,
@@ -297,7 +297,7 @@ def work(
     out = out.absolute()
     refuse_occupied(out, kind=kind, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = partial_name(out), out.with_name(f".{out.name}.gzoo-old")
+    partial, old = partial_name(out), _old_name(out)
     with _locked(out, str(begun.get("command", kind)), wait, progress):
         if old.exists() and not out.exists():  # the process was killed while it replaced an earlier result
             old.replace(out)
@@ -366,6 +366,14 @@ def _fresh_name(partial: Path) -> Path:
     return partial.with_name(partial.name + ".new")
 
 
+def _old_name(out: Path) -> Path:
+    return out.with_name(f".{out.name}.gzoo-old")
+
+
+def _lock_name(out: Path) -> Path:
+    return out.with_name(f".{out.name}{LOCK_SUFFIX}")
+
+
 def _has_part(partial: Path, patterns: Collection[str]) -> bool:
     """Return whether a file other than the marker matches a pattern; True if that cannot be found out."""
 
@@ -386,17 +394,16 @@ def _has_part(partial: Path, patterns: Collection[str]) -> bool:
 @contextlib.contextmanager
 def _locked(out: Path, command: str, wait: bool, progress: Progress | None) -> Generator[None]:
     """Hold the lock of a result, which the system releases if this process dies."""
-    path = out.with_name(f".{out.name}{LOCK_SUFFIX}")
-    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
-    try:
-        _acquire(lock, out, path, wait, progress)
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
-        message = f"The file system of '{out.parent}' does not have locks. Do not start two runs with the same --out."
-        warnings.warn(GZooWarning(message), stacklevel=2)
-    try:
-        if lock.is_locked:
+    path = _lock_name(out)
+    with contextlib.ExitStack() as stack:
+        try:
+            _acquire(stack, out, wait, progress)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            message = f"The file system of '{out.parent}' does not have locks: do not start two runs with one --out."
+            warnings.warn(GZooWarning(message), stacklevel=2)
+        else:
             facts = {
                 "host": platform.node(),
                 "process": os.getpid(),
@@ -406,16 +413,12 @@ def _locked(out: Path, command: str, wait: bool, progress: Progress | None) -> G
             with contextlib.suppress(OSError):  # they are for messages only
                 path.write_bytes(json_bytes(facts))  # in place, because another file would be another lock
         yield
-    finally:
-        if lock.is_locked:
-            with contextlib.suppress(OSError):  # while it is held: whoever gets the lock of a removed file notices that
-                path.unlink()
-            lock.release()
 
 
-def _acquire(lock: BaseFileLock, out: Path, path: Path, wait: bool, progress: Progress | None) -> None:
+def _acquire(stack: contextlib.ExitStack, out: Path, wait: bool, progress: Progress | None) -> None:
+    path = _lock_name(out)
     with contextlib.suppress(Timeout):
-        lock.acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 4)  # its holder may be removing it right now
+        stack.enter_context(_held(path, timeout=LOCK_SECONDS))  # its holder may be removing it right now
         return
     holder = _holder(path)
     if not wait:
@@ -426,7 +429,20 @@ def _acquire(lock: BaseFileLock, out: Path, path: Path, wait: bool, progress: Pr
         )
     if progress:
         progress(f"Waiting for {holder}", 0, 1)
-    lock.acquire(timeout=-1, poll_interval=LOCK_SECONDS)
+    stack.enter_context(_held(path, timeout=-1))
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, timeout: float) -> Generator[None]:
+    """Hold a lock, and remove its file."""
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    lock.acquire(timeout=timeout, poll_interval=LOCK_SECONDS / 4)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: whoever gets the lock of a removed file notices that
+            path.unlink()
+        lock.release()
 
 
 def _holder(path: Path) -> str:
@@ -471,10 +487,19 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
         )
     (out / BEGUN).unlink(missing_ok=True)  # left if the process was killed between renaming and removing
     if not overwrite:
+        _tidy(out)
         raise OutputExistsError(
             f"'{out}' already contains a finished {kind}.",
             hint="Choose another --out, or pass --overwrite to replace it.",
         )
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a run left beside its result if it was killed at the very end."""
+    lock, old = _lock_name(out), _old_name(out)
+    if lock.exists() or old.exists():
+        with contextlib.suppress(OSError), _held(lock, timeout=0):  # held by others: it is not left
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_finished(out: Path, kind: str) -> bool:

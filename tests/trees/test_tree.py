@@ -112,7 +112,7 @@ def test_proportion_asked_is_the_sum_over_parent_answers(walk: Walks, seed: int)
 
 @quick
 @given(walks(), st.data())
-def test_leaving_questions_out_keeps_a_tree_sound(walk: Walks, data: st.DataObject) -> None:
+def test_a_tree_without_some_questions_is_valid(walk: Walks, data: st.DataObject) -> None:
     """`carried` accepts every subset; where the way is not fully shown reach is NaN, elsewhere it is unchanged."""
     hidden = data.draw(st.frozensets(st.sampled_from(range(len(walk.n_answers)))))
     assume(len(hidden) < len(walk.n_answers))
@@ -143,7 +143,7 @@ def test_leaving_questions_out_keeps_a_tree_sound(walk: Walks, data: st.DataObje
 @quick
 @given(walks(), st.integers(1, 60))
 def test_votes_of_walks_never_break_a_tree(walk: Walks, n_volunteers: int) -> None:
-    """Count volunteers who each take one walk: totals are the people who met the question."""
+    """Count volunteers who each follow one path: totals are the volunteers who were asked the question."""
     tree = walk.tree()
     rng = np.random.default_rng(n_volunteers)
     counts = dict.fromkeys(tree.columns, 0)

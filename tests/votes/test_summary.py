@@ -1,4 +1,4 @@
-"""Summaries: the walk by the answer of most, and a class only where enough people walked there."""
+"""Summary labels follow the answers with most votes, and need enough volunteers on that path."""
 
 from __future__ import annotations
 

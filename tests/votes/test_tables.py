@@ -292,8 +292,8 @@ def test_a_duplicate_column_name_in_fits(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"id_str,n\xe9,b\na,1,1\n", "line 1, byte 9 is 0xe9"),
-        ("id_str,n\na,1\n".encode("utf-16"), "UTF-16"),
-        ("id_str,n\na,1\n".encode("utf-16-le"), "zero bytes"),
+        ("id_str,n\na,1\n".encode("utf-16"), "byte 1 is 0xff"),
+        ("id_str,n\na,1\n".encode("utf-16-le"), "byte 2 is 0x00"),
     ],
 )
 def test_csv_headers_in_other_encodings(tmp_path: Path, content: bytes, message: str) -> None:

@@ -307,6 +307,7 @@ def _disk_errors(folder: Path) -> Generator[None]:
         raise WriteError(
             f"Cannot write '{folder}': {error.strerror or reason(error)}.",
             "about 0.1 MB of free space per galaxy, half of it for the images." if is_full else "",
-            f"{'Free some space' if is_full else 'Fix the cause'}, then rerun the same command to resume, "
-            "or choose another --out.",
+            "Free some space, then rerun the same command to resume, or choose another --out."
+            if is_full
+            else "Fix the cause, then rerun the same command, or choose another --out.",
         ) from error

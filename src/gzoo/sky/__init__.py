@@ -11,19 +11,6 @@ from gzoo.sky.matching import MAX_PAIRS, Pairs, same_galaxies
 from gzoo.sky.splits import BORDER, SCHEME, SCHEMES, SPLITS, Scheme, split
 
 __all__ = [
-    "BORDER",
-    "MAX_PAIRS",
-    "SCHEME",
-    "SCHEMES",
-    "SPLITS",
-    "BoolArray",
-    "FloatArray",
-    "IntArray",
-    "Pairs",
-    "Scheme",
-    "cells",
-    "is_position",
-    "same_galaxies",
-    "separation_arcsec",
-    "split",
-]
+    "BORDER", "MAX_PAIRS", "SCHEME", "SCHEMES", "SPLITS", "BoolArray", "FloatArray", "IntArray", "Pairs", "Scheme",
+    "cells", "is_position", "same_galaxies", "separation_arcsec", "split",
+]  # fmt: skip

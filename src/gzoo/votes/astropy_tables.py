@@ -185,22 +185,24 @@ def _mask_of(column: object) -> npt.NDArray[np.bool_] | None:
 
 def _series(name: str, values: _Array, mask: npt.NDArray[np.bool_] | None, damaged: list[Damage]) -> pl.Series:
     kind = values.dtype.kind
-    if values.ndim > 1 or kind not in "biufSUO":
-        if values.ndim > 1 and kind in "iuf":
-            return pl.Series(name, np.ascontiguousarray(_native(values)))
-        return pl.Series(name, [None] * len(values), dtype=pl.Object)
-    if kind == "O":
-        cells: list[object] = values.tolist()
-        if any(not isinstance(cell, str | bytes) and cell is not None for cell in cells):
-            return pl.Series(name, [None] * len(values), dtype=pl.Object)
-        texts = _texts(name, cast("list[str | bytes | None]", cells), damaged)
-    elif kind in "SU":
-        texts = _texts(name, cast("list[str | bytes | None]", values.tolist()), damaged)
-    else:
+    if kind in "biuf" and values.ndim == 1:
         series = pl.Series(name, _native(values))
         return series if mask is None else series.set(pl.Series(mask), None)
-    hidden = mask if mask is not None else np.zeros(len(texts), bool)
-    return pl.Series(name, [None if gone else text for text, gone in zip(texts, hidden, strict=True)], pl.String)
+    if kind in "iuf":
+        return pl.Series(name, np.ascontiguousarray(_native(values)))
+    cells: list[object] = values.tolist() if values.ndim == 1 and kind in "SUO" else [values]
+    if any(not isinstance(cell, str | bytes) and cell is not None for cell in cells):
+        return pl.Series(name, [None] * len(values), dtype=pl.Object)
+    texts: list[object] = []
+    for row, cell in enumerate(cells, 1):
+        try:
+            texts.append(cell.rstrip(b"\0 ").decode("utf-8") if isinstance(cell, bytes) else cell)
+        except UnicodeDecodeError as error:
+            byte = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+            damaged.append(Damage(row, "text is not UTF-8", f"column {name}, {byte}"))
+            texts.append(None)
+    series = pl.Series(name, texts, pl.String)
+    return series if mask is None else series.set(pl.Series(mask), None)
 
 
 def _native(values: _Array) -> _Array:
@@ -209,18 +211,3 @@ def _native(values: _Array) -> _Array:
     if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
         wanted = np.dtype(np.float64)
     return values.astype(wanted)
-
-
-def _texts(name: str, cells: Sequence[str | bytes | None], damaged: list[Damage]) -> list[str | None]:
-    texts: list[str | None] = []
-    for row, cell in enumerate(cells, 1):
-        if isinstance(cell, bytes):
-            try:
-                texts.append(cell.rstrip(b"\0 ").decode("utf-8"))
-            except UnicodeDecodeError as error:
-                detail = f"column {name}, byte {error.start + 1} is 0x{cell[error.start]:02x}"
-                damaged.append(Damage(row, "text is not UTF-8", detail))
-                texts.append(None)
-        else:
-            texts.append(cell)
-    return texts

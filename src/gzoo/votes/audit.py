@@ -16,7 +16,7 @@ import polars as pl
 
 from gzoo.errors import InputError, choices
 from gzoo.trees.tree import IntArray, Question, Tree
-from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, ParentAnswers, fraction_of, holds, infer_parents
+from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, ParentAnswers, agreement, fraction_of, infer_parents
 from gzoo.votes.votes import Votes
 
 MIN_CONSISTENT = 0.95
@@ -248,11 +248,11 @@ def _audited(
 
 
 def _agreement(votes: Votes, i: int) -> tuple[BoolArray, BoolArray]:
-    """Return the same as `holds`, but compare root questions of merged campaigns within their own campaign."""
+    """Return the same as `agreement`, but compare root questions of merged campaigns within their own campaign."""
     tree = votes.tree
     parents = tree.parents_of_question[i]
     if parents:
-        return holds(votes.counts, votes.totals, i, parents)
+        return agreement(votes.counts, votes.totals, i, parents)
     part = next(part for part in tree.parts.values() if tree.questions[i] in part)
     totals = votes.totals[:, [j for j, question in enumerate(tree.questions) if question in part]]
     return np.asarray(votes.totals[:, i] == totals.max(axis=1)), np.asarray(totals.any(axis=1))
@@ -391,7 +391,7 @@ def _smallest_fraction(tree: Tree, counts: IntArray, totals: IntArray, questions
     """Return the smallest agreement of some questions with their parent answers."""
     fractions: list[float] = []
     for i in questions:
-        kept, checked = holds(counts, totals, i, tree.parents_of_question[i])
+        kept, checked = agreement(counts, totals, i, tree.parents_of_question[i])
         if checked.sum() >= CERTAIN_ROWS:
             fractions.append(fraction_of(kept, checked))
     return min(fractions, default=1.0)

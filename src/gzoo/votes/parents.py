@@ -107,7 +107,7 @@ def load_solver() -> None:
     import scipy.optimize  # pyright: ignore[reportUnusedImport]  # noqa: F401
 
 
-def holds(counts: IntArray, totals: IntArray, question: int, answers: Sequence[int]) -> tuple[BoolArray, BoolArray]:
+def agreement(counts: IntArray, totals: IntArray, question: int, answers: Sequence[int]) -> tuple[BoolArray, BoolArray]:
     """Return where the votes for some answers add up to a question's total, and in which rows that is informative.
 
     Args:
@@ -151,7 +151,6 @@ class _Search:
         rows = np.sort(rng.permutation(len(counts))[:N_SEARCHED])
         self.counts = np.asfortranarray(counts[rows])
         self.totals = totals[rows]
-        self.has_votes = np.asarray(self.counts.any(axis=0), bool)
         self.lies_under = self.under()
 
     def under(self) -> BoolArray:
@@ -169,7 +168,7 @@ class _Search:
         if not total.any():
             return ParentAnswers(name, (), 0.0, 0, (), is_certain=False)
         found = self.sets(question)
-        checked = {answers: holds(self.all_counts, self.all_totals, question, answers) for answers in found}
+        checked = {answers: agreement(self.all_counts, self.all_totals, question, answers) for answers in found}
         fractions = {answers: fraction_of(*one) for answers, one in checked.items()}
         most = max(fractions.values())
         best = [answers for answers in found if fractions[answers] >= most - AS_GOOD]
@@ -201,13 +200,10 @@ class _Search:
     def candidates(self, question: int) -> list[int]:
         """Return possible parent answers of a question: they rarely have more votes than it."""
         total = self.totals[:, question]
-        found: list[int] = []
-        for i in range(self.counts.shape[1]):
-            votes = self.counts[:, i]
-            is_other = i not in self.own[question] and self.has_votes[i]
-            if is_other and np.count_nonzero(votes > total) <= MAX_EXCESS * np.count_nonzero(votes):
-                found.append(i)
-        return found
+        n_above = (self.counts > total[:, None]).sum(axis=0)
+        n_voted = (self.counts > 0).sum(axis=0)
+        is_possible = (n_voted > 0) & (n_above <= MAX_EXCESS * n_voted)
+        return [int(i) for i in np.flatnonzero(is_possible) if i not in self.own[question]]
 
     def sets(self, question: int) -> list[_Set]:
         """Return the sets of answers to evaluate: the best and its neighbours; () for everyone."""
@@ -238,7 +234,7 @@ class _Search:
         return [list(pool) for pool in pools]
 
     def fraction(self, question: int, answers: _Set) -> float:
-        return fraction_of(*holds(self.counts, self.totals, question, answers)) if answers else 0.0
+        return fraction_of(*agreement(self.counts, self.totals, question, answers)) if answers else 0.0
 
     def is_allowed(self, answers: Iterable[int]) -> bool:
         """Return whether no question is included with all its answers."""
@@ -281,9 +277,9 @@ class _Search:
         total = self.totals[:, question]
         rows = np.random.default_rng(0).permutation(np.flatnonzero(total > 0))[:N_SOLVED]
         votes, missing = self.counts[rows][:, candidates], total[rows]
-        n_kept = np.array([((votes + votes[:, [i]]) == missing[:, None]).sum(axis=0) for i in range(len(candidates))])
         if len(candidates) < 2:
             return ()
+        n_kept = np.array([((votes + votes[:, [i]]) == missing[:, None]).sum(axis=0) for i in range(len(candidates))])
         np.fill_diagonal(n_kept, -1)
         pair = divmod(int(n_kept.argmax()), len(candidates))
         chosen = tuple(sorted(candidates[i] for i in pair))
@@ -292,31 +288,26 @@ class _Search:
     def polish(self, question: int, candidates: Sequence[int], answers: _Set) -> _Set:
         """Add, remove and exchange answers as long as the sum equals the total in more rows."""
         fraction = self.fraction(question, answers)
-        while True:
-            scored = self.scored(question, candidates, answers)
-            better = max(
-                ((value, one) for one, value in scored.items() if self.is_allowed(one)), default=(0.0, answers)
-            )
-            if better[0] <= fraction + 1e-12:
-                return answers
-            fraction, answers = better
+        while scored := self.scored(question, candidates, answers):
+            better = max(scored, key=lambda one: (scored[one], one))
+            if scored[better] <= fraction + 1e-12:
+                break
+            fraction, answers = scored[better], better
+        return answers
 
     def neighbours(self, question: int, candidates: Sequence[int], answers: _Set) -> list[_Set]:
         """Return the sets one step away that are equally good, and the best of the others."""
-        scored = {
-            one: value for one, value in self.scored(question, candidates, answers).items() if self.is_allowed(one)
-        }
+        scored = self.scored(question, candidates, answers)
         top = max([self.fraction(question, answers), *scored.values()])
         as_good = [one for one, value in scored.items() if value >= top - 2 * AS_GOOD]
         rest = sorted((one for one in scored if one not in as_good), key=lambda one: -scored[one])
         return as_good + rest[:5]
 
     def scored(self, question: int, candidates: Sequence[int], answers: _Set) -> dict[_Set, float]:
-        """Return the fraction of each set with one answer added, removed or exchanged, or one in place of several."""
+        """Return the fraction of each allowed set with one answer added, removed or exchanged, or one for several."""
         total = self.totals[:, question]
         has_votes = total > 0
         votes = self.counts[:, candidates]
-        place = {name: i for i, name in enumerate(candidates)}
         scored: dict[_Set, float] = {}
 
         def add_each(rest: _Set) -> None:
@@ -324,9 +315,8 @@ class _Search:
             missing = total - led
             n_kept = ((votes == missing[:, None]) & has_votes[:, None]).sum(axis=0)
             n_checked = has_votes.sum() + ((votes + led[:, None] > 0) & ~has_votes[:, None]).sum(axis=0)
-            for one in candidates:
+            for i, one in enumerate(candidates):
                 if one not in answers:
-                    i = place[one]
                     scored[tuple(sorted((*rest, one)))] = float(n_kept[i] / max(1, n_checked[i]))
 
         for one in candidates:  # one answer in place of all answers under it
@@ -339,7 +329,7 @@ class _Search:
             add_each(rest)
             if rest:
                 scored[rest] = self.fraction(question, rest)
-        return scored
+        return {one: value for one, value in scored.items() if self.is_allowed(one)}
 
     def lies_elsewhere(self, question: int, answers: _Set, kept_or_silent: BoolArray) -> bool:
         """Return whether all answers of some question are clearly better than the chosen ones among them.
@@ -349,7 +339,7 @@ class _Search:
         for i, own in enumerate(self.own):
             part = set(own) & set(answers)
             if part and i != question and not part.issuperset(own):
-                kept, rows = holds(self.all_counts, self.all_totals, question, tuple(set(answers) | set(own)))
+                kept, rows = agreement(self.all_counts, self.all_totals, question, tuple(set(answers) | set(own)))
                 if is_clearly_better(kept | ~rows, kept_or_silent):
                     return True
         return False

@@ -6,7 +6,6 @@ invalidates its row; what makes every row doubtful (a missing header, a duplicat
 
 from __future__ import annotations
 
-import codecs
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,20 +152,17 @@ def _header(path: Path) -> list[str]:
             first = file.readline(1 << 20)
     if not first.strip(b"\xef\xbb\xbf\r\n \t"):
         raise TableError(f"'{path}' is empty.", _HEADER_EXPECTED, "Check the file.")
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first:
+    try:
+        text = first.decode("utf-8-sig")
+        at = text.find("\0")  # UTF-16 without a byte order mark
+    except UnicodeDecodeError as error:
+        text, at = "", error.start
+    if at >= 0:
         raise TableError(
-            f"'{path}' is not UTF-8: line 1 has {'a UTF-16 mark' if first[0] > 0x7F else 'zero bytes'}.",
+            f"'{path}' is not UTF-8: line 1, byte {at + 1} is 0x{first[at]:02x}.",
             "text in UTF-8.",
             "Save the table again as 'CSV UTF-8'.",
         )
-    try:
-        text = first.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(
-            f"'{path}' is not UTF-8: line 1, byte {error.start + 1} is 0x{first[error.start]:02x}.",
-            "column names in UTF-8.",
-            "Save the table again as 'CSV UTF-8'.",
-        ) from error
     text = text.rstrip("\r\n")
     if "\r" in text:
         raise TableError(
