@@ -134,6 +134,11 @@ def test_the_same_seed_gives_the_same_run(run: Path, dataset: Path, tmp_path: Pa
     assert (other / "model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
 
 
+def test_five_steps_are_enough(dataset: Path, tmp_path: Path) -> None:
+    made = train(dataset, out=tmp_path / "run", encoder=SMALL, size=32, epochs=5, batch_size=1_000)
+    assert made.n_epochs == 5
+
+
 @pytest.mark.parametrize("n_done", [1, 2, 4])
 def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp_path: Path, n_done: int) -> None:
     def stop(stage: str, done: int, total: int) -> None:

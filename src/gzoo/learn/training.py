@@ -245,7 +245,8 @@ def _fit(
     average = AveragedModel(model, avg_fn=get_ema_avg_fn(1 - 1 / max(10, min(len(train), 1000))), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.05)
     n_steps = epochs * len(train)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=n_steps, pct_start=0.2)
+    rising = 0.2 if n_steps != 5 else 0.25  # a rise of exactly one step makes the schedule divide by 0
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=n_steps, pct_start=rising)
     stateful = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     losses: list[list[float]] = []  # of train and validation
     if (work / CHECKPOINT).exists():
