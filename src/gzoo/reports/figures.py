@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gzoo.scoring.calibration import Group
-from gzoo.trees.drawing import BOLD, CHARACTER_WIDTH, PALETTE, Drawing, Estimate, percent, shortened, text_width
+from gzoo.trees.drawing import BOLD, CHARACTER_WIDTH, PALETTE, Drawing, Estimate, shortened, text_width
 
 ROW = 25.0  # height of a line of a chart
 PANEL_WIDTH, LEFT, TOP, SIDE = 186.0, 48.0, 22.0, 120.0  # of the small square panels
@@ -139,8 +139,8 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
                 (answer.predicted, "model", y + 14),
             ):
                 if estimate is not None:
-                    low, high = map(percent, estimate.outer)
-                    tip = f"{answer.label}, {role}: {percent(estimate.value)} (95%: {low} to {high})"
+                    low, high = estimate.outer
+                    tip = f"{answer.label}, {role}: {estimate.value:.0%} (95%: {low:.0%} to {high:.0%})"
                     drawing.box(left, top, max(estimate.value * span, 1), 9, fill=role, opacity=0.55, tip=tip)
                     drawing.whisker(left, span, estimate, top + 4.5, role)
             y += row

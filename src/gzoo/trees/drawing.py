@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from statistics import fmean
+from typing import TypedDict, Unpack
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from gzoo.trees.labels import label, words
@@ -61,237 +62,117 @@ def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) ->
     Returns:
         An `<svg>` element. Without the style of a page it has the light palette.
     """
-    fractions = proportion_asked or {}
-    boxes = [_Box.of(question, label(question.name, tree), fractions.get(question.name)) for question in tree.ordered]
-    layout = _Layout.of(boxes)
-    drawing = Drawing(layout.width, layout.height, f"Decision tree of {tree.name}")
-    for link in layout.links:
-        drawing.path(layout.curve(link), line="muted", opacity=0.75)
-    opening = {parent for question in tree.questions for parent in question.parents}
-    for box in layout.boxes():
-        _draw_box(drawing, box, opening)
+    layers: dict[int, list[_Box]] = {}
+    layer_of: dict[str, int] = {}  # by answer
+    for question in tree.ordered:
+        i = max((layer_of[parent] + 1 for parent in question.parents if parent in layer_of), default=0)
+        box = _Box(question, label(question.name, tree), (proportion_asked or {}).get(question.name))
+        layers.setdefault(i, []).append(box)
+        layer_of |= dict.fromkeys(question.columns, i)
+    height = max((_height(layer) for layer in layers.values()), default=0.0)
+    ends: dict[str, tuple[float, float]] = {}  # where the edges of each answer start
+    x = _MARGIN
+    for layer in layers.values():
+        width, y = max(box.width for box in layer), _MARGIN + (height - _height(layer)) / 2
+        layer.sort(key=lambda box: fmean([ends[one][1] for one in box.question.parents if one in ends] or [0]))
+        for box in layer:
+            box.x, box.y, box.width = x, y, width
+            y += box.height + _BOX_GAP
+            ends |= {column: (x + width, box.answer_y(i)) for i, column in enumerate(box.question.columns)}
+        x += width + _LAYER_GAP
+    drawing = Drawing(max(x - _LAYER_GAP, 0) + _MARGIN, height + 2 * _MARGIN, f"Decision tree of {tree.name}")
+    boxes = [box for layer in layers.values() for box in layer]
+    for box in boxes:
+        for parent in box.question.parents:
+            if parent in ends:
+                between = [layers[i] for i in range(layer_of[parent] + 1, layer_of[box.question.columns[0]])]
+                drawing.path(_edge(ends[parent], box, between), line="muted", opacity=0.75)
+    opening = {parent for box in boxes for parent in box.question.parents}
+    for box in boxes:
+        box.draw(drawing, opening)
     return drawing.render()
 
 
-_HEADING_LINE, _ANSWER_LINE, _PADDING, _BOX_GAP, _WAYPOINT_GAP, _LAYER_GAP = 15.0, 17.0, 9.0, 18.0, 9.0, 46.0
+_HEADING_LINE, _ANSWER_LINE, _PADDING, _BOX_GAP, _LAYER_GAP, _MARGIN = 15.0, 17.0, 9.0, 18.0, 46.0, 10.0
 
 
-@dataclass(slots=True)
 class _Box:
-    """A question or, with `question` None, a waypoint of an edge in a layer. `y` is the upper edge."""
+    """A question of the drawing; `x` and `y` are its upper left corner."""
 
-    question: Question | None
-    heading: tuple[str, ...] = ()
-    proportion_asked: float | None = None
-    width: float = 0.0
-    height: float = 0.0
-    entry: float = 0.0  # height of incoming edges, below `y`
-    layer: int = 0
-    x: float = 0.0
-    y: float = 0.0
-
-    @classmethod
-    def of(cls, question: Question, name: str, proportion_asked: float | None) -> _Box:
-        heading = tuple(textwrap.wrap(shortened(name), 18)) or ("",)
+    def __init__(self, question: Question, name: str, proportion_asked: float | None) -> None:
+        self.question, self.proportion_asked = question, proportion_asked
+        self.heading = textwrap.wrap(shortened(name), 18) or [""]
         fraction = text_width("100%", 11) + 10 if proportion_asked is not None else 0.0
-        texts = [text_width(line, 12) * BOLD + fraction for line in heading]
+        texts = [text_width(line, 12) * BOLD + fraction for line in self.heading]
         texts += [text_width(shortened(words(answer)), 11) + 6 for answer in question.answers]
-        heading_height = _HEADING_LINE * len(heading) + 8
-        return cls(
-            question,
-            heading,
-            proportion_asked,
-            width=max(texts) + 2 * _PADDING,
-            height=heading_height + _ANSWER_LINE * len(question.answers) + 6,
-            entry=heading_height / 2,
-        )
+        self.heading_height = _HEADING_LINE * len(self.heading) + 8
+        self.width = max(texts) + 2 * _PADDING
+        self.height = self.heading_height + _ANSWER_LINE * len(question.answers) + 6
+        self.x = self.y = 0.0
 
-    @property
-    def heading_height(self) -> float:
-        return 2 * self.entry
+    def answer_y(self, i: int) -> float:
+        """Return the height of the middle of an answer."""
+        return self.y + self.heading_height + _ANSWER_LINE * (i + 0.5) + 3
 
-    def exit(self, column: str) -> float:
-        """Return the height, below `y`, at which the edges of an answer start."""
-        if self.question is None:
-            return self.entry
-        return self.heading_height + _ANSWER_LINE * (self.question.columns.index(column) + 0.5) + 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """Edge from one layer to the next, or a segment of a longer edge."""
-
-    source: _Box
-    column: str
-    target: _Box
-
-    @property
-    def start(self) -> float:
-        return self.source.y + self.source.exit(self.column)
-
-    @property
-    def end(self) -> float:
-        return self.target.y + self.target.entry
+    def draw(self, drawing: Drawing, opening: Set[str]) -> None:
+        """Draw the box, with a dot beside each answer that leads to a question."""
+        place, left = (self.x, self.y, self.width), self.x + _PADDING
+        drawing.box(*place, self.height, fill="page", corner=6, tip=self.question.name)
+        shade = 0.08 if self.proportion_asked is None else 0.05 + 0.5 * self.proportion_asked
+        drawing.box(*place, self.heading_height, fill="volunteers", corner=6, opacity=shade)
+        drawing.box(*place, self.height, line="muted", corner=6, dashes="" if self.question.is_published else "4 3")
+        for i, line in enumerate(self.heading):
+            drawing.text(left, self.y + 15 + _HEADING_LINE * i, line, size=12, is_bold=True)
+        if self.proportion_asked is not None:
+            right = self.x + self.width - _PADDING
+            drawing.text(right, self.y + 15, f"{self.proportion_asked:.0%}", size=11, anchor="end")
+        for i, (answer, column) in enumerate(zip(self.question.answers, self.question.columns, strict=True)):
+            y = self.answer_y(i)
+            drawing.text(left, y + 4, words(answer), role="ink" if column in opening else "muted", size=11)
+            if column in opening:
+                drawing.circle(self.x + self.width, y, 2.6, fill="muted", role="page")
+        if self.question.parents:
+            y = self.y + self.heading_height / 2
+            drawing.path(f"M{self.x - 6:.1f},{y - 3.5:.1f}l7,3.5l-7,3.5z", fill="muted")
 
 
-@dataclass(slots=True)
-class _Layout:
-    layers: list[list[_Box]]
-    links: list[_Link]
-    width: float = 0.0
-    height: float = 0.0
-
-    @classmethod
-    def of(cls, boxes: Sequence[_Box]) -> _Layout:
-        layout = cls([], [])
-        layout._stack(boxes)
-        layout._untangle()
-        layout._spread_out()
-        return layout
-
-    def boxes(self) -> Iterator[_Box]:
-        return (box for layer in self.layers for box in layer if box.question is not None)
-
-    def curve(self, link: _Link) -> str:
-        """Return the SVG path of a link, which is straight inside a waypoint."""
-        start_x = link.source.x + link.source.width
-        middle = (start_x + link.target.x) / 2
-        path = f"M{start_x:.1f},{link.start:.1f}"
-        path += f"C{middle:.1f},{link.start:.1f} {middle:.1f},{link.end:.1f} {link.target.x:.1f},{link.end:.1f}"
-        if link.target.question is None:
-            path += f"h{link.target.width:.1f}"
-        return path
-
-    def _stack(self, boxes: Sequence[_Box]) -> None:
-        """Assign boxes to layers, and add waypoints where edges cross a layer."""
-        owner = {column: box for box in boxes if box.question for column in box.question.columns}
-        for box in boxes:
-            for column in box.question.parents if box.question else ():
-                if column in owner:
-                    box.layer = max(box.layer, owner[column].layer + 1)
-        self.layers = [[] for _ in range(max((box.layer for box in boxes), default=-1) + 1)]
-        for box in boxes:
-            self.layers[box.layer].append(box)
-        for box in boxes:
-            for column in box.question.parents if box.question else ():
-                if column not in owner:
-                    continue  # an answer that this tree omits
-                source = owner[column]
-                for layer in range(source.layer + 1, box.layer):
-                    waypoint = _Box(None, layer=layer)
-                    self.layers[layer].append(waypoint)
-                    self.links.append(_Link(source, column, waypoint))
-                    source = waypoint
-                self.links.append(_Link(source, column, box))
-
-    def _untangle(self) -> None:
-        """Order the boxes of each layer so that few edges cross."""
-        best, fewest = [list(layer) for layer in self.layers], math.inf
-        for sweep in range(12):
-            for layer in self.layers:
-                _stack_evenly(layer)
-            crossings = self._crossings()
-            if crossings < fewest:
-                best, fewest = [list(layer) for layer in self.layers], crossings
-            is_forward = sweep % 2 == 0
-            for layer in self.layers if is_forward else reversed(self.layers):
-                places = {id(box): self._barycentre(box, is_forward) for box in layer}
-                layer.sort(key=lambda box: places[id(box)])
-                _stack_evenly(layer)
-        self.layers = best
-
-    def _barycentre(self, box: _Box, is_forward: bool) -> float:
-        """Return the mean height of the other ends of a box's incoming (or, backward, outgoing) edges."""
-        ends = [link.start for link in self.links if link.target is box] if is_forward else []
-        ends += [link.end for link in self.links if link.source is box] if not is_forward else []
-        return sum(ends) / len(ends) if ends else box.y + box.entry
-
-    def _crossings(self) -> int:
-        n_crossings = 0
-        for i, first in enumerate(self.links):
-            for second in self.links[:i]:
-                if first.target.layer == second.target.layer:
-                    n_crossings += (first.start - second.start) * (first.end - second.end) < 0
-        return n_crossings
-
-    def _spread_out(self) -> None:
-        """Set the coordinates of each box so that edges are as straight as the order and the gaps allow."""
-        for layer in self.layers:
-            _stack_evenly(layer)
-        for _ in range(30):
-            for layer in (*self.layers, *reversed(self.layers)):
-                wanted: list[float] = []
-                for box in layer:
-                    pulls = [link.start - box.entry for link in self.links if link.target is box]
-                    pulls += [link.end - box.exit(link.column) for link in self.links if link.source is box]
-                    wanted.append(sum(pulls) / len(pulls) if pulls else box.y)
-                _settle(layer, wanted)
-        top = min((box.y for layer in self.layers for box in layer), default=0.0)
-        x = 4.0
-        for layer in self.layers:
-            width = max(box.width for box in layer)
-            for box in layer:
-                box.x, box.y, box.width = x, box.y - top + 4, width
-            x += width + _LAYER_GAP
-        self.width = max(x - _LAYER_GAP + 4, 8.0)
-        self.height = max((box.y + box.height for layer in self.layers for box in layer), default=0.0) + 4
+def _edge(start: tuple[float, float], box: _Box, between: Sequence[Sequence[_Box]]) -> str:
+    """Return the SVG path from an answer to a box, through gaps of the layers between them."""
+    points = [start]
+    for layer in between:
+        gaps = [layer[0].y - _BOX_GAP / 2, *(one.y + one.height + _BOX_GAP / 2 for one in layer)]
+        gap = min(gaps, key=lambda y: abs(y - points[-1][1]))
+        points += [(layer[0].x, gap), (layer[0].x + layer[0].width, gap)]
+    points.append((box.x, box.y + box.heading_height / 2))
+    path = "M{:.1f},{:.1f}".format(*start)
+    for (x1, y1), (x2, y2) in itertools.pairwise(points):
+        middle = (x1 + x2) / 2
+        path += f"C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+    return path
 
 
-def _gap(above: _Box, below: _Box) -> float:
-    return _WAYPOINT_GAP if above.question is None and below.question is None else _BOX_GAP
+def _height(layer: Sequence[_Box]) -> float:
+    return sum(box.height for box in layer) + _BOX_GAP * (len(layer) - 1)
 
 
-def _stack_evenly(layer: Sequence[_Box]) -> None:
-    """Stack boxes one below the other, centred on 0."""
-    y = 0.0
-    for i, box in enumerate(layer):
-        y += _gap(layer[i - 1], box) if i else 0.0
-        box.y = y
-        y += box.height
-    for box in layer:
-        box.y -= y / 2
+class Style(TypedDict, total=False):
+    """Look of an element; colours are roles of `PALETTE`.
 
+    Attributes:
+        fill: Colour inside.
+        line: Colour of the outline, or of a line.
+        thickness: Width of the line.
+        opacity: 0 (invisible) to 1.
+        dashes: Lengths of dashes and gaps.
+        tip: Tooltip.
+    """
 
-def _settle(layer: Sequence[_Box], wanted: Sequence[float]) -> None:
-    """Move boxes as near to the wanted heights (least squares) as their order and gaps allow."""
-    offsets = [0.0]
-    for above, below in itertools.pairwise(layer):
-        offsets.append(offsets[-1] + above.height + _gap(above, below))
-    pools: list[tuple[float, int]] = []  # (mean, members): adjacent violators are pooled
-    for place, offset in zip(wanted, offsets, strict=True):
-        mean, members = place - offset, 1
-        while pools and pools[-1][0] > mean:
-            before, n_before = pools.pop()
-            mean, members = (mean * members + before * n_before) / (members + n_before), members + n_before
-        pools.append((mean, members))
-    means = [mean for mean, members in pools for _ in range(members)]
-    for box, mean, offset in zip(layer, means, offsets, strict=True):
-        box.y = mean + offset
-
-
-def _draw_box(drawing: Drawing, box: _Box, opening: Set[str]) -> None:
-    question = box.question
-    if question is None:
-        return
-    drawing.box(box.x, box.y, box.width, box.height, fill="page", corner=6, tip=question.name)
-    shade = 0.08 if box.proportion_asked is None else 0.05 + 0.5 * box.proportion_asked
-    drawing.box(box.x, box.y, box.width, box.heading_height, fill="volunteers", corner=6, opacity=shade)
-    dashes = "" if question.is_published else "4 3"
-    drawing.box(box.x, box.y, box.width, box.height, line="muted", corner=6, dashes=dashes)
-    for i, line in enumerate(box.heading):
-        drawing.text(box.x + _PADDING, box.y + 15 + _HEADING_LINE * i, line, size=12, is_bold=True)
-    if box.proportion_asked is not None:
-        right = box.x + box.width - _PADDING
-        drawing.text(right, box.y + 15, percent(box.proportion_asked), size=11, anchor="end")
-    for answer, column in zip(question.answers, question.columns, strict=True):
-        y = box.y + box.exit(column)
-        role = "ink" if column in opening else "muted"
-        drawing.text(box.x + _PADDING, y + 4, words(answer), role=role, size=11)
-        if column in opening:
-            drawing.circle(box.x + box.width, y, 2.6, fill="muted", role="page")
-    if question.parents:
-        y = box.y + box.entry
-        drawing.path(f"M{box.x - 6:.1f},{y - 3.5:.1f}l7,3.5l-7,3.5z", fill="muted")
+    fill: str
+    line: str
+    thickness: float
+    opacity: float
+    dashes: str
+    tip: str
 
 
 class Drawing:
@@ -320,40 +201,22 @@ class Drawing:
         return tostring(self._root, encoding="unicode")
 
     def box(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
-        *,
-        fill: str = "",
-        line: str = "",
-        corner: float = 0,
-        opacity: float = 1,
-        dashes: str = "",
-        tip: str = "",
+        self, x: float, y: float, width: float, height: float, *, corner: float | str = "", **style: Unpack[Style]
     ) -> None:
         """Add a rectangle."""
-        attributes = {"x": _number(x), "y": _number(y), "width": _number(width), "height": _number(height)}
-        if corner:
-            attributes["rx"] = _number(corner)
-        self._add("rect", attributes, fill=fill, line=line, opacity=opacity, dashes=dashes, tip=tip)
+        self._add("rect", {"x": x, "y": y, "width": width, "height": height, "rx": corner}, **style)
 
     def circle(self, x: float, y: float, radius: float, *, fill: str, role: str = "", tip: str = "") -> None:
         """Add a point."""
-        attributes = {"cx": _number(x), "cy": _number(y), "r": _number(radius)}
-        self._add("circle", attributes, fill=fill, line=role, tip=tip)
+        self._add("circle", {"cx": x, "cy": y, "r": radius}, fill=fill, line=role, tip=tip)
 
-    def path(self, path: str, *, fill: str = "", line: str = "", opacity: float = 1) -> None:
+    def path(self, path: str, **style: Unpack[Style]) -> None:
         """Add a line or area from SVG path commands."""
-        self._add("path", {"d": path}, fill=fill, line=line, opacity=opacity)
+        self._add("path", {"d": path}, **style)
 
-    def line(
-        self, x1: float, y1: float, x2: float, y2: float, *, role: str, thickness: float = 1, dashes: str = ""
-    ) -> None:
+    def line(self, x1: float, y1: float, x2: float, y2: float, *, role: str, **style: Unpack[Style]) -> None:
         """Add a straight line."""
-        attributes = {"x1": _number(x1), "y1": _number(y1), "x2": _number(x2), "y2": _number(y2)}
-        self._add("line", attributes, line=role, thickness=thickness, dashes=dashes)
+        self._add("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2}, **{**style, "line": role})
 
     def whisker(self, left: float, span: float, estimate: Estimate, y: float, role: str) -> None:
         """Add a 95% interval as a thin line and its 68% interval as a thick one, on an axis from 0 to 1."""
@@ -374,42 +237,26 @@ class Drawing:
         longest: int = _MAX_LABEL,
     ) -> None:
         """Add a line of text."""
-        attributes = {"x": _number(x), "y": _number(y), "font-size": _number(size), "text-anchor": anchor}
-        if is_bold:
-            attributes["font-weight"] = "600"
-        if is_upright:
-            attributes["transform"] = f"rotate(-90 {_number(x)} {_number(y)})"
+        attributes = {"x": x, "y": y, "font-size": size, "text-anchor": anchor, "font-weight": "600" if is_bold else ""}
+        attributes["transform"] = f"rotate(-90 {_number(x)} {_number(y)})" if is_upright else ""
         shown = shortened(content, longest)
-        element = self._add("text", attributes, fill=role, tip=content if shown != content else "")
-        element.text = shown
+        self._add("text", attributes, fill=role, tip=content if shown != content else "").text = shown
 
-    def _add(
-        self,
-        tag: str,
-        attributes: Mapping[str, str],
-        *,
-        fill: str = "",
-        line: str = "",
-        thickness: float = 1,
-        opacity: float = 1,
-        dashes: str = "",
-        tip: str = "",
-    ) -> Element:
-        element = SubElement(self._root, tag, dict(attributes))
-        element.set("fill", PALETTE[fill][0] if fill else "none")
-        classes = [f"fill-{fill}"] if fill else []
-        if line:
-            element.set("stroke", PALETTE[line][0])
-            classes.append(f"line-{line}")
-        if thickness != 1:
-            element.set("stroke-width", _number(thickness))
-        if opacity != 1:
-            element.set("opacity", f"{opacity:.2f}")
-        if dashes:
-            element.set("stroke-dasharray", dashes)
-        if classes:
-            element.set("class", " ".join(classes))
-        if tip:
+    def _add(self, tag: str, attributes: Mapping[str, str | float], **style: Unpack[Style]) -> Element:
+        """Add an element; attributes with the value "" are omitted."""
+        fill, line, opacity = style.get("fill", ""), style.get("line", ""), style.get("opacity", 1)
+        given: dict[str, str | float] = {
+            **attributes,
+            "fill": PALETTE[fill][0] if fill else "none",
+            "stroke": PALETTE[line][0] if line else "",
+            "stroke-width": style.get("thickness", ""),
+            "opacity": f"{opacity:.2f}" if opacity != 1 else "",
+            "stroke-dasharray": style.get("dashes", ""),
+            "class": " ".join(f"{kind}-{role}" for kind, role in (("fill", fill), ("line", line)) if role),
+        }
+        texts = {name: one if isinstance(one, str) else _number(one) for name, one in given.items()}
+        element = SubElement(self._root, tag, {name: one for name, one in texts.items() if one})
+        if tip := style.get("tip"):
             SubElement(element, "title").text = tip
         return element
 
@@ -417,11 +264,6 @@ class Drawing:
 def _number(value: float) -> str:
     """Return a coordinate with at most one decimal, which keeps pages small."""
     return f"{value:.1f}".removesuffix(".0")
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage without decimals."""
-    return f"{fraction:.0%}"
 
 
 def shortened(text: str, longest: int = _MAX_LABEL) -> str:
