@@ -19,7 +19,7 @@ from PIL import Image
 
 import gzoo.trees.campaign
 from gzoo.errors import OutputExistsError, TableError
-from gzoo.reports.figures import ForestRow, forest_svg
+from gzoo.reports.figures import forest_svg
 from gzoo.reports.score import write_report
 from gzoo.scoring.calibration import calibration_of
 from gzoo.scoring.intervals import Value, blocks, wilson_interval
@@ -342,7 +342,7 @@ def test_every_tree_is_drawn_completely_and_without_overlap(name: str) -> None:
 
 
 def test_forest_plot_without_votes_is_drawn() -> None:
-    figure = forest_svg([ForestRow("bar", None, None, None)], axis="log_likelihood_gain", description="")
+    figure = forest_svg({"bar": Value(value=None, low=None, high=None)}, axis="log_likelihood_gain", description="")
     assert "no votes" in figure
     assert "nan" not in figure
 

@@ -8,18 +8,18 @@ tree, which escapes it: a question, answer or galaxy may be called `<script>`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from gzoo.scoring.calibration import Group
+from gzoo.scoring.intervals import Value
 from gzoo.trees.drawing import BOLD, CHARACTER_WIDTH, PALETTE, Drawing, Estimate, shortened, text_width
 
 ROW = 25.0  # height of a line of a chart
 PANEL_WIDTH, LEFT, TOP, SIDE = 186.0, 48.0, 22.0, 120.0  # of the small square panels
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerBars:
+class AnswerBars(NamedTuple):
     """Votes for one answer of one galaxy, and the prediction.
 
     Attributes:
@@ -33,8 +33,7 @@ class AnswerBars:
     predicted: Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionBars:
+class QuestionBars(NamedTuple):
     """One question of one galaxy; `note` is shown to the right of its heading."""
 
     label: str
@@ -42,25 +41,7 @@ class QuestionBars:
     answers: tuple[AnswerBars, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForestRow:
-    """One line of a forest plot.
-
-    Attributes:
-        label: Quantity.
-        value: Estimate, or None.
-        low: Lower end of its 95% confidence interval, or None.
-        high: Upper end of its 95% confidence interval, or None.
-    """
-
-    label: str
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class DifferenceRow:
+class DifferenceRow(NamedTuple):
     """One line of a plot of differences between two models.
 
     Attributes:
@@ -82,8 +63,7 @@ class DifferenceRow:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class TruthRow:
+class TruthRow(NamedTuple):
     """Errors on one question, against votes and against the ground truth.
 
     Attributes:
@@ -134,10 +114,7 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
             drawing.line(left + fraction * span, y, left + fraction * span, bottom, role="grid")
         for answer in question.answers:
             drawing.text(left - 8, y + 17, answer.label, size=11, anchor="end", longest=17)
-            for estimate, role, top in (
-                (answer.voted, "volunteers", y + 3),
-                (answer.predicted, "model", y + 14),
-            ):
+            for estimate, role, top in ((answer.voted, "volunteers", y + 3), (answer.predicted, "model", y + 14)):
                 if estimate is not None:
                     low, high = estimate.outer
                     tip = f"{answer.label}, {role}: {estimate.value:.0%} (95%: {low:.0%} to {high:.0%})"
@@ -151,34 +128,32 @@ def bars_svg(questions: Sequence[QuestionBars], *, description: str) -> str:
     return drawing.render()
 
 
-def forest_svg(rows: Sequence[ForestRow], *, axis: str, description: str) -> str:
+def forest_svg(rows: Mapping[str, Value], *, axis: str, description: str) -> str:
     """Draw a forest plot: an estimate and its 95% confidence interval per line, around a line at 0.
 
     Args:
-        rows: Lines, top to bottom. A point is hollow if its interval contains 0. A row without value says "no votes".
+        rows: Estimates by label, top to bottom. A point is hollow if its interval contains 0. A row without value says
+            "no votes".
         axis: Label of the horizontal axis, with its unit.
         description: Text for readers who cannot see the figure.
     """
-    ends = [end for each in rows for end in (each.value, each.low, each.high) if end is not None]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    high = high if high > low else low + 1.0
-    margin, width, right, top = 0.04 * (high - low), 760.0, 158.0, 8.0
-    drawing, place = _chart(
-        [each.label for each in rows], (low - margin, high + margin), (width, right, top), axis, description
-    )
+    ends = [end for one in rows.values() for end in (one["value"], one["low"], one["high"]) if end is not None]
+    least, most = min([0.0, *ends]), max([0.0, *ends])
+    most = most if most > least else least + 1.0
+    margin, width, right, top = 0.04 * (most - least), 760.0, 158.0, 8.0
+    drawing, place = _chart(list(rows), (least - margin, most + margin), (width, right, top), axis, description)
     drawing.line(place(0), top, place(0), top + ROW * len(rows), role="muted", thickness=1.5)
-    for i, each in enumerate(rows):
+    for i, one in enumerate(rows.values()):
         y = top + ROW * (i + 0.5)
-        if each.value is None:
-            drawing.text(width - right + 14, y + 4, "no votes", role="muted", size=11)
-            continue
-        is_clear = each.low is not None and each.high is not None and (each.low > 0 or each.high < 0)
-        role = "model" if is_clear else "muted"
-        numbers = _signed(each.value)
-        if each.low is not None and each.high is not None:
-            drawing.line(place(each.low), y, place(each.high), y, role=role, thickness=2)
-            numbers += f"  [{_signed(each.low)}, {_signed(each.high)}]"
-        drawing.circle(place(each.value), y, 4.5, fill=role if is_clear else "page", role=role)
+        value, low, high = one["value"], one["low"], one["high"]
+        numbers = "no votes" if value is None else _signed(value)
+        if value is not None:
+            is_clear = low is not None and high is not None and (low > 0 or high < 0)
+            role = "model" if is_clear else "muted"
+            if low is not None and high is not None:
+                drawing.line(place(low), y, place(high), y, role=role, thickness=2)
+                numbers += f"  [{_signed(low)}, {_signed(high)}]"
+            drawing.circle(place(value), y, 4.5, fill=role if is_clear else "page", role=role)
         drawing.text(width - right + 14, y + 4, numbers, role="muted", size=11)
     return drawing.render()
 

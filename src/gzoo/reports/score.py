@@ -10,8 +10,8 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from gzoo.errors import ImageError, OutputExistsError
 from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
-from gzoo.reports.figures import AnswerBars, ForestRow, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
+from gzoo.reports.figures import AnswerBars, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
 from gzoo.scoring.intervals import Value, wilson_interval
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.matching import match
@@ -82,12 +82,20 @@ def write_report(
         )
     opened = open_dataset(dataset)
     tree, sample = opened.campaign.tree, _read(opened, predictions, mapping, scores["n_trained_on"] > 0)
-    found = {question: scores["questions"][question.name] for question in tree.ordered
-             if question.name in scores["questions"]}  # fmt: skip
-    names = {question: label(question.name, tree) for question in found}
-    with_votes = {question: one for question, one in found.items() if one["n_galaxies"]}
-    lows = {names[question]: one["log_likelihood_gain"]["low"] for question, one in found.items()}
-    proportion_asked = sample.mean_proportion_asked()
+    found = {
+        label(question.name, tree): (question, scores["questions"][question.name])
+        for question in tree.ordered
+        if question.name in scores["questions"]
+    }
+    with_votes = {name: one for name, one in found.items() if one[1]["n_galaxies"]}
+    gains = {name: score["log_likelihood_gain"] for name, (_, score) in found.items()}
+    proportion_asked = {
+        question.name: float(np.nanmean(column))
+        for question, column in zip(sample.votes.tree.questions, sample.proportion_asked.T, strict=True)
+        if np.isfinite(column).any()
+    }
+    description = "Log-likelihood gain on each question with 95% confidence interval"
+    forest = forest_svg(gains, axis="log-likelihood gain over the baseline [nats per galaxy]", description=description)
     balanced = scores["balanced"]
     page = reports.render(
         "score",
@@ -103,22 +111,20 @@ def write_report(
         has_unpublished=any(not question.is_published for question in tree.questions),
         bootstrap=scores["bootstrap"],
         n_zero_probability=scores["overall"]["n_zero_probability"],
-        without_votes=[names[question] for question in found if question not in with_votes],
+        without_votes=[name for name in found if name not in with_votes],
         missing=[label(name, tree) for name in scores["questions_missing"]],
         log_likelihood_gain=_cell(scores["overall"]["log_likelihood_gain"], 2),
         n_balanced=balanced["n_questions"],
         balanced_gain=_cell(balanced["log_likelihood_gain"], 2),
         balanced_error=_cell(balanced["rmse_noise_corrected"], 3),
-        forest=_forest({names[question]: one for question, one in found.items()}),
-        rows=[_row("All questions", scores["overall"])] + [_row(names[key], one) for key, one in with_votes.items()],
-        answers=[(names[question], _answer_rows(question, one)) for question, one in with_votes.items()],
+        forest=Markup(forest),
+        rows=[_row("All questions", scores["overall"])] + [_row(name, one) for name, (_, one) in with_votes.items()],
+        answers=[(name, _answer_rows(*one)) for name, one in with_votes.items()],
         campaigns=[_row(name, one) for name, one in scores["campaigns"].items()],
         slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores["slices"]],
-        truth=_truth(
-            {names[question]: (one, (true_errors or {}).get(question.name)) for question, one in found.items()}
-        ),
+        truth=_truth(found, true_errors or {}),
         calibration=calibration_section(scores["calibration"], tree) if scores["calibration"] else None,
-        no_gain=[name for name, low in lows.items() if low is not None and low <= 0],
+        no_gain=[name for name, gain in gains.items() if gain["low"] is not None and gain["low"] <= 0],
     )
     files.write_bytes(path, page)
 
@@ -127,8 +133,7 @@ def write_report(
 # Reading
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     """The predicted galaxies that may be shown, sorted by dataset and identifier.
 
     Attributes:
@@ -150,11 +155,6 @@ class _Sample:
     def tree(self) -> Tree:
         """The questions of the dataset."""
         return self.votes.tree
-
-    def mean_proportion_asked(self) -> dict[str, float]:
-        """Return the mean proportion of volunteers asked, for each question for which it is known."""
-        columns = {question.name: self.proportion_asked[:, i] for i, question in enumerate(self.tree.questions)}
-        return {name: float(np.nanmean(one)) for name, one in columns.items() if np.isfinite(one).any()}
 
 
 def _read(dataset: Dataset, predictions: Path, mapping: Path | str | None, include_trained_on: bool) -> _Sample:
@@ -195,45 +195,18 @@ def _strength(predictions: Predictions, mean: FloatArray) -> FloatArray:
 # Example galaxies
 
 
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """One example galaxy, as the template shows it.
-
-    Attributes:
-        heading: Identifier.
-        reason: Why it is shown.
-        detail: Details of the reason, or "".
-        dataset: Name of the dataset.
-        position: Sky position, or "" if unknown.
-        image: Data URI, or "" if the image cannot be read.
-        figure: Votes and predictions.
-    """
-
-    heading: str
-    reason: str
-    detail: str
-    dataset: str
-    position: str
-    image: str
-    figure: Markup
-
-
-def _cards(sample: _Sample, dataset: Dataset) -> list[_Card]:
+def _cards(sample: _Sample, dataset: Dataset) -> list[dict[str, object]]:
+    """Return the example galaxies, as the template shows them."""
     chosen = _choose(sample)
-    keys = [sample.keys[row] for row, _, _ in chosen]
-    records = _images_and_positions(dataset, keys)
-    return [
-        _Card(
-            key[1],
-            reason,
-            detail,
-            key[0],
-            records[key][1],
-            records[key][0],
-            Markup(bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {key[1]}")),
-        )
-        for (row, reason, detail), key in zip(chosen, keys, strict=True)
-    ]
+    records = _images_and_positions(dataset, [sample.keys[row] for row, _, _ in chosen])
+    cards: list[dict[str, object]] = []
+    for row, reason, detail in chosen:
+        name, identifier = sample.keys[row]
+        image, position = records[name, identifier]
+        figure = bars_svg(_bars(sample, row), description=f"Votes and predictions for galaxy {identifier}")
+        card = {"heading": identifier, "reason": reason, "detail": detail, "dataset": name}
+        cards.append({**card, "position": position, "image": image, "figure": Markup(figure)})
+    return cards
 
 
 def _choose(sample: _Sample) -> list[tuple[int, str, str]]:
@@ -322,7 +295,7 @@ def _images_and_positions(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> 
         for row in pl.scan_parquet(shard, glob=False).filter(wanted).select(columns).collect().to_dicts():
             key = (str(row.get("dataset_name", dataset.campaign.name)), str(row["id_str"]))
             if key in records:
-                records[key] = _thumbnail(row["bytes"]), _position(row["ra"], row["dec"])
+                records[key] = _thumbnail(row["bytes"] or b""), _position(row["ra"], row["dec"])
     return records
 
 
@@ -332,10 +305,8 @@ def _position(ra: object, dec: object) -> str:
     return f"RA {ra:.4f}°, Dec {dec:+.4f}°".replace("-", "\N{MINUS SIGN}")
 
 
-def _thumbnail(data: object) -> str:
+def _thumbnail(data: bytes) -> str:
     """Return an image, resized to at most 200 pixels per side, as a data URI; "" if it is not valid."""
-    if not isinstance(data, bytes):
-        return ""
     try:
         check_image(data)
     except ImageError:
@@ -373,8 +344,8 @@ def _answer_rows(question: Question, score: QuestionScore) -> list[dict[str, obj
     rows: list[dict[str, object]] = []
     for answer, column in zip(question.answers, question.columns, strict=True):
         one = score["answers"][column]
-        cells = [_cell(one[name], 3) for name in ("rmse", "noise_floor")] + [_noise_corrected(one)]
-        cells += [_cell(one[name], 3) for name in ("mae", "mae_floor", "mae_noise_corrected", "bias")]
+        rest = [_cell(one[name], 3) for name in ("mae", "mae_floor", "mae_noise_corrected", "bias")]
+        cells = [_cell(one["rmse"], 3), _cell(one["noise_floor"], 3), _noise_corrected(one), *rest]
         rows.append({"label": words(answer), "cells": cells})
     return rows
 
@@ -388,34 +359,22 @@ def _noise_corrected(errors: Errors) -> Cell:
 
 
 def _cell(found: Value, places: int) -> Cell:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None:
-        return "\N{EN DASH}", ""
-    return _fixed(
-        value, places
-    ), "" if low is None or high is None else f"{_fixed(low, places)} to {_fixed(high, places)}"
+    value, low, high = (_fixed(end, places) for end in (found["value"], found["low"], found["high"]))
+    return value or "\N{EN DASH}", f"{low} to {high}" if value and low and high else ""
 
 
-def _fixed(value: float, places: int) -> str:
-    text = f"{value:.{places}f}"
-    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text.removeprefix("-")
+def _fixed(value: float | None, places: int) -> str:
+    text = "" if value is None else f"{value:.{places}f}"
+    return text.replace("-", "\N{MINUS SIGN}") if value is None or float(text) else text.removeprefix("-")
 
 
-def _forest(scores: Mapping[str, Score]) -> Markup:
-    rows = [ForestRow(name, **one["log_likelihood_gain"]) for name, one in scores.items()]
-    description = "Log-likelihood gain on each question with 95% confidence interval"
-    return Markup(
-        forest_svg(rows, axis="log-likelihood gain over the baseline [nats per galaxy]", description=description)
-    )
-
-
-def _truth(scores: Mapping[str, tuple[Score, float | None]]) -> Markup | None:
+def _truth(found: Mapping[str, tuple[Question, Score]], true_errors: Mapping[str, float]) -> Markup | None:
     """Return the figure of errors against votes and against the ground truth; None if the latter is unknown."""
     rows: list[TruthRow] = []
-    for name, (score, true) in scores.items():
+    for name, (question, score) in found.items():
         corrected = score["rmse_noise_corrected"]
-        numbers = (score["rmse"]["value"], corrected["value"], corrected["low"], corrected["high"], true)
-        known = [number for number in numbers if number is not None]
-        if len(known) == len(numbers):
+        measured = [score["rmse"]["value"], *(corrected[end] for end in ("value", "low", "high"))]
+        known = [number for number in (*measured, true_errors.get(question.name)) if number is not None]
+        if len(known) == 5:
             rows.append(TruthRow(name, *known))
     return Markup(truth_svg(rows, description="Measured and true error on each question")) if rows else None

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
-from typing import TypeVar, cast, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from gzoo.errors import NotFoundError, choices, suggestion
 from gzoo.trees.tree import Question, Tree, union
@@ -211,7 +211,7 @@ class Campaign:
         return self.surveys[0].stretch
 
 
-Block = dict[str, object]
+Block = dict[str, Any]
 Facts = TypeVar("Facts")
 
 
@@ -245,16 +245,14 @@ def campaign(name: str) -> Campaign:
             choices(names(), name),
             suggestion(names(), name, "Run `gzoo campaigns` to list them."),
         )
-    text = (resources.files("gzoo") / "trees" / "facts" / f"{name}.toml").read_text("utf-8")
-    facts: Block = tomllib.loads(text)
-    members = _texts(facts, "union")
-    trees = [_tree(block) for block in _blocks(facts, "trees")]
-    surveys = [_build(Survey, block) for block in _blocks(facts, "surveys")]
-    papers = [_build(Paper, block) for block in _blocks(facts, "papers")]
-    sources = [_build(TreeSource, block) for block in _blocks(facts, "trees")]
-    decisions = [
-        _build(Decision, block) for owner in (facts, *_blocks(facts, "trees")) for block in _blocks(owner, "decisions")
-    ]
+    facts: Block = tomllib.loads((resources.files("gzoo") / "trees" / "facts" / f"{name}.toml").read_text("utf-8"))
+    blocks: list[Block] = facts.get("trees", [])
+    trees = [_tree(block) for block in blocks]
+    surveys = [_build(Survey, block) for block in facts.get("surveys", ())]
+    papers = [_build(Paper, block) for block in facts.get("papers", ())]
+    sources = [_build(TreeSource, block) for block in blocks]
+    decisions = [_build(Decision, block) for owner in (facts, *blocks) for block in owner.get("decisions", ())]
+    members = tuple(facts.get("union", ()))
     for member in map(campaign, members):
         trees.append(member.tree)
         surveys += member.surveys
@@ -262,19 +260,16 @@ def campaign(name: str) -> Campaign:
         sources += member.tree_sources
         decisions += member.decisions
     tree = trees[0] if len(trees) == 1 else union(name, trees)
-    unpublished = _texts(facts, "unpublished")
-    if unpublished:
-        questions = [
-            replace(one, is_published=one.is_published and one.name not in unpublished) for one in tree.questions
-        ]
-        tree = Tree(tree.name, tuple(questions), tree.unavailable)
+    if unpublished := facts.get("unpublished"):
+        kept = [replace(one, is_published=False) if one.name in unpublished else one for one in tree.questions]
+        tree = replace(tree, questions=tuple(kept))
     return Campaign(
         name=name,
-        title=_text(facts, "title"),
-        description=_text(facts, "description"),
+        title=facts["title"],
+        description=facts["description"],
         tree=tree,
         surveys=tuple(surveys),
-        hub=_build(Hub, cast(Block, facts["hub"])),
+        hub=_build(Hub, facts["hub"]),
         papers=tuple(papers),
         tree_sources=tuple(sources),
         decisions=tuple(decisions),
@@ -296,28 +291,20 @@ def tree(name: str) -> Tree:
 
 
 def _tree(block: Block) -> Tree:
-    suffix = _text(block, "suffix")
-    ending = f"-{suffix}" if suffix else ""
-
-    def column(answer: str) -> str:
-        question, _, label = answer.partition("_")
-        return f"{question}{ending}_{label}"
-
-    questions: list[Question] = []
-    for facts in _blocks(block, "questions"):
-        question, answers = _text(facts, "name"), _texts(facts, "answers")
-        questions.append(
-            Question(
-                name=f"{question}{ending}",
-                answers=answers,
-                columns=tuple(column(f"{question}_{answer}") for answer in answers),
-                parents=tuple(column(parent) for parent in _texts(facts, "parents")),
-                multiple=bool(facts.get("multiple", False)),
-                is_published=bool(facts["is_published"]),
-                grade=_text(facts, "grade") if "grade" in facts else _text(block, "grade"),
-            )
+    ending = f"-{block['suffix']}" if block["suffix"] else ""
+    questions = [
+        Question(
+            name=f"{facts['name']}{ending}",
+            answers=tuple(facts["answers"]),
+            columns=tuple(f"{facts['name']}{ending}_{answer}" for answer in facts["answers"]),
+            parents=tuple(parent.replace("_", f"{ending}_", 1) for parent in facts.get("parents", ())),
+            multiple=facts.get("multiple", False),
+            is_published=facts["is_published"],
+            grade=facts.get("grade", block["grade"]),
         )
-    return Tree(_text(block, "name"), tuple(questions))
+        for facts in block["questions"]
+    ]
+    return Tree(block["name"], tuple(questions))
 
 
 def _build(kind: type[Facts], block: Block) -> Facts:
@@ -326,22 +313,7 @@ def _build(kind: type[Facts], block: Block) -> Facts:
     return kind(**{key: _converted(types[key], value) for key, value in block.items() if key in types})
 
 
-def _converted(wanted: type, value: object) -> object:
+def _converted(wanted: type, value: Any) -> Any:
     if is_dataclass(wanted):
-        return _build(wanted, cast(Block, value))
-    if isinstance(value, list):
-        item = get_args(wanted)[0]
-        return tuple(item(one) for one in cast(list[object], value))
-    return wanted(value)
-
-
-def _blocks(owner: Block, key: str) -> list[Block]:
-    return cast(list[Block], owner.get(key, []))
-
-
-def _text(owner: Block, key: str) -> str:
-    return str(owner[key])
-
-
-def _texts(owner: Block, key: str) -> tuple[str, ...]:
-    return tuple(str(item) for item in cast(list[object], owner.get(key, [])))
+        return _build(wanted, value)
+    return tuple(map(get_args(wanted)[0], value)) if isinstance(value, list) else wanted(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from importlib.metadata import metadata
 
 from gzoo.errors import InputError, suggestion
@@ -14,18 +13,13 @@ SOFTWARE = "gzoo"
 FORMATS = ("bibtex", "text")
 PREPRINT = "arXiv preprint"
 _ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0308": '"',
-    "\u030a": "r ",
-    "\u030c": "v ",
-    "\u0327": "c ",
-}
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~",
+    "\u0308": '"', "\u030a": "r ", "\u030c": "v ", "\u0327": "c ",
+}  # fmt: skip
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{sign: f"${sign}$" for sign in "<>"},
+    "ß": r"{\ss}",
     "~": r"$\sim$",
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
@@ -69,7 +63,7 @@ def _entries(campaign: Campaign, format: str) -> dict[str, str]:
     found = {paper.key: bibtex(paper) if format == "bibtex" else paper.reference for paper in campaign.papers}
     if campaign.hub.repository:
         url = f"https://huggingface.co/datasets/{campaign.hub.repository}"
-        fields = {"title": _title(f"{campaign.title} (dataset)"), "howpublished": "Hugging Face", "url": url}
+        fields = {"title": _whole(f"{campaign.title} (dataset)"), "howpublished": "Hugging Face", "url": url}
         found[campaign.name] = (
             _entry("misc", campaign.name, fields) if format == "bibtex" else f"{campaign.title} (dataset). {url}"
         )
@@ -81,7 +75,7 @@ def _software(format: str) -> dict[str, str]:
     title, version, author = (str(about.get(key, "")) for key in ("summary", "version", "author"))
     if format == "text":
         return {SOFTWARE: f"{author}. {SOFTWARE}: {title}. Version {version}"}
-    fields = {"author": f"{{{_latex(author)}}}", "title": _title(f"{SOFTWARE}: {title}"), "version": version}
+    fields = {"author": _whole(author), "title": _whole(f"{SOFTWARE}: {title}"), "version": version}
     return {SOFTWARE: _entry("software", SOFTWARE, fields)}
 
 
@@ -95,8 +89,8 @@ def bibtex(paper: Paper) -> str:
     """
     is_preprint = paper.journal == PREPRINT
     fields = {
-        "author": " and ".join(_authors(paper)),
-        "title": _title(paper.title),
+        "author": " and ".join(_latex(one) if "," in one or one == "others" else _whole(one) for one in paper.authors),
+        "title": _whole(paper.title),
         "journal": "" if is_preprint else _latex(paper.journal),
         "volume": paper.volume,
         "pages": paper.pages,
@@ -113,16 +107,9 @@ def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
     return "\n".join([f"@{kind}{{{key},", *lines, "}"])
 
 
-def _authors(paper: Paper) -> Iterator[str]:
-    for author in paper.authors:
-        is_name = "," in author or author == "others"
-        yield (
-            _latex(author) if is_name else f"{{{_latex(author)}}}"
-        )  # braces keep the name of a collaboration in one piece
-
-
-def _title(text: str) -> str:
-    return f"{{{_latex(text)}}}"  # the second pair of braces keeps styles from changing capitals
+def _whole(text: str) -> str:
+    """Return text in a second pair of braces, in which styles change no capitals and split no collaboration's name."""
+    return f"{{{_latex(text)}}}"
 
 
 def _latex(text: str) -> str:
@@ -136,8 +123,6 @@ def _latex(text: str) -> str:
         base, *marks = unicodedata.normalize("NFD", sign)
         if len(marks) == 1 and marks[0] in _ACCENTS:
             written.append(f"{{\\{_ACCENTS[marks[0]]}{base}}}")
-        elif sign == "ß":
-            written.append("{\\ss}")
         else:
             written.append(_SPECIAL.get(sign, sign))
     return "".join(written)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from statistics import fmean
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from gzoo.trees.labels import label, words
@@ -35,8 +34,7 @@ BOLD = 1.16  # width of bold text relative to normal text
 _MAX_LABEL = 44  # characters; the tooltip of the element has the full text
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A fraction with its intervals, all in 0..1.
 
     Attributes:

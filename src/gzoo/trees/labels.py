@@ -35,10 +35,8 @@ def likeness(one: Sequence[str], other: Sequence[str]) -> float:
     if "".join(one) == "".join(other):
         return 1.0
     mine, theirs = set(one), set(other)
-    if {word for word in mine ^ theirs if any(sign.isdigit() for sign in word)}:
-        return 0.0  # different numbers are never similar
-    if ("no" in mine) != ("no" in theirs):
-        return 0.0
+    if any(word == "no" or any(map(str.isdigit, word)) for word in mine ^ theirs):
+        return 0.0  # different numbers are never similar, nor is a text to its negation
     shared = mine & theirs - {"no"}
     overlap = 2 * len(shared) / (len(mine) + len(theirs))
     if shared and shared in (mine, theirs):
@@ -66,13 +64,9 @@ def label(name: str, tree: Tree) -> str:
     >>> label("smooth-or-featured-gz2", gzoo.tree("gz2"))
     'smooth or featured'
     """
-    return words(name.removesuffix(f"-{_suffix(tree)}"))
-
-
-def _suffix(tree: Tree) -> str:
-    """Return the suffix that all question names have in common, or ""."""
     endings = {question.name.rpartition("-")[2] for question in tree.questions}
-    return endings.pop() if len(endings) == 1 and len(tree.questions) > 1 else ""
+    has_common = len(endings) == 1 and len(tree.questions) > 1
+    return words(name.removesuffix(f"-{endings.pop() if has_common else ''}"))
 
 
 def words(answer: str) -> str:

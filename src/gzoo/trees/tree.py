@@ -100,9 +100,8 @@ class Tree:
                     )
         _ = self.ordered  # finds cycles
         for question in self.questions:
-            if (
-                question.name not in self.unreachable
-            ):  # elsewhere an unavailable question may make its parents exclusive
+            # elsewhere an unavailable question may make its parents exclusive
+            if question.name not in self.unreachable:
                 self._check_parents_are_exclusive(question)
 
     @cached_property
@@ -146,10 +145,9 @@ class Tree:
         return self.questions[self._index(name)]
 
     def _index(self, name: str) -> int:
-        for i, question in enumerate(self.questions):
-            if question.name == name:
-                return i
         names = [question.name for question in self.questions]
+        if name in names:
+            return names.index(name)
         raise TreeError(
             f"Question '{name}' not found in tree '{self.name}'.", choices(names, name), suggestion(names, name)
         )
@@ -179,12 +177,11 @@ class Tree:
 
         A parent answer, or one further up, is not in the dataset.
         """
-        lost: set[str] = set()
+        lost = set(self.unavailable)
         for question in self.ordered:
-            for parent in question.parents:
-                if parent in self.unavailable or self._question_of(parent).name in lost:
-                    lost.add(question.name)
-        return tuple(question.name for question in self.questions if question.name in lost)
+            if not lost.isdisjoint(question.parents):
+                lost.update(question.columns)
+        return tuple(question.name for question in self.questions if question.columns[0] in lost)
 
     def _question_of(self, column: str) -> Question:
         return self.questions[self.question_of_answer[self._column_index[column]]]
@@ -312,9 +309,7 @@ class Tree:
             note = "; ".join(mark for mark in marks if mark)
             lines += ["", f"{number[question.name]:>3}. {question.name}" + (f"  ({note})" if note else "")]
             lines.append(
-                "       asked of everyone"
-                if not question.parents
-                else f"       asked after {self._parents_text(question)}"
+                f"       asked {f'after {self._parents_text(question)}' if question.parents else 'of everyone'}"
             )
             for answer, column in zip(question.answers, question.columns, strict=True):
                 next_ones = [q for q in self.ordered if column in q.parents]
