@@ -146,7 +146,8 @@ def command(verb: str) -> Callable[..., int]:
             screen.say(f"Wrote {arguments['report']}. Open it in a browser.")
         if screen.is_json:
             facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
-            print(json.dumps(facts if isinstance(facts, dict) else facts.to_dict(), indent=2, ensure_ascii=False))
+            facts = facts if isinstance(facts, dict) else facts.to_dict()
+            print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
         return int(getattr(show, verb)(result, arguments, screen) or 0)
 
     run.__name__, run.__doc__ = verb, text
@@ -171,14 +172,15 @@ def _described(function: Callable[..., Any], own: inspect.Signature) -> tuple[st
 
 
 def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
-    is_flag = one.annotation is bool
+    is_flag, typed = one.annotation is bool, _typed(one.annotation)
+    is_repeated = one.kind is one.KEYWORD_ONLY and "list[" in str(typed)
     about = Parameter(
-        help=meaning,
+        help=f"{meaning} Repeat the option for several." if is_repeated else meaning,
         negative=f"--no-{one.name.replace('_', '-')}" if is_flag and one.default is True else "",
         show_default=None if not is_flag and one.default not in (None, one.empty) else False,
     )
     kind = one.POSITIONAL_ONLY if one.kind is one.POSITIONAL_OR_KEYWORD else one.kind
-    return one.replace(kind=kind, annotation=Annotated[_typed(one.annotation), about])
+    return one.replace(kind=kind, annotation=Annotated[typed, about])
 
 
 def _typed(annotation: Any) -> Any:

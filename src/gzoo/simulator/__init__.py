@@ -37,6 +37,7 @@ SIMULATOR = "2"
 """Version of the simulated sky; it changes whenever the same seed would give other files."""
 
 _ROWS_IN_GROUP = 128 * BLOCK
+_TABLES = ("votes", "truth", "volunteers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,42 +159,30 @@ def simulate(
     for name, value, minimum in (("n_galaxies", n_galaxies, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value < minimum:
             raise InputError(f"{name} must be an integer of at least {minimum}, got {value}.")
-    facts: dict[str, object] = {
-        "kind": "simulation",
-        "simulator": SIMULATOR,
-        "campaign": campaign,
-        "n_galaxies": n_galaxies,
-        "seed": seed,
-        "images": images,
-        "export": export,
-    }
+    facts: dict[str, object] = {"kind": "simulation", "simulator": SIMULATOR, "campaign": campaign}
+    facts |= {"n_galaxies": n_galaxies, "seed": seed, "images": images, "export": export}
     source: Path | None = None
     if galaxies_from is not None:
         source = Path(galaxies_from) / "truth.parquet"
         facts["galaxies_from"] = _source_facts(Path(galaxies_from), source, n_galaxies)
 
     folder = Path(out)
-    with (
-        _disk_errors(folder),
-        files.work(
-            folder, kind="simulation", begun=facts, overwrite=overwrite, wait=wait, progress=progress
-        ) as partial,
-    ):
+    work = files.work(folder, kind="simulation", begun=facts, overwrite=overwrite, wait=wait, progress=progress)
+    with _disk_errors(folder), work as partial:
         job = Job(campaign, seed, n_galaxies, partial / "images" if images else None, export)
         if job.images is not None:
             job.images.mkdir(exist_ok=True)
         n_of_volunteer, n_of_part = np.zeros(N_VOLUNTEERS, np.int64), np.zeros(len(parts(job.tree)), np.int64)
         n_done = 0
         with contextlib.ExitStack() as stack:
-            votes = _Rows(partial / "votes.parquet", facts, stack)
-            truth = _Rows(partial / "truth.parquet", facts, stack)
+            tables = {name: _Rows(partial / f"{name}.parquet", facts, stack) for name in _TABLES}
             csv: BinaryIO | None = None
             if export:
                 csv = stack.enter_context(files.whole_file(partial / "classifications.csv"))
                 csv.write(classification_header())
             for one in stack.enter_context(simulated_blocks(job, source, workers)):
-                votes.add(one.votes)
-                truth.add(one.truth)
+                tables["votes"].add(one.votes)
+                tables["truth"].add(one.truth)
                 if csv is not None:
                     csv.write(one.classifications)
                 n_of_volunteer += one.n_of_volunteer
@@ -201,11 +190,9 @@ def simulate(
                 n_done += len(one.votes)
                 if progress is not None:
                     progress("Drawing galaxies", n_done, n_galaxies)
-            votes.flush()
-            truth.flush()
-            volunteers = _Rows(partial / "volunteers.parquet", facts, stack)
-            volunteers.add(_volunteers(seed, n_of_volunteer))
-            volunteers.flush()
+            tables["volunteers"].add(_volunteers(seed, n_of_volunteer))
+            for table in tables.values():
+                table.flush()
         if export:
             files.write_bytes(partial / "workflows.csv", workflow_export(campaign, n_galaxies, n_of_part))
         n_classifications = int(n_of_volunteer.sum())
@@ -219,16 +206,11 @@ def _volunteers(seed: int, n_classifications: IntArray) -> pa.RecordBatch:
     """Return the volunteers who made at least one classification, with their traits."""
     volunteers = pool(seed)
     active = np.flatnonzero(n_classifications)
-    kinds = [KINDS[kind] for kind in volunteers.kind[active]]
-    columns: dict[str, object] = {
-        "name": [volunteer_name(int(j), bool(volunteers.is_anonymous[j])) for j in active],
-        "care": np.array([kind.care for kind in kinds], np.float64),
-        "leaning": np.array([kind.leaning for kind in kinds], np.float64),
-        "is_bot": [kind.bot != "" for kind in kinds],
-        "bot": [kind.bot for kind in kinds],
-        "is_anonymous": volunteers.is_anonymous[active],
-        "n_classifications": n_classifications[active],
-    }
+    is_anonymous = volunteers.is_anonymous[active]
+    columns: dict[str, object] = {"name": list(map(volunteer_name, active.tolist(), is_anonymous.tolist()))}
+    for name in ("care", "leaning", "is_bot", "bot"):
+        columns[name] = [getattr(KINDS[kind], name) for kind in volunteers.kind[active]]
+    columns |= {"is_anonymous": is_anonymous, "n_classifications": n_classifications[active]}
     return pa.RecordBatch.from_pydict(columns)
 
 
@@ -248,17 +230,14 @@ def _source_facts(folder: Path, truth: Path, n: int) -> dict[str, object]:
     facts = files.read_json(mark)
     try:
         with pq.ParquetFile(truth) as table:
-            missing = [name for name in SOURCE_COLUMNS if name not in table.schema_arrow.names]
-            n_rows = table.metadata.num_rows
+            names, n_rows = table.schema_arrow.names, table.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         files.raise_passing(truth, error)
         raise InputError(f"Cannot read '{truth}': {reason(error)}.", "", "Simulate the galaxies again.") from error
-    if missing:
-        raise InputError(
-            f"'{truth}' lacks the column '{missing[0]}'.",
-            f"the truth of a simulation by this version of gzoo (simulator {SIMULATOR}).",
-            "Simulate the galaxies again.",
-        )
+    for name in SOURCE_COLUMNS:
+        if name not in names:
+            expected = f"the truth of a simulation by this version of gzoo (simulator {SIMULATOR})."
+            raise InputError(f"'{truth}' lacks the column '{name}'.", expected, "Simulate the galaxies again.")
     if n_rows < n:
         raise InputError(
             f"'{folder}' contains {n_rows} galaxies.", f"at least n_galaxies, which is {n}.", "Pass a smaller number."
@@ -276,16 +255,15 @@ class _Rows:
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            schema = batch.schema.with_metadata(self._metadata)
-            self._writer = self._open_files.enter_context(files.write_parquet(self._path, schema))
-        self._waiting.append(batch.replace_schema_metadata(self._metadata))
+        self._waiting.append(batch)
         if sum(map(len, self._waiting)) >= _ROWS_IN_GROUP:
             self.flush()
 
     def flush(self) -> None:
-        if self._writer is not None and self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting).replace_schema_metadata(self._metadata)
+            self._writer = self._writer or self._open_files.enter_context(files.write_parquet(self._path, table.schema))
+            self._writer.write_table(table.combine_chunks())
         self._waiting = []
 
 
@@ -300,14 +278,12 @@ def _disk_errors(folder: Path) -> Generator[None]:
             "",
             "Rerun the command with fewer --workers; finished galaxies are kept.",
         ) from error
+    except GZooError:
+        raise
     except OSError as error:
-        if isinstance(error, GZooError):
-            raise
-        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise WriteError(
-            f"Cannot write '{folder}': {error.strerror or reason(error)}.",
-            "about 0.1 MB of free space per galaxy, half of it for the images." if is_full else "",
-            "Free some space, then rerun the same command to resume, or choose another --out."
-            if is_full
-            else "Fix the cause, then rerun the same command, or choose another --out.",
-        ) from error
+        expected, hint = "", "Fix the cause, then rerun the same command, or choose another --out."
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            expected = "about 0.1 MB of free space per galaxy, half of it for the images."
+            hint = "Free some space, then rerun the same command to resume, or choose another --out."
+        message = f"Cannot write '{folder}': {error.strerror or reason(error)}."
+        raise WriteError(message, expected, hint) from error

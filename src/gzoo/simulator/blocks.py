@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from gzoo import files
 from gzoo.simulator import positions
 from gzoo.simulator.camera import draw_image, jpeg_bytes, visible
-from gzoo.simulator.export import Exporter, Subjects
+from gzoo.simulator.export import Subjects, classification_rows
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.perception import Appearance, careful_log_odds
 from gzoo.simulator.survey import SurveyView, survey_view
@@ -36,7 +36,7 @@ from gzoo.simulator.volunteers import (
     population_probabilities,
 )
 from gzoo.trees.campaign import campaign as campaign_of
-from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.trees.tree import IntArray, Tree
 
 BLOCK = 64
 """Galaxies whose votes are drawn together. A block is always drawn completely, so no galaxy depends on `n_galaxies`."""
@@ -80,8 +80,7 @@ class Job:
         return [stream, zlib.crc32(self.campaign.encode()), self.seed]
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedBlock:
+class SimulatedBlock(NamedTuple):
     """A block of galaxies, without its images."""
 
     votes: pa.RecordBatch
@@ -107,7 +106,9 @@ def simulated_blocks(job: Job, source: Path | None, workers: int) -> Generator[I
         return
 
     # Spawned workers start clean: forked ones would inherit the locks of the caller's threads.
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_quietly)
+    # They end on Ctrl-C without a traceback: the parent process receives the signal too and reports it.
+    context, quietly = get_context("spawn"), (signal.SIGINT, signal.SIG_DFL)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quietly)
 
     def results() -> Iterator[SimulatedBlock]:
         waiting: deque[Future[SimulatedBlock]] = deque()
@@ -130,11 +131,6 @@ def _source_rows(path: Path | None) -> Iterator[pa.RecordBatch | None]:
             yield None
     with pq.ParquetFile(path) as table:
         yield from table.iter_batches(BLOCK, columns=list(SOURCE_COLUMNS))
-
-
-def _end_quietly() -> None:
-    """Let a worker end on Ctrl-C without a traceback; the parent process receives the signal too and reports it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _simulate(job: Job, block: int, source: pa.RecordBatch | None) -> SimulatedBlock:
@@ -169,7 +165,7 @@ def _simulate(job: Job, block: int, source: pa.RecordBatch | None) -> SimulatedB
     classifications = b""
     if job.export:
         subjects = Subjects(first, ids, ra, dec, part)
-        classifications = _exporter(job.campaign, job.seed).rows(drawn, subjects, job.rng(_HASTE, block), BLOCK)
+        classifications = classification_rows(job.campaign, job.seed, drawn, subjects, job.rng(_HASTE, block), BLOCK)
     careful = careful_probabilities(tree, log_odds)
     population, proportion_asked = population_probabilities(tree, of_kinds, volunteers.fractions)
     questions = [question.name for question in tree.questions]
@@ -181,8 +177,15 @@ def _simulate(job: Job, block: int, source: pa.RecordBatch | None) -> SimulatedB
         (questions, "proportion_volunteers_asked", proportion_asked),
     ):
         truth |= {f"{name}_{ending}": values[:, i].astype(np.float32) for i, name in enumerate(names)}
+    counts = drawn.counts(size).astype(np.int32)
+    dataset_names, filenames = [job.campaign + files.SIMULATED] * size, [f"{one}.jpg" for one in ids]
+    votes: dict[str, object] = {"id_str": ids, "dataset_name": dataset_names, "ra": ra, "dec": dec}
+    votes |= {"filename": filenames} | {column: counts[:, i] for i, column in enumerate(tree.columns)}
+    # For other questions the total is the sum of the counts; here volunteers may give several answers or none.
+    totals = zip(tree.questions, tree.totals(counts).T.astype(np.int32), strict=True)
+    votes |= {question.total_column: total for question, total in totals if question.multiple}
     return SimulatedBlock(
-        votes=_votes(job, ids, ra, dec, drawn.counts(size)),
+        votes=pa.RecordBatch.from_pydict(votes),
         truth=pa.RecordBatch.from_pydict(truth),
         classifications=classifications,
         n_of_volunteer=np.bincount(drawn.volunteer, minlength=N_VOLUNTEERS),
@@ -200,34 +203,7 @@ def _is_complete(image: Path) -> bool:
         return False
 
 
-@cache
-def _exporter(campaign: str, seed: int) -> Exporter:
-    return Exporter(campaign, seed, pool(seed))
-
-
 def _observed_again(galaxy: Galaxy, view: SurveyView) -> Galaxy:
     """Return a galaxy as another survey observes it: with its own blur, and without satellite trails."""
-    return replace(
-        galaxy,
-        seeing_arcsec=view.psf_fwhm_arcsec,
-        artifact=galaxy.artifact if galaxy.artifact in {"star", "saturation", "spikes"} else "",
-    )
-
-
-def _votes(job: Job, ids: list[str], ra: FloatArray, dec: FloatArray, counts: IntArray) -> pa.RecordBatch:
-    tree, totals = job.tree, job.tree.totals(counts)
-    columns: dict[str, object] = {
-        "id_str": ids,
-        "dataset_name": [job.campaign + files.SIMULATED] * len(ids),
-        "ra": ra,
-        "dec": dec,
-        "filename": [f"{one}.jpg" for one in ids],
-    }
-    columns |= {column: counts[:, i].astype(np.int32) for i, column in enumerate(tree.columns)}
-    # For other questions the total is the sum of the counts; here volunteers may give several answers or none.
-    columns |= {
-        question.total_column: totals[:, i].astype(np.int32)
-        for i, question in enumerate(tree.questions)
-        if question.multiple
-    }
-    return pa.RecordBatch.from_pydict(columns)
+    artifact = galaxy.artifact if galaxy.artifact in {"star", "saturation", "spikes"} else ""
+    return replace(galaxy, seeing_arcsec=view.psf_fwhm_arcsec, artifact=artifact)

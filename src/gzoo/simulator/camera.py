@@ -100,7 +100,14 @@ def draw_image(galaxy: Galaxy, survey: SurveyView, rng: np.random.Generator) -> 
     if galaxy.artifact == "bad-zoom":
         pixel_arcsec *= float(rng.choice((0.12, 0.2, 6.0)))
     n_inner = min(max(round(SIZE_PIXELS * pixel_arcsec / survey.sensor_pixel_arcsec), 16), _MAX_SENSOR_PIXELS)
-    clean = _clean_image(galaxy, survey, n_inner, rng)
+    n_pixels = n_inner + 2 * _MARGIN_PIXELS
+    drawn, profiles = np.zeros((3, n_pixels, n_pixels), np.float32), []
+    if galaxy.artifact not in {"star", "saturation"}:
+        drawn, profiles = _galaxy(galaxy, survey, n_pixels, rng)
+    _add_neighbours(drawn, survey, rng)
+    _add_artifact(drawn, galaxy, survey, rng)
+    inner = slice(_MARGIN_PIXELS, -_MARGIN_PIXELS)
+    clean = _develop(drawn, profiles, galaxy, survey)[:, inner, inner]
     colour = _stretch(_spoil(_expose(clean, survey, rng), galaxy, survey, rng), survey)
     if survey.is_zoomed_from_jpeg:
         colour = _through_jpeg(colour)
@@ -157,46 +164,27 @@ def clean_image(galaxy: Galaxy, survey: SurveyView, n_pixels: int) -> Plane:
     Returns:
         Nanomaggies per sensor pixel, shape (3, y, x).
     """
-    return _develop(_galaxy(galaxy, survey, n_pixels, np.random.default_rng(0)), galaxy, survey)
-
-
-def _clean_image(galaxy: Galaxy, survey: SurveyView, n_inner: int, rng: np.random.Generator) -> Plane:
-    n_pixels = n_inner + 2 * _MARGIN_PIXELS
-    if galaxy.artifact in {"star", "saturation"}:
-        scene = _Scene(np.zeros((3, n_pixels, n_pixels), np.float32), [])
-    else:
-        scene = _galaxy(galaxy, survey, n_pixels, rng)
-    _add_neighbours(scene.drawn, survey, rng)
-    _add_artifact(scene.drawn, galaxy, survey, rng)
-    seen = _develop(scene, galaxy, survey)
-    return seen[:, _MARGIN_PIXELS:-_MARGIN_PIXELS, _MARGIN_PIXELS:-_MARGIN_PIXELS]
+    return _develop(*_galaxy(galaxy, survey, n_pixels, np.random.default_rng(0)), galaxy, survey)
 
 
 # The galaxy ------------------------------------------------------------------------------------------------
 
 # The classes of GalSim lack type annotations.
 _Profile = Any
+_Profiles = list[tuple[_Profile, Plane]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """Light before it is blurred.
+def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Generator) -> tuple[Plane, _Profiles]:
+    """Return the light of a galaxy before it is blurred: bulge, disk, bar, arms and irregular features.
 
-    Attributes:
-        drawn: Light drawn by gzoo, nanomaggies per sensor pixel, shape (3, y, x).
-        profiles: GalSim profiles of unit flux, in sensor pixels from the centre, with their flux in each band.
+    Returns:
+        Light drawn by gzoo, nanomaggies per sensor pixel, shape (3, y, x); and GalSim profiles of unit flux, in sensor
+        pixels from the centre, with their flux in each band.
     """
-
-    drawn: Plane
-    profiles: list[tuple[_Profile, Plane]]
-
-
-def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Generator) -> _Scene:
-    """Return the light of a galaxy: bulge, disk, bar, arms and irregular features."""
     radius_pixels = galaxy.radius_arcsec / survey.sensor_pixel_arcsec
     place = lights.sensor(n_pixels, radius_pixels, galaxy)
-    scene = _Scene(np.zeros((3, n_pixels, n_pixels), np.float32), [])
-    drawn = scene.drawn
+    drawn = np.zeros((3, n_pixels, n_pixels), np.float32)
+    profiles: _Profiles = []
     flux = observed_flux(galaxy)
 
     def fluxes(fraction: float, colour: float) -> Plane:
@@ -209,48 +197,53 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
 
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
     body = 1.0 - bare
-    parts = _fractions(galaxy)
+    bar, ring, clouds, arms, plain = _fractions(galaxy)
     young_colour = galaxy.disk_colour - 0.18
     turn = galaxy.position_angle * galsim.degrees
 
     in_disk = body * galaxy.disk_fraction
-    needs_shape = max(parts.arms, parts.bar, parts.clouds, galaxy.dust_strength - 0.1) > 0.01 or lights.is_bent(galaxy)
+    needs_shape = max(arms, bar, clouds, galaxy.dust_strength - 0.1) > 0.01 or lights.is_bent(galaxy)
     smooth = lights.disk(place, galaxy) if needs_shape else None
     if galaxy.bulge_boxiness > 0.15:
         add(lights.bulge(place, galaxy), body * galaxy.bulge_fraction, galaxy.bulge_colour)
     elif galaxy.bulge_fraction > 0.003:
-        profile = galsim.Sersic(_table_index(galaxy.bulge_sersic), galaxy.bulge_radius * radius_pixels)
+        # Rounded, because GalSim caches a table for each index and a new one costs milliseconds.
+        index = round(galaxy.bulge_sersic * 5) / 5
+        profile = galsim.Sersic(index, galaxy.bulge_radius * radius_pixels)
         # GalSim preserves the area of the ellipse; here the half-light radius is measured along the long axis.
         profile = profile.shear(q=galaxy.bulge_axis_ratio, beta=turn).dilate(galaxy.bulge_axis_ratio**0.5)
-        scene.profiles.append((profile, fluxes(body * galaxy.bulge_fraction, galaxy.bulge_colour)))
+        profiles.append((profile, fluxes(body * galaxy.bulge_fraction, galaxy.bulge_colour)))
     if smooth is None or not lights.is_bent(galaxy):
         profile = galsim.InclinedExponential(
             galaxy.inclination * galsim.degrees,
             scale_radius=galaxy.disk_scale * radius_pixels,
             scale_h_over_r=galaxy.disk_thickness,
         ).rotate(turn)
-        scene.profiles.append((profile, fluxes(in_disk * parts.plain, galaxy.disk_colour)))
+        profiles.append((profile, fluxes(in_disk * plain, galaxy.disk_colour)))
     else:
-        add(smooth, in_disk * parts.plain, galaxy.disk_colour)
+        add(smooth, in_disk * plain, galaxy.disk_colour)
 
     if smooth is not None:
         clumpiness = lights.clouds(n_pixels, radius_pixels * 0.22, rng)
-        if parts.bar > 0.003:
+        if bar > 0.003:
             mixed = 0.5 * (galaxy.bulge_colour + galaxy.disk_colour)
-            add(smooth * lights.bar(place, galaxy), in_disk * parts.bar, mixed)
-        if parts.clouds > 0.003:
+            add(smooth * lights.bar(place, galaxy), in_disk * bar, mixed)
+        if clouds > 0.003:
             patchy = smooth * np.maximum(clumpiness - np.float32(0.4), 0) ** 2
-            add(patchy, in_disk * parts.clouds, young_colour - 0.1)
-        if parts.arms > 0.003:
-            add(smooth * lights.arms(place, clumpiness, galaxy), in_disk * parts.arms, young_colour)
-    if parts.ring > 0.003:
-        add(lights.ring(place, galaxy), in_disk * parts.ring, young_colour)
+            add(patchy, in_disk * clouds, young_colour - 0.1)
+        if arms > 0.003:
+            add(smooth * lights.arms(place, clumpiness, galaxy), in_disk * arms, young_colour)
+    if ring > 0.003:
+        add(lights.ring(place, galaxy), in_disk * ring, young_colour)
     for clump in lights.clumps(galaxy, rng):
         x, y = _on_sensor(clump.x, clump.y, place, galaxy.position_angle)
         light = fluxes(bare * clump.fraction, galaxy.disk_colour - 0.15)
         lights.add_blob(drawn, x, y, clump.radius * radius_pixels, 0.9, 0.0, light)
     if galaxy.dust_strength > 0.1 and smooth is not None:
-        _absorb_by_dust(drawn, smooth, place, galaxy, fluxes(in_disk * 0.9, galaxy.disk_colour))
+        light, veil = fluxes(in_disk * 0.9, galaxy.disk_colour), lights.dust_veil(place, galaxy)
+        behind = smooth / np.float32(smooth.sum())
+        for band, opacity in enumerate((0.7, 0.9, 1.15)):  # dust absorbs more in the blue
+            drawn[band] -= light[band] * behind * (1 - np.exp(-np.float32(opacity) * veil))
 
     tails = 0.10 * galaxy.disturbance * (galaxy.disturbance > 0.15) + 0.20 * galaxy.tail_strength
     if tails > 0.02:
@@ -262,14 +255,14 @@ def _galaxy(galaxy: Galaxy, survey: SurveyView, n_pixels: int, rng: np.random.Ge
         size = 0.19 * radius_pixels * (0.55 + 0.45 * galaxy.companion_strength)
         where = galaxy.companion_distance, galaxy.companion_angle
         turn = galaxy.companion_angle + 60
-        scene.profiles.extend(_companion(place, where, size, turn, light, galaxy.position_angle))
+        profiles.extend(_companion(place, where, size, turn, light, galaxy.position_angle))
     if galaxy.overlap_strength > 0.0:
         light = fluxes(galaxy.overlap_strength, galaxy.bulge_colour)
         where = rng.uniform(0.45, 0.95), rng.uniform(0.0, 360.0)
-        scene.profiles.extend(_companion(place, where, 0.2 * radius_pixels, rng.uniform(0.0, 180.0), light, 0.0))
+        profiles.extend(_companion(place, where, 0.2 * radius_pixels, rng.uniform(0.0, 180.0), light, 0.0))
     if galaxy.arc_strength > 0.0:
         add(lights.lens_arc(place), 0.10 * galaxy.arc_strength, 0.15)
-    return scene
+    return drawn, profiles
 
 
 def observed_flux(galaxy: Galaxy) -> float:
@@ -277,36 +270,21 @@ def observed_flux(galaxy: Galaxy) -> float:
     return 10 ** (0.4 * (22.5 - galaxy.magnitude - dimming(galaxy.redshift)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fractions:
-    """Fractions of the disk's light; they sum to 1."""
-
-    bar: float
-    ring: float
-    clouds: float
-    arms: float
-    plain: float
-
-
-def _fractions(galaxy: Galaxy) -> _Fractions:
+def _fractions(galaxy: Galaxy) -> tuple[float, float, float, float, float]:
+    """Return the fractions of the disk's light in bar, ring, clouds, arms and the plain disk; they sum to 1."""
     bar = 0.42 * galaxy.bar_strength**1.5
     ring = 0.30 * galaxy.ring_strength**1.5 * (1 - bar)
     clouds = 0.75 * galaxy.irregularity**1.5 * (1 - bar)
     rest = 1 - bar - ring - clouds
     # Seen edge-on, arms overlap into one even band.
     arms = 0.55 * galaxy.arm_strength * (1.0 - 0.9 * lights.edge_on_fraction(galaxy)) if galaxy.n_arms else 0.0
-    return _Fractions(bar, ring, clouds, rest * arms, rest * (1 - arms))
-
-
-def _table_index(sersic_index: float) -> float:
-    """Return a rounded index, because GalSim caches a table for each index and a new one costs milliseconds."""
-    return round(sersic_index * 5) / 5
+    return bar, ring, clouds, rest * arms, rest * (1 - arms)
 
 
 def _on_sensor(x: float, y: float, place: Sensor, position_angle: float) -> tuple[float, float]:
     """Return the pixel of a position given along the galaxy's axes, in radii."""
-    angle = math.radians(position_angle)
-    right, down = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
+    cosine, sine = math.cos(math.radians(position_angle)), math.sin(math.radians(position_angle))
+    right, down = x * cosine - y * sine, x * sine + y * cosine
     middle = place.n_pixels / 2
     return middle + right * place.radius_pixels, middle + down * place.radius_pixels
 
@@ -323,14 +301,6 @@ def _companion(
     return [(disk.shift(*shift), half * fluxes), (bulge.shift(*shift), half * fluxes)]
 
 
-def _absorb_by_dust(drawn: Plane, smooth: Plane, place: Sensor, galaxy: Galaxy, fluxes: Plane) -> None:
-    """Subtract the light of the disk that a dust lane absorbs, which is more in the blue."""
-    veil = lights.dust_veil(place, galaxy)
-    behind = smooth / np.float32(smooth.sum())
-    for band, opacity in enumerate((0.7, 0.9, 1.15)):
-        drawn[band] -= fluxes[band] * behind * (1 - np.exp(-np.float32(opacity) * veil))
-
-
 # The surrounding sky --------------------------------------------------------------------------------------------
 
 
@@ -340,15 +310,13 @@ def _add_neighbours(drawn: Plane, survey: SurveyView, rng: np.random.Generator) 
     area_square_arcmin = (n_pixels * survey.sensor_pixel_arcsec / 60) ** 2
     faintest, farthest = survey.depth_mag[1], max(0.5, survey.redshifts[1])
     # Counts per magnitude rise by 10^0.2 for stars and by 10^0.38 for galaxies.
-    n_stars = rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))
-    for _ in range(n_stars):
+    for _ in range(rng.poisson(min(2.8 * 10 ** (0.2 * (faintest - 22.9)) * area_square_arcmin, 60.0))):  # stars
         x, y = rng.uniform(0, n_pixels, 2)
         # Most stars are either blue or red dwarfs.
         colour = rng.normal(0.35, 0.15) if rng.random() < 0.45 else rng.normal(1.3, 0.15)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.uniform(0.3, 2.75))
         lights.add_point(drawn, x, y, band_fluxes(flux, colour, 0.0, survey.shown_nm))
-    n_galaxies = rng.poisson(min(6.0 * 10 ** (0.38 * (faintest - 22.9)) * area_square_arcmin, 60.0))
-    for _ in range(n_galaxies):
+    for _ in range(rng.poisson(min(6.0 * 10 ** (0.38 * (faintest - 22.9)) * area_square_arcmin, 60.0))):  # galaxies
         x, y = rng.uniform(0, n_pixels, 2)
         flux = 10 ** (0.4 * (22.5 - faintest) + rng.normal(0.9, 0.4))
         radius = rng.lognormal(math.log(0.9 * 10 ** (-0.07 * (faintest - 22.9))), 0.3)
@@ -424,19 +392,19 @@ def blur(seeing_arcsec: float, survey: SurveyView) -> _Profile:
     return galsim.Kolmogorov(fwhm=fwhm_pixels)
 
 
-def _develop(scene: _Scene, galaxy: Galaxy, survey: SurveyView) -> Plane:
-    """Return a blurred scene, shape (3, y, x)."""
-    n_pixels = scene.drawn.shape[-1]
+def _develop(drawn: Plane, profiles: _Profiles, galaxy: Galaxy, survey: SurveyView) -> Plane:
+    """Return the light of `_galaxy`, blurred."""
+    n_pixels = drawn.shape[-1]
     n_fast = 2 * cast(int, fft.next_fast_len((n_pixels + 1) // 2, real=True))
     transfer = _waves(galsim.Convolve(blur(galaxy.seeing_arcsec, survey), galsim.Pixel(1.0)), n_fast)
-    waves = cast(Waves, fft.rfft2(scene.drawn, (n_fast, n_fast)))
-    if scene.profiles:
+    waves = cast(Waves, fft.rfft2(drawn, (n_fast, n_fast)))
+    if profiles:
         # Profiles of GalSim are centred on the corner of the first pixel; move them to the middle of the sensor.
         line = fft.fftfreq(n_fast), fft.rfftfreq(n_fast)
         shift = (n_pixels - 1) / 2
         down, across = (np.exp(-2j * np.pi * shift * one).astype(np.complex64) for one in line)
         centred = np.zeros_like(waves)
-        for profile, fluxes in scene.profiles:
+        for profile, fluxes in profiles:
             centred += fluxes[:, None, None] * _waves(profile, n_fast)
         waves += centred * (down[:, None] * across[None, :])
     seen = cast(Plane, fft.irfft2(waves * transfer, (n_fast, n_fast)))[:, :n_pixels, :n_pixels]
@@ -523,9 +491,9 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
     radius = galaxy.radius_arcsec
     half_light = galaxy.half_light_radius_arcsec
     sigma = galaxy.seeing_arcsec / 2.3548
-    tilt = disk_tilt = galaxy.disk_axis_ratio
+    tilt = galaxy.disk_axis_ratio
     face_on = 1.0 - 0.9 * lights.edge_on_fraction(galaxy)
-    parts = _fractions(galaxy)
+    bar, ring, _, arms, _ = _fractions(galaxy)
     flux = float(band_fluxes(observed_flux(galaxy), galaxy.disk_colour, galaxy.redshift, survey.shown_nm)[1])
     noise_per_arcsec = survey.noise_nanomaggies()[1] / survey.sensor_pixel_arcsec
     sky_per_square_arcsec = survey.sky_nanomaggies()[1] / survey.sensor_pixel_arcsec**2
@@ -559,51 +527,30 @@ def visible(galaxy: Galaxy, survey: SurveyView) -> Visibility:
     turns = 0.5 * (math.exp(2 * math.pi * math.tan(pitch) / max(galaxy.n_arms, 1)) - 1) * math.cos(pitch)
     arm_spacing = radius * min(turns, 1.0)
     # Blurring reduces a wave by the transfer function at its wavelength.
-    arm_modulation = math.exp(-2.0 * (math.pi * sigma / (arm_spacing * max(disk_tilt, 0.3))) ** 2)
-    arm_light = disk_light * parts.arms * face_on / max(galaxy.n_arms, 1)
+    arm_modulation = math.exp(-2.0 * (math.pi * sigma / (arm_spacing * max(tilt, 0.3))) ** 2)
     bare = galaxy.clump_strength and 1.0 - (1.0 - galaxy.clump_strength) * galaxy.clump_embedding
     clump_width = 0.2 * radius
     tails = 0.10 * galaxy.disturbance + 0.20 * galaxy.tail_strength
     companion_width = 0.5 * radius * (0.55 + 0.45 * galaxy.companion_strength)
     veil = 1.0 - math.exp(-2.9 * galaxy.dust_strength * max(0.25, 1.0 - math.cos(math.radians(galaxy.inclination))))
     lane = 0.12 * radius
+    signal = 0.5 * flux / (noise_per_arcsec * math.sqrt(math.pi) * half_light)
+    bulge_width = 2 * galaxy.bulge_radius * radius
+    around_bulge = disk_light / (2 * math.pi * scale**2 * max(tilt, 0.05))
+    ring_length = 2 * math.pi * galaxy.ring_radius * radius
+    shown_companion = flux * galaxy.companion_strength * (0.4 + 0.6 * min(1.0, 2 * galaxy.companion_distance))
+    absorbed = veil * 0.5 * surface(0.2) * lane * radius * lights.edge_on_fraction(galaxy) ** 0.5
+    in_bar, in_ring, in_arms = disk_light * bar * face_on, disk_light * ring * face_on, disk_light * arms * face_on
+    in_arms /= max(galaxy.n_arms, 1)
     return Visibility(
         resolution=half_light / sigma,
-        signal_to_noise=0.5
-        * flux
-        / (noise_per_arcsec * math.sqrt(math.pi) * half_light)
-        / math.sqrt(1 + 0.5 * flux / (math.pi * half_light**2) / sky_per_square_arcsec),
-        bar=stands_out(
-            disk_light * parts.bar * face_on,
-            0.48 * bar_length * disk_tilt,
-            2 * bar_length,
-            surface(galaxy.bar_length / 2),
-        ),
-        arms=stands_out(arm_light, 0.4 * arm_spacing * disk_tilt, 0.9 * radius, surface(0.5)) * arm_modulation,
-        ring=stands_out(
-            disk_light * parts.ring * face_on,
-            0.2 * radius * disk_tilt,
-            2 * math.pi * galaxy.ring_radius * radius,
-            surface(galaxy.ring_radius),
-        ),
-        bulge=stands_out(
-            flux * galaxy.bulge_fraction * 0.5,
-            2 * galaxy.bulge_radius * radius,
-            2 * galaxy.bulge_radius * radius,
-            disk_light / (2 * math.pi * scale**2 * max(tilt, 0.05)),
-        ),
+        signal_to_noise=signal / math.sqrt(1 + 0.5 * flux / (math.pi * half_light**2) / sky_per_square_arcsec),
+        bar=stands_out(in_bar, 0.48 * bar_length * tilt, 2 * bar_length, surface(galaxy.bar_length / 2)),
+        arms=stands_out(in_arms, 0.4 * arm_spacing * tilt, 0.9 * radius, surface(0.5)) * arm_modulation,
+        ring=stands_out(in_ring, 0.2 * radius * tilt, ring_length, surface(galaxy.ring_radius)),
+        bulge=stands_out(flux * galaxy.bulge_fraction * 0.5, bulge_width, bulge_width, around_bulge),
         clumps=stands_out(flux * bare / max(galaxy.n_clumps, 1), clump_width, clump_width, (1 - bare) * surface(0.4)),
         tails=stands_out(flux * tails, 0.3 * radius, 1.6 * radius, surface(1.0)),
-        companion=stands_out(
-            flux * galaxy.companion_strength * (0.4 + 0.6 * min(1.0, 2 * galaxy.companion_distance)),
-            companion_width,
-            companion_width,
-            surface(galaxy.companion_distance),
-        ),
-        dust=stands_out(
-            veil * 0.5 * surface(0.2) * lane * radius * lights.edge_on_fraction(galaxy) ** 0.5,
-            lane,
-            radius,
-            surface(0.2),
-        ),
+        companion=stands_out(shown_companion, companion_width, companion_width, surface(galaxy.companion_distance)),
+        dust=stands_out(absorbed, lane, radius, surface(0.2)),
     )

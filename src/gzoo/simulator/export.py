@@ -12,7 +12,8 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import compress
 
 import numpy as np
 
@@ -20,12 +21,11 @@ from gzoo.simulator.volunteers import (
     KINDS,
     MAX_REPEATS,
     N_SHIFTS,
-    N_VOLUNTEERS,
     BoolArray,
     DrawnClassifications,
     Part,
-    Pool,
     parts,
+    pool,
 )
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.campaign import names
@@ -47,7 +47,7 @@ MAX_PER_GALAXY = N_SHIFTS + MAX_REPEATS
 _FIRST_WORKFLOW, _FIRST_SUBJECT, _FIRST_USER, _FIRST_CLASSIFICATION = 900_000, 1_000_000, 500_000, 10_000_000
 _START = np.datetime64("2010-01-01T00:00:00", "ms")
 _SECONDS_PER_GALAXY = 60
-_MAX_CACHED = 100_000  # combinations of answers that an exporter caches, about 50 MB
+_MAX_CACHED = 100_000  # combinations of answers, about 50 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,10 @@ class Workflow:
         """Major and minor version in the format of Zooniverse."""
         return f"{_WORKFLOW_DEFAULTS['version']}.{_WORKFLOW_DEFAULTS['minor_version']}"
 
-    def task(self, question: str) -> str:
-        """Return the key of a question's task, "T0"."""
-        return f"T{[one.name for one in self.questions].index(question)}"
+    def next_task(self, column: str) -> dict[str, str]:
+        """Return the key of the task after an answer as `{"next": "T1"}`; empty at the end of the classification."""
+        names = [one.name for one in self.questions]
+        return {"next": f"T{names.index(self.following[column])}"} if self.following[column] else {}
 
 
 @cache
@@ -86,12 +87,11 @@ def workflows(campaign: str) -> tuple[Workflow, ...]:
     """
     facts = campaign_of(campaign)
     all_parts = parts(facts.tree)
-    first = _FIRST_WORKFLOW + 10 * names().index(campaign)
     found: list[Workflow] = []
-    for i, part in enumerate(all_parts):
+    for i, part in enumerate(all_parts, start=_FIRST_WORKFLOW + 10 * names().index(campaign)):
         title = f"{facts.title} {part.name}" if len(all_parts) > 1 else facts.title
         questions = _in_order_of_tasks(facts.tree, part)
-        found.append(Workflow(first + i, f"{title} (simulated)", questions, _following(questions)))
+        found.append(Workflow(i, f"{title} (simulated)", questions, _following(questions)))
     return tuple(found)
 
 
@@ -116,21 +116,14 @@ def workflow_export(campaign: str, n_galaxies: int, n_classifications: IntArray)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(_WORKFLOW_DEFAULTS), lineterminator="\n")
     writer.writeheader()
-    for workflow, part, n in zip(
-        workflows(campaign), parts(campaign_of(campaign).tree), n_classifications, strict=True
-    ):
+    all_parts = parts(campaign_of(campaign).tree)
+    for workflow, part, n in zip(workflows(campaign), all_parts, n_classifications.tolist(), strict=True):
         tasks, strings = _tasks(workflow, part)
         retirement = {"criteria": "classification_count", "options": {"count": part.votes[-1][2]}}
-        own = {
-            "workflow_id": workflow.id,
-            "display_name": workflow.name,
-            "classifications_count": int(n),
-            "retired_set_member_subjects_count": n_galaxies,
-            "tasks": json.dumps(tasks),
-            "retirement": json.dumps(retirement),
-            "strings": json.dumps(strings),
-        }
-        writer.writerow({**_WORKFLOW_DEFAULTS, **own})
+        texts = {"tasks": tasks, "retirement": retirement, "strings": strings}
+        own = {"workflow_id": workflow.id, "display_name": workflow.name, "classifications_count": n}
+        own |= {"retired_set_member_subjects_count": n_galaxies}
+        writer.writerow(_WORKFLOW_DEFAULTS | own | {name: json.dumps(text) for name, text in texts.items()})
     return text.getvalue().encode()
 
 
@@ -143,8 +136,7 @@ def _tasks(workflow: Workflow, part: Part) -> tuple[dict[str, object], dict[str,
         answers: list[dict[str, str]] = []
         for j, (answer, column) in enumerate(zip(question.answers, question.columns, strict=True)):
             strings[f"{key}.answers.{j}.label"] = answer_label(answer)
-            after = workflow.following[column]
-            onward = {"next": workflow.task(after)} if after and not question.multiple else {}
+            onward = {} if question.multiple else workflow.next_task(column)
             answers.append(onward | {"label": f"{key}.answers.{j}.label"})
         task: dict[str, object] = {
             "help": f"{key}.help",
@@ -153,8 +145,7 @@ def _tasks(workflow: Workflow, part: Part) -> tuple[dict[str, object], dict[str,
             "question": f"{key}.question",
             "required": not question.multiple,
         }
-        after = workflow.following[question.columns[0]]
-        tasks[key] = task | ({"next": workflow.task(after)} if after and question.multiple else {})
+        tasks[key] = task | (workflow.next_task(question.columns[0]) if question.multiple else {})
     return tasks, strings
 
 
@@ -224,94 +215,64 @@ def classification_header() -> bytes:
     return (",".join(CLASSIFICATION_COLUMNS) + "\n").encode()
 
 
-class Exporter:
-    """A writer of the classifications of one campaign, with a cache of annotations.
+def classification_rows(
+    campaign: str, seed: int, drawn: DrawnClassifications, subjects: Subjects, rng: np.random.Generator, block: int
+) -> bytes:
+    """Return classifications as CSV lines, sorted by number.
 
     Args:
         campaign: Name of the campaign.
         seed: Seed of the volunteers.
-        volunteers: The volunteers.
+        drawn: The classifications.
+        subjects: The galaxies.
+        rng: Random number generator for durations.
+        block: Number of galaxies in a complete block, for which random numbers are drawn.
     """
+    volunteers, is_bot = _volunteers(seed)
+    haste = rng.lognormal(0.0, 0.4, (block, MAX_PER_GALAXY))[drawn.galaxy, drawn.number]
+    # The duration depends on answers, not questions, because ticking several boxes takes longer.
+    seconds = haste * np.where(is_bot[drawn.volunteer], 0.15, 3.0) * (1.0 + drawn.given.sum(axis=1))
+    index = subjects.first + drawn.galaxy
+    ends = index * _SECONDS_PER_GALAXY * 1000 + drawn.number * (_SECONDS_PER_GALAXY * 1000 // MAX_PER_GALAXY)
+    finished = _START + ends.astype("timedelta64[ms]")
+    started = finished - (seconds * 1000).astype("timedelta64[ms]")
+    ids = _FIRST_CLASSIFICATION + index * MAX_PER_GALAXY + drawn.number
+    shown = [_subject_fields(subjects, i) for i in range(len(subjects.ids))]
+    of_workflow = [f"{workflow.id},{workflow.name},{workflow.version}" for workflow in workflows(campaign)]
+    times = (np.datetime_as_string(one).tolist() for one in (started, finished))
+    indices = (one.tolist() for one in (ids, drawn.volunteer, drawn.galaxy, subjects.part[drawn.galaxy]))
+    lines: list[str] = []
+    for number, who, where, part, begin, end, given in zip(*indices, *times, map(bytes, drawn.given), strict=True):
+        annotations = _annotations(campaign, part, given)
+        lines.append(
+            f"{number},{volunteers[who]},{of_workflow[part]},{end[:10]} {end[11:19]} UTC,,,"
+            f"{_METADATA[0]}{begin}{_METADATA[1]}{end}{_METADATA[2]},{annotations},{shown[where]}\n"
+        )
+    return "".join(lines).encode()
 
-    def __init__(self, campaign: str, seed: int, volunteers: Pool) -> None:
-        self._tree = campaign_of(campaign).tree
-        self._workflows = workflows(campaign)
-        self._parts = parts(self._tree)
-        self._volunteers = [_volunteer_fields(seed, j, bool(volunteers.is_anonymous[j])) for j in range(N_VOLUNTEERS)]
-        self._is_bot = np.array([KINDS[kind].bot != "" for kind in volunteers.kind])
-        self._annotations: dict[tuple[int, bytes], str] = {}
 
-    def rows(self, drawn: DrawnClassifications, subjects: Subjects, rng: np.random.Generator, block: int) -> bytes:
-        """Return classifications as CSV lines, sorted by number.
+def _subject_fields(subjects: Subjects, i: int) -> str:
+    number, id_str = _FIRST_SUBJECT + subjects.first + i, subjects.ids[i]
+    place = {"ra": float(subjects.ra[i]), "dec": float(subjects.dec[i])}
+    facts = {"retired": None, **place, "id_str": id_str, "filename": f"{id_str}.jpg", "simulated": True}
+    return f"{_quoted({str(number): facts})},{number}"
 
-        Args:
-            drawn: The classifications.
-            subjects: The galaxies.
-            rng: Random number generator for durations.
-            block: Number of galaxies in a complete block, for which random numbers are drawn.
-        """
-        haste = rng.lognormal(0.0, 0.4, (block, MAX_PER_GALAXY))[drawn.galaxy, drawn.number]
-        # The duration depends on answers, not questions, because ticking several boxes takes longer.
-        seconds = haste * np.where(self._is_bot[drawn.volunteer], 0.15, 3.0) * (1.0 + drawn.given.sum(axis=1))
-        index = subjects.first + drawn.galaxy
-        ends = index * _SECONDS_PER_GALAXY * 1000 + drawn.number * (_SECONDS_PER_GALAXY * 1000 // MAX_PER_GALAXY)
-        finished = _START + ends.astype("timedelta64[ms]")
-        started = finished - (seconds * 1000).astype("timedelta64[ms]")
-        ids = _FIRST_CLASSIFICATION + index * MAX_PER_GALAXY + drawn.number
-        shown = [self._subject_fields(subjects, i) for i in range(len(subjects.ids))]
-        of_workflow = [f"{workflow.id},{workflow.name},{workflow.version}" for workflow in self._workflows]
-        # Packed bits are a short key; few of all possible combinations of answers occur.
-        keys = np.packbits(drawn.given, axis=1)
-        lines: list[str] = []
-        for row, (number, who, where, key, begin, end) in enumerate(
-            zip(
-                ids.tolist(),
-                drawn.volunteer.tolist(),
-                drawn.galaxy.tolist(),
-                map(bytes, keys),
-                np.datetime_as_string(started).tolist(),
-                np.datetime_as_string(finished).tolist(),
-                strict=True,
-            )
-        ):
-            part = int(subjects.part[where])
-            annotations = self._annotations.get((part, key)) or self._add(part, key, drawn.given[row])
-            lines.append(
-                f"{number},{self._volunteers[who]},{of_workflow[part]},{end[:10]} {end[11:19]} UTC,,,"
-                f"{_METADATA[0]}{begin}{_METADATA[1]}{end}{_METADATA[2]},{annotations},{shown[where]}\n"
-            )
-        return "".join(lines).encode()
 
-    def _subject_fields(self, subjects: Subjects, i: int) -> str:
-        number = _FIRST_SUBJECT + subjects.first + i
-        facts = {
-            "retired": None,
-            "ra": float(subjects.ra[i]),
-            "dec": float(subjects.dec[i]),
-            "id_str": subjects.ids[i],
-            "filename": f"{subjects.ids[i]}.jpg",
-            "simulated": True,
-        }
-        return f"{_quoted({str(number): facts})},{number}"
-
-    def _add(self, part: int, key: bytes, given: BoolArray) -> str:
-        if len(self._annotations) > _MAX_CACHED:
-            self._annotations.clear()
-        workflow, suffix = self._workflows[part], self._parts[part].name
-        gave = {column for column, is_given in zip(self._tree.columns, given, strict=True) if is_given}
-        annotations: list[dict[str, object]] = []
-        for i, question in enumerate(workflow.questions):
-            if question.parents and not gave.intersection(question.parents):
-                continue
-            chosen = [
-                answer_label(answer)
-                for answer, column in zip(question.answers, question.columns, strict=True)
-                if column in gave
-            ]
-            value: object = chosen if question.multiple else chosen[0]
-            annotations.append({"task": f"T{i}", "task_label": question_label(question, suffix), "value": value})
-        self._annotations[part, key] = _quoted(annotations)
-        return self._annotations[part, key]
+@lru_cache(maxsize=_MAX_CACHED)  # few of all possible combinations of answers occur
+def _annotations(campaign: str, part: int, given: bytes) -> str:
+    """Return the annotations of a classification as a CSV field; `given` has a byte for each answer."""
+    tree = campaign_of(campaign).tree
+    gave = set(compress(tree.columns, given))
+    annotations: list[dict[str, object]] = []
+    for i, question in enumerate(workflows(campaign)[part].questions):
+        if question.parents and gave.isdisjoint(question.parents):
+            continue
+        answers = zip(question.answers, question.columns, strict=True)
+        chosen = [answer_label(answer) for answer, column in answers if column in gave]
+        value: object = chosen if question.multiple else chosen[0]
+        label = question_label(question, parts(tree)[part].name)
+        annotations.append({"task": f"T{i}", "task_label": label, "value": value})
+    return _quoted(annotations)
 
 
 def volunteer_name(j: int, is_anonymous: bool) -> str:
@@ -323,10 +284,15 @@ def volunteer_name(j: int, is_anonymous: bool) -> str:
     return f"not-logged-in-simulated-{j:06d}" if is_anonymous else f"simulated-volunteer-{j:06d}"
 
 
-def _volunteer_fields(seed: int, j: int, is_anonymous: bool) -> str:
-    address = hashlib.sha256(f"simulated address {seed} {j}".encode()).hexdigest()[:10]
-    number = "" if is_anonymous else str(_FIRST_USER + j)
-    return f"{volunteer_name(j, is_anonymous)},{number},{address}"
+@cache
+def _volunteers(seed: int) -> tuple[list[str], BoolArray]:
+    """Return name, number and address of each volunteer as CSV fields, and whether each is a bot."""
+    fields: list[str] = []
+    for j, is_anonymous in enumerate(pool(seed).is_anonymous.tolist()):
+        address = hashlib.sha256(f"simulated address {seed} {j}".encode()).hexdigest()[:10]
+        number = "" if is_anonymous else str(_FIRST_USER + j)
+        fields.append(f"{volunteer_name(j, is_anonymous)},{number},{address}")
+    return fields, np.array([KINDS[kind].bot != "" for kind in pool(seed).kind])
 
 
 def _quoted(value: object) -> str:

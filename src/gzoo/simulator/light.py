@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,9 @@ class Sensor:
     Attributes:
         n_pixels: Width and height in pixels.
         radius_pixels: Radius of the galaxy in sensor pixels.
-        x: Along the galaxy's long axis, shape (y, x).
+        x: Along the galaxy's long axis, which is the tilt axis of its disk, shape (y, x).
         y: Along its short axis, shape (y, x).
-        along: In the plane of the disk, along its tilt axis, shape (y, x).
-        across: In the plane of the disk, perpendicular to that, shape (y, x).
+        across: In the plane of the disk, perpendicular to the long axis, shape (y, x).
         radius: Distance from the centre in the plane of the disk, shape (y, x).
     """
 
@@ -40,7 +40,6 @@ class Sensor:
     radius_pixels: float
     x: Plane
     y: Plane
-    along: Plane
     across: Plane
     radius: Plane
 
@@ -48,21 +47,23 @@ class Sensor:
 def sensor(n_pixels: int, radius_pixels: float, galaxy: Galaxy) -> Sensor:
     """Return the sensor in front of a galaxy; the coordinates of a disturbed galaxy are bent."""
     line = ((np.arange(n_pixels) + 0.5 - n_pixels / 2) / radius_pixels).astype(np.float32)
-    angle = math.radians(galaxy.position_angle)
-    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    x = line[None, :] * cosine + line[:, None] * sine
-    y = line[:, None] * cosine - line[None, :] * sine
+    x, y = _turned(line[None, :], line[:, None], galaxy.position_angle)
     if is_bent(galaxy):
         bend = np.float32(0.28 * galaxy.disturbance)
         far = 1 + x * x
         y = y + bend * (x * np.abs(x) + np.float32(0.8) * x * x) / far
         x = x + bend * np.float32(0.8) * y
     x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
-    across = y / np.float32(galaxy.disk_axis_ratio)
-    if not galaxy.arm_winds_left:
-        across = -across
-    radius = (np.hypot(x, across) + 1e-4).astype(np.float32, copy=False)
-    return Sensor(n_pixels, radius_pixels, x, y, x, across.astype(np.float32, copy=False), radius)
+    across = y / np.float32(galaxy.disk_axis_ratio if galaxy.arm_winds_left else -galaxy.disk_axis_ratio)
+    across, radius = (one.astype(np.float32, copy=False) for one in (across, np.hypot(x, across) + np.float32(1e-4)))
+    return Sensor(n_pixels, radius_pixels, x, y, across, radius)
+
+
+def _turned(x: Plane, y: Plane, angle: float) -> tuple[Plane, Plane]:
+    """Return the positions along and across a direction, given in degrees."""
+    cosine, sine = np.float32(math.cos(math.radians(angle))), np.float32(math.sin(math.radians(angle)))
+    along, across = x * cosine + y * sine, y * cosine - x * sine
+    return along.astype(np.float32, copy=False), across.astype(np.float32, copy=False)
 
 
 def is_bent(galaxy: Galaxy) -> bool:
@@ -133,9 +134,7 @@ def clouds(n_pixels: int, size_pixels: float, rng: np.random.Generator) -> Plane
 
 def bar(place: Sensor, galaxy: Galaxy) -> Plane:
     """Return the contrast of a bar against the disk: a long box with soft ends."""
-    angle = math.radians(galaxy.bar_angle)
-    along = place.along * np.float32(math.cos(angle)) + place.across * np.float32(math.sin(angle))
-    across = place.across * np.float32(math.cos(angle)) - place.along * np.float32(math.sin(angle))
+    along, across = _turned(place.x, place.across, galaxy.bar_angle)
     length = np.float32(galaxy.bar_length)
     outline = (along / length) ** 4 + (across / (np.float32(0.24) * length)) ** 2
     # Bars are flat along their length, so part of the decline of the disk is undone.
@@ -147,7 +146,7 @@ def arms(place: Sensor, clumpiness: Plane, galaxy: Galaxy) -> Plane:
     start = galaxy.bar_length * (0.9 if galaxy.bar_strength > 0.25 else 0.5)
     winding = np.float32(1.0 / math.tan(math.radians(galaxy.arm_pitch)))
     unwound = winding * np.log(place.radius / np.float32(start))
-    turn = np.arctan2(place.across, place.along) - np.float32(math.radians(galaxy.bar_angle)) - unwound
+    turn = np.arctan2(place.across, place.x) - np.float32(math.radians(galaxy.bar_angle)) - unwound
     wobble = np.float32(1.2 + 2.6 * galaxy.arm_patchiness) * (clumpiness - np.float32(0.5))
     phase = np.float32(galaxy.n_arms) * turn + wobble
     # The crest is narrower than a cosine. More arms have less space, so they are broader in phase.
@@ -189,10 +188,9 @@ def tail(place: Sensor, galaxy: Galaxy) -> Plane:
 
 def bridge(place: Sensor, galaxy: Galaxy) -> Plane:
     """Return a bridge of light between a galaxy and its interacting companion."""
-    angle = math.radians(galaxy.companion_angle)
     length = np.float32(galaxy.companion_distance)
-    along = place.x * np.float32(math.cos(angle)) + place.y * np.float32(math.sin(angle)) - length / 2
-    across = place.y * np.float32(math.cos(angle)) - place.x * np.float32(math.sin(angle))
+    along, across = _turned(place.x, place.y, galaxy.companion_angle)
+    along = along - length / 2
     across = across + np.float32(0.12) * np.cos(np.float32(math.pi) * along / length)
     return np.exp(-((along / (np.float32(0.62) * length)) ** 4) - (across / np.float32(0.11)) ** 2)
 
@@ -206,8 +204,7 @@ def lens_arc(place: Sensor) -> Plane:
     return thin + np.float32(0.6) * counter
 
 
-@dataclass(frozen=True, slots=True)
-class Clump:
+class Clump(NamedTuple):
     """A bright clump.
 
     Attributes:
@@ -258,7 +255,7 @@ def clumps(galaxy: Galaxy, rng: np.random.Generator) -> list[Clump]:
     weight[lead] *= 1.0 + 5.0 * galaxy.clump_lead
     fraction = weight / weight.sum()
     radius = 0.085 * (n * fraction) ** 0.33
-    return [Clump(*(float(value) for value in one)) for one in zip(x, y, fraction, radius, strict=True)]
+    return [Clump(*one) for one in np.stack([x, y, fraction, radius], axis=1).tolist()]
 
 
 # Stars and artifacts -----------------------------------------------------------------------
@@ -291,10 +288,9 @@ def add_blob(light: Plane, x: float, y: float, radius: float, axis_ratio: float,
     left, top = max(0, int(x) - extent), max(0, int(y) - extent)
     window = light[:, top : max(0, int(y) + extent), left : max(0, int(x) + extent)]
     across, down = _offsets(window, x - left, y - top)
-    cosine, sine = np.float32(math.cos(math.radians(angle))), np.float32(math.sin(math.radians(angle)))
-    long, short = across * cosine + down * sine, (down * cosine - across * sine) / np.float32(axis_ratio)
+    long, short = _turned(across, down, angle)
     # Soften by a third of a pixel, so that small galaxies do not depend on the positions of pixel centres.
-    distance = np.sqrt(long**2 + short**2 + np.float32(0.1)).astype(np.float32, copy=False)
+    distance = np.sqrt(long**2 + (short / np.float32(axis_ratio)) ** 2 + np.float32(0.1)).astype(np.float32, copy=False)
     profile = sersic(distance / np.float32(radius), index)
     window += (fluxes / np.float32(sersic_integral(index) * radius**2 * axis_ratio))[:, None, None] * profile
 
@@ -318,8 +314,7 @@ def add_spikes(light: Plane, x: float, y: float, length_pixels: float, turn: flo
         fluxes: Total flux of the cross in red, green and blue.
     """
     across, down = _offsets(light, x, y)
-    cosine, sine = np.float32(math.cos(math.radians(turn))), np.float32(math.sin(math.radians(turn)))
-    first, second = across * cosine + down * sine, down * cosine - across * sine
+    first, second = _turned(across, down, turn)
     fade = np.exp(-np.hypot(across, down) / np.float32(length_pixels))
     cross = (np.exp(-((first / np.float32(0.8)) ** 2)) + np.exp(-((second / np.float32(0.8)) ** 2))) * fade
     light += (fluxes / np.float32(5.7 * length_pixels))[:, None, None] * cross
@@ -337,8 +332,7 @@ def add_line(light: Plane, x: float, y: float, turn: float, width_pixels: float,
         brightness: Flux per pixel at the centre of the line in red, green and blue.
     """
     across, down = _offsets(light, x, y)
-    cosine, sine = np.float32(math.cos(math.radians(turn))), np.float32(math.sin(math.radians(turn)))
-    distance = down * cosine - across * sine
+    _, distance = _turned(across, down, turn)
     light += brightness[:, None, None] * np.exp(-((distance / np.float32(width_pixels)) ** 2))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gzoo.errors import InputError, choices
 from gzoo.simulator.camera import Visibility
-from gzoo.simulator.galaxies import Galaxy
+from gzoo.simulator.galaxies import CLUMP_ARRANGEMENTS, Galaxy
 from gzoo.trees.tree import FloatArray, Question, Tree
 
 
@@ -68,8 +68,7 @@ def careful_log_odds(tree: Tree, appearance: Appearance) -> FloatArray:
     """
     evidence = _evidence(appearance)
     known: dict[str, dict[str, FloatArray]] = {}
-    n = len(evidence.clarity)
-    odds = np.empty((n, len(tree.columns)))
+    odds = np.empty((len(evidence["clarity"]), len(tree.columns)))
     for question in tree.questions:
         subject = _subject(question)
         if subject not in known:
@@ -152,38 +151,15 @@ def _nearest(value: FloatArray, levels: Mapping[str, float], width: float | Floa
     return {answer: -0.5 * ((value - level) / width) ** 2 for answer, level in levels.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """The evidence that a careful volunteer has, arrays of shape (galaxy,).
-
-    Parts of the galaxy are on a scale on which 1 is barely visible and 3 is obvious.
-    """
-
-    clarity: FloatArray  # 0 to 1: how much of any structure can be resolved
-    disk: FloatArray  # 0 to 1: whether most of the light is in a disk
-    face_on: FloatArray  # 0 to 1
-    side_on: FloatArray  # 0 to 1
-    axis_ratio: FloatArray  # of the outline, blur included
-    bulge: FloatArray  # log of bulge over disk light, as seen
-    arms: FloatArray
-    bar: FloatArray
-    ring: FloatArray
-    clumps: FloatArray
-    tails: FloatArray
-    companion: FloatArray
-    dust: FloatArray
-    arc: FloatArray
-    overlap: FloatArray
-    is_star: FloatArray  # 1 where the image shows an artifact instead of a galaxy
-
-    @property
-    def oddest(self) -> FloatArray:
-        """The strongest of the odd features."""
-        faint = [1.1 * self.ring, 0.7 * self.clumps, 0.8 * self.dust, self.tails, self.companion, self.arc]
-        return np.max([*faint, 0.6 * self.overlap], axis=0)
+_Evidence = dict[str, FloatArray]
+_Answers = dict[str, FloatArray]
 
 
 def _evidence(s: Appearance) -> _Evidence:
+    """Return the evidence that a careful volunteer has, each array of shape (galaxy,).
+
+    Parts of the galaxy are on a scale on which 1 is barely visible and 3 is obvious.
+    """
     v = s.visibility
     is_star = s.is_one_of("artifact", "star", "saturation", "bad-zoom")
     there = 1.0 - is_star
@@ -200,27 +176,27 @@ def _evidence(s: Appearance) -> _Evidence:
     blur = (1.06 / np.maximum(v["resolution"], 0.1)) ** 2
     axis_ratio = np.where(is_star > 0, 1.0, np.sqrt((ratio**2 + blur) / (1.0 + blur)))
 
-    return _Evidence(
-        clarity=clarity,
-        disk=there * disk,
-        face_on=_step(tilt, 0.38, 0.10),
-        side_on=there * _step(-tilt, -0.25, 0.045),
-        axis_ratio=axis_ratio,
-        bulge=bulge,
-        arms=flat * _seen(s["arm_strength"], v["arms"]),
-        bar=flat * _seen(s["bar_strength"], v["bar"]),
-        ring=there * _seen(s["ring_strength"], v["ring"]),
-        clumps=there * _seen(s["clump_strength"], v["clumps"]),
-        tails=there * _seen(np.maximum(s["disturbance"], s["tail_strength"]), v["tails"]),
-        companion=there * _seen(np.maximum(s["merger_strength"], 0.7 * s["companion_strength"]), v["companion"]),
-        dust=there * _seen(s["dust_strength"], v["dust"]),
-        arc=5.0 * clarity * s["arc_strength"],
-        overlap=8.0 * clarity * s["overlap_strength"],
-        is_star=is_star,
-    )
+    e = {
+        "clarity": clarity,  # 0 to 1: how much of any structure can be resolved
+        "disk": there * disk,  # 0 to 1: whether most of the light is in a disk
+        "face_on": _step(tilt, 0.38, 0.10),  # 0 to 1
+        "side_on": there * _step(-tilt, -0.25, 0.045),  # 0 to 1
+        "axis_ratio": axis_ratio,  # of the outline, blur included
+        "bulge": bulge,  # log of bulge over disk light, as seen
+        "arms": flat * _seen(s["arm_strength"], v["arms"]),
+        "bar": flat * _seen(s["bar_strength"], v["bar"]),
+        "ring": there * _seen(s["ring_strength"], v["ring"]),
+        "clumps": there * _seen(s["clump_strength"], v["clumps"]),
+        "tails": there * _seen(np.maximum(s["disturbance"], s["tail_strength"]), v["tails"]),
+        "companion": there * _seen(np.maximum(s["merger_strength"], 0.7 * s["companion_strength"]), v["companion"]),
+        "dust": there * _seen(s["dust_strength"], v["dust"]),
+        "arc": 5.0 * clarity * s["arc_strength"],
+        "overlap": 8.0 * clarity * s["overlap_strength"],
+        "is_star": is_star,  # 1 where the image shows an artifact instead of a galaxy
+    }
+    faint = [1.1 * e["ring"], 0.7 * e["clumps"], 0.8 * e["dust"], e["tails"], e["companion"], e["arc"]]
+    return e | {"oddest": np.max([*faint, 0.6 * e["overlap"]], axis=0)}  # the strongest of the odd features
 
-
-_Answers = dict[str, FloatArray]
 
 _ARTIFACT_ODDS = {
     "star": 2.8,
@@ -237,30 +213,40 @@ _ARTIFACT_ODDS = {
 
 def _smooth_or_featured(e: _Evidence, s: Appearance) -> _Answers:
     # The strongest sign decides whether any is seen; the second strongest adds a little.
-    edge = 4.5 * e.disk * e.side_on * e.clarity
-    signs = [e.arms, 0.75 * e.bar, edge, e.clumps, 0.8 * e.ring, 0.6 * e.dust, 0.45 * e.tails, 0.35 * e.companion]
-    ordered = np.sort(np.stack([*signs, 0.5 * e.arc]), axis=0)
-    featured = -3.0 + 2.7 * np.log1p(ordered[-1]) + 0.7 * np.log1p(ordered[-2]) + 0.6 * e.clarity * e.disk * e.face_on
-    artifact = -3.4 + 0.9 * (1.0 - e.clarity)
+    edge = 4.5 * e["disk"] * e["side_on"] * e["clarity"]
+    signs = [
+        e["arms"],
+        0.75 * e["bar"],
+        edge,
+        e["clumps"],
+        0.8 * e["ring"],
+        0.6 * e["dust"],
+        0.45 * e["tails"],
+        0.35 * e["companion"],
+    ]
+    ordered = np.sort(np.stack([*signs, 0.5 * e["arc"]]), axis=0)
+    face_on = 0.6 * e["clarity"] * e["disk"] * e["face_on"]
+    featured = -3.0 + 2.7 * np.log1p(ordered[-1]) + 0.7 * np.log1p(ordered[-2]) + face_on
+    artifact = -3.4 + 0.9 * (1.0 - e["clarity"])
     for kind, odds in _ARTIFACT_ODDS.items():
         artifact = np.where(s.is_one_of("artifact", kind) > 0, odds, artifact)
     return {
         "smooth": np.zeros_like(featured),
-        "featured-or-disk": np.where(e.is_star > 0, -1.5, featured),
+        "featured-or-disk": np.where(e["is_star"] > 0, -1.5, featured),
         "artifact": artifact,
     }
 
 
 def _bulge_shape(e: _Evidence, s: Appearance) -> _Answers:
-    boxiness = s["bulge_boxiness"] * (0.4 + 0.6 * e.clarity)
-    round_ = 1.4 + 0.9 * e.bulge - 1.2 * boxiness
-    boxy = -2.2 + 0.5 * e.bulge + 3.4 * boxiness
-    none = -1.9 - 1.1 * e.bulge
+    boxiness = s["bulge_boxiness"] * (0.4 + 0.6 * e["clarity"])
+    round_ = 1.4 + 0.9 * e["bulge"] - 1.2 * boxiness
+    boxy = -2.2 + 0.5 * e["bulge"] + 3.4 * boxiness
+    none = -1.9 - 1.1 * e["bulge"]
     return {"round": round_, "boxy": boxy, "none": none, "yes": np.logaddexp(round_, boxy), "no": none}
 
 
 def _bar(e: _Evidence, s: Appearance) -> _Answers:
-    seen, strength = _noticed(e.bar), s["bar_strength"]
+    seen, strength = _noticed(e["bar"]), s["bar_strength"]
     strong, weak = seen + 5.0 * (strength - 0.65), seen + 0.3 - 2.0 * (strength - 0.5)
     return _yes(seen) | {"strong": strong, "weak": weak}
 
@@ -278,7 +264,7 @@ def _count(shown: FloatArray, sharpness: FloatArray) -> _Answers:
 
 
 def _arm_count(e: _Evidence, s: Appearance) -> _Answers:
-    certainty, patchiness = _certainty(e.arms), s["arm_patchiness"]
+    certainty, patchiness = _certainty(e["arms"]), s["arm_patchiness"]
     answers = _count(s["n_arms"], (0.6 + 3.2 * certainty) * (1.25 - 0.6 * patchiness))
     answers["2"] = answers["2"] + 0.7  # the typical spiral galaxy
     return answers | {"cant-tell": 0.8 - 2.4 * certainty + 1.2 * patchiness}
@@ -286,35 +272,35 @@ def _arm_count(e: _Evidence, s: Appearance) -> _Answers:
 
 def _bulge_size(e: _Evidence, _: Appearance) -> _Answers:
     levels = {"dominant": 2.2, "large": 0.8, "obvious": 0.1, "moderate": -0.5, "just-noticeable": -1.6, "small": -1.9}
-    answers = _nearest(e.bulge, levels | {"none": -4.0}, 1.0)
+    answers = _nearest(e["bulge"], levels | {"none": -4.0}, 1.0)
     return answers | {"no": answers["none"]}
 
 
 def _odd_features(e: _Evidence, s: Appearance) -> _Answers:
     return {
-        "ring": _noticed(1.3 * e.ring),
-        "lens-or-arc": _noticed(e.arc) - 0.8,
-        "disturbed": _noticed(0.8 * e.tails) - 1.8,
-        "irregular": _noticed(np.maximum(e.clumps, 5.0 * e.clarity * s["irregularity"])),
-        "other": -0.1 - 1.0 * np.log1p(e.oddest),
-        "merger": _noticed(e.companion),
-        "dust-lane": _noticed(e.dust) - 0.8,
-        "overlapping": _noticed(e.overlap),
+        "ring": _noticed(1.3 * e["ring"]),
+        "lens-or-arc": _noticed(e["arc"]) - 0.8,
+        "disturbed": _noticed(0.8 * e["tails"]) - 1.8,
+        "irregular": _noticed(np.maximum(e["clumps"], 5.0 * e["clarity"] * s["irregularity"])),
+        "other": -0.1 - 1.0 * np.log1p(e["oddest"]),
+        "merger": _noticed(e["companion"]),
+        "dust-lane": _noticed(e["dust"]) - 0.8,
+        "overlapping": _noticed(e["overlap"]),
     }
 
 
 def _rare_features(e: _Evidence, s: Appearance) -> _Answers:
     # All volunteers are asked, not only those who found something odd, so faint features are ticked less often.
     rare = {name: odds - 0.9 for name, odds in _odd_features(e, s).items()}
-    return rare | {"other": np.full_like(e.clarity, -2.8), "none": np.zeros_like(e.clarity)}
+    return rare | {"other": np.full_like(e["clarity"], -2.8), "none": np.zeros_like(e["clarity"])}
 
 
 def _merging(e: _Evidence, _: Appearance) -> _Answers:
-    debris, companion = _noticed(e.tails), _noticed(1.3 * e.companion)
+    debris, companion = _noticed(e["tails"]), _noticed(1.3 * e["companion"])
     return {
         "none": np.zeros_like(debris),
-        "minor-disturbance": debris + 0.5 - 0.25 * e.tails,
-        "major-disturbance": debris - 1.6 + 0.25 * e.tails,
+        "minor-disturbance": debris + 0.5 - 0.25 * e["tails"],
+        "major-disturbance": debris - 1.6 + 0.25 * e["tails"],
         "merger": companion,
         "tidal-debris": debris,
         "both": -1.5 + 0.5 * (debris + companion),
@@ -322,23 +308,20 @@ def _merging(e: _Evidence, _: Appearance) -> _Answers:
 
 
 def _clump_count(e: _Evidence, s: Appearance) -> _Answers:
-    certainty = _certainty(e.clumps)
+    certainty = _certainty(e["clumps"])
     return _count(s["n_clumps"], 0.3 + 1.7 * certainty) | {"cant-tell": 0.6 - 2.2 * certainty + 0.15 * s["n_clumps"]}
 
 
 def _clump_configuration(e: _Evidence, s: Appearance) -> _Answers:
-    shapes = {"straight-line": "line", "chain": "chain", "cluster-or-irregular": "cluster", "spiral": "spiral"}
-    answers = {name: 3.0 * _certainty(e.clumps) * s.is_one_of("clump_arrangement", one) for name, one in shapes.items()}
-    return answers | {
-        "cluster-or-irregular": answers["cluster-or-irregular"] + 0.5,
-        "spiral": answers["spiral"] + 0.5 * np.log1p(e.arms),
-    }
+    line, chain, cluster, spiral = (
+        3.0 * _certainty(e["clumps"]) * s.is_one_of("clump_arrangement", one) for one in CLUMP_ARRANGEMENTS[1:]
+    )
+    spiral = spiral + 0.5 * np.log1p(e["arms"])
+    return {"straight-line": line, "chain": chain, "cluster-or-irregular": cluster + 0.5, "spiral": spiral}
 
 
 def _problem(_: _Evidence, s: Appearance) -> _Answers:
-    answers = _artifact_answers(
-        s, {"star": "star saturation", "artifact": "trail spikes scattered ghost ray other", "zoom": "bad-zoom"}
-    )
+    answers = _artifact_answers(s, _PROBLEMS)
     return answers | {"zoom": answers["zoom"] - 0.3}
 
 
@@ -347,6 +330,7 @@ def _artifact_answers(s: Appearance, kinds: Mapping[str, str]) -> _Answers:
     return {name: 3.0 * s.is_one_of("artifact", *those.split()) for name, those in kinds.items()}
 
 
+_PROBLEMS = {"star": "star saturation", "artifact": "trail spikes scattered ghost ray other", "zoom": "bad-zoom"}
 _ARTIFACTS = {
     **{"satellite": "trail", "diffraction": "spikes star"},
     **{kind: kind for kind in ("scattered", "ray", "saturation", "other", "ghost")},
@@ -359,28 +343,28 @@ def _yes(log_odds: FloatArray) -> _Answers:
 
 _ANSWERS: Mapping[str, Callable[[_Evidence, Appearance], _Answers]] = {
     "smooth-or-featured": _smooth_or_featured,
-    "how-rounded": lambda e, _: _nearest(e.axis_ratio, {"round": 0.93, "in-between": 0.62, "cigar": 0.25}, 0.105),
-    "disk-edge-on": lambda e, _: _yes(9.0 * (e.side_on - 0.5) * (0.4 + 0.6 * e.clarity)),
+    "how-rounded": lambda e, _: _nearest(e["axis_ratio"], {"round": 0.93, "in-between": 0.62, "cigar": 0.25}, 0.105),
+    "disk-edge-on": lambda e, _: _yes(9.0 * (e["side_on"] - 0.5) * (0.4 + 0.6 * e["clarity"])),
     "bulge-shape": _bulge_shape,
     "edge-on-bulge": _bulge_shape,
     "bar": _bar,
-    "has-spiral-arms": lambda e, _: _yes(_noticed(e.arms) + 0.4),
+    "has-spiral-arms": lambda e, _: _yes(_noticed(e["arms"]) + 0.4),
     "spiral-winding": lambda e, s: _nearest(
-        s["arm_pitch"], {"tight": 13.0, "medium": 21.0, "loose": 31.0}, 5.0 / np.sqrt(_certainty(e.arms))
+        s["arm_pitch"], {"tight": 13.0, "medium": 21.0, "loose": 31.0}, 5.0 / np.sqrt(_certainty(e["arms"]))
     ),
     "spiral-arm-count": _arm_count,
     "bulge-size": _bulge_size,
-    "something-odd": lambda e, _: _yes(_noticed(e.oddest) - 0.4),
+    "something-odd": lambda e, _: _yes(_noticed(e["oddest"]) - 0.4),
     "odd-features": _odd_features,
     "rare-features": _rare_features,
     "merging": _merging,
-    "ring": lambda e, _: _yes(_noticed(e.ring)),
-    "clumps": lambda e, _: _yes(_noticed(e.clumps)),
-    "clumpy-appearance": lambda e, _: _yes(_noticed(e.clumps)),
+    "ring": lambda e, _: _yes(_noticed(e["ring"])),
+    "clumps": lambda e, _: _yes(_noticed(e["clumps"])),
+    "clumpy-appearance": lambda e, _: _yes(_noticed(e["clumps"])),
     "clump-count": _clump_count,
     "clump-configuration": _clump_configuration,
-    "one-clump-brightest": lambda e, s: _yes(5.0 * _certainty(e.clumps) * (s["clump_lead"] - 0.5)),
-    "brightest-clump-central": lambda e, s: _yes(5.0 * _certainty(e.clumps) * (s["clump_lead_is_central"] - 0.5)),
+    "one-clump-brightest": lambda e, s: _yes(5.0 * _certainty(e["clumps"]) * (s["clump_lead"] - 0.5)),
+    "brightest-clump-central": lambda e, s: _yes(5.0 * _certainty(e["clumps"]) * (s["clump_lead_is_central"] - 0.5)),
     "galaxy-symmetrical": lambda _, s: _yes(
         np.where(s["n_clumps"] > 0, 4.0 * (s["clump_symmetry"] - 0.55), 1.5 - 5.0 * s["disturbance"])
     ),

@@ -10,6 +10,7 @@ All arrays describe a block of galaxies, because one galaxy at a time would be s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,6 +58,11 @@ class Kind:
     leaning: float
     bot: str = ""
 
+    @property
+    def is_bot(self) -> bool:
+        """Whether a program answers."""
+        return self.bot != ""
+
 
 KINDS = (
     *(Kind(care, leaning) for care, _ in _CARE for leaning, _ in _LEANING),
@@ -93,9 +99,9 @@ def pool(seed: int) -> Pool:
     """
     rng = np.random.default_rng([0x706F6F6C, seed])
     size = N_VOLUNTEERS // N_SHIFTS
-    leanings = _in_fractions(np.array([fraction for _, fraction in _LEANING]), size)
+    leanings = _drawn((fraction for _, fraction in _LEANING), (np.arange(size) + 0.5) / size)
     leaning = rng.permuted(np.tile(leanings, (N_SHIFTS, 1)), axis=1)
-    care = np.searchsorted(np.cumsum([fraction for _, fraction in _CARE])[:-1], rng.random(leaning.shape), side="right")
+    care = _drawn((fraction for _, fraction in _CARE), rng.random(leaning.shape))
     is_bot = rng.random(leaning.shape) < _BOT_FRACTION
     bot = len(_CARE) * len(_LEANING) + rng.integers(len(_BOTS), size=leaning.shape)
     kind = np.where(is_bot, bot, care * len(_LEANING) + leaning).ravel()
@@ -109,9 +115,9 @@ def pool(seed: int) -> Pool:
     return Pool(kind.astype(np.int64), is_anonymous, activity.ravel(), fractions)
 
 
-def _in_fractions(fractions: FloatArray, n: int) -> IntArray:
-    """Return `n` indices 0, 1, ..., each repeated in proportion to its fraction."""
-    return np.searchsorted(np.cumsum(fractions)[:-1], (np.arange(n) + 0.5) / n, side="right")
+def _drawn(fractions: Iterable[float], chances: FloatArray) -> IntArray:
+    """Return for each number in [0, 1) an index 0, 1, ..., each with its fraction of all numbers."""
+    return np.searchsorted(np.cumsum(list(fractions))[:-1], chances, side="right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +135,6 @@ class Part:
     questions: tuple[Question, ...]
     fraction: float
     votes: tuple[tuple[float, int, int], ...]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of answers."""
-        return sum(len(question.columns) for question in self.questions)
 
 
 # About 40 volunteers saw each galaxy of the older campaigns (Willett et al. 2013, Simmons et al. 2017). From DECaLS DR5
@@ -159,17 +160,17 @@ def parts(tree: Tree) -> tuple[Part, ...]:
     >>> [part.name for part in parts(tree("gz_desi"))]
     ['dr12', 'dr5', 'dr8']
     """
-    roots: dict[str, str] = {}  # question -> its root; a question follows answers of one part only
-    owner = {column: question.name for question in tree.questions for column in question.columns}
+    asked: dict[str, list[Question]] = {}  # root -> its questions
+    root_of: dict[str, str] = {}  # answer column -> root; a question follows answers of one part only
     for question in tree.ordered:
-        roots[question.name] = roots[owner[question.parents[0]]] if question.parents else question.name
+        root = root_of[question.parents[0]] if question.parents else question.name
+        asked.setdefault(root, []).append(question)
+        root_of |= dict.fromkeys(question.columns, root)
     found: list[Part] = []
-    for root in dict.fromkeys(roots.values()):
-        questions = tuple(question for question in tree.ordered if roots[question.name] == root)
+    for questions in asked.values():
         name = suffix(questions[0]) or tree.name
-        n_roots = len(set(roots.values()))
-        fraction = _FRACTIONS.get(name, 1.0 / n_roots) if n_roots > 1 else 1.0
-        found.append(Part(name, questions, fraction, _VOTES.get(name, _ABOUT_40)))
+        fraction = _FRACTIONS.get(name, 1.0 / len(asked)) if len(asked) > 1 else 1.0
+        found.append(Part(name, tuple(questions), fraction, _VOTES.get(name, _ABOUT_40)))
     return tuple(found)
 
 
@@ -228,18 +229,18 @@ def classify(
     """
     block = len(probabilities)
     all_parts = parts(tree)
-    most = max(part.n_columns for part in all_parts)
+    most = max(sum(len(question.columns) for question in part.questions) for part in all_parts)
     which = rng.random((block, 3))
     order = rng.random((block, N_SHIFTS)).argsort(axis=1)
     who = rng.random((block, N_SHIFTS))
     n_repeats = rng.poisson(_REPEAT_RATE, (block, N_SHIFTS))
     luck = rng.random((block, N_SHIFTS + MAX_REPEATS, most), np.float32)
 
-    part = np.searchsorted(np.cumsum([one.fraction for one in all_parts])[:-1], which[:, 0], side="right")
+    part = _drawn((one.fraction for one in all_parts), which[:, 0])
     n_votes = np.zeros(block, np.int64)
     for i, one in enumerate(all_parts):
-        crowd = np.searchsorted(np.cumsum([fraction for fraction, _, _ in one.votes])[:-1], which[:, 1], side="right")
-        fewest, max_votes = np.array([row[1:] for row in one.votes]).T
+        fractions, fewest, max_votes = zip(*one.votes, strict=True)
+        crowd, fewest, max_votes = _drawn(fractions, which[:, 1]), np.array(fewest), np.array(max_votes)
         number = fewest[crowd] + np.floor(which[:, 2] * (max_votes - fewest + 1)[crowd]).astype(np.int64)
         n_votes = np.where(part == i, number, n_votes)
 
@@ -252,7 +253,7 @@ def classify(
     slot = np.where(is_repeat, number - n_votes[galaxy], number)  # the first volunteers are those who repeat
     # All shifts have the same total activity, so one number in [0, 1) selects shift and volunteer together.
     position = (order[galaxy, slot] + who[galaxy, slot]) / N_SHIFTS
-    volunteer = np.searchsorted(np.cumsum(volunteers.activity)[:-1], position, side="right")
+    volunteer = _drawn(volunteers.activity, position)
 
     given = np.zeros((len(galaxy), len(tree.columns)), bool)
     kind = volunteers.kind[volunteer]
@@ -267,14 +268,13 @@ def _answer(
     tree: Tree, part: Part, probabilities: FloatArray, galaxy: IntArray, kind: IntArray, luck: npt.NDArray[np.float32]
 ) -> BoolArray:
     given = np.zeros((len(galaxy), len(tree.columns)), bool)
-    index = {column: i for i, column in enumerate(tree.columns)}
     start = 0
     for question in part.questions:
         own = tree.slice(question.name)
         n = own.stop - own.start
         asked = np.arange(len(galaxy))
         if question.parents:
-            asked = np.flatnonzero(given[:, [index[parent] for parent in question.parents]].any(axis=1))
+            asked = np.flatnonzero(given[:, np.isin(tree.columns, question.parents)].any(axis=1))
         probability = probabilities[galaxy[asked], kind[asked], own]
         dice = luck[asked, start : start + n]
         start += n
@@ -372,7 +372,5 @@ def _bot_probabilities(tree: Tree) -> FloatArray:
     n = len(tree.columns)
     of_random = _probabilities(tree, np.zeros((1, 1, n)), np.zeros(1))[0, 0]
     first, last = np.zeros((2, n))
-    for question in tree.questions:
-        own = tree.slice(question.name)
-        first[own.start] = last[own.stop - 1] = 1.0
-    return np.stack([{"random": of_random, "first": first, "last": last}[bot] for bot in _BOTS])
+    first[list(tree.starts)] = last[[*(start - 1 for start in tree.starts[1:]), -1]] = 1.0
+    return np.stack([of_random, first, last])  # in the order of `_BOTS`

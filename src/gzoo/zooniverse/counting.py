@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from gzoo.votes.votes import Votes
 from gzoo.zooniverse import consistency
 from gzoo.zooniverse.classifications import Classifications, Ingest
 from gzoo.zooniverse.export_mapping import all_workflows, propose
-from gzoo.zooniverse.reading import Account, read_classifications
+from gzoo.zooniverse.reading import read_classifications
 from gzoo.zooniverse.tasks import Tasks
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -170,11 +170,36 @@ def ingest(source: ExportFiles, campaign: Campaign, *, progress: Progress | None
     if progress:
         progress("Detecting bots", 0, 1)
     votes, bots, weights = read.votes(), consistency.bots(read), None
+    about_weights: dict[str, float] = {}
     if source.weights:
         weights = np.where(bots.any, 0.0, consistency.consistency_weights(read))
+        about_weights = {
+            "mean_weight": float(weights.mean()),
+            "fraction_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
+            "fraction_of_classifications_at_full_weight": float((weights[read.volunteer] >= 1.0).mean()),
+        }
     if progress:
         progress("Detecting bots", 1, 1)
-    return IngestResult(read, votes, weights, bots, _summary(source, read, votes, bots, account, weights))
+    n = read.n_of_volunteer
+    n_top = max(1, round(len(n) / 10))
+    names = [question.name for question in read.tree.questions]
+    inputs = {"classifications": source.classifications, "workflows": source.workflows, "mapping": source.mapping}
+    summary = Ingest(
+        **account,
+        n_used=len(read),
+        n_galaxies=read.galaxies.height,
+        n_votes_of=dict(zip(names, votes.totals.sum(axis=0).tolist(), strict=True)),
+        n_galaxies_of=dict(zip(names, (votes.totals > 0).sum(axis=0).tolist(), strict=True)),
+        n_volunteers=len(read.names),
+        n_anonymous=int(read.is_anonymous.sum()),
+        gini=round(consistency.gini(n), 4),
+        fraction_by_top_decile=round(float(np.sort(n)[-n_top:].sum() / n.sum()), 4),
+        classifications_per_volunteer={str(q): int(np.quantile(n, q, method="inverted_cdf")) for q in QUANTILES},
+        n_suspicious={name: int(flag.sum()) for name, flag in bots.flags.items()} | {"any": int(bots.any.sum())},
+        weights=about_weights,
+        files={role: {"name": path.name, "sha256": files.sha256(path)} for role, path in inputs.items() if path},
+    )
+    return IngestResult(read, votes, weights, bots, summary)
 
 
 def _tasks(source: ExportFiles, campaign: Campaign) -> Tasks:
@@ -200,50 +225,13 @@ def _tasks(source: ExportFiles, campaign: Campaign) -> Tasks:
     return tasks
 
 
-def _summary(
-    source: ExportFiles,
-    read: Classifications,
-    votes: Votes,
-    bots: consistency.Bots,
-    account: Account,
-    weights: FloatArray | None,
-) -> Ingest:
-    n = read.n_of_volunteer
-    n_top = max(1, round(len(n) / 10))
-    names = [question.name for question in read.tree.questions]
-    about_weights: dict[str, float] = {}
-    if weights is not None:
-        about_weights = {
-            "mean_weight": float(weights.mean()),
-            "fraction_of_volunteers_at_full_weight": float((weights >= 1.0).mean()),
-            "fraction_of_classifications_at_full_weight": float((weights[read.volunteer] >= 1.0).mean()),
-        }
-    inputs = {"classifications": source.classifications, "workflows": source.workflows, "mapping": source.mapping}
-    return Ingest(
-        **asdict(account),
-        n_used=len(read),
-        n_galaxies=read.galaxies.height,
-        n_votes_of=dict(zip(names, votes.totals.sum(axis=0).tolist(), strict=True)),
-        n_galaxies_of=dict(zip(names, (votes.totals > 0).sum(axis=0).tolist(), strict=True)),
-        n_volunteers=len(read.names),
-        n_anonymous=int(read.is_anonymous.sum()),
-        gini=round(consistency.gini(n), 4),
-        fraction_by_top_decile=round(float(np.sort(n)[-n_top:].sum() / n.sum()), 4),
-        classifications_per_volunteer={str(q): int(np.quantile(n, q, method="inverted_cdf")) for q in QUANTILES},
-        n_suspicious={name: int(flag.sum()) for name, flag in bots.flags.items()} | {"any": int(bots.any.sum())},
-        weights=about_weights,
-        files={role: {"name": path.name, "sha256": files.sha256(path)} for role, path in inputs.items() if path},
-    )
-
-
 def votes_table(found: IngestResult) -> pa.Table:
     """Return one row per galaxy: identifiers, position, vote counts, and weighted fractions if there are weights."""
     read = found.classifications
     texts = {name: pa.array(read.galaxies[name].to_list(), pa.string()) for name in read.galaxies.columns[:4]}
-    columns = {name: texts[name] for name in ("id_str", "dataset_name")}
-    for name, column in (("source_id", "source_id"), ("image", "filename")):
-        if (read.galaxies[name] != "").any():
-            columns[column] = texts[name]
+    texts["filename"] = texts.pop("image")
+    always = ("id_str", "dataset_name")
+    columns = {name: text for name, text in texts.items() if name in always or any(text.to_pylist())}
     columns |= {name: pa.array(read.galaxies[name].to_numpy(), pa.float64()) for name in ("ra", "dec")}
     for i, column in enumerate(read.tree.columns):
         columns[column] = pa.array(found.votes.counts[:, i], pa.int32())

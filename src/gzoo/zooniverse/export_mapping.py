@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from gzoo.errors import NotFoundError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
@@ -13,6 +11,7 @@ from gzoo.zooniverse import exports
 from gzoo.zooniverse.reading import workflows_of_lines
 from gzoo.zooniverse.task_matching import propose_tasks
 from gzoo.zooniverse.tasks import Tasks
+from gzoo.zooniverse.values import parsed, record
 from gzoo.zooniverse.workflows import Workflows, read_workflows
 
 _N_SUBJECTS = 200
@@ -79,19 +78,16 @@ def _content(source: Path) -> tuple[dict[str, str], list[Mapping[str, object]]]:
     names: dict[str, dict[str, None]] = {}
     subjects: dict[str, Mapping[str, object]] = {}
     for block in exports.blocks(source):
-        flows = block.frame.select("workflow_id", "workflow_name").unique(maintain_order=True)
-        for workflow, name in flows.iter_rows():
+        for workflow, name in (
+            block.frame.select("workflow_id", "workflow_name").unique(maintain_order=True).iter_rows()
+        ):
             names.setdefault(str(workflow or "").strip(), {})[str(name or "")[:200]] = None
         if len(subjects) >= _N_SUBJECTS:
             continue
         rows = block.frame.select("subject_ids", "subject_data").drop_nulls()
         first = rows.unique("subject_ids", keep="first", maintain_order=True).head(_N_SUBJECTS)
         for subject, text in first.iter_rows():
-            try:
-                value: object = json.loads(text)
-            except (ValueError, RecursionError):
-                continue
-            inner = cast("dict[str, object]", value).get(subject) if isinstance(value, dict) else None
+            inner = record(parsed(text)[0]).get(subject)
             if isinstance(inner, dict):
-                subjects[subject] = cast("dict[str, object]", inner)
+                subjects[subject] = record(inner)
     return {workflow: " ".join(known) for workflow, known in names.items()}, list(subjects.values())

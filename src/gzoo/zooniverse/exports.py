@@ -7,15 +7,16 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from gzoo.errors import NotFoundError, TableError, reason
+from gzoo.zooniverse.values import parsed, record
 
 NEEDED = ("classification_id", "user_name", "workflow_id", "workflow_version", "created_at", "metadata",
           "annotations", "subject_data", "subject_ids")  # fmt: skip
@@ -35,8 +36,7 @@ R_UNREADABLE = "row unreadable"
 R_LONG = "row too long"
 
 
-@dataclass(frozen=True, slots=True)
-class BadRow:
+class BadRow(NamedTuple):
     """A row that cannot be read: its number (the first after the header is 1), the rule, and the cause."""
 
     row: int
@@ -44,8 +44,7 @@ class BadRow:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Some rows of an export.
 
     Attributes:
@@ -55,8 +54,8 @@ class Block:
     """
 
     frame: pl.DataFrame
-    bad_rows: list[BadRow] = field(default_factory=list[BadRow])
-    n_bytes: int = 0
+    bad_rows: list[BadRow]
+    n_bytes: int
 
 
 def is_json_lines(path: Path) -> bool:
@@ -131,48 +130,26 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
 
 def _line_blocks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield blocks of complete lines. Only the start is kept of a line that is longer than any valid row."""
-    rest, is_skipping = b"", False
-    while True:
-        piece = file.read(BLOCK_BYTES)
-        n_bytes = len(piece)
-        is_last = not piece
-        if is_skipping:
-            end = piece.find(b"\n")
-            if end < 0 and not is_last:
-                continue
-            # The kept start of the long line is joined to its end, and is too long by itself.
-            piece, is_skipping = (piece[end:] if end >= 0 else b""), False
-        data = rest + piece
-        if is_last:
-            if data:
-                yield data if data.endswith(b"\n") else data + b"\n", n_bytes
-            return
-        end = data.rfind(b"\n") + 1
-        if len(data) - end > MAX_ROW:
-            rest, is_skipping = data[end : end + MAX_ROW + 1], True
-        else:
-            rest = data[end:]
-        if end:
-            yield data[:end], n_bytes
+    while data := file.read(BLOCK_BYTES):
+        end = file.readline(MAX_ROW + 1)
+        data += end
+        n_bytes = len(data)
+        while end and not end.endswith(b"\n"):
+            end = file.readline(MAX_ROW + 1)
+            n_bytes += len(end)
+        yield data if data.endswith(b"\n") else data + b"\n", n_bytes
 
 
 def _parse_all(data: bytes, header: list[str]) -> pl.DataFrame | None:
     """Parse all lines at once, if each line is one row: a stray quote would join several lines into one row."""
     try:
-        frame = pl.read_csv(
-            io.BytesIO(data),
-            has_header=False,
-            new_columns=header,
-            schema=dict.fromkeys(header, pl.String),
-            truncate_ragged_lines=False,
-        )
+        frame = pl.read_csv(io.BytesIO(data), has_header=False, schema=dict.fromkeys(header, pl.String))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     if frame.height != data.count(b"\n") or frame.width != len(header) or frame[header[-1]].has_nulls():
         return None
-    if frame.select(pl.sum_horizontal(pl.all().str.len_bytes()).max()).item() > MAX_ROW:
-        return None
-    return _needed(frame)
+    is_long = frame.select(pl.sum_horizontal(pl.all().str.len_bytes()).max()).item() > MAX_ROW
+    return None if is_long else _needed(frame)
 
 
 def _needed(frame: pl.DataFrame) -> pl.DataFrame:
@@ -180,41 +157,40 @@ def _needed(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(missing).select(COLUMNS)
 
 
-def _lines(data: bytes) -> tuple[list[int], list[int]]:
+def _lines(data: bytes) -> list[tuple[int, int]]:
     """Return the start and end of each line that is not empty, without its line ending."""
     signs = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(signs == 10)
     starts: npt.NDArray[np.int64] = np.concatenate([[0], ends[:-1] + 1])
     is_empty = (ends - starts == 0) | ((ends - starts == 1) & (signs[starts] == 13))
-    return starts[~is_empty].tolist(), ends[~is_empty].tolist()
+    return list(zip(starts[~is_empty].tolist(), ends[~is_empty].tolist(), strict=True))
 
 
 def _parse_lines(data: bytes, n_bytes: int, header: list[str], row: int) -> tuple[Block, int]:
     """Parse line by line. A line with an odd number of quotes may continue, if the result is one valid row."""
-    starts, ends = _lines(data)
-    is_long = [end - start > MAX_ROW for start, end in zip(starts, ends, strict=True)]
-    is_odd = [data.count(b'"', start, end) % 2 == 1 for start, end in zip(starts, ends, strict=True)]
-    odd = np.flatnonzero(np.array(is_odd, bool) & ~np.array(is_long, bool))
+    lines = _lines(data)
+    odd = [i for i, (a, b) in enumerate(lines) if b - a <= MAX_ROW and data.count(b'"', a, b) % 2 == 1]
+    next_odd = dict(pairwise(odd))
     kept: list[list[str]] = []
     numbers: list[int] = []
     bad_rows: list[BadRow] = []
     i = 0
-    while i < len(starts):
-        row += 1
-        cells: list[str] | str = f"over {MAX_ROW:,} bytes" if is_long[i] else ""
-        last = i
-        if is_odd[i] and not is_long[i]:
-            after = odd[np.searchsorted(odd, i + 1) :][:1].tolist()
-            if after and after[0] - i < MAX_LINES_IN_ROW:
-                cells = _cells(data[starts[i] : ends[after[0]]], len(header))
-                last = after[0] if isinstance(cells, list) else i
-        if last == i and not is_long[i]:
-            cells = _cells(data[starts[i] : ends[i]], len(header))
-        if isinstance(cells, list):
-            kept.append(cells)
-            numbers.append(row)
+    while i < len(lines):
+        row, last = row + 1, i
+        start, end = lines[i]
+        if end - start > MAX_ROW:
+            bad_rows.append(BadRow(row, R_LONG, f"over {MAX_ROW:,} bytes"))
         else:
-            bad_rows.append(BadRow(row, R_LONG if is_long[i] else R_UNREADABLE, cells))
+            cells = _cells(data[start:end], len(header))
+            after = next_odd.get(i)
+            if after is not None and after - i < MAX_LINES_IN_ROW:
+                joined = _cells(data[start : lines[after][1]], len(header))
+                cells, last = (joined, after) if isinstance(joined, list) else (cells, i)
+            if isinstance(cells, list):
+                kept.append(cells)
+                numbers.append(row)
+            else:
+                bad_rows.append(BadRow(row, R_UNREADABLE, cells))
         i = last + 1
     frame = pl.DataFrame(kept, schema=dict.fromkeys(header, pl.String), orient="row")
     filled = _needed(frame.with_columns(pl.when(pl.all() != "").then(pl.all())))
@@ -246,7 +222,7 @@ def _json_lines(path: Path) -> Iterator[Block]:
         for data, n_bytes in _line_blocks(file):
             rows: list[dict[str, object]] = []
             bad_rows: list[BadRow] = []
-            for start, end in zip(*_lines(data), strict=True):
+            for start, end in _lines(data):
                 row += 1
                 if end - start > MAX_ROW:
                     bad_rows.append(BadRow(row, R_LONG, f"over {MAX_ROW:,} bytes"))
@@ -256,8 +232,8 @@ def _json_lines(path: Path) -> Iterator[Block]:
                     bad_rows.append(BadRow(row, R_UNREADABLE, facts))
                     continue
                 answer = json.dumps([{"task": facts["question"], "value": facts["response"]}])
-                own: dict[str, object] = {"row": row, "annotations": answer, "subject_ids": facts["subject_id"]}
-                rows.append({**dict.fromkeys(COLUMNS), **{key: facts.get(key) for key in _COPIED_FROM_LINES}, **own})
+                copied = {key: facts.get(key) for key in _COPIED_FROM_LINES}
+                rows.append({**copied, "row": row, "annotations": answer, "subject_ids": facts["subject_id"]})
             yield Block(pl.DataFrame(rows, schema=schema), bad_rows, n_bytes)
     if row == 0:
         raise TableError(f"'{path}' is empty.", _EXPECTED, _EXPORT_AGAIN)
@@ -266,14 +242,14 @@ def _json_lines(path: Path) -> Iterator[Block]:
 def _response(line: bytes, *, is_first: bool) -> dict[str, str] | str:
     """Return the values of a line, or why it is not valid."""
     try:
-        value: object = json.loads(line.decode("utf-8-sig" if is_first else "utf-8"))
+        value, problem = parsed(line.decode("utf-8-sig" if is_first else "utf-8"))
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte {error.start + 1} is 0x{line[error.start]:02x}"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {str(error)[:120]}"
+    if problem:
+        return f"not JSON: {problem}"
     if not isinstance(value, dict):
         return f"a JSON {type(value).__name__}, not an object"
-    facts = cast("dict[str, object]", value)
+    facts = record(value)
     for name in NEEDED_IN_LINES:
         if not isinstance(facts.get(name), str | int) or isinstance(facts.get(name), bool) or facts[name] == "":
             return f"no {name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from gzoo.zooniverse import exports, interpretation
 from gzoo.zooniverse.classifications import GALAXY_SCHEMA, BoolArray, Classifications
 from gzoo.zooniverse.interpretation import AnnotationReader, Interpretation
 from gzoo.zooniverse.tasks import SUBJECT, Tasks
+from gzoo.zooniverse.values import listed, parsed, record
 from gzoo.zooniverse.workflows import Task, Version, Workflows
 
 TWICE = "duplicate classification"
@@ -75,28 +76,13 @@ _LONG_CELLS = ("metadata", "annotations", "subject_data")
 _TIMES = ("started_at", "finished_at")
 _ANGLES = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
-"""Called as (stage, done, total)."""
-
-
-@dataclass(slots=True)
-class Account:
-    """What was counted and excluded (see `gzoo.zooniverse.classifications.Ingest`)."""
-
-    campaign: str
-    n_rows: int = 0
-    n_annotations: int = 0
-    n_annotations_used: int = 0
-    reasons: dict[str, int] = field(default_factory=dict[str, int])
-    annotation_reasons: dict[str, int] = field(default_factory=dict[str, int])
-    notes: dict[str, int] = field(default_factory=dict[str, int])
-    examples: dict[str, tuple[tuple[int, str], ...]] = field(default_factory=dict[str, tuple[tuple[int, str], ...]])
-    versions: dict[str, int] = field(default_factory=dict[str, int])
-
 
 def read_classifications(
     path: Path, workflows: Workflows, campaign: Campaign, tasks: Tasks, progress: Progress | None = None
-) -> tuple[Classifications, Account]:
+) -> tuple[Classifications, dict[str, Any]]:
     """Return the classifications of an export that are used, and an account of all rows.
+
+    The account has the fields of `gzoo.zooniverse.classifications.Ingest` about what was counted and excluded.
 
     Args:
         path: The export, CSV or JSON lines.
@@ -142,30 +128,28 @@ def workflows_of_lines(path: Path) -> Workflows:
         for workflow, text in block.frame.select("workflow_id", "annotations").unique(maintain_order=True).iter_rows():
             answer = cast("dict[str, str]", json.loads(text)[0])
             found.setdefault(workflow, {}).setdefault(answer["task"], {})[answer["value"]] = None
-    versions: list[Version] = []
-    for workflow, questions in found.items():
-        tasks = {
-            name: Task(name, "multiple", name.replace("-", " "), tuple(answers), ("",) * len(answers), "", False)
-            for name, answers in questions.items()
-        }
-        versions.append(Version(workflow, "", "", "", tasks, ""))
-    return Workflows(versions)
+
+    def task(name: str, answers: Iterable[str]) -> Task:
+        labels = tuple(answers)
+        return Task(name, "multiple", name.replace("-", " "), labels, ("",) * len(labels), "", False)
+
+    tasks = {workflow: {name: task(name, given) for name, given in asked.items()} for workflow, asked in found.items()}
+    return Workflows(Version(workflow, "", "", "", asked, "") for workflow, asked in tasks.items())
 
 
 class _Table:
     """The rows of an export as numbers: a string that occurs in many rows is parsed once."""
 
     def __init__(self, campaign: Campaign, workflows: Workflows, tasks: Tasks) -> None:
-        self.campaign, self.tree, self.workflows, self.tasks = campaign, campaign.tree, workflows, tasks
+        self.campaign, self.tree, self.tasks = campaign, campaign.tree, tasks
+        self.version = cache(workflows.find)
         entries = {(one.workflow, one.task, one.label): one for one in tasks.entries}
         self.reader = AnnotationReader(self.tree, entries)
         self.mapped = {one.workflow for one in tasks.entries}
-        self.versions: dict[tuple[str, str], Version | None] = {}
         self.parsed: dict[tuple[str, str, bytes], int] = {}
         self.interpretations: list[Interpretation] = []
         self.subjects: dict[str, int] = {}
-        self.galaxy_of: list[int] = []
-        self.subject_problem: list[tuple[str, str]] = []
+        self.galaxy_of: dict[int, int | tuple[str, str]] = {}  # the galaxy of each subject, or a rule and its cause
         self.galaxies: dict[str, int] = {}
         self.galaxy_rows: list[tuple[object, ...]] = []
         self.volunteers: dict[str, int] = {}
@@ -198,7 +182,12 @@ class _Table:
         self.notes["creation date unreadable"] += frame.select(created.is_null().sum()).item()
         part = {name: facts[name].to_numpy() for name in facts.columns}
         part["is_ended"] = part["is_ended"] | self._has_no_metadata(frame, part["is_ended"])
-        part["parsed"], part["subject"] = self._parsed(frame), self._subject(frame)
+        counted = frame.group_by("workflow_id", "workflow_version").len()
+        for workflow, version, n in counted.iter_rows():
+            self.n_versions[f"{workflow[:40]} {version[:40]}".strip()] += n
+        columns = ["workflow_id", "workflow_version", "annotations"]
+        part["parsed"] = self._coded(frame, columns, self._interpretation_code)
+        part["subject"] = self._coded(frame, ["subject_ids", "subject_data"], self._subject_code)
         part["volunteer"] = self._volunteer(frame)
         self.parts.append(part)
 
@@ -207,26 +196,16 @@ class _Table:
         found = np.zeros(frame.height, bool)
         for i in np.flatnonzero(~is_ended):
             text = frame["metadata"][int(i)]
-            try:
-                found[i] = not isinstance(json.loads(text), dict)
-            except (ValueError, RecursionError):
-                found[i] = True
-            if found[i] and text:
-                self.notes["metadata unreadable"] += 1
+            found[i] = not isinstance(parsed(text)[0], dict)
+            self.notes["metadata unreadable"] += bool(found[i] and text)
         return found
 
-    def _coded(self, frame: pl.DataFrame, columns: list[str], code: Callable[[tuple[str, ...]], int]) -> IntArray:
+    def _coded(self, frame: pl.DataFrame, columns: list[str], code: Callable[[tuple[Any, ...]], int]) -> IntArray:
         """Return a number for each row; `code` is called once for each distinct content of the columns."""
         distinct = frame.select(columns).unique(maintain_order=True)
         codes = pl.Series("code", [code(cells) for cells in distinct.iter_rows()], dtype=pl.Int64)
         coded = frame.select(columns).join(distinct.with_columns(codes), on=columns, how="left", maintain_order="left")
         return coded["code"].to_numpy()
-
-    def _parsed(self, frame: pl.DataFrame) -> IntArray:
-        counted = frame.group_by("workflow_id", "workflow_version").len().sort("workflow_id", "workflow_version")
-        for workflow, version, n in counted.iter_rows():
-            self.n_versions[f"{workflow[:40]} {version[:40]}".strip()] += n
-        return self._coded(frame, ["workflow_id", "workflow_version", "annotations"], self._interpretation_code)
 
     def _interpretation_code(self, cells: tuple[str, ...]) -> int:
         workflow, version, text = cells
@@ -239,30 +218,18 @@ class _Table:
     def _interpret(self, workflow: str, version: str, text: str) -> Interpretation:
         if workflow in self.tasks.excluded or workflow not in self.mapped:
             problem = EXCLUDED if workflow in self.tasks.excluded else OTHER_WORKFLOW
-            return Interpretation(problem, f"workflow {workflow[:40]}", n_annotations=_n_annotations(text))
-        if (workflow, version) not in self.versions:
-            self.versions[workflow, version] = self.workflows.find(workflow, version)
-        found = self.versions[workflow, version]
+            return Interpretation(problem, f"workflow {workflow[:40]}", n_annotations=len(listed(parsed(text)[0])))
+        found = self.version(workflow, version)
         if found is None:
             detail = f"workflow {workflow[:40]}, version {version[:40]}"
-            return Interpretation(OTHER_VERSION, detail, n_annotations=_n_annotations(text))
+            return Interpretation(OTHER_VERSION, detail, n_annotations=len(listed(parsed(text)[0])))
         return self.reader.read(text, found)
-
-    def _subject(self, frame: pl.DataFrame) -> IntArray:
-        return self._coded(frame, ["subject_ids", "subject_data"], self._subject_code)
 
     def _subject_code(self, cells: tuple[str, ...]) -> int:
         subject, text = cells
         code = self.subjects.setdefault(subject, len(self.subjects))
-        if code == len(self.galaxy_of):
-            self.galaxy_of.append(-1)
-            self.subject_problem.append(("", ""))
-        if self.galaxy_of[code] < 0:
-            galaxy = self._galaxy(subject, text)
-            if isinstance(galaxy, int):
-                self.galaxy_of[code] = galaxy
-            else:
-                self.subject_problem[code] = galaxy
+        if not isinstance(self.galaxy_of.get(code), int):
+            self.galaxy_of[code] = self._galaxy(subject, text)
         return code
 
     def _galaxy(self, subject: str, text: str) -> int | tuple[str, str]:
@@ -271,21 +238,14 @@ class _Table:
             return NO_SUBJECT, "subject_ids is empty"
         if ";" in subject or "," in subject:
             return SEVERAL_SUBJECTS, f"subject_ids {subject[:80]}"
-        facts: Mapping[str, object] = {}
-        problem = ""
-        if text:
-            try:
-                value: object = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                value, problem = None, f"subject_data: {str(error)[:120]}"
-            whole = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-            inner = whole.get(subject, whole)
-            facts = cast("dict[str, object]", inner) if isinstance(inner, dict) else {}
+        value, problem = parsed(text or "{}")
+        whole = record(value)
+        facts = record(whole.get(subject, whole))
         fields = self.tasks.fields
         name = fields.get("id_str", SUBJECT)
         id_str = subject if name == SUBJECT else _text(facts.get(name))
         if not id_str:
-            return NO_SUBJECT, problem or f"subject_data lacks {name}"
+            return NO_SUBJECT, f"subject_data: {problem}" if problem else f"subject_data lacks {name}"
         if len(id_str) > _MAX_ID:
             return NO_SUBJECT, f"{name} has {len(id_str):,} characters"
         if problem:
@@ -310,18 +270,19 @@ class _Table:
             pl.coalesce(name, "user " + given("user_id"), pl.lit("")).alias("name"),
             is_anonymous=given("user_id").is_null(),
         )
-        first = who.unique("who", keep="first", maintain_order=True)
-        for key, name, is_anonymous in first.iter_rows():
-            if key not in self.volunteers:
-                self.volunteers[key] = len(self.names)
-                self.names.append(name)
-                self.is_anonymous.append(is_anonymous)
-        codes = first.select("who", code=pl.Series([self.volunteers[key] for key in first["who"]], dtype=pl.Int64))
-        return who.select("who").join(codes, on="who", how="left", maintain_order="left")["code"].to_numpy()
+        return self._coded(who, who.columns, self._volunteer_code)
+
+    def _volunteer_code(self, cells: tuple[Any, ...]) -> int:
+        key, name, is_anonymous = cells
+        code = self.volunteers.setdefault(key, len(self.volunteers))
+        if code == len(self.names):
+            self.names.append(name)
+            self.is_anonymous.append(is_anonymous)
+        return code
 
     # --- the result -----------------------------------------------------------------------------------------------
 
-    def finish(self, path: Path, *, has_one_annotation_per_row: bool) -> tuple[Classifications, Account]:
+    def finish(self, path: Path, *, has_one_annotation_per_row: bool) -> tuple[Classifications, dict[str, Any]]:
         examples: dict[str, list[tuple[int, str]]] = {}
         for one in self.bad_rows:
             examples.setdefault(one.reason, []).append((one.row, one.detail))
@@ -332,8 +293,7 @@ class _Table:
             )
         of = {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
         bad_annotations = n_excluded.copy() if has_one_annotation_per_row else Counter[str]()
-        account = Account(self.campaign.name, n_rows=len(self.bad_rows) + len(of["row"]))
-
+        n_rows = len(self.bad_rows) + len(of["row"])
         names = list(RULES)
         reason = self._reasons(of, names)
         for i, name in enumerate(names):
@@ -342,30 +302,29 @@ class _Table:
                 n_excluded[name] += len(rows)
                 found = [(int(of["row"][at]), self._detail(of, int(at), name)) for at in rows[:N_EXAMPLES]]
                 examples.setdefault(name, []).extend(found)
-        account.reasons = {name: n_excluded[name] for name in names if n_excluded[name]}
-        account.examples = {name: tuple(sorted(examples[name])[:N_EXAMPLES]) for name in account.reasons}
-        account.versions = dict(sorted(self.n_versions.items()))
-        self._count_annotations(account, bad_annotations, of["parsed"], reason < 0)
-        account.notes = {name: n for name, n in self.notes.items() if n}
+        reasons = {name: n_excluded[name] for name in names if n_excluded[name]}
         used = np.flatnonzero(reason < 0)
         if not len(used):
-            listed = ", ".join(f"{n:,} x {name}" for name, n in account.reasons.items())
+            causes = ", ".join(f"{n:,} x {name}" for name, n in reasons.items())
             raise TableError(
-                f"None of the {account.n_rows:,} rows of '{path}' can be used: {listed}{_first_example(examples)}.",
+                f"None of the {n_rows:,} rows of '{path}' can be used: {causes}{_first_example(examples)}.",
                 f"classifications of {self.campaign.name}.",
             )
+        account = {
+            **{"campaign": self.campaign.name, "n_rows": n_rows, "reasons": reasons},
+            **self._annotations(bad_annotations, of["parsed"], reason < 0),
+            "notes": {name: n for name, n in self.notes.items() if n},
+            "examples": {name: tuple(sorted(examples[name])[:N_EXAMPLES]) for name in reasons},
+            "versions": dict(sorted(self.n_versions.items())),
+        }
         return self._classifications(of, used), account
 
     def _reasons(self, of: Mapping[str, npt.NDArray[Any]], names: list[str]) -> IntArray:
         """Return for each row the index of the first rule that excludes it, -1 for none."""
         n = len(of["row"])
         annotation_problem = np.array([names.index(one.problem) if one.problem else -1 for one in self.interpretations])
-        subject_problem = np.array(
-            [
-                -1 if galaxy >= 0 else names.index(problem[0])
-                for galaxy, problem in zip(self.galaxy_of, self.subject_problem, strict=True)
-            ]
-        )
+        found = self.galaxy_of.values()
+        subject_problem = np.array([-1 if isinstance(one, int) else names.index(one[0]) for one in found])
         of_annotations, of_subject = annotation_problem[of["parsed"]], subject_problem[of["subject"]]
         _, first = np.unique(of["number"], return_index=True)
         is_twice = np.ones(n, bool)
@@ -386,10 +345,14 @@ class _Table:
             reason[(reason < 0) & excluded] = i
         return reason
 
+    def _galaxies(self) -> IntArray:
+        """Return the galaxy of each subject, -1 if it is unknown."""
+        return np.array([one if isinstance(one, int) else -1 for one in self.galaxy_of.values()])
+
     def _again(self, of: Mapping[str, npt.NDArray[Any]], reason: IntArray) -> BoolArray:
         """Return the rows whose volunteer classified the galaxy earlier, in the same part of the tree."""
         rows = np.flatnonzero(reason < 0)
-        galaxy = np.array(self.galaxy_of)[of["subject"][rows]]
+        galaxy = self._galaxies()[of["subject"][rows]]
         # The first question without parents identifies the part: it is the same in all classifications of a part.
         roots = [i for i, question in enumerate(self.tree.questions) if not question.parents]
         parts = np.array([next((i for i in roots if i in one.asked), -1) for one in self.interpretations])
@@ -406,26 +369,26 @@ class _Table:
         interpreted = self.interpretations[int(of["parsed"][at])]
         if interpreted.problem == name:
             return interpreted.detail
-        if name in (NO_SUBJECT, SEVERAL_SUBJECTS):
-            return self.subject_problem[int(of["subject"][at])][1]
+        subject = self.galaxy_of[int(of["subject"][at])]
+        if isinstance(subject, tuple) and subject[0] == name:
+            return subject[1]
         if name == exports.R_UNREADABLE:
             return "classification_id is not an integer"
         return "metadata lack finished_at" if name == interpretation.UNFINISHED else ""
 
-    def _count_annotations(
-        self, account: Account, excluded: Counter[str], parsed: IntArray, is_used: BoolArray
-    ) -> None:
+    def _annotations(self, excluded: Counter[str], parsed: IntArray, is_used: BoolArray) -> dict[str, object]:
         n_used = np.bincount(parsed[is_used], minlength=len(self.interpretations))
         n_lost = np.bincount(parsed[~is_used], minlength=len(self.interpretations))
-        account.n_annotations = excluded.total()
+        n, n_counted = excluded.total(), 0
         for one, used, lost in zip(self.interpretations, n_used.tolist(), n_lost.tolist(), strict=True):
-            account.n_annotations += one.n_annotations * (used + lost)
-            account.n_annotations_used += (one.n_annotations - sum(one.lost.values())) * used
+            n += one.n_annotations * (used + lost)
+            n_counted += (one.n_annotations - sum(one.lost.values())) * used
             excluded[interpretation.OTHER_ROW] += one.n_annotations * lost
-            excluded.update({rule: n * used for rule, n in one.lost.items()})
+            excluded.update({rule: times * used for rule, times in one.lost.items()})
             self.notes[interpretation.NOTE_TICK] += one.n_notes * used
         order = (exports.R_UNREADABLE, exports.R_LONG, *ANNOTATION_RULES)
-        account.annotation_reasons = {name: excluded[name] for name in order if excluded[name]}
+        reasons = {name: excluded[name] for name in order if excluded[name]}
+        return {"n_annotations": n, "n_annotations_used": n_counted, "annotation_reasons": reasons}
 
     def _classifications(self, of: Mapping[str, npt.NDArray[Any]], used: IntArray) -> Classifications:
         used = used[np.lexsort((of["number"][used], of["milliseconds"][used]))]
@@ -438,7 +401,7 @@ class _Table:
             answers[i, list(given)] = True
             questions[i, list(asked)] = True
 
-        galaxy = np.array(self.galaxy_of)[of["subject"][used]]
+        galaxy = self._galaxies()[of["subject"][used]]
         present = np.unique(galaxy)
         frame = pl.DataFrame(self.galaxy_rows, schema=GALAXY_SCHEMA, orient="row")[present]
         order = frame["id_str"].arg_sort().to_numpy()
@@ -469,15 +432,6 @@ def _time(text: pl.Expr) -> pl.Expr:
     return plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ms").cast(pl.Int64)
 
 
-def _n_annotations(text: str) -> int:
-    """Return the number of annotations in a row that is not used."""
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return 0
-    return len(cast("list[object]", value)) if isinstance(value, list) else 0
-
-
 def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
@@ -488,10 +442,10 @@ def _text(value: object) -> str:
 
 def _degrees(value: object, low: float, high: float) -> float:
     try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else float("nan")
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else np.nan
     except (ValueError, OverflowError):
-        return float("nan")
-    return number if low <= number <= high else float("nan")
+        return np.nan
+    return number if low <= number <= high else np.nan
 
 
 def _first_example(examples: Mapping[str, list[tuple[int, str]]]) -> str:
