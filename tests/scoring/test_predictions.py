@@ -44,7 +44,7 @@ def test_a_valid_prediction_file_is_read(tmp_path: Path) -> None:
     assert read.kind == "concentrations"
     assert read.concentrations.tolist() == [[[1.0, 1.0], [2.0, 2.0], [3.0, 6.0]]]
     np.testing.assert_allclose(read.fractions[:, 0], [1 / 2, 1 / 2, 1 / 3])
-    assert read.in_training_set.tolist() == [True, False, False]
+    assert read.in_training_set.to_list() == [True, False, None]
     assert read.questions == ("ring",)
     assert len(read.take(np.array([2]))) == 1
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from gzoo.dataset.open import Dataset
 from gzoo.dataset.schema import KEY
 from gzoo.errors import TableError
 from gzoo.scoring.intervals import Blocks, blocks
+from gzoo.scoring.prediction_files import read_metadata
 from gzoo.scoring.predictions import BoolArray, ClassPredictions, Predictions
 from gzoo.trees.tree import FloatArray
 from gzoo.votes.votes import Votes
 
-INCLUDE = "pass --include-trained-on to score them anyway"
+INCLUDE = "`gzoo score` and `gzoo compare` accept them with --include-trained-on"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Matched:
     Attributes:
         keys: `dataset_name`, `id_str` and `split` of each galaxy, as in the dataset.
         votes: Votes of each galaxy.
-        is_seen: Galaxies of the train split, or in the training set according to the file; shape (galaxy,).
+        is_seen: Galaxies that the model was trained on, shape (galaxy,): those that the file marks. Where it does not
+            say, those of the train split; out-of-fold predictions of that split are marked as unseen.
     """
 
     keys: pl.DataFrame
@@ -36,14 +36,14 @@ class Matched:
     is_seen: BoolArray
 
 
-def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: BoolArray | None = None) -> Matched:
+def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: pl.Series | None = None) -> Matched:
     """Return the votes of the predicted galaxies.
 
     Args:
         dataset: Dataset with the votes.
         keys: `dataset_name` and `id_str`; if the first has nulls, `id_str` alone must be unique in the dataset.
         source: Prediction file, for error messages.
-        in_training_set: Galaxies in the training set according to the file, shape (galaxy,).
+        in_training_set: Whether each galaxy is in the training set according to the file, null where it does not say.
 
     Raises:
         TableError: A galaxy is not in the dataset, or its `id_str` is ambiguous.
@@ -76,8 +76,9 @@ def match(dataset: Dataset, keys: pl.DataFrame, source: Path, in_training_set: B
     place = joined["place"].to_numpy()
     counts = np.concatenate([votes.counts for _, votes in parts])[place]
     totals = np.concatenate([votes.totals for _, votes in parts])[place]
-    is_seen = (joined["split"] == "train").to_numpy() | (False if in_training_set is None else in_training_set)
-    return Matched(joined.select(*KEY, "split"), Votes(dataset.tree, counts, totals), is_seen)
+    is_train = joined["split"] == "train"
+    is_seen = is_train if in_training_set is None else in_training_set.zip_with(in_training_set.is_not_null(), is_train)
+    return Matched(joined.select(*KEY, "split"), Votes(dataset.tree, counts, totals), is_seen.to_numpy())
 
 
 def match_held_out(
@@ -118,12 +119,14 @@ def refuse_seen(matched: Matched, source: Path) -> None:
             f"'{source}' contains {n_seen:,} galaxies that the model was trained on "
             f"(of {matched.keys.height:,}; first: '{first}').",
             "held-out galaxies only.",
-            f"Predict the test split, or {INCLUDE}.",
+            f"Predict the test split, or predict these galaxies with a model trained without them; {INCLUDE}.",
         )
 
 
 def refuse_other_scheme(source: Path, dataset: Dataset) -> None:
     """Check that the model was trained with the split scheme of a dataset, if the prediction file names a scheme.
+
+    A dataset without a train split is a test set as a whole, so it does not have a scheme that may differ.
 
     Args:
         source: Prediction file.
@@ -132,17 +135,13 @@ def refuse_other_scheme(source: Path, dataset: Dataset) -> None:
     Raises:
         TableError: The schemes differ.
     """
-    try:
-        metadata: object = json.loads((pq.read_schema(source).metadata or {}).get(b"gzoo", b"{}"))
-    except (OSError, ValueError):  # not a Parquet file, or a corrupt one, which the reader reports
-        return
-    scheme = metadata.get("trained_by_scheme") if isinstance(metadata, dict) else None
-    if scheme and scheme != dataset.split_scheme:
+    scheme = read_metadata(source).get("trained_by_scheme")
+    if scheme and scheme != dataset.split_scheme and "train" in dataset.splits:
         raise TableError(
             f"Split schemes differ: '{scheme}' for the model of '{source}', '{dataset.split_scheme}' for "
             f"'{dataset.folder}'.",
             "one scheme, because otherwise the model may have been trained on galaxies of this test split.",
-            f"Build both datasets with one scheme, or {INCLUDE}.",
+            f"Build both datasets with one scheme; {INCLUDE}.",
         )
 
 

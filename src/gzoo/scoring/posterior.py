@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gzoo.dataset.open import KEY, Dataset
 from gzoo.errors import InputError, TableError
 from gzoo.scoring.betas import mixture_quantile, quantile
 from gzoo.scoring.likelihood import beta_binomial_nll, dirichlet_multinomial_nll, mixed
-from gzoo.scoring.matching import match
+from gzoo.scoring.matching import Matched, match, refuse_other_scheme, refuse_seen
 from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.trees.tree import FloatArray, Tree
 from gzoo.votes.votes import Votes
@@ -285,8 +285,8 @@ class HeldOut:
 def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[HeldOut]:
     """Read prediction files, and keep the galaxies that their models were not trained on.
 
-    A file's column `in_training_set` names the galaxies that its model was trained on; without this column, they are
-    those of the train split. Together, the files must predict each galaxy exactly once.
+    What a model was trained on is decided as by `gzoo score` (see `Matched.is_seen`). Together, the files must predict
+    each galaxy exactly once.
 
     Args:
         predictions: Prediction files.
@@ -296,12 +296,13 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
         InputError: No file is given.
         NotFoundError: A file does not exist.
         TableError: A file is not a prediction file for this dataset, or contains only fractions; files predict
-            different questions; a galaxy is predicted by several held-out models, or only by models trained on it.
+            different questions; a galaxy is predicted by several held-out models, or only by models trained on it; a
+            model was trained with another split scheme.
     """
     if not predictions:
         raise InputError("At least one prediction file is required.")
     kept: list[HeldOut] = []
-    seen: list[pl.DataFrame] = []
+    read_from: list[tuple[Path, Matched]] = []
     questions: tuple[str, ...] = ()
     for path in map(Path, predictions):
         read = read_predictions(path, dataset.tree)
@@ -320,12 +321,18 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
                 "Write separate catalogues of them.",
             )
         questions = read.questions
-        matched = match(dataset, read.keys, path)
-        is_seen = read.in_training_set if read.says_trained_on else (matched.keys["split"] == "train").to_numpy()
-        seen.append(matched.keys.filter(pl.Series(is_seen)).select(*KEY, file=pl.lit(str(path))))
-        votes = matched.votes.on(_predicted(dataset.tree, questions)).take(~is_seen)
-        kept.append(HeldOut(matched.keys.filter(pl.Series(~is_seen)), votes, _values(read, votes.tree, ~is_seen), path))
-    _refuse_seen(kept, pl.concat(seen))
+        refuse_other_scheme(path, dataset)
+        matched = match(dataset, read.keys, path, read.in_training_set)
+        read_from.append((path, matched))
+        is_unseen = ~matched.is_seen
+        votes = matched.votes.on(_predicted(dataset.tree, questions)).take(is_unseen)
+        kept.append(
+            HeldOut(matched.keys.filter(pl.Series(is_unseen)), votes, _values(read, votes.tree, is_unseen), path)
+        )
+    known = pl.concat([one.keys.select(KEY) for one in kept]).unique().with_columns(is_known=pl.lit(True))
+    for path, matched in read_from:  # a galaxy that one model was trained on may be predicted by another
+        is_known = matched.keys.join(known, on=KEY, how="left", maintain_order="left")["is_known"].is_not_null()
+        refuse_seen(replace(matched, is_seen=matched.is_seen & ~is_known.to_numpy()), path)
     _refuse_twice(kept)
     return [one for one in kept if len(one)]
 
@@ -344,20 +351,6 @@ def _values(read: Predictions, tree: Tree, wanted: np.ndarray) -> FloatArray:
     if tree is not read.tree:
         values = values[:, :, [read.tree.columns.index(column) for column in tree.columns]]
     return values if wanted.all() else values[:, wanted]
-
-
-def _refuse_seen(kept: Sequence[HeldOut], seen: pl.DataFrame) -> None:
-    known = pl.concat([one.keys.select(KEY) for one in kept])
-    left = seen.join(known, on=KEY, how="anti", maintain_order="left")
-    if not left.height:
-        return
-    galaxies = left["id_str"].unique(maintain_order=True)
-    raise TableError(
-        f"{', '.join(left['file'].unique(maintain_order=True))}: the model was trained on {len(galaxies):,} galaxies "
-        f"({', '.join(galaxies.head(5))}{', ...' if len(galaxies) > 5 else ''}), whose votes would count twice.",
-        "held-out galaxies: in_training_set is false or, in a file without this column, the split is not train.",
-        "Predict another split, or add predictions of these galaxies by models trained without them.",
-    )
 
 
 def _refuse_twice(kept: Sequence[HeldOut]) -> None:

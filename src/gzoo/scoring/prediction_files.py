@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -59,6 +60,16 @@ def write_predictions(out: Path, table: pl.DataFrame, metadata: Mapping[str, obj
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.whole_file(out) as file:
         pq.write_table(arrow, file, write_page_checksum=True)
+
+
+def read_metadata(path: Path) -> Mapping[str, object]:
+    """Return what a prediction file says about its origin; nothing for files of other programs."""
+    try:
+        metadata: object = json.loads((pq.read_schema(path).metadata or {}).get(b"gzoo", b"{}"))
+    except (OSError, ValueError) as error:  # not a Parquet file, or a corrupt one, which its reader reports
+        files.raise_passing(path, error)
+        return {}
+    return cast("Mapping[str, object]", metadata) if isinstance(metadata, dict) else {}
 
 
 def refuse_occupied(out: Path, overwrite: bool) -> None:

@@ -33,6 +33,10 @@ ENDINGS: tuple[tuple[str, Kind | None], ...] = (
 SUM_TOLERANCE = 0.01  # how far the sum of a question's fractions may be from 1 before they are normalised
 CLASS_ENDINGS = ("_probability", "_prob", "")
 NUMBERS = "numbers, or lists of numbers."
+TRUTH_VALUES = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Predictions:
         values: Shape (member, galaxy, answer): one member, or one for each component of a mixture with equal weights
             (an ensemble, several heads or forward passes); fractions have one. NaN for questions not in `questions`.
         questions: Names of the predicted questions, in the order of the tree.
-        in_training_set: Galaxies that the model was trained or validated on according to the file, shape (galaxy,).
+        in_training_set: Whether the model was trained or validated on each galaxy according to the file; null where
+            it does not say.
         source: Path of the file.
-        says_trained_on: Whether the file contains this information.
     """
 
     tree: Tree
@@ -56,9 +60,8 @@ class Predictions:
     kind: Kind
     values: FloatArray
     questions: tuple[str, ...]
-    in_training_set: BoolArray
+    in_training_set: pl.Series
     source: Path
-    says_trained_on: bool = False
 
     def __len__(self) -> int:
         return self.keys.height
@@ -71,7 +74,9 @@ class Predictions:
         n = members.shape[1]
         keys = pl.select(dataset_name=pl.lit(""), id_str=pl.int_range(n).cast(pl.String))
         questions = tuple(question.name for question in tree.questions)
-        return cls(tree, keys, "concentrations", members, questions, np.zeros(n, bool), Path())
+        return cls(
+            tree, keys, "concentrations", members, questions, pl.repeat(None, n, dtype=pl.Boolean, eager=True), Path()
+        )
 
     @property
     def concentrations(self) -> FloatArray:
@@ -129,8 +134,10 @@ class Predictions:
 
     def take(self, rows: npt.NDArray[np.integer] | BoolArray) -> Predictions:
         """Return the predictions for some galaxies."""
-        keys = self.keys[np.flatnonzero(rows) if rows.dtype == bool else rows]
-        return replace(self, keys=keys, values=self.values[:, rows], in_training_set=self.in_training_set[rows])
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return replace(
+            self, keys=self.keys[rows], values=self.values[:, rows], in_training_set=self.in_training_set[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,13 @@ class ClassPredictions:
     Attributes:
         keys: `dataset_name` (null if the file has none) and `id_str` of each galaxy.
         probabilities: Shape (galaxy, class); each row sums to 1.
-        in_training_set: Galaxies that the model was trained or validated on according to the file, shape (galaxy,).
+        in_training_set: Whether the model was trained or validated on each galaxy according to the file; null where
+            it does not say.
     """
 
     keys: pl.DataFrame
     probabilities: FloatArray
-    in_training_set: BoolArray
+    in_training_set: pl.Series
 
 
 def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = None) -> Predictions:
@@ -186,8 +194,7 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
         kind = "fractions" if _are_fractions(values, tree, questions) else "concentrations"
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
-    says = "in_training_set" in table.columns
-    read = Predictions(tree, keys, kind, values, questions, _in_training_set(table), path, says)
+    read = Predictions(tree, keys, kind, values, questions, _in_training_set(path, keys, table), path)
     _validate(read, names)
     return read
 
@@ -226,7 +233,7 @@ def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPre
             "numbers from 0 to 1 that sum to 1.",
             "Apply a softmax if the numbers are logits.",
         )
-    return ClassPredictions(keys, values / sums[:, None], _in_training_set(table))
+    return ClassPredictions(keys, values / sums[:, None], _in_training_set(path, keys, table))
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -354,13 +361,20 @@ def _from_json(path: Path, keys: pl.DataFrame, series: pl.Series) -> pl.Series:
     return pl.Series(series.name, cells, pl.List(pl.Float64))
 
 
-def _in_training_set(table: pl.DataFrame) -> BoolArray:
+def _in_training_set(path: Path, keys: pl.DataFrame, table: pl.DataFrame) -> pl.Series:
+    """Return whether the model was trained on each galaxy; null where the file does not say."""
     if "in_training_set" not in table.columns:
-        return np.zeros(table.height, bool)
+        return pl.repeat(None, table.height, dtype=pl.Boolean, eager=True)
     given = table["in_training_set"]
-    if given.dtype == pl.String:
-        given = given.str.to_lowercase().is_in(["true", "t", "yes", "1"])
-    return given.cast(pl.Boolean).fill_null(False).to_numpy()
+    words = given.cast(pl.String).str.strip_chars().str.to_lowercase()
+    said = words.replace_strict(TRUTH_VALUES, default=None, return_dtype=pl.Boolean)
+    unknown = said.is_null() & (words.fill_null("") != "")
+    if unknown.any():  # a flag that is not understood must not make a galaxy of the training set look held out
+        row = int(unknown.arg_max() or 0)
+        raise TableError(
+            f"{_at(path, keys, row)}: in_training_set is {given[row]!r}.", "true, false, or an empty cell if unknown."
+        )
+    return said
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from gzoo.dataset.open import open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.errors import DatasetError, InputError, TableError, reason
 from gzoo.scoring.likelihood import members_nll
-from gzoo.scoring.matching import match
-from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
+from gzoo.scoring.matching import match, refuse_other_scheme
+from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_predictions
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -35,6 +35,8 @@ PRIOR_CONCENTRATION, LOG_CONCENTRATION_SD = 20.0, 2.0  # for fractions, which do
 CERTAIN = 1e6  # a concentration that no votes can distinguish from an infinite one
 STEP = 1e-3  # of the logarithms, for derivatives
 SMALLEST = 1e-9  # fraction, odds or concentration
+PASSED_ON = ("run_sha256", "trained_by_scheme", "baseline", "hub", "split")
+"""What a recalibrated file says of its origin as the file before it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,8 @@ def recalibrate(
 
     Raises:
         NotFoundError: A file or the dataset does not exist.
-        TableError: A file does not contain valid predictions, or `validation` contains galaxies of the train split.
+        TableError: A file does not contain valid predictions, or `validation` contains galaxies of the train split, or
+            the model was trained with another split scheme.
         InputError: The two files differ in kind or questions.
         OutputExistsError: `out` already exists.
     """
@@ -259,8 +262,11 @@ def recalibrate(
     opened = open_dataset(dataset)
     tree = opened.tree
     held_out, wanted = (read_predictions(path, tree, mapping) for path in (validation, predictions))
+    refuse_other_scheme(validation, opened)
     matched = match(opened, held_out.keys, validation)
-    trained = matched.keys.filter(pl.col("split") == "train")
+    # a model marks its validation galaxies too, which may be used here; out-of-fold predictions are marked as unseen
+    is_unseen = held_out.in_training_set.eq_missing(False)
+    trained = matched.keys.filter((pl.col("split") == "train") & ~is_unseen)
     if trained.height:
         raise TableError(
             f"'{validation}' contains {trained.height:,} train-split galaxies (first: '{trained['id_str'][0]}').",
@@ -277,14 +283,17 @@ def recalibrate(
         )
     fitted = fit_recalibration(matched.votes, held_out.values, held_out.kind, held_out.questions)
     table = prediction_table(wanted.keys, fitted.apply(wanted.values, tree), tree, wanted.questions)
-    is_seen = wanted.in_training_set | _is_in(wanted.keys, held_out.keys)
+    is_fitted_on = pl.Series(_is_in(wanted.keys, held_out.keys))
+    is_seen = wanted.in_training_set.set(is_fitted_on, True)  # still null where the file does not say
+    origin = read_metadata(Path(predictions))
     metadata: dict[str, object] = {
+        **{key: origin[key] for key in PASSED_ON if key in origin},
         "kind": "predictions",
         "data_sha256": opened.digest,
         "is_simulated": opened.is_simulated,
         "recalibration": fitted.to_dict(),
     }
-    write_predictions(out, table.with_columns(in_training_set=pl.Series(is_seen)), metadata)
+    write_predictions(out, table.with_columns(in_training_set=is_seen), metadata)
     return RecalibrateResult(out, table.height, len(held_out), fitted)
 
 
