@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 
 from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
+from gzoo.errors import GZooWarning
 from gzoo.learn import prediction, training
 from gzoo.simulator import SimulateResult
 
@@ -295,3 +297,17 @@ def test_ctrl_c_says_how_to_resume(dataset: Path, tmp_path: Path) -> None:
     assert "Rerun the same command to resume" in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+def test_json_carries_each_warning_once(gzoo: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def audited(table: Path, campaign: str | None = None) -> dict[str, object]:
+        """Audit."""
+        for text in ("ids are rounded", "ids are rounded", "a title line was skipped"):
+            warnings.warn(text, GZooWarning, stacklevel=1)
+        return {"n_rows": 1}
+
+    monkeypatch.setattr("gzoo.audit", audited)
+    monkeypatch.setattr(cli.show, "audit", lambda found, given, screen: None)
+    said = gzoo("audit", "votes.csv", "--json")
+    assert json.loads(said.out) == {"n_rows": 1, "warnings": ["ids are rounded", "a title line was skipped"]}
+    assert said.err.count("Warning: ids are rounded") == 1

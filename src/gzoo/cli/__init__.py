@@ -14,7 +14,8 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -137,7 +138,7 @@ def command(verb: str) -> Callable[..., int]:
         bound.apply_defaults()
         screen = Screen(is_json=bound.arguments.get("as_json", False))
         named = {name: value for name, value in given.items() if name in own.parameters}
-        with screen.progress() as bars:
+        with screen.progress() as bars, _warnings() as warned:
             if "progress" in own.parameters:
                 named["progress"] = bars.report
             result = function(*positional, **named)
@@ -147,6 +148,7 @@ def command(verb: str) -> Callable[..., int]:
         if screen.is_json:
             facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
             facts = facts if isinstance(facts, dict) else facts.to_dict()
+            facts = {**facts, "warnings": [*dict.fromkeys([*facts.get("warnings", ()), *warned])]}
             print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
         return int(getattr(show, verb)(result, arguments, screen) or 0)
 
@@ -193,6 +195,26 @@ def _typed(annotation: Any) -> Any:
     else:
         chosen = next(one for one in (Path, str, *kinds) if one in kinds)
     return chosen | None if type(None) in kinds else chosen
+
+
+@contextmanager
+def _warnings() -> Generator[list[str]]:
+    """Yield the messages of our warnings that are shown until the block ends; none is shown twice."""
+    warned: list[str] = []
+    shown = warnings.showwarning
+
+    def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, GZooWarning):
+            if str(message) in warned:
+                return
+            warned.append(str(message))
+        shown(message, category, *place, **more)
+
+    warnings.showwarning = say
+    try:
+        yield warned
+    finally:
+        warnings.showwarning = shown
 
 
 def _shown_by(screen: Screen, show: Callable[..., None]) -> Callable[..., None]:
