@@ -85,7 +85,7 @@ def main() -> None:
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "peak_gigabytes": round(peak(), 2),
         "gigabytes_before": round(before, 2),
-        "log_likelihood_gain": scores["overall"]["log_likelihood_gain"],
+        "log_likelihood_gain": scores.overall["log_likelihood_gain"],
     }
     write(options, result)
 

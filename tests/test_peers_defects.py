@@ -88,7 +88,7 @@ def test_a_confident_correct_prediction_has_almost_no_loss() -> None:
     true = np.array(names * 10)
     sure = np.full((60, 6), 1e-9)
     sure[np.arange(60), np.tile(np.arange(6), 10)] = 1 - 5e-9
-    entropy = compute_classification(true, true, names, blocks(60), sure)["cross_entropy"]["value"]
+    entropy = compute_classification(true, true, names, blocks(60), sure).cross_entropy["value"]
     assert entropy is not None
     assert 0 < entropy < 1e-6
 
@@ -298,17 +298,17 @@ def test_deep_questions_have_a_weight_between_0_and_that_of_the_root() -> None:
     wrong = alpha.copy()
     wrong[:, 2:] = alpha[:, [4, 2, 3]]
     right, worse = (compute(votes, each, np.ones(5)) for each in (alpha, wrong))
-    n_root, n_deep = (right["questions"][name]["n_galaxies"] for name in ("q", "r"))
+    n_root, n_deep = (right.questions[name]["n_galaxies"] for name in ("q", "r"))
     assert n_deep < n_root / 30
 
     def lost(part: str) -> float:
-        values = [(one[part]["log_likelihood_gain"]["value"]) for one in (right, worse)]  # type: ignore[literal-required]
+        values = [getattr(one, part)["log_likelihood_gain"]["value"] for one in (right, worse)]
         assert values[0] is not None
         assert values[1] is not None
         return float(values[0] - values[1])
 
-    of_question = (right["questions"]["r"]["log_likelihood_gain"]["value"] or 0) - (
-        worse["questions"]["r"]["log_likelihood_gain"]["value"] or 0
+    of_question = (right.questions["r"]["log_likelihood_gain"]["value"] or 0) - (
+        worse.questions["r"]["log_likelihood_gain"]["value"] or 0
     )
     assert lost("overall") == pytest.approx(of_question * n_deep / n_root)
     fraction = np.sqrt(n_deep) / (np.sqrt(n_root) + np.sqrt(n_deep))

@@ -107,8 +107,8 @@ def demo(
             predict(run, folder, split="test", out=predictions, progress=say)
         say("Scoring predictions", 0, 1)
         scores = score(predictions, folder)
-        files.write_json(partial / "scores.json", scores)
-        trained, n_test = files.read_json(run / "run.json"), int(scores["n_galaxies"])
+        files.write_json(partial / "scores.json", scores.to_dict())
+        trained, n_test = files.read_json(run / "run.json"), scores.n_galaxies
         write_report(
             partial / "report.html",
             dataset=folder,
@@ -126,6 +126,6 @@ def demo(
         )
         say("Scoring predictions", 1, 1)
         files.write_json(partial / files.MARKS["demo"], begun)
-    gain = scores["overall"]["log_likelihood_gain"]
+    gain = scores.overall["log_likelihood_gain"]
     value, low, high = (float(gain[key] or 0.0) for key in ("value", "low", "high"))
     return DemoResult(out, out / "report.html", n_galaxies, n_test, (value, low, high))

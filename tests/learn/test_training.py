@@ -256,7 +256,7 @@ def test_validation_is_held_out_by_hash_of_id_if_there_is_no_split(published: Pa
     assert 0 < made.n_validation < made.n_train
     out = tmp_path / "predictions.parquet"
     assert predict(made.run, published, out=out).n_trained_on == 0
-    assert score(out, published)["n_galaxies"] == len(open_dataset(published).read_votes("test")[0])
+    assert score(out, published).n_galaxies == len(open_dataset(published).read_votes("test")[0])
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_galaxies_trained_on_are_marked_and_not_scored(run: Path, dataset: Path,
     assert pl.read_parquet(out)["in_training_set"].all()
     with pytest.raises(TableError, match=f"{made.n_galaxies} galaxies that the model was trained on"):
         score(out, dataset)
-    assert score(out, dataset, include_trained_on=True)["n_trained_on"] == made.n_galaxies
+    assert score(out, dataset, include_trained_on=True).n_trained_on == made.n_galaxies
     held_out = predict(run, dataset, split="validation", out=tmp_path / "validation.parquet")
     assert held_out.n_trained_on == held_out.n_galaxies
 
@@ -333,7 +333,7 @@ def test_models_trained_by_another_split_scheme_are_not_scored(
     predict(run, published, split="test", out=out)
     with pytest.raises(TableError, match=r"'gzoo-1' for the model of .* 'published' for "):
         score(out, published)
-    assert score(out, published, include_trained_on=True)["n_trained_on"] == 0
+    assert score(out, published, include_trained_on=True).n_trained_on == 0
     predict(run, dataset, split="test", out=tmp_path / "own.parquet")
     score(tmp_path / "own.parquet", dataset)
 
@@ -399,7 +399,7 @@ def test_proportion_asked_is_null_where_it_cannot_be_known(hubble: Hubble, tmp_p
         assert proportion_asked.drop_nulls().is_between(0, 1).all()
     assert files.read_json(hubble.run / "run.json")["data"]["is_simulated"] is False  # type: ignore[index]
     scores = score(tmp_path / "p.parquet", hubble.folder)
-    assert scores["questions"]["bulge-size-hubble"]["n_galaxies"] > 0
+    assert scores.questions["bulge-size-hubble"]["n_galaxies"] > 0
 
 
 def test_a_model_of_another_campaign_is_rejected(hubble: Hubble, dataset: Path, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path
     build("gz2", votes=sample / "votes.csv", images=sample / "images", mapping=columns, out=folder)
     run = train(folder, out=tmp_path / "run", encoder="resnet18", size=64).run
     predict(run, folder, out=out)
-    log_likelihood_gain = score(out, folder)["questions"]["smooth-or-featured-gz2"]["log_likelihood_gain"]
+    log_likelihood_gain = score(out, folder).questions["smooth-or-featured-gz2"]["log_likelihood_gain"]
     print(log_likelihood_gain)  # noqa: T201
     assert log_likelihood_gain["low"] is not None
     assert log_likelihood_gain["low"] > 0

@@ -118,8 +118,7 @@ def scores_of(tree: Tree, counts: IntArray, concentrations: FloatArray) -> Score
     read = Predictions(tree, keys, "concentrations", concentrations[None], names, np.zeros(n, bool), Path("p"))
     slices = [Slicing("votes", pl.Series(votes.totals.max(axis=1)))]
     scores = compute(votes, read, np.ones(len(tree.columns)), slices=slices)
-    scores["calibration"] = calibration_of(votes, read, blocks(n))
-    return scores
+    return dataclasses.replace(scores, calibration=calibration_of(votes, read, blocks(n)))
 
 
 def page_of(
@@ -230,8 +229,7 @@ def test_real_data_has_no_banner(tmp_path: Path) -> None:
 def test_training_galaxies_are_reported(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 12, seed=2)
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
-    scores = scores_of(gz2(), counts, concentrations)
-    scores["n_trained_on"] = 5
+    scores = dataclasses.replace(scores_of(gz2(), counts, concentrations), n_trained_on=5)
     assert "trained on 5 of these 12 galaxies" in page_of(tmp_path, folder, predictions, scores)
 
 
@@ -276,7 +274,7 @@ def test_small_errors_and_missing_gains_are_reported(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 12, seed=2)
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
     scores = scores_of(gz2(), counts, concentrations)
-    bar = scores["questions"]["bar-gz2"]
+    bar = scores.questions["bar-gz2"]
     bar["rmse_noise_corrected"], bar["exceeds_noise"] = Value(value=0.05, low=0.0, high=0.063), False
     bar["log_likelihood_gain"] = Value(value=-0.2, low=-0.4, high=0.1)
     page = page_of(tmp_path, folder, predictions, scores)

@@ -62,16 +62,16 @@ def test_each_number_equals_its_definition() -> None:
     found = compute_classification(true, called, CLASSES, blocks(n), probabilities)
     pairs = Counter(zip(true.tolist(), called.tolist(), strict=True))
     size = Counter(true.tolist())
-    assert number(found["accuracy"]) == pytest.approx(sum(pairs[one, one] for one in CLASSES) / n)
-    assert number(found["balanced_accuracy"]) == pytest.approx(np.mean([pairs[c, c] / size[c] for c in CLASSES]))
-    assert number(found["majority_class_accuracy"]) == pytest.approx(size["a"] / n)
+    assert number(found.accuracy) == pytest.approx(sum(pairs[one, one] for one in CLASSES) / n)
+    assert number(found.balanced_accuracy) == pytest.approx(np.mean([pairs[c, c] / size[c] for c in CLASSES]))
+    assert number(found.majority_class_accuracy) == pytest.approx(size["a"] / n)
     given = [probabilities[i, CLASSES.index(one)] for i, one in enumerate(true.tolist())]
-    assert number(found["cross_entropy"]) == pytest.approx(-np.mean(np.log(given)))
+    assert number(found.cross_entropy) == pytest.approx(-np.mean(np.log(given)))
     entropy = -sum(k / n * math.log(k / n) for k in size.values())
-    assert number(found["cross_entropy_of_frequencies"]) == pytest.approx(entropy)
+    assert number(found.cross_entropy_of_frequencies) == pytest.approx(entropy)
     for one in CLASSES:
         for other in CLASSES:
-            cell = found["confusion"][one][other]
+            cell = found.confusion[one][other]
             assert cell["n"] == pairs[one, other]
             assert number(cell["fraction"]) == pytest.approx(pairs[one, other] / size[one])
 
@@ -89,9 +89,9 @@ def test_intervals_cover_the_truth() -> None:
         called = np.where(is_right, true, "")
         found = compute_classification(true, called, CLASSES, blocks(n))
         values = {
-            "accuracy": (found["accuracy"], population["accuracy"]),
-            "balanced_accuracy": (found["balanced_accuracy"], population["balanced_accuracy"]),
-            "cell": (found["confusion"]["b"]["b"]["fraction"], 0.7),
+            "accuracy": (found.accuracy, population["accuracy"]),
+            "balanced_accuracy": (found.balanced_accuracy, population["balanced_accuracy"]),
+            "cell": (found.confusion["b"]["b"]["fraction"], 0.7),
         }
         for name, (value, truth) in values.items():
             assert value["low"] is not None
@@ -104,7 +104,7 @@ def test_a_perfect_accuracy_has_an_interval() -> None:
     """An accuracy of 1 has an interval with a width."""
     true = np.array(["a", "b"] * 20)
     found = compute_classification(true, true, ("a", "b"), blocks(40))
-    low = found["accuracy"]["low"]
+    low = found.accuracy["low"]
     assert low == pytest.approx(0.912, abs=0.001)  # Wilson's, for 40 of 40
 
 
@@ -112,8 +112,8 @@ def test_zero_probability_of_the_true_class_is_reported() -> None:
     true = np.array(["a", "b"] * 10)
     probabilities = np.tile([1.0, 0.0], (20, 1))
     found = compute_classification(true, np.array(["a"] * 20), ("a", "b"), blocks(20), probabilities)
-    assert found["cross_entropy"]["value"] is None
-    assert found["n_zero_probability"] == 10
+    assert found.cross_entropy["value"] is None
+    assert found.n_zero_probability == 10
 
 
 def test_the_observed_fractions_give_the_summary_of_the_votes() -> None:
@@ -180,12 +180,12 @@ def test_classes_from_files(dataset: Path, tmp_path: Path, command: Command) -> 
         {f"{column}_concentration": near[:, i] for i, column in enumerate(votes.tree.columns)},
     )
     found = classify(from_votes, dataset)
-    assert found["derived_from"] == "votes"
-    assert found["cross_entropy"]["value"] is None
-    assert found["n_galaxies"] == (labels != "").sum()
-    assert found["n_unlabelled"] == (labels == "").sum()
+    assert found.derived_from == "votes"
+    assert found.cross_entropy["value"] is None
+    assert found.n_galaxies == (labels != "").sum()
+    assert found.n_unlabelled == (labels == "").sum()
     assert (
-        number(found["accuracy"])
+        number(found.accuracy)
         == (predicted_summary(expected_fractions(near, votes.tree), votes) == labels)[labels != ""].mean()
     )
     classes = sorted({one for split in opened.splits for one in summary(opened.read_votes(split)[1]).tolist()} - {""})
@@ -193,8 +193,8 @@ def test_classes_from_files(dataset: Path, tmp_path: Path, command: Command) -> 
     total = sum(given.values())
     labelled = write(tmp_path / "classes.parquet", dataset, {name: one / total for name, one in given.items()})
     found = classify(labelled, dataset)
-    assert found["derived_from"] == "probabilities"
-    assert found["accuracy"]["value"] == 1.0
+    assert found.derived_from == "probabilities"
+    assert found.accuracy["value"] == 1.0
     assert found == gzoo.score(labelled, dataset, label="summary")
     assert "balanced accuracy" in command("score", labelled, dataset, "--label", "summary")
 
@@ -226,9 +226,9 @@ def test_gz_evo_equals_a_direct_computation() -> None:
             if len(error):
                 rmse.append(np.sqrt(np.mean(error**2)))
                 mae.append(np.mean(np.abs(error)))
-    assert found["n_answers"] == len(rmse) > 20
-    assert number(found["rmse"]) == pytest.approx(np.mean(rmse), rel=1e-12)
-    assert number(found["mae"]) == pytest.approx(np.mean(mae), rel=1e-12)
+    assert found.n_answers == len(rmse) > 20
+    assert number(found.rmse) == pytest.approx(np.mean(rmse), rel=1e-12)
+    assert number(found.mae) == pytest.approx(np.mean(mae), rel=1e-12)
 
 
 def test_gz_evo_has_a_noise_floor() -> None:
@@ -240,14 +240,14 @@ def test_gz_evo_has_a_noise_floor() -> None:
     first = rng.binomial(volunteers, true)
     votes = Votes(tree, np.column_stack([first, volunteers - first]))
     found = gz_evo(np.column_stack([true, 1 - true]), votes, blocks(4000))
-    assert number(found["rmse"]) == pytest.approx(number(found["noise_floor"]), rel=0.03)
-    assert found["rmse_noise_corrected"]["low"] == 0
-    assert number(found["rmse_noise_corrected"]) < 0.015
+    assert number(found.rmse) == pytest.approx(number(found.noise_floor), rel=0.03)
+    assert found.rmse_noise_corrected["low"] == 0
+    assert number(found.rmse_noise_corrected) < 0.015
 
 
 def test_decals_confident_equals_a_direct_computation() -> None:
     votes, fractions = voted(500, volunteers=90)
-    found = decals_confident(fractions, votes, blocks(len(votes)))["questions"]
+    found = decals_confident(fractions, votes, blocks(len(votes))).questions
     for question in GZ2.questions:
         own = GZ2.slice(question.name)
         relevant, confident = [], []
@@ -273,7 +273,7 @@ def test_protocols_as_a_command(dataset: Path, tmp_path: Path, protocol: str, co
     columns = {f"{name}_concentration": votes.counts[:, i] + 0.5 for i, name in enumerate(votes.tree.columns)}
     path = write(tmp_path / "p.parquet", dataset, columns)
     shown = command("score", path, dataset, "--protocol", protocol, "--json")
-    assert json.loads(shown) == json.loads(json.dumps(published(path, dataset, protocol=protocol)))
+    assert json.loads(shown) == published(path, dataset, protocol=protocol).to_dict()
     assert command("score", path, dataset, "--protocol", protocol)
     seen = write(tmp_path / "seen.parquet", dataset, {}, "train")
     pl.read_parquet(seen).with_columns(

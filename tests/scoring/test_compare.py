@@ -75,7 +75,7 @@ def compared(votes: Votes, **models: Predictions) -> Comparison:
 def test_differences_equal_their_definitions() -> None:
     votes, truth = world(300)
     one, two = perturbed(truth, 0.2, 1), perturbed(truth, 0.6, 2)
-    (pair,) = compared(votes, one=one, two=two)["pairs"]
+    (pair,) = compared(votes, one=one, two=two).pairs
     scores = [-dirichlet_multinomial_nll(votes.counts, each.values[0], TREE) for each in (one, two)]
     apart = scores[0] - scores[1]
     for i, name in enumerate(QUESTIONS[:3]):
@@ -97,7 +97,7 @@ def test_differences_are_those_of_the_models_scores() -> None:
     votes, truth = world(200)
     models = {"one": perturbed(truth, 0.3, 1), "two": perturbed(truth, 0.5, 2)}
     found = compared(votes, **models)
-    about, (pair,) = found["models"], found["pairs"]
+    about, (pair,) = found.models, found.pairs
     for unit, own in (("log_likelihood", "log_likelihood"), ("mse", "mse_noise_corrected")):
         values = [cast("dict[str, dict[str, float]]", about[name])[own]["value"] for name in models]
         difference = cast("dict[str, dict[str, float]]", pair["overall"])[unit]["value"]
@@ -120,7 +120,7 @@ def test_each_kind_of_prediction_has_its_own_likelihood() -> None:
 def test_swapping_the_models_changes_only_the_sign() -> None:
     votes, truth = world(200)
     one, two = perturbed(truth, 0.3, 1), perturbed(truth, 0.5, 2)
-    (there,), (back,) = (found["pairs"] for found in (compared(votes, a=one, b=two), compared(votes, b=two, a=one)))
+    (there,), (back,) = (found.pairs for found in (compared(votes, a=one, b=two), compared(votes, b=two, a=one)))
     for name in QUESTIONS[:3]:
         first, second = there["questions"][name]["log_likelihood"], back["questions"][name]["log_likelihood"]
         assert first["value"] == pytest.approx(-cast(float, second["value"]))
@@ -143,7 +143,7 @@ def test_the_difference_of_a_campaign_is_the_sum_over_its_questions() -> None:
         )
         for name in ("one", "two")
     }  # fmt: skip
-    (pair,) = compute(models, votes, models["one"].questions, blocks(60))["pairs"]
+    (pair,) = compute(models, votes, models["one"].questions, blocks(60)).pairs
     assert list(pair["campaigns"]) == list(tree.parts)
     total = 0.0
     for name, part in tree.parts.items():
@@ -183,13 +183,13 @@ def test_more_pairs_are_more_tests() -> None:
     votes, truth = world(150)
     one, two, three = perturbed(truth, 0.3, 1), perturbed(truth, 0.45, 2), perturbed(truth, 0.45, 3)
     few, many = compared(votes, one=one, two=two), compared(votes, one=one, two=two, three=three)
-    assert few["n_tests"] == 3  # questions with votes
-    assert many["n_tests"] == 9
-    assert [(pair["first"], pair["second"]) for pair in many["pairs"]] == [
+    assert few.n_tests == 3  # questions with votes
+    assert many.n_tests == 9
+    assert [(pair["first"], pair["second"]) for pair in many.pairs] == [
         ("one", "two"), ("one", "three"), ("two", "three"),
     ]  # fmt: skip
     for name in QUESTIONS[:3]:
-        alone, among = (found["pairs"][0]["questions"][name]["log_likelihood"] for found in (few, many))
+        alone, among = (found.pairs[0]["questions"][name]["log_likelihood"] for found in (few, many))
         assert alone["p"] == among["p"]
         assert cast(float, alone["p_adjusted"]) <= cast(float, among["p_adjusted"])
 
@@ -226,7 +226,7 @@ def test_error_rate_and_coverage_are_nominal() -> None:
 def test_the_minimum_detectable_difference_has_80_percent_power() -> None:
     """The number of additional galaxies follows from it."""
     votes, truth = world(400, seed=3)
-    (pair,) = compared(votes, one=perturbed(truth, 0.3, 1), two=perturbed(truth, 0.32, 2))["pairs"]
+    (pair,) = compared(votes, one=perturbed(truth, 0.3, 1), two=perturbed(truth, 0.32, 2)).pairs
     for name in QUESTIONS[:3]:
         found = pair["questions"][name]["log_likelihood"]
         value, minimum, more = (
@@ -271,7 +271,7 @@ def test_a_vote_with_zero_predicted_probability_loses() -> None:
     row = int(np.flatnonzero(votes.counts[:, 0] > 0)[0])
     fractions[row, :3] = [0, 0.5, 0.5]
     found = compared(votes, certain=predicted(fractions, "fractions"), cautious=perturbed(truth, 0.5, 1))
-    (pair,) = found["pairs"]
+    (pair,) = found.pairs
     contrast = pair["questions"]["q"]
     assert contrast["log_likelihood"]["n_zero_probability"] == (1, 0)
     assert contrast["log_likelihood"]["value"] is None
@@ -280,11 +280,11 @@ def test_a_vote_with_zero_predicted_probability_loses() -> None:
     assert contrast["mse"]["value"] is not None
     assert pair["overall"]["log_likelihood"]["better_model"] == "cautious"
     assert pair["questions"]["r"]["log_likelihood"]["value"] is not None
-    assert found["models"]["certain"]["log_likelihood"]["value"] is None
-    assert found["models"]["certain"]["n_zero_probability"] == 1
-    json.dumps(found, allow_nan=False)
+    assert found.models["certain"]["log_likelihood"]["value"] is None
+    assert found.models["certain"]["n_zero_probability"] == 1
+    json.dumps(found.to_dict(), allow_nan=False)
     both = compared(votes, certain=predicted(fractions, "fractions"), other=predicted(fractions.copy(), "fractions"))
-    contrast = both["pairs"][0]["questions"]["q"]
+    contrast = both.pairs[0]["questions"]["q"]
     assert contrast["log_likelihood"]["better_model"] is None
     assert "The log-likelihoods are inconclusive" in contrast["description"]
 
@@ -292,7 +292,7 @@ def test_a_vote_with_zero_predicted_probability_loses() -> None:
 def test_identical_predictions_do_not_differ() -> None:
     votes, truth = world(60)
     found = compared(votes, one=perturbed(truth, 0.3, 1), two=perturbed(truth, 0.3, 1))
-    (pair,) = found["pairs"]
+    (pair,) = found.pairs
     assert pair["overall"]["log_likelihood"]["value"] == 0
     assert pair["overall"]["log_likelihood"]["better_model"] is None
     assert pair["overall"]["description"] == "The predictions are identical overall."
@@ -300,7 +300,7 @@ def test_identical_predictions_do_not_differ() -> None:
 
 def test_few_galaxies_give_no_verdict() -> None:
     votes, truth = world(9)
-    (pair,) = compared(votes, one=perturbed(truth, 0.01, 1), two=perturbed(truth, 3, 2))["pairs"]
+    (pair,) = compared(votes, one=perturbed(truth, 0.01, 1), two=perturbed(truth, 3, 2)).pairs
     assert pair["overall"]["log_likelihood"]["low"] is None
     assert pair["overall"]["log_likelihood"]["better_model"] is None
     assert "9 galaxies have votes" in pair["overall"]["description"]
@@ -309,11 +309,11 @@ def test_few_galaxies_give_no_verdict() -> None:
 
 def test_descriptions_name_the_better_model_and_the_size_of_the_difference() -> None:
     votes, truth = world(400)
-    (pair,) = compared(votes, near=perturbed(truth, 0.05, 1), far=perturbed(truth, 1.0, 2))["pairs"]
+    (pair,) = compared(votes, near=perturbed(truth, 0.05, 1), far=perturbed(truth, 1.0, 2)).pairs
     assert pair["questions"]["q"]["description"].startswith("near is better on q by ")
     assert pair["questions"]["q"]["description"].endswith(" nats per galaxy.")
     assert "near is better on q by" in pair["description"]
-    (pair,) = compared(votes, near=perturbed(truth, 0.3, 1), far=perturbed(truth, 0.3, 2))["pairs"]
+    (pair,) = compared(votes, near=perturbed(truth, 0.3, 1), far=perturbed(truth, 0.3, 2)).pairs
     assert "Inconclusive on r (" in pair["questions"]["r"]["description"]
     assert pair["questions"]["r"]["description"].endswith(" more galaxies.")
 
@@ -344,10 +344,10 @@ def files(dataset: Path, tmp_path: Path) -> list[Path]:
 def test_models_are_compared_on_their_common_galaxies(dataset: Path, files: list[Path]) -> None:
     found = gzoo.compare(files, dataset)
     n = gzoo.open_dataset(dataset).read_votes("test")[0].height
-    assert list(found["models"]) == ["a/p", "b/p"]
-    assert found["n_galaxies"] == 7
-    assert [found["models"][name]["n_unshared"] for name in ("a/p", "b/p")] == [n - 7, 0]
-    assert [found["models"][name]["n_galaxies"] for name in ("a/p", "b/p")] == [n, 7]
+    assert list(found.models) == ["a/p", "b/p"]
+    assert found.n_galaxies == 7
+    assert [found.models[name]["n_unshared"] for name in ("a/p", "b/p")] == [n - 7, 0]
+    assert [found.models[name]["n_galaxies"] for name in ("a/p", "b/p")] == [n, 7]
 
 
 def test_the_order_of_rows_and_a_missing_dataset_name_do_not_matter(
@@ -356,8 +356,8 @@ def test_the_order_of_rows_and_a_missing_dataset_name_do_not_matter(
     other = tmp_path / "c.csv"
     pl.read_parquet(files[1]).drop("dataset_name").reverse().write_csv(other)
     found, again = gzoo.compare(files, dataset), gzoo.compare([files[0], other], dataset)
-    for name, contrast in found["pairs"][0]["questions"].items():
-        value = again["pairs"][0]["questions"][name]["log_likelihood"]["value"]
+    for name, contrast in found.pairs[0]["questions"].items():
+        value = again.pairs[0]["questions"][name]["log_likelihood"]["value"]
         assert value == pytest.approx(contrast["log_likelihood"]["value"])
 
 
@@ -370,7 +370,7 @@ def test_unsuitable_predictions_are_rejected(dataset: Path, files: list[Path], t
     with pytest.raises(TableError, match=r"(?s)galaxies that the model was trained on.*--include-trained-on"):
         gzoo.compare(seen, dataset)
     found = gzoo.compare(seen, dataset, include_trained_on=True)
-    assert found["models"]["seen0"]["n_trained_on"] == found["n_galaxies"]
+    assert found.models["seen0"]["n_trained_on"] == found.n_galaxies
     with pytest.raises(TableError, match="do not share a galaxy"):
         gzoo.compare([files[0], seen[0]], dataset)
     other = write(tmp_path / "other.parquet", dataset, 3, trained_by_scheme="published")
@@ -403,7 +403,7 @@ def test_the_command_and_its_report(
     assert "overall" in shown
     found = json.loads(run("--json"))
     assert found["n_galaxies"] == 7
-    assert found == json.loads(json.dumps(gzoo.compare(files, dataset)))
+    assert found == gzoo.compare(files, dataset).to_dict()
     text = page.read_text("utf-8")
     assert "SIMULATED DATA" in text
     assert found["pairs"][0]["overall"]["description"] in text

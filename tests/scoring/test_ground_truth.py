@@ -48,7 +48,7 @@ def test_true_error_equals_a_direct_computation(made: tuple[Path, Path, Path]) -
 
 def test_the_noise_corrected_error_agrees_with_the_true_error(made: tuple[Path, Path, Path]) -> None:
     predictions, dataset, _ = made
-    measured, true = score(predictions, dataset, include_trained_on=True)["overall"], true_rmse(*made)["overall"]
+    measured, true = score(predictions, dataset, include_trained_on=True).overall, true_rmse(*made)["overall"]
     raw, corrected = measured["rmse"]["value"], measured["rmse_noise_corrected"]
     assert raw is not None
     assert corrected["low"] is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import cast
 
 import numpy as np
@@ -50,7 +51,7 @@ def simulated(n: int, seed: int = 0, volunteers: int = 30) -> tuple[Votes, Float
 
 
 def value(scores: Scores, question: str, kind: str) -> Value:
-    of = scores["overall"] if question == "overall" else scores["questions"][question]
+    of = scores.overall if question == "overall" else scores.questions[question]
     return cast(Value, cast("dict[str, object]", of)[kind])
 
 
@@ -129,7 +130,7 @@ def test_the_log_likelihood_is_the_mean_log_probability_over_galaxies_with_votes
         if k.sum()
     ]
     assert len(logs) < 60
-    assert scores["questions"][question]["n_galaxies"] == len(logs)
+    assert scores.questions[question]["n_galaxies"] == len(logs)
     assert number(scores, question, "log_likelihood") == pytest.approx(np.mean(logs), abs=1e-9)
 
 
@@ -147,11 +148,9 @@ def test_overall_is_per_galaxy_the_sum_over_its_questions() -> None:
     assert 0 < asked.sum() < 60
     logs = -dirichlet_multinomial_nll(votes.counts, truth, TREE).sum(axis=1)
     assert number(scores, "overall", "log_likelihood") == pytest.approx(logs[asked].mean(), abs=1e-9)
-    parts = [
-        number(scores, name, "log_likelihood") * scores["questions"][name]["n_galaxies"] for name in ("q", "m", "r")
-    ]
+    parts = [number(scores, name, "log_likelihood") * scores.questions[name]["n_galaxies"] for name in ("q", "m", "r")]
     assert number(scores, "overall", "log_likelihood") * asked.sum() == pytest.approx(sum(parts))
-    assert (scores["n_galaxies"], scores["n_trained_on"]) == (60, 0)
+    assert (scores.n_galaxies, scores.n_trained_on) == (60, 0)
 
 
 def test_the_gain_is_the_paired_difference() -> None:
@@ -171,7 +170,7 @@ def test_the_gain_is_the_paired_difference() -> None:
 
 def test_a_question_without_votes_has_no_scores() -> None:
     votes, truth = simulated(40)
-    never = compute(votes, truth, truth)["questions"]["never"]
+    never = compute(votes, truth, truth).questions["never"]
     assert never["n_galaxies"] == 0
     assert all(cast("dict[str, Value]", never)[kind] == Value(value=None, low=None, high=None) for kind in KINDS)
 
@@ -180,8 +179,8 @@ def test_a_question_without_votes_has_no_scores() -> None:
 def test_scores_without_any_votes_are_null(n: int) -> None:
     nothing = np.zeros((n, len(TREE.columns)), np.int64)
     scores = compute(Votes(TREE, nothing), np.ones(nothing.shape), np.ones(nothing.shape))
-    assert json.loads(json.dumps(scores, allow_nan=False))["overall"]["rmse"]["value"] is None
-    assert scores["n_galaxies"] == n
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["overall"]["rmse"]["value"] is None
+    assert scores.n_galaxies == n
 
 
 counts_of_a_galaxy = st.lists(st.integers(0, 5) | st.just(0), min_size=9, max_size=9)
@@ -194,9 +193,9 @@ def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
     alpha = np.exp(np.random.default_rng(seed).uniform(-7, 9, counts.shape))
     votes = Votes(TREE, counts)
     scores = compute(votes, alpha, np.ones(counts.shape))
-    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False)) == asdict(scores)
     for i, question in enumerate(TREE.questions):
-        assert scores["questions"][question.name]["n_galaxies"] == (votes.totals[:, i] > 0).sum()
+        assert scores.questions[question.name]["n_galaxies"] == (votes.totals[:, i] > 0).sum()
         assert (value(scores, question.name, "log_likelihood_gain")["value"] is None) == (not votes.totals[:, i].any())
         assert (value(scores, question.name, "rmse")["value"] is None) == (votes.totals[:, i].max() < 2)
         for kind in KINDS:
@@ -215,8 +214,8 @@ def test_intervals_are_reproducible_and_depend_on_the_seed() -> None:
     base = baseline_of(truth)
     assert compute(votes, truth, base) == compute(votes, truth, base)
     assert (
-        compute(votes, truth, base)["overall"]["log_likelihood_gain"]
-        != compute(votes, truth, base, seed=1)["overall"]["log_likelihood_gain"]
+        compute(votes, truth, base).overall["log_likelihood_gain"]
+        != compute(votes, truth, base, seed=1).overall["log_likelihood_gain"]
     )
 
 

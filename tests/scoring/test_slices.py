@@ -52,10 +52,10 @@ def test_the_slice_with_the_largest_error_comes_first() -> None:
     concentrations = 50 * np.stack([expected, 1 - expected], axis=1)
     kind = pl.Series(np.where(is_bad, "bad", "good"))
     scores = compute(votes, concentrations, np.ones(2), slices=[Slicing("kind", kind)])
-    worst, best = scores["slices"]
+    worst, best = scores.slices
     assert (worst["range"], best["range"], worst["n_galaxies"]) == ("bad", "good", 200)
     alone = compute(votes.take(np.flatnonzero(is_bad)), concentrations[is_bad], np.ones(2))
-    assert worst["score"]["mse_noise_corrected"] == alone["overall"]["mse_noise_corrected"]
+    assert worst["score"]["mse_noise_corrected"] == alone.overall["mse_noise_corrected"]
     assert worst["score"]["exceeds_noise"] is True
     assert best["score"]["exceeds_noise"] is False
 

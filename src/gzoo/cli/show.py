@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gzoo.cli.screen import Screen, width
+from gzoo.display import interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gzoo.dataset.leakage import Leaks
     from gzoo.dataset.merge import UnionResult
     from gzoo.demonstration import DemoResult
+    from gzoo.display import Shown
     from gzoo.hub import Access
     from gzoo.learn.prediction import PredictResult
     from gzoo.learn.training import TrainResult
@@ -336,14 +338,15 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
     screen.say(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
 
 
-def score(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
+def score(scores: Shown, given: Given, screen: Screen) -> None:
     """Print scores with confidence intervals: of questions, of classes, or those of a paper."""
+    found = scores.to_dict()
     if "confusion" in found:
         _print_classes(found, screen)
     elif "answers" in found:
         names = {"rmse": "RMSE", "mae": "MAE", "noise_floor": "RMSE of a perfect model"}
         names["rmse_noise_corrected"] = "RMSE, noise-corrected"
-        screen.table([(f"{name}, mean over answers", _interval(found[key], 4)) for key, name in names.items()])
+        screen.table([(f"{name}, mean over answers", interval(found[key], 4)) for key, name in names.items()])
         screen.say(
             f"{found['n_answers']} answers, over galaxies with at least {found['min_votes']} votes on the question. In "
             "brackets: 95% confidence intervals."
@@ -352,7 +355,7 @@ def score(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
         table: list[Sequence[str]] = [("question", "galaxies", "accuracy", "confident", "accuracy of these")]
         for name, one in found["questions"].items():
             both = (one["relevant"], one["confident"])
-            cells = [cell for each in both for cell in (f"{each['n_galaxies']:,}", _interval(each["accuracy"], 4))]
+            cells = [cell for each in both for cell in (f"{each['n_galaxies']:,}", interval(each["accuracy"], 4))]
             table.append((name, *cells))
         screen.table(table)
         screen.say("Confident: one answer has more than 0.8 of the votes. In brackets: 95% confidence intervals.")
@@ -375,8 +378,8 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
         screen.print(f"not predicted: {', '.join(found['questions_missing'])}")
     balanced = found["balanced"]
     screen.print(
-        f"balanced over {balanced['n_questions']} questions: gain {_interval(balanced['log_likelihood_gain'])}, "
-        f"noise-corrected RMSE {_interval(balanced['rmse_noise_corrected'])}"
+        f"balanced over {balanced['n_questions']} questions: gain {interval(balanced['log_likelihood_gain'])}, "
+        f"noise-corrected RMSE {interval(balanced['rmse_noise_corrected'])}"
     )
     if len(found["slices"]) > 1:
         screen.print("\nSlices, largest noise-corrected RMSE first:")
@@ -403,20 +406,13 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
 
 def _scored(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
     effective = "-" if one["n_effective"] is None else f"{one['n_effective']:,.0f}"
-    corrected = _interval(one["rmse_noise_corrected"])
+    corrected = interval(one["rmse_noise_corrected"])
     high = one["rmse_noise_corrected"]["high"]
     if one["exceeds_noise"] is False and high is not None:
         corrected = f"0 to {high:.3f} (consistent with 0)"
-    shown = [_interval(one[key]) for key in ("log_likelihood", "log_likelihood_gain", "rmse")]
+    shown = [interval(one[key]) for key in ("log_likelihood", "log_likelihood_gain", "rmse")]
     floor = "-" if one["noise_floor"]["value"] is None else f"{one['noise_floor']['value']:.3f}"
     return (name, f"{one['n_galaxies']:,}", effective, *shown, floor, corrected)
-
-
-def _interval(found: Mapping[str, Any], digits: int = 3, sign: str = "") -> str:
-    value, low, high = (
-        None if found[end] is None else f"{found[end]:{sign}.{digits}f}" for end in ("value", "low", "high")
-    )
-    return "-" if value is None else value if low is None else f"{value} [{low}, {high}]"
 
 
 def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
@@ -427,7 +423,7 @@ def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
         "cross_entropy": "cross-entropy (nats)",
         "cross_entropy_of_frequencies": "cross-entropy of the class frequencies (nats)",
     }
-    screen.table([(name, _interval(found[key], 4)) for key, name in names.items()])
+    screen.table([(name, interval(found[key], 4)) for key, name in names.items()])
     predicted = list(found["confusion"][found["classes"][0]])
     counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
     screen.print()
@@ -443,8 +439,9 @@ def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
         )
 
 
-def compare(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
+def compare(comparison: Shown, given: Given, screen: Screen) -> None:
     """Print paired differences, with adjusted p-values."""
+    found = comparison.to_dict()
     for name, one in found["models"].items():
         more = f"; {one['n_unshared']:,} more that not every model predicts" if one["n_unshared"] else ""
         screen.say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{more}.")
@@ -462,7 +459,7 @@ def compare(found: Mapping[str, Any], given: Given, screen: Screen) -> None:
             one = contrast["log_likelihood"]
             if not one["n_galaxies"]:
                 continue
-            value = _interval(one, 4, "+")
+            value = interval(one, 4, "+")
             p = "-" if one["p_adjusted"] is None else f"{max(one['p_adjusted'], 0.0001):.4f}"
             more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
             rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", more))

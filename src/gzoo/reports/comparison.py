@@ -28,7 +28,7 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
         dataset: Dataset with the votes.
         found: Result of `gzoo.compare`.
     """
-    names = list(found["models"])
+    names = list(found.models)
     versus = " versus ".join(names) if len(names) == 2 else f"comparison of {', '.join(names[:-1])} and {names[-1]}"
     page = reports.render(
         "compare",
@@ -36,10 +36,10 @@ def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None
         campaign=dataset.campaign.title,
         is_simulated=dataset.is_simulated,
         found=found,
-        models=[_model_row(name, model) for name, model in found["models"].items()],
-        trained_on={name: one["n_trained_on"] for name, one in found["models"].items() if one["n_trained_on"]},
-        kinds={model["kind"].partition(",")[0] for model in found["models"].values()},
-        sections=[_section(pair, dataset.tree) for pair in found["pairs"]],
+        models=[_model_row(name, model) for name, model in found.models.items()],
+        trained_on={name: one["n_trained_on"] for name, one in found.models.items() if one["n_trained_on"]},
+        kinds={model["kind"].partition(",")[0] for model in found.models.values()},
+        sections=[_section(pair, dataset.tree) for pair in found.pairs],
         min_galaxies=MIN_GALAXIES,
     )
     files.write_bytes(path, page)

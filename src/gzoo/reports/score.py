@@ -81,11 +81,11 @@ def write_report(
             f"Report '{path}' already exists.", hint="Choose another path, or pass --overwrite to replace it."
         )
     opened = open_dataset(dataset)
-    tree, sample = opened.campaign.tree, _read(opened, predictions, mapping, scores["n_trained_on"] > 0)
+    tree, sample = opened.campaign.tree, _read(opened, predictions, mapping, scores.n_trained_on > 0)
     found = {
-        label(question.name, tree): (question, scores["questions"][question.name])
+        label(question.name, tree): (question, scores.questions[question.name])
         for question in tree.ordered
-        if question.name in scores["questions"]
+        if question.name in scores.questions
     }
     with_votes = {name: one for name, one in found.items() if one[1]["n_galaxies"]}
     gains = {name: score["log_likelihood_gain"] for name, (_, score) in found.items()}
@@ -96,34 +96,34 @@ def write_report(
     }
     description = "Log-likelihood gain on each question with 95% confidence interval"
     forest = forest_svg(gains, axis="log-likelihood gain over the baseline [nats per galaxy]", description=description)
-    balanced = scores["balanced"]
+    balanced = scores.balanced
     page = reports.render(
         "score",
         title=title,
         metadata=metadata,
         campaign=opened.campaign.title,
         is_simulated=opened.is_simulated,
-        n_galaxies=scores["n_galaxies"],
-        n_trained_on=scores["n_trained_on"],
+        n_galaxies=scores.n_galaxies,
+        n_trained_on=scores.n_trained_on,
         galaxies=_cards(sample, opened),
         tree=Markup(tree_svg(tree, proportion_asked)),
         has_proportion_asked=bool(proportion_asked),
         has_unpublished=any(not question.is_published for question in tree.questions),
-        bootstrap=scores["bootstrap"],
-        n_zero_probability=scores["overall"]["n_zero_probability"],
+        bootstrap=scores.bootstrap,
+        n_zero_probability=scores.overall["n_zero_probability"],
         without_votes=[name for name in found if name not in with_votes],
-        missing=[label(name, tree) for name in scores["questions_missing"]],
-        log_likelihood_gain=_cell(scores["overall"]["log_likelihood_gain"], 2),
+        missing=[label(name, tree) for name in scores.questions_missing],
+        log_likelihood_gain=_cell(scores.overall["log_likelihood_gain"], 2),
         n_balanced=balanced["n_questions"],
         balanced_gain=_cell(balanced["log_likelihood_gain"], 2),
         balanced_error=_cell(balanced["rmse_noise_corrected"], 3),
         forest=Markup(forest),
-        rows=[_row("All questions", scores["overall"])] + [_row(name, one) for name, (_, one) in with_votes.items()],
+        rows=[_row("All questions", scores.overall)] + [_row(name, one) for name, (_, one) in with_votes.items()],
         answers=[(name, _answer_rows(*one)) for name, one in with_votes.items()],
-        campaigns=[_row(name, one) for name, one in scores["campaigns"].items()],
-        slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores["slices"]],
+        campaigns=[_row(name, one) for name, one in scores.campaigns.items()],
+        slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores.slices],
         truth=_truth(found, true_errors or {}),
-        calibration=calibration_section(scores["calibration"], tree) if scores["calibration"] else None,
+        calibration=calibration_section(scores.calibration, tree) if scores.calibration else None,
         no_gain=[name for name, gain in gains.items() if gain["low"] is not None and gain["low"] <= 0],
     )
     files.write_bytes(path, page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.display import Sheet, Shown, interval, table_of
 from gzoo.errors import InputError, TableError, choices, suggestion
 from gzoo.scoring.intervals import LEVEL, Blocks, Value, as_value, mean_value, ratio, root, wilson_interval
 from gzoo.scoring.likelihood import sampling_noise
@@ -38,20 +40,27 @@ class Cell(TypedDict):
     fraction: Value
 
 
-class Classification(TypedDict):
+@dataclass(frozen=True, slots=True, repr=False)
+class Classification(Shown):
     """Scores of predicted classes.
 
-    derived_from: "probabilities", or "votes" if the class follows from predicted vote fractions.
-    level: Confidence level of all intervals.
-    n_unlabelled: Galaxies without a label in the dataset, which are excluded.
-    n_without_class: Galaxies whose predicted votes lead to no class, which count as wrong; "" in `confusion`.
-    accuracy: Fraction of galaxies with the correct class.
-    majority_class_accuracy: Accuracy of always predicting the most frequent class.
-    balanced_accuracy: Mean over classes of the fraction with the correct class.
-    cross_entropy: Mean negative log probability of the true class, in nats; null without probabilities, and if the
-        true class of `n_zero_probability` galaxies has probability 0.
-    cross_entropy_of_frequencies: Cross-entropy of predicting the class frequencies for every galaxy.
-    confusion: True class -> predicted class -> galaxies.
+    Attributes:
+        label: Column of the labels, or `summary`.
+        derived_from: "probabilities", or "votes" if the class follows from predicted vote fractions.
+        n_galaxies: Galaxies with a label.
+        level: Confidence level of all intervals.
+        n_unlabelled: Galaxies without a label in the dataset, which are excluded.
+        n_without_class: Galaxies whose predicted votes lead to no class, which count as wrong; "" in `confusion`.
+        n_trained_on: Scored galaxies that the model was trained on.
+        n_zero_probability: Galaxies whose true class has probability 0.
+        classes: All classes.
+        accuracy: Fraction of galaxies with the correct class.
+        majority_class_accuracy: Accuracy of always predicting the most frequent class.
+        balanced_accuracy: Mean over classes of the fraction with the correct class.
+        cross_entropy: Mean negative log probability of the true class, in nats; null without probabilities, and if the
+            true class of `n_zero_probability` galaxies has probability 0.
+        cross_entropy_of_frequencies: Cross-entropy of predicting the class frequencies for every galaxy.
+        confusion: True class -> predicted class -> galaxies.
     """
 
     label: str
@@ -70,6 +79,32 @@ class Classification(TypedDict):
     cross_entropy_of_frequencies: Value
     confusion: dict[str, dict[str, Cell]]
 
+    def to_polars(self) -> pl.DataFrame:
+        """Return the confusion matrix: one row for each pair of `true_class` and `predicted_class`."""
+        return table_of(
+            {"true_class": true, "predicted_class": predicted, **cell}
+            for true, row in self.confusion.items()
+            for predicted, cell in row.items()
+        )
+
+    def sheet(self) -> Sheet:
+        """Return the accuracy and the confusion matrix."""
+        predicted = list(next(iter(self.confusion.values()), {}))
+        return Sheet(
+            f"Classification of {self.n_galaxies:,} galaxies by {self.label}",
+            {
+                "trained on": f"{self.n_trained_on:,} of these galaxies" if self.n_trained_on else None,
+                "accuracy": self.accuracy,
+                "accuracy of the most common class": self.majority_class_accuracy,
+                "balanced accuracy": self.balanced_accuracy,
+                "cross-entropy (nats)": None if self.cross_entropy["value"] is None else self.cross_entropy,
+                "derived from": self.derived_from,
+                "unlabelled": f"{self.n_unlabelled:,} galaxies, excluded" if self.n_unlabelled else None,
+            },
+            ("true \\ predicted", *(one or "no class" for one in predicted)),
+            [(name, *(cell["n"] for cell in row.values())) for name, row in self.confusion.items()],
+        )
+
 
 class AnswerErrors(TypedDict):
     """Errors of the fraction of one answer, over galaxies with enough votes."""
@@ -79,15 +114,22 @@ class AnswerErrors(TypedDict):
     mae: Value
 
 
-class GZEvo(TypedDict):
+@dataclass(frozen=True, slots=True, repr=False)
+class GZEvo(Shown):
     """Regression protocol of the published GZ Evo baselines, with the noise floor.
 
-    rmse, mae: Mean over answers of the root mean square error and the mean absolute error (called MAD in the paper)
-        of the fraction, over galaxies with at least 20 votes on the question: the published numbers. Every answer has
-        the same weight, however few galaxies it has.
-    noise_floor: RMSE of a perfect model, from binomial sampling noise.
-    rmse_noise_corrected: Root of the mean over answers of squared error minus sampling noise.
-    level: Confidence level of all intervals.
+    Attributes:
+        protocol: "gz-evo".
+        min_votes: Votes on the question that a galaxy needs.
+        n_answers: Number of answers.
+        n_trained_on: Scored galaxies that the model was trained on.
+        level: Confidence level of all intervals.
+        rmse: Mean over answers of the root mean square error of the fraction, over galaxies with at least 20 votes on
+            the question: the published number. Every answer has the same weight, however few galaxies it has.
+        mae: The same of the mean absolute error (called MAD in the paper).
+        noise_floor: RMSE of a perfect model, from binomial sampling noise.
+        rmse_noise_corrected: Root of the mean over answers of squared error minus sampling noise.
+        answers: Errors of each answer by its column.
     """
 
     protocol: str
@@ -100,6 +142,28 @@ class GZEvo(TypedDict):
     noise_floor: Value
     rmse_noise_corrected: Value
     answers: dict[str, AnswerErrors]
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each answer."""
+        return table_of({"answer": name, **one} for name, one in self.answers.items())
+
+    def sheet(self) -> Sheet:
+        """Return the mean errors and those of each answer."""
+        names = {"rmse": "RMSE", "mae": "MAE", "noise_floor": "RMSE of a perfect model"}
+        names["rmse_noise_corrected"] = "RMSE, noise-corrected"
+        return Sheet(
+            f"Errors by protocol {self.protocol}: means over {self.n_answers:,} answers",
+            {
+                "trained on": f"{self.n_trained_on:,} of these galaxies" if self.n_trained_on else None,
+                **{name: getattr(self, key) for key, name in names.items()},
+            },
+            ("answer", "galaxies", "RMSE", "MAE"),
+            [
+                (name, one["n_galaxies"], interval(one["rmse"]), interval(one["mae"]))
+                for name, one in self.answers.items()
+            ],
+            f"Over galaxies with at least {self.min_votes} votes on the question.",
+        )
 
 
 class Agreement(TypedDict):
@@ -116,18 +180,46 @@ class DecalsQuestion(TypedDict):
     confident: Agreement
 
 
-class DecalsConfident(TypedDict):
+@dataclass(frozen=True, slots=True, repr=False)
+class DecalsConfident(Shown):
     """Table 1 of Walmsley et al. (2022, MNRAS 509, 3966).
 
     A question is relevant for galaxies with at least 34 classifications of which at least half reached the question;
     volunteers are confident if the vote fraction of one answer is above 0.8. Questions that allow several answers are
     excluded, as in the paper. The selection of confident galaxies leaves the easy ones.
+
+    Attributes:
+        protocol: "decals-confident".
+        n_trained_on: Scored galaxies that the model was trained on.
+        level: Confidence level of all intervals.
+        questions: Accuracies on each question by its name.
     """
 
     protocol: str
     n_trained_on: int
     level: float
     questions: dict[str, DecalsQuestion]
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return two rows for each question, with `galaxies` "relevant" and "confident"."""
+        return table_of(
+            {"question": name, "galaxies": kind, **one[kind]}
+            for name, one in self.questions.items()
+            for kind in ("relevant", "confident")
+        )
+
+    def sheet(self) -> Sheet:
+        """Return the accuracies on each question."""
+        return Sheet(
+            f"Accuracy by protocol {self.protocol}",
+            {"trained on": f"{self.n_trained_on:,} galaxies" if self.n_trained_on else None},
+            ("question", "galaxies", "accuracy", "confident", "accuracy of these"),
+            [
+                (name, *(cell for each in (one["relevant"], one["confident"]) for cell in each.values()))
+                for name, one in self.questions.items()
+            ],
+            "Confident: one answer has more than 0.8 of the votes.",
+        )
 
 
 def classify(
@@ -171,9 +263,8 @@ def classify(
     out = compute_classification(
         true[rows], called[rows], classes, units.take(rows), None if probabilities is None else probabilities[rows]
     )
-    out["label"], out["n_unlabelled"] = label, len(true) - len(rows)
-    out["n_trained_on"] = int(matched.is_seen.sum())
-    return out
+    n_unlabelled, n_trained_on = len(true) - len(rows), int(matched.is_seen.sum())
+    return replace(out, label=label, n_unlabelled=n_unlabelled, n_trained_on=n_trained_on)
 
 
 def published(
@@ -199,9 +290,7 @@ def published(
     read = read_predictions(path, opened.tree)
     matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
     compute = gz_evo if protocol == "gz-evo" else decals_confident
-    out = compute(read.fractions, matched.votes, units)
-    out["n_trained_on"] = int(matched.is_seen.sum())
-    return out
+    return replace(compute(read.fractions, matched.votes, units), n_trained_on=int(matched.is_seen.sum()))
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
+import polars as pl
 from scipy import stats
 
 from gzoo.dataset.open import KEY, Dataset, open_dataset
+from gzoo.display import Sheet, Shown, interval, table_of
 from gzoo.errors import InputError, OutputExistsError, TableError
 from gzoo.scoring.intervals import Blocks, Bootstrap, Value, as_value, blocks, holm, ratio
 from gzoo.scoring.likelihood import sampling_noise
@@ -102,12 +104,16 @@ class Model(TypedDict):
     mse_noise_corrected: Value
 
 
-class Comparison(TypedDict):
-    """The output of `gzoo compare --json`.
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Shown):
+    """Paired differences between models.
 
-    n_galaxies: Galaxies that all models predict.
-    n_tests: Differences in log-likelihood in the larger family of tests.
-    bootstrap: Resampled units of the confidence intervals.
+    Attributes:
+        n_galaxies: Galaxies that all models predict.
+        n_tests: Differences in log-likelihood in the larger family of tests.
+        bootstrap: Resampled units of the confidence intervals.
+        models: Each model by its name.
+        pairs: Differences of each pair of models.
     """
 
     n_galaxies: int
@@ -115,6 +121,47 @@ class Comparison(TypedDict):
     bootstrap: Bootstrap
     models: dict[str, Model]
     pairs: list[Pair]
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the differences as a table.
+
+        Returns:
+            A row for each pair (`first`, `second`), part (`kind`: "overall", "campaign", "question"; `name`) and
+            `measure` ("log_likelihood", "mse").
+        """
+        return table_of(
+            {"first": pair["first"], "second": pair["second"], "kind": kind, "name": name, "measure": measure, **one}
+            for pair in self.pairs
+            for kind, name, contrast in _parts(pair)
+            for measure, one in (("log_likelihood", contrast["log_likelihood"]), ("mse", contrast["mse"]))
+        )
+
+    def sheet(self) -> Sheet:
+        """Return the differences in log-likelihood."""
+        rows = [
+            (pair["first"], pair["second"], name, one["n_galaxies"], interval(one, 4, "+"), one["better_model"] or "?")
+            for pair in self.pairs
+            for _, name, contrast in _parts(pair)
+            if (one := contrast["log_likelihood"])["n_galaxies"]
+        ]
+        seen = {name: one["n_trained_on"] for name, one in self.models.items() if one["n_trained_on"]}
+        return Sheet(
+            f"Comparison of {len(self.models)} models on {self.n_galaxies:,} galaxies",
+            {"trained on": seen, "verdicts": [pair["overall"]["description"] for pair in self.pairs]},
+            ("first", "second", "", "galaxies", "difference (nats)", "better"),
+            rows,
+            "Difference: in log-likelihood per galaxy, first minus second, with 95% confidence interval; ? is "
+            "inconclusive. Every difference: to_polars().",
+        )
+
+
+def _parts(pair: Pair) -> Iterator[tuple[str, str, Contrast]]:
+    """Yield kind, name and contrast of everything that a pair is compared on."""
+    yield "overall", "overall", pair["overall"]
+    for name, one in pair["campaigns"].items():
+        yield "campaign", name, one
+    for name, one in pair["questions"].items():
+        yield "question", name, one
 
 
 def compare(
@@ -139,7 +186,7 @@ def compare(
         overwrite: Replace an earlier report.
 
     Returns:
-        The object that `gzoo compare --json` prints.
+        The comparison, whose `to_dict()` is what `--json` prints.
 
     Raises:
         InputError: Fewer than two files, one file twice, or no question that all of them predict.
@@ -168,10 +215,16 @@ def compare(
     galaxy_blocks = blocks(len(votes), *positions(opened, common[0][1].keys))
     models = {name: one for name, (one, _) in zip(names, common, strict=True)}
     found = compute(models, votes, questions, galaxy_blocks)
+    about: dict[str, Model] = {}
     for name, one, (_, matched) in zip(names, files, common, strict=True):
-        model = found["models"][name]
-        model["n_galaxies"], model["n_unshared"] = len(one), len(one) - len(votes)
-        model["n_trained_on"] = int(matched.is_seen.sum())
+        n_unshared, n_trained_on = len(one) - len(votes), int(matched.is_seen.sum())
+        about[name] = {
+            **found.models[name],
+            "n_galaxies": len(one),
+            "n_unshared": n_unshared,
+            "n_trained_on": n_trained_on,
+        }
+    found = replace(found, models=about)
     if report is not None:
         from gzoo.reports.comparison import write_comparison
 

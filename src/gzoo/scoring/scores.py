@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, overload
+from typing import Any, TypedDict, overload
 
 import numpy as np
 import polars as pl
 
 from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.display import Sheet, Shown, interval, table_of
 from gzoo.errors import InputError, NotFoundError, OutputExistsError
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
@@ -119,16 +121,23 @@ class SliceScore(TypedDict):
     score: Score
 
 
-class Scores(TypedDict):
-    """JSON output of `gzoo score`.
+@dataclass(frozen=True, slots=True, repr=False)
+class Scores(Shown):
+    """Scores of predictions, with 95% confidence intervals.
 
-    n_trained_on: Scored galaxies that the model was trained on.
-    level: Confidence level of all intervals.
-    overall: Per galaxy, log-likelihoods are summed over its questions with votes. Errors are means over all answers to
-        all questions with at least 2 votes; each answer of each galaxy has the same weight.
-    campaigns: Scores over the galaxies of each `dataset_name`, if there are several.
-    slices: Scores over parts of the galaxies, the largest noise-corrected error first.
-    questions_missing: Questions of the dataset that are not predicted, and not part of any score.
+    Attributes:
+        n_galaxies: Scored galaxies.
+        n_trained_on: Scored galaxies that the model was trained on.
+        level: Confidence level of all intervals.
+        bootstrap: What the intervals resample.
+        overall: Per galaxy, log-likelihoods are summed over its questions with votes. Errors are means over all answers
+            to all questions with at least 2 votes; each answer of each galaxy has the same weight.
+        balanced: Means over questions.
+        campaigns: Scores over the galaxies of each `dataset_name`, if there are several.
+        questions: Scores of each question by its name.
+        slices: Scores over parts of the galaxies, the largest noise-corrected error first.
+        questions_missing: Questions of the dataset that are not predicted, and not part of any score.
+        calibration: Calibration of each question.
     """
 
     n_galaxies: int
@@ -141,7 +150,39 @@ class Scores(TypedDict):
     questions: dict[str, QuestionScore]
     slices: list[SliceScore]
     questions_missing: list[str]
-    calibration: Calibration | None
+    calibration: Calibration | None = None
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the scores as a table.
+
+        Returns:
+            A row for all galaxies, each campaign, each question and each slice (column `kind`: "overall", "campaign",
+            "question", "slice"; column `name`). The ends of the interval of `x` are in `x_low` and `x_high`.
+        """
+        parts: list[tuple[str, str, Mapping[str, Any]]] = [("overall", "overall", self.overall)]
+        parts += [("campaign", name, one) for name, one in self.campaigns.items()]
+        parts += [("question", name, one) for name, one in self.questions.items()]
+        parts += [("slice", f"{one['column']}: {one['range']}", one["score"]) for one in self.slices]
+        return table_of({"kind": kind, "name": name, **one} for kind, name, one in parts)
+
+    def sheet(self) -> Sheet:
+        """Return the scores of each question, with the gain over the baseline and the noise-corrected error."""
+        rows = [("overall", self.overall), *self.campaigns.items(), *self.questions.items()]
+        return Sheet(
+            f"Scores of {self.n_galaxies:,} galaxies",
+            {
+                "trained on": f"{self.n_trained_on:,} of these galaxies" if self.n_trained_on else None,
+                "not predicted": self.questions_missing,
+                "balanced gain": self.balanced["log_likelihood_gain"],
+            },
+            ("", "galaxies", "gain (nats)", "noise-corrected RMSE"),
+            [
+                (name, one["n_galaxies"], interval(one["log_likelihood_gain"]), interval(one["rmse_noise_corrected"]))
+                for name, one in rows
+            ],
+            "Gain: in log-likelihood per galaxy, over a baseline that knows only the training votes. In brackets: "
+            f"{self.level:.0%} confidence intervals. Every score: to_polars().",
+        )
 
 
 @overload
@@ -203,7 +244,7 @@ def score(
         overwrite: Replace an earlier report.
 
     Returns:
-        The object that `--json` prints. A question without votes has null values.
+        Scores, whose `to_dict()` is what `--json` prints. A question without votes has null values.
 
     Raises:
         NotFoundError: A file does not exist, or the dataset lacks the train split for the baseline.
@@ -228,7 +269,7 @@ def score(
     opened, path = open_dataset(dataset), Path(predictions)
     read = read_predictions(path, opened.tree, mapping)
     matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
-    scores = compute(
+    computed = compute(
         matched.votes,
         read,
         training_baseline(opened),
@@ -236,8 +277,8 @@ def score(
         campaigns=matched.keys["dataset_name"],
         slices=slicings(opened, matched.keys, matched.votes, slices or (), Path(table) if table else None),
     )
-    scores["n_trained_on"] = int(matched.is_seen.sum())
-    scores["calibration"] = calibration_of(matched.votes, read, units)
+    calibration = calibration_of(matched.votes, read, units)
+    scores = replace(computed, n_trained_on=int(matched.is_seen.sum()), calibration=calibration)
     if report is not None:
         from gzoo.reports.score import write_report
 
@@ -341,7 +382,6 @@ def compute(
         questions=questions,
         slices=sorted(scored, key=_noise_corrected_error, reverse=True),
         questions_missing=[one.name for one in tree.questions if one.name not in predicted.questions],
-        calibration=None,
     )
 
 
