@@ -50,9 +50,9 @@ class Sheet:
         title: What it is, on one line.
         facts: Name -> value; facts that are None or empty are omitted.
         heading: Headings of the table's columns.
-        rows: Rows of the table. Only the first ones are shown if there is no room for all.
+        rows: Rows of the table. Only the first ones are shown if all of them do not fit.
         note: A sentence under the table.
-        picture: SVG from our own code, which stands in for the table in HTML.
+        drawing: SVG from our own code, which stands in for the table in HTML.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Sheet:
     heading: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
     note: str = ""
-    picture: str = ""
+    drawing: str = ""
 
     def to_text(self) -> str:
         """Return at most `MAX_LINES` lines of at most `MAX_WIDTH` characters.
@@ -99,13 +99,13 @@ class Sheet:
         return "\n".join([*lines, *(f"  {one}" for one in note)])
 
     def to_html(self) -> str:
-        """Return the same as HTML, in which everything but `picture` is escaped."""
+        """Return the same as HTML, in which everything but `drawing` is escaped."""
         facts = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts())
         parts = [f'<div class="gzoo-title">{escape(as_text(self.title))}</div>']
         if facts:
             parts.append(f'<table class="gzoo-facts"><tbody>{facts}</tbody></table>')
-        if self.picture:
-            parts.append(self.picture)
+        if self.drawing:
+            parts.append(self.drawing)
         elif self.heading:
             heading, rows, n_more = self._table(max(MAX_LINES - 4 - len(self._facts()), 1))
             kinds = [' class="gzoo-number"' if one else "" for one in _are_numbers(rows, len(heading))]
@@ -211,7 +211,7 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def as_text(value: object) -> str:
-    """Return a value on one line, for people.
+    """Return a value on one line, for readers.
 
     >>> as_text({"train": 1200, "test": 300}), as_text(0.123456), as_text(None)
     ('train 1,200, test 300', '0.1235', '-')
