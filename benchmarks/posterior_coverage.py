@@ -7,7 +7,7 @@ The ground truth is drawn from the prediction and the votes from the ground trut
 intervals are independent. The kinds are:
 
 - two answers, and more answers (3 to 6);
-- questions with several answers at once, with total concentrations of 1, 5 or 30 that are fitted to the votes;
+- questions with several answers at once, with total concentrations of 1, 5 or 30;
 - mixtures of 3 members: the ground truth is drawn from one of them;
 - the proportion of volunteers asked, with the whole tree of Galaxy Zoo 2;
 - two and four answers with concentrations of at least 1, whose distributions are not U-shaped.
@@ -29,7 +29,7 @@ import json
 import numpy as np
 from measuring import arguments, save
 
-from gzoo.scoring.posterior import Posterior, fit_total_concentration, posterior
+from gzoo.scoring.posterior import Posterior, posterior
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -50,7 +50,7 @@ def main() -> None:
             "4 answers, concentrations of at least 1": dirichlet(options.n, 4, 1, seed, least=1.0),
             "two answers": dirichlet(options.n, 2, 1, seed),
             **{f"{k} answers": dirichlet(options.n, k, 1, seed) for k in (3, 4, 6)},
-            **{f"several answers at once, total concentration {s}": odds(options.n, s, seed) for s in (1, 5, 30)},
+            **{f"several answers at once, total concentration {s}": several(options.n, s, seed) for s in (1, 5, 30)},
             "mixture, two answers": dirichlet(options.n, 2, 3, seed),
             "mixture, 4 answers": dirichlet(options.n, 4, 3, seed),
             "proportion of volunteers asked": proportion_asked(options.n, 1, seed),
@@ -82,7 +82,7 @@ def dirichlet(n: int, n_answers: int, n_members: int, seed: int, least: float = 
     return held(*found.interval(LEVEL), truth, rng)
 
 
-def odds(n: int, total_concentration: float, seed: int) -> dict[str, float]:
+def several(n: int, total_concentration: float, seed: int) -> dict[str, float]:
     """Return the coverage for a question with several answers at once."""
     rng = np.random.default_rng([100, int(total_concentration), seed])
     tree = one_question(3, multiple=True)
@@ -90,13 +90,8 @@ def odds(n: int, total_concentration: float, seed: int) -> dict[str, float]:
     truth = rng.beta(total_concentration * fraction, total_concentration * (1 - fraction))
     asked = volunteers(n, rng)
     votes = Votes(tree, rng.binomial(asked[:, None], truth), asked[:, None])
-    predicted = (fraction / (1 - fraction))[None]
-    fitted = fit_total_concentration(votes, predicted)
-    found = posterior(votes, predicted, fitted)
-    return {
-        **held(*found.interval(LEVEL), truth, rng),
-        "mean fitted total concentration": round(float(fitted.mean()), 3),
-    }
+    predicted = total_concentration * np.concatenate([fraction, 1 - fraction], axis=1)[None]
+    return held(*posterior(votes, predicted).interval(LEVEL), truth, rng)
 
 
 def proportion_asked(n: int, n_members: int, seed: int) -> dict[str, float]:

@@ -44,6 +44,15 @@ def anywhere(shape: tuple[int, ...], seed: int, low: float = -7.0, high: float =
     return (10 ** np.random.default_rng(seed).uniform(low, high, shape)).astype(np.float32).astype(np.float64)
 
 
+def concentrations(counts: IntArray, tree: Tree, seed: int) -> FloatArray:
+    return anywhere((len(counts), len(tree.concentrations)), seed)
+
+
+def question_of_concentration(tree: Tree) -> list[int]:
+    sizes = [len(question.columns) * (1 + question.multiple) for question in tree.questions]
+    return np.repeat(np.arange(len(sizes)), sizes).tolist()
+
+
 def exactly(counts: list[int], alpha: list[float]) -> tuple[float, list[float]]:
     """Value and gradient for one question, computed with 40 digits."""
     with mpmath.workdps(40):
@@ -108,7 +117,7 @@ def test_thousands_of_votes_are_accurate() -> None:
 def test_the_loss_equals_the_likelihood_in_numpy(seed: int) -> None:
     for tree in (GZ2, FOUR):
         counts = votes_on(tree, seed)
-        alpha = anywhere(counts.shape, seed)
+        alpha = concentrations(counts, tree, seed)
         for dtype, digits in ((torch.float32, 1e-3), (torch.float64, 1e-9)):
             found = dirichlet_multinomial_nll(torch.tensor(counts), torch.tensor(alpha, dtype=dtype), tree)
             assert found.dtype == dtype
@@ -177,7 +186,7 @@ def loss_and_gradient(
 @pytest.mark.parametrize("tree", [GZ2, RINGS, FOUR], ids=lambda tree: tree.name)
 def test_passing_totals_or_asked_questions_does_not_change_the_loss(tree: Tree) -> None:
     counts = votes_on(tree, 1)
-    votes, alpha = torch.tensor(counts), torch.tensor(anywhere(counts.shape, 2)).float()
+    votes, alpha = torch.tensor(counts), torch.tensor(concentrations(counts, tree, 2)).float()
     totals = torch.tensor(tree.totals(counts))
     wanted = loss_and_gradient(dirichlet_multinomial_nll, votes, alpha, tree)
     everything = torch.stack([*map(torch.flatten, torch.meshgrid(*map(torch.arange, totals.shape), indexing="ij"))])
@@ -199,9 +208,9 @@ def test_asked_questions_are_those_with_votes() -> None:
 def test_a_non_finite_concentration_affects_only_its_question_and_galaxy(value: float) -> None:
     counts = votes_on(GZ2, 4)
     totals = GZ2.totals(counts)
-    votes, plain = torch.tensor(counts), torch.tensor(anywhere(counts.shape, 5)).float()
+    votes, plain = torch.tensor(counts), torch.tensor(concentrations(counts, GZ2, 5)).float()
     everything = torch.stack([*map(torch.flatten, torch.meshgrid(*map(torch.arange, totals.shape), indexing="ij"))])
-    of = list(GZ2.question_of_answer)
+    of = question_of_concentration(GZ2)
     galaxy = 3
     for question in np.flatnonzero(totals[galaxy] > 0).tolist():
         corrupt = plain.clone()
@@ -231,7 +240,7 @@ def test_second_derivatives_are_rejected() -> None:
 
 def test_bfloat16_concentrations_are_converted_first() -> None:
     counts = votes_on(GZ2, 6)
-    narrow = torch.tensor(anywhere(counts.shape, 7)).bfloat16()
+    narrow = torch.tensor(concentrations(counts, GZ2, 7)).bfloat16()
     wide, wide_slope = loss_and_gradient(dirichlet_multinomial_nll, torch.tensor(counts), narrow.float(), GZ2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss, slope = loss_and_gradient(dirichlet_multinomial_nll, torch.tensor(counts), narrow, GZ2)
@@ -250,7 +259,7 @@ def test_values_are_never_read_on_other_devices(monkeypatch: pytest.MonkeyPatch)
     votes, totals = (
         torch.zeros(5, n, dtype=torch.int32, device="meta") for n in (len(GZ2.columns), len(GZ2.questions))
     )
-    concentration = torch.ones(votes.shape, device="meta", requires_grad=True)
+    concentration = torch.ones(5, len(GZ2.concentrations), device="meta", requires_grad=True)
     for known in ((), (totals,)):
         nll = dirichlet_multinomial_nll(votes, concentration, GZ2, *known)
         nll.sum().backward()
@@ -285,9 +294,9 @@ def test_the_compiled_loss_is_the_same(backend: str, is_known: bool) -> None:
     for n in (8, 5, 11):  # batches differ in their votes, and the last one in size
         counts = votes_on(GZ2, n, n)
         totals = GZ2.totals(counts)
-        is_asked = (totals > 0)[:, list(GZ2.question_of_answer)]
+        is_asked = (totals > 0)[:, question_of_concentration(GZ2)]
         votes = torch.tensor(counts)
-        alpha = torch.tensor(np.where(is_asked, anywhere(counts.shape, 9), math.nan)).float()
+        alpha = torch.tensor(np.where(is_asked, concentrations(counts, GZ2, 9), math.nan)).float()
         known = (torch.tensor(totals), asked_questions(torch.tensor(totals))) if is_known else (None, None)
         found, found_slope = loss_and_gradient(compiled, votes, alpha, *known)
         nll, slope = loss_and_gradient(loss, votes, alpha, *known)

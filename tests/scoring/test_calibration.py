@@ -73,7 +73,8 @@ def drawn(
 ) -> tuple[IntArray, IntArray, QuestionPrediction]:
     rng = np.random.default_rng(seed)
     volunteers = rng.integers(votes[0], votes[1] + 1, n)
-    values = np.exp(rng.normal(0.5, 1.0, (members, n, len(question.columns))))
+    width = len(question.columns) * (2 if question.multiple and is_concentration else 1)
+    values = np.exp(rng.normal(0.5, 1.0, (members, n, width)))
     if not is_concentration:
         values /= values.sum(axis=-1, keepdims=True)
     truth = QuestionPrediction(values * factor if is_concentration else values, is_concentration, question)
@@ -122,7 +123,7 @@ def test_equally_probable_counts_have_the_same_rank() -> None:
         assert answer_ranks(counts, np.array([4, 4]), prediction, fixed(end)).density[:, 0] == pytest.approx([end, end])
 
 
-@pytest.mark.parametrize("question", [TWO, THREE, SEVERAL])
+@pytest.mark.parametrize("question", [TWO, THREE])
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("is_concentration", [True, False])
 def test_sequential_pit_divides_the_unit_cube_by_the_probabilities_of_the_votes(
@@ -130,20 +131,18 @@ def test_sequential_pit_divides_the_unit_cube_by_the_probabilities_of_the_votes(
 ) -> None:
     volunteers, n_answers = 4, len(question.columns)
     combinations = itertools.product(range(volunteers + 1), repeat=n_answers)
-    counts = np.array([one for one in combinations if question.multiple or sum(one) == volunteers])
+    counts = np.array([one for one in combinations if sum(one) == volunteers])
     rng = np.random.default_rng(1)
     values = np.exp(rng.normal(0, 1, (members, 1, n_answers)))
     if not is_concentration:
-        values = values / (values + 1) if question.multiple else values / values.sum(axis=-1, keepdims=True)
+        values = values / values.sum(axis=-1, keepdims=True)
     n = np.full(len(counts), volunteers)
     prediction = QuestionPrediction(np.repeat(values, len(counts), axis=1), is_concentration, question)
     low, high = (sequential_pit(counts, n, prediction, fixed(end)) for end in (0.0, 1.0))
     volume = np.where(np.isfinite(low), high - low, 1.0).prod(axis=1)
-    odds = values if is_concentration or not question.multiple else values / (1 - values)
-    stated = np.repeat(odds * (1e7 if not is_concentration and not question.multiple else 1), len(counts), axis=1)
-    p = np.exp(-mixed([question_nll(counts, n, one, is_multiple=question.multiple) for one in stated]))
-    if not question.multiple or members == 1:
-        assert volume == pytest.approx(p, abs=1e-5)
+    stated = np.repeat(values * (1 if is_concentration else 1e7), len(counts), axis=1)
+    p = np.exp(-mixed([question_nll(counts, n, one) for one in stated]))
+    assert volume == pytest.approx(p, abs=1e-5)
     assert volume.sum() == pytest.approx(1, abs=1e-6)
 
 
@@ -163,7 +162,9 @@ def test_ranks_are_uniform_for_calibrated_predictions(
     sequence = sequential_pit(counts, volunteers, prediction, rng)
     for one in (*ranks.pit.T, *ranks.density.T, sequence[np.isfinite(sequence)]):
         assert stats.kstest(one, "uniform").pvalue > 1e-3
-    if sequence.shape[1] > 1:
+    if question.multiple:  # each answer by itself
+        np.testing.assert_allclose(sequential_pit(counts, volunteers, prediction, rng, ranks), ranks.pit)
+    elif sequence.shape[1] > 1:
         known = np.isfinite(sequence).all(axis=1)
         assert abs(np.corrcoef(sequence[known, 0], sequence[known, 1])[0, 1]) < 0.07
 
@@ -246,7 +247,7 @@ def calibrated(
 
 def test_verdicts_name_the_direction_of_an_error() -> None:
     biased = drawn(SEVERAL, 2000, 4)
-    biased = (biased[0], biased[1], QuestionPrediction(biased[2].values * 2, True, SEVERAL))
+    biased = (biased[0], biased[1], QuestionPrediction(biased[2].values * [2, 2, 2, 1, 1, 1], True, SEVERAL))
     found = calibrated(
         {TWO: drawn(TWO, 2000, 1, factor=0.4), THREE: drawn(THREE, 2000, 2, factor=2.5), SEVERAL: biased}
     )
@@ -257,6 +258,43 @@ def test_verdicts_name_the_direction_of_an_error() -> None:
     assert results["several"][0] in ("biased", "overconfident")
     held = calibrated({TWO: drawn(TWO, 2000, 1), THREE: drawn(THREE, 2000, 2), SEVERAL: drawn(SEVERAL, 2000, 3)})
     assert {one["verdict"] for one in held["questions"].values()} == {"consistent"}
+
+
+def dependent(n: int, seed: int, factor: float = 1.0) -> tuple[IntArray, IntArray, QuestionPrediction]:
+    """Votes of volunteers who give all answers or none, and predictions that know everything but this."""
+    rng = np.random.default_rng(seed)
+    volunteers = rng.integers(2, 41, n)
+    yes, no = np.exp(rng.normal(0.5, 1.0, (2, n)))
+    votes = rng.binomial(volunteers, rng.beta(factor * yes, factor * no))
+    values = np.stack([yes, yes, yes, no, no, no], axis=-1)[None]
+    return np.stack([votes] * 3, axis=-1), volunteers, QuestionPrediction(values, True, SEVERAL)
+
+
+@pytest.mark.parametrize("blocks", ["galaxies", "sky cells"])
+def test_perfectly_dependent_answers_do_not_reject_a_perfect_predictor(blocks: str) -> None:
+    units = galaxies(400) if blocks == "galaxies" else Blocks(np.arange(400) // 4, 100, "sky cells")
+    p_values: list[float] = []
+    outside = 0
+    for seed in range(60):
+        counts, volunteers, prediction = dependent(400, seed)
+        found = question_calibration(counts, volunteers, prediction, units, np.random.default_rng(seed))
+        p_values += [min(1.0, 4 * min(p for p in found["tests"].values() if isinstance(p, float)))]
+        assert found["pit"] is not None
+        outside += max(found["pit"]["density"]) > found["pit"]["high"]
+    assert np.mean(np.array(p_values) < 0.05) < 0.12  # 5% of 60, and three standard errors
+    assert min(p_values) > 1e-4
+    assert outside < 8
+    counts, volunteers, prediction = dependent(400, 0, factor=0.4)
+    wrong = question_tests(counts, volunteers, prediction, units, np.random.default_rng(0))
+    assert wrong["dispersion"] is not None
+    assert wrong["dispersion"] < 1e-4
+
+
+def test_the_spread_of_several_answers_is_tested() -> None:
+    for factor, verdict in ((0.4, "overconfident"), (2.5, "underconfident")):
+        found = calibrated({SEVERAL: drawn(SEVERAL, 1000, 2, factor=factor)})["questions"]["several"]
+        assert found["verdict"] == verdict
+        assert found["dispersion"]["dispersion_factor"]["value"] == pytest.approx(factor, rel=0.15)
 
 
 def test_point_predictions_are_overconfident_for_overdispersed_votes() -> None:

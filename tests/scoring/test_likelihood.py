@@ -6,6 +6,7 @@ import math
 
 import mpmath
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,7 +43,13 @@ def random_case(tree: Tree, seed: int, n: int = 8, largest: int = 100) -> tuple[
     counts = rng.integers(0, largest + 1, (n, len(tree.columns))) * rng.integers(0, 2, (n, len(tree.columns)))
     for question in tree.questions:
         counts[rng.random(n) < 0.3, tree.slice(question.name)] = 0
-    return counts, np.exp(rng.uniform(math.log(1e-3), math.log(100), counts.shape))
+    return counts, np.exp(rng.uniform(math.log(1e-3), math.log(100), (n, len(tree.concentrations))))
+
+
+def by_concentration(of_question: npt.NDArray[np.bool_], tree: Tree) -> npt.NDArray[np.bool_]:
+    """The value of each concentration's question, from shape (galaxy, question)."""
+    sizes = [len(question.columns) * (1 + question.multiple) for question in tree.questions]
+    return np.repeat(of_question, sizes, axis=1)
 
 
 def log_rising(a: float, k: int) -> float:
@@ -59,8 +66,8 @@ def in_torch(counts: IntArray, alpha: FloatArray, tree: Tree, dtype: torch.dtype
 def test_one_answer_equals_scipy(seed: int) -> None:
     counts, alpha = random_case(SMALL, seed)
     nll = dirichlet_multinomial_nll(counts, alpha, SMALL)
-    for i, where in ((0, SMALL.slice("q")), (2, SMALL.slice("r"))):
-        k, a = counts[:, where], alpha[:, where]
+    for i, name in ((0, "q"), (2, "r")):
+        k, a = counts[:, SMALL.slice(name)], alpha[:, SMALL.concentration_slice(name)]
         expected = [
             -stats.dirichlet_multinomial.logpmf(votes, own, votes.sum()) if votes.sum() else 0.0
             for votes, own in zip(k, a, strict=True)
@@ -70,15 +77,14 @@ def test_one_answer_equals_scipy(seed: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_several_answers_are_one_binomial_each(seed: int) -> None:
+def test_several_answers_are_one_beta_binomial_each(seed: int) -> None:
     counts, alpha = random_case(SMALL, seed)
-    where = SMALL.slice("m")
-    k, a = counts[:, where], alpha[:, where]
+    k, a = counts[:, SMALL.slice("m")], alpha[:, SMALL.concentration_slice("m")]
     asked = np.maximum(counts[:, [0, 1]].sum(axis=1), k.max(axis=1))
     for volunteers in (asked, asked + 7):
         totals = SMALL.totals(counts)
         totals[:, 1] = volunteers
-        expected = -stats.binom.logpmf(k, volunteers[:, None], a / (1 + a)).sum(axis=1)
+        expected = -stats.betabinom.logpmf(k, volunteers[:, None], a[:, :2], a[:, 2:]).sum(axis=1)
         given_totals = dirichlet_multinomial_nll(counts, alpha, SMALL, totals)
         np.testing.assert_allclose(given_totals[:, 1], expected, rtol=0, atol=1e-9)
         same = torch_nll(torch.tensor(counts), torch.tensor(alpha), SMALL, torch.tensor(totals))
@@ -183,7 +189,7 @@ EXTREMES = [1e-30, 1e30, 0.0, -1.0, math.inf, -math.inf, math.nan]
 def test_questions_without_votes_cost_exactly_0(value: float, dtype: torch.dtype) -> None:
     counts, alpha = random_case(GZ2, 7)
     asked = GZ2.totals(counts) > 0
-    cell_asked = asked[:, list(GZ2.question_of_answer)]
+    cell_asked = by_concentration(asked, GZ2)
     assert not asked.all()
     extreme = torch.tensor(np.where(cell_asked, alpha, value), dtype=dtype, requires_grad=True)
     plain = torch.tensor(alpha, dtype=dtype, requires_grad=True)
@@ -201,13 +207,13 @@ def test_questions_without_votes_cost_exactly_0(value: float, dtype: torch.dtype
 
 def test_no_votes_at_all() -> None:
     nothing = np.zeros((2, len(GZ2.columns)), np.int64)
-    alpha = torch.full(nothing.shape, 1e-30, requires_grad=True)
+    alpha = torch.full((2, len(GZ2.concentrations)), 1e-30, requires_grad=True)
     loss = torch_nll(torch.tensor(nothing), alpha, GZ2)
     loss.sum().backward()
     assert (loss == 0).all()
     assert alpha.grad is not None
     assert (alpha.grad == 0).all()
-    assert (dirichlet_multinomial_nll(nothing, np.full(nothing.shape, 1e-30), GZ2) == 0).all()
+    assert (dirichlet_multinomial_nll(nothing, np.full(alpha.shape, 1e-30), GZ2) == 0).all()
     empty = torch_nll(torch.zeros(0, 2), torch.zeros(0, 2), gzoo.tree("gz_rings"))
     assert empty.shape == (0, 1)
 
@@ -241,7 +247,7 @@ def test_torch_rejects_different_shapes() -> None:
 
 
 def test_expected_fractions_are_the_mean_of_the_likelihood() -> None:
-    alpha = np.array([[1.0, 2.0, 5.0, 3.0, 0.25, 4.0, 4.0]])
+    alpha = np.array([[1.0, 2.0, 5.0, 3.0, 0.5, 1.0, 2.0, 4.0, 4.0]])
     np.testing.assert_allclose(expected_fractions(alpha, SMALL), [[1 / 8, 2 / 8, 5 / 8, 3 / 4, 1 / 5, 1 / 2, 1 / 2]])
 
 
@@ -278,9 +284,12 @@ def test_the_baseline_is_an_optimum(seed: int) -> None:
 def test_the_baseline_where_several_answers_are_allowed() -> None:
     rng = np.random.default_rng(0)
     volunteers = rng.integers(1, 40, 4000)
-    ticks = rng.binomial(volunteers[:, None], [0.2, 0.7])
+    ticks = rng.binomial(volunteers[:, None], rng.beta([1.0, 7.0], [4.0, 3.0], (4000, 2)))
     fitted = fit_baseline(Votes(ROOT_OF_BOXES, ticks, volunteers[:, None]))
-    np.testing.assert_allclose(fitted / (1 + fitted), [0.2, 0.7], atol=0.01)
+    np.testing.assert_allclose(fitted, [1.0, 7.0, 4.0, 3.0], rtol=0.1)
+    alone = fit_baseline(Votes(ROOT_OF_BOXES, rng.binomial(volunteers[:, None], [0.2, 0.7]), volunteers[:, None]))
+    np.testing.assert_allclose(expected_fractions(alone[None], ROOT_OF_BOXES), [[0.2, 0.7]], atol=0.01)
+    assert alone[:2].sum() + alone[2:].sum() > 100  # votes without a spread of their own
 
 
 UNUSUAL_VOTES = {
@@ -305,7 +314,9 @@ def test_the_baseline_of_unusual_votes_is_finite(counts: IntArray) -> None:
 
 def test_the_baseline_without_votes_is_uniform() -> None:
     for n in (0, 3):
-        assert fit_baseline(Votes(GZ2, np.zeros((n, len(GZ2.columns)), np.int64))).tolist() == [1.0] * len(GZ2.columns)
+        assert fit_baseline(Votes(GZ2, np.zeros((n, len(GZ2.columns)), np.int64))).tolist() == [1.0] * len(
+            GZ2.concentrations
+        )
 
 
 def test_the_reference_equals_gammaln() -> None:
@@ -361,26 +372,22 @@ def test_likelihoods_are_accurate_over_the_whole_range() -> None:
     assert (np.abs(naive - found) / np.maximum(1, np.abs(found))).max() > 1e-9
 
 
-def test_mixtures_and_binomials_are_as_accurate() -> None:
+def test_mixtures_and_several_answers_are_as_accurate() -> None:
     counts, alpha = grid(1)
     counts, alpha = counts[::5], alpha[::5]
     other = 10 ** np.random.default_rng(2).uniform(-3, 7, alpha.shape)
     mixed = mixture_nll(counts, np.stack([alpha, other]), ONE)[:, 0]
     said, volunteers = counts[:, 0], counts[:, 0] + counts[:, 1]
     two = beta_binomial_nll(said, volunteers, alpha[:, 0], alpha[:, 1])
-    boxes = dirichlet_multinomial_nll(counts[:, :2], alpha[:, :2], ROOT_OF_BOXES, volunteers[:, None])[:, 0]
+    both = np.column_stack([alpha[:, :2], other[:, :2]])
+    boxes = dirichlet_multinomial_nll(counts[:, :2], both, ROOT_OF_BOXES, volunteers[:, None])[:, 0]
     for i, k in enumerate(counts.tolist()):
         with mpmath.workdps(60):
             members = [exactly(k, each[i].tolist())[0] for each in (alpha, other)]
             wanted = [
                 (mixed[i], -mpmath.log(sum(mpmath.exp(-one) for one in members) / 2)),
                 (two[i], exactly(k[:2], alpha[i, :2].tolist())[0]),
-                (boxes[i], sum(_binomial(one, k[0] + k[1], odds) for one, odds in zip(k[:2], alpha[i], strict=False))),
+                (boxes[i], sum(exactly([k[j], k[1 - j]], [alpha[i, j], other[i, j]])[0] for j in (0, 1))),
             ]
         for got, true in wanted:
             assert abs(got - true) <= 1e-9 * max(1, abs(true))
-
-
-def _binomial(k: int, n: int, odds: float) -> mpmath.mpf:
-    p = mpmath.mpf(odds) / (1 + mpmath.mpf(odds))
-    return -mpmath.log(mpmath.binomial(n, k)) - k * mpmath.log(p) - (n - k) * mpmath.log(1 - p)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import betaincinv, betaln
 
 import gzoo
-from gzoo.scoring.posterior import fit_total_concentration, posterior
+from gzoo.scoring.posterior import posterior
 from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -98,27 +98,22 @@ def test_the_proportion_asked_has_the_mean_and_variance_of_draws(name: str, n_me
 
 
 @pytest.mark.parametrize("total", [1.0, 5.0, 40.0])
-def test_the_total_concentration_is_recovered(total: float) -> None:
+def test_intervals_of_several_answers_contain_the_truth(total: float) -> None:
     rng = np.random.default_rng(2)
     fraction = rng.uniform(0.05, 0.95, (4000, 2))
     volunteers = np.full((4000, 1), 20)
     truth = rng.beta(total * fraction, total * (1 - fraction))
     votes = Votes(TICKS, rng.binomial(volunteers, truth), volunteers)
-    odds = (fraction / (1 - fraction))[None]
-    found = fit_total_concentration(votes, odds)
-    np.testing.assert_allclose(found, total, rtol=0.15)
-    of_two = fit_total_concentration(votes, np.concatenate([odds, odds]))
-    np.testing.assert_allclose(of_two, found, rtol=1e-3)
-    low, high = posterior(votes, odds, found).interval(0.9)
-    assert abs(((low <= truth) & (truth <= high)).mean() - 0.9) < 0.015
+    predicted = total * np.concatenate([fraction, 1 - fraction], axis=1)[None]
+    for members in (predicted, np.concatenate([predicted, predicted])):
+        low, high = posterior(votes, members).interval(0.9)
+        assert abs(((low <= truth) & (truth <= high)).mean() - 0.9) < 0.015
 
 
-def test_the_total_concentration_is_2_without_votes() -> None:
+def test_several_answers_without_votes_keep_their_predictions() -> None:
     votes = Votes(TICKS, np.zeros((3, 2), np.int64), np.zeros((3, 1), np.int64))
-    np.testing.assert_allclose(fit_total_concentration(votes, np.ones((1, 3, 2))), 2.0, rtol=1e-3)
-    found = posterior(votes, np.ones((1, 3, 2)))
+    found = posterior(votes, np.ones((1, 3, 4)))
     np.testing.assert_allclose(found.interval(0.9)[0], 0.05, atol=1e-4)  # as of a uniform distribution
-    assert np.isnan(fit_total_concentration(Votes(RINGS, np.array([[1, 2]])), np.ones((1, 1, 2)))).all()
 
 
 @pytest.mark.parametrize(("n_answers", "n_members"), [(2, 1), (5, 1), (3, 2)])

@@ -13,6 +13,7 @@ from gzoo.dataset.open import open_dataset
 from gzoo.errors import InputError, NotFoundError, TableError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.matching import match, refuse_seen
+from gzoo.scoring.prediction_files import prediction_table
 from gzoo.scoring.predictions import read_class_predictions, read_predictions, same_questions
 
 RINGS = gzoo.tree("gz_rings")
@@ -157,10 +158,56 @@ def test_a_file_may_predict_only_some_questions(tmp_path: Path) -> None:
     path = csv(tmp_path, "id_str," + ",".join(columns) + "\n1,2,3\n")
     read = read_predictions(path, GZ2)
     assert read.questions == ("bar-gz2",)
-    assert np.isnan(read.concentrations).sum() == len(GZ2.columns) - 2
+    assert np.isnan(read.concentrations).sum() == len(GZ2.concentrations) - 2
     assert same_questions([read, read]) == ("bar-gz2",)
     with pytest.raises(InputError, match="question in common"):
         same_questions([read, read_predictions(predictions(tmp_path), RINGS)])
+
+
+SEVERAL = GZ2.question("odd-features-gz2").columns
+TWICE = [f"{name}{end}" for name in SEVERAL for end in ("_concentration", "_concentration_no")]
+
+
+def test_answers_to_a_question_that_allows_several_have_two_concentrations(tmp_path: Path) -> None:
+    numbers = [float(i) for i in range(1, len(TWICE) + 1)]
+    read = read_predictions(csv(tmp_path, f"id_str,{','.join(TWICE)}\n1,{','.join(map(str, numbers))}\n"), GZ2)
+    assert read.questions == ("odd-features-gz2",)
+    i = GZ2.questions.index(GZ2.question("odd-features-gz2"))
+    assert read.of_question(i, np.array([0]))[0, 0].tolist() == [*numbers[::2], *numbers[1::2]]
+    yes, no = np.array(numbers[::2]), np.array(numbers[1::2])
+    np.testing.assert_allclose(read.question_fractions(i, np.array([0])), [yes / (yes + no)])
+    table = prediction_table(read.keys, read.values, GZ2, read.questions)
+    assert set(TWICE) < set(table.columns)
+    assert table.select(TWICE).row(0) == tuple(numbers)
+
+
+def test_a_concentration_without_its_complement_is_rejected(tmp_path: Path) -> None:
+    alone = TWICE[::2]
+    with pytest.raises(TableError, match=f"Column '{SEVERAL[0]}_concentration_no' not found .* several answers"):
+        read_predictions(csv(tmp_path, f"id_str,{','.join(alone)}\n1{',1' * len(alone)}\n"), GZ2)
+    with pytest.raises(TableError, match=f"'{SEVERAL[2]}_concentration_no' not found"):
+        read_predictions(csv(tmp_path, f"id_str,{','.join(TWICE[:5] + TWICE[6:])}\n1{',1' * (len(TWICE) - 1)}\n"), GZ2)
+    with pytest.raises(TableError, match=f"row 1, galaxy '1': {SEVERAL[-1]}_concentration_no is -1"):
+        read_predictions(csv(tmp_path, f"id_str,{','.join(TWICE)}\n1{',1' * (len(TWICE) - 1)},-1\n"), GZ2)
+
+
+def test_fractions_of_several_answers_need_no_complement(tmp_path: Path) -> None:
+    columns = [f"{name}_fraction" for name in SEVERAL]
+    read = read_predictions(csv(tmp_path, f"id_str,{','.join(columns)}\n1{',0.4' * len(columns)}\n"), GZ2)
+    assert read.kind == "fractions"
+    assert read.fractions.shape == (1, len(GZ2.columns))
+    bare = [*GZ2.question("bar-gz2").columns, *SEVERAL]  # the sums of the other question decide what they are
+    read = read_predictions(csv(tmp_path, f"id_str,{','.join(bare)}\n1,0.3,0.7{',0.4' * len(SEVERAL)}\n"), GZ2)
+    assert read.kind == "fractions"
+    np.testing.assert_allclose(read.fractions[0, GZ2.slice("odd-features-gz2")], 0.4)
+    twice = [*bare, *(f"{name}_no" for name in SEVERAL)]
+    mapping = tmp_path / "map.toml"
+    lines = "\n".join(f'"{name}" = "{name}"' for name in twice)
+    mapping.write_text(f'values = "concentrations"\n[answers]\n{lines}\n')
+    path = csv(tmp_path, f"id_str,{','.join(twice)}\n1,2,3{',0.4' * len(SEVERAL)}{',0.6' * len(SEVERAL)}\n")
+    read = read_predictions(path, GZ2, mapping)
+    assert read.kind == "concentrations"
+    np.testing.assert_allclose(read.fractions[0, GZ2.slice("odd-features-gz2")], 0.4)
 
 
 def test_class_probabilities(tmp_path: Path) -> None:

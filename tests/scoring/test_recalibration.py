@@ -87,13 +87,20 @@ def test_fractions_get_the_right_concentration() -> None:
     assert found.gain > 0.1
 
 
-def test_several_answers_have_only_a_temperature() -> None:
+@pytest.mark.parametrize("kind", ["concentrations", "fractions"])
+def test_several_answers_have_a_factor_and_a_temperature(kind: Kind) -> None:
     rng = np.random.default_rng(5)
-    odds = np.exp(rng.normal(0, 2, (1, 4000, 2)))
+    logits = rng.normal(0, 2, (1, 4000, 2))
+    true, stated = (1 / (1 + np.exp(-one)) for one in (logits / 2, logits))
     volunteers = rng.integers(1, 20, 4000)
-    counts = draw_counts(volunteers, QuestionPrediction(odds**0.5, True, SEVERAL), rng)
-    found = fit_question(counts, volunteers, odds, SEVERAL, "concentrations")
-    assert (found.factor, found.temperature) == (1.0, pytest.approx(2.0, rel=0.05))
+    truth = np.concatenate([6 * true, 6 * (1 - true)], axis=-1)
+    counts = draw_counts(volunteers, QuestionPrediction(truth, True, SEVERAL), rng)
+    values = stated if kind == "fractions" else 30 * np.concatenate([stated, 1 - stated], axis=-1)
+    found = fit_question(counts, volunteers, values, SEVERAL, kind)
+    assert found.factor == pytest.approx(6 if kind == "fractions" else 0.2, rel=0.1)
+    assert found.temperature == pytest.approx(2.0, rel=0.05)
+    made = recalibrated(values, found.factor, found.temperature, SEVERAL, kind)
+    np.testing.assert_allclose(made.sum(axis=-1), 2 * 6, rtol=0.1)
 
 
 def test_all_members_of_a_mixture_get_the_same_factor() -> None:
@@ -156,12 +163,13 @@ def test_json_is_read_back_and_invalid_json_rejected() -> None:
 
 def trees_galaxies(tree: Tree, n: int, seed: int) -> tuple[Votes, FloatArray]:
     rng = np.random.default_rng(seed)
-    stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(tree.columns))))
+    stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(tree.concentrations))))
     counts, totals = np.zeros((n, len(tree.columns)), np.int64), np.zeros((n, len(tree.questions)), np.int64)
     for i, question in enumerate(tree.questions):
         own = tree.slice(question.name)
         totals[:, i] = rng.integers(0, 20, n)
-        counts[:, own] = draw_counts(totals[:, i], QuestionPrediction(stated[..., own], True, question), rng)
+        values = stated[..., tree.concentration_slice(question.name)]
+        counts[:, own] = draw_counts(totals[:, i], QuestionPrediction(values, True, question), rng)
     return Votes(tree, counts, totals), stated
 
 

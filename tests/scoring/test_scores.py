@@ -41,12 +41,12 @@ KINDS = (
 def simulated(n: int, seed: int = 0, volunteers: int = 30) -> tuple[Votes, FloatArray]:
     """Galaxies with different concentrations, and votes drawn from them; question `never` has no votes."""
     rng = np.random.default_rng(seed)
-    truth = rng.gamma(2.0, 3.0, (n, len(TREE.columns))) + 0.1
-    counts = np.zeros(truth.shape, np.int64)
+    truth = rng.gamma(2.0, 3.0, (n, len(TREE.concentrations))) + 0.1
+    counts = np.zeros((n, len(TREE.columns)), np.int64)
     for row, own in zip(counts, truth, strict=True):
         row[:3] = rng.multinomial(rng.integers(0, volunteers + 1), rng.dirichlet(own[:3]))
-        row[3:5] = rng.binomial(row[0] + row[1], own[3:5] / (1 + own[3:5]))
-        row[5:7] = rng.multinomial(row[0], rng.dirichlet(own[5:7]))
+        row[3:5] = rng.binomial(row[0] + row[1], rng.beta(own[3:5], own[5:7]))
+        row[5:7] = rng.multinomial(row[0], rng.dirichlet(own[7:9]))
     return Votes(TREE, counts), truth
 
 
@@ -123,10 +123,10 @@ def test_one_vote_has_no_noise_estimate() -> None:
 def test_the_log_likelihood_is_the_mean_log_probability_over_galaxies_with_votes(question: str) -> None:
     votes, truth = simulated(60)
     scores = compute(votes, truth, baseline_of(truth))
-    where = TREE.slice(question)
+    alpha = truth[:, TREE.concentration_slice(question)]
     logs = [
         stats.dirichlet_multinomial.logpmf(k, a, k.sum())
-        for k, a in zip(votes.counts[:, where], truth[:, where], strict=True)
+        for k, a in zip(votes.counts[:, TREE.slice(question)], alpha, strict=True)
         if k.sum()
     ]
     assert len(logs) < 60
@@ -134,10 +134,10 @@ def test_the_log_likelihood_is_the_mean_log_probability_over_galaxies_with_votes
     assert number(scores, question, "log_likelihood") == pytest.approx(np.mean(logs), abs=1e-9)
 
 
-def test_the_log_likelihood_of_several_answers_is_binomial() -> None:
+def test_the_log_likelihood_of_several_answers_is_beta_binomial() -> None:
     votes, truth = simulated(60)
-    volunteers, k, a = votes.totals[:, 1], votes.counts[:, 3:5], truth[:, 3:5]
-    logs = stats.binom.logpmf(k, volunteers[:, None], a / (1 + a)).sum(axis=1)[volunteers > 0]
+    volunteers, k, a = votes.totals[:, 1], votes.counts[:, 3:5], truth[:, 3:7]
+    logs = stats.betabinom.logpmf(k, volunteers[:, None], a[:, :2], a[:, 2:]).sum(axis=1)[volunteers > 0]
     assert number(compute(votes, truth, truth), "m", "log_likelihood") == pytest.approx(logs.mean(), abs=1e-9)
 
 
@@ -178,7 +178,8 @@ def test_a_question_without_votes_has_no_scores() -> None:
 @pytest.mark.parametrize("n", [0, 3])
 def test_scores_without_any_votes_are_null(n: int) -> None:
     nothing = np.zeros((n, len(TREE.columns)), np.int64)
-    scores = compute(Votes(TREE, nothing), np.ones(nothing.shape), np.ones(nothing.shape))
+    ones = np.ones((n, len(TREE.concentrations)))
+    scores = compute(Votes(TREE, nothing), ones, ones)
     assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["overall"]["rmse"]["value"] is None
     assert scores.n_galaxies == n
 
@@ -190,9 +191,9 @@ counts_of_a_galaxy = st.lists(st.integers(0, 5) | st.just(0), min_size=9, max_si
 @given(st.lists(counts_of_a_galaxy, min_size=1, max_size=6), st.integers(0, 10**6))
 def test_scores_are_numbers_or_null(rows: list[list[int]], seed: int) -> None:
     counts: IntArray = np.array(rows, np.int64)
-    alpha = np.exp(np.random.default_rng(seed).uniform(-7, 9, counts.shape))
+    alpha = np.exp(np.random.default_rng(seed).uniform(-7, 9, (len(counts), len(TREE.concentrations))))
     votes = Votes(TREE, counts)
-    scores = compute(votes, alpha, np.ones(counts.shape))
+    scores = compute(votes, alpha, np.ones(alpha.shape))
     assert json.loads(json.dumps(scores.to_dict(), allow_nan=False)) == asdict(scores)
     for i, question in enumerate(TREE.questions):
         assert scores.questions[question.name]["n_galaxies"] == (votes.totals[:, i] > 0).sum()

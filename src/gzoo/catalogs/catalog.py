@@ -36,8 +36,6 @@ class CatalogResult:
         not_predicted: Questions of the dataset that are neither predicted nor in the catalogue.
         proportion_asked_unknown: Questions whose proportion of volunteers asked cannot be computed from the predicted
             questions.
-        total_concentration: Fitted total concentration of each answer to questions that allow several answers, by
-            file.
         is_simulated: Whether the dataset is simulated.
     """
 
@@ -47,7 +45,6 @@ class CatalogResult:
     level: float
     not_predicted: tuple[str, ...]
     proportion_asked_unknown: tuple[str, ...]
-    total_concentration: Mapping[str, Mapping[str, float]]
     is_simulated: bool
 
 
@@ -96,14 +93,6 @@ def catalog(
     opened = open_dataset(dataset, progress=progress)
     held_out = read_held_out(predictions, opened)
     tree = held_out[0].votes.tree
-    totals = {
-        one.source.name: {
-            column: round(total, 4)
-            for column, total in zip(tree.columns, one.total_concentration.tolist(), strict=True)
-            if np.isfinite(total)
-        }
-        for one in held_out
-    }
     result = CatalogResult(
         path=out,
         n_galaxies=sum(map(len, held_out)),
@@ -111,7 +100,6 @@ def catalog(
         level=level,
         not_predicted=tuple(one.name for one in opened.tree.questions if one not in tree.questions),
         proportion_asked_unknown=tree.unreachable,
-        total_concentration={name: values for name, values in totals.items() if values},
         is_simulated=opened.is_simulated,
     )
     metadata = {
@@ -120,7 +108,6 @@ def catalog(
         "data_sha256": opened.digest,
         "hub": dict(opened.origin) if opened.origin else None,
         "level": level,
-        "total_concentration": result.total_concentration,
         "is_simulated": opened.is_simulated,
     }
     positions = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")

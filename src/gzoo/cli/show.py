@@ -482,9 +482,6 @@ def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
     )
     if made.is_simulated:
         screen.say(SIMULATED)
-    for name, worth in made.total_concentration.items():
-        for column, n in worth.items():
-            screen.say(f"{name}: the predicted odds of {column} count as {n:.3g} votes, a number fitted to the votes.")
     if made.not_predicted:
         screen.say(f"Omitted because they are not predicted: {', '.join(made.not_predicted)}.")
     if made.proportion_asked_unknown:

@@ -27,9 +27,10 @@ def dirichlet_multinomial_nll(
     """Return the negative log-likelihood of the votes on each question, in nats.
 
     Given the total votes N on a question, the vote counts are Dirichlet-multinomial with the answers' concentrations;
-    the multinomial coefficient is included. Where a question allows several answers at once, each answer is binomial
-    among the N volunteers, with odds equal to its concentration. A question without votes costs exactly 0 and has
-    exactly zero gradient. The result can be differentiated once. `gzoo.scoring` has the same likelihood in NumPy.
+    the multinomial coefficient is included. Where a question allows several answers at once, each answer is
+    beta-binomial among the N volunteers, with concentrations of giving it and of not giving it. A question without
+    votes costs exactly 0 and has exactly zero gradient. The result can be differentiated once. `gzoo.scoring` has the
+    same likelihood in NumPy.
 
     Computation is in float32 under any autocast, and in float64 for float64 concentrations; it is accurate for
     concentrations of any size (`benchmarks/loss_speed.py`). On the CPU, only questions with votes are computed. On
@@ -38,7 +39,7 @@ def dirichlet_multinomial_nll(
 
     Args:
         votes: Vote counts, shape (galaxy, answer), columns as `tree.columns`.
-        concentration: Positive concentrations, same shape.
+        concentration: Positive concentrations, shape (galaxy, concentration), columns as `tree.concentrations`.
         tree: Decision tree.
         totals: Total votes, shape (galaxy, question); by default the sum of the vote counts, or, where a question
             allows several answers, the number of volunteers who gave a parent answer.
@@ -55,12 +56,15 @@ def dirichlet_multinomial_nll(
     >>> dirichlet_multinomial_nll(torch.tensor([[1, 0]]), one, gzoo.tree("gz_rings"))
     tensor([[0.6931]], dtype=torch.float64)
     """
-    if votes.shape != concentration.shape or votes.ndim != 2 or votes.shape[1] != len(tree.columns):
+    questions = tree.questions
+    n_answers = sum(len(each.columns) for each in questions)
+    n_concentrations = sum(_n_concentrations(tree))
+    if votes.ndim != 2 or votes.shape[1] != n_answers or concentration.shape != (len(votes), n_concentrations):
         raise InputError(
             f"Votes have shape {tuple(votes.shape)} and concentrations {tuple(concentration.shape)}.",
-            f"shape (galaxy, {len(tree.columns)}) for both, with the columns of tree '{tree.name}'.",
+            f"shapes (galaxy, {n_answers}) and (galaxy, {n_concentrations}), with the columns of tree '{tree.name}'.",
         )
-    device, n_questions, n_answers = concentration.device, len(tree.questions), len(tree.columns)
+    device, n_questions = concentration.device, len(questions)
     with torch.autocast(device.type, enabled=False):
         if totals is None:
             totals = _totals(votes, tree)
@@ -68,25 +72,32 @@ def dirichlet_multinomial_nll(
             asked = asked_questions(totals) if _is_eager_on_cpu(totals) else _all_questions(totals)
         galaxy, question = asked.unbind(0)
         # a column for each question of a galaxy; a row for each of its answers, padded to the longest question
-        sizes = tuple(len(each.columns) for each in tree.questions)
-        every_size = _constant(sizes, device)
-        size = every_size.index_select(0, question)
-        first = galaxy * n_answers + (every_size.cumsum(0) - every_size).index_select(0, question)
+        sizes = tuple(len(each.columns) for each in questions)
+        is_several = tuple(each.multiple for each in questions)
+        size = _constant(sizes, device).index_select(0, question)
         slot = torch.arange(max(sizes), device=device).unsqueeze(1)
-        place = (first + torch.minimum(slot, size - 1)).view(-1)
-        a = concentration.reshape(-1).index_select(0, place).view(len(slot), -1)
-        a = a if a.dtype == torch.float64 else a.float()
+        offset = torch.minimum(slot, size - 1)
+        place = (galaxy * n_answers + _constant(_starts(sizes), device).index_select(0, question) + offset).view(-1)
+        place_of_a = place
+        if any(is_several):
+            start = _constant(_starts(_n_concentrations(tree)), device).index_select(0, question)
+            place_of_a = (galaxy * n_concentrations + start + offset).view(-1)
+        concentration = concentration if concentration.dtype == torch.float64 else concentration.float()
+        a = concentration.reshape(-1).index_select(0, place_of_a).view(len(slot), -1)
         k = votes.reshape(-1).index_select(0, place).view(len(slot), -1)
         row = galaxy * n_questions + question
         volunteers = totals.reshape(-1).index_select(0, row)
         is_answer = (slot < size) & (volunteers > 0)
+        if any(is_several):
+            volunteers = volunteers * (1 - _constant(is_several, device).index_select(0, question)).to(volunteers.dtype)
+            is_answer = is_answer & (volunteers > 0)
         n = torch.cat([k * is_answer, volunteers.unsqueeze(0)])
         cost = cast(torch.Tensor, _SingleAnswer.apply(a, n, is_answer))
-        if any(each.multiple for each in tree.questions):
-            several = _constant(tuple(int(each.multiple) for each in tree.questions), device)
-            is_several = several.index_select(0, question) > 0
-            cost = torch.where(is_several, _multiple_answers(a, n, is_answer & is_several), cost)
-        return cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
+        cost = cost.new_zeros(totals.numel()).index_copy(0, row, cost).view(totals.shape)
+        if any(is_several):
+            where = tuple(i for i, several in enumerate(is_several) if several)
+            cost = cost.index_copy(1, _constant(where, device), _several_answers(votes, concentration, totals, tree))
+        return cost
 
 
 def asked_questions(totals: torch.Tensor) -> torch.Tensor:
@@ -147,6 +158,15 @@ def _cached_constant(values: tuple[int, ...], device: torch.device) -> torch.Ten
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
+def _n_concentrations(tree: Tree) -> tuple[int, ...]:
+    """Return the number of concentrations of each question."""
+    return tuple(len(each.columns) * (2 if each.multiple else 1) for each in tree.questions)
+
+
+def _starts(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sum(sizes[:i]) for i in range(len(sizes)))
+
+
 # ----------------------------------------------------------------------------------------------------
 # Arrays have a column for each question and a row for each answer. The last row of `n` contains the total votes.
 
@@ -175,17 +195,42 @@ class _SingleAnswer(torch.autograd.Function):
         return slope * grad_outputs[0], None, None
 
 
-def _multiple_answers(a: torch.Tensor, n: torch.Tensor, is_answer: torch.Tensor) -> torch.Tensor:
-    """Return the loss of questions that allow several answers: a binomial for each answer."""
-    a = torch.where(is_answer, a, 1.0)
-    n = n * torch.cat([is_answer, is_answer.any(0, keepdim=True)])
-    counts = torch.stack([n[:-1], n[-1] - n[:-1], n[-1].expand_as(n[:-1])])
-    yes, no, volunteers = counts.to(a.dtype)
-    of_yes, of_no, of_volunteers = _factorial_rest(counts, a.dtype)
-    past = 1 + _shift(a.dtype)
-    coefficient = yes * torch.log((volunteers + past) / (yes + past))
-    coefficient = coefficient + no * torch.log((volunteers + past) / (no + past)) + (of_volunteers - of_yes - of_no)
-    return ((yes * torch.log1p(1 / a) + no * torch.log1p(a) - coefficient) * is_answer).sum(0)
+def _several_answers(
+    votes: torch.Tensor, concentration: torch.Tensor, totals: torch.Tensor, tree: Tree
+) -> torch.Tensor:
+    """Return the loss of the questions that allow several answers, shape (galaxy, such question).
+
+    Each answer is a question of its own with the answers yes and no.
+    """
+    device, n_galaxies = votes.device, len(votes)
+    ends: list[int] = []
+    answers: list[int] = []
+    yes: list[int] = []
+    question_of: list[int] = []
+    sizes, n_concentrations = tuple(len(each.columns) for each in tree.questions), _n_concentrations(tree)
+    places = zip(sizes, _starts(sizes), _starts(n_concentrations), strict=True)
+    for i, (size, start, first) in enumerate(places):
+        if tree.questions[i].multiple:
+            answers += range(start, start + size)
+            yes += range(first, first + size)
+            question_of += [i] * size
+            ends.append(len(answers))
+    no = [place + sizes[i] for place, i in zip(yes, question_of, strict=True)]
+    rows = None
+    if _is_eager_on_cpu(totals):  # few galaxies are asked such questions
+        rows = (totals.index_select(1, _constant(tuple(question_of), device)) > 0).any(1).nonzero().squeeze(1)
+        votes, concentration, totals = (one.index_select(0, rows) for one in (votes, concentration, totals))
+    k, n = (
+        one.index_select(1, _constant(tuple(where), device)).reshape(-1)
+        for one, where in ((votes, answers), (totals, question_of))
+    )
+    a = torch.stack([concentration.index_select(1, _constant(tuple(where), device)).reshape(-1) for where in (yes, no)])
+    is_asked = n > 0
+    k = k.to(n.dtype) * is_asked
+    cost = cast(torch.Tensor, _SingleAnswer.apply(a, torch.stack([k, n - k, n]), is_asked.expand(2, -1)))
+    each = cost.view(-1, len(answers))
+    found = torch.stack([each[:, start:end].sum(1) for start, end in zip([0, *ends], ends, strict=False)], 1)
+    return found if rows is None else found.new_zeros(n_galaxies, len(ends)).index_copy(0, rows, found)
 
 
 # ----------------------------------------------------------------------------------------------------

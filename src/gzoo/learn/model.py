@@ -28,7 +28,7 @@ class Design:
     Attributes:
         encoder: Name of the timm encoder.
         size: Width and height of its images in pixels.
-        columns: Answer columns, in the order of the head's outputs.
+        columns: Names of the concentrations (`Tree.concentrations`), in the order of the head's outputs.
         mean: Mean of each colour in the training images, 0 to 1.
         std: Standard deviation of each colour.
     """
@@ -41,14 +41,14 @@ class Design:
 
 
 class Model(nn.Module):
-    """A network that predicts a concentration for each answer from an image."""
+    """A network that predicts the concentrations of all questions from an image."""
 
     def __init__(self, design: Design, baseline: FloatArray | None = None) -> None:
         """Build a model with random weights.
 
         Args:
             design: Settings of the model.
-            baseline: Initial predicted concentrations, shape (answer,). Training then starts from the baseline.
+            baseline: Initial predicted concentrations, shape (concentration,). Training then starts from the baseline.
 
         Raises:
             InputError: timm does not have the encoder, or it does not take images of this size.
@@ -81,7 +81,7 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(design.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return concentrations, shape (galaxy, answer).
+        """Return concentrations, shape (galaxy, concentration).
 
         Args:
             image: Images, shape (galaxy, 3, size, size): uint8, or floats from 0 to 1.

@@ -56,8 +56,10 @@ def predict(
     """Predict the vote fractions of each galaxy of a split.
 
     The file has `dataset_name` and `id_str` (together the key); for each answer `{column}_concentration` and
-    `{column}_fraction`, the predicted vote fraction; for each question `{question}_proportion_volunteers_asked`, null
-    where the dataset lacks an answer that leads to it; and `in_training_set`.
+    `{column}_fraction`, the predicted vote fraction; where a question allows several answers, also
+    `{column}_concentration_no`: both concentrations are those of a beta distribution of the fraction; for each
+    question `{question}_proportion_volunteers_asked`, null where the dataset lacks an answer that leads to it; and
+    `in_training_set`.
 
     Args:
         run: Run folder, written by `gzoo train`.
@@ -86,7 +88,7 @@ def predict(
     opened.require(split)
     tree = opened.tree
     training_data = cast("dict[str, object]", metadata["data"])
-    if model.design.columns != tree.columns:
+    if model.design.columns != tree.concentrations:
         raise DatasetError(
             f"The model in '{run}' predicts the questions of {training_data['campaign']}, but '{dataset}' has those of "
             f"{opened.campaign.name}.",
@@ -118,7 +120,7 @@ def predict(
 def predict_concentrations(
     model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1
 ) -> FloatArray:
-    """Return the predicted concentrations of a loader's galaxies, shape (galaxy, answer).
+    """Return the predicted concentrations of a loader's galaxies, shape (galaxy, concentration).
 
     Args:
         model: Model to apply.

@@ -139,7 +139,7 @@ def train(
     n_train, n_validation = (len(each.rows) for each in loaders.values())
     baseline = likelihood.fit_baseline(train_loader.votes)
     mean, std = _colour_statistics(train_loader)
-    model = Model(Design(encoder, size, opened.tree.columns, mean, std), baseline)
+    model = Model(Design(encoder, size, opened.tree.concentrations, mean, std), baseline)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
     origin = _load_published_weights(model, encoder) if pretrained else None
@@ -316,6 +316,6 @@ def _best_epoch(losses: list[list[float]]) -> int:
 
 def _baseline_loss(validation: Loader, baseline: FloatArray) -> float:
     votes = validation.votes
-    concentrations = np.broadcast_to(baseline, votes.counts.shape)
+    concentrations = np.broadcast_to(baseline, (len(votes), len(baseline)))
     nll = likelihood.dirichlet_multinomial_nll(votes.counts, concentrations, validation.tree, votes.totals)
     return float(nll.sum(axis=1).mean())

@@ -27,7 +27,7 @@ from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
 from gzoo.reports.figures import AnswerBars, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
 from gzoo.scoring.intervals import Value, wilson_interval
-from gzoo.scoring.likelihood import expected_fractions
+from gzoo.scoring.likelihood import expected_fractions, giving
 from gzoo.scoring.matching import match
 from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.scoring.scores import Errors, QuestionScore, Score, Scores
@@ -180,11 +180,14 @@ def _strength(predictions: Predictions, mean: FloatArray) -> FloatArray:
     tree = predictions.tree
     if predictions.kind == "fractions":
         return np.full(mean.shape, np.inf)
-    is_multiple = np.array([tree.questions[i].multiple for i in tree.question_of_answer])
-    variance = np.zeros(mean.shape)
+    variance, total = np.zeros(mean.shape), np.empty(mean.shape)
     for member in predictions.concentrations:
         fraction = expected_fractions(member, tree)
-        total = np.where(is_multiple, np.inf, member / fraction)
+        for question in tree.questions:
+            own = member[:, tree.concentration_slice(question.name)]
+            total[:, tree.slice(question.name)] = (
+                sum(giving(own)) if question.multiple else own.sum(axis=1, keepdims=True)
+            )
         variance += fraction * (1 - fraction) / (total + 1) + (fraction - mean) ** 2
     variance /= len(predictions.concentrations)
     with np.errstate(divide="ignore", invalid="ignore"):

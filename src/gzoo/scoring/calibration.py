@@ -45,8 +45,11 @@ TESTS: tuple[Test, ...] = ("pit", "central", "highest_density", "dispersion")
 class Histogram(TypedDict):
     """Histogram of the randomised PIT values of all answers, each given the answers before it.
 
+    Where a question allows several answers, each answer is by itself.
+
     density: Density in equal bins from 0 to 1; 1 everywhere for a calibrated prediction.
-    low, high: For a calibrated prediction, all bins together lie between these with a probability of 95%.
+    low, high: For a calibrated prediction, all bins together lie between these with a probability of 95%. The scatter
+        between galaxies decides where values of one galaxy may depend on each other.
     n: Number of values.
     """
 
@@ -85,7 +88,7 @@ class Tests(TypedDict):
     """P-values of the hypothesis that the prediction is calibrated; null without data.
 
     pit, central, highest_density: Kolmogorov-Smirnov tests, exact for any number of galaxies; for several answers,
-        the smallest p-value times their number.
+        the smallest p-value times their number, which is valid however they depend on each other.
     dispersion: Likelihood ratio test, see `Dispersion`.
     """
 
@@ -163,12 +166,11 @@ def calibration_of(votes: Votes, predictions: Predictions, blocks: Blocks, *, se
         rng = np.random.default_rng([seed, i])
         asked = np.flatnonzero(votes.totals[:, i] > 0)
         rows = asked if len(asked) <= MAX_GALAXIES else np.sort(rng.choice(asked, MAX_GALAXIES, replace=False))
-        own = tree.slice(question.name)
         prediction = QuestionPrediction(
-            predictions.values[:, rows, own], predictions.kind == "concentrations", question
+            predictions.of_question(i, rows), predictions.kind == "concentrations", question
         )
         one = question_calibration(
-            votes.counts[rows, own], votes.totals[rows, i], prediction, subset(blocks, rows), rng
+            votes.counts[rows, tree.slice(question.name)], votes.totals[rows, i], prediction, subset(blocks, rows), rng
         )
         one["n_galaxies"] = len(asked)
         found[question.name] = one
@@ -210,8 +212,8 @@ def question_calibration(
     if not n:
         return result
     ranks = answer_ranks(counts, volunteers, prediction, rng)
-    sequence = sequential_pit(counts, volunteers, prediction, rng, first=ranks.pit[:, 0])
-    result["pit"] = _histogram(sequence, blocks)
+    sequence = sequential_pit(counts, volunteers, prediction, rng, ranks)
+    result["pit"] = _histogram(sequence, blocks, is_dependent=prediction.question.multiple)
     result["central"] = coverage_curve(_central_level(ranks), blocks, rng)
     result["highest_density"] = coverage_curve(ranks.density, blocks, rng)
     fractions = prediction.fractions.mean(axis=0)
@@ -220,7 +222,7 @@ def question_calibration(
         for j, column in enumerate(prediction.question.columns[: 1 if prediction.is_mirrored else None])
     }
     result["dispersion"] = dispersion(counts, volunteers, prediction, blocks)
-    result["tests"] = _tests(ranks, sequence, result["dispersion"], blocks)
+    result["tests"] = _tests(ranks, sequence, result["dispersion"], prediction, blocks)
     return result
 
 
@@ -229,14 +231,16 @@ def question_tests(
 ) -> Tests:
     """Return the tests of `question_calibration` without computing its curves."""
     ranks = answer_ranks(counts, volunteers, prediction, rng)
-    sequence = sequential_pit(counts, volunteers, prediction, rng, first=ranks.pit[:, 0])
-    return _tests(ranks, sequence, dispersion(counts, volunteers, prediction, blocks), blocks)
+    sequence = sequential_pit(counts, volunteers, prediction, rng, ranks)
+    return _tests(ranks, sequence, dispersion(counts, volunteers, prediction, blocks), prediction, blocks)
 
 
-def _tests(ranks: Ranks, sequence: FloatArray, found: Dispersion, blocks: Blocks) -> Tests:
+def _tests(
+    ranks: Ranks, sequence: FloatArray, found: Dispersion, prediction: QuestionPrediction, blocks: Blocks
+) -> Tests:
     n_answers = ranks.pit.shape[1]
     return Tests(
-        pit=_uniformity_p(sequence, blocks, 1),
+        pit=_uniformity_p(sequence, blocks, n_answers if prediction.question.multiple else 1),
         central=_uniformity_p(_central_level(ranks), blocks, n_answers),
         highest_density=_uniformity_p(ranks.density, blocks, n_answers),
         dispersion=found["p_value"],
@@ -252,7 +256,7 @@ def _central_level(ranks: Ranks) -> FloatArray:
 # Histogram and tests of the PIT
 
 
-def _histogram(values: FloatArray, blocks: Blocks) -> Histogram | None:
+def _histogram(values: FloatArray, blocks: Blocks, *, is_dependent: bool) -> Histogram | None:
     known = np.isfinite(values)
     n = int(known.sum())
     if not n:
@@ -261,10 +265,13 @@ def _histogram(values: FloatArray, blocks: Blocks) -> Histogram | None:
     bins = np.where(known, np.minimum(np.nan_to_num(values) * n_bins, n_bins - 1), -1).astype(np.int64)
     density = np.bincount(bins[known], minlength=n_bins) / n * n_bins
     inflation = 1.0
-    if blocks.kind == "sky cells":
+    if blocks.kind == "sky cells" or is_dependent:
         expected = known.sum(axis=1) / n_bins
         deviations = np.column_stack([(bins == b).sum(axis=1) - expected for b in range(n_bins)])
-        inflation = covariance(deviations, blocks)[1]
+        together, inflation = covariance(deviations, blocks)
+        if is_dependent:  # relative to independent values, not to independent galaxies
+            variance = float(np.diag(together).mean()) * len(values) ** 2
+            inflation = max(1.0, variance / (n * (1 - 1 / n_bins) / n_bins))
     tail = (1 - CONFIDENCE) / 2 / n_bins
     cases = max(1, round(n / inflation))
     low, high = (float(end) / cases * n_bins for end in stats.binom.ppf([tail, 1 - tail], cases, 1 / n_bins))

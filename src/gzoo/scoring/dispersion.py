@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from gzoo.scoring.bands import MIN_BLOCKS, covariance, subset, t_quantile
 from gzoo.scoring.intervals import Blocks, Value, as_value
-from gzoo.scoring.likelihood import beta_binomial_nll, mixed, question_nll
+from gzoo.scoring.likelihood import giving, mixed, question_nll
 from gzoo.scoring.pit import QuestionPrediction
 from gzoo.trees.tree import FloatArray, IntArray
 
@@ -27,8 +27,7 @@ class Dispersion(TypedDict):
     """Dispersion of the votes on one question, relative to the prediction.
 
     n_galaxies: Galaxies with at least 2 votes; single votes contain no information on dispersion.
-    has_uncertainty: Whether the prediction has concentrations. Fractions alone have none, nor do questions that allow
-        several answers.
+    has_uncertainty: Whether the prediction has concentrations. Fractions alone have none.
     dispersion_factor: Factor on the concentrations that fits the votes best (maximum likelihood); below 1 the votes
         are overdispersed and the prediction is overconfident. No value or no upper end where any larger factor fits
         as well.
@@ -36,7 +35,8 @@ class Dispersion(TypedDict):
         upper end where point predictions fit as well.
     variance_ratio: Squared differences of voted and predicted fractions, divided by their predicted mean; 1 if
         calibrated.
-    p_value: Likelihood ratio test of a factor of 1, or of certainty for point predictions.
+    p_value: Likelihood ratio test of a factor of 1, or of certainty for point predictions. Where a question allows
+        several answers, the smallest of the answers times their number.
     """
 
     n_galaxies: int
@@ -71,6 +71,14 @@ def dispersion(counts: IntArray, volunteers: IntArray, prediction: QuestionPredi
     if blocks.kind == "sky cells":
         slope = _slope(cost, stated if prediction.has_uncertainty else fit.best)
         inflation = covariance(slope[:, None], blocks)[1]
+    if prediction.question.multiple:  # the answers of one volunteer may depend on each other
+        result["dispersion_factor" if prediction.has_uncertainty else "concentration"] = scale
+        each = [
+            dispersion(np.column_stack([votes, volunteers - votes]), volunteers, prediction.answer(j), blocks)
+            for j, votes in enumerate(counts.T)
+        ]
+        result["p_value"] = min(1.0, len(each) * min(one["p_value"] or 0.0 for one in each))
+        return result
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
     if prediction.has_uncertainty:
         result["dispersion_factor"] = scale
@@ -98,18 +106,16 @@ def _scaled(
     counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction
 ) -> tuple[Cost, float, tuple[float, float]]:
     """Return the cost of each galaxy as a function of the log scale of its concentrations, a start and the limits."""
+    is_multiple = prediction.question.multiple
     members, start, limits = prediction.values, 0.0, (-LOG_LIMIT, LOG_LIMIT)
     if not prediction.has_uncertainty:
         members, start = np.clip(prediction.fractions, 1e-6, 1 - 1e-6), math.log(20.0)
+        members = np.concatenate([members, 1 - members], axis=-1) if is_multiple else members
         limits = (-math.log(100.0), LOG_MAX_CONCENTRATION)
 
     def cost(log_scale: float) -> FloatArray:
         scale = math.exp(log_scale)
-        if not prediction.question.multiple:
-            return mixed([question_nll(counts, volunteers, scale * member) for member in members])
-        asked = np.broadcast_to(volunteers[:, None], counts.shape)
-        each = [beta_binomial_nll(counts, asked, scale * member, scale * (1 - member)) for member in members]
-        return mixed([one.sum(axis=1) for one in each])
+        return mixed([question_nll(counts, volunteers, scale * one, is_multiple=is_multiple) for one in members])
 
     return cost, start, limits
 
@@ -191,7 +197,8 @@ def _variance_ratio(counts: IntArray, volunteers: IntArray, prediction: Question
     mean = each.mean(axis=0)
     extra: FloatArray | float = 1.0
     if prediction.has_uncertainty:
-        total = prediction.values.sum(axis=-1, keepdims=True)
+        values = prediction.values
+        total = sum(giving(values)) if prediction.question.multiple else values.sum(axis=-1, keepdims=True)
         extra = (total + n) / (total + 1)
     variance = (each * (1 - each) / n * extra + each**2).mean(axis=0) - mean**2
     observed = ((counts / n - mean) ** 2).sum(axis=1)

@@ -28,12 +28,14 @@ def dirichlet_multinomial_nll(
 
     Given the total votes of a question, its vote counts have a Dirichlet-multinomial distribution with the
     concentrations of the answers; the multinomial coefficient is included. For a question that allows several answers,
-    each answer is a binomial of the total votes with odds equal to its concentration. A question without votes costs
-    exactly 0.
+    each answer is a beta-binomial of the total votes, with concentrations of giving it and of not giving it; the sum
+    over the answers is a composite likelihood, because answers of one volunteer depend on each other. A question
+    without votes costs exactly 0.
 
     Args:
         votes: Vote counts, shape (galaxy, answer), columns as in `tree.columns`.
-        concentration: Positive concentrations, same shape.
+        concentration: Positive concentrations, shape (galaxy, concentration), columns as in `tree.concentrations`: the
+            same as `tree.columns` if no question allows several answers.
         tree: Decision tree.
         totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
 
@@ -63,7 +65,7 @@ def mixture_nll(
 
     Args:
         votes: Vote counts, shape (galaxy, answer).
-        concentrations: Positive concentrations, shape (member, galaxy, answer).
+        concentrations: Positive concentrations, shape (member, galaxy, concentration).
         tree: Decision tree.
         totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
 
@@ -110,15 +112,17 @@ def _tree_nll(
     is_fraction: bool,
 ) -> FloatArray:
     counts = _counts(votes, "Votes")
-    if members.shape[1:] != counts.shape or counts.ndim != 2 or counts.shape[1] != len(tree.columns):
+    names = tree.columns if is_fraction else tree.concentrations
+    if counts.ndim != 2 or counts.shape[1] != len(tree.columns) or members.shape[1:] != (len(counts), len(names)):
         raise InputError(
             f"Shapes differ: votes {counts.shape}, predictions {members.shape[1:]}.",
-            f"(galaxy, {len(tree.columns)}) for tree '{tree.name}', with columns in the order of `tree.columns`.",
+            f"votes (galaxy, {len(tree.columns)}) and predictions (galaxy, {len(names)}) for tree '{tree.name}', with "
+            f"columns in the order of `tree.columns` and `tree.{'columns' if is_fraction else 'concentrations'}`.",
         )
     if not is_valid.all():
         member, row, column = np.argwhere(~is_valid)[0].tolist()
         raise InputError(
-            f"The prediction for galaxy {row}, {tree.columns[column]} is {members[member, row, column]}.",
+            f"The prediction for galaxy {row}, {names[column]} is {members[member, row, column]}.",
             "numbers from 0 to 1." if is_fraction else "positive, finite numbers.",
         )
     given = None if totals is None else Votes(tree, counts, _counts(totals, "Totals")).totals
@@ -129,7 +133,7 @@ def _tree_nll(
         out[rows, i] = members_nll(
             counts[rows, where],
             volunteers[rows, i],
-            members[:, rows, where],
+            members[:, rows, where if is_fraction else tree.concentration_slice(question.name)],
             is_fraction=is_fraction,
             is_multiple=question.multiple,
         )
@@ -155,7 +159,7 @@ def members_nll(
     Args:
         counts: Vote counts, shape (galaxy, answer).
         totals: Total votes, shape (galaxy,).
-        members: Concentrations or fractions, shape (member, galaxy, answer).
+        members: Concentrations, shape (member, galaxy, concentration), or fractions, shape (member, galaxy, answer).
         is_fraction: Whether the members are fractions.
         is_multiple: Whether a volunteer may give several answers.
     """
@@ -171,23 +175,40 @@ def question_nll(counts: IntArray, totals: IntArray, alpha: FloatArray, *, is_mu
     Args:
         counts: Vote counts, shape (galaxy, answer).
         totals: Total votes, shape (galaxy,).
-        alpha: Concentrations, shape (galaxy, answer), or (answer,) if all galaxies have the same.
+        alpha: Concentrations, shape (galaxy, concentration), or (concentration,) if all galaxies have the same.
         is_multiple: Whether a volunteer may give several answers.
 
     >>> import numpy as np
     >>> question_nll(np.array([[1, 0]]), np.array([1]), np.array([[1.0, 3.0]])).round(6)
     array([1.386294])
     """
-    coefficient = question_log_coefficient(counts, totals, is_multiple=is_multiple)
-    if is_multiple:
-        rest = totals[:, None] - counts
-        return (counts * np.log1p(1 / alpha) + rest * np.log1p(alpha)).sum(axis=1) - coefficient
+    if is_multiple:  # each answer is a question of its own: yes or no
+        pairs = np.stack(giving(alpha), axis=-1)
+        each = [
+            question_nll(np.column_stack([counts[:, j], totals - counts[:, j]]), totals, pairs[..., j, :])
+            for j in range(counts.shape[1])
+        ]
+        return np.sum(each, axis=0)
+    coefficient = question_log_coefficient(counts, totals)
     if alpha.ndim == 1:  # a table of the few different counts is then much faster
         rising = np.zeros(len(counts))
         for i, one in enumerate(alpha.tolist()):
             rising += _log_rising_by_table(one, counts[:, i])
         return _log_rising_by_table(float(alpha.sum()), totals) - rising - coefficient
     return log_rising(alpha.sum(axis=1), totals) - log_rising(alpha, counts).sum(axis=1) - coefficient
+
+
+def giving(alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the concentrations of giving and of not giving each answer, for a question that allows several.
+
+    Args:
+        alpha: Concentrations of the question, shape (..., 2 x answer).
+
+    Returns:
+        Twice the shape (..., answer).
+    """
+    n = alpha.shape[-1] // 2
+    return alpha[..., :n], alpha[..., n:]
 
 
 def fraction_nll(counts: IntArray, totals: IntArray, fractions: FloatArray, *, is_multiple: bool = False) -> FloatArray:
@@ -279,22 +300,29 @@ def _tail(x: FloatArray) -> FloatArray:
 
 
 def question_fractions(alpha: FloatArray, *, is_multiple: bool) -> FloatArray:
-    """Return the expected vote fractions of one question from its concentrations, shape (..., answer)."""
-    return alpha / (1 + alpha if is_multiple else alpha.sum(axis=-1, keepdims=True))
+    """Return the expected vote fractions of one question, shape (..., answer), from all of its concentrations."""
+    if is_multiple:
+        yes, no = giving(alpha)
+        return yes / (yes + no)
+    return alpha / alpha.sum(axis=-1, keepdims=True)
 
 
 def expected_fractions(concentration: npt.ArrayLike, tree: Tree) -> FloatArray:
     """Return the expected vote fraction of each answer, shape (galaxy, answer).
+
+    Args:
+        concentration: Concentrations, shape (galaxy, concentration), columns as in `tree.concentrations`.
+        tree: Decision tree.
 
     >>> import gzoo
     >>> expected_fractions([[1.0, 3.0]], gzoo.tree("gz_rings"))
     array([[0.25, 0.75]])
     """
     alpha = np.asarray(concentration, dtype=np.float64)
-    fractions = np.empty_like(alpha)
+    fractions = np.empty((*alpha.shape[:-1], len(tree.columns)))
     for question in tree.questions:
-        where = tree.slice(question.name)
-        fractions[:, where] = question_fractions(alpha[:, where], is_multiple=question.multiple)
+        own = alpha[..., tree.concentration_slice(question.name)]
+        fractions[..., tree.slice(question.name)] = question_fractions(own, is_multiple=question.multiple)
     return fractions
 
 
@@ -327,26 +355,27 @@ def binomial_deviation(totals: IntArray, fraction: FloatArray) -> FloatArray:
 
 
 def fit_baseline(votes: Votes) -> FloatArray:
-    """Return the concentrations of a baseline that uses no images, fitted by maximum likelihood; shape (answer,).
+    """Return the concentrations of a baseline that uses no images, fitted by maximum likelihood; (concentration,).
 
-    There is one Dirichlet per question, the same for all galaxies. A question without votes gets concentration 1 for
-    each answer. Concentrations are limited to 1e-3 to 1e5.
+    There is one Dirichlet per question, the same for all galaxies; a question that allows several answers has a beta
+    distribution per answer. A question without votes gets concentrations of 1. All are limited to 1e-3 to 1e5.
 
     Args:
         votes: Votes of the training set.
     """
     tree = votes.tree
-    fitted = np.ones(len(tree.columns))
+    fitted = np.ones(len(tree.concentrations))
     for i, question in enumerate(tree.questions):
-        where = tree.slice(question.name)
         asked = votes.totals[:, i] > 0
         if not asked.any():
             continue
-        counts, n = votes.counts[asked, where], votes.totals[asked, i]
+        counts, n = votes.counts[asked, tree.slice(question.name)], votes.totals[asked, i]
+        own = fitted[tree.concentration_slice(question.name)]
         if question.multiple:
-            fitted[where] = (counts.sum(axis=0) + 0.5) / ((n[:, None] - counts).sum(axis=0) + 0.5)
+            for j, (yes, no) in enumerate(zip(counts.T, (n[:, None] - counts).T, strict=True)):
+                own[[j, counts.shape[1] + j]] = _fit_dirichlet(np.column_stack([yes, no]))
         else:
-            fitted[where] = _fit_dirichlet(counts)
+            own[:] = _fit_dirichlet(counts)
     return fitted
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gzoo.scoring.likelihood import beta_binomial_nll, log_factorial, log_rising
+from gzoo.scoring.likelihood import beta_binomial_nll, giving, log_factorial, log_rising, question_fractions
 from gzoo.trees.tree import FloatArray, IntArray, Question
 
 ROWS_AT_ONCE = 8192  # the working set of one step of the sum then fits into the processor's cache
@@ -24,7 +24,7 @@ class QuestionPrediction:
     """Prediction for one question, for the galaxies with votes on it.
 
     Attributes:
-        values: Concentrations or fractions, shape (member, galaxy, answer).
+        values: Concentrations, shape (member, galaxy, concentration), or fractions, shape (member, galaxy, answer).
         is_concentration: Whether the values are concentrations.
         question: The question.
     """
@@ -35,8 +35,8 @@ class QuestionPrediction:
 
     @property
     def has_uncertainty(self) -> bool:
-        """Whether the prediction is a Dirichlet distribution of vote fractions, not a point prediction."""
-        return self.is_concentration and not self.question.multiple
+        """Whether the prediction is a distribution of vote fractions, not a point prediction."""
+        return self.is_concentration
 
     @property
     def is_mirrored(self) -> bool:
@@ -48,9 +48,14 @@ class QuestionPrediction:
         """Predicted vote fractions of each member, shape (member, galaxy, answer)."""
         if not self.is_concentration:
             return self.values
-        if self.question.multiple:
-            return self.values / (1 + self.values)
-        return self.values / self.values.sum(axis=-1, keepdims=True)
+        return question_fractions(self.values, is_multiple=self.question.multiple)
+
+    def answer(self, j: int) -> QuestionPrediction:
+        """Return the prediction of one answer to a question that allows several, as a question of yes or no."""
+        name = self.question.columns[j]
+        alone = Question(name, ("yes", "no"), (name, f"{name}_no"))
+        yes, no = giving(self.values) if self.is_concentration else (self.values, 1 - self.values)
+        return QuestionPrediction(np.stack([yes[..., j], no[..., j]], axis=-1), self.is_concentration, alone)
 
     def pair(self, answer: int, among: slice) -> tuple[FloatArray, FloatArray]:
         """Return the weights of an answer and of the alternatives, each of shape (member, galaxy).
@@ -58,6 +63,9 @@ class QuestionPrediction:
         They are the two parameters of a beta distribution or, for point predictions, sum to 1.
         """
         if self.question.multiple:
+            if self.has_uncertainty:
+                yes, no = giving(self.values)
+                return yes[..., answer], no[..., answer]
             fraction = self.fractions[..., answer]
         else:
             own = self.values[..., answer]
@@ -105,36 +113,40 @@ def sequential_pit(
     volunteers: IntArray,
     prediction: QuestionPrediction,
     rng: np.random.Generator,
-    first: FloatArray | None = None,
+    ranks: Ranks | None = None,
 ) -> FloatArray:
     """Return the PIT of the count of each answer, given the counts of the answers before it (Rosenblatt transform).
 
     For a calibrated prediction all values are independent and uniform, those of one galaxy included. Values are NaN
     where no volunteer is left who could have given the answer. The last answer follows from the others and is
-    omitted, unless the question allows several answers.
+    omitted.
+
+    Where a question allows several answers, predictions do not say how these depend on each other. Each count is then
+    compared with its own distribution alone, and the values of one galaxy may be dependent.
 
     Args:
         counts: Vote counts, shape (galaxy, answer).
         volunteers: Total votes on the question, shape (galaxy,).
         prediction: The prediction.
         rng: Random generator for the randomised PIT.
-        first: PIT of the first answer, if it has been computed already.
+        ranks: Ranks of the answers, if they have been computed already.
     """
     n, n_answers = counts.shape
-    is_multiple, is_certain = prediction.question.multiple, not prediction.has_uncertainty
-    n_columns = n_answers if is_multiple else n_answers - 1
+    is_certain = not prediction.has_uncertainty
+    if prediction.question.multiple:
+        return (ranks or answer_ranks(counts, volunteers, prediction, rng)).pit
+    n_columns = n_answers - 1
     out = np.full((n, max(n_columns, 1)), np.nan)
     if not n_columns:  # every volunteer gives the only answer
         return out
     log_weight = np.zeros((len(prediction.values), n))
     for j in range(n_columns):
-        left = volunteers if is_multiple else volunteers - counts[:, :j].sum(axis=1)
+        left = volunteers - counts[:, :j].sum(axis=1)
         rows = np.flatnonzero(left > 0)
-        among = slice(None) if is_multiple else slice(j, None)
-        a, b = (one[:, rows] for one in prediction.pair(j, among))
+        a, b = (one[:, rows] for one in prediction.pair(j, slice(j, None)))
         votes, asked = counts[rows, j], left[rows]
-        if j == 0 and first is not None:
-            out[:, 0] = first
+        if j == 0 and ranks is not None:
+            out[:, 0] = ranks.pit[:, 0]
         else:
             mass = _mass(votes, asked, a, b, is_certain=is_certain, log_weight=log_weight[:, rows])
             out[rows, j] = np.clip(mass.below + rng.random(len(rows)) * mass.at, 0, 1)
@@ -245,7 +257,9 @@ def draw_counts(volunteers: IntArray, prediction: QuestionPrediction, rng: np.ra
     n = len(volunteers)
     values = prediction.values[rng.integers(0, len(prediction.values), n), np.arange(n)]
     if prediction.question.multiple:
-        return rng.binomial(volunteers[:, None], values / (1 + values) if prediction.is_concentration else values)
+        one = QuestionPrediction(values[None], prediction.is_concentration, prediction.question)
+        each = [draw_counts(volunteers, one.answer(j), rng)[:, 0] for j in range(len(prediction.question.columns))]
+        return np.column_stack(each)
     if prediction.is_concentration:  # in logs, because gamma variates of small concentrations underflow to 0
         logs = np.log(rng.standard_gamma(values + 1)) + np.log1p(-rng.random(values.shape)) / values
         values = np.exp(logs - logs.max(axis=1, keepdims=True))

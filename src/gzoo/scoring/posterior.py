@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import optimize
 
 from gzoo.dataset.open import KEY, Dataset
 from gzoo.errors import InputError, TableError
 from gzoo.scoring.betas import mixture_quantile, quantile
-from gzoo.scoring.likelihood import beta_binomial_nll, dirichlet_multinomial_nll, mixed
+from gzoo.scoring.likelihood import beta_binomial_nll, giving, question_nll
 from gzoo.scoring.matching import Matched, match, refuse_other_scheme, refuse_seen
 from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.trees.tree import FloatArray, Tree
@@ -23,9 +21,6 @@ from gzoo.votes.votes import Votes
 
 N_AT_ONCE = 20_000
 MIN_CONCENTRATION = 1e-300  # of the alternatives to the only answer of a question
-N_TO_FIT = 20_000  # galaxies that are enough to fit a total concentration
-PRIOR_TOTAL, PRIOR_LOG_SD = 2.0, 2.0  # of a total concentration: odds of 1 are then a uniform distribution
-LOG_MIN_TOTAL, LOG_MAX_TOTAL = float(np.log(1e-2)), float(np.log(1e6))
 
 
 @dataclass(frozen=True)
@@ -144,19 +139,16 @@ class Posterior:
         return (self.weights[:, :, one] * alpha / total * then / (total + 1)).sum(axis=0)
 
 
-def posterior(votes: Votes, concentrations: FloatArray, total_concentration: FloatArray | None = None) -> Posterior:
+def posterior(votes: Votes, concentrations: FloatArray) -> Posterior:
     """Return the posterior of predictions and the votes of held-out galaxies.
 
     A Dirichlet distribution with concentrations c becomes one with c + votes. The members of a mixture are updated
-    separately; their weights, question by question, are the probabilities that they assigned to the votes. For
-    questions that allow several answers, a concentration is only the odds o of an answer, without uncertainty: it
-    is treated as Beta(s o / (1 + o), s / (1 + o)), with a total concentration s.
+    separately; their weights, question by question, are the probabilities that they assigned to the votes. A question
+    that allows several answers has a beta distribution, and weights, per answer.
 
     Args:
         votes: Votes of the galaxies.
-        concentrations: Predicted concentrations, shape (member, galaxy, answer).
-        total_concentration: Total concentration of each answer to questions that allow several answers, as fitted by
-            `fit_total_concentration`, shape (answer,); 2 by default. Ignored for other answers.
+        concentrations: Predicted concentrations, shape (member, galaxy, concentration).
 
     >>> import gzoo, numpy as np
     >>> votes = gzoo.Votes(gzoo.tree("gz_rings"), np.array([[3, 1], [0, 0]]))
@@ -169,29 +161,28 @@ def posterior(votes: Votes, concentrations: FloatArray, total_concentration: Flo
            [0.05 , 0.05 ]])
     """
     tree = votes.tree
-    alpha = concentrations.astype(np.float64)
+    alpha = np.empty((*concentrations.shape[:2], len(tree.columns)))
     beta = np.empty_like(alpha)
     log_weights = np.zeros_like(alpha)
     is_mixture = len(alpha) > 1
-    if is_mixture:
-        each = [-dirichlet_multinomial_nll(votes.counts, one, tree, votes.totals) for one in concentrations]
-        log_weights = np.stack(each)[:, :, list(tree.question_of_answer)]
     for i, question in enumerate(tree.questions):
         own = tree.slice(question.name)
+        values = concentrations[:, :, tree.concentration_slice(question.name)].astype(np.float64, copy=False)
         counts, volunteers = votes.counts[:, own], votes.totals[:, i, None]
+        rest = volunteers - counts
         if question.multiple:
-            odds = alpha[:, :, own]
-            total = np.full(odds.shape[2], PRIOR_TOTAL) if total_concentration is None else total_concentration[own]
-            alpha[:, :, own], beta[:, :, own] = _of_odds(odds, total)
+            yes, no = giving(values)
             if is_mixture:
-                asked = np.broadcast_to(volunteers, counts.shape)
-                for m in range(len(alpha)):
-                    cost = beta_binomial_nll(counts, asked, alpha[m, :, own], beta[m, :, own])
-                    log_weights[m, :, own] = -cost
-            beta[:, :, own] += volunteers - counts
-            alpha[:, :, own] += counts
+                log_weights[:, :, own] = [
+                    -beta_binomial_nll(counts, np.broadcast_to(volunteers, counts.shape), *member)
+                    for member in zip(yes, no, strict=True)
+                ]
+            alpha[:, :, own], beta[:, :, own] = yes + counts, no + rest
         else:
-            alpha[:, :, own] += counts
+            if is_mixture:
+                each = [-question_nll(counts, volunteers[:, 0], member) for member in values]
+                log_weights[:, :, own] = np.stack(each)[:, :, None]
+            alpha[:, :, own] = values + counts
             beta[:, :, own] = _others(alpha[:, :, own])
     weights = np.exp(log_weights - log_weights.max(axis=0))
     weights /= weights.sum(axis=0)
@@ -206,45 +197,6 @@ def _others(alpha: FloatArray) -> FloatArray:
     return before + after
 
 
-def _of_odds(odds: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return total * odds / (1 + odds), total / (1 + odds)
-
-
-def fit_total_concentration(votes: Votes, concentrations: FloatArray) -> FloatArray:
-    """Fit the total concentration of each answer to questions that allow several answers.
-
-    It is the value, common to all galaxies, that makes the votes most probable, with a log-normal prior around 2
-    (a factor of e^2 for one standard deviation). The better votes agree with predictions, the larger it is.
-
-    Args:
-        votes: Votes of held-out galaxies.
-        concentrations: Predicted concentrations, shape (member, galaxy, answer).
-
-    Returns:
-        Shape (answer,); NaN for questions that allow one answer.
-    """
-    tree = votes.tree
-    fitted = np.full(len(tree.columns), np.nan)
-    for i, question in enumerate(tree.questions):
-        if not question.multiple:
-            continue
-        asked = votes.totals[:, i] > 0
-        volunteers = votes.totals[asked, i]
-        for column in range(tree.starts[i], tree.starts[i] + len(question.columns)):
-            odds, counts = concentrations[:, asked, column], votes.counts[asked, column]
-
-            def cost(log_total: float, odds: FloatArray = odds, counts: Any = counts, n: Any = volunteers) -> float:
-                pairs = zip(*_of_odds(odds, np.exp(np.array(log_total))), strict=True)
-                each = [beta_binomial_nll(counts, n, alpha, beta) for alpha, beta in pairs]
-                prior = (log_total - np.log(PRIOR_TOTAL)) ** 2 / (2 * PRIOR_LOG_SD**2)
-                return float(mixed(each).sum()) + float(prior)
-
-            bounds = (LOG_MIN_TOTAL, LOG_MAX_TOTAL)
-            found: Any = optimize.minimize_scalar(cost, bounds=bounds, method="bounded")
-            fitted[column] = np.exp(found.x)
-    return fitted
-
-
 # ----------------------------------------------------------------------------------------------------
 # Predictions and votes that may be combined
 
@@ -256,7 +208,7 @@ class HeldOut:
     Attributes:
         keys: `dataset_name`, `id_str` and `split` of each galaxy.
         votes: Votes on the predicted questions.
-        concentrations: Predicted concentrations, shape (member, galaxy, answer).
+        concentrations: Predicted concentrations, shape (member, galaxy, concentration).
         source: The prediction file.
     """
 
@@ -268,18 +220,12 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.votes)
 
-    @cached_property
-    def total_concentration(self) -> FloatArray:
-        """Fitted total concentrations, from a regular sample of the galaxies; see `fit_total_concentration`."""
-        some = np.arange(0, len(self), -(-len(self) // N_TO_FIT))
-        return fit_total_concentration(self.votes.take(some), self.concentrations[:, some])
-
     def posteriors(self) -> Iterator[tuple[slice, Posterior]]:
         """Yield posteriors of some galaxies at a time, with their rows."""
         for start in range(0, len(self), N_AT_ONCE):
             rows = slice(start, min(start + N_AT_ONCE, len(self)))
             few = self.votes.take(np.arange(rows.start, rows.stop))
-            yield rows, posterior(few, self.concentrations[:, rows], self.total_concentration)
+            yield rows, posterior(few, self.concentrations[:, rows])
 
 
 def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[HeldOut]:
@@ -349,7 +295,7 @@ def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
 def _values(read: Predictions, tree: Tree, wanted: np.ndarray) -> FloatArray:
     values = read.concentrations
     if tree is not read.tree:
-        values = values[:, :, [read.tree.columns.index(column) for column in tree.columns]]
+        values = values[:, :, [read.tree.concentrations.index(name) for name in tree.concentrations]]
     return values if wanted.all() else values[:, wanted]
 
 

@@ -26,8 +26,8 @@ def prediction_table(
 
     Args:
         keys: `dataset_name` and `id_str` of each galaxy.
-        concentration: Concentrations, shape (galaxy, answer) or (member, galaxy, answer); with several members, cells
-            are lists.
+        concentration: Concentrations, shape (galaxy, concentration) or (member, galaxy, concentration), columns as in
+            `tree.concentrations`; with several members, cells are lists.
         tree: Decision tree.
         questions: Names of the predicted questions; by default all.
     """
@@ -36,11 +36,18 @@ def prediction_table(
     proportion_asked = tree.proportion_asked(fractions)
     names = {question.name for question in tree.questions} if questions is None else set(questions)
     columns: dict[str, pl.Series] = {}
+
+    def cells(i: int) -> pl.Series:
+        if len(members) == 1:
+            return pl.Series(members[0, :, i], dtype=pl.Float64)
+        return pl.Series(members[:, :, i].T.tolist(), dtype=pl.List(pl.Float64))
+
     for i, column in enumerate(tree.columns):
-        if tree.questions[tree.question_of_answer[i]].name in names:
-            cells = members[0, :, i] if len(members) == 1 else members[:, :, i].T.tolist()
-            dtype = pl.Float64 if len(members) == 1 else pl.List(pl.Float64)
-            columns[f"{column}_concentration"] = pl.Series(cells, dtype=dtype)
+        question = tree.questions[tree.question_of_answer[i]]
+        if question.name in names:
+            columns[f"{column}_concentration"] = cells(tree.concentrations.index(column))
+            if question.multiple:
+                columns[f"{column}_concentration_no"] = cells(tree.concentrations.index(f"{column}_no"))
             columns[f"{column}_fraction"] = pl.Series(fractions[:, i], dtype=pl.Float64)
     for i, question in enumerate(tree.questions):
         if question.name in names:

@@ -47,8 +47,9 @@ class Predictions:
         tree: Decision tree.
         keys: `dataset_name` (null if the file has none) and `id_str` of each galaxy.
         kind: Content of `values`: "concentrations" (of a Dirichlet per question, or a mixture of them) or "fractions".
-        values: Shape (member, galaxy, answer): one member, or one for each component of a mixture with equal weights
-            (an ensemble, several heads or forward passes); fractions have one. NaN for questions not in `questions`.
+        values: Concentrations, shape (member, galaxy, concentration) with columns as in `tree.concentrations`: one
+            member, or one for each component of a mixture with equal weights (an ensemble, several heads or forward
+            passes). Fractions have the shape (1, galaxy, answer). NaN for questions not in `questions`.
         questions: Names of the predicted questions, in the order of the tree.
         in_training_set: Whether the model was trained or validated on each galaxy according to the file; null where
             it does not say.
@@ -68,7 +69,12 @@ class Predictions:
 
     @classmethod
     def of_concentrations(cls, values: FloatArray, tree: Tree) -> Predictions:
-        """Return predictions of all questions from an array of shape (galaxy, answer) or (member, galaxy, answer)."""
+        """Return predictions of all questions.
+
+        Args:
+            values: Concentrations, shape (galaxy, concentration) or (member, galaxy, concentration).
+            tree: Decision tree.
+        """
         members = np.asarray(values, np.float64)
         members = members if members.ndim == 3 else members[None]
         n = members.shape[1]
@@ -80,7 +86,7 @@ class Predictions:
 
     @property
     def concentrations(self) -> FloatArray:
-        """Concentrations, shape (member, galaxy, answer).
+        """Concentrations, shape (member, galaxy, concentration).
 
         Raises:
             TableError: The file contains only fractions, without uncertainty.
@@ -106,11 +112,14 @@ class Predictions:
 
     def question_fractions(self, i: int, rows: IntArray) -> FloatArray:
         """Return the predicted vote fractions of question `i` for some galaxies, shape (galaxy, answer)."""
-        question = self.tree.questions[i]
-        members = self.values[:, rows, self.tree.slice(question.name)]
+        members = self.of_question(i, rows)
         if self.kind == "concentrations":
-            members = question_fractions(members, is_multiple=question.multiple)
+            members = question_fractions(members, is_multiple=self.tree.questions[i].multiple)
         return members.mean(axis=0)
+
+    def of_question(self, i: int, rows: IntArray) -> FloatArray:
+        """Return the values of question `i` for some galaxies: (member, galaxy, concentration), or answer."""
+        return self.values[:, rows, _places(self.tree, self.kind, self.tree.questions[i].name)]
 
     def log_likelihood(self, votes: Votes, i: int, rows: IntArray) -> FloatArray:
         """Return the log probability of the votes on question `i` for some galaxies with votes, shape (galaxy,).
@@ -123,11 +132,10 @@ class Predictions:
             rows: Indices of the galaxies.
         """
         question = self.tree.questions[i]
-        where = self.tree.slice(question.name)
         return -members_nll(
-            votes.counts[rows, where],
+            votes.counts[rows, self.tree.slice(question.name)],
             votes.totals[rows, i],
-            self.values[:, rows, where],
+            self.of_question(i, rows),
             is_fraction=self.kind == "fractions",
             is_multiple=question.multiple,
         )
@@ -161,6 +169,8 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
 
     The column of an answer has the name of the answer followed by `_concentration`, `_pred` (Zoobot), `_fraction` or
     nothing; without an ending the columns are fractions if those of each question sum to 1, otherwise concentrations.
+    An answer to a question that allows several also needs the concentration of not giving it, in a column with `_no`
+    at the end: `{column}_concentration_no`.
     A cell may be a list of numbers (JSON in CSV files), one for each member of a mixture. A question needs all of its
     answers. The key is `dataset_name` and `id_str`, or `id_str` alone.
 
@@ -168,7 +178,8 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
         path: Prediction file: Parquet, CSV, FITS, VOTable or ECSV.
         tree: Decision tree.
         mapping: Mapping file (see `MappingFile`) for tables with other column names: `id_str`, `dataset_name`, `table`,
-            [answers], and `values = "fractions"` or `"concentrations"`.
+            [answers], and `values = "fractions"` or `"concentrations"`. In [answers], the concentration of not giving
+            an answer is `{column}_no`.
 
     Raises:
         NotFoundError: The file does not exist.
@@ -178,20 +189,24 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
     columns = MappingFile.read(Path(mapping)) if mapping else MappingFile()
     table = _read(path, columns.table)
     keys = _keys(path, table, columns)
-    kind, names = _answer_columns(path, table, tree, columns)
-    members = {column: _numbers(path, table, keys, name) for column, name in names.items()}
+    kind, names, ending = _value_columns(path, table, tree, columns)
+    members = {name: _numbers(path, table, keys, column) for name, column in names.items()}
     n_members = max(len(one) for one in members.values())
-    values = np.full((n_members, table.height, len(tree.columns)), np.nan)
-    for column, one in members.items():
+    order = tree.columns if kind == "fractions" else tree.concentrations
+    values = np.full((n_members, table.height, len(order)), np.nan)
+    for name, one in members.items():
         if len(one) != n_members:
             raise TableError(
-                f"'{path}': column '{names[column]}' has {len(one)} numbers per galaxy, others have {n_members}.",
+                f"'{path}': column '{names[name]}' has {len(one)} numbers per galaxy, others have {n_members}.",
                 "the same number of members in every column.",
             )
-        values[:, :, tree.columns.index(column)] = one
+        values[:, :, order.index(name)] = one
     questions = tuple(question.name for question in tree.questions if question.columns[0] in names)
     if kind is None:
         kind = "fractions" if _are_fractions(values, tree, questions) else "concentrations"
+        if kind == "fractions":
+            values = values[..., [tree.concentrations.index(column) for column in tree.columns]]
+    _check_complete(path, tree, kind, names, ending)
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
     read = Predictions(tree, keys, kind, values, questions, _in_training_set(path, keys, table), path)
@@ -287,25 +302,39 @@ def _keys(path: Path, table: pl.DataFrame, mapping: MappingFile) -> pl.DataFrame
     return keys
 
 
-def _answer_columns(
+def _places(tree: Tree, kind: Kind | None, question: str) -> slice:
+    """Return the positions of a question's values."""
+    return tree.slice(question) if kind == "fractions" else tree.concentration_slice(question)
+
+
+def _column(tree: Tree, name: str, ending: str) -> str:
+    """Return the column of a concentration or fraction: `ring_concentration`, `ring_concentration_no`."""
+    return f"{name}{ending}" if name in tree.columns else f"{name.removesuffix('_no')}{ending}_no"
+
+
+def _value_columns(
     path: Path, table: pl.DataFrame, tree: Tree, mapping: MappingFile
-) -> tuple[Kind | None, dict[str, str]]:
-    """Return what the columns contain (None if their sums decide), and answer -> column of the table."""
+) -> tuple[Kind | None, dict[str, str], str]:
+    """Return what the columns contain (None if their sums decide), name -> column of the table, and their ending.
+
+    Names are those of `tree.columns` for fractions, otherwise of `tree.concentrations`.
+    """
     if mapping.answers:
         hint = "Fix [answers] in the mapping file."
+        kind = None if mapping.values == "counts" else cast(Kind, mapping.values)
         for answer, name in mapping.answers.items():
-            if answer not in tree.columns:
+            if answer not in (tree.columns if kind == "fractions" else tree.concentrations):
                 message = f"Answer '{answer}' of '{mapping.source}' not found in tree '{tree.name}'."
                 raise TableError(message, choices(tree.columns, answer), hint)
             if name not in table.columns:
                 hint = suggestion(table.columns, name, hint)
                 raise TableError(f"Column '{name}' not found in '{path}'.", f"a column for answer '{answer}'.", hint)
-        kind, names = None if mapping.values == "counts" else cast(Kind, mapping.values), dict(mapping.answers)
-        ending = ""
+        names, ending = dict(mapping.answers), ""
     else:
         columns = set(table.columns)
-        for ending, kind in ENDINGS:  # noqa: B007
-            names = {column: f"{column}{ending}" for column in tree.columns if f"{column}{ending}" in columns}
+        for ending, kind in ENDINGS:
+            wanted = tree.columns if kind == "fractions" else tree.concentrations
+            names = {name: column for name in wanted if (column := _column(tree, name, ending)) in columns}
             if names:
                 break
         else:
@@ -314,15 +343,27 @@ def _answer_columns(
                 f"a concentration or fraction for each answer of tree '{tree.name}'.",
                 "Predict with a model of this campaign, or name the columns in a mapping file (--mapping).",
             )
+    return kind, names, ending
+
+
+def _check_complete(path: Path, tree: Tree, kind: Kind, names: dict[str, str], ending: str) -> None:
+    order = tree.columns if kind == "fractions" else tree.concentrations
     for question in tree.questions:
-        missing = [column for column in question.columns if column not in names]
-        if 0 < len(missing) < len(question.columns):
+        needed = order[_places(tree, kind, question.name)]
+        missing = [name for name in needed if name not in names]
+        if not 0 < len(missing) < len(needed):
+            continue
+        column = _column(tree, missing[0], ending)
+        if missing[0] in tree.columns:
             raise TableError(
-                f"Column '{missing[0]}{ending}' not found in '{path}', which has other answers of question "
-                f"'{question.name}'.",
+                f"Column '{column}' not found in '{path}', which has other answers of question '{question.name}'.",
                 "all answers of a question, or none.",
             )
-    return kind, names
+        raise TableError(
+            f"Column '{column}' not found in '{path}': question '{question.name}' allows several answers.",
+            "for each of its answers, a concentration of giving it and one of not giving it.",
+            f"Add the columns {{column}}{ending}_no, or write fractions, and fit their spread with `gzoo recalibrate`.",
+        )
 
 
 def _numbers(path: Path, table: pl.DataFrame, keys: pl.DataFrame, name: str) -> FloatArray:
@@ -385,20 +426,23 @@ def _are_fractions(values: FloatArray, tree: Tree, questions: Sequence[str]) -> 
     single = [name for name in questions if not tree.question(name).multiple]
     if not single or not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
         return False
-    return all((np.abs(values[..., tree.slice(name)].sum(axis=-1) - 1) < SUM_TOLERANCE).all() for name in single)
+    return all(
+        (np.abs(values[..., tree.concentration_slice(name)].sum(axis=-1) - 1) < SUM_TOLERANCE).all() for name in single
+    )
 
 
 def _validate(read: Predictions, names: dict[str, str]) -> None:
     """Reject invalid concentrations and fractions; normalise fractions to a sum of 1 in place."""
     is_fraction = read.kind == "fractions"
     for question in map(read.tree.question, read.questions):
-        own = read.values[..., read.tree.slice(question.name)]
+        places = _places(read.tree, read.kind, question.name)
+        own = read.values[..., places]
         is_valid = np.isfinite(own) & ((own >= 0) & (own <= 1) if is_fraction else own > 0)
         if not is_valid.all():
-            member, row, answer = np.argwhere(~is_valid)[0].tolist()
+            member, row, i = np.argwhere(~is_valid)[0].tolist()
+            name = (read.tree.columns if is_fraction else read.tree.concentrations)[places][i]
             raise TableError(
-                f"{_at(read.source, read.keys, row)}: {names[question.columns[answer]]} is "
-                f"{float(own[member, row, answer])}.",
+                f"{_at(read.source, read.keys, row)}: {names[name]} is {float(own[member, row, i])}.",
                 "numbers from 0 to 1." if is_fraction else "positive, finite numbers.",
             )
         if not is_fraction or question.multiple:

@@ -21,7 +21,7 @@ from scipy import optimize
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.errors import DatasetError, InputError, TableError, reason
-from gzoo.scoring.likelihood import members_nll
+from gzoo.scoring.likelihood import giving, members_nll
 from gzoo.scoring.matching import match, refuse_other_scheme
 from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_predictions
 from gzoo.scoring.predictions import Kind, read_predictions
@@ -44,8 +44,7 @@ class QuestionRecalibration:
     """Recalibration of one question.
 
     Attributes:
-        factor: Factor on the total concentration; for predicted fractions, the total concentration itself. Always 1
-            for questions that allow several answers, which do not have a concentration.
+        factor: Factor on the total concentration; for predicted fractions, the total concentration itself.
         temperature: Predicted fractions become p^(1/temperature), normalised to a sum of 1 (for questions that allow
             several answers: odds^(1/temperature)).
         n_galaxies: Number of galaxies that it was fitted on.
@@ -71,16 +70,17 @@ class Recalibration:
     questions: Mapping[str, QuestionRecalibration]
 
     def apply(self, values: FloatArray, tree: Tree) -> FloatArray:
-        """Return recalibrated concentrations, shape (member, galaxy, answer).
+        """Return recalibrated concentrations, shape (member, galaxy, concentration).
 
         Args:
-            values: Concentrations or fractions, according to `kind`, same shape.
+            values: Concentrations of this shape or fractions, shape (member, galaxy, answer), according to `kind`.
             tree: Decision tree; questions without a recalibration become NaN.
         """
-        out = np.full(values.shape, np.nan)
+        out = np.full((*values.shape[:-1], len(tree.concentrations)), np.nan)
         for name, one in self.questions.items():
-            own, question = tree.slice(name), tree.question(name)
-            out[..., own] = recalibrated(values[..., own], one.factor, one.temperature, question, self.kind)
+            to = tree.concentration_slice(name)
+            own = values[..., tree.slice(name) if self.kind == "fractions" else to]
+            out[..., to] = recalibrated(own, one.factor, one.temperature, tree.question(name), self.kind)
         return out
 
     def to_dict(self) -> dict[str, object]:
@@ -126,7 +126,8 @@ def fit_recalibration(
 
     Args:
         votes: Votes of held-out galaxies; galaxies of the training set would hide overconfidence.
-        values: Predictions for them, shape (member, galaxy, answer).
+        values: Predictions for them: concentrations, shape (member, galaxy, concentration), or fractions, shape
+            (member, galaxy, answer).
         kind: Kind of predictions. Fractions become concentrations.
         questions: Names of the predicted questions; by default all.
         seed: Seed of the random subset that is used of more than 50,000 galaxies.
@@ -139,9 +140,10 @@ def fit_recalibration(
         rows = np.flatnonzero(votes.totals[:, i] > 0)
         if len(rows) > MAX_GALAXIES:
             rows = np.sort(np.random.default_rng([seed, i]).choice(rows, MAX_GALAXIES, replace=False))
-        own = tree.slice(question.name)
+        answers = tree.slice(question.name)
+        own = answers if kind == "fractions" else tree.concentration_slice(question.name)
         fitted[question.name] = fit_question(
-            votes.counts[rows, own], votes.totals[rows, i], values[:, rows, own], question, kind
+            votes.counts[rows, answers], votes.totals[rows, i], values[:, rows, own], question, kind
         )
     return Recalibration(kind, fitted)
 
@@ -154,11 +156,11 @@ def fit_question(
     Args:
         counts: Vote counts, shape (galaxy, answer).
         totals: Total votes, at least 1, shape (galaxy,).
-        values: Predictions, shape (member, galaxy, answer).
+        values: Predictions, shape (member, galaxy, concentration), or (member, galaxy, answer) for fractions.
         question: Question.
         kind: Kind of predictions.
     """
-    is_fractions = kind == "fractions" and not question.multiple
+    is_fractions = kind == "fractions"
     unchanged = CERTAIN if is_fractions else 1.0
     n = len(totals)
     if not n:
@@ -178,7 +180,7 @@ def fit_question(
         moves = STEP * np.eye(2)
         return np.array([(penalised(logs + move) - penalised(logs - move)) / (2 * STEP) for move in moves])
 
-    most = 0.0 if question.multiple else math.log(CERTAIN if is_fractions else MAX_FACTOR) - usual
+    most = math.log(CERTAIN if is_fractions else MAX_FACTOR) - usual
     bounds = [(usual - most, usual + most), (-math.log(MAX_TEMPERATURE), math.log(MAX_TEMPERATURE))]
     best = optimize.minimize(penalised, middle, jac=slope, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     before = cost(np.array([math.log(unchanged), 0.0]))
@@ -189,16 +191,21 @@ def fit_question(
 
 
 def recalibrated(values: FloatArray, factor: float, temperature: float, question: Question, kind: Kind) -> FloatArray:
-    """Return the recalibrated concentrations of one question, shape (member, galaxy, answer).
+    """Return the recalibrated concentrations of one question, shape (member, galaxy, concentration).
 
     >>> import gzoo, numpy as np
     >>> ring = gzoo.tree("gz_rings").questions[0]
     >>> recalibrated(np.array([[[1.0, 3.0]]]), 2.0, 1.0, ring, "concentrations")
     array([[[2., 6.]]])
     """
-    if question.multiple:
-        odds = values / (1 - values) if kind == "fractions" else values
-        return np.clip(odds, SMALLEST, 1 / SMALLEST) ** (1 / temperature)
+    if question.multiple:  # a distribution over yes and no for each answer
+        pairs = np.stack((values, 1 - values) if kind == "fractions" else giving(values), axis=-1)
+        new = _recalibrated(pairs, factor, temperature, kind)
+        return np.concatenate([new[..., 0], new[..., 1]], axis=-1)
+    return _recalibrated(values, factor, temperature, kind)
+
+
+def _recalibrated(values: FloatArray, factor: float, temperature: float, kind: Kind) -> FloatArray:
     total = values.sum(axis=-1, keepdims=True)
     logs = np.log(np.maximum(values / total, SMALLEST)) / temperature
     fractions = np.exp(logs - logs.max(axis=-1, keepdims=True))

@@ -296,7 +296,7 @@ def score(
 
 
 def training_baseline(dataset: Dataset) -> FloatArray:
-    """Return the baseline fitted on the train split: the same concentrations for every galaxy, shape (answer,).
+    """Return the baseline fitted on the train split: the same for every galaxy, shape (concentration,).
 
     Raises:
         NotFoundError: The dataset does not have a train split.
@@ -324,8 +324,8 @@ def compute(
 
     Args:
         votes: Votes of galaxies that the model was not trained on.
-        predictions: Predictions in the same order; or concentrations of all questions, shape (galaxy, answer).
-        baseline: Concentrations of the baseline, shape (answer,) or (galaxy, answer).
+        predictions: Predictions in the same order; or concentrations of all questions, shape (galaxy, concentration).
+        baseline: Concentrations of the baseline, shape (concentration,) or (galaxy, concentration).
         galaxy_blocks: Bootstrap units; by default galaxies.
         campaigns: `dataset_name` of each galaxy.
         slices: Ways to divide the galaxies into slices.
@@ -419,7 +419,8 @@ def _of_question(
         "absolute": np.abs(off),
         "floor": enough * binomial_deviation(totals[:, None], fractions),
     }
-    known = baseline[where] if baseline.ndim == 1 else baseline[rows, where]
+    places = votes.tree.concentration_slice(question.name)
+    known = baseline[places] if baseline.ndim == 1 else baseline[rows, places]
     same = np.broadcast_to(question_fractions(known, is_multiple=question.multiple), fractions.shape)
     sums: _Sums = {
         "galaxies": np.ones(len(rows)),

@@ -110,6 +110,36 @@ class Tree:
         return tuple(column for question in self.questions for column in question.columns)
 
     @cached_property
+    def concentrations(self) -> tuple[str, ...]:
+        """Names of all concentrations of a prediction, in order: the columns of every (galaxy, concentration) array.
+
+        Those of a question are together: one for each answer. A question that allows several answers has two for each,
+        because a volunteer gives it or not, whatever the other answers: first those of giving them (the answer
+        columns), then those of not giving them (`{column}_no`).
+        """
+        return tuple(
+            name
+            for question in self.questions
+            for name in (*question.columns, *(f"{column}_no" for column in question.columns if question.multiple))
+        )
+
+    @cached_property
+    def _concentration_slices(self) -> tuple[slice, ...]:
+        sizes = [len(question.columns) * (1 + question.multiple) for question in self.questions]
+        ends = np.cumsum(sizes).tolist()
+        return tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
+
+    def concentration_slice(self, question: str) -> slice:
+        """Return the positions of a question's concentrations in `concentrations`.
+
+        >>> import gzoo
+        >>> tree = gzoo.tree("gz_ferengi")
+        >>> tree.concentrations[tree.concentration_slice("odd-features-ferengi")][::7]
+        ('odd-features-ferengi_ring', 'odd-features-ferengi_ring_no')
+        """
+        return self._concentration_slices[self._index(question)]
+
+    @cached_property
     def starts(self) -> tuple[int, ...]:
         """Index of each question's first answer among `columns`."""
         return tuple(np.cumsum([0] + [len(question.columns) for question in self.questions])[:-1].tolist())
