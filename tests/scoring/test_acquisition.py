@@ -161,7 +161,7 @@ def test_invalid_arguments_are_rejected(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="did not make"):
         gzoo.prioritize([path], dataset, out=path, overwrite=True)
     seen = predictions(tmp_path, dataset, "seen.parquet", "train")
-    with pytest.raises(TableError, match="would count twice"):
+    with pytest.raises(TableError, match="that the model was trained on"):
         gzoo.prioritize([seen], dataset)
 
 
