@@ -64,8 +64,12 @@ BAD: dict[str, tuple[dict[str, list[object]], str]] = {
         {"ring_no_concentration": [[1.0, 2.0]] * 3},
         "has 2 numbers per galaxy|others have 2",
     ),
-    "numbers as identifiers": ({"id_str": [1.0, 2.0, 3.0]}, "'id_str' has type Float64"),
-    "no identifier": ({"id_str": ["1", None, "3"]}, "row 2: 'id_str' is missing"),
+    "numbers as identifiers": ({"id_str": [1.0, 2.5, 3.0]}, "'id_str' of .*, row 2: identifier is a decimal number"),
+    "digits lost": ({"id_str": [1.0, 2.0**60, 3.0]}, "'id_str' of .* contains Float64 .* digits were lost"),
+    "digits lost in text": ({"id_str": ["1", "5.8772e+17", "3"]}, "row 2: identifier lost digits .'5.8772e.17'"),
+    "truth values as identifiers": ({"id_str": [True, False, True]}, "'id_str' of .* has type Boolean"),
+    "no identifier": ({"id_str": ["1", None, "3"]}, "'id_str' of .*, row 2: identifier missing"),
+    "no identifier in text": ({"id_str": ["1", "NA", "3"]}, "'id_str' of .*, row 2: identifier missing"),
 }
 
 

@@ -242,6 +242,7 @@ def test_files_of_another_kind_than_their_name(tmp_path: Path) -> None:
                 read_table(path)
 
 
+@pytest.mark.filterwarnings("ignore::gzoo.errors.GZooWarning")
 @pytest.mark.parametrize("ending", [".fits", ".vot", ".ecsv", ".csv"])
 def test_corrupt_tables_raise_table_errors(tmp_path: Path, ending: str) -> None:
     path = write_votes(tmp_path / f"votes{ending}", [(f"g{i}", i, 2 * i) for i in range(30)])

@@ -16,6 +16,7 @@ from gzoo.dataset.schema import KEY
 from gzoo.errors import InputError, NotFoundError, TableError, choices, suggestion
 from gzoo.scoring.likelihood import expected_fractions, members_nll, question_fractions
 from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.votes.identifiers import IdentifierReader
 from gzoo.votes.mapping_file import MappingFile
 from gzoo.votes.tables import read_table
 from gzoo.votes.votes import Votes
@@ -281,15 +282,7 @@ def _keys(path: Path, table: pl.DataFrame, mapping: MappingFile) -> pl.DataFrame
                 f"the {name} of each galaxy; the {table.width} columns are {', '.join(table.columns[:5])}, ....",
                 f"Rename the column to {name}, or name it in a mapping file and pass that with --mapping.",
             )
-        series = table[source]
-        if not (series.dtype == pl.String or series.dtype.is_integer()):
-            raise TableError(
-                f"'{path}': column '{source}' has type {series.dtype}.",
-                "strings or integers, because other types lose digits of an identifier.",
-            )
-        if series.null_count():
-            raise TableError(f"{path}, row {int(series.is_null().arg_max() or 0) + 1}: '{source}' is missing.")
-        columns[name] = series.cast(pl.String)
+        columns[name] = IdentifierReader(f"Column '{source}' of '{path}'").read_all(table[source])
     keys = pl.DataFrame(columns).select(KEY)
     repeated = keys.is_duplicated()
     if repeated.any():

@@ -14,6 +14,7 @@ from gzoo.dataset.open import Dataset
 from gzoo.dataset.schema import KEY
 from gzoo.errors import NotFoundError, TableError, suggestion
 from gzoo.trees.tree import IntArray
+from gzoo.votes.identifiers import IdentifierReader
 from gzoo.votes.tables import read_table
 from gzoo.votes.votes import Votes
 
@@ -95,10 +96,11 @@ def slicings(
             "the identifier of each galaxy.",
             "Rename the column with the identifiers to id_str.",
         )
+    by = [name for name in KEY if name in more.columns]
+    known = [IdentifierReader(f"Column '{name}' of '{table}'").read_all(more[name]).alias(name) for name in by]
     for column in columns:
         if column in more.columns:
-            by = [name for name in KEY if name in more.columns]
-            source = more.with_columns(pl.col(by).cast(pl.String)).select(*by, pl.col(column).alias("value"))
+            source = more.with_columns(known).select(*by, pl.col(column).alias("value"))
             repeated = source.filter(source.select(by).is_duplicated())
             if repeated.height:
                 raise TableError(
@@ -111,8 +113,8 @@ def slicings(
                     f"Column '{column}' not found in '{dataset.folder}'{f' or {str(table)!r}' if table else ''}.",
                     hint=suggestion(more.columns, column, "Pass a table that contains the column with --table."),
                 )
-            by = list(KEY)
             source = pl.concat(parts)
-        joined = keys.select(KEY).join(source, on=by, how="left", maintain_order="left")
+        shared = [name for name in KEY if name in source.columns]
+        joined = keys.select(KEY).join(source, on=shared, how="left", maintain_order="left")
         found.append(Slicing(column, joined["value"]))
     return found

@@ -65,7 +65,7 @@ def _fits(path: Path, table: str) -> Iterator[_Column]:
     ) as file:
         names: list[str] = []
         for hdu in file:  # no further than needed, so that a corrupt header after the table does not matter
-            if isinstance(hdu, fits.BinTableHDU):
+            if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
                 names.append(str(hdu.name))
                 if names[-1].lower() == table.lower() if table else int(hdu.header["NAXIS2"]) > 0:
                     break
@@ -80,6 +80,9 @@ def _fits(path: Path, table: str) -> Iterator[_Column]:
             )
         check_unique(path, [str(name) for name in hdu.columns.names])
         raw = hdu.data.view(np.ndarray)
+        if isinstance(hdu, fits.TableHDU):
+            yield from _fits_text(hdu.columns, raw)
+            return
         for column in hdu.columns:
             name = str(column.name)
             code = str(column.format)
@@ -93,6 +96,21 @@ def _fits(path: Path, table: str) -> Iterator[_Column]:
             elif code.endswith("L"):
                 mask = stored == 0
             yield name, np.asarray(hdu.data.field(name)), mask
+
+
+def _fits_text(columns: Any, raw: _Array) -> Iterator[_Column]:
+    """Yield the columns of an ASCII table as text, because astropy reads empty cells as 0."""
+    for column in columns:
+        cells = np.char.strip(raw[str(column.name)].astype("S"))
+        mask = cells == b""
+        if column.null is not None:
+            mask |= cells == str(column.null).strip().encode()
+        if str(column.format)[:1] in "DEF":
+            cells = np.array([cell.upper().replace(b"D", b"E") for cell in cells.tolist()], "S")  # as Fortran writes
+        scale, zero = float(column.bscale or 1), float(column.bzero or 0)
+        if (scale, zero) != (1.0, 0.0):
+            cells = np.where(mask, b"0", cells).astype(np.float64) * scale + zero
+        yield str(column.name), cells, mask
 
 
 def _no_table(path: Path, table: str, names: Sequence[str]) -> TableError:

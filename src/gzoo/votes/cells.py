@@ -1,14 +1,13 @@
-"""Values of table columns: counts, fractions, angles and identifiers, with a reason for every invalid cell."""
+"""Values of table columns: counts, fractions and angles, with a reason for every invalid cell."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import polars as pl
 
-from gzoo.errors import TableError
 from gzoo.trees.tree import FloatArray, IntArray
 
 MAX_COUNT = 2**31 - 1
@@ -32,13 +31,32 @@ def floats(frame: pl.DataFrame, column: str) -> FloatArray:
     return numbers(frame, column)[1].fill_nan(None).fill_null(0.0).to_numpy()
 
 
-def counts(frame: pl.DataFrame, column: str, report: Report) -> tuple[IntArray, pl.Series, pl.Series]:
-    """Return the counts of a column (0 in invalid cells), which cells are valid, and which are not integers."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts of a column; all members have shape (row,).
+
+    Attributes:
+        values: The counts, 0 in invalid cells.
+        is_valid: Cells with a count.
+        is_fractional: Cells with a number that is not an integer.
+        is_missing: Cells that are empty or NaN.
+        details: Function that returns the content of each cell.
+    """
+
+    values: IntArray
+    is_valid: pl.Series
+    is_fractional: pl.Series
+    is_missing: pl.Series
+    details: Details
+
+
+def counts(frame: pl.DataFrame, column: str, report: Report) -> Counts:
+    """Return the counts of a column; invalid cells are reported, except those that are missing."""
     raw = frame[column]
     ends = [end for end in (raw.min(), raw.max()) if isinstance(end, int)]
     if raw.dtype.is_integer() and not raw.null_count() and all(0 <= end <= MAX_COUNT for end in ends):  # mostly
         is_never = pl.repeat(False, frame.height, eager=True)
-        return raw.cast(pl.Int64).to_numpy(), ~is_never, is_never
+        return Counts(raw.cast(pl.Int64).to_numpy(), ~is_never, is_never, is_never, lambda: shown(column, raw))
     text, number, is_missing = numbers(frame, column)
     is_text = number.is_null() & ~is_missing
     number = number.fill_nan(None).fill_null(0.0)
@@ -47,7 +65,6 @@ def counts(frame: pl.DataFrame, column: str, report: Report) -> tuple[IntArray, 
     is_fractional = ~is_large & (number != number.round())
     details = partial(shown, column, text)
     for bad, reason in (
-        (is_missing, "count missing"),
         (is_text, "count is not a number"),
         (is_negative, "count negative"),
         (is_fractional, "count not an integer"),
@@ -55,7 +72,8 @@ def counts(frame: pl.DataFrame, column: str, report: Report) -> tuple[IntArray, 
     ):
         report(bad, reason, details)
     good = ~(is_missing | is_text | is_negative | is_fractional | is_large)
-    return (number * good.cast(pl.Float64)).fill_nan(0.0).cast(pl.Int64).to_numpy(), good, is_fractional
+    values = (number * good.cast(pl.Float64)).fill_nan(0.0).cast(pl.Int64).to_numpy()
+    return Counts(values, good, is_fractional, is_missing, details)
 
 
 def degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: Report) -> pl.Series:
@@ -69,28 +87,13 @@ def degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: R
 
 
 def strings(frame: pl.DataFrame, column: str, default: str = "") -> pl.Series:
-    """Return the cells of a column as text without surrounding spaces; `default` if `column` is "".
-
-    Raises:
-        TableError: The cells are floats so large that digits of an identifier were lost.
-    """
+    """Return the cells of a column as text without surrounding spaces; `default` if `column` is ""."""
     if not column:
         return repeated(frame.height, default)
     series = frame[column]
-    if series.dtype.is_float():  # identifiers that a spreadsheet turned into 57314.0
-        finite = series.filter(series.is_finite()).to_numpy()
-        largest = float(np.abs(finite).max(initial=0.0))
-        if largest >= 2.0 ** (
-            np.finfo(finite.dtype).nmant + 1
-        ):  # from here on this type cannot represent every integer
-            raise TableError(
-                f"Column '{column}' contains {series.dtype} numbers up to {largest:.0f}, so digits were lost.",
-                "identifiers as strings or integers.",
-                "Write the table again from its source, with this column as strings.",
-            )
+    if series.dtype.is_float():  # names that a spreadsheet turned into 57314.0
         integers = series.cast(pl.Int64, strict=False)
-        if (integers.cast(pl.Float64) == series).all():
-            series = integers
+        series = integers if (integers.cast(pl.Float64) == series).all() else series
     return series.cast(pl.String, strict=False).fill_null("").str.strip_chars()
 
 

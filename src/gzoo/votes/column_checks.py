@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.errors import TableError
+from gzoo.errors import GZooWarning, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import Tree
 from gzoo.votes.cells import floats, numbers
 from gzoo.votes.mapping_file import MappingFile
 
 WEIGHTED = re.compile("weight|debias", re.IGNORECASE)
+_INDEX = re.compile(r"Unnamed: \d+|__index_level_\d+__")  # as pandas writes its index, and columns without a name
 _KAGGLE = re.compile(r"Class\d{1,2}\.\d{1,2}")
 _CUMULATIVE = (
     "vote counts. Cumulative fractions are products of fractions along the decision tree, so they do not contain the "
@@ -73,6 +75,16 @@ def check_columns(path: Path, frame: pl.DataFrame, mapping: MappingFile, campaig
             )
     rest = [name for name in frame.columns if name not in named]
     ignored = [name for name in rest if any(fnmatchcase(name, pattern) for pattern in mapping.ignore)]
+    indices = [name for name in rest if name not in ignored and _INDEX.fullmatch(name)]
+    if indices:
+        ignored += indices
+        first = str(frame[indices[0]].head(1).to_list()[0])[:40] if frame.height else ""
+        warnings.warn(
+            f"'{path}': columns without a name of their own, such as the index of pandas, are not used: "
+            f"{', '.join(indices)} (first value: '{first}').",
+            GZooWarning,
+            stacklevel=2,
+        )
     unexpected = [name for name in rest if name not in ignored]
     if unexpected:
         raise TableError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,25 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gzoo.errors import TableError
+from gzoo.errors import GZooWarning, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import FloatArray, IntArray, Tree
-from gzoo.votes.cells import MAX_COUNT, Details, Report, compared, counts, degrees, numbers, repeated, shown, strings
+from gzoo.votes.cells import (
+    MAX_COUNT,
+    Counts,
+    Details,
+    Report,
+    compared,
+    counts,
+    degrees,
+    numbers,
+    repeated,
+    shown,
+    strings,
+)
 from gzoo.votes.column_checks import check_columns, check_names_not_cumulative, check_values_not_cumulative
+from gzoo.votes.identifiers import MISSING, IdentifierReader
 from gzoo.votes.mapping_file import MappingFile
 from gzoo.votes.tables import ReadTable, iter_rows
 from gzoo.votes.votes import Votes
@@ -24,6 +38,7 @@ from gzoo.votes.votes import Votes
 MAX_IDENTIFIER = 256
 ROWS_IN_PART = 10_000  # of a table that is read part by part
 SPLIT_NAMES = ("train", "validation", "test", "border")
+MIN_ROWS_OF_GAPS = 10  # below, a table without any 0 is nothing special
 MAX_INVALID_FRACTION = 0.05  # of rows whose fractions give no integer votes; more, and they are not plain fractions
 DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "image": pl.String, "reason": pl.String, "detail": pl.String}
 
@@ -42,6 +57,7 @@ class RowTable:
         excluded: Columns of the table that are ignored.
         total_mismatches: Question -> number of rows whose total is not the sum of its answers, if totals were not
             checked.
+        warnings: What was changed in identifiers and counts, or is doubtful.
     """
 
     rows: pl.DataFrame
@@ -50,6 +66,7 @@ class RowTable:
     collected: tuple[str, ...]
     excluded: tuple[str, ...]
     total_mismatches: Mapping[str, int] = field(default_factory=dict[str, int])
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +147,7 @@ def stream_votes(
     names: MappingFile | None = None
     excluded: tuple[str, ...] = ()
     parts: list[_Part] = []
+    readers: dict[str, IdentifierReader] = {}
     n_rows = 0
     for start, read in iter_rows(path, n_rows=ROWS_IN_PART, table=given.table if given else ""):
         if read.frame.height == 0:
@@ -140,14 +158,17 @@ def stream_votes(
             if split_column:
                 names = replace(names, split=split_column)
             excluded = check_columns(path, read.frame, names, campaign)
-        part, counts, totals = _read_part(path, read, start, names, campaign, check_totals)
+            columns = {name: column for name in ("id_str", "source_id") if (column := getattr(names, name))}
+            readers = {name: IdentifierReader(f"Column '{column}' of '{path}'") for name, column in columns.items()}
+        part, counts, totals = _read_part(path, read, start, names, campaign, check_totals, readers)
         keep(counts, totals)
         parts.append(part)
         n_rows += read.frame.height
     assert names is not None
     rows = pl.concat([part.rows for part in parts])
     problems = [problem for part in parts for problem in part.problems]
-    problems += _duplicates(rows, pl.concat(part.digest for part in parts), pl.concat(part.is_bad for part in parts))
+    digest, given, is_bad = (pl.concat(getattr(part, name) for part in parts) for name in ("digest", "given", "is_bad"))
+    problems += _duplicates(rows, digest, given, is_bad)
     dropped = (
         pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
         .group_by("row", maintain_order=True)
@@ -156,8 +177,14 @@ def stream_votes(
         .sort("row")
     )
     mismatches: Counter[str] = Counter()
+    gaps = _Gaps()
     for part in parts:
         mismatches.update(part.total_mismatches)
+        gaps.add(part.gaps)
+    doubts = [doubt for reader in readers.values() for doubt in reader.warnings()]
+    doubts += gaps.doubts(path, n_rows)
+    for doubt in doubts:
+        warnings.warn(doubt, GZooWarning, stacklevel=2)
     return RowTable(
         rows=rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows,
         dropped=dropped,
@@ -165,7 +192,44 @@ def stream_votes(
         collected=tuple(one.name for one in campaign.tree.questions if one.columns[0] in names.answers),
         excluded=excluded,
         total_mismatches=dict(mismatches),
+        warnings=tuple(doubts),
     )
+
+
+@dataclass(slots=True)
+class _Gaps:
+    """Counts that are missing in some rows of a table."""
+
+    n_unasked: Counter[str] = field(default_factory=Counter[str])  # question -> rows where nobody was asked
+    n_partial: int = 0  # rows with a count for some answers of a question but not for all
+    has_zero: bool = False  # whether any count is 0
+
+    def add(self, other: _Gaps) -> None:
+        self.n_unasked.update(other.n_unasked)
+        self.n_partial += other.n_partial
+        self.has_zero |= other.has_zero
+
+    def doubts(self, path: Path, n_rows: int) -> list[str]:
+        """Return what was read as 0.
+
+        Raises:
+            TableError: The table seems to have gaps in place of 0, which are the same as lost counts.
+        """
+        if n_rows >= MIN_ROWS_OF_GAPS and self.n_partial * 2 > n_rows and not self.has_zero:
+            raise TableError(
+                f"'{path}': in {self.n_partial:,} of {n_rows:,} rows some answers of a question have no count (empty "
+                "or NaN), and no count in the table is 0: there seem to be gaps where nobody gave an answer.",
+                "0 where nobody gave an answer.",
+                "Replace the gaps by 0 if that is what they mean.",
+            )
+        if not self.n_unasked:
+            return []
+        listed = ", ".join(f"{name} in {n:,} rows" for name, n in self.n_unasked.most_common(3))
+        rest = f" and {len(self.n_unasked) - 3} more questions" if len(self.n_unasked) > 3 else ""
+        return [
+            f"'{path}': counts that are missing (empty or NaN) are read as 0 where the parent answers have no votes, "
+            f"so that nobody was asked: {listed}{rest}."
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +240,29 @@ class _Part:
     problems: list[pl.DataFrame]
     is_bad: pl.Series
     digest: pl.Series  # of a row's votes
+    given: pl.Series  # hash of the identifier as it is in the table
     total_mismatches: dict[str, int]
+    gaps: _Gaps
 
 
 def _read_part(
-    path: Path, read: ReadTable, start: int, mapping: MappingFile, campaign: Campaign, check_totals: bool
+    path: Path,
+    read: ReadTable,
+    start: int,
+    mapping: MappingFile,
+    campaign: Campaign,
+    check_totals: bool,
+    readers: Mapping[str, IdentifierReader],
 ) -> tuple[_Part, IntArray, IntArray]:
     frame = read.frame
     row = pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias("row")
-    ids = strings(frame, mapping.id_str)
-    short_ids = ids.str.slice(0, MAX_IDENTIFIER)
     n = frame.height
+    ids, given, problem = readers["id_str"].read(frame[mapping.id_str])
+    short_ids = ids.str.slice(0, MAX_IDENTIFIER)
+    source_ids = repeated(n, "")
+    if "source_id" in readers:
+        cells = readers["source_id"].read(frame[mapping.source_id])
+        source_ids = cells.text.set(cells.problem != "", "")
     problems: list[pl.DataFrame] = []
     is_readable = pl.repeat(True, n, eager=True)
     if read.damaged.height:
@@ -202,11 +278,17 @@ def _read_part(
         if where.any():
             problems.append(_problem(row, short_ids, where, reason, details()))
 
-    report(ids == "", "identifier missing", partial(repeated, n, f"column {mapping.id_str} is empty"))
+    is_empty = (problem == MISSING) & (given.str.strip_chars() == "")
+    report(is_empty, MISSING, partial(repeated, n, f"column {mapping.id_str} is empty"))
+    for one in problem.filter((problem != "") & ~is_empty).unique(maintain_order=True):
+        report((problem == one) & ~is_empty, one, partial(shown, mapping.id_str, given))
     report(ids.str.len_chars() > MAX_IDENTIFIER, "identifier too long", partial(shown, mapping.id_str, ids))
     read_values = _from_fractions if mapping.values == "fractions" else _from_counts
     mismatches: dict[str, int] = {}
-    counts, totals = read_values(path, frame, mapping, campaign.tree, report, None if check_totals else mismatches)
+    gaps = _Gaps()
+    counts, totals = read_values(
+        path, frame, mapping, campaign.tree, report, None if check_totals else mismatches, gaps
+    )
     too_many = (totals > MAX_COUNT).any(axis=1)
     report(pl.Series(np.asarray(too_many)), "count too large", partial(repeated, n, f"total votes above {MAX_COUNT}"))
     split = strings(frame, mapping.split)
@@ -217,7 +299,7 @@ def _read_part(
         {
             "row": row,
             "id_str": ids,
-            "source_id": strings(frame, mapping.source_id),
+            "source_id": source_ids,
             "dataset_name": strings(frame, mapping.dataset_name, campaign.name),
             "image": strings(frame, mapping.image),
             "ra": degrees(frame, mapping.ra, 0.0, 360.0, report),
@@ -227,7 +309,8 @@ def _read_part(
     )
     bad_rows = pl.concat([pl.Series(dtype=pl.Int64), *(part["row"] for part in problems)])
     digest = pl.from_numpy(counts).hash_rows()
-    return _Part(rows, problems, row.is_in(bad_rows.implode()), digest, mismatches), counts, totals
+    part = _Part(rows, problems, row.is_in(bad_rows.implode()), digest, given.hash(), mismatches, gaps)
+    return part, counts, totals
 
 
 def _problem(row: pl.Series, ids: pl.Series, where: pl.Series, reason: str, detail: pl.Series) -> pl.DataFrame:
@@ -240,16 +323,31 @@ def _problem(row: pl.Series, ids: pl.Series, where: pl.Series, reason: str, deta
 
 
 def _from_counts(
-    path: Path, frame: pl.DataFrame, mapping: MappingFile, tree: Tree, report: Report, mismatches: dict[str, int] | None
+    path: Path,
+    frame: pl.DataFrame,
+    mapping: MappingFile,
+    tree: Tree,
+    report: Report,
+    mismatches: dict[str, int] | None,
+    gaps: _Gaps,
 ) -> tuple[IntArray, IntArray]:
     """Return counts and totals from a table of counts."""
     n = frame.height
     votes = np.zeros((n, len(tree.columns)), np.int64)
     is_any_fractional = pl.repeat(False, n, eager=True)
+    read: dict[str, Counts] = {}
     for i, name in enumerate(tree.columns):
         if name in mapping.answers:
-            votes[:, i], _, is_fractional = counts(frame, mapping.answers[name], report)
-            is_any_fractional = is_any_fractional | is_fractional
+            read[name] = counts(frame, mapping.answers[name], report)
+            votes[:, i] = read[name].values
+            is_any_fractional = is_any_fractional | read[name].is_fractional
+    unasked = _unasked(tree, read, votes)
+    for name, one in read.items():
+        question = tree.questions[tree.question_of_answer[tree.columns.index(name)]].name
+        report(one.is_missing & ~unasked[question], "count missing", one.details)
+    gaps.n_unasked.update({name: int(where.sum()) for name, where in unasked.items() if where.any()})
+    gaps.n_partial = int(_partial(tree, read, n).sum())
+    gaps.has_zero = any(bool(((one.values == 0) & one.is_valid.to_numpy()).any()) for one in read.values())
     if is_any_fractional.sum() * 2 > n:
         check_values_not_cumulative(path, frame, mapping.answers, tree)
         raise TableError(
@@ -264,13 +362,16 @@ def _from_counts(
         if question.name not in mapping.totals:
             continue
         column = mapping.totals[question.name]
-        given, _, _ = counts(frame, column, report)
+        total = counts(frame, column, report)
+        given = total.values
+        report(total.is_missing & ~unasked[question.name], "count missing", total.details)
         own = votes[:, tree.slice(question.name)]
         if question.multiple:
             wrong, totals[:, i] = given < own.max(axis=1), np.maximum(given, own.max(axis=1))
             rule = "below the votes for one answer"
         else:
             wrong, rule = given != totals[:, i], "not the sum of the answers"
+        wrong &= ~(total.is_missing & unasked[question.name]).to_numpy()
         if mismatches is not None:
             mismatches[question.name] = int(wrong.sum())
         else:
@@ -278,8 +379,48 @@ def _from_counts(
     return votes, totals
 
 
+def _partial(tree: Tree, read: Mapping[str, Counts], n: int) -> pl.Series:
+    """Return the rows in which some answers of a question have a count, and others are missing."""
+    found = np.zeros(n, bool)
+    for question in tree.questions:
+        own = [read[name] for name in question.columns if name in read]
+        if any(one.is_missing.any() for one in own):
+            missing, valid = (np.any([getattr(one, what) for one in own], 0) for what in ("is_missing", "is_valid"))
+            found |= missing & valid
+    return pl.Series(found)
+
+
+def _unasked(tree: Tree, read: Mapping[str, Counts], votes: IntArray) -> dict[str, pl.Series]:
+    """Return for each question the rows without any count of it because its parent answers have no votes.
+
+    Where nobody was asked, some tables have a gap in place of 0. A gap is 0 only if the parent answers are known.
+    """
+    found: dict[str, pl.Series] = {}
+    n = len(votes)
+    for question in tree.ordered:
+        own = [read[name] for name in question.columns if name in read]
+        is_gap = pl.repeat(bool(own), n, dtype=pl.Boolean, eager=True)
+        for one in own:
+            is_gap = is_gap & one.is_missing
+        if not question.parents or not set(question.parents) <= set(read) or not is_gap.any():
+            found[question.name] = pl.repeat(False, n, eager=True)
+            continue
+        for name in question.parents:
+            place = tree.columns.index(name)
+            parent = tree.questions[tree.question_of_answer[place]].name
+            is_gap = is_gap & (read[name].is_valid | found[parent]) & pl.Series(votes[:, place] == 0)
+        found[question.name] = is_gap
+    return found
+
+
 def _from_fractions(
-    path: Path, frame: pl.DataFrame, mapping: MappingFile, tree: Tree, report: Report, mismatches: dict[str, int] | None
+    path: Path,
+    frame: pl.DataFrame,
+    mapping: MappingFile,
+    tree: Tree,
+    report: Report,
+    mismatches: dict[str, int] | None,
+    gaps: _Gaps,
 ) -> tuple[IntArray, IntArray]:
     """Return counts and totals from a table of plain fractions, if each count is an integer and all add up."""
     n = frame.height
@@ -289,8 +430,9 @@ def _from_fractions(
         if question.name not in mapping.totals:
             continue
         total_column = mapping.totals[question.name]
-        total, is_total, _ = counts(frame, total_column, report)
-        has_total = is_total.to_numpy()
+        read = counts(frame, total_column, report)
+        report(read.is_missing, "count missing", read.details)
+        total, has_total = read.values, read.is_valid.to_numpy()
         has_votes = has_total & (total > 0)
         is_known, is_wrong = has_total.copy(), np.zeros(n, bool)
         for column_index, name in enumerate(question.columns, tree.slice(question.name).start):
@@ -350,16 +492,20 @@ def _not_integer(details: Details, total: IntArray, votes: FloatArray) -> pl.Ser
     return details() + pl.Series([f" of {one} votes is {two:.3f}" for one, two in zip(total, votes, strict=True)])
 
 
-def _duplicates(rows: pl.DataFrame, digest: pl.Series, is_bad: pl.Series) -> list[pl.DataFrame]:
-    """Keep the first of several equal rows; drop all rows that contradict each other, or of which some are bad."""
+def _duplicates(rows: pl.DataFrame, digest: pl.Series, given: pl.Series, is_bad: pl.Series) -> list[pl.DataFrame]:
+    """Keep the first of several equal rows; drop all rows that contradict each other, or of which some are bad.
+
+    Identifiers that are equal only as they were read, such as 12 and 12.0, may be those of two galaxies.
+    """
     is_several = rows.select(pl.struct("dataset_name", "id_str").is_duplicated()).to_series() & (rows["id_str"] != "")
     keyed = (
-        rows.with_columns(is_bad=is_bad, votes=digest)
+        rows.with_columns(is_bad=is_bad, votes=digest, given=given)
         .filter(is_several)
         .with_columns(key=pl.struct("dataset_name", "id_str").rank("dense"))
         .with_columns(
             first=pl.col("row").min().over("key"),
             n_kinds=pl.struct("votes", "image", "is_bad").n_unique().over("key"),
+            n_given=pl.col("given").n_unique().over("key"),
             all_rows=pl.col("row").cast(pl.String).str.join(", ").over("key"),
         )
     )
@@ -367,8 +513,16 @@ def _duplicates(rows: pl.DataFrame, digest: pl.Series, is_bad: pl.Series) -> lis
         return []
     row, ids = keyed["row"], keyed["id_str"].str.slice(0, MAX_IDENTIFIER)
     details = "id_str " + keyed["id_str"] + " is in rows " + keyed["all_rows"]
-    differ = keyed["n_kinds"] > 1
+    is_written_otherwise = keyed["n_given"] > 1
+    differ = (keyed["n_kinds"] > 1) & ~is_written_otherwise
     return [
+        _problem(row, ids, is_written_otherwise, "identifier equal to another that is written otherwise", details),
         _problem(row, ids, differ, "duplicate identifier with different votes or images", details),
-        _problem(row, ids, ~differ & (row > keyed["first"]), "duplicate identifier with the same votes", details),
+        _problem(
+            row,
+            ids,
+            ~differ & ~is_written_otherwise & (row > keyed["first"]),
+            "duplicate identifier with the same votes",
+            details,
+        ),
     ]

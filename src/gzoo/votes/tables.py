@@ -1,12 +1,12 @@
 """Tables in CSV, Parquet, FITS, VOTable or ECSV files as polars frames.
 
-Missing values (empty cells, masked values, FITS TNULL) are null. Cells of CSV stay text. A cell that cannot be read
-invalidates its row; what makes every row doubtful (a missing header, a duplicate name, a truncated file) is an error.
+Missing values (empty cells, masked values, FITS TNULL) are null. Cells of CSV stay text. A cell that cannot be read, or
+a cell too few or too many, invalidates its row; what makes every row doubtful (a missing header, a duplicate name, a
+truncated file) is an error.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from gzoo.errors import NotFoundError, TableError
-from gzoo.votes.table_rows import Damage, check_unique, is_utf8, unreadable
+from gzoo.votes.table_rows import Damage, unreadable
+from gzoo.votes.text_tables import read_csv
 
 KINDS = {
     ".csv": "CSV",
@@ -87,7 +88,7 @@ def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
         raise TableError(f"'{path}' is empty.", _HEADER_EXPECTED, "Check the file.")
     damaged: list[Damage] = []
     if kind == "CSV":
-        frame = _csv(path, damaged)
+        frame = read_csv(path, damaged)
     elif kind == "Parquet":
         try:
             frame = pl.read_parquet(path, glob=False)
@@ -130,84 +131,3 @@ def iter_rows(path: Path | str, *, n_rows: int, table: str = "") -> Iterator[tup
                 yield 0, ReadTable(cast(pl.DataFrame, pl.from_arrow(file.schema_arrow.empty_table())), none)
     except (Exception, pl.exceptions.PanicException) as error:  # readers raise arbitrary exceptions on corrupt files
         raise unreadable(path, "Parquet", error) from error
-
-
-def _csv(path: Path, damaged: list[Damage]) -> pl.DataFrame:
-    header = _header(path)
-    if is_utf8(path):
-        try:
-            frame = pl.read_csv(path, glob=False, infer_schema=False, truncate_ragged_lines=False)
-            if frame.width == len(header):
-                frame.columns = header
-                return frame
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            pass  # reading line by line finds the line at fault
-    return _csv_by_line(path, header, damaged)
-
-
-def _header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        first = file.readline(1 << 20)
-        while first and not first.strip():
-            first = file.readline(1 << 20)
-    if not first.strip(b"\xef\xbb\xbf\r\n \t"):
-        raise TableError(f"'{path}' is empty.", _HEADER_EXPECTED, "Check the file.")
-    try:
-        text = first.decode("utf-8-sig")
-        at = text.find("\0")  # UTF-16 without a byte order mark
-    except UnicodeDecodeError as error:
-        text, at = "", error.start
-    if at >= 0:
-        raise TableError(
-            f"'{path}' is not UTF-8: line 1, byte {at + 1} is 0x{first[at]:02x}.",
-            "text in UTF-8.",
-            "Save the table again as 'CSV UTF-8'.",
-        )
-    text = text.rstrip("\r\n")
-    if "\r" in text:
-        raise TableError(
-            f"'{path}' contains lines that end in a carriage return alone.",
-            "lines that end in a line feed.",
-            "Save the table again with Unix or Windows line ends.",
-        )
-    try:
-        names = next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise TableError(
-            f"'{path}', line 1: {error}.", "column names separated by commas.", "Correct the first line."
-        ) from error
-    other = next((sign for sign in (";", "\t", "|") if len(names) == 1 and sign in text), "")
-    if other:
-        raise TableError(
-            f"Columns of '{path}' are separated by {other!r}.", "commas.", "Save the table with commas between columns."
-        )
-    check_unique(path, names)
-    return names
-
-
-def _csv_by_line(path: Path, header: list[str], damaged: list[Damage]) -> pl.DataFrame:
-    """Read line by line, so that a damaged line affects no other."""
-    rows: list[list[str | None]] = []
-    empty: list[str | None] = [None] * len(header)
-    with path.open("rb") as file:
-        lines = iter(enumerate(file, 1))
-        for _, line in lines:
-            if line.strip():
-                break  # the header
-        for number, line in lines:
-            row = len(rows) + 1
-            try:
-                text = line.decode("utf-8").rstrip("\r\n")
-                cells = next(csv.reader([text], strict=True)) if text else []
-                if len(cells) <= len(header):
-                    rows.append([cell or None for cell in cells] + empty[len(cells) :])
-                    continue
-                detail = f"line {number} has {len(cells)} cells, the header has {len(header)}"
-                damaged.append(Damage(row, "row has too many cells", detail))
-            except UnicodeDecodeError as error:
-                detail = f"line {number}, byte {error.start + 1} is 0x{line[error.start]:02x}"
-                damaged.append(Damage(row, "text is not UTF-8", detail))
-            except csv.Error as error:
-                damaged.append(Damage(row, "row cannot be parsed", f"line {number}: {error}"))
-            rows.append(empty)
-    return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
