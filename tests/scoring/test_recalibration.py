@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,25 @@ from gzoo.scoring.likelihood import dirichlet_multinomial_nll
 from gzoo.scoring.pit import QuestionPrediction, draw_counts
 from gzoo.scoring.prediction_files import prediction_table, write_predictions
 from gzoo.scoring.predictions import Kind, read_predictions
-from gzoo.scoring.recalibration import Recalibration, fit_question, fit_recalibration, recalibrate, recalibrated
+from gzoo.scoring.recalibration import (
+    Recalibration,
+    best_parameters,
+    fit_question,
+    fit_recalibration,
+    recalibrate,
+)
+from gzoo.scoring.scaling import Scaling, scaled
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 TWO = Question("two", ("a", "b"), ("two_a", "two_b"))
 FOUR = Question("four", ("a", "b", "c", "d"), ("four_a", "four_b", "four_c", "four_d"))
 SEVERAL = Question("several", ("a", "b"), ("several_a", "several_b"), multiple=True)
+
+
+def changes(question: Question, factor: float = 1.0, temperature: float = 1.0) -> FloatArray:
+    """The parameters of a scaling without biases."""
+    return np.array([math.log(factor), math.log(temperature), *[0.0] * len(question.columns)])
 
 
 def galaxies(
@@ -37,7 +50,7 @@ def galaxies(
     rng = np.random.default_rng(seed)
     volunteers = rng.integers(1, most + 1, n)
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(question.columns))))
-    truth = recalibrated(stated, factor, temperature, question, "concentrations")
+    truth = scaled(stated, changes(question, factor, temperature), question, is_fraction=False)
     return draw_counts(volunteers, QuestionPrediction(truth, True, question), rng), volunteers, stated
 
 
@@ -70,7 +83,7 @@ def test_other_galaxies_are_calibrated_afterwards(factor: float) -> None:
     counts, volunteers, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
     low, high = check_dispersion(counts, volunteers, stated, FOUR)
     assert not low <= 1 <= high
-    corrected = recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")
+    corrected = scaled(stated, found.parameters, FOUR, is_fraction=False)
     low, high = check_dispersion(counts, volunteers, corrected, FOUR)
     assert 0.88 < low <= 1.03
     assert 0.97 <= high < 1.12
@@ -84,6 +97,7 @@ def test_fractions_get_the_right_concentration() -> None:
     found = fit_question(counts, volunteers, fractions[None], FOUR, "fractions")
     assert found.factor == pytest.approx(12, rel=0.08)
     assert found.temperature == pytest.approx(1, rel=0.05)
+    assert found.gain is not None
     assert found.gain > 0.1
 
 
@@ -99,7 +113,7 @@ def test_several_answers_have_a_factor_and_a_temperature(kind: Kind) -> None:
     found = fit_question(counts, volunteers, values, SEVERAL, kind)
     assert found.factor == pytest.approx(6 if kind == "fractions" else 0.2, rel=0.1)
     assert found.temperature == pytest.approx(2.0, rel=0.05)
-    made = recalibrated(values, found.factor, found.temperature, SEVERAL, kind)
+    made = scaled(values, found.parameters, SEVERAL, is_fraction=kind == "fractions")
     np.testing.assert_allclose(made.sum(axis=-1), 2 * 6, rtol=0.1)
 
 
@@ -111,6 +125,86 @@ def test_all_members_of_a_mixture_get_the_same_factor() -> None:
     assert fit_question(counts, volunteers, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
 
 
+# ----------------------------------------------------------------------------------------------------
+# Overconfidence by any factor, biases, and what recalibration costs
+
+
+def overconfident(n: int, n_votes: int, true: float, predicted: float, seed: int) -> Scaling:
+    """Votes of a concentration, and predictions of another one with the same fractions."""
+    rng = np.random.default_rng(seed)
+    fractions, volunteers = rng.dirichlet([1.5] * 4, n)[None], np.full(n, n_votes)
+    counts = draw_counts(volunteers, QuestionPrediction(true * fractions, True, FOUR), rng)
+    return Scaling.of(counts, volunteers, predicted * fractions, FOUR, is_fraction=False)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_votes", "true", "predicted"),
+    [*((3000, 12, 20.0, total) for total in (1e4, 1e5, 1e6, 2e8)), *((300, 5, 5.0, total) for total in (5e3, 5e7))],
+)
+def test_overconfidence_by_any_factor_is_corrected(n: int, n_votes: int, true: float, predicted: float) -> None:
+    votes = overconfident(n, n_votes, true, predicted, 1)
+    factor, temperature, *bias = best_parameters(votes)
+    assert predicted * math.exp(factor) == pytest.approx(true, rel=0.1 if n == 3000 else 0.3)
+    assert temperature == pytest.approx(0, abs=0.02)
+    assert bias == [0.0] * 4
+
+
+@pytest.mark.parametrize("wrong_by", [0.01, 10.0, 1e3, 1e7])
+def test_recalibration_reaches_the_gain_of_the_best_factor_on_fresh_galaxies(wrong_by: float) -> None:
+    fresh, best = overconfident(5000, 10, 5.0, 5 * wrong_by, 0), changes(FOUR, 1 / wrong_by)
+    possible = (fresh.cost(changes(FOUR))[0] - fresh.cost(best)[0]).mean()
+    fits = [best_parameters(overconfident(300, 10, 5.0, 5 * wrong_by, seed)) for seed in range(1, 6)]
+    gain = np.mean([(fresh.cost(changes(FOUR))[0] - fresh.cost(fit)[0]).mean() for fit in fits])
+    assert possible > 0.1
+    assert gain > 0.95 * possible
+
+
+def test_a_calibrated_model_loses_little_at_50_galaxies() -> None:
+    costs: list[float] = []
+    for n_votes, true in ((1, 20.0), (5, 2.0), (5, 200.0), (40, 20.0)):
+        fresh = overconfident(5000, n_votes, true, true, 0)
+        fits = [best_parameters(overconfident(50, n_votes, true, true, seed)) for seed in range(1, 11)]
+        costs.append(float(np.mean([(fresh.cost(fit)[0] - fresh.cost(changes(FOUR))[0]).mean() for fit in fits])))
+    assert max(costs) < 0.05
+    assert abs(costs[0]) < 1e-3  # single votes do not constrain concentrations
+
+
+@pytest.mark.parametrize("question", [TWO, FOUR, SEVERAL])
+def test_a_clear_bias_is_corrected_and_only_that(question: Question) -> None:
+    rng = np.random.default_rng(9)
+    volunteers, n_answers = rng.integers(5, 30, 4000), len(question.columns)
+    stated = np.exp(rng.normal(0.5, 1, (1, 4000, n_answers * (1 + question.multiple))))
+    shift = np.array([0.3, *[0.0] * (len(question.columns) - 1)])
+    truth = scaled(stated, np.array([0.0, 0.0, *shift]), question, is_fraction=False)
+    counts = draw_counts(volunteers, QuestionPrediction(truth, True, question), rng)
+    found = fit_question(counts, volunteers, stated, question, "concentrations")
+    expected = shift if question.multiple else shift - shift.mean()
+    assert found.bias == pytest.approx(expected.tolist(), abs=0.06)
+    assert found.temperature == pytest.approx(1, abs=0.03)
+    assert found.factor == pytest.approx(1, abs=0.08)
+    assert found.gain is not None
+    assert found.gain > 0.005
+    unbiased = draw_counts(volunteers, QuestionPrediction(stated, True, question), rng)
+    assert not any(fit_question(unbiased, volunteers, stated, question, "concentrations").bias)
+
+
+def test_the_gain_is_measured_on_galaxies_that_were_not_fitted() -> None:
+    claimed: list[float] = []
+    real: list[float] = []
+    fresh = overconfident(5000, 5, 20.0, 20.0, 0)
+    for seed in range(1, 21):  # of calibrated predictions every gain on the fitted galaxies is an illusion
+        votes = overconfident(60, 5, 20.0, 20.0, seed)
+        values = np.exp(votes.logs + votes.log_total)[:, :, 0]
+        found = fit_question(votes.counts[:, 0], votes.totals, values, FOUR, "concentrations")
+        assert found.gain is not None
+        claimed.append(found.gain)
+        real.append(float((fresh.cost(changes(FOUR))[0] - fresh.cost(found.parameters)[0]).mean()))
+    assert np.mean(claimed) < 0.002
+    assert np.mean(claimed) == pytest.approx(np.mean(real), abs=0.01)
+    few = overconfident(9, 5, 20.0, 20.0, 1)
+    assert fit_question(few.counts[:, 0], few.totals, np.exp(few.logs)[:, :, 0], FOUR, "fractions").gain is None
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 30), st.integers(1, 3))
 def test_few_votes_change_little(seed: int, n: int, most: int) -> None:
@@ -118,7 +212,7 @@ def test_few_votes_change_little(seed: int, n: int, most: int) -> None:
     found = fit_question(counts, volunteers, stated, FOUR, "concentrations")
     assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes contain little information
     assert 0.4 < found.temperature < 2.5
-    assert np.isfinite(recalibrated(stated, found.factor, found.temperature, FOUR, "concentrations")).all()
+    assert np.isfinite(scaled(stated, found.parameters, FOUR, is_fraction=False)).all()
 
 
 def test_one_vote_per_galaxy_does_not_change_the_concentration() -> None:
@@ -134,7 +228,7 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
         values[0, 1] = (0.0, 1.0)
     counts, volunteers = np.array([[1, 5], [1, 0], [2, 2]]), np.array([6, 1, 4])
     found = fit_question(counts, volunteers, values, TWO, kind)
-    new = recalibrated(values, found.factor, found.temperature, TWO, kind)
+    new = scaled(values, found.parameters, TWO, is_fraction=kind == "fractions")
     assert np.isfinite(new).all()
     assert (new > 0).all()
 
@@ -143,7 +237,7 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
 @given(st.floats(0.01, 100), st.integers(0, 1000))
 def test_temperature_1_keeps_fractions_and_multiplies_concentrations(factor: float, seed: int) -> None:
     stated = np.exp(np.random.default_rng(seed).normal(0, 2, (2, 5, 4)))
-    assert recalibrated(stated, factor, 1.0, FOUR, "concentrations") == pytest.approx(factor * stated)
+    assert scaled(stated, changes(FOUR, factor), FOUR, is_fraction=False) == pytest.approx(factor * stated)
 
 
 def test_json_is_read_back_and_invalid_json_rejected() -> None:
@@ -156,6 +250,7 @@ def test_json_is_read_back_and_invalid_json_rejected() -> None:
         {},
         {"kind": "guesses", "questions": {}},
         json.loads(text.replace('"factor": ', '"factor": -')),
+        json.loads(text.replace('"bias": [', '"bias": [NaN, ')),
     ):
         with pytest.raises(DatasetError, match="read the recalibration"):
             Recalibration.from_dict(invalid, Path("run.json"))

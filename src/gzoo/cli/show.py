@@ -328,13 +328,16 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
     """Print what was fitted for each question."""
     is_factor = made.recalibration.kind == "concentrations"
     scale = "dispersion factor" if is_factor else "concentration"
-    rows: list[tuple[str, ...]] = [("question", "galaxies", scale, "temperature", "gain (nats)")]
+    rows: list[tuple[str, ...]] = [("question", "galaxies", scale, "temperature", "bias", "gain (nats)")]
     for name, one in made.recalibration.questions.items():
-        rows.append((name, f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", f"{one.gain:.4f}"))
+        bias = " ".join(f"{each:+.2f}" for each in one.bias) if any(one.bias) else "-"
+        gain = "-" if one.gain is None else f"{one.gain:.4f}"
+        rows.append((name, f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", bias, gain))
     screen.table(rows)
     factor = "Dispersion factor: multiplies the total concentration; below 1 where the model was overconfident."
     screen.say(factor if is_factor else "Concentration: given to fractions, which carry no uncertainty.")
-    screen.say("Gain: in log-likelihood per galaxy, on the galaxies used for the fit.")
+    screen.say("Bias: added to the logarithm of the fraction of each answer, where the votes show a bias.")
+    screen.say("Gain: in log-likelihood per galaxy, each fifth of the galaxies by parameters fitted to the other four.")
     screen.say(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
 
 

@@ -85,8 +85,8 @@ def train(
     best epoch are kept. If the dataset lacks a validation split, an eighth of train is held out, by a hash of the
     identifiers.
 
-    At the end, a recalibration (two numbers per question) is fitted on the validation galaxies, which `predict`
-    applies. Interrupted training resumes from the last complete epoch when the same command runs again.
+    At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies,
+    which `predict` applies. Interrupted training resumes from the last complete epoch when the same command runs again.
 
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.

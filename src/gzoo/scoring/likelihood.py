@@ -274,6 +274,27 @@ def log_rising(a: FloatArray, k: IntArray) -> FloatArray:
     return out
 
 
+def log_rising_slope(a: FloatArray, k: IntArray) -> FloatArray:
+    """Return the derivative of `log_rising` by a: 1 / a + 1 / (a + 1) + ... + 1 / (a + k - 1), to the last digits."""
+    start, steps = np.broadcast_arrays(a, k)
+    out = np.zeros(start.shape)
+    some = steps > 0
+    small = some & (start < SERIES_FROM)
+    low = start[small]
+    out[small] = psi(low + steps[small]) - psi(low)
+    large = some & ~small
+    low, step = start[large], steps[large].astype(np.float64)
+    high = low + step
+    out[large] = np.log1p(step / low) + step / (2 * low * high) - (_slope_tail(high) - _slope_tail(low))
+    return out
+
+
+def _slope_tail(x: FloatArray) -> FloatArray:
+    """Return the correction terms of Stirling's series of the digamma function; to 1e-12 for x of 10 or more."""
+    y = 1 / (x * x)
+    return y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y / 240)))
+
+
 def _log_rising_by_table(a: float, k: IntArray) -> FloatArray:
     largest = int(k.max()) if k.size else 0
     if largest > MAX_TABLE:

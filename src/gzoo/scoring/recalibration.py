@@ -1,8 +1,13 @@
-"""Recalibration: temperature and concentration scaling of predictions, fitted on held-out galaxies.
+"""Recalibration: a factor, a temperature and a bias of each answer, fitted to the votes of held-out galaxies.
 
 A factor on the total concentration widens or narrows the predictive distribution around the predicted vote fractions; a
-temperature moves these fractions towards each other (above 1) or apart (below 1). Both are fitted by penalised maximum
-likelihood, which keeps them near 1 where there are few votes.
+temperature moves these fractions towards each other (above 1) or apart (below 1); a bias raises or lowers the fraction
+of one answer in all galaxies.
+
+The factor has a prior: a mixture of a normal distribution around 1 and of one around usual concentrations of votes,
+however large or small the predicted concentration is. Temperature and biases are costly where there are few votes, so
+the result is an average over fits with and without them, weighted by the Bayesian information criterion. An answer is
+given a bias only where the scatter between galaxies shows one.
 """
 
 from __future__ import annotations
@@ -16,25 +21,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import optimize
 
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.errors import DatasetError, InputError, TableError, reason
-from gzoo.scoring.likelihood import giving, members_nll
 from gzoo.scoring.matching import match, refuse_other_scheme
 from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_predictions
 from gzoo.scoring.predictions import Kind, read_predictions
+from gzoo.scoring.scaling import CERTAIN, Penalty, Scaling, scaled
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
-MAX_GALAXIES = 50_000  # per question: both parameters then have errors of about 1%
-LOG_FACTOR_SD, LOG_TEMPERATURE_SD = 1.5, 0.25  # prior standard deviations
-MAX_FACTOR, MAX_TEMPERATURE = 1000.0, 4.0  # and the inverse of these as minimum
-PRIOR_CONCENTRATION, LOG_CONCENTRATION_SD = 20.0, 2.0  # for fractions, which do not have a concentration
-CERTAIN = 1e6  # a concentration that no votes can distinguish from an infinite one
-STEP = 1e-3  # of the logarithms, for derivatives
-SMALLEST = 1e-9  # fraction, odds or concentration
+MAX_GALAXIES = 50_000  # per question: all parameters then have errors of about 1%
+LOG_FACTOR_SD, LOG_TEMPERATURE_SD, BIAS_SD = 1.0, 0.25, 1.0  # prior standard deviations
+USUAL_CONCENTRATION, LOG_CONCENTRATION_SD = 20.0, 2.0  # prior of the resulting concentration
+P_UNCHANGED = 0.25  # prior weight of a factor near 1
+MIN_GALAXIES = 10  # the fewest for temperature, biases and a gain
+N_FOLDS, MAX_FOR_GAIN = 5, 10_000  # of the galaxies that measure the gain
 PASSED_ON = ("run_sha256", "trained_by_scheme", "baseline", "hub", "split")
 """What a recalibrated file says of its origin as the file before it does."""
 
@@ -45,16 +48,24 @@ class QuestionRecalibration:
 
     Attributes:
         factor: Factor on the total concentration; for predicted fractions, the total concentration itself.
-        temperature: Predicted fractions become p^(1/temperature), normalised to a sum of 1 (for questions that allow
-            several answers: odds^(1/temperature)).
+        temperature: Predicted fractions become p^(1/temperature) exp(bias), normalised to a sum of 1 (for questions
+            that allow several answers: odds^(1/temperature) exp(bias)).
+        bias: One number for each answer, in their order; 0 where the votes show no bias.
         n_galaxies: Number of galaxies that it was fitted on.
-        gain: Gain in log-likelihood (nats per galaxy) on the same galaxies; the gain on others is slightly smaller.
+        gain: Gain in log-likelihood (nats per galaxy), cross-fitted: every fifth of the galaxies with the parameters
+            that fit the others best. Null below 10 galaxies.
     """
 
     factor: float
     temperature: float
+    bias: tuple[float, ...]
     n_galaxies: int
-    gain: float
+    gain: float | None
+
+    @property
+    def parameters(self) -> FloatArray:
+        """The parameters of `gzoo.scoring.scaling`."""
+        return np.array([math.log(self.factor), math.log(self.temperature), *self.bias])
 
 
 @dataclass(frozen=True)
@@ -78,9 +89,9 @@ class Recalibration:
         """
         out = np.full((*values.shape[:-1], len(tree.concentrations)), np.nan)
         for name, one in self.questions.items():
-            to = tree.concentration_slice(name)
-            own = values[..., tree.slice(name) if self.kind == "fractions" else to]
-            out[..., to] = recalibrated(own, one.factor, one.temperature, tree.question(name), self.kind)
+            to, is_fraction = tree.concentration_slice(name), self.kind == "fractions"
+            own = values[..., tree.slice(name) if is_fraction else to]
+            out[..., to] = scaled(own, one.parameters, tree.question(name), is_fraction=is_fraction)
         return out
 
     def to_dict(self) -> dict[str, object]:
@@ -101,9 +112,12 @@ class Recalibration:
         metadata: Any = found
         try:
             kind: Kind = metadata["kind"]
-            questions = {str(name): QuestionRecalibration(**one) for name, one in metadata["questions"].items()}
-            numbers = [number for one in questions.values() for number in (one.factor, one.temperature)]
-            if kind not in ("concentrations", "fractions") or not all(0 < number < math.inf for number in numbers):
+            questions = {
+                str(name): QuestionRecalibration(**dict(one, bias=tuple(map(float, one["bias"]))))
+                for name, one in metadata["questions"].items()
+            }
+            numbers = [number for one in questions.values() for number in one.parameters.tolist()]
+            if kind not in ("concentrations", "fractions") or not all(map(math.isfinite, numbers)):
                 raise ValueError("a value is out of range")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
@@ -160,57 +174,89 @@ def fit_question(
         question: Question.
         kind: Kind of predictions.
     """
-    is_fractions = kind == "fractions"
-    unchanged = CERTAIN if is_fractions else 1.0
+    is_fraction = kind == "fractions"
+    unchanged = np.zeros(2 + len(question.columns))
+    if is_fraction:
+        unchanged[0] = math.log(CERTAIN)
     n = len(totals)
-    if not n:
-        return QuestionRecalibration(factor=unchanged, temperature=1.0, n_galaxies=0, gain=0.0)
-
-    def cost(logs: FloatArray) -> float:
-        new = recalibrated(values, math.exp(logs[0]), math.exp(logs[1]), question, kind)
-        return float(members_nll(counts, totals, new, is_fraction=False, is_multiple=question.multiple).sum())
-
-    usual, sd = (math.log(PRIOR_CONCENTRATION), LOG_CONCENTRATION_SD) if is_fractions else (0.0, LOG_FACTOR_SD)
-    middle, scale = np.array([usual, 0.0]), np.array([sd, LOG_TEMPERATURE_SD])
-
-    def penalised(logs: FloatArray) -> float:
-        return (cost(logs) + 0.5 * float((((logs - middle) / scale) ** 2).sum())) / n
-
-    def slope(logs: FloatArray) -> FloatArray:
-        moves = STEP * np.eye(2)
-        return np.array([(penalised(logs + move) - penalised(logs - move)) / (2 * STEP) for move in moves])
-
-    most = math.log(CERTAIN if is_fractions else MAX_FACTOR) - usual
-    bounds = [(usual - most, usual + most), (-math.log(MAX_TEMPERATURE), math.log(MAX_TEMPERATURE))]
-    best = optimize.minimize(penalised, middle, jac=slope, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
-    before = cost(np.array([math.log(unchanged), 0.0]))
+    parameters, gain = unchanged, None
+    if n:
+        votes = Scaling.of(counts, totals, values, question, is_fraction=is_fraction)
+        parameters = best_parameters(votes, is_fraction=is_fraction)
+        gain = _gain(votes, unchanged, is_fraction=is_fraction) if n >= MIN_GALAXIES else None
     # four figures are more than the data determine, and hide differences in the rounding of machines
-    factor, temperature = (float(f"{one:.4g}") for one in np.exp(best))
-    gain = (before - cost(np.log([factor, temperature]))) / n
-    return QuestionRecalibration(factor=factor, temperature=temperature, n_galaxies=n, gain=round(gain, 5))
+    factor, temperature = (float(f"{one:.4g}") for one in np.exp(parameters[:2]))
+    bias = tuple(round(one, 4) for one in parameters[2:].tolist())
+    return QuestionRecalibration(factor=factor, temperature=temperature, bias=bias, n_galaxies=n, gain=gain)
 
 
-def recalibrated(values: FloatArray, factor: float, temperature: float, question: Question, kind: Kind) -> FloatArray:
-    """Return the recalibrated concentrations of one question, shape (member, galaxy, concentration).
+def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
+    """Return the parameters of `gzoo.scoring.scaling`, averaged over fits with and without temperature and biases."""
+    n, penalty = len(votes), _penalty(votes, is_fraction=is_fraction)
+    free = np.zeros(votes.n_parameters, bool)
+    free[0] = is_fraction or bool((votes.totals > 1).any())
+    first, least = votes.fit(free, penalty=penalty)
+    if n < MIN_GALAXIES:
+        return first
+    fits, costs = [first], [least]
+    shows_bias, n_votes = _shows_bias(votes, first), int(votes.totals.sum())
+    choices = [(True, False)] if not shows_bias.any() else [(True, False), (False, True), (True, True)]
+    for has_temperature, has_bias in choices:
+        freed = free.copy()
+        freed[1] = has_temperature
+        freed[2:] = shows_bias & has_bias
+        fit, cost = votes.fit(freed, penalty=penalty, start=first)
+        n_biases = int(freed[2:].sum())
+        if not votes.is_multiple:  # the fractions of the answers sum to 1
+            n_biases = min(n_biases, len(shows_bias) - 1)
+            fit[2:] -= fit[2:].mean()
+        fits.append(fit)
+        costs.append(cost + 0.5 * math.log(n_votes) * (has_temperature + n_biases))
+    weights = np.exp(min(costs) - np.array(costs))
+    return weights @ np.array(fits) / weights.sum()
 
-    >>> import gzoo, numpy as np
-    >>> ring = gzoo.tree("gz_rings").questions[0]
-    >>> recalibrated(np.array([[[1.0, 3.0]]]), 2.0, 1.0, ring, "concentrations")
-    array([[[2., 6.]]])
-    """
-    if question.multiple:  # a distribution over yes and no for each answer
-        pairs = np.stack((values, 1 - values) if kind == "fractions" else giving(values), axis=-1)
-        new = _recalibrated(pairs, factor, temperature, kind)
-        return np.concatenate([new[..., 0], new[..., 1]], axis=-1)
-    return _recalibrated(values, factor, temperature, kind)
+
+def _shows_bias(votes: Scaling, parameters: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which answers have a bias that the scatter between galaxies does not explain, shape (answer,)."""
+    residuals = votes.residuals(parameters)
+    squares = (residuals**2).sum(axis=0)
+    z2 = np.divide(residuals.sum(axis=0) ** 2, squares, out=np.zeros(len(squares)), where=squares > 0)
+    return z2 > math.log(len(votes)) + 2 * math.log(len(squares))
 
 
-def _recalibrated(values: FloatArray, factor: float, temperature: float, kind: Kind) -> FloatArray:
-    total = values.sum(axis=-1, keepdims=True)
-    logs = np.log(np.maximum(values / total, SMALLEST)) / temperature
-    fractions = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    fractions /= fractions.sum(axis=-1, keepdims=True)
-    return np.maximum(factor * (total if kind == "concentrations" else 1.0) * fractions, SMALLEST)
+def _penalty(votes: Scaling, *, is_fraction: bool) -> Penalty:
+    """Return the negative logarithm of the prior, up to a constant, and its gradient, as a function of parameters."""
+    sd = np.array([1.0, LOG_TEMPERATURE_SD, *[BIAS_SD] * (votes.n_parameters - 2)])
+    usual = math.log(USUAL_CONCENTRATION) - votes.mean_log_total
+    weight = 0.0 if is_fraction else P_UNCHANGED
+
+    def penalty(parameters: FloatArray) -> tuple[float, FloatArray]:
+        slope = parameters / sd**2
+        others = 0.5 * float(parameters[1:] @ slope[1:])
+        near, far = parameters[0] / LOG_FACTOR_SD, (parameters[0] - usual) / LOG_CONCENTRATION_SD
+        densities = np.array(
+            [
+                weight * math.exp(-0.5 * near**2) / LOG_FACTOR_SD,
+                (1 - weight) * math.exp(-0.5 * far**2) / LOG_CONCENTRATION_SD,
+            ]
+        )
+        both = max(float(densities.sum()), 1e-300)
+        slope[0] = float(densities @ [near / LOG_FACTOR_SD, far / LOG_CONCENTRATION_SD]) / both
+        return others - math.log(both), slope
+
+    return penalty
+
+
+def _gain(votes: Scaling, unchanged: FloatArray, *, is_fraction: bool) -> float:
+    """Return the gain on galaxies that the parameters were not fitted on."""
+    some = votes.take(slice(None, None, -(-len(votes) // MAX_FOR_GAIN)))
+    fold = np.arange(len(some)) % N_FOLDS
+    total = 0.0
+    for i in range(N_FOLDS):
+        fitted = best_parameters(some.take(np.flatnonzero(fold != i)), is_fraction=is_fraction)
+        others = some.take(np.flatnonzero(fold == i))
+        total += float((others.cost(unchanged)[0] - others.cost(fitted)[0]).sum())
+    return round(total / len(some), 5)
 
 
 # ----------------------------------------------------------------------------------------------------
