@@ -293,6 +293,16 @@ def test_a_bad_row_is_not_equal_to_a_good_one(tmp_path: Path) -> None:
     assert reasons(table) == {1: "count negative", 2: "duplicate identifier with different votes or images"}
 
 
+def test_one_identifier_at_two_places_is_a_contradiction(tmp_path: Path) -> None:
+    """A rounded identifier may stand for two galaxies, even where their votes are equal."""
+    places = ["10,0", "100,0", "20,5", "20,5.0005", "30,5", "30,5.0006", "40,1", ",", "50,1", "50,1"]
+    lines = [f"{chr(97 + i // 2)},1,2,{place}" for i, place in enumerate(places)]
+    table = rings(tmp_path, *lines, header="id_str,ring_yes,ring_no,ra,dec")
+    apart, same = "duplicate identifier at different positions", "duplicate identifier with the same votes"
+    assert reasons(table) == {1: apart, 2: apart, 4: same, 5: apart, 6: apart, 8: same, 10: same}
+    assert table.dropped["detail"][0] == "id_str a is in rows 1, 2: ra 10.0, dec 0.0 here"
+
+
 def test_one_identifier_in_two_datasets_is_two_galaxies(tmp_path: Path) -> None:
     table = rings(tmp_path, "a,1,2,x", "a,3,4,y", header="id_str,ring_yes,ring_no,dataset_name")
     assert table.rows["dataset_name"].to_list() == ["x", "y"]
@@ -302,15 +312,24 @@ def test_one_identifier_in_two_datasets_is_two_galaxies(tmp_path: Path) -> None:
 
 
 def test_positions(tmp_path: Path) -> None:
+    """A tenth of the positions may be bad: their rows are dropped with the reason."""
     cells = ["10,-90", "0,90", "360,0", ",", "nan,NaN", "361,0", "-1,0", "0,91", "here,0", "inf,0"]
-    table = rings(
-        tmp_path, *(f"{i},1,1,{cell}" for i, cell in enumerate(cells)), header="id_str,ring_yes,ring_no,ra,dec"
-    )
-    assert table.rows["row"].to_list() == [1, 2, 3, 4, 5]
-    assert table.rows["ra"].is_nan().to_list() == [False, False, False, True, True]
+    rows = [*cells, *(f"{i},{i / 2}" for i in range(30, 70))]
+    lines = [f"{i},1,1,{cell}" for i, cell in enumerate(rows)]
+    with pytest.warns(GZooWarning, match=r"4 of 48 positions cannot be .* \(first: row 6, ra = '361', dec = '0'\)"):
+        table = rings(tmp_path, *lines, header="id_str,ring_yes,ring_no,ra,dec")
+    assert table.rows["row"].to_list() == [1, 2, 3, 4, 5, 7, *range(11, 51)]
+    assert table.rows["ra"][:6].to_list()[:3] == [10, 0, 360]
+    assert table.rows["ra"][5] == 359
+    assert table.rows["ra"].is_nan().to_list()[:6] == [False, False, False, True, True, False]
     assert table.rows["ra"].null_count() == table.rows["dec"].null_count() == 0
-    assert reasons(table)[8] == "position not within -90 to 90 degrees"
-    assert table.dropped.filter(row=6)["detail"].item() == "ra = 361"
+    out, unread = "position out of range", "position cannot be read"
+    assert reasons(table) == {6: out, 8: out, 9: unread, 10: unread}
+    assert table.dropped.filter(row=6)["detail"].item() == "ra = 361, dec = 0"
+    assert table.positions
+    assert table.positions.n_missing == {"empty": 2}
+    with pytest.raises(TableError, match="4 of 8 positions cannot be read or are out of range"):
+        rings(tmp_path, *lines[:10], header="id_str,ring_yes,ring_no,ra,dec")
 
 
 def test_a_total_that_is_not_the_sum_drops_its_row(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from gzoo.dataset.finalize import (
 )
 from gzoo.dataset.plan import WITHOUT_VALIDATION, StoredVotes, dropped_before_writing, plan_build, store_votes
 from gzoo.dataset.shards import Job, versions, write_rows
-from gzoo.errors import InputError, NotFoundError, TableError
+from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.files import Progress
 from gzoo.images.archives import Source, open_source
 from gzoo.trees.campaign import campaign as campaign_of
@@ -58,6 +59,7 @@ class BuildResult:
         n_split_by_id: Number of galaxies without a known position, whose split depends on their identifier.
         doubts: Question -> how its votes contradict the tree or the column names (see `gzoo.audit`).
         excluded: Columns of the table that are not used.
+        positions: How positions were read, with what is doubtful; see `gzoo.sky.Positions.to_dict`.
         ingest: What happened to each classification, if votes were counted from an export.
     """
 
@@ -68,6 +70,7 @@ class BuildResult:
     n_split_by_id: int
     doubts: Mapping[str, str]
     excluded: tuple[str, ...]
+    positions: Mapping[str, object]
     ingest: Ingest | None = None
 
 
@@ -86,6 +89,7 @@ def build(
     split_column: str | None = None,
     splits: str | None = None,
     headers_only: bool = False,
+    allow_bad_positions: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     overwrite: bool = False,
@@ -112,6 +116,7 @@ def build(
         split_column: Column of the vote table with the split of each galaxy, to keep a published split.
         splits: `train,test` to merge the validation split into train; by default all splits.
         headers_only: Check only the headers of images instead of decoding them.
+        allow_bad_positions: Go on where more than 10% of the positions cannot be read or are out of range.
         workers: Number of processes that write shards. The default, 1, uses threads of this process.
         scheduler: Address of a Dask scheduler whose workers write shards; they must be able to read the same files.
         overwrite: Replace an earlier dataset.
@@ -162,6 +167,7 @@ def build(
         "split_column": split_column,
         "splits": splits,
         "headers_only": headers_only,
+        "allow_bad_positions": allow_bad_positions,
         **versions(),
     }
     with dataset_work(out, begun, overwrite, wait, say) as partial:
@@ -169,10 +175,22 @@ def build(
         counted = None
         table_path = source
         if not isinstance(source, Path):
-            counted, table_path = zooniverse.ingest(source, facts, progress=say), work / "counted.parquet"
+            counted = zooniverse.ingest(source, facts, allow_bad_positions=allow_bad_positions, progress=say)
+            table_path = work / "counted.parquet"
             zooniverse.write_votes(table_path, counted)
         if not (partial / files.MANIFEST).is_file():
-            table = store_votes(work, cast(Path, table_path), facts, mapping, split_column or "", say)
+            table = store_votes(
+                work,
+                cast(Path, table_path),
+                facts,
+                None if counted else mapping,
+                split_column or "",
+                say,
+                allow_bad_positions=allow_bad_positions,
+            )
+            if not counted:  # whose positions were read and judged when they were counted
+                for text in cast("list[str]", table.positions.get("warnings", [])):
+                    warnings.warn(text, GZooWarning, stacklevel=2)
             planned = read_plan(work)
             if planned is None:
                 say("Planning shards", 0, 1)
@@ -206,6 +224,7 @@ def build(
             manifest = _finish(written, table, plan, dropped, inputs, say)
             if counted:
                 manifest["ingest"] = counted.ingest.to_dict()
+                manifest["positions"] = dict(counted.ingest.positions)
                 if weights:
                     zooniverse.write_weighted(partial / "weighted.parquet", counted, written.keys())
             write_documents(written, manifest)
@@ -221,6 +240,7 @@ def build(
         n_split_by_id=cast(int, manifest["n_split_by_id"]),
         doubts={name: str(one["description"]) for name, one in audit.items() if not one["is_consistent"]},
         excluded=tuple(cast("list[str]", manifest["columns_left_out"])),
+        positions=cast("dict[str, object]", manifest["positions"]),
         ingest=counted.ingest if counted else None,
     )
 
@@ -419,6 +439,7 @@ def _finish(
             if not q.is_published and q.name in table.collected
             for column in q.columns
         ],
+        "positions": dict(table.positions),
         "inputs": dict(inputs),
         "audit": audit,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -29,15 +30,24 @@ class StoredVotes:
         n_rows: Number of rows.
         collected: Questions with votes.
         excluded: Columns that are not used.
+        positions: How positions were read, as `gzoo.sky.Positions.to_dict` says; empty if the table has none.
     """
 
     n_rows: int
     collected: tuple[str, ...]
     excluded: tuple[str, ...]
+    positions: Mapping[str, object]
 
 
 def store_votes(
-    work: Path, path: Path, campaign: Campaign, mapping: Path | None, split_column: str, say: Progress
+    work: Path,
+    path: Path,
+    campaign: Campaign,
+    mapping: Path | None,
+    split_column: str,
+    say: Progress,
+    *,
+    allow_bad_positions: bool,
 ) -> StoredVotes:
     """Read a vote table unless that was done before an interruption, and write votes, rows and unusable rows."""
     stored = work / "table.json"
@@ -52,14 +62,18 @@ def store_votes(
                 counts_file.write(np.ascontiguousarray(counts, np.int32).data)
                 totals_file.write(np.ascontiguousarray(totals, np.int32).data)
 
-            table = stream_votes(path, campaign, mapping, keep, split_column=split_column)
+            table = stream_votes(
+                path, campaign, mapping, keep, split_column=split_column, allow_bad_positions=allow_bad_positions
+            )
         write_frame(work / "rows.parquet", table.rows)
         write_frame(work / "unusable-rows.parquet", table.dropped)
-        files.write_json(stored, asdict(StoredVotes(table.n_rows, table.collected, table.excluded)))
+        positions = table.positions.to_dict() if table.positions else {}
+        files.write_json(stored, asdict(StoredVotes(table.n_rows, table.collected, table.excluded, positions)))
         say("Reading votes", 1, 1)
     summary = files.read_json(stored)
     collected, excluded = (tuple(cast("list[str]", summary[name])) for name in ("collected", "excluded"))
-    return StoredVotes(cast(int, summary["n_rows"]), collected, excluded)
+    positions = cast("dict[str, object]", summary["positions"])
+    return StoredVotes(cast(int, summary["n_rows"]), collected, excluded, positions)
 
 
 def plan_build(work: Path, listed: pl.DataFrame | None, refused: pl.DataFrame, splits: str | None) -> Plan:

@@ -2,15 +2,20 @@
 
 - `gzoo.sky.splits`: the split of a position (scheme `gzoo-1`, described there in full).
 - `gzoo.sky.matching`: which positions belong to one galaxy.
+- `gzoo.sky.positions`: the one reader of positions, for every kind of table.
+- `gzoo.sky.footprints`: what positions of several datasets say together.
 - `gzoo.sky.coordinates`: checks, cells and separations.
 - `gzoo.sky.identifier_split`: the split of a galaxy without a position.
 """
 
 from gzoo.sky.coordinates import BoolArray, FloatArray, IntArray, cells, is_position, separation_arcsec
-from gzoo.sky.matching import MAX_PAIRS, Pairs, same_galaxies
+from gzoo.sky.footprints import Footprint, compared_footprints
+from gzoo.sky.matching import MAX_PAIRS, RADIUS_ARCSEC, Pairs, is_apart, same_galaxies
+from gzoo.sky.positions import Positions, read_positions
 from gzoo.sky.splits import BORDER, SCHEME, SCHEMES, SPLITS, Scheme, split
 
 __all__ = [
-    "BORDER", "MAX_PAIRS", "SCHEME", "SCHEMES", "SPLITS", "BoolArray", "FloatArray", "IntArray", "Pairs", "Scheme",
-    "cells", "is_position", "same_galaxies", "separation_arcsec", "split",
+    "BORDER", "MAX_PAIRS", "RADIUS_ARCSEC", "SCHEME", "SCHEMES", "SPLITS", "BoolArray", "FloatArray", "Footprint",
+    "IntArray", "Pairs", "Positions", "Scheme", "cells", "compared_footprints", "is_apart", "is_position",
+    "read_positions", "same_galaxies", "separation_arcsec", "split",
 ]  # fmt: skip

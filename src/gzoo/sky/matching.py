@@ -8,8 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gzoo.errors import InputError
-from gzoo.sky.coordinates import ARCSEC, FloatArray, IntArray, angle_arcsec, checked_positions, chunks, unit_vectors
+from gzoo.sky.coordinates import (
+    ARCSEC,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    angle_arcsec,
+    checked_positions,
+    chunks,
+    is_position,
+    separation_arcsec,
+    unit_vectors,
+)
 
+RADIUS_ARCSEC = 2.0
+"""Positions up to this far apart belong to one galaxy, unless another radius is chosen."""
 MAX_PAIRS = 50_000_000
 """A table with more pairs contains placeholders instead of positions, and its pairs would not fit into memory."""
 
@@ -32,7 +45,7 @@ class Pairs:
         return len(self.first)
 
 
-def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float = 2.0) -> Pairs:
+def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float = RADIUS_ARCSEC) -> Pairs:
     """Return all pairs of positions at most `radius_arcsec` apart, ordered by their indices.
 
     To match datasets with each other, concatenate their positions.
@@ -77,3 +90,22 @@ def same_galaxies(ra: npt.ArrayLike, dec: npt.ArrayLike, *, radius_arcsec: float
         angle[part] = angle_arcsec(vectors[pairs[part, 0]], vectors[pairs[part, 1]])
     is_near = angle <= radius_arcsec
     return Pairs(pairs[is_near, 0], pairs[is_near, 1], angle[is_near])
+
+
+def is_apart(identifier: IntArray, ra: FloatArray, dec: FloatArray, radius_arcsec: float = RADIUS_ARCSEC) -> BoolArray:
+    """Return the rows whose identifier stands for several galaxies, because its positions are too far apart.
+
+    Args:
+        identifier: Number of each row's identifier, shape (row,).
+        ra: Right ascension in degrees; NaN where unknown, shape (row,).
+        dec: Declination in degrees, shape (row,).
+        radius_arcsec: Largest distance from the first position of the identifier.
+
+    >>> is_apart(np.array([7, 7, 8, 8, 8]), np.array([1.0, 1.0, 1.0, np.nan, 91.0]), np.zeros(5)).tolist()
+    [False, False, True, True, True]
+    """
+    known = np.flatnonzero(is_position(ra, dec))
+    _, first, number = np.unique(identifier[known], return_index=True, return_inverse=True)
+    head = known[first[number]]
+    is_far = separation_arcsec(ra[known], dec[known], ra[head], dec[head]) > radius_arcsec
+    return np.isin(identifier, identifier[known[is_far]])

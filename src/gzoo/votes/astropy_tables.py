@@ -25,8 +25,15 @@ _Column = tuple[str, _Array, npt.NDArray[np.bool_] | None]
 """Name, values, and where they are missing."""
 
 
-def read_astropy_table(path: Path, kind: str, table: str, damaged: list[Damage]) -> pl.DataFrame:
-    """Read a table of kind "FITS", "VOTable" or "ECSV", and append its damaged rows to `damaged`.
+def read_astropy_table(path: Path, kind: str, table: str, damaged: list[Damage], units: dict[str, str]) -> pl.DataFrame:
+    """Read a table of kind "FITS", "VOTable" or "ECSV".
+
+    Args:
+        path: The file.
+        kind: Its kind.
+        table: Name of the table in the file, "" for the first with rows.
+        damaged: List to which damaged rows are appended.
+        units: Mapping to which the unit of each column is added that has one.
 
     Raises:
         MissingExtraError: astropy is not installed.
@@ -43,7 +50,7 @@ def read_astropy_table(path: Path, kind: str, table: str, damaged: list[Damage])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they report departures from the standards that change no value
-            columns = list({"FITS": _fits, "VOTable": _votable, "ECSV": _ecsv}[kind](path, table))
+            columns = list({"FITS": _fits, "VOTable": _votable, "ECSV": _ecsv}[kind](path, table, units))
     except TableError:
         raise
     except Exception as error:  # readers raise arbitrary exceptions on corrupt files
@@ -54,7 +61,7 @@ def read_astropy_table(path: Path, kind: str, table: str, damaged: list[Damage])
     return pl.DataFrame([_series(name, values, mask, damaged) for name, values, mask in columns])
 
 
-def _fits(path: Path, table: str) -> Iterator[_Column]:
+def _fits(path: Path, table: str, units: dict[str, str]) -> Iterator[_Column]:
     with path.open("rb") as file:
         if file.read(9) != b"SIMPLE  =":
             raise TableError(f"'{path}' is not a FITS file.", "a file that starts with SIMPLE.", "Check the file.")
@@ -85,6 +92,8 @@ def _fits(path: Path, table: str) -> Iterator[_Column]:
             return
         for column in hdu.columns:
             name = str(column.name)
+            if column.unit:
+                units[name] = str(column.unit)
             code = str(column.format)
             if "P" in code or "Q" in code:  # variable-length arrays, whose descriptors may request any amount of memory
                 yield name, np.empty((len(raw), 0), object), None
@@ -122,7 +131,7 @@ def _no_table(path: Path, table: str, names: Sequence[str]) -> TableError:
     )
 
 
-def _votable(path: Path, table: str) -> Iterator[_Column]:
+def _votable(path: Path, table: str, units: dict[str, str]) -> Iterator[_Column]:
     _check_votable(path)
     votable = import_module("astropy.io.votable")
     parsed = votable.parse(str(path), verify="ignore")
@@ -134,6 +143,8 @@ def _votable(path: Path, table: str) -> Iterator[_Column]:
     array, fields = chosen[0].array, list(chosen[0].fields)
     for key, one in zip(array.dtype.names, fields, strict=True):
         column = array[key]
+        if one.unit is not None:
+            units[str(one.name or one.ID)] = str(one.unit)
         yield str(one.name or one.ID), np.asarray(column.data), _mask_of(column)
 
 
@@ -179,7 +190,7 @@ def _check_votable(path: Path) -> None:
         raise unreadable(path, "VOTable", error) from error
 
 
-def _ecsv(path: Path, table: str) -> Iterator[_Column]:
+def _ecsv(path: Path, table: str, units: dict[str, str]) -> Iterator[_Column]:
     with path.open("rb") as file:
         start = file.read(8)
     if not start.startswith(b"# %ECSV"):
@@ -189,6 +200,8 @@ def _ecsv(path: Path, table: str) -> Iterator[_Column]:
     read = import_module("astropy.table").Table.read(str(path), format="ascii.ecsv")
     for name in read.colnames:
         column = read[name]
+        if getattr(column, "unit", None) is not None:
+            units[str(name)] = str(column.unit)
         values = getattr(column, "data", None)
         if not isinstance(values, np.ndarray):  # a time or coordinate, neither a number nor a string
             yield str(name), np.empty((len(read), 0), object), None

@@ -76,16 +76,6 @@ def counts(frame: pl.DataFrame, column: str, report: Report) -> Counts:
     return Counts(values, good, is_fractional, is_missing, details)
 
 
-def degrees(frame: pl.DataFrame, column: str, low: float, high: float, report: Report) -> pl.Series:
-    """Return the angles of a column in degrees, NaN where they are missing or if `column` is ""."""
-    if not column:
-        return pl.repeat(float("nan"), frame.height, dtype=pl.Float64, eager=True)
-    text, value, is_missing = numbers(frame, column)
-    bad = ~is_missing & (value.is_null() | ~value.is_between(low, high))
-    report(bad, f"position not within {low:g} to {high:g} degrees", partial(shown, column, text))
-    return value.fill_null(float("nan"))
-
-
 def strings(frame: pl.DataFrame, column: str, default: str = "") -> pl.Series:
     """Return the cells of a column as text without surrounding spaces; `default` if `column` is ""."""
     if not column:

@@ -12,7 +12,7 @@ from gzoo.errors import NotFoundError, TableError, reason
 from gzoo.trees.campaign import Campaign
 
 MAX_TOLERANCE = 0.2  # votes; at 0.5 any number would be an integer
-_STRINGS = ("id_str", "source_id", "image", "ra", "dec", "dataset_name", "split", "table")
+_STRINGS = ("id_str", "source_id", "image", "ra", "dec", "dataset_name", "split", "table", "unit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,10 @@ class MappingFile:
         id_str: Column of the identifier.
         source_id: Column of the survey's own identifier, or "".
         image: Column of the image's file name, or "" to look for `{id_str}.jpg`, `.jpeg` or `.png`.
-        ra: Column of the right ascension in degrees, or "".
-        dec: Column of the declination in degrees, or "".
+        ra: Column of the right ascension, or "".
+        dec: Column of the declination, or "".
+        unit: Unit of both ("deg", "rad", "hourangle", "arcmin", "arcsec"), or "" for the one that the file declares,
+            otherwise degrees. With "hourangle", only ra is in hours.
         dataset_name: Column of the dataset's name, or "".
         split: Column of the galaxy's split, or "" if the split follows from position or identifier.
         table: Name of the table in a FITS or VOTable file with several, or "" for the first with rows.
@@ -42,6 +44,7 @@ class MappingFile:
     image: str = ""
     ra: str = ""
     dec: str = ""
+    unit: str = ""
     dataset_name: str = ""
     split: str = ""
     table: str = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gzoo import sky
 from gzoo.errors import GZooWarning, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -23,7 +24,6 @@ from gzoo.votes.cells import (
     Report,
     compared,
     counts,
-    degrees,
     numbers,
     repeated,
     shown,
@@ -58,6 +58,7 @@ class RowTable:
         total_mismatches: Question -> number of rows whose total is not the sum of its answers, if totals were not
             checked.
         warnings: What was changed in identifiers and counts, or is doubtful.
+        positions: How the positions of all rows were read; None if the table has none.
     """
 
     rows: pl.DataFrame
@@ -67,6 +68,7 @@ class RowTable:
     excluded: tuple[str, ...]
     total_mismatches: Mapping[str, int] = field(default_factory=dict[str, int])
     warnings: tuple[str, ...] = ()
+    positions: sky.Positions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,12 @@ class VoteTable(RowTable):
 
 
 def read_votes(
-    path: Path | str, campaign: str | Campaign, mapping: Path | str | None = None, *, check_totals: bool = True
+    path: Path | str,
+    campaign: str | Campaign,
+    mapping: Path | str | None = None,
+    *,
+    check_totals: bool = True,
+    allow_bad_positions: bool = False,
 ) -> VoteTable:
     """Read votes from a CSV, Parquet, FITS, VOTable or ECSV table.
 
@@ -88,6 +95,8 @@ def read_votes(
         mapping: Mapping file (see `MappingFile`) for a table with other column names than the dataset's.
         check_totals: Whether to drop rows whose total is not the sum of the answers, and to reject a question with
             totals but without votes. Otherwise such rows are used, with the sum in place of the total.
+        allow_bad_positions: Whether to read a table in which more than 10% of the positions cannot be read or are out
+            of range.
 
     Returns:
         The used rows with their votes, and the dropped rows with the reason for each.
@@ -95,14 +104,21 @@ def read_votes(
     Raises:
         NotFoundError: A file or the campaign does not exist.
         MissingExtraError: astropy, which reads FITS, VOTable and ECSV, is not installed.
-        TableError: The table cannot be read, is empty, lacks a column, contains an unexpected one, or contains
-            fractions from which vote counts cannot be computed.
+        TableError: The table cannot be read, is empty, lacks a column, contains an unexpected one, contains fractions
+            from which vote counts cannot be computed, or more than 10% of its positions cannot be used.
     """
     parts: list[tuple[IntArray, IntArray]] = []
     facts = campaign if isinstance(campaign, Campaign) else campaign_of(campaign)
     read = stream_votes(
-        path, facts, mapping, lambda counts, totals: parts.append((counts, totals)), check_totals=check_totals
+        path,
+        facts,
+        mapping,
+        lambda counts, totals: parts.append((counts, totals)),
+        check_totals=check_totals,
+        allow_bad_positions=allow_bad_positions,
     )
+    for text in read.positions.warnings if read.positions else ():
+        warnings.warn(text, GZooWarning, stacklevel=2)
     counts, totals = (np.concatenate(part) for part in zip(*parts, strict=True))
     used = read.rows["row"].to_numpy() - 1
     return VoteTable(**vars(read), votes=Votes(facts.tree, counts[used], totals[used], read.collected))
@@ -116,6 +132,7 @@ def stream_votes(
     *,
     check_totals: bool = True,
     split_column: str = "",
+    allow_bad_positions: bool = False,
 ) -> RowTable:
     """Read votes as `read_votes` does, but part by part, so that millions of rows need little memory.
 
@@ -127,6 +144,7 @@ def stream_votes(
             part of the table in turn. They contain *every* row of the table; those of dropped rows are meaningless.
         check_totals: See `read_votes`.
         split_column: Column of the table that contains each galaxy's split, or "".
+        allow_bad_positions: See `read_votes`.
 
     Returns:
         The used rows, and the dropped rows with the reason for each.
@@ -146,6 +164,7 @@ def stream_votes(
         )
     names: MappingFile | None = None
     excluded: tuple[str, ...] = ()
+    units: Mapping[str, str] = {}
     parts: list[_Part] = []
     readers: dict[str, IdentifierReader] = {}
     n_rows = 0
@@ -158,6 +177,7 @@ def stream_votes(
             if split_column:
                 names = replace(names, split=split_column)
             excluded = check_columns(path, read.frame, names, campaign)
+            units = read.units
             columns = {name: column for name in ("id_str", "source_id") if (column := getattr(names, name))}
             readers = {name: IdentifierReader(f"Column '{column}' of '{path}'") for name, column in columns.items()}
         part, counts, totals = _read_part(path, read, start, names, campaign, check_totals, readers)
@@ -165,9 +185,17 @@ def stream_votes(
         parts.append(part)
         n_rows += read.frame.height
     assert names is not None
-    rows = pl.concat([part.rows for part in parts])
+    rows = pl.concat([part.rows for part in parts], how="vertical_relaxed")
     problems = [problem for part in parts for problem in part.problems]
-    digest, given, is_bad = (pl.concat(getattr(part, name) for part in parts) for name in ("digest", "given", "is_bad"))
+    digest, given, is_bad, is_readable = (
+        pl.concat(getattr(part, name) for part in parts) for name in ("digest", "given", "is_bad", "is_readable")
+    )
+    rows, positions, bad_positions = _placed(
+        path, rows, names, units, is_readable=is_readable, allow_bad=allow_bad_positions
+    )
+    problems += bad_positions
+    if positions:
+        is_bad = is_bad | pl.Series(positions.is_bad)
     problems += _duplicates(rows, digest, given, is_bad)
     dropped = (
         pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
@@ -192,7 +220,8 @@ def stream_votes(
         collected=tuple(one.name for one in campaign.tree.questions if one.columns[0] in names.answers),
         excluded=excluded,
         total_mismatches=dict(mismatches),
-        warnings=tuple(doubts),
+        warnings=(*doubts, *(positions.warnings if positions else ())),
+        positions=positions,
     )
 
 
@@ -232,6 +261,46 @@ class _Gaps:
         ]
 
 
+def _placed(
+    path: Path,
+    rows: pl.DataFrame,
+    mapping: MappingFile,
+    units: Mapping[str, str],
+    *,
+    is_readable: pl.Series,
+    allow_bad: bool,
+) -> tuple[pl.DataFrame, sky.Positions | None, list[pl.DataFrame]]:
+    """Return rows with positions in degrees instead of cells, how they were read, and the rows that are dropped."""
+    columns = mapping.ra, mapping.dec
+    if not all(columns):
+        nowhere = pl.lit(float("nan"), pl.Float64)
+        return rows.with_columns(ra=nowhere, dec=nowhere), None, []
+    cells = rows["ra"], rows["dec"]
+    found = sky.read_positions(
+        *cells,
+        source=f"'{path.name}'",  # not the whole path: the same inputs give the same manifest anywhere
+        names=columns,
+        unit=mapping.unit,
+        file_units=(units.get(columns[0], ""), units.get(columns[1], "")),
+        allow_bad=allow_bad,
+    )
+    problems: list[pl.DataFrame] = []
+    ids = rows["id_str"].str.slice(0, MAX_IDENTIFIER)
+    for is_bad, reason in (
+        (found.is_unreadable, "position cannot be read"),
+        (found.is_out_of_range, "position out of range"),
+    ):
+        if is_bad.any():
+            where = pl.Series(is_bad) & is_readable
+            texts = [
+                pl.Series([str(cell) if is_in else "" for cell, is_in in zip(one, where, strict=True)], dtype=pl.String)
+                for one in cells
+            ]
+            details = [shown(name, text) for name, text in zip(columns, texts, strict=True)]
+            problems.append(_problem(rows["row"], ids, where, reason, details[0] + ", " + details[1]))
+    return rows.with_columns(ra=pl.Series(found.ra), dec=pl.Series(found.dec)), found, problems
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Some rows of a table, before duplicate identifiers are known."""
@@ -239,6 +308,7 @@ class _Part:
     rows: pl.DataFrame
     problems: list[pl.DataFrame]
     is_bad: pl.Series
+    is_readable: pl.Series
     digest: pl.Series  # of a row's votes
     given: pl.Series  # hash of the identifier as it is in the table
     total_mismatches: dict[str, int]
@@ -302,14 +372,16 @@ def _read_part(
             "source_id": source_ids,
             "dataset_name": strings(frame, mapping.dataset_name, campaign.name),
             "image": strings(frame, mapping.image),
-            "ra": degrees(frame, mapping.ra, 0.0, 360.0, report),
-            "dec": degrees(frame, mapping.dec, -90.0, 90.0, report),
+            # as they are in the table: whether they can be positions is decided by all of them together
+            "ra": frame[mapping.ra] if mapping.ra else repeated(n, ""),
+            "dec": frame[mapping.dec] if mapping.dec else repeated(n, ""),
             "split": split,
         }
     )
     bad_rows = pl.concat([pl.Series(dtype=pl.Int64), *(part["row"] for part in problems)])
     digest = pl.from_numpy(counts).hash_rows()
-    part = _Part(rows, problems, row.is_in(bad_rows.implode()), digest, given.hash(), mismatches, gaps)
+    is_bad = row.is_in(bad_rows.implode())
+    part = _Part(rows, problems, is_bad, is_readable, digest, given.hash(), mismatches, gaps)
     return part, counts, totals
 
 
@@ -511,6 +583,7 @@ def _duplicates(rows: pl.DataFrame, digest: pl.Series, given: pl.Series, is_bad:
     )
     if keyed.height == 0:
         return []
+    is_apart = pl.Series(sky.is_apart(keyed["key"].to_numpy(), keyed["ra"].to_numpy(), keyed["dec"].to_numpy()))
     row, ids = keyed["row"], keyed["id_str"].str.slice(0, MAX_IDENTIFIER)
     details = "id_str " + keyed["id_str"] + " is in rows " + keyed["all_rows"]
     is_written_otherwise = keyed["n_given"] > 1
@@ -521,7 +594,15 @@ def _duplicates(rows: pl.DataFrame, digest: pl.Series, given: pl.Series, is_bad:
         _problem(
             row,
             ids,
-            ~differ & ~is_written_otherwise & (row > keyed["first"]),
+            ~differ & ~is_written_otherwise & is_apart,
+            "duplicate identifier at different positions",
+            details
+            + pl.select(pl.format(": ra {}, dec {} here", keyed["ra"].round(5), keyed["dec"].round(5))).to_series(),
+        ),
+        _problem(
+            row,
+            ids,
+            ~differ & ~is_written_otherwise & ~is_apart & (row > keyed["first"]),
             "duplicate identifier with the same votes",
             details,
         ),

@@ -7,13 +7,15 @@ truncated file) is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from gzoo.errors import NotFoundError, TableError
 from gzoo.votes.table_rows import Damage, unreadable
@@ -41,10 +43,12 @@ class ReadTable:
     Attributes:
         frame: All rows; a damaged one contains null where it could not be read.
         damaged: Columns `row` (the first row of the table is 1), `reason`, `detail`.
+        units: Column -> the unit that the file declares for it; only columns with one.
     """
 
     frame: pl.DataFrame
     damaged: pl.DataFrame
+    units: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_table(path: Path | str, *, table: str = "") -> pl.DataFrame:
@@ -87,18 +91,20 @@ def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
     if path.stat().st_size == 0:
         raise TableError(f"'{path}' is empty.", _HEADER_EXPECTED, "Check the file.")
     damaged: list[Damage] = []
+    units: dict[str, str] = {}
     if kind == "CSV":
         frame = read_csv(path, damaged)
     elif kind == "Parquet":
         try:
             frame = pl.read_parquet(path, glob=False)
+            units = _parquet_units(pq.read_schema(path))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise unreadable(path, kind, error) from error
     else:
         from gzoo.votes.astropy_tables import read_astropy_table
 
-        frame = read_astropy_table(path, kind, table, damaged)
-    return ReadTable(frame, pl.DataFrame(damaged, schema=_DAMAGED_SCHEMA, orient="row"))
+        frame = read_astropy_table(path, kind, table, damaged, units)
+    return ReadTable(frame, pl.DataFrame(damaged, schema=_DAMAGED_SCHEMA, orient="row"), units)
 
 
 def iter_rows(path: Path | str, *, n_rows: int, table: str = "") -> Iterator[tuple[int, ReadTable]]:
@@ -118,16 +124,29 @@ def iter_rows(path: Path | str, *, n_rows: int, table: str = "") -> Iterator[tup
         read = read_rows(path, table=table)
         for start in range(0, max(read.frame.height, 1), n_rows):
             is_here = (pl.col("row") > start) & (pl.col("row") <= start + n_rows)
-            yield start, ReadTable(read.frame.slice(start, n_rows), read.damaged.filter(is_here))
+            yield start, ReadTable(read.frame.slice(start, n_rows), read.damaged.filter(is_here), read.units)
         return
     none = pl.DataFrame(schema=_DAMAGED_SCHEMA)
     start = 0
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            units = _parquet_units(file.schema_arrow)
             for batch in file.iter_batches(n_rows):
-                yield start, ReadTable(cast(pl.DataFrame, pl.from_arrow(batch)), none)
+                yield start, ReadTable(cast(pl.DataFrame, pl.from_arrow(batch)), none, units)
                 start += batch.num_rows
             if start == 0:
                 yield 0, ReadTable(cast(pl.DataFrame, pl.from_arrow(file.schema_arrow.empty_table())), none)
     except (Exception, pl.exceptions.PanicException) as error:  # readers raise arbitrary exceptions on corrupt files
         raise unreadable(path, "Parquet", error) from error
+
+
+def _parquet_units(schema: pa.Schema) -> dict[str, str]:
+    """Return the units in a schema: those of its fields, and those that astropy writes beside it."""
+    found = {field.name: (field.metadata or {}).get(b"unit", b"").decode("utf-8", "replace") for field in schema}
+    try:
+        about = yaml.safe_load((schema.metadata or {}).get(b"table_meta_yaml", b""))
+        listed = cast("list[dict[str, object]]", about["datatype"]) if about else []
+        found |= {str(one["name"]): str(one["unit"]) for one in listed if "unit" in one}
+    except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
+        pass  # not written by astropy, or with objects that only astropy knows
+    return {name: unit for name, unit in found.items() if unit}

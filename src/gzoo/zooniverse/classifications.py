@@ -139,6 +139,7 @@ class Ingest:
         versions: Workflow and version ("6122 28.30") -> rows of that version.
         weights: Summary of the volunteers' weights; empty without weights.
         files: Role -> name and SHA-256 of each file that was read.
+        positions: How the subjects' positions were read; see `gzoo.sky.Positions.to_dict`.
     """
 
     campaign: str
@@ -162,6 +163,7 @@ class Ingest:
     versions: Mapping[str, int] = field(default_factory=dict[str, int])
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    positions: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def to_dict(self) -> dict[str, object]:
         """Return the summary as a JSON object."""

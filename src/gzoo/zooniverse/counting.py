@@ -91,6 +91,7 @@ def count(
     weights: bool = False,
     report: Path | str | None = None,
     volunteers: Path | str | None = None,
+    allow_bad_positions: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CountResult:
@@ -110,6 +111,7 @@ def count(
         weights: Add weighted vote fractions (Willett et al. 2013; see `gzoo.zooniverse.consistency`).
         report: HTML report to write. It contains no data about single volunteers.
         volunteers: CSV file to write with one row per volunteer. It contains names and must not be published.
+        allow_bad_positions: Go on where more than 10% of the subjects' positions cannot be read or are out of range.
         overwrite: Replace earlier results.
         progress: Function called as (stage, done, total).
 
@@ -127,7 +129,12 @@ def count(
     if len({file.absolute() for file in outputs}) < len(outputs):
         raise InputError("Two output files have the same name.", "", "Choose a different name for each output.")
     optional = [Path(one) if one else None for one in (workflows, mapping)]
-    found = ingest(ExportFiles(Path(classifications), *optional, weights=weights), facts, progress=progress)
+    found = ingest(
+        ExportFiles(Path(classifications), *optional, weights=weights),
+        facts,
+        allow_bad_positions=allow_bad_positions,
+        progress=progress,
+    )
     write_votes(target, found)
     if report is not None:
         files.write_bytes(Path(report), page(found))
@@ -151,12 +158,15 @@ def refuse_occupied(file: Path, *, overwrite: bool) -> None:
         )
 
 
-def ingest(source: ExportFiles, campaign: Campaign, *, progress: Progress | None = None) -> IngestResult:
+def ingest(
+    source: ExportFiles, campaign: Campaign, *, allow_bad_positions: bool = False, progress: Progress | None = None
+) -> IngestResult:
     """Count the votes in an export.
 
     Args:
         source: The files of the export.
         campaign: The campaign that the classifications belong to.
+        allow_bad_positions: Whether to go on where more than 10% of the positions cannot be used.
         progress: Function called as (stage, done, total).
 
     Raises:
@@ -166,7 +176,9 @@ def ingest(source: ExportFiles, campaign: Campaign, *, progress: Progress | None
     """
     workflows = all_workflows(source.classifications, source.workflows)
     tasks = _tasks(source, campaign)
-    read, account = read_classifications(source.classifications, workflows, campaign, tasks, progress)
+    read, account = read_classifications(
+        source.classifications, workflows, campaign, tasks, progress, allow_bad_positions=allow_bad_positions
+    )
     if progress:
         progress("Detecting bots", 0, 1)
     votes, bots, weights = read.votes(), consistency.bots(read), None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
 from pathlib import Path
 
-from gzoo.errors import NotFoundError, TableError
+from gzoo.errors import GZooWarning, NotFoundError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.zooniverse import exports
 from gzoo.zooniverse.reading import workflows_of_lines
-from gzoo.zooniverse.task_matching import propose_tasks
+from gzoo.zooniverse.task_matching import SubjectFields, propose_tasks
 from gzoo.zooniverse.tasks import Tasks
 from gzoo.zooniverse.values import parsed, record
 from gzoo.zooniverse.workflows import Workflows, read_workflows
-
-_N_SUBJECTS = 200
 
 
 def propose(source: Path, workflows: Path | None, campaign: str) -> Tasks:
@@ -41,6 +39,9 @@ def propose(source: Path, workflows: Path | None, campaign: str) -> Tasks:
             "Export the workflows of the same project.",
         )
     tasks = propose_tasks(used, facts, subjects, names)
+    doubt = subjects.chosen()[1]
+    if doubt:
+        warnings.warn(f"'{source.name}': {doubt}", GZooWarning, stacklevel=3)
     if not tasks.entries:
         listed = [f"{task} '{label[:60]}' ({why})" for (_, task, label), why in list(tasks.unmatched.items())[:4]]
         raise TableError(
@@ -73,21 +74,18 @@ def all_workflows(source: Path, workflows: Path | None) -> Workflows:
     return workflows_of_lines(source)
 
 
-def _content(source: Path) -> tuple[dict[str, str], list[Mapping[str, object]]]:
-    """Return the workflows in an export with their names, and the `subject_data` of its first subjects."""
+def _content(source: Path) -> tuple[dict[str, str], SubjectFields]:
+    """Return the workflows in an export with their names, and the fields of all its subjects."""
     names: dict[str, dict[str, None]] = {}
-    subjects: dict[str, Mapping[str, object]] = {}
+    fields, seen = SubjectFields(), set[str]()
     for block in exports.blocks(source):
         for workflow, name in (
             block.frame.select("workflow_id", "workflow_name").unique(maintain_order=True).iter_rows()
         ):
             names.setdefault(str(workflow or "").strip(), {})[str(name or "")[:200]] = None
-        if len(subjects) >= _N_SUBJECTS:
-            continue
         rows = block.frame.select("subject_ids", "subject_data").drop_nulls()
-        first = rows.unique("subject_ids", keep="first", maintain_order=True).head(_N_SUBJECTS)
-        for subject, text in first.iter_rows():
-            inner = record(parsed(text)[0]).get(subject)
-            if isinstance(inner, dict):
-                subjects[subject] = record(inner)
-    return {workflow: " ".join(known) for workflow, known in names.items()}, list(subjects.values())
+        for subject, text in rows.unique("subject_ids", keep="first", maintain_order=True).iter_rows():
+            if subject not in seen:
+                seen.add(subject)
+                fields.add(record(record(parsed(text)[0]).get(subject)))
+    return {workflow: " ".join(known) for workflow, known in names.items()}, fields

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -14,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo import files
-from gzoo.errors import TableError
+from gzoo import files, sky
+from gzoo.errors import GZooWarning, TableError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray
@@ -35,6 +37,7 @@ STAFF = "staff"
 NOT_LIVE = "project not live"
 SEVERAL_SUBJECTS = "several subjects"
 NO_SUBJECT = "subject unreadable"
+SEVERAL_PLACES = "identifier of subjects at different positions"
 AGAIN = "repeated by the same volunteer"
 RULES: Mapping[str, str] = {
     exports.R_UNREADABLE: "the row is not CSV, JSON or UTF-8, has too few or too many cells, or no integer identifier",
@@ -50,6 +53,7 @@ RULES: Mapping[str, str] = {
     interpretation.UNFINISHED: "the metadata lack finished_at, or a required task was not answered",
     SEVERAL_SUBJECTS: "one classification of several subjects",
     NO_SUBJECT: "subject_data is not JSON, or lacks the field that identifies the galaxy",
+    SEVERAL_PLACES: "its identifier has subjects over 2 arcsec apart, which are different galaxies",
     interpretation.NO_ANSWER: "no annotation could be counted",
     AGAIN: "the same volunteer (or anonymous address) classified the galaxy before; the first one counts",
 }
@@ -74,11 +78,17 @@ _MISSING = ("", "NA", "nan", "NaN", "null", "None")
 _MAX_ID = 256
 _LONG_CELLS = ("metadata", "annotations", "subject_data")
 _TIMES = ("started_at", "finished_at")
-_ANGLES = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
+_PLACE = ("ra", "dec")
 
 
 def read_classifications(
-    path: Path, workflows: Workflows, campaign: Campaign, tasks: Tasks, progress: Progress | None = None
+    path: Path,
+    workflows: Workflows,
+    campaign: Campaign,
+    tasks: Tasks,
+    progress: Progress | None = None,
+    *,
+    allow_bad_positions: bool = False,
 ) -> tuple[Classifications, dict[str, Any]]:
     """Return the classifications of an export that are used, and an account of all rows.
 
@@ -90,9 +100,10 @@ def read_classifications(
         campaign: The campaign that the classifications belong to.
         tasks: The mapping.
         progress: Function called as (stage, done, total), in bytes.
+        allow_bad_positions: Whether to go on where more than 10% of the subjects' positions cannot be used.
 
     Raises:
-        TableError: The file is not an export, or no classification of it can be used.
+        TableError: The file is not an export, no classification of it can be used, or too many positions cannot be.
     """
     table = _Table(campaign, workflows, tasks)
     done, size = 0, path.stat().st_size if path.is_file() else 0
@@ -105,7 +116,8 @@ def read_classifications(
             progress("Reading classifications", done, max(size, done))
     if progress:
         progress("Reading classifications", size, size)
-    return table.finish(path, has_one_annotation_per_row=is_lines)
+    positions = table.place(path, allow_bad=allow_bad_positions)
+    return table.finish(path, positions, has_one_annotation_per_row=is_lines)
 
 
 def _grouped(blocks: Iterable[exports.Block]) -> exports.Block:
@@ -152,6 +164,8 @@ class _Table:
         self.galaxy_of: dict[int, int | tuple[str, str]] = {}  # the galaxy of each subject, or a rule and its cause
         self.galaxies: dict[str, int] = {}
         self.galaxy_rows: list[tuple[object, ...]] = []
+        self.places = np.empty((0, 2))  # ra and dec of each galaxy
+        self.cells: dict[int, tuple[str, ...]] = {}  # ra and dec of each subject, as they are written
         self.volunteers: dict[str, int] = {}
         self.names: list[str] = []
         self.is_anonymous: list[bool] = []
@@ -229,10 +243,10 @@ class _Table:
         subject, text = cells
         code = self.subjects.setdefault(subject, len(self.subjects))
         if not isinstance(self.galaxy_of.get(code), int):
-            self.galaxy_of[code] = self._galaxy(subject, text)
+            self.galaxy_of[code] = self._galaxy(code, subject, text)
         return code
 
-    def _galaxy(self, subject: str, text: str) -> int | tuple[str, str]:
+    def _galaxy(self, code: int, subject: str, text: str) -> int | tuple[str, str]:
         """Return the galaxy of a subject, or the rule that excludes its rows and the content that broke it."""
         if not subject or subject in _MISSING:
             return NO_SUBJECT, "subject_ids is empty"
@@ -252,10 +266,10 @@ class _Table:
             self.notes["subject_data unreadable, subject identified by its number"] += 1
         if id_str not in self.galaxies:
             self.galaxies[id_str] = len(self.galaxies)
-            ra, dec = (_degrees(facts.get(fields.get(key) or key), *ends) for key, ends in _ANGLES.items())
             texts = [_text(facts.get(fields[key])) if fields.get(key) else "" for key in ("source_id", "image")]
             dataset_name = self.campaign.name + (files.SIMULATED if facts.get("simulated") is True else "")
-            self.galaxy_rows.append((id_str, dataset_name, *texts, ra, dec))
+            self.galaxy_rows.append((id_str, dataset_name, *texts))
+        self.cells[code] = tuple(_cell(facts.get(fields.get(key) or key)) for key in _PLACE)
         return self.galaxies[id_str]
 
     def _volunteer(self, frame: pl.DataFrame) -> IntArray:
@@ -280,9 +294,49 @@ class _Table:
             self.is_anonymous.append(is_anonymous)
         return code
 
+    def place(self, path: Path, *, allow_bad: bool) -> sky.Positions:
+        """Return the positions of the subjects in `cells`; no votes are added up of subjects at different places."""
+        codes = list(self.cells)
+        subjects = {code: subject for subject, code in self.subjects.items()}
+        fields = self.tasks.fields
+        found = sky.read_positions(
+            *(pl.Series([self.cells[code][i] for code in codes], dtype=pl.String) for i in range(2)),
+            source=f"'{path.name}'",
+            names=(fields.get("ra") or "ra", fields.get("dec") or "dec"),
+            unit=self.tasks.unit,
+            allow_bad=allow_bad,
+            place=lambda i: f"subject {subjects[codes[i]]}",
+        )
+        galaxy = np.array([self.galaxy_of[code] for code in codes], np.int64)
+        is_apart = sky.is_apart(galaxy, found.ra, found.dec)
+        where: dict[int, list[int]] = {}
+        for i in np.flatnonzero(is_apart).tolist():
+            where.setdefault(int(galaxy[i]), []).append(i)
+        for rows in where.values():
+            seen = " and ".join(
+                f"subject {subjects[codes[i]]} at {found.ra[i]:.5f}, {found.dec[i]:.5f}" for i in rows[:2]
+            )
+            for i in rows:
+                self.galaxy_of[codes[i]] = SEVERAL_PLACES, f"identifier {self.galaxy_rows[galaxy[i]][0]}: {seen}"
+        warned = list(found.warnings)
+        if where:
+            warned.append(
+                f"'{path.name}': {len(where):,} identifiers have subjects at different positions; their votes "
+                'are not counted. Write `id_str = "subject_id"` into the mapping file to count each subject by itself.'
+            )
+        places = np.full((len(self.galaxy_rows), 2), np.nan)
+        for i in np.flatnonzero(found.is_known)[::-1]:  # the first known position counts
+            places[galaxy[i]] = found.ra[i], found.dec[i]
+        self.places = places
+        for text in warned:
+            warnings.warn(text, GZooWarning, stacklevel=4)
+        return replace(found, warnings=tuple(warned))
+
     # --- the result -----------------------------------------------------------------------------------------------
 
-    def finish(self, path: Path, *, has_one_annotation_per_row: bool) -> tuple[Classifications, dict[str, Any]]:
+    def finish(
+        self, path: Path, positions: sky.Positions, *, has_one_annotation_per_row: bool
+    ) -> tuple[Classifications, dict[str, Any]]:
         examples: dict[str, list[tuple[int, str]]] = {}
         for one in self.bad_rows:
             examples.setdefault(one.reason, []).append((one.row, one.detail))
@@ -309,6 +363,9 @@ class _Table:
             raise TableError(
                 f"None of the {n_rows:,} rows of '{path}' can be used: {causes}{_first_example(examples)}.",
                 f"classifications of {self.campaign.name}.",
+                'Write `id_str = "subject_id"` into the mapping file, or correct the identifiers.'
+                if SEVERAL_PLACES in reasons
+                else "",
             )
         account = {
             **{"campaign": self.campaign.name, "n_rows": n_rows, "reasons": reasons},
@@ -316,6 +373,7 @@ class _Table:
             "notes": {name: n for name, n in self.notes.items() if n},
             "examples": {name: tuple(sorted(examples[name])[:N_EXAMPLES]) for name in reasons},
             "versions": dict(sorted(self.n_versions.items())),
+            "positions": positions.to_dict(),
         }
         return self._classifications(of, used), account
 
@@ -403,7 +461,9 @@ class _Table:
 
         galaxy = self._galaxies()[of["subject"][used]]
         present = np.unique(galaxy)
-        frame = pl.DataFrame(self.galaxy_rows, schema=GALAXY_SCHEMA, orient="row")[present]
+        texts = [name for name in GALAXY_SCHEMA if name not in _PLACE]
+        frame = pl.DataFrame(self.galaxy_rows, schema=texts, schema_overrides=GALAXY_SCHEMA, orient="row")
+        frame = frame.with_columns(ra=pl.Series(self.places[:, 0]), dec=pl.Series(self.places[:, 1]))[present]
         order = frame["id_str"].arg_sort().to_numpy()
         position = np.empty(len(self.galaxy_rows), np.int64)
         position[present[order]] = np.arange(len(present))
@@ -440,12 +500,8 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _degrees(value: object, low: float, high: float) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else np.nan
-    except (ValueError, OverflowError):
-        return np.nan
-    return number if low <= number <= high else np.nan
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _first_example(examples: Mapping[str, list[tuple[int, str]]]) -> str:

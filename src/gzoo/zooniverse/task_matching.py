@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,15 +44,13 @@ class _Match:
 _Found = dict[int, tuple[_Match, Question, str]]  # by the identity of the task; the string is the doubt
 
 
-def propose_tasks(
-    workflows: Workflows, campaign: Campaign, subjects: Sequence[Mapping[str, object]], names: Mapping[str, str]
-) -> Tasks:
+def propose_tasks(workflows: Workflows, campaign: Campaign, subjects: SubjectFields, names: Mapping[str, str]) -> Tasks:
     """Propose a mapping file from the labels of tasks and answers.
 
     Args:
         workflows: The versions that occur in the export.
         campaign: The campaign that the tasks belong to.
-        subjects: `subject_data` of some subjects, for the names of their fields.
+        subjects: The fields of the subjects.
         names: Number of a workflow -> its names, as far as known.
     """
     tree = campaign.tree
@@ -71,7 +70,7 @@ def propose_tasks(
                 unmatched[workflow, one.key, one.label] = why if one.kind in ASKING else f"a task of type '{one.kind}'"
     found = {entry.question for entry in entries}
     not_found = tuple(question.name for question in tree.questions if question.name not in found)
-    return Tasks(tuple(entries), _fields(subjects), (), campaign.name, unmatched, not_found)
+    return Tasks(tuple(entries), subjects.chosen()[0], (), campaign.name, unmatched, not_found)
 
 
 def _tasks_of(workflows: Workflows, workflow: str) -> list[_AskedTask]:
@@ -203,15 +202,53 @@ _NAMES = {
 }
 
 
-def _fields(subjects: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Return the fields of the subjects that contain the identifier, image and position of the galaxy."""
-    known = [one for one in subjects if one]
-    everywhere = {key for key in (known[0] if known else {}) if all(one.get(key) not in (None, "") for one in known)}
-    by_name = {key.strip().lstrip("!#/").lower(): key for key in sorted(everywhere, reverse=True)}
-    found = {key: next((by_name[name] for name in names if name in by_name), "") for key, names in _NAMES.items()}
-    values = [str(one.get(found["id_str"])) for one in known] if found["id_str"] else []
-    if not found["id_str"] or len(set(values)) < len(values):
-        found["id_str"] = SUBJECT
-    if found["source_id"] == found["id_str"]:
-        found["source_id"] = ""
-    return found
+@dataclass
+class SubjectFields:
+    """Which fields the subjects of an export have, over all subjects.
+
+    Attributes:
+        n: Number of subjects.
+        n_filled: Field -> number of subjects in which it is not empty.
+        identifiers: Field that may be an identifier -> its different values.
+    """
+
+    n: int = 0
+    n_filled: Counter[str] = field(default_factory=Counter[str])
+    identifiers: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+
+    def add(self, facts: Mapping[str, object]) -> None:
+        """Add a subject, unless it has no fields."""
+        if not facts:
+            return
+        self.n += 1
+        filled = [key for key, value in facts.items() if value not in (None, "")]
+        self.n_filled.update(filled)
+        for key in filled:
+            if _bare(key) in _NAMES["id_str"]:
+                self.identifiers.setdefault(key, set()).add(str(facts[key]))
+
+    def chosen(self) -> tuple[dict[str, str], str]:
+        """Return the fields that contain the identifier, image and position of the galaxy, and a doubt or ""."""
+        found: dict[str, str] = {}
+        for key, names in _NAMES.items():
+            # some galaxies may lack a position; an identifier or an image must be everywhere
+            least = self.n / 2 if key in ("ra", "dec") else self.n
+            filled = sorted((name for name, n in self.n_filled.items() if n >= least), reverse=True)
+            by_name = {_bare(name): name for name in filled}
+            found[key] = next((by_name[name] for name in names if name in by_name), "")
+        name, doubt = found["id_str"], ""
+        n_values = len(self.identifiers.get(name, ()))
+        if name and n_values < self.n:
+            doubt = (
+                f"Field '{name}' has {n_values:,} values for {self.n:,} subjects, so it does not identify them: "
+                "subjects are counted by their own number."
+            )
+        if not name or doubt:
+            found["id_str"] = SUBJECT
+        if found["source_id"] == found["id_str"]:
+            found["source_id"] = ""
+        return found, doubt
+
+
+def _bare(field_name: str) -> str:
+    return field_name.strip().lstrip("!#/").lower()

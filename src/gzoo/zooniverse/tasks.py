@@ -54,6 +54,7 @@ class Tasks:
         campaign: The campaign, for the first line of the file.
         unmatched: Tasks that match no question -> why; for the file.
         not_found: Questions of the campaign that no task asks; for the file.
+        unit: Unit of ra and dec, or "" for degrees, or hours and degrees where they are sexagesimal.
     """
 
     entries: tuple[Entry, ...]
@@ -62,6 +63,7 @@ class Tasks:
     campaign: str = ""
     unmatched: Mapping[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
     not_found: tuple[str, ...] = ()
+    unit: str = ""
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -89,6 +91,7 @@ class Tasks:
             "",
             '# Fields of subject_data; "subject_id" is the number of the subject itself.',
             *(f"{key} = {_quoted(self.fields.get(key, ''))}" for key in FIELDS),
+            *([f"unit = {_quoted(self.unit)}"] if self.unit else []),
             "",
             "# Workflows whose classifications are not counted, such as trials.",
             f"excluded = [{', '.join(map(_quoted, self.excluded))}]",
@@ -130,19 +133,22 @@ class Tasks:
                 "",
                 "Fix the TOML syntax, or recreate the file with `gzoo mapping`.",
             ) from error
-        fields = {key: facts.pop(key, "") for key in FIELDS}
+        fields = {key: facts.pop(key, "") for key in (*FIELDS, "unit")}
         excluded, tasks = facts.pop("excluded", []), facts.pop("task", [])
         if facts or not _are(str, [*fields.values()]) or not _are(str, excluded) or not _are(dict, tasks):
             what = f"an unknown key '{next(iter(facts))}'" if facts else "a value of the wrong type"
             raise TableError(
                 f"Mapping file '{path}' has {what}.",
-                f"strings for {', '.join(FIELDS)}; a list of strings for excluded; [[task]] tables.",
+                f"strings for {', '.join(FIELDS)} and unit; a list of strings for excluded; [[task]] tables.",
                 "Fix the file, or recreate it with `gzoo mapping`.",
             )
         listed = cast("list[dict[str, object]]", tasks)
         entries = tuple(_entry(f"{path}, [[task]] {i}", one, tree) for i, one in enumerate(listed, 1))
         given = cast("dict[str, str]", fields)
-        return cls(entries, given | {"id_str": given["id_str"] or SUBJECT}, tuple(cast("list[str]", excluded)))
+        unit = given.pop("unit")
+        return cls(
+            entries, given | {"id_str": given["id_str"] or SUBJECT}, tuple(cast("list[str]", excluded)), unit=unit
+        )
 
 
 def _are(kind: type, values: object) -> bool:

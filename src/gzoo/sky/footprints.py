@@ -1,0 +1,112 @@
+"""What positions of several datasets say together: the same place over and over, or no common part of the sky."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import hpgeom
+import numpy as np
+import polars as pl
+
+from gzoo.sky.coordinates import ARCSEC, FloatArray, cells, checked_positions, is_position, unit_vectors
+
+MANY_IDENTICAL = 0.01
+"""Fraction of rows that share their exact position with another row, from which on a dataset is doubtful."""
+MIN_PAIRS = 3
+"""Positions that must coincide before a disguise is suspected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The positions of a dataset, to be compared with those of others.
+
+    Attributes:
+        name: The dataset, for messages.
+        ra: Right ascension in degrees; NaN where unknown, shape (row,).
+        dec: Declination in degrees, shape (row,).
+    """
+
+    name: str
+    ra: FloatArray
+    dec: FloatArray
+
+    @property
+    def known(self) -> tuple[FloatArray, FloatArray]:
+        """The positions that are known."""
+        is_known = is_position(self.ra, self.dec)
+        return self.ra[is_known], self.dec[is_known]
+
+
+def compared_footprints(datasets: Sequence[Footprint]) -> tuple[str, ...]:
+    """Return warnings of datasets that cannot be compared by position: identical positions, no common part of the sky.
+
+    Where two datasets share no part of the sky, or hardly any galaxy, but would share many if one of them had its
+    columns exchanged, or were in radians or hours, the warning says so.
+
+    Args:
+        datasets: The datasets.
+
+    >>> one = Footprint("one", np.array([10.0, 11.0]), np.array([1.0, 2.0]))
+    >>> compared_footprints([one, Footprint("other", np.array([200.0, 201.0]), np.array([1.0, 2.0]))])
+    ("The positions of 'one' and 'other' are nowhere near each other, so no galaxy can be matched.",)
+    """
+    found: list[str] = []
+    for one in datasets:
+        ra, dec = one.known
+        n = pl.DataFrame({"ra": ra, "dec": dec}).select(pl.struct("ra", "dec").is_duplicated().sum()).item()
+        if n > max(2, MANY_IDENTICAL * len(ra)):
+            found.append(
+                f"{n:,} of {len(ra):,} positions of '{one.name}' are shared exactly with another of its rows: one "
+                "galaxy several times, or a placeholder."
+            )
+    for i, one in enumerate(datasets):
+        for other in datasets[i + 1 :]:
+            found += _compared(one, other)
+    return tuple(found)
+
+
+def _compared(one: Footprint, other: Footprint) -> list[str]:
+    if not (len(one.known[0]) and len(other.known[0])):
+        return []
+    for name, changed in _DISGUISES.items():
+        for first, second in ((one, other), (other, one)):
+            ra, dec = changed(*first.known)
+            if not is_position(ra, dec).all():
+                continue
+            n, n_now = _n_near((ra, dec), second.known), _n_near(first.known, second.known)
+            if n >= MIN_PAIRS and n > 10 * n_now and n > 0.01 * min(len(ra), len(second.known[0])):
+                return [
+                    f"{n:,} positions of '{first.name}' would be positions of '{second.name}' if {name}; as they are, "
+                    f"{n_now:,} are."
+                ]
+    if _share_no_cell(one.known, other.known):
+        return [
+            f"The positions of '{one.name}' and '{other.name}' are nowhere near each other, so no galaxy can be "
+            "matched."
+        ]
+    return []
+
+
+_DISGUISES: Mapping[str, Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]] = {
+    "ra and dec were exchanged": lambda ra, dec: (dec, np.where(ra > 180, ra - 360, ra)),
+    "they were in radians": lambda ra, dec: (np.degrees(np.where(ra > 180, ra - 360, ra)), np.degrees(dec)),
+    "ra were in hours": lambda ra, dec: (np.where(ra > 180, ra - 360, ra) * 15, dec),
+}
+Ends = tuple[FloatArray, FloatArray]
+
+
+def _n_near(one: Ends, other: Ends) -> int:
+    """Return the number of positions with one of the others within 2 arcsec."""
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
+
+    tree = cKDTree(unit_vectors(*checked_positions(*other)), balanced_tree=False, compact_nodes=False)
+    near, _ = tree.query(unit_vectors(*checked_positions(*one)), distance_upper_bound=2 * ARCSEC)
+    return int(np.isfinite(near).sum())
+
+
+def _share_no_cell(one: Ends, other: Ends, nside: int = 16) -> bool:
+    """Return whether no position is in a cell of the other dataset or beside one; cells are 3.7 degrees wide."""
+    first, second = np.unique(cells(*one, nside)), np.unique(cells(*other, nside))
+    around = np.concatenate([first, hpgeom.neighbors(nside, first).ravel()])
+    return not np.isin(around, second).any()
