@@ -463,10 +463,10 @@ def test_a_cell_may_contain_line_breaks(tmp_path: Path, small: SimulateResult, m
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"\n\n", "lacks the column"),
+        (b"\n\n", "is empty"),
         (b"id,votes\n1,2\n", "column 'classification_id'"),
         ("classification_id,annotations\n".encode("utf-16"), "UTF-8"),
-        (b"classification_id,classification_id\n1,1\n", "twice"),
+        (b"classification_id,classification_id\n1,1\n", "more than once"),
         (b"\xff\xfe\xfd,a\n", "UTF-8"),
     ],
 )

@@ -117,6 +117,11 @@ def _of_decimal(text: str, point: re.Match[str]) -> Identifier:
     return Identifier(text, LOST) if abs(int(integer)) >= MAX_EXACT else Identifier(integer, "", _ENDED_IN_0)
 
 
+def whole_number(text: pl.Expr) -> pl.Expr:
+    """Return text in which a number below 2^53 that a program wrote as `12.0` is `12` again."""
+    return text.str.replace(r"^(\d{1,15})\.0+$", "$1")
+
+
 class Cells(NamedTuple):
     """Identifiers of some rows.
 
@@ -149,11 +154,9 @@ class IdentifierReader:
     _bits: float = 0.0
 
     def one(self, value: object) -> Identifier:
-        """Return one identifier."""
+        """Return one identifier, which is not looked at for rounding."""
         found = identifier(value)
         self._note(found, str(value), 1)
-        if not found.problem and len(found.text) >= 16:
-            self._look_for_rounding(pl.Series([found.text]))
         return found
 
     def read(self, cells: pl.Series) -> Cells:
@@ -183,7 +186,7 @@ class IdentifierReader:
                     {one: read.problem for one, read in found.items()}, default="", return_dtype=pl.String
                 )
                 self._refuse_most(given, problem)
-        self._look_for_rounding(text.filter(problem == ""))
+        self.look_for_rounding(text.filter(problem == ""))
         return Cells(text, given, problem)
 
     def read_all(self, cells: pl.Series) -> pl.Series:
@@ -253,7 +256,8 @@ class IdentifierReader:
                 _HINT,
             )
 
-    def _look_for_rounding(self, text: pl.Series) -> None:
+    def look_for_rounding(self, text: pl.Series) -> None:
+        """Remember whether all large integers among some identifiers look as if they had been rounded."""
         if not self._is_exact and not any(self._divisors.values()):
             return
         large = text.filter(text.str.contains(r"^[1-9]\d{15,18}$")).cast(pl.UInt64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -15,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo.errors import NotFoundError, TableError, reason
+from gzoo.errors import NotFoundError, TableError
+from gzoo.votes.identifiers import identifier, whole_number
+from gzoo.votes.text_tables import read_header
 from gzoo.zooniverse.values import parsed, record
 
 NEEDED = ("classification_id", "user_name", "workflow_id", "workflow_version", "created_at", "metadata",
@@ -25,6 +26,9 @@ COLUMNS = (*NEEDED, *OPTIONAL)
 NEEDED_IN_LINES = ("classification_id", "workflow_id", "subject_id", "question", "response")
 _COPIED_FROM_LINES = ("classification_id", "workflow_id", "workflow_version", "created_at", "user_name", "user_id",
                       "user_ip")  # fmt: skip
+
+NUMBERS = ("classification_id", "workflow_id", "subject_ids", "user_id")
+"""Columns of numbers that a program may write with a decimal point where some of them are missing."""
 
 MAX_ROW = 4_000_000
 BLOCK_BYTES = 1 << 24
@@ -51,11 +55,14 @@ class Block(NamedTuple):
         frame: Columns `COLUMNS` as strings (null if missing), and `row`.
         bad_rows: The rows that could not be read.
         n_bytes: Bytes read for this block.
+        n_decimal: Numbers of classifications, workflows, subjects and users that were written with a decimal point, as
+            `1000000.0`, and are integers in the frame.
     """
 
     frame: pl.DataFrame
     bad_rows: list[BadRow]
     n_bytes: int
+    n_decimal: int = 0
 
 
 def is_json_lines(path: Path) -> bool:
@@ -79,15 +86,20 @@ def blocks(path: Path) -> Iterator[Block]:
         )
     if path.stat().st_size == 0:
         raise TableError(f"'{path}' is empty.", _EXPECTED, _EXPORT_AGAIN)
-    yield from (_json_lines(path) if is_json_lines(path) else _csv(path))
+    for block in _json_lines(path) if is_json_lines(path) else _csv(path):
+        numbers = block.frame.with_columns(whole_number(pl.col(name).str.strip_chars()) for name in NUMBERS)
+        is_decimal = [pl.col(name).str.contains(r"^\s*\d{1,15}\.0+\s*$") for name in NUMBERS]
+        n_decimal = block.frame.select(pl.sum_horizontal(one.sum() for one in is_decimal)).item() if len(numbers) else 0
+        yield block._replace(frame=numbers, n_decimal=n_decimal)
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------------
 
 
 def _csv(path: Path) -> Iterator[Block]:
+    header, start = _header(path)
     with path.open("rb") as file:
-        header = _header(path, file)
+        file.seek(start)
         row = 0
         for data, n_bytes in _line_blocks(file):
             frame = _parse_all(data, header)
@@ -99,33 +111,17 @@ def _csv(path: Path) -> Iterator[Block]:
             yield block
 
 
-def _header(path: Path, file: BinaryIO) -> list[str]:
-    first = file.readline(1 << 20)
-    while first and not first.strip():
-        first = file.readline(1 << 20)
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first:
-        raise TableError(f"'{path}' is not UTF-8 text.", _EXPECTED, "Save the file again as 'CSV UTF-8'.")
-    try:
-        names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r\n")], strict=True), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(
-            f"Cannot read '{path}', line 1: {reason(error)}.", "a header in UTF-8.", _EXPORT_AGAIN
-        ) from error
-    names = [name.strip() for name in names]
-    for name in names:
-        if names.count(name) > 1:
-            numbers = ", ".join(str(i) for i, other in enumerate(names, 1) if other == name)
-            raise TableError(
-                f"'{path}' has the column '{name}' twice (columns {numbers}).", "", "Rename or remove one of them."
-            )
+def _header(path: Path) -> tuple[list[str], int]:
+    """Return the names of the columns, and the number of bytes before the first row."""
+    names, _, start = read_header(path)
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise TableError(
-            f"'{path}' lacks the column {', '.join(map(repr, missing))}; it has {', '.join(names)[:300] or 'none'}.",
+            f"'{path}' lacks the column {', '.join(map(repr, missing))}; it has {', '.join(names)[:300]}.",
             _EXPECTED,
             "Check that it is the classification export; pass a table with one row per galaxy to --votes.",
         )
-    return names
+    return names, start
 
 
 def _line_blocks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -251,6 +247,12 @@ def _response(line: bytes, *, is_first: bool) -> dict[str, str] | str:
         return f"a JSON {type(value).__name__}, not an object"
     facts = record(value)
     for name in NEEDED_IN_LINES:
-        if not isinstance(facts.get(name), str | int) or isinstance(facts.get(name), bool) or facts[name] == "":
-            return f"no {name}"
+        if name in ("question", "response"):
+            if not isinstance(facts.get(name), str | int) or isinstance(facts.get(name), bool) or facts[name] == "":
+                return f"no {name}"
+            continue
+        number = identifier(facts.get(name))
+        if number.problem:
+            return f"no {name}" if not number.text else f"{name} = {number.text[:80]}: {number.problem}"
+        facts[name] = number.text
     return {key: str(one) for key, one in facts.items() if isinstance(one, str | int | float)}

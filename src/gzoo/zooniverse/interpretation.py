@@ -15,6 +15,7 @@ from gzoo.zooniverse.workflows import Version, plain
 UNREADABLE = "annotations unreadable"
 UNFINISHED = "unfinished"
 NO_ANSWER = "no usable answer"
+TWICE_DIFFERENT = "question answered twice, differently"
 OTHER_ROW = "in an unused classification"
 
 A_UNREADABLE = "annotation unreadable"
@@ -26,6 +27,7 @@ A_UNKNOWN = "unknown answer"
 A_NO_COLUMN = "answer not in the tree"
 A_SEVERAL = "several answers to a single-answer question"
 A_TWICE = "question answered twice"
+A_AFTER_TWICE = "question after one answered twice"
 A_UNASKED = "question without its parent answer"
 NOTE_TICK = "ticked boxes without an answer in the tree, next to valid ones"
 
@@ -128,22 +130,31 @@ class AnnotationReader:
                 continue
             n_notes += len(set(labels or ())) - len(columns) if is_multiple else 0
             answers[question] = columns
+        twice = {question for question, columns in answers.items() if columns is None}
         if _is_unfinished(version, following):
-            detail = "a required task was not answered"
-            return Interpretation(UNFINISHED, detail, n_annotations=len(annotations))
+            rule, detail = UNFINISHED, "a required task was not answered"
+            if twice:  # so the annotations follow two ways through the tree, of which one seems unfinished
+                names = ", ".join(self._tree.questions[question].name for question in sorted(twice))
+                rule, detail = TWICE_DIFFERENT, f"two different answers to {names}"
+            return Interpretation(rule, detail, n_annotations=len(annotations))
         given: set[int] = set()
         asked: set[int] = set()
         for question in self._order:
             columns = answers.get(question)
             if columns is None:
                 continue
-            if self._tree.questions[question].parents and given.isdisjoint(self._tree.parents_of_question[question]):
-                lost[A_UNASKED] += 1
+            parents = self._tree.parents_of_question[question]
+            if self._tree.questions[question].parents and given.isdisjoint(parents):
+                before = {self._tree.question_of_answer[parent] for parent in parents}
+                is_after_twice = not before.isdisjoint(twice)
+                lost[A_AFTER_TWICE if is_after_twice else A_UNASKED] += 1
+                if is_after_twice:
+                    twice.add(question)
                 continue
             asked.add(question)
             given |= columns
         listed = ", ".join(f"{n} x {rule}" for rule, n in sorted(lost.items())) or "no annotation"
-        problem, detail = ("", "") if asked else (NO_ANSWER, listed)
+        problem, detail = ("", "") if asked else (TWICE_DIFFERENT if twice else NO_ANSWER, listed)
         return Interpretation(problem, detail, frozenset(given), frozenset(asked), len(annotations), lost, n_notes)
 
     def _columns(self, entry: Entry, labels: list[str] | None, *, may_be_none: bool) -> tuple[frozenset[int], str]:

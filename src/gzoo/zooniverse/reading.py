@@ -21,6 +21,7 @@ from gzoo.errors import GZooWarning, TableError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray
+from gzoo.votes.identifiers import IdentifierReader
 from gzoo.zooniverse import exports, interpretation
 from gzoo.zooniverse.classifications import GALAXY_SCHEMA, BoolArray, Classifications
 from gzoo.zooniverse.interpretation import AnnotationReader, Interpretation
@@ -38,6 +39,7 @@ NOT_LIVE = "project not live"
 SEVERAL_SUBJECTS = "several subjects"
 NO_SUBJECT = "subject unreadable"
 SEVERAL_PLACES = "identifier of subjects at different positions"
+NO_IDENTIFIER = "identifier refused"
 AGAIN = "repeated by the same volunteer"
 RULES: Mapping[str, str] = {
     exports.R_UNREADABLE: "the row is not CSV, JSON or UTF-8, has too few or too many cells, or no integer identifier",
@@ -54,6 +56,8 @@ RULES: Mapping[str, str] = {
     SEVERAL_SUBJECTS: "one classification of several subjects",
     NO_SUBJECT: "subject_data is not JSON, or lacks the field that identifies the galaxy",
     SEVERAL_PLACES: "its identifier has subjects over 2 arcsec apart, which are different galaxies",
+    NO_IDENTIFIER: "the identifier of the galaxy went through floating point or a spreadsheet",
+    interpretation.TWICE_DIFFERENT: "two different answers to a question, so that no annotation can be counted",
     interpretation.NO_ANSWER: "no annotation could be counted",
     AGAIN: "the same volunteer (or anonymous address) classified the galaxy before; the first one counts",
 }
@@ -69,10 +73,12 @@ ANNOTATION_RULES: Mapping[str, str] = {
     interpretation.A_NO_COLUMN: "the mapping lists the answer as missing from the tree",
     interpretation.A_SEVERAL: "the site allowed several answers, the tree allows one",
     interpretation.A_TWICE: "of equal answers the first is counted, of different answers none",
+    interpretation.A_AFTER_TWICE: "the tree asks this question after one that was answered twice, differently",
     interpretation.A_UNASKED: "the tree asks this question only after an answer that was not given",
 }
 N_EXAMPLES = 5
 UNKNOWN_TIME = np.iinfo(np.int64).min
+NOTE_DECIMAL = "numbers written with a decimal point, as 1000000.0, read as integers"
 NOTE_UNIDENTIFIED = "no user or address: counted as separate volunteers"
 _MISSING = ("", "NA", "nan", "NaN", "null", "None")
 _MAX_ID = 256
@@ -105,7 +111,7 @@ def read_classifications(
     Raises:
         TableError: The file is not an export, no classification of it can be used, or too many positions cannot be.
     """
-    table = _Table(campaign, workflows, tasks)
+    table = _Table(path, campaign, workflows, tasks)
     done, size = 0, path.stat().st_size if path.is_file() else 0
     is_lines = path.is_file() and exports.is_json_lines(path)
     blocks = exports.blocks(path)
@@ -130,7 +136,8 @@ def _grouped(blocks: Iterable[exports.Block]) -> exports.Block:
     )
     joined = frame.with_columns(pl.format("[{}]", "annotations").alias("annotations")).select(lines.columns)
     bad_rows = [one for block in every for one in block.bad_rows]
-    return exports.Block(joined, bad_rows, sum(block.n_bytes for block in every))
+    n_bytes, n_decimal = (sum(getattr(block, name) for block in every) for name in ("n_bytes", "n_decimal"))
+    return exports.Block(joined, bad_rows, n_bytes, n_decimal)
 
 
 def workflows_of_lines(path: Path) -> Workflows:
@@ -152,7 +159,7 @@ def workflows_of_lines(path: Path) -> Workflows:
 class _Table:
     """The rows of an export as numbers: a string that occurs in many rows is parsed once."""
 
-    def __init__(self, campaign: Campaign, workflows: Workflows, tasks: Tasks) -> None:
+    def __init__(self, path: Path, campaign: Campaign, workflows: Workflows, tasks: Tasks) -> None:
         self.campaign, self.tree, self.tasks = campaign, campaign.tree, tasks
         self.version = cache(workflows.find)
         entries = {(one.workflow, one.task, one.label): one for one in tasks.entries}
@@ -173,9 +180,13 @@ class _Table:
         self.parts: list[dict[str, npt.NDArray[Any]]] = []
         self.n_versions: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
+        self.identifiers = IdentifierReader(f"Identifiers of the galaxies in '{path}'")
+        self.given: dict[str, str] = {}  # each identifier as it stands in the export
+        self.source_ids = IdentifierReader(f"Field '{tasks.fields.get('source_id', '')}' of subject_data in '{path}'")
 
     def add(self, block: exports.Block) -> None:
         self.bad_rows += block.bad_rows
+        self.notes[NOTE_DECIMAL] += block.n_decimal
         frame = block.frame
         if not frame.height:
             return
@@ -254,19 +265,34 @@ class _Table:
             return SEVERAL_SUBJECTS, f"subject_ids {subject[:80]}"
         value, problem = parsed(text or "{}")
         whole = record(value)
+        is_of_others = all(key.isdigit() and isinstance(one, dict) for key, one in whole.items())
+        if whole and subject not in whole and is_of_others:
+            return NO_SUBJECT, f"subject_ids {subject[:80]}, but subject_data is of subject {next(iter(whole))[:80]}"
         facts = record(whole.get(subject, whole))
+        name = self.tasks.fields.get("id_str", SUBJECT)
+        given = subject if name == SUBJECT else facts.get(name)
+        id_str, refused, _ = self.identifiers.one(given)
+        if not id_str or len(id_str) > _MAX_ID:
+            lacking = f"{name} has {len(id_str):,} characters" if id_str else f"subject_data lacks {name}"
+            return NO_SUBJECT, f"subject_data: {problem}" if problem else lacking
+        if not refused and self.given.setdefault(id_str, str(given)) != str(given):
+            refused = f"equal to '{self.given[id_str][:80]}' of another subject, which is written otherwise"
+        if refused:
+            return NO_IDENTIFIER, f"{name} = {str(given)[:80]}: {refused}"
+        return self._numbered(code, id_str, facts, problem)
+
+    def _numbered(self, code: int, id_str: str, facts: Mapping[str, object], problem: str) -> int:
+        """Return the number of a galaxy, which is stored when it is first met."""
         fields = self.tasks.fields
-        name = fields.get("id_str", SUBJECT)
-        id_str = subject if name == SUBJECT else _text(facts.get(name))
-        if not id_str:
-            return NO_SUBJECT, f"subject_data: {problem}" if problem else f"subject_data lacks {name}"
-        if len(id_str) > _MAX_ID:
-            return NO_SUBJECT, f"{name} has {len(id_str):,} characters"
         if problem:
             self.notes["subject_data unreadable, subject identified by its number"] += 1
         if id_str not in self.galaxies:
             self.galaxies[id_str] = len(self.galaxies)
-            texts = [_text(facts.get(fields[key])) if fields.get(key) else "" for key in ("source_id", "image")]
+            source_id = self.source_ids.one(facts.get(fields["source_id"])) if fields.get("source_id") else None
+            if source_id and source_id.text and source_id.problem:
+                self.notes["source identifiers refused, because they went through floating point"] += 1
+            image = _text(facts.get(fields["image"])) if fields.get("image") else ""
+            texts = ["" if source_id is None or source_id.problem else source_id.text, image]
             dataset_name = self.campaign.name + (files.SIMULATED if facts.get("simulated") is True else "")
             self.galaxy_rows.append((id_str, dataset_name, *texts))
         self.cells[code] = tuple(_cell(facts.get(fields.get(key) or key)) for key in _PLACE)
@@ -367,6 +393,13 @@ class _Table:
                 if SEVERAL_PLACES in reasons
                 else "",
             )
+        self.identifiers.look_for_rounding(pl.Series(list(self.galaxies), dtype=pl.String))
+        self.identifiers.warn()
+        self.source_ids.warn()
+        if self.notes[NOTE_DECIMAL]:
+            n = self.notes[NOTE_DECIMAL]
+            message = f"'{path}': {n:,} {NOTE_DECIMAL}: another program saved the export again."
+            warnings.warn(message, GZooWarning, stacklevel=2)
         account = {
             **{"campaign": self.campaign.name, "n_rows": n_rows, "reasons": reasons},
             **self._annotations(bad_annotations, of["parsed"], reason < 0),

@@ -12,6 +12,7 @@ import numpy as np
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.labels import answer_likeness, likeness, tokens
 from gzoo.trees.tree import Question, Tree
+from gzoo.votes.identifiers import identifier
 from gzoo.zooniverse.tasks import SUBJECT, Entry, Tasks
 from gzoo.zooniverse.workflows import ASKING, Workflows
 
@@ -210,11 +211,13 @@ class SubjectFields:
         n: Number of subjects.
         n_filled: Field -> number of subjects in which it is not empty.
         identifiers: Field that may be an identifier -> its different values.
+        refused: Field that may be an identifier -> a value that is refused, and why.
     """
 
     n: int = 0
     n_filled: Counter[str] = field(default_factory=Counter[str])
     identifiers: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
 
     def add(self, facts: Mapping[str, object]) -> None:
         """Add a subject, unless it has no fields."""
@@ -225,7 +228,10 @@ class SubjectFields:
         self.n_filled.update(filled)
         for key in filled:
             if _bare(key) in _NAMES["id_str"]:
-                self.identifiers.setdefault(key, set()).add(str(facts[key]))
+                read = identifier(facts[key])
+                self.identifiers.setdefault(key, set()).add(read.text)
+                if read.problem:
+                    self.refused.setdefault(key, f"'{str(facts[key])[:80]}' ({read.problem})")
 
     def chosen(self) -> tuple[dict[str, str], str]:
         """Return the fields that contain the identifier, image and position of the galaxy, and a doubt or ""."""
@@ -243,6 +249,8 @@ class SubjectFields:
                 f"Field '{name}' has {n_values:,} values for {self.n:,} subjects, so it does not identify them: "
                 "subjects are counted by their own number."
             )
+        if name in self.refused:
+            doubt = f"Field '{name}' has identifiers such as {self.refused[name]}: subjects are counted by their own number."
         if not name or doubt:
             found["id_str"] = SUBJECT
         if found["source_id"] == found["id_str"]:

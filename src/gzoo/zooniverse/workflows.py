@@ -163,6 +163,10 @@ def _rows(path: Path, text: str) -> Iterator[Version]:
         )
     for i, row in enumerate(rows, 1):
         where = f"{path}, row {i}"
+        if None in row or None in row.values():  # type: ignore[comparison-overlap]
+            n = len([one for one in row.values() if one is not None])
+            message = f"{where} has too {'many' if None in row else 'few'} cells ({n}; the header has {len(row)})."
+            raise TableError(message, "as many cells as column names.", _EXPORT_AGAIN)
         facts: dict[str, object] = {**row, "major": row["version"], "minor": row.get("minor_version")}
         for name in ("tasks", "strings"):
             try:
