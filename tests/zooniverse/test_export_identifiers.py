@@ -166,7 +166,7 @@ def test_a_question_answered_twice_is_named(tmp_path: Path, small: SimulateResul
     n = found.reasons["question answered twice, differently"]
     assert 0.3 * found.n_rows < n < 0.6 * found.n_rows
     details = {detail for _, detail in found.examples["question answered twice, differently"]}
-    assert details <= {"two different answers to smooth-or-featured-gz2", "2 x question answered twice"}
+    assert all("answered twice" in one or one == "two different answers to smooth-or-featured-gz2" for one in details)
 
 
 @pytest.mark.parametrize("sign", [";", "\t"])

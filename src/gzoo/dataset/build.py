@@ -188,8 +188,8 @@ def build(
                 say,
                 allow_bad_positions=allow_bad_positions,
             )
-            if not counted:  # whose positions were read and judged when they were counted
-                for text in cast("list[str]", table.positions.get("warnings", [])):
+            if not counted:  # whose identifiers and positions were read and judged when they were counted
+                for text in table.warnings:
                     warnings.warn(text, GZooWarning, stacklevel=2)
             planned = read_plan(work)
             if planned is None:

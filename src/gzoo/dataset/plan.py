@@ -31,12 +31,14 @@ class StoredVotes:
         collected: Questions with votes.
         excluded: Columns that are not used.
         positions: How positions were read, as `gzoo.sky.Positions.to_dict` says; empty if the table has none.
+        warnings: What is doubtful in the table, or was corrected.
     """
 
     n_rows: int
     collected: tuple[str, ...]
     excluded: tuple[str, ...]
     positions: Mapping[str, object]
+    warnings: tuple[str, ...]
 
 
 def store_votes(
@@ -68,12 +70,15 @@ def store_votes(
         write_frame(work / "rows.parquet", table.rows)
         write_frame(work / "unusable-rows.parquet", table.dropped)
         positions = table.positions.to_dict() if table.positions else {}
-        files.write_json(stored, asdict(StoredVotes(table.n_rows, table.collected, table.excluded, positions)))
+        found = StoredVotes(table.n_rows, table.collected, table.excluded, positions, table.warnings)
+        files.write_json(stored, asdict(found))
         say("Reading votes", 1, 1)
     summary = files.read_json(stored)
-    collected, excluded = (tuple(cast("list[str]", summary[name])) for name in ("collected", "excluded"))
+    collected, excluded, doubts = (
+        tuple(cast("list[str]", summary[name])) for name in ("collected", "excluded", "warnings")
+    )
     positions = cast("dict[str, object]", summary["positions"])
-    return StoredVotes(cast(int, summary["n_rows"]), collected, excluded, positions)
+    return StoredVotes(cast(int, summary["n_rows"]), collected, excluded, positions, doubts)
 
 
 def plan_build(work: Path, listed: pl.DataFrame | None, refused: pl.DataFrame, splits: str | None) -> Plan:

@@ -117,7 +117,7 @@ def read_votes(
         check_totals=check_totals,
         allow_bad_positions=allow_bad_positions,
     )
-    for text in read.positions.warnings if read.positions else ():
+    for text in read.warnings:
         warnings.warn(text, GZooWarning, stacklevel=2)
     counts, totals = (np.concatenate(part) for part in zip(*parts, strict=True))
     used = read.rows["row"].to_numpy() - 1
@@ -211,8 +211,6 @@ def stream_votes(
         gaps.add(part.gaps)
     doubts = [doubt for reader in readers.values() for doubt in reader.warnings()]
     doubts += gaps.doubts(path, n_rows)
-    for doubt in doubts:
-        warnings.warn(doubt, GZooWarning, stacklevel=2)
     return RowTable(
         rows=rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows,
         dropped=dropped,
