@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -270,8 +271,7 @@ def _by_line(path: Path, header: Header, damaged: list[Damage]) -> pl.DataFrame:
         if 0 < end - here < _MAX_LINES_IN_ROW:
             whole = b"".join(lines[here : end + 1])
             row = _parsed(whole, n)
-            if isinstance(row, bytes) and whole.count(b",") >= 2 * (n - 1) > 0:
-                # The separators of two rows or more: a quote that was lost or moved makes one row of several.
+            if isinstance(row, bytes) and n > 1 and _is_two_rows(lines[here : end + 1], n):
                 for one in range(here, end + 1):
                     damage(one, UNPARSED, f" is between two quotes that may not belong together (line {here + 1})")
                 i = end + 1
@@ -306,6 +306,15 @@ def _by_line(path: Path, header: Header, damaged: list[Damage]) -> pl.DataFrame:
         else pl.DataFrame(schema=schema)
     )
     return frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+
+
+def _is_two_rows(lines: Sequence[bytes], n: int) -> bool:
+    """Return whether lines that quotes join to one row can be two: a quote that moved from one to the other joins them.
+
+    Both parts have the separators of a whole row then. A long text with line breaks and many commas looks the same.
+    """
+    counts = [line.count(b",") for line in lines]
+    return any(min(sum(counts[:i]), sum(counts[i:])) >= n - 1 for i in range(1, len(counts)))
 
 
 def _is_utf8(line: bytes) -> bool:

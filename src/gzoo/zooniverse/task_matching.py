@@ -250,7 +250,8 @@ class SubjectFields:
                 "subjects are counted by their own number."
             )
         if name in self.refused:
-            doubt = f"Field '{name}' has identifiers such as {self.refused[name]}: subjects are counted by their own number."
+            such = self.refused[name]
+            doubt = f"Field '{name}' has identifiers such as {such}: subjects are counted by their own number."
         if not name or doubt:
             found["id_str"] = SUBJECT
         if found["source_id"] == found["id_str"]:
