@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from gzoo import files
+from gzoo import cli, files
 from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import (
@@ -35,9 +35,11 @@ from gzoo.learn.loader import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
 from gzoo.learn.training import TrainResult, train
+from gzoo.scoring.prediction_files import write_predictions
 from gzoo.scoring.predictions import read_predictions
-from gzoo.scoring.recalibration import Recalibration
+from gzoo.scoring.recalibration import Recalibration, recalibrate
 from gzoo.scoring.scores import score
+from gzoo.simulator import SimulateResult, simulate
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import campaign
 from real_galaxies import REAL_MAPPING
@@ -484,3 +486,100 @@ def test_a_run_without_recalibration_predicts_raw_output(run: Path, dataset: Pat
     (older / "run.json").write_text(json.dumps(metadata))
     made = [predict(older, dataset, out=tmp_path / f"{flag}.parquet", recalibrate=flag).path for flag in (True, False)]
     assert pl.read_parquet(made[0]).equals(pl.read_parquet(made[1]))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Other people's test sets
+
+
+def only_test(folder: Path, votes: Path, images: Path) -> Path:
+    """Build a dataset whose galaxies are all in its test split, with identifiers of its own."""
+    theirs = [(pl.lit("theirs-") + pl.col(name)).alias(name) for name in ("id_str", "filename")]
+    table = pl.read_parquet(votes).with_columns(*theirs, split=pl.lit("test"))
+    table.write_parquet(folder.with_suffix(".parquet"))
+    (folder.with_suffix(".images")).mkdir()
+    for image in images.iterdir():
+        shutil.copy(image, folder.with_suffix(".images") / f"theirs-{image.name}")
+    build("gz2", votes=folder.with_suffix(".parquet"), images=folder.with_suffix(".images"), out=folder,
+          split_column="split")  # fmt: skip
+    return folder
+
+
+def test_a_model_is_scored_on_a_dataset_with_only_a_test_split(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = simulate("gz2", n_galaxies=40, seed=77, workers=1, out=tmp_path / "sky")
+    theirs = only_test(tmp_path / "theirs", made.votes, made.images)
+    assert open_dataset(theirs).splits == ("test",)
+    predicted = predict(run, theirs, out=tmp_path / "p.parquet")
+    assert (predicted.n_galaxies, predicted.n_trained_on) == (40, 0)
+    page = tmp_path / "report.html"
+    monkeypatch.setattr(
+        "sys.argv", ["gzoo", "score", str(predicted.path), str(theirs), "--json", "--report", str(page)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    gain = found["overall"]["log_likelihood_gain"]
+    assert gain["low"] < gain["value"] < gain["high"]
+    n_train = files.read_json(run / "run.json")["n_train"]
+    own = {"fitted_on": "training galaxies", "source": str(predicted.path), "n_galaxies": n_train}
+    assert found["baseline"] == own
+    assert f"{n_train} training galaxies of the model of" in page.read_text("utf-8")
+    given = score(predicted.path, theirs, baseline=dataset)
+    assert given.baseline == {"fitted_on": "train split", "source": str(dataset), "n_galaxies": n_train}
+    assert given.to_dict()["overall"] == found["overall"]  # the model was trained on that split
+    new = recalibrate(predicted.path, theirs, validation=predicted.path, out=tmp_path / "new.parquet").path
+    with pytest.raises(TableError, match="trained on"):  # the galaxies that the recalibration was fitted on
+        score(new, theirs)
+    assert score(new, theirs, include_trained_on=True).baseline == {**own, "source": str(new)}
+
+
+def test_without_any_baseline_one_must_be_given(run: Path, dataset: Path, tmp_path: Path) -> None:
+    made = simulate("gz2", n_galaxies=20, seed=78, workers=1, out=tmp_path / "sky")
+    theirs = only_test(tmp_path / "theirs", made.votes, made.images)
+    predicted = predict(run, theirs, out=tmp_path / "p.parquet").path
+    pl.read_parquet(predicted).write_csv(tmp_path / "p.csv")  # without metadata, as of another program
+    with pytest.raises(NotFoundError, match=r"(?s)does not contain a baseline.*--baseline"):
+        score(tmp_path / "p.csv", theirs)
+    assert score(tmp_path / "p.csv", theirs, baseline=dataset).n_galaxies == 20
+    with pytest.raises(NotFoundError, match="Split 'train' not found"):
+        score(tmp_path / "p.csv", theirs, baseline=theirs)
+    with pytest.raises(InputError, match="exclude each other"):
+        score(predicted, theirs, baseline=dataset, label="summary")  # type: ignore[call-overload]
+    about = json.loads(pq.read_schema(predicted).metadata[b"gzoo"])
+    for kept in ({"n_galaxies": 3, "concentrations": {}}, [], {**about["baseline"], "n_galaxies": None}):
+        write_predictions(tmp_path / "bad.parquet", pl.read_parquet(predicted), {**about, "baseline": kept})
+        with pytest.raises(TableError, match="read the baseline in"):
+            score(tmp_path / "bad.parquet", theirs)
+
+
+def test_galaxies_trained_on_are_recognised_by_position_under_other_names(
+    run: Path, dataset: Path, sky: SimulateResult, tmp_path: Path
+) -> None:
+    theirs = only_test(tmp_path / "theirs", sky.votes, sky.images)
+    out = predict(run, theirs, out=tmp_path / "p.parquet").path
+    trained_on = pl.read_parquet(run / "training_galaxies.parquet")["id_str"]
+    found = pl.read_parquet(out)
+    assert found["in_training_set"].to_list() == found["id_str"].str.strip_prefix("theirs-").is_in(trained_on).to_list()
+    assert 0 < found["in_training_set"].sum() < found.height
+    with pytest.raises(TableError, match=f"contains {found['in_training_set'].sum()} galaxies that the model was"):
+        score(out, theirs)
+
+
+def test_a_model_of_real_galaxies_is_scored_on_simulated_ones(shared_data: Path, tmp_path: Path) -> None:
+    sample = shared_data / "gz2_sample"
+    (tmp_path / "columns.toml").write_text(REAL_MAPPING)
+    pl.read_csv(sample / "votes.csv", infer_schema_length=None)[::12].write_csv(tmp_path / "votes.csv")
+    folder = build("gz2", votes=tmp_path / "votes.csv", images=sample / "images", mapping=tmp_path / "columns.toml",
+                   out=tmp_path / "real").folder  # fmt: skip
+    run = quick(folder, tmp_path / "run", epochs=1).run
+    made = simulate("gz2", n_galaxies=30, seed=79, workers=1, out=tmp_path / "sky")
+    theirs = only_test(tmp_path / "theirs", made.votes, made.images)
+    out = predict(run, theirs, out=tmp_path / "p.parquet").path
+    found = score(out, theirs)
+    first = found.questions["smooth-or-featured-gz2"]["log_likelihood_gain"]
+    assert first["low"] is not None
+    assert found.baseline is not None
+    assert found.baseline["fitted_on"] == "training galaxies"

@@ -96,7 +96,7 @@ def test_a_mark_that_is_not_understood_is_refused(dataset: Path, tmp_path: Path)
     table.with_columns(in_training_set=pl.Series(["No", " FALSE", "0", "0.0", *[""] * (table.height - 4)])).write_csv(
         good
     )
-    assert gzoo.score(good, dataset)["n_trained_on"] == 0
+    assert gzoo.score(good, dataset).n_trained_on == 0
 
 
 def test_recalibration_passes_on_what_the_model_has_seen(dataset: Path, tmp_path: Path) -> None:

@@ -392,13 +392,16 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
         screen.print("\nCalibration:")
         judged = [(name, one) for name, one in found["calibration"]["questions"].items() if one["n_used"]]
         screen.table([(name, one["description"]) for name, one in judged] or [("no question has votes", "")])
+    from gzoo.scoring.baseline import in_words
+
     bootstrap = found["bootstrap"]
     cells = f" of {bootstrap['cell_arcmin']:.0f} arcmin" if bootstrap["cell_arcmin"] else ""
     screen.say(
         "Log-likelihood: mean per galaxy with votes on the question; higher is better. Gain: above a baseline that "
-        "knows only the training votes. RMSE: of vote fractions; noise floor: its value for a perfect model. In "
-        f"brackets: 95% confidence intervals, bootstrap over {bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none "
-        "below 10. Overall: questions weighted by their galaxies; balanced: by the square root of that."
+        f"knows only the votes of {in_words(found['baseline'])}. RMSE: of vote fractions; noise floor: its value for "
+        "a perfect model. In brackets: 95% confidence intervals, bootstrap over "
+        f"{bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none below 10. Overall: questions weighted by their "
+        "galaxies; balanced: by the square root of that."
     )
     if n_zero := found["overall"]["n_zero_probability"]:
         screen.warn(

@@ -20,6 +20,7 @@ from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
+from gzoo.sky import is_near
 from gzoo.trees.tree import FloatArray
 
 MAX_VIEWS = 8  # orientations of an image
@@ -99,9 +100,10 @@ def predict(
     is_recalibrated = recalibrate and "recalibration" in metadata
     if is_recalibrated:
         values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
-    seen = pl.read_parquet(run / "training_galaxies.parquet", glob=False).select(*KEY, in_training_set=pl.lit(True))
-    table = prediction_table(galaxies.keys, values, tree).join(seen, on=KEY, how="left", maintain_order="left")
-    table = table.with_columns(pl.col("in_training_set").fill_null(False))
+    trained_on = pl.read_parquet(run / "training_galaxies.parquet", glob=False)
+    is_same = training_data["manifest_sha256"] == opened.digest
+    is_seen = _is_among(trained_on, galaxies.keys if is_same else opened.positions(split))
+    table = prediction_table(galaxies.keys, values, tree).with_columns(in_training_set=is_seen)
     about = {
         "kind": "predictions",
         "run_sha256": files.sha256(run / "run.json"),
@@ -112,9 +114,26 @@ def predict(
         "views": views,
         "is_recalibrated": is_recalibrated,
         "trained_by_scheme": training_data.get("split_scheme"),
+        "baseline": metadata.get("baseline"),
     }
     write_predictions(out, table, about)
     return PredictResult(out, table.height, int(table["in_training_set"].sum()))
+
+
+def _is_among(trained_on: pl.DataFrame, galaxies: pl.DataFrame) -> pl.Series:
+    """Return which galaxies a model was trained on.
+
+    Args:
+        trained_on: `dataset_name`, `id_str`, `ra` and `dec` of the training galaxies.
+        galaxies: The same of other galaxies. With positions, a galaxy is recognised in another dataset too, where it
+            may have another identifier; within one dataset, the splits decide.
+    """
+    known = trained_on.select(*KEY, in_training_set=pl.lit(True))
+    is_seen = galaxies.select(KEY).join(known, on=KEY, how="left", maintain_order="left")["in_training_set"]
+    found = is_seen.is_not_null().to_numpy()
+    if "ra" in galaxies.columns:
+        found |= is_near(*(one[name].to_numpy() for one in (galaxies, trained_on) for name in ("ra", "dec")))
+    return pl.Series("in_training_set", found)
 
 
 def predict_concentrations(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from gzoo import files, hub
-from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.errors import InputError, NonFiniteLossError, NotFoundError
 from gzoo.files import Progress
 from gzoo.learn.inputs import check_integers
@@ -26,6 +26,7 @@ from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll
 from gzoo.learn.model import Design, Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
+from gzoo.scoring import baseline as baselines
 from gzoo.scoring import likelihood
 from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.sky import identifier_split
@@ -154,7 +155,13 @@ def train(
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader)
         recalibration = fit_recalibration(validation_loader.votes, predicted[None])
-        galaxies = [each.keys.with_columns(role=pl.lit(role)) for role, each in loaders.items()]
+        places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
+        galaxies = [
+            each.keys.with_columns(role=pl.lit(role)).join(
+                places.select(*KEY, "ra", "dec"), on=KEY, how="left", maintain_order="left"
+            )
+            for role, each in loaders.items()
+        ]
         with files.whole_file(work / "training_galaxies.parquet") as file:
             pl.concat(galaxies).sort("dataset_name", "id_str").write_parquet(file)
         metadata = {
@@ -179,6 +186,7 @@ def train(
             "best_epoch": best_epoch,
             "validation_loss": losses[best_epoch - 1],
             "baseline_validation_loss": baseline_loss,
+            "baseline": baselines.to_dict(train_loader.votes, baseline),
             "recalibration": recalibration.to_dict(),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

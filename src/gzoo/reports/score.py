@@ -26,6 +26,7 @@ from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
 from gzoo.reports.figures import AnswerBars, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
+from gzoo.scoring.baseline import in_words
 from gzoo.scoring.intervals import Value, wilson_interval
 from gzoo.scoring.likelihood import expected_fractions, giving
 from gzoo.scoring.matching import match
@@ -113,6 +114,7 @@ def write_report(
         n_zero_probability=scores.overall["n_zero_probability"],
         without_votes=[name for name in found if name not in with_votes],
         missing=[label(name, tree) for name in scores.questions_missing],
+        baseline=in_words(scores.baseline) if scores.baseline else "training galaxies",
         log_likelihood_gain=_cell(scores.overall["log_likelihood_gain"], 2),
         n_balanced=balanced["n_questions"],
         balanced_gain=_cell(balanced["log_likelihood_gain"], 2),

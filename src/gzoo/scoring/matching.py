@@ -119,7 +119,7 @@ def refuse_seen(matched: Matched, source: Path) -> None:
             f"'{source}' contains {n_seen:,} galaxies that the model was trained on "
             f"(of {matched.keys.height:,}; first: '{first}').",
             "held-out galaxies only.",
-            f"Predict the test split, or predict these galaxies with a model trained without them; {INCLUDE}.",
+            f"Predict the test split, or remove these galaxies; {INCLUDE}.",
         )
 
 

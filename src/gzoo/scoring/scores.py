@@ -10,15 +10,15 @@ from typing import Any, TypedDict, overload
 import numpy as np
 import polars as pl
 
-from gzoo.dataset.open import Dataset, open_dataset
+from gzoo.dataset.open import open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
-from gzoo.errors import InputError, NotFoundError, OutputExistsError
+from gzoo.errors import InputError, OutputExistsError
+from gzoo.scoring.baseline import BaselineSource, baseline_of, in_words
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
 from gzoo.scoring.intervals import LEVEL, Blocks, Bootstrap, Value, as_value, blocks, ratio, root
 from gzoo.scoring.likelihood import (
     binomial_deviation,
-    fit_baseline,
     question_fractions,
     question_log_coefficient,
     question_nll,
@@ -138,6 +138,7 @@ class Scores(Shown):
         slices: Scores over parts of the galaxies, the largest noise-corrected error first.
         questions_missing: Questions of the dataset that are not predicted, and not part of any score.
         calibration: Calibration of each question.
+        baseline: Whose votes the baseline was fitted to.
     """
 
     n_galaxies: int
@@ -151,6 +152,7 @@ class Scores(Shown):
     slices: list[SliceScore]
     questions_missing: list[str]
     calibration: Calibration | None = None
+    baseline: BaselineSource | None = None
 
     def to_polars(self) -> pl.DataFrame:
         """Return the scores as a table.
@@ -174,6 +176,7 @@ class Scores(Shown):
                 "trained on": f"{self.n_trained_on:,} of these galaxies" if self.n_trained_on else None,
                 "not predicted": self.questions_missing,
                 "balanced gain": self.balanced["log_likelihood_gain"],
+                "baseline": in_words(self.baseline) if self.baseline else None,
             },
             ("", "galaxies", "gain (nats)", "noise-corrected RMSE"),
             [
@@ -193,6 +196,7 @@ def score(
     mapping: Path | str | None = None,
     slices: Sequence[str] | None = None,
     table: Path | str | None = None,
+    baseline: Path | str | None = None,
     label: None = None,
     protocol: None = None,
     include_trained_on: bool = False,
@@ -220,6 +224,7 @@ def score(
     mapping: Path | str | None = None,
     slices: Sequence[str] | None = None,
     table: Path | str | None = None,
+    baseline: Path | str | None = None,
     label: str | None = None,
     protocol: str | None = None,
     include_trained_on: bool = False,
@@ -232,11 +237,13 @@ def score(
 
     Args:
         predictions: Prediction file with concentrations or fractions: Parquet, CSV, FITS, VOTable or ECSV.
-        dataset: Dataset with the votes. The baseline is fitted on its train split.
+        dataset: Dataset with the votes.
         mapping: Mapping file for predictions with other column names.
         slices: Columns of the dataset or of `table` by whose values the galaxies are divided into slices, which are
             scored separately. Slices by total votes are always included.
         table: Table with more columns for slices (size, magnitude, redshift), with a column `id_str`.
+        baseline: Dataset whose train split the baseline is fitted on. By default, it is `dataset` or, if that has no
+            train split, the training galaxies of the model, whose baseline is kept with its predictions.
         label: Column of the dataset with classes to score instead of votes, or `summary`.
         protocol: Published protocol to follow: "gz-evo" or "decals-confident".
         include_trained_on: Score galaxies that the model was trained on as well, and report their number.
@@ -247,7 +254,7 @@ def score(
         Scores, whose `to_dict()` is what `--json` prints. A question without votes has null values.
 
     Raises:
-        NotFoundError: A file does not exist, or the dataset lacks the train split for the baseline.
+        NotFoundError: A file does not exist, or neither a train split nor a baseline was found.
         TableError: The file does not predict this dataset, or the model was trained on some of its galaxies or with
             another split scheme.
         InputError: Two arguments exclude each other.
@@ -255,7 +262,7 @@ def score(
     """
     if label is not None or protocol is not None:
         options = {"--label": label, "--protocol": protocol, "--report": report, "--slices": slices, "--table": table,
-                   "--mapping": mapping}  # fmt: skip
+                   "--mapping": mapping, "--baseline": baseline}  # fmt: skip
         first, *others = [name for name, value in options.items() if value] or [""]
         if others:
             raise InputError(f"{first} and {others[0]} exclude each other.", hint=f"Omit {others[0]}, or run twice.")
@@ -269,16 +276,17 @@ def score(
     opened, path = open_dataset(dataset), Path(predictions)
     read = read_predictions(path, opened.tree, mapping)
     matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
+    known = baseline_of(opened, path, baseline)
     computed = compute(
         matched.votes,
         read,
-        training_baseline(opened),
+        known.concentrations,
         galaxy_blocks=units,
         campaigns=matched.keys["dataset_name"],
         slices=slicings(opened, matched.keys, matched.votes, slices or (), Path(table) if table else None),
     )
     calibration = calibration_of(matched.votes, read, units)
-    scores = replace(computed, n_trained_on=int(matched.is_seen.sum()), calibration=calibration)
+    scores = replace(computed, n_trained_on=int(matched.is_seen.sum()), calibration=calibration, baseline=known.about)
     if report is not None:
         from gzoo.reports.score import write_report
 
@@ -293,21 +301,6 @@ def score(
             overwrite=overwrite,
         )
     return scores
-
-
-def training_baseline(dataset: Dataset) -> FloatArray:
-    """Return the baseline fitted on the train split: the same for every galaxy, shape (concentration,).
-
-    Raises:
-        NotFoundError: The dataset does not have a train split.
-    """
-    if "train" not in dataset.splits:
-        raise NotFoundError(
-            f"Split 'train' not found in '{dataset.folder}'.",
-            "a train split, on which the baseline is fitted.",
-            "Score against the complete dataset.",
-        )
-    return fit_baseline(dataset.read_votes("train")[1])
 
 
 def compute(

@@ -109,3 +109,40 @@ def is_apart(identifier: IntArray, ra: FloatArray, dec: FloatArray, radius_arcse
     head = known[first[number]]
     is_far = separation_arcsec(ra[known], dec[known], ra[head], dec[head]) > radius_arcsec
     return np.isin(identifier, identifier[known[is_far]])
+
+
+def is_near(
+    ra: npt.ArrayLike,
+    dec: npt.ArrayLike,
+    other_ra: npt.ArrayLike,
+    other_dec: npt.ArrayLike,
+    *,
+    radius_arcsec: float = RADIUS_ARCSEC,
+) -> BoolArray:
+    """Return which positions are at most `radius_arcsec` from one of some others, shape `(galaxy,)`.
+
+    Args:
+        ra: Right ascension in degrees, shape `(galaxy,)`; NaN where unknown, which is near to nothing.
+        dec: Declination in degrees, shape `(galaxy,)`.
+        other_ra: Right ascension of the others in degrees.
+        other_dec: Declination of the others in degrees.
+        radius_arcsec: Match radius in arcsec.
+
+    >>> is_near([10, 359.9999, float("nan")], [5, 0, 0], [0.0001, 50], [0, 5]).tolist()
+    [False, True, False]
+    """
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
+
+    own, others = (
+        (np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in ((ra, dec), (other_ra, other_dec))
+    )
+    is_known, is_other = is_position(*own), is_position(*others)
+    found = np.zeros(len(own[0]), bool)
+    if is_known.any() and is_other.any():
+        tree = cKDTree(unit_vectors(*checked_positions(*(one[is_other] for one in others))))
+        chord = 2 * np.sin(radius_arcsec * ARCSEC / 2)
+        apart, _ = tree.query(
+            unit_vectors(*checked_positions(*(one[is_known] for one in own))), distance_upper_bound=chord * (1 + 1e-9)
+        )
+        found[is_known] = np.isfinite(apart)
+    return found
