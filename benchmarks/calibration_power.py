@@ -5,7 +5,7 @@
 Concentrations are drawn, then probabilities from them, then votes. The concentrations are the predictions.
 
 - False positives: all questions of all campaigns are tested together, with 1, 1 to 5, or 2 to 40 votes per galaxy and
-  30 to 400 galaxies. A repetition fails if any test of any question rejects (randomised PIT, central coverage,
+  30 to 400 galaxies. A repetition fails if any test of any question rejects (bias, randomised PIT, central coverage,
   highest-density coverage or dispersion), with p-values adjusted for all tests, at a family-wise error rate of 1%.
 - Power: the predicted concentrations are half or double the true ones. The dispersion test is compared with the most
   powerful test, the likelihood ratio of these two hypotheses, which knows the factor. gzoo's test is two-sided, so the
@@ -24,7 +24,7 @@ import numpy as np
 from measuring import arguments, save
 from scipy import stats
 
-from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, question_tests
+from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, Test, question_tests
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
@@ -88,17 +88,18 @@ def drawn(
 def false_calls(questions: list[Question], repetitions: int, seed: int) -> dict[str, object]:
     """Return how many repetitions reject a correct prediction."""
     n_failed = 0
-    each: dict[str, int] = dict.fromkeys(TESTS, 0)
+    each: dict[Test, int] = dict.fromkeys(TESTS, 0)
     for repetition in range(repetitions):
         rng = np.random.default_rng([seed, repetition])
-        p_values: list[tuple[str, float]] = []
+        p_values: list[tuple[Test, float]] = []
         for i, question in enumerate(questions):
             n = int(rng.integers(30, 400))
             counts, volunteers, prediction = drawn(question, n, VOTES[(i + repetition) % len(VOTES)], rng)
             tests = question_tests(counts, volunteers, prediction, Blocks(np.arange(n), n, "galaxies"), rng)
-            p_values += [(str(test), p) for test in TESTS if (p := tests[test]) is not None]
-        adjusted = holm([p for _, p in p_values])
-        wrong = {test for (test, _), p in zip(p_values, adjusted, strict=True) if p <= FAMILYWISE_ERROR_RATE}
+            known: list[tuple[Test, float]] = [(test, p) for test in TESTS if (p := tests[test]) is not None]
+            p_values += known
+        adjusted = holm([p for _, p in p_values], [TESTS[test] for test, _ in p_values])
+        wrong: set[Test] = {test for (test, _), p in zip(p_values, adjusted, strict=True) if p <= FAMILYWISE_ERROR_RATE}
         n_failed += bool(wrong)
         for test in wrong:
             each[test] += 1

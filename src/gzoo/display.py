@@ -238,6 +238,15 @@ def as_text(value: object) -> str:
     return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
 
 
+def format_p(p: float) -> str:
+    """Return a p-value with two significant digits.
+
+    >>> format_p(0.034), format_p(0.5), format_p(2e-30), format_p(0.0)
+    ('0.034', '0.50', '2.0e-30', '< 1e-300')
+    """
+    return "< 1e-300" if p < 1e-300 else f"{p:.2f}" if p >= 0.1 else f"{p:.2g}" if p >= 1e-4 else f"{p:.1e}"
+
+
 def interval(found: Mapping[str, Any], digits: int = 3, sign: str = "") -> str:
     """Return a value with its interval.
 

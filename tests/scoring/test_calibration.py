@@ -20,17 +20,20 @@ import gzoo
 from gzoo.errors import InputError
 from gzoo.reports.calibration import calibration_section
 from gzoo.scoring.bands import LEVELS, coverage_curve
+from gzoo.scoring.bias import answer_biases
 from gzoo.scoring.calibration import (
     FAMILYWISE_ERROR_RATE,
     TESTS,
     Calibration,
+    Test,
     calibration_of,
+    describe,
     question_calibration,
     question_tests,
     reliability,
 )
 from gzoo.scoring.dispersion import dispersion
-from gzoo.scoring.intervals import Blocks, holm
+from gzoo.scoring.intervals import Blocks, as_value, holm
 from gzoo.scoring.likelihood import mixed, question_nll
 from gzoo.scoring.pit import QuestionPrediction, answer_ranks, draw_counts, sequential_pit
 from gzoo.scoring.predictions import Predictions
@@ -189,13 +192,134 @@ def test_calibrated_predictions_pass_for_all_questions_of_all_campaigns() -> Non
     questions = {question.name: question for one in campaigns() for question in one.tree.questions}
     assert len(questions) > 100
     for repetition in range(2):
-        p_values: list[float] = []
+        p_values: list[tuple[float, float]] = []
         for i, question in enumerate(questions.values()):
             votes = ((1, 1), (1, 5), (2, 40))[(i + repetition) % 3]
             counts, volunteers, prediction = drawn(question, 60, 1000 * repetition + i, votes=votes)
             tests = question_tests(counts, volunteers, prediction, galaxies(60), np.random.default_rng(i))
-            p_values += [p for test in TESTS if (p := tests[test]) is not None]
-        assert min(holm(p_values)) > FAMILYWISE_ERROR_RATE
+            p_values += [(p, weight) for test, weight in TESTS.items() if (p := tests[test]) is not None]
+        assert min(holm(*zip(*p_values, strict=True))) > FAMILYWISE_ERROR_RATE
+
+
+def wrong_total(true: float, factor: float, seed: int, n: int = 500, votes: int = 10) -> tuple[IntArray, FloatArray]:
+    """Vote counts of a total concentration, and predictions of `factor` times as much."""
+    rng = np.random.default_rng([seed, round(true)])
+    fractions = rng.dirichlet([1.5] * 3, n)[None]
+    return draw_counts(
+        np.full(n, votes), QuestionPrediction(true * fractions, True, THREE), rng
+    ), factor * true * fractions
+
+
+@pytest.mark.parametrize("true", [2.0, 5.0])
+@pytest.mark.parametrize("factor", [3.0, 1e3, 2e6, 1e9])
+def test_overconfidence_by_any_factor_is_found(true: float, factor: float) -> None:
+    for seed in range(4):
+        counts, values = wrong_total(true, factor, seed)
+        found = calibrated({THREE: (counts, counts.sum(axis=1), QuestionPrediction(values, True, THREE))})
+        one = found["questions"]["three"]
+        assert one["verdict"] == "overconfident"
+        assert one["tests"]["dispersion"] is not None
+        assert one["tests"]["dispersion"] < 1e-10
+        value = one["dispersion"]["dispersion_factor"]["value"]
+        assert value is not None
+        assert value == pytest.approx(1 / factor, rel=0.25)
+        low, high = (one["dispersion"]["dispersion_factor"][end] for end in ("low", "high"))
+        assert low is not None
+        assert high is not None
+        assert low < value < high < 1
+
+
+def test_calibrated_predictions_are_rarely_accused_at_any_concentration() -> None:
+    n_accused = 0
+    for seed, true in itertools.product(range(25), (2.0, 20.0, 1e4, 1e9)):
+        counts, values = wrong_total(true, 1.0, seed, n=200)
+        prediction = QuestionPrediction(values, True, THREE)
+        tests = question_tests(counts, counts.sum(axis=1), prediction, galaxies(200), np.random.default_rng(seed))
+        known: dict[Test, float] = {test: p for test in TESTS if (p := tests[test]) is not None}
+        n_accused += min(holm(list(known.values()), [TESTS[test] for test in known])) <= FAMILYWISE_ERROR_RATE
+    assert n_accused <= 5  # of 100, with a probability of 99.9%
+
+
+@pytest.mark.parametrize("true", [20.0, 100.0])
+@pytest.mark.parametrize("question", [TWO, THREE, SEVERAL])
+def test_a_bias_is_called_bias_and_nothing_else(question: Question, true: float) -> None:
+    rng, n = np.random.default_rng(3), 8000
+    if question.multiple:
+        fractions = rng.beta(2, 2, (n, 3))
+        stated = fractions.copy()
+        truth = np.concatenate([fractions, 1 - fractions], axis=1)
+    else:
+        truth = fractions = rng.dirichlet([1.5] * len(question.columns), n)
+        more = np.minimum(0.04, 0.9 * (1 - fractions[:, 0]))
+        stated = fractions * ((1 - fractions[:, 0] - more) / (1 - fractions[:, 0]))[:, None]
+    stated[:, 0] = np.minimum(fractions[:, 0] + 0.04, 1 - 0.1 * (1 - fractions[:, 0]))
+    if question.multiple:
+        stated = np.concatenate([stated, 1 - stated], axis=1)
+    counts = draw_counts(np.full(n, 40), QuestionPrediction(true * truth[None], True, question), rng)
+    prediction = QuestionPrediction(true * stated[None], True, question)
+    one = calibrated({question: (counts, np.full(n, 40), prediction)})["questions"][question.name]
+    assert one["verdict"] == "biased"
+    found = one["bias"][question.columns[0]]
+    assert found["value"] == pytest.approx(0.04, abs=0.006)
+    assert found["low"] is not None
+    assert found["high"] is not None
+    assert found["low"] < found["value"] < found["high"]
+    assert f"predicted minus voted fraction of {question.columns[0]} is +0.0" in one["description"]
+    factor = one["dispersion"]["dispersion_factor"]
+    assert factor["value"] == pytest.approx(1, abs=0.2)
+    assert one["dispersion"]["variance_ratio"]["value"] == pytest.approx(1, abs=0.08)
+
+
+def test_a_clear_small_bias_is_not_called_consistent() -> None:
+    rng, n = np.random.default_rng(5), 4000
+    fractions = rng.dirichlet([1.5] * 2, n)
+    stated = fractions + np.array([0.012, -0.012])
+    stated = np.clip(stated, 1e-3, 1 - 1e-3)
+    counts = draw_counts(np.full(n, 40), QuestionPrediction(20 * fractions[None], True, TWO), rng)
+    one = calibrated({TWO: (counts, np.full(n, 40), QuestionPrediction(20 * stated[None], True, TWO))})
+    one = one["questions"]["two"]
+    assert one["tests"]["bias"] is not None
+    assert 1e-16 < one["tests"]["bias"] < 1e-6  # 5 to 8 standard errors
+    assert one["verdict"] == "biased"
+    assert one["description"].startswith("Biased: predicted minus voted fraction of two_a is +0.01")
+
+
+def test_overconfidence_and_rare_answers_do_not_look_like_a_bias() -> None:
+    p_values: list[float] = []
+    for seed in range(60):
+        counts, values = wrong_total(2.0, 1e9, seed, n=100)
+        found = answer_biases(counts, counts.sum(axis=1), QuestionPrediction(values, True, THREE), galaxies(100))
+        p_values += [one["p_value"] for one in found.values() if one["p_value"] is not None]
+    assert stats.binomtest(sum(p < 0.05 for p in p_values), len(p_values), 0.05).pvalue > 1e-3
+    rng = np.random.default_rng(0)
+    values = np.broadcast_to([0.02, 10.0], (1, 40, 2))
+    p_values = []
+    for _ in range(400):
+        counts = draw_counts(np.full(40, 5), QuestionPrediction(values, True, TWO), rng)
+        found = answer_biases(counts, np.full(40, 5), QuestionPrediction(values, True, TWO), galaxies(40))
+        p_values.append(found["two_a"]["p_value"] or 0.0)
+    assert min(p_values) > 0.001
+
+
+def test_sentences_agree_with_their_intervals() -> None:
+    none = as_value(None, None, None)
+    counts, values = wrong_total(5.0, 1.0, 0)
+    prediction = QuestionPrediction(values, True, THREE)
+    one = question_calibration(counts, np.full(500, 10), prediction, galaxies(500), np.random.default_rng(0))
+    one["verdict"] = "consistent"
+    for (low, high), words in {
+        (0.1, 0.9): "in isolation, votes look overdispersed",
+        (0.05, 0.9): "in isolation, votes look overdispersed",
+        (None, 0.9): "in isolation, votes look overdispersed",
+        (1.1, None): "in isolation, votes look underdispersed",
+        (1.1, 9.0): "in isolation, votes look underdispersed",
+        (0.1, 9.0): "hardly constrain",
+        (None, 9.0): "hardly constrain",
+        (0.9, 1.1): "votes vary as predicted",
+    }.items():
+        one["dispersion"]["dispersion_factor"] = {**none, "value": 1.0, "low": low, "high": high}
+        assert words in describe(one)
+        assert ("hardly" in describe(one)) == (words == "hardly constrain")
 
 
 @pytest.mark.parametrize("votes", [3, 40])
@@ -384,7 +508,7 @@ def test_errors_common_to_cells_widen_intervals_and_weaken_tests() -> None:
     assert alone["central"] is not None
     assert cells["central"]["coverage"] == alone["central"]["coverage"]
     assert cells["n_units"] == n_cells
-    for test in TESTS[:2]:
+    for test in ("pit", "central"):
         weaker, stronger = cells["tests"][test], alone["tests"][test]
         assert weaker is not None
         assert stronger is not None

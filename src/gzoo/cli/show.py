@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gzoo.cli.screen import Screen, width
-from gzoo.display import interval
+from gzoo.display import format_p, interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -466,7 +466,7 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
             if not one["n_galaxies"]:
                 continue
             value = interval(one, 4, "+")
-            p = "-" if one["p_adjusted"] is None else f"{max(one['p_adjusted'], 0.0001):.4f}"
+            p = "-" if one["p_adjusted"] is None else format_p(one["p_adjusted"])
             more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
             rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", more))
         screen.table(rows)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gzoo import reports
+from gzoo.display import format_p
 from gzoo.reports import Markup
 from gzoo.reports.figures import LEFT, SIDE, panel, reliability_svg, tick_beside
 from gzoo.scoring.bands import Curve
@@ -17,7 +18,14 @@ from gzoo.trees.tree import Question, Tree
 
 MIN_GALAXIES = 30  # with votes on a question, for its panels
 MINUS, DASH, INFINITY = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{INFINITY}"
-VERDICTS: tuple[Verdict, ...] = ("consistent", "overconfident", "underconfident", "biased", "insufficient data")
+VERDICTS: tuple[Verdict, ...] = (
+    "consistent",
+    "overconfident",
+    "underconfident",
+    "biased",
+    "miscalibrated",
+    "insufficient data",
+)
 
 
 def calibration_section(calibration: Calibration, tree: Tree) -> Markup:
@@ -218,7 +226,7 @@ def _cells(found: QuestionCalibration) -> list[tuple[str, str]]:
         _cell(found["dispersion"]["variance_ratio"], digits=2),
         (f"{math.sqrt(worst['mse']):.3f}", ""),
         _cell(root(worst["mse_noise_corrected"]), digits=3),
-        (_p(min(p_values)) if p_values else DASH, ""),
+        (format_p(min(p_values)) if p_values else DASH, ""),
     ]
 
 
@@ -234,10 +242,6 @@ def _cell(found: Value, *, digits: int) -> tuple[str, str]:
     value, low, high = found["value"], found["low"], found["high"]
     ends = "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
     return DASH if value is None else f"{value:.{digits}f}", ends
-
-
-def _p(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
 def _factor(value: Value) -> str:

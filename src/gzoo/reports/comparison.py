@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gzoo import files, reports
 from gzoo.dataset.open import Dataset
+from gzoo.display import format_p
 from gzoo.reports import Markup
 from gzoo.reports.figures import DifferenceRow, differences_svg
 from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit, rounded_up
@@ -107,7 +108,7 @@ def _row(name: str, kind: str, contrast: Contrast) -> dict[str, object]:
         "kind": kind,
         "n_galaxies": score["n_galaxies"],
         "log_likelihood": _difference(score),
-        "p": _p(score["p_adjusted"]),
+        "p": DASH if score["p_adjusted"] is None else format_p(score["p_adjusted"]),
         "better_model": score["better_model"],
         "remark": remark,
         "minimum": DASH if minimum is None else _two_digits(minimum),
@@ -149,9 +150,3 @@ def _two_digits(value: float, *, sign: str = "") -> str:
 
 def _decimals(size: float) -> int:
     return min(max(1 - math.floor(math.log10(size)), 0), 7)
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return DASH
-    return "<\N{NO-BREAK SPACE}0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import kolmogorov
 
+from gzoo.display import format_p
 from gzoo.errors import InputError
 from gzoo.scoring.bands import (
     CONFIDENCE,
@@ -23,6 +24,7 @@ from gzoo.scoring.bands import (
     t_quantile,
     wilson,
 )
+from gzoo.scoring.bias import AnswerBias, answer_biases
 from gzoo.scoring.dispersion import Dispersion, dispersion, no_dispersion
 from gzoo.scoring.intervals import Blocks, Value, as_value, holm
 from gzoo.scoring.pit import QuestionPrediction, Ranks, answer_ranks, sequential_pit
@@ -37,9 +39,12 @@ MAX_GALAXIES = 20_000  # per question; coverage is then known to 0.7 points, and
 MANY_RANKS = 5000  # the exact distribution is slow from here on, and its limit is equally good
 FAMILYWISE_ERROR_RATE = 0.01  # probability that any question of a calibrated prediction gets an adverse verdict
 
-Verdict = Literal["overconfident", "underconfident", "biased", "consistent", "insufficient data"]
-Test = Literal["pit", "central", "highest_density", "dispersion"]
-TESTS: tuple[Test, ...] = ("pit", "central", "highest_density", "dispersion")
+MAX_SHIFT = 0.01  # p-value of a bias from which the dispersion is judged after removing it
+
+Verdict = Literal["overconfident", "underconfident", "biased", "miscalibrated", "consistent", "insufficient data"]
+Test = Literal["pit", "central", "highest_density", "dispersion", "bias"]
+# Parts of the allowed error. Wrong concentrations are most common, and their test loses most by a stricter level.
+TESTS: dict[Test, float] = {"dispersion": 0.8, "bias": 0.08, "pit": 0.04, "central": 0.04, "highest_density": 0.04}
 
 
 class Histogram(TypedDict):
@@ -90,12 +95,14 @@ class Tests(TypedDict):
     pit, central, highest_density: Kolmogorov-Smirnov tests, exact for any number of galaxies; for several answers,
         the smallest p-value times their number, which is valid however they depend on each other.
     dispersion: Likelihood ratio test, see `Dispersion`.
+    bias: Test of the mean fraction of each answer, see `AnswerBias`; the smallest p-value times their number.
     """
 
     pit: float | None
     central: float | None
     highest_density: float | None
     dispersion: float | None
+    bias: float | None
 
 
 class QuestionCalibration(TypedDict):
@@ -106,7 +113,9 @@ class QuestionCalibration(TypedDict):
     n_units: Galaxies or sky cells, the independent units of the intervals.
     verdict: One of the values of `Verdict`, at `familywise_error_rate` for all questions together.
     description: The verdict as a sentence, with the numbers behind it.
-    tests_adjusted: P-values of `tests`, adjusted for all tests of all questions (Holm).
+    tests_adjusted: P-values of `tests`, adjusted for all tests of all questions (Holm, with weights: four fifths of
+        the allowed error for the dispersion).
+    bias: Bias of each answer; of two answers only the first, because the other mirrors it.
     pit, central, highest_density: PIT histogram, and coverage of central and highest-density intervals; null without
         votes.
     reliability: Reliability diagram of each answer; of two answers only the first, because the other mirrors it.
@@ -124,6 +133,7 @@ class QuestionCalibration(TypedDict):
     highest_density: Curve | None
     reliability: dict[str, Reliability]
     dispersion: Dispersion
+    bias: dict[str, AnswerBias]
 
 
 class Calibration(TypedDict):
@@ -177,7 +187,7 @@ def calibration_of(votes: Votes, predictions: Predictions, blocks: Blocks, *, se
     _adjust(found.values())
     for one in found.values():
         one["verdict"] = _verdict(one)
-        one["description"] = _description(one)
+        one["description"] = describe(one)
     return Calibration(unit=blocks.kind, seed=seed, familywise_error_rate=FAMILYWISE_ERROR_RATE, questions=found)
 
 
@@ -194,7 +204,7 @@ def question_calibration(
         rng: Random generator for the randomised PIT.
     """
     n = len(volunteers)
-    no_tests = Tests(pit=None, central=None, highest_density=None, dispersion=None)
+    no_tests = Tests(pit=None, central=None, highest_density=None, dispersion=None, bias=None)
     result = QuestionCalibration(
         n_galaxies=n,
         n_used=n,
@@ -208,6 +218,7 @@ def question_calibration(
         highest_density=None,
         reliability={},
         dispersion=no_dispersion(0, prediction.has_uncertainty),
+        bias={},
     )
     if not n:
         return result
@@ -221,8 +232,8 @@ def question_calibration(
         column: reliability(counts[:, j] / volunteers, fractions[:, j], blocks)
         for j, column in enumerate(prediction.question.columns[: 1 if prediction.is_mirrored else None])
     }
-    result["dispersion"] = dispersion(counts, volunteers, prediction, blocks)
-    result["tests"] = _tests(ranks, sequence, result["dispersion"], prediction, blocks)
+    result["bias"], result["dispersion"] = _moments(counts, volunteers, prediction, blocks)
+    result["tests"] = _tests(ranks, sequence, result["bias"], result["dispersion"], prediction, blocks)
     return result
 
 
@@ -232,11 +243,30 @@ def question_tests(
     """Return the tests of `question_calibration` without computing its curves."""
     ranks = answer_ranks(counts, volunteers, prediction, rng)
     sequence = sequential_pit(counts, volunteers, prediction, rng, ranks)
-    return _tests(ranks, sequence, dispersion(counts, volunteers, prediction, blocks), prediction, blocks)
+    return _tests(ranks, sequence, *_moments(counts, volunteers, prediction, blocks), prediction, blocks)
+
+
+def _moments(
+    counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks
+) -> tuple[dict[str, AnswerBias], Dispersion]:
+    """Return the bias of each answer, and the dispersion: around the predicted fractions, or the unbiased ones."""
+    biases = answer_biases(counts, volunteers, prediction, blocks)
+    p = _bias_p(biases)
+    return biases, dispersion(counts, volunteers, prediction, blocks, is_biased=p is not None and p <= MAX_SHIFT)
+
+
+def _bias_p(biases: dict[str, AnswerBias]) -> float | None:
+    known = [p for one in biases.values() if (p := one["p_value"]) is not None]
+    return min(1.0, len(known) * min(known)) if known else None
 
 
 def _tests(
-    ranks: Ranks, sequence: FloatArray, found: Dispersion, prediction: QuestionPrediction, blocks: Blocks
+    ranks: Ranks,
+    sequence: FloatArray,
+    biases: dict[str, AnswerBias],
+    found: Dispersion,
+    prediction: QuestionPrediction,
+    blocks: Blocks,
 ) -> Tests:
     n_answers = ranks.pit.shape[1]
     return Tests(
@@ -244,6 +274,7 @@ def _tests(
         central=_uniformity_p(_central_level(ranks), blocks, n_answers),
         highest_density=_uniformity_p(ranks.density, blocks, n_answers),
         dispersion=found["p_value"],
+        bias=_bias_p(biases),
     )
 
 
@@ -365,59 +396,95 @@ def reliability(voted: FloatArray, predicted: FloatArray, blocks: Blocks) -> Rel
 
 
 def _adjust(questions: Collection[QuestionCalibration]) -> None:
-    known = [(one, test, p) for one in questions for test in TESTS if (p := one["tests"][test]) is not None]
-    for (one, test, _), adjusted in zip(known, holm([p for _, _, p in known]).tolist(), strict=True):
+    known: list[tuple[QuestionCalibration, Test, float]] = [
+        (one, test, p) for one in questions for test in TESTS if (p := one["tests"][test]) is not None
+    ]
+    weights = [TESTS[test] for _, test, _ in known]
+    all_adjusted = holm([p for _, _, p in known], weights).tolist()
+    for (one, test, _), adjusted in zip(known, all_adjusted, strict=True):
         one["tests_adjusted"][test] = adjusted
 
 
+def _is_rejected(one: QuestionCalibration, test: Test) -> bool:
+    p = one["tests_adjusted"][test]
+    return p is not None and p <= FAMILYWISE_ERROR_RATE
+
+
 def _verdict(one: QuestionCalibration) -> Verdict:
-    p_values = {test: one["tests_adjusted"][test] for test in TESTS}
-    rejected = [test for test, p in p_values.items() if p is not None and p <= FAMILYWISE_ERROR_RATE]
-    if "dispersion" in rejected:
+    if _is_rejected(one, "dispersion"):
         factor = one["dispersion"]["dispersion_factor"]["value"]
         is_overconfident = not one["dispersion"]["has_uncertainty"] or (factor is not None and factor < 1)
         return "overconfident" if is_overconfident else "underconfident"
-    if rejected:
+    if _is_rejected(one, "bias"):
         return "biased"
+    if any(_is_rejected(one, test) for test in TESTS):
+        return "miscalibrated"
     return "consistent" if one["dispersion"]["n_galaxies"] else "insufficient data"
 
 
-def _description(one: QuestionCalibration) -> str:
+def describe(one: QuestionCalibration) -> str:
+    """Return the verdict of a question as sentences, with the numbers behind it."""
     found, verdict = one["dispersion"], one["verdict"]
     if one["central"] is None:
         return "No votes."
-    if not found["n_galaxies"]:
-        if verdict == "biased":
-            return "Biased: votes differ from the predicted vote fractions. Single votes do not constrain dispersion."
-        return (
-            "Insufficient data: every galaxy has only one vote, which does not constrain dispersion. The votes are "
-            "consistent with the predicted vote fractions."
-        )
     coverage = one["central"]["coverage"][one["central"]["levels"].index(0.9)]
     covered = f"90% prediction intervals cover {coverage:.1%} of counts."
-    if not found["has_uncertainty"]:
-        said = {
-            "overconfident": "Overconfident: point predictions carry no uncertainty, and the votes are overdispersed "
-            f"(concentration {_interval(found['concentration'])}).",
-            "biased": "Biased: many votes differ from the predicted vote fractions.",
-        }.get(verdict, "Consistent: point predictions carry no uncertainty, and the votes require none.")
-        return f"{said} {covered}"
-    factor = found["dispersion_factor"]
-    low, high = factor["low"], factor["high"]
-    numbers = f"(dispersion factor {_interval(factor)})"
-    if verdict != "consistent":
-        said = {
-            "overconfident": f"Overconfident: votes are overdispersed {numbers}.",
-            "underconfident": f"Underconfident: votes are underdispersed {numbers}.",
-        }.get(verdict, f"Biased: votes differ from the predictions, without clear over- or underdispersion {numbers}.")
-    elif low is None or high is None or high > 4 * low:
-        return f"Consistent, but the votes hardly constrain the dispersion {numbers}."
-    elif low <= 1 <= high:
-        said = f"Consistent: votes vary as predicted {numbers}."
-    else:
-        way = "over" if high < 1 else "under"
-        said = f"Consistent after adjustment for all tests; in isolation, votes look {way}dispersed {numbers}."
+    bias = f"Biased: {_largest_bias(one['bias'])}."
+    if not found["n_galaxies"]:
+        return {
+            "biased": f"{bias} Single votes do not constrain dispersion.",
+            "miscalibrated": "Miscalibrated: votes differ from the predicted vote fractions. Single votes do not "
+            "constrain dispersion.",
+        }.get(
+            verdict,
+            "Insufficient data: every galaxy has only one vote, which does not constrain dispersion. The votes are "
+            "consistent with the predicted vote fractions.",
+        )
+    is_certain = not found["has_uncertainty"]
+    numbers = f"concentration {_interval(found['concentration'])}" if is_certain else _factor_of(found)
+    point = "point predictions carry no uncertainty, and the votes "
+    said = {
+        "overconfident": f"Overconfident: {point if is_certain else 'votes '}are overdispersed ({numbers}).",
+        "underconfident": f"Underconfident: votes are underdispersed ({numbers}).",
+        "biased": f"{bias} Around the unbiased fractions, votes do not clearly vary more or less than predicted "
+        f"({numbers}).",
+        "miscalibrated": "Miscalibrated: votes do not follow the predictive distributions, without a clear bias of an "
+        f"answer, over- or underdispersion ({numbers}).",
+    }.get(verdict)
+    if said is None:
+        said = f"Consistent: {point}require none." if is_certain else _consistent(found["dispersion_factor"], numbers)
+        if p := _alone(one):
+            said += f" In isolation, one answer looks biased: {_largest_bias(one['bias'])} (p = {format_p(p)})."
+    elif verdict in ("overconfident", "underconfident") and _is_rejected(one, "bias"):
+        said += f" {bias}"
     return f"{said} {covered}"
+
+
+def _consistent(factor: Value, numbers: str) -> str:
+    low, high = factor["low"], factor["high"]
+    if (high is not None and high < 1) or (low is not None and low > 1):
+        way = "over" if high is not None and high < 1 else "under"
+        return f"Consistent after adjustment for all tests; in isolation, votes look {way}dispersed ({numbers})."
+    if low is None or high is None or high > 4 * low:
+        return f"Consistent, but the votes hardly constrain the dispersion ({numbers})."
+    return f"Consistent: votes vary as predicted ({numbers})."
+
+
+def _alone(one: QuestionCalibration) -> float | None:
+    """Return the p-value of the bias if it is below 1% before the adjustment."""
+    p = one["tests"]["bias"]
+    return p if p is not None and p < FAMILYWISE_ERROR_RATE else None
+
+
+def _factor_of(found: Dispersion) -> str:
+    return f"dispersion factor {_interval(found['dispersion_factor'])}"
+
+
+def _largest_bias(biases: dict[str, AnswerBias]) -> str:
+    """Return the clearest bias: "predicted minus voted fraction of x_a is +0.040, 95% CI +0.037 to +0.043"."""
+    column, one = min(biases.items(), key=lambda item: (item[1]["p_value"] or 0.0, -abs(item[1]["value"])))
+    ends = "" if one["low"] is None or one["high"] is None else f", 95% CI {one['low']:+.3f} to {one['high']:+.3f}"
+    return f"predicted minus voted fraction of {column} is {one['value']:+.3f}{ends}".replace("-", "\N{MINUS SIGN}")
 
 
 def _interval(value: Value) -> str:

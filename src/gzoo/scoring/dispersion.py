@@ -11,12 +11,16 @@ from scipy import optimize
 from scipy.special import ndtr
 
 from gzoo.scoring.bands import MIN_BLOCKS, covariance, subset, t_quantile
+from gzoo.scoring.bias import predicted_variance
 from gzoo.scoring.intervals import Blocks, Value, as_value
 from gzoo.scoring.likelihood import giving, mixed, question_nll
-from gzoo.scoring.pit import QuestionPrediction
+from gzoo.scoring.pit import MIN_FRACTION, QuestionPrediction
+from gzoo.scoring.scaling import LEAST_CONCENTRATION
 from gzoo.trees.tree import FloatArray, IntArray
 
-LOG_LIMIT = math.log(1000.0)  # of the dispersion factor, in both directions
+LOG_LIMIT = math.log(1000.0)  # of the dispersion factor; below 1 it may be smaller if the concentration is large
+MIN_GROUP, MAX_GROUPS = 100, 20  # galaxies with similar predictions, and the number of such groups, to remove a bias
+GRID_STEP, N_FOR_GRID = 1.5, 500  # of the log scales tried before the search, and the galaxies that they are tried on
 LOG_MAX_CONCENTRATION = math.log(1e7)  # votes cannot distinguish such a concentration from certainty
 STEP = 0.01  # for derivatives on the log scale: costs are accurate to 1e-9 and smooth over a factor of 2
 
@@ -47,12 +51,26 @@ class Dispersion(TypedDict):
     p_value: float | None
 
 
-def dispersion(counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks) -> Dispersion:
+def dispersion(
+    counts: IntArray,
+    volunteers: IntArray,
+    prediction: QuestionPrediction,
+    blocks: Blocks,
+    *,
+    is_biased: bool = False,
+) -> Dispersion:
     """Return the dispersion of the votes relative to the prediction; see `Dispersion`.
 
-    The interval of the factor is a profile likelihood interval, scaled by the scatter between blocks, so that it is
-    valid even where predicted vote fractions are biased. The likelihood ratio test is the most powerful test of the
-    factor.
+    The interval of the factor is a profile likelihood interval, scaled by the scatter between blocks. The likelihood
+    ratio test is the most powerful test of the factor.
+
+    Args:
+        counts: Vote counts, shape (galaxy, answer).
+        volunteers: Total votes, shape (galaxy,).
+        prediction: The prediction for these galaxies.
+        blocks: The independent units.
+        is_biased: Whether the predicted fractions are known to be biased. The votes are then compared with the mean
+            votes of galaxies with similar predictions, because a bias would look like overdispersion.
     """
     rows = np.flatnonzero(volunteers >= 2)
     result = no_dispersion(len(rows), prediction.has_uncertainty)
@@ -60,33 +78,60 @@ def dispersion(counts: IntArray, volunteers: IntArray, prediction: QuestionPredi
         return result
     blocks, counts, volunteers = subset(blocks, rows), counts[rows], volunteers[rows]
     prediction = QuestionPrediction(prediction.values[:, rows], prediction.is_concentration, prediction.question)
+    if prediction.question.multiple:  # the answers of one volunteer may depend on each other
+        each = [
+            dispersion(
+                np.column_stack([votes, volunteers - votes]),
+                volunteers,
+                prediction.answer(j),
+                blocks,
+                is_biased=is_biased,
+            )["p_value"]
+            for j, votes in enumerate(counts.T)
+        ]
+        result["p_value"] = min(1.0, len(each) * min(p or 0.0 for p in each))
+    if is_biased:
+        prediction = _unbiased(counts, volunteers, prediction)
     result["variance_ratio"] = _variance_ratio(counts, volunteers, prediction, blocks)
     cost, start, limits = _scaled(counts, volunteers, prediction)
     fit = _fit(cost, start, limits)
     low, high = _profile(fit, cost, limits, blocks)
     best = fit.best if fit.best < limits[1] else None
     scale = as_value(*(None if end is None else math.exp(end) for end in (best, low, high)))
+    result["dispersion_factor" if prediction.has_uncertainty else "concentration"] = scale
+    if prediction.question.multiple:
+        return result
     stated = 0.0 if prediction.has_uncertainty else limits[1]
     inflation = 1.0
     if blocks.kind == "sky cells":
         slope = _slope(cost, stated if prediction.has_uncertainty else fit.best)
         inflation = covariance(slope[:, None], blocks)[1]
-    if prediction.question.multiple:  # the answers of one volunteer may depend on each other
-        result["dispersion_factor" if prediction.has_uncertainty else "concentration"] = scale
-        each = [
-            dispersion(np.column_stack([votes, volunteers - votes]), volunteers, prediction.answer(j), blocks)
-            for j, votes in enumerate(counts.T)
-        ]
-        result["p_value"] = min(1.0, len(each) * min(one["p_value"] or 0.0 for one in each))
-        return result
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
     if prediction.has_uncertainty:
-        result["dispersion_factor"] = scale
         result["p_value"] = float(2 * ndtr(-math.sqrt(gain)))
     else:  # one-sided, because certainty is the end of the scale
-        result["concentration"] = scale
         result["p_value"] = float(ndtr(-math.sqrt(gain))) if gain > 0 else 1.0
     return result
+
+
+def _unbiased(counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction) -> QuestionPrediction:
+    """Return the prediction with the mean voted fractions of galaxies with similar predictions, and its uncertainty."""
+    fractions = prediction.fractions
+    mean, shift = fractions.mean(axis=0), np.zeros(counts.shape)
+    n_groups = min(max(len(counts) // MIN_GROUP, 1), MAX_GROUPS)
+    for j in range(counts.shape[1]):
+        for rows in np.array_split(np.argsort(mean[:, j], kind="stable"), n_groups):
+            shift[rows, j] = (counts[rows, j] / volunteers[rows] - mean[rows, j]).mean()
+    moved = np.clip(fractions + shift, MIN_FRACTION, 1 - MIN_FRACTION)
+    if prediction.question.multiple:
+        moved = np.concatenate([moved, 1 - moved], axis=-1) if prediction.has_uncertainty else moved
+    else:
+        moved /= moved.sum(axis=-1, keepdims=True)
+    if prediction.has_uncertainty:
+        values = prediction.values
+        total = sum(giving(values)) if prediction.question.multiple else values.sum(axis=-1, keepdims=True)
+        moved *= np.concatenate([total, total], axis=-1) if prediction.question.multiple else total
+    return QuestionPrediction(moved, prediction.is_concentration, prediction.question)
 
 
 def no_dispersion(n_galaxies: int, has_uncertainty: bool) -> Dispersion:
@@ -107,7 +152,9 @@ def _scaled(
 ) -> tuple[Cost, float, tuple[float, float]]:
     """Return the cost of each galaxy as a function of the log scale of its concentrations, a start and the limits."""
     is_multiple = prediction.question.multiple
-    members, start, limits = prediction.values, 0.0, (-LOG_LIMIT, LOG_LIMIT)
+    members, start = prediction.values, 0.0
+    largest = math.log(float(members.sum(axis=-1).max())) if prediction.has_uncertainty else 0.0
+    limits = (min(-LOG_LIMIT, math.log(LEAST_CONCENTRATION) - largest), LOG_LIMIT)
     if not prediction.has_uncertainty:
         members, start = np.clip(prediction.fractions, 1e-6, 1 - 1e-6), math.log(20.0)
         members = np.concatenate([members, 1 - members], axis=-1) if is_multiple else members
@@ -117,7 +164,17 @@ def _scaled(
         scale = math.exp(log_scale)
         return mixed([question_nll(counts, volunteers, scale * one, is_multiple=is_multiple) for one in members])
 
-    return cost, start, limits
+    # far above the number of votes the likelihood is flat, so a search that starts there ends there
+    some = slice(None, None, -(-len(counts) // N_FOR_GRID))
+
+    def roughly(log_scale: float) -> float:
+        few = [math.exp(log_scale) * one[some] for one in members]
+        return float(
+            mixed([question_nll(counts[some], volunteers[some], one, is_multiple=is_multiple) for one in few]).sum()
+        )
+
+    tried = [start, *np.arange(*limits, GRID_STEP).tolist()]
+    return cost, min(tried, key=roughly), limits
 
 
 class _Fit(NamedTuple):
@@ -193,14 +250,8 @@ def _profile(fit: _Fit, cost: Cost, limits: tuple[float, float], blocks: Blocks)
 
 def _variance_ratio(counts: IntArray, volunteers: IntArray, prediction: QuestionPrediction, blocks: Blocks) -> Value:
     """Return the squared deviations of voted from predicted fractions, divided by their expectation."""
-    each, n = prediction.fractions, volunteers[:, None]
-    mean = each.mean(axis=0)
-    extra: FloatArray | float = 1.0
-    if prediction.has_uncertainty:
-        values = prediction.values
-        total = sum(giving(values)) if prediction.question.multiple else values.sum(axis=-1, keepdims=True)
-        extra = (total + n) / (total + 1)
-    variance = (each * (1 - each) / n * extra + each**2).mean(axis=0) - mean**2
+    n, mean = volunteers[:, None], prediction.fractions.mean(axis=0)
+    variance = predicted_variance(volunteers, prediction)
     observed = ((counts / n - mean) ** 2).sum(axis=1)
     expected = variance.sum(axis=1)
     if expected.sum() <= 0:

@@ -252,20 +252,28 @@ def ratio(
     return Intervals(value, low, high, error, n_effective, n, degrees, method)
 
 
-def holm(p: npt.ArrayLike) -> FloatArray:
+def holm(p: npt.ArrayLike, weights: npt.ArrayLike = 1.0) -> FloatArray:
     """Return p-values adjusted for multiple tests (Holm 1979); NaN stays NaN and is not counted as a test.
 
     If all hypotheses hold, some adjusted p-value is below 5% in at most 5% of cases, however the tests depend on each
     other.
 
+    Args:
+        p: P-values.
+        weights: Part of the allowed error of each test, relative to the others; equal by default.
+
     >>> holm([0.01, 0.04, float("nan"), 0.03]).tolist()
     [0.03, 0.06, nan, 0.06]
+    >>> holm([0.01, 0.02], weights=[4, 1]).round(4).tolist()
+    [0.0125, 0.02]
     """
     given = np.asarray(p, dtype=np.float64)
+    weight = np.broadcast_to(np.asarray(weights, dtype=np.float64), given.shape)
     out = np.full(given.shape, np.nan)
     known = np.flatnonzero(np.isfinite(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    steps = given[order] * np.arange(len(order), 0, -1)
+    order = known[np.argsort(given[known] / weight[known], kind="stable")]
+    left = np.cumsum(weight[order][::-1])[::-1]
+    steps = given[order] * left / weight[order]
     out[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
     return out
 
