@@ -215,3 +215,10 @@ def test_any_identifier_comes_back_or_is_refused(tmp_path: Path, cells: object, 
             assert int(name) == one
     lost = set(range(len(given_cells))) - set(places)
     assert {row - 1 for row in table.dropped["row"].to_list()} == lost
+
+
+def test_a_row_of_ecsv_that_looks_like_a_comment_is_not_lost(tmp_path: Path) -> None:
+    path = written(tmp_path / "votes.ecsv", ["0", "#1"])
+    assert path
+    with pytest.raises(TableError, match="starts with '#': it is a row or a comment"):
+        read_votes(path, RINGS)

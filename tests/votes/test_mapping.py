@@ -15,7 +15,7 @@ from test_votes import STRIPE_82_COLUMNS, stripe_82
 
 import gzoo
 from gzoo import cli
-from gzoo.errors import GZooError, NotFoundError, OutputExistsError, TableError
+from gzoo.errors import GZooError, GZooWarning, NotFoundError, OutputExistsError, TableError
 from gzoo.simulator import simulate
 from gzoo.trees.campaign import campaign, names
 from gzoo.votes.mapping_file import MappingFile
@@ -376,3 +376,13 @@ def test_a_classification_export_is_not_read_as_a_vote_table(tmp_path: Path) -> 
     path.write_text("classification_id,workflow_id,annotations,subject_data\n1,2,[],{}\n")
     with pytest.raises(GZooError):  # without workflows
         mapping(path, "gz2")
+
+
+def test_a_proposal_warns_of_rows_and_identifiers_that_would_be_refused(tmp_path: Path) -> None:
+    rows = [f"5.8772298174208{i}e+17,{i},{3 * i}" for i in range(5)]
+    (tmp_path / "votes.csv").write_text("\n".join(["objid,ring_yes,ring_no", *rows, "5.9e+17,1"]) + "\n")
+    with (
+        pytest.warns(GZooWarning, match=r"'objid' of .* went through floating point or a spreadsheet: 5 of 5"),
+        pytest.warns(GZooWarning, match=r"1 rows cannot be read \(first: row 6, row has too few cells: line 7"),
+    ):
+        mapping(tmp_path / "votes.csv", "gz_rings")

@@ -7,8 +7,10 @@ import io
 import random
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -210,6 +212,19 @@ def test_other_separators_are_named(tmp_path: Path, sign: str) -> None:
         text = title + "id_str;ra;ring_yes\na;1,5;2\nb;2,5;3\n".replace(";", sign)
         with pytest.raises(TableError, match="are separated by"):
             read_rows(write(tmp_path, text))
+
+
+def test_fits_ascii_tables_are_read_as_text(tmp_path: Path) -> None:
+    """With integers of any size, exponents of Fortran, and empty cells that are not 0."""
+    columns = [
+        fits.Column("id_str", "I20", array=np.array([587722981736906813, 2, 3])),
+        fits.Column("ring_yes", "D25.17", array=np.array([12.0, 3.0, 4.0])),
+        fits.Column("ring_no", "I5", null="-99", array=np.array([1, -99, 5])),
+    ]
+    fits.TableHDU.from_columns(columns).writeto(tmp_path / "votes.fits")
+    table = read_votes(tmp_path / "votes.fits", RINGS)
+    assert votes_of(table) == {"587722981736906813": [12, 1], "3": [4, 5]}
+    assert table.dropped.select("row", "reason").rows() == [(2, "count missing")]
 
 
 # --- counts -------------------------------------------------------------------------------------------------------

@@ -197,6 +197,16 @@ def _ecsv(path: Path, table: str, units: dict[str, str]) -> Iterator[_Column]:
         raise TableError(f"'{path}' is not an ECSV file.", "a file that starts with '# %ECSV'.", "Check the file.")
     if not is_utf8(path):
         raise TableError(f"'{path}' is not UTF-8.", "text in UTF-8.", "Save the table again in UTF-8.")
+    with path.open("rb") as file:
+        is_header = True
+        for number, line in enumerate(file, 1):
+            is_header &= line.startswith(b"#")
+            if line.startswith(b"#") and not is_header:
+                raise TableError(
+                    f"'{path}', line {number} starts with '#': it is a row or a comment.",
+                    "no comments between rows, and quotes around text that starts with '#'.",
+                    "Remove the comment, or put the text in quotes.",
+                )
     read = import_module("astropy.table").Table.read(str(path), format="ascii.ecsv")
     for name in read.colnames:
         column = read[name]

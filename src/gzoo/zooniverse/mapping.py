@@ -8,15 +8,17 @@ without evidence are commented out.
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 from gzoo import files, zooniverse
-from gzoo.errors import OutputExistsError, TableError
+from gzoo.errors import GZooWarning, OutputExistsError, TableError
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.column_checks import check_names_not_cumulative
+from gzoo.votes.identifiers import IdentifierReader
 from gzoo.votes.mapping import propose
 from gzoo.votes.proposal import FIRST_LINE, Proposal
-from gzoo.votes.tables import read_rows
+from gzoo.votes.tables import ReadTable, read_rows
 
 
 def mapping(
@@ -62,9 +64,26 @@ def mapping(
             raise TableError(f"Vote table '{source}' is empty.", "at least one galaxy.")
         check_names_not_cumulative(source, read.frame)
         proposal = propose(read.frame, facts, source)
+        _warn(source, read, proposal)
     if target:
         files.write_bytes(target, proposal.to_toml().encode())
     return proposal
+
+
+def _warn(source: Path, read: ReadTable, proposal: Proposal) -> None:
+    """Warn of rows that cannot be read, and of identifiers that would be refused."""
+    if read.damaged.height:
+        row, reason, detail = read.damaged.row(0)
+        message = f"'{source}': {read.damaged.height:,} rows cannot be read (first: row {row}, {reason}: {detail})."
+        warnings.warn(message, GZooWarning, stacklevel=3)
+    for line in proposal.keys:
+        if line.name in ("id_str", "source_id"):
+            try:
+                reader = IdentifierReader(f"Column '{line.column}' of '{source}'")
+                reader.read(read.frame[line.column])
+                reader.warn()
+            except TableError as error:  # another column may be chosen by hand
+                warnings.warn(error.message, GZooWarning, stacklevel=3)
 
 
 def _refuse_occupied(out: Path, overwrite: bool) -> None:
