@@ -301,6 +301,18 @@ def test_corrupt_images_are_reported(tmp_path: Path) -> None:
     assert len(Elements(page).named("img")) == 1
 
 
+def test_a_dataset_without_images_has_a_report(tmp_path: Path) -> None:
+    counts, concentrations = draw(gz2(), 12, seed=8)
+    folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)
+    (shard,) = (folder / "data").iterdir()
+    pl.read_parquet(shard).drop("image").write_parquet(shard)
+    page = page_of(tmp_path, folder, predictions, scores_of(gz2(), counts, concentrations))
+    assert "dataset without images" in page
+    assert "image cannot be read" not in page
+    assert not Elements(page).named("img")
+    assert "RA 120" in page
+
+
 def test_unknown_galaxies_and_existing_reports_are_rejected(tmp_path: Path) -> None:
     counts, concentrations = draw(gz2(), 5, seed=7)
     folder, predictions = write_world(tmp_path, gz2(), counts, concentrations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from gzoo.errors import InputError
 from gzoo.scoring import intervals
-from gzoo.scoring.intervals import Blocks, blocks, ratio
+from gzoo.scoring.bands import subset
+from gzoo.scoring.intervals import Blocks, blocks, growth, ratio
 from gzoo.trees.tree import FloatArray
 
 seeds = st.integers(0, 10**6)
@@ -153,6 +156,62 @@ def test_cells_are_as_wide_as_possible_for_200_cells() -> None:
     assert field.cell_arcmin < deep.cell_arcmin < wide.cell_arcmin
     assert field.n_blocks < 20
     assert (np.bincount(wide.labels, minlength=wide.n_blocks) > 0).all()
+
+
+def in_fields(seed: int, n_fields: int, diameter: float, per_field: int = 30) -> tuple[FloatArray, Blocks]:
+    """Errors with variance 1 of a field and 1 of a galaxy, and the blocks that their positions give."""
+    rng = np.random.default_rng(seed)
+    field = np.repeat(np.arange(n_fields), per_field)
+    radius, angle = diameter / 2 * np.sqrt(rng.random(len(field))), rng.uniform(0, 2 * np.pi, len(field))
+    dec = np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, n_fields)))[field] + radius * np.sin(angle)
+    ra = rng.uniform(0, 360, n_fields)[field] + radius * np.cos(angle) / np.cos(np.radians(dec))
+    error = rng.standard_normal(n_fields)[field] + rng.standard_normal(len(field))
+    return np.column_stack([error, error**2]), blocks(len(field), ra % 360, dec)
+
+
+@pytest.mark.parametrize(("n_fields", "diameter"), [(30, 1.0), (100, 1.0), (100, 3.0)])
+def test_errors_that_fields_share_are_covered(n_fields: int, diameter: float) -> None:
+    """Fields are wider than the narrowest cells. A short version of benchmarks/sky_coverage.py."""
+    held = np.zeros((2, 2), np.int64)
+    for seed in range(100):
+        columns, units = in_fields(seed, n_fields, diameter)
+        for i, cells in enumerate((units, replace(units, wider=()))):
+            found = ratio(columns, np.ones((len(columns), 1)), cells, n_bootstrap=100)
+            held[i] += (found.low <= [0, 2]) & (found.high >= [0, 2])
+    bias, mse = held[0].tolist()
+    assert bias >= 89  # of 95 expected: three standard errors
+    assert mse >= 86
+    assert held[1, 0] < bias - 8  # without wider cells
+
+
+def test_intervals_of_errors_that_are_not_shared_are_hardly_wider() -> None:
+    widths: list[float] = []
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        ra, dec = rng.uniform(0, 360, 4000), np.degrees(np.arcsin(rng.uniform(-1, 1, 4000)))
+        found = ratio(rng.standard_normal((4000, 4)), np.ones((4000, 1)), blocks(4000, ra, dec), n_bootstrap=100)
+        widths += ((found.high - found.low) / 2 / (1.96 / np.sqrt(4000))).tolist()
+    assert 0.98 < np.mean(widths) < 1.25
+
+
+def test_growing_standard_errors_are_found() -> None:
+    called = {5: 0, 100: 0}
+    for n_fields in called:
+        for seed in range(40):
+            columns, units = in_fields(seed, n_fields, 3.0, 100)
+            called[n_fields] += growth(columns[:, 0], np.ones(len(columns)), units) is not None
+    assert called[5] >= 30
+    assert called[100] <= 6
+    assert growth(np.ones(30), np.ones(30), blocks(30)) is None
+
+
+def test_parts_of_the_galaxies_keep_the_wider_cells() -> None:
+    columns, units = in_fields(0, 30, 1.0)
+    rows = np.arange(0, len(columns), 3)
+    one = np.ones((len(rows), 1))
+    taken, numbered = (ratio(columns[rows], one, each) for each in (units.take(rows), subset(units, rows)))
+    np.testing.assert_allclose([taken.low, taken.high], [numbered.low, numbered.high], rtol=1e-6)
+    assert (taken.standard_error > ratio(columns[rows], one, replace(units, wider=()).take(rows)).standard_error).all()
 
 
 def test_galaxies_without_a_position_are_blocks_of_their_own() -> None:

@@ -39,8 +39,9 @@ def test_votes_add_to_concentrations(seed: int) -> None:
         alpha = predicted[0, :, own] + counts[:, own]
         total = alpha.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found.fractions[:, own], alpha / total)
-        np.testing.assert_allclose(found.interval(0.9)[0][:, own], betaincinv(alpha, total - alpha, 0.05), atol=2e-4)
-        np.testing.assert_allclose(found.interval(0.5)[1][:, own], betaincinv(alpha, total - alpha, 0.75), atol=2e-4)
+        low, high = np.minimum(betaincinv(alpha, total - alpha, 0.05), alpha / total), found.interval(0.5)[1][:, own]
+        np.testing.assert_allclose(found.interval(0.9)[0][:, own], low, atol=2e-4)
+        np.testing.assert_allclose(high, np.maximum(betaincinv(alpha, total - alpha, 0.75), alpha / total), atol=2e-4)
     np.testing.assert_allclose(found.proportion_asked, GZ2.proportion_asked(found.fractions))
 
 
@@ -108,6 +109,22 @@ def test_intervals_of_several_answers_contain_the_truth(total: float) -> None:
     for members in (predicted, np.concatenate([predicted, predicted])):
         low, high = posterior(votes, members).interval(0.9)
         assert abs(((low <= truth) & (truth <= high)).mean() - 0.9) < 0.015
+
+
+def test_intervals_are_finite_and_contain_their_means() -> None:
+    rng = np.random.default_rng(5)
+    concentrations = 10 ** rng.uniform(-7, 17, (2, 4000, len(GZ2.concentrations)))
+    counts = rng.integers(0, 2, (4000, len(GZ2.columns))) * (rng.random((4000, 1)) < 0.5)
+    for members in (concentrations[:1], concentrations):
+        found = posterior(Votes(GZ2, counts), members)
+        known = [question.name not in GZ2.unreachable for question in GZ2.questions]
+        for mean, (low, high) in (
+            (found.fractions, found.interval(0.9)),
+            (found.proportion_asked[:, known], [end[:, known] for end in found.proportion_asked_interval(0.9)]),
+        ):
+            assert np.isfinite([low, mean, high]).all()
+            assert ((low <= mean) & (mean <= high)).all()
+            assert (np.float32(low) <= np.float32(mean)).all()
 
 
 def test_several_answers_without_votes_keep_their_predictions() -> None:

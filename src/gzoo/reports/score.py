@@ -291,16 +291,20 @@ def _predicted(sample: _Sample, row: int, answer: int) -> Estimate:
     return Estimate(fraction, (ends[0], ends[1]), (ends[2], ends[3]))
 
 
-def _images_and_positions(dataset: Dataset, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return image and position of a few galaxies, as the template shows them, without loading other images."""
-    records: dict[tuple[str, str], tuple[str, str]] = dict.fromkeys(keys, ("", ""))
+def _images_and_positions(
+    dataset: Dataset, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[str | None, str]]:
+    """Return image (None in a dataset without images) and position of a few galaxies, without loading others."""
+    records: dict[tuple[str, str], tuple[str | None, str]] = dict.fromkeys(keys, ("", ""))
     wanted = pl.col("id_str").is_in([identifier for _, identifier in keys])
-    columns = [pl.col("^dataset_name$"), "id_str", "ra", "dec", pl.col("image").struct.field("bytes")]
+    columns = [pl.col("^dataset_name$"), "id_str", "ra", "dec"]
     for shard in [shard for split in dataset.splits for shard in files.shards(dataset.folder, split)]:
-        for row in pl.scan_parquet(shard, glob=False).filter(wanted).select(columns).collect().to_dicts():
+        table = pl.scan_parquet(shard, glob=False)
+        image = [pl.col("image").struct.field("bytes")] if "image" in table.collect_schema() else []
+        for row in table.filter(wanted).select(*columns, *image).collect().to_dicts():
             key = (str(row.get("dataset_name", dataset.campaign.name)), str(row["id_str"]))
             if key in records:
-                records[key] = _thumbnail(row["bytes"] or b""), _position(row["ra"], row["dec"])
+                records[key] = (_thumbnail(row["bytes"] or b"") if image else None), _position(row["ra"], row["dec"])
     return records
 
 
@@ -349,7 +353,7 @@ def _answer_rows(question: Question, score: QuestionScore) -> list[dict[str, obj
     rows: list[dict[str, object]] = []
     for answer, column in zip(question.answers, question.columns, strict=True):
         one = score["answers"][column]
-        rest = [_cell(one[name], 3) for name in ("mae", "mae_floor", "mae_noise_corrected", "bias")]
+        rest = [_cell(one[name], 3) for name in ("mae", "mae_floor", "bias")]
         cells = [_cell(one["rmse"], 3), _cell(one["noise_floor"], 3), _noise_corrected(one), *rest]
         rows.append({"label": words(answer), "cells": cells})
     return rows

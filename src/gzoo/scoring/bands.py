@@ -8,7 +8,7 @@ from typing import TypedDict
 import numpy as np
 from scipy.special import stdtrit
 
-from gzoo.scoring.intervals import Blocks, wilson_interval
+from gzoo.scoring.intervals import CAUTION, Blocks, grouped_sums, wilson_interval
 from gzoo.trees.tree import FloatArray, IntArray
 
 LEVELS: FloatArray = np.array([*(np.arange(1, 20) / 20), 0.99])  # of the prediction intervals
@@ -70,8 +70,9 @@ def coverage_curve(values: FloatArray, blocks: Blocks, rng: np.random.Generator)
 
 def subset(blocks: Blocks, rows: IntArray) -> Blocks:
     """Return the blocks of some galaxies, numbered without gaps."""
-    labels = np.unique(blocks.labels[rows], return_inverse=True)[1]
-    return Blocks(labels, int(labels.max(initial=-1)) + 1, blocks.kind)
+    kept, labels = np.unique(blocks.labels[rows], return_inverse=True)
+    wider = tuple(np.unique(groups[kept], return_inverse=True)[1] for groups in blocks.wider)
+    return Blocks(labels, len(kept), blocks.kind, blocks.cell_arcmin, wider)
 
 
 def t_quantile(freedom: float) -> float:
@@ -96,6 +97,8 @@ def wilson(fraction: FloatArray, error: FloatArray, factor: float, n_blocks: int
 def covariance(deviations: FloatArray, blocks: Blocks) -> tuple[FloatArray, float]:
     """Return the covariance of column means, and its inflation by the correlation within blocks.
 
+    Of several widths of the blocks, the one with the largest variances counts.
+
     Args:
         deviations: Deviations from the means, shape (galaxy, column).
         blocks: The independent units.
@@ -105,7 +108,16 @@ def covariance(deviations: FloatArray, blocks: Blocks) -> tuple[FloatArray, floa
     if blocks.kind == "galaxies":
         return alone * (n / max(n - 1, 1)), 1.0
     sums = blocks.sums(deviations)
-    together = sums.T @ sums / n**2 * (blocks.n_blocks / max(blocks.n_blocks - 1, 1))
+    together, most = alone, -1.0
+    for groups in (np.arange(blocks.n_blocks), *blocks.wider):
+        n_groups = int(groups.max(initial=-1)) + 1
+        if n_groups < MIN_BLOCKS and n_groups < blocks.n_blocks:
+            continue
+        own = sums if n_groups == blocks.n_blocks else grouped_sums(groups, n_groups, sums)
+        one = own.T @ own / n**2 * (n_groups / max(n_groups - 1, 1))
+        sure = float(np.trace(one)) * (1 - CAUTION / np.sqrt(2 * max(n_groups - 1, 1))) ** 2
+        if sure > most:
+            together, most = one, sure
     has = np.diag(alone) > 0
     ratio = np.diag(together)[has] / np.diag(alone)[has]
     return together, max(1.0, float(ratio.mean())) if has.any() else 1.0

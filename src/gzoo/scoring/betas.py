@@ -34,7 +34,8 @@ def quantile(a: FloatArray, b: FloatArray, q: float) -> FloatArray:
     >>> quantile(np.array([1.0, 30.0]), np.array([1.0, 10.0]), 0.05).round(4)
     array([0.05  , 0.6318])
     """
-    log_a, log_b = np.log(a).ravel(), np.log(b).ravel()
+    # Beyond the largest value of the table, where the library's function fails, the distance no longer changes.
+    log_a, log_b = (np.minimum(np.log(one).ravel(), LOG_MAX) for one in (a, b))
     coordinates = (np.stack([log_a, log_b]) - LOG_MIN) / STEP
     distance = ndimage.map_coordinates(_table(q), coordinates, order=3, prefilter=False, mode="nearest").reshape(
         a.shape
@@ -42,7 +43,7 @@ def quantile(a: FloatArray, b: FloatArray, q: float) -> FloatArray:
     angle = np.arctan2(np.sqrt(a), np.sqrt(b)) + distance / (2 * np.sqrt(a + b + 1))
     found = np.sin(np.clip(angle, 0, np.pi / 2)) ** 2
     least, most = np.minimum(a, b), np.maximum(a, b)
-    outside = (most < SMALL) | (most > np.exp(LOG_MAX)) | (least < np.exp(LOG_MIN))
+    outside = (most < SMALL) | (least < np.exp(LOG_MIN))
     if outside.any():
         found[outside] = betaincinv(a[outside], b[outside], q)
     return found

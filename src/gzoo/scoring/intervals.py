@@ -13,25 +13,35 @@ Student's t itself, with as many degrees of freedom as the data and the weights 
 `benchmarks/score_coverage.py` measures the coverage.
 
 **The resampling units.** Galaxies, or sky cells where positions are known: neighbours share the night, the depth and
-the seeing, and therefore errors. More than `MAX_UNITS` units are merged at random into `MAX_UNITS` groups, whose sums
-have the same mean, variance and third moment.
+the seeing, and therefore errors. How widely they share them is not known beforehand. Therefore standard errors are
+compared over cells of increasing width and over separate fields, and each score is resampled in those with the largest
+(reduced by half of its own standard deviation, because the largest of several is partly chance), with Student's t for
+few of them. `benchmarks/sky_coverage.py` measures the coverage. More than `MAX_UNITS` units are merged at random into
+`MAX_UNITS` groups, whose sums have the same mean, variance and third moment.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypedDict
 
+import hpgeom
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
+from scipy.sparse import csgraph
+from scipy.spatial import KDTree
 
 from gzoo.errors import InputError
 from gzoo.sky import cells, is_position
 from gzoo.trees.tree import FloatArray, IntArray
 
 MIN_BLOCKS = 10  # with fewer the interval is null
+MIN_WIDE = 5  # the fewest wider cells that show how much errors are shared
+CAUTION = 0.5  # standard deviations by which a standard error must be larger to count
+GAPS = (1.0, 3.0)  # degrees between fields that are separate
 MIN_BOOTSTRAP = 50  # with fewer the interval is Student's t
 MIN_NARROW = 400  # with fewer the interval is nowhere narrower than Student's t
 MAX_UNITS = 4096
@@ -75,22 +85,24 @@ class Blocks:
         n_blocks: Number of blocks.
         kind: What a block is.
         cell_arcmin: Width of the cells; 0 for galaxies.
+        wider: For each set of wider cells, and last for separate fields, the cell of each block, shape (block,).
     """
 
     labels: IntArray
     n_blocks: int
     kind: Kind
     cell_arcmin: float = 0.0
+    wider: tuple[IntArray, ...] = ()
 
     def sums(self, columns: FloatArray) -> FloatArray:
         """Return the sums over the galaxies of each block: (galaxy, column) -> (block, column)."""
-        return columns if self.kind == "galaxies" else _sums(self.labels, self.n_blocks, columns)
+        return columns if self.kind == "galaxies" else grouped_sums(self.labels, self.n_blocks, columns)
 
     def take(self, rows: IntArray) -> Blocks:
         """Return the blocks of some galaxies; cells keep their number, because empty ones do not matter."""
         if self.kind == "galaxies":
             return Blocks(np.arange(len(rows)), len(rows), "galaxies")
-        return Blocks(self.labels[rows], self.n_blocks, self.kind)
+        return Blocks(self.labels[rows], self.n_blocks, self.kind, self.cell_arcmin, self.wider)
 
     def to_dict(self) -> Bootstrap:
         """Return the `bootstrap` part of the JSON output."""
@@ -101,8 +113,9 @@ def blocks(n_galaxies: int, ra: npt.ArrayLike | None = None, dec: npt.ArrayLike 
     """Return sky cells if most positions are known, otherwise galaxies.
 
     The cells are the widest ones, between 3.4 arcmin and 1.8 degrees, of which about 200 are left (counted as if they
-    were equally full). A galaxy without a position is a block of its own. With few fields, errors that a whole field
-    shares cannot be detected.
+    were equally full). A galaxy without a position is a block of its own. Errors may be shared more widely, by a field
+    or a season; therefore the blocks also know wider cells, of which at least 5 are left, and the separate fields that
+    occupied cells form. The largest standard error of all widths counts (see `ratio`).
 
     Args:
         n_galaxies: Number of galaxies.
@@ -123,7 +136,7 @@ def blocks(n_galaxies: int, ra: npt.ArrayLike | None = None, dec: npt.ArrayLike 
         return by_galaxy
     nside = COARSEST
     while True:
-        _, found, sizes = np.unique(
+        numbers, found, sizes = np.unique(
             cells(longitude[known], latitude[known], nside), return_inverse=True, return_counts=True
         )
         if nside == FINEST or sizes.sum() ** 2 / float(sizes @ sizes) >= ENOUGH_CELLS:
@@ -132,7 +145,31 @@ def blocks(n_galaxies: int, ra: npt.ArrayLike | None = None, dec: npt.ArrayLike 
     labels = np.empty(n_galaxies, np.int64)
     n_cells, n_alone = len(sizes), int((~known).sum())
     labels[known], labels[~known] = found, n_cells + np.arange(n_alone)
-    return Blocks(labels, n_cells + n_alone, "sky cells", float(np.degrees(np.sqrt(np.pi / 3)) / nside * 60))
+    wider: list[IntArray] = []
+    for groups in (*_wider_cells(numbers, nside), *_fields(numbers, nside)):
+        own = np.bincount(groups, weights=sizes)
+        if len(own) < n_cells and own.sum() ** 2 / float(own @ own) >= MIN_WIDE:
+            wider.append(np.concatenate([groups, len(own) + np.arange(n_alone)]))
+    width = float(np.degrees(np.sqrt(np.pi / 3)) / nside * 60)
+    return Blocks(labels, n_cells + n_alone, "sky cells", width, tuple(wider))
+
+
+def _wider_cells(numbers: IntArray, nside: int) -> Iterator[IntArray]:
+    """Yield the cell of each cell, for cells of twice the width, four times the width and so on."""
+    while nside > 1:
+        nside, numbers = nside // 2, numbers >> 2  # nested numbering
+        yield np.unique(numbers, return_inverse=True)[1]
+
+
+def _fields(numbers: IntArray, nside: int) -> Iterator[IntArray]:
+    """Yield the field of each cell: cells belong to one field if a chain of short gaps connects them."""
+    places = np.stack(hpgeom.pixel_to_vector(nside, numbers), axis=-1)
+    tree = KDTree(places)
+    width = np.sqrt(np.pi / 3) / nside
+    for gap in GAPS:
+        near = tree.query_pairs(max(2 * width, np.radians(gap)), output_type="ndarray")
+        linked = sparse.csr_array((np.ones(len(near)), (near[:, 0], near[:, 1])), shape=(len(numbers),) * 2)
+        yield csgraph.connected_components(linked, directed=False)[1].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +219,7 @@ def ratio(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
     level: float = LEVEL,
+    min_blocks: int = MIN_BLOCKS,
 ) -> Intervals:
     """Return sum(numerator) / sum(denominator) of each column, with a confidence interval.
 
@@ -193,6 +231,7 @@ def ratio(
         n_bootstrap: Number of bootstrap samples; 0 for Student's t.
         seed: Seed of the bootstrap.
         level: Confidence level.
+        min_blocks: The fewest blocks for an interval.
 
     Raises:
         InputError: The shapes differ.
@@ -232,7 +271,7 @@ def ratio(
         freedom = np.where(kish_of_blocks > MIN_BOOTSTRAP - 0.5, by_weight, np.minimum(by_weight, degrees))
         limit = stats.t.ppf(0.5 + level / 2, freedom)
         below, above = limit * error, limit * error
-    enough = n >= MIN_BLOCKS
+    enough = n >= min_blocks
     error = np.where(enough, error, np.nan)
     is_drawn = enough & (kish_of_blocks > MIN_BOOTSTRAP - 0.5) & np.isfinite(x).all(axis=0) & (n_bootstrap > 0)
     differ = np.flatnonzero(enough & np.isfinite(m2) & (m2 > 0))
@@ -249,7 +288,95 @@ def ratio(
         low, high = value - below, value + above
     low[~enough], high[~enough] = np.nan, np.nan
     method = tuple(("bootstrap" if one else "t") * bool(ok) for one, ok in zip(is_drawn, enough, strict=True))
-    return Intervals(value, low, high, error, n_effective, n, degrees, method)
+    found = Intervals(value, low, high, error, n_effective, n, degrees, method)
+    if not blocks.wider:
+        return found
+    return _widened(found, x, w, blocks, n_bootstrap=n_bootstrap, seed=seed, level=level)
+
+
+def errors_by_width(x: FloatArray, w: FloatArray, blocks: Blocks) -> tuple[FloatArray, FloatArray]:
+    """Return the standard error of ratios at each width, and the number of blocks; NaN where too few cells are left.
+
+    Both have the shape (width, column).
+
+    Args:
+        x: Numerators minus ratio times denominators, summed over each block, shape (block, column).
+        w: Denominators, same shape.
+        blocks: Resampling units.
+    """
+    out, counts = np.full((2, 1 + len(blocks.wider), x.shape[1]), np.nan)
+    for i in range(len(out)):
+        groups = np.arange(blocks.n_blocks) if i == 0 else blocks.wider[i - 1]
+        n_groups = int(groups.max(initial=-1)) + 1
+        own, weight = (x, w) if i == 0 else (grouped_sums(groups, n_groups, one) for one in (x, w))
+        n, total = np.count_nonzero(weight, axis=0), weight.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            is_enough = (total**2 / np.einsum("ij,ij->j", weight, weight) >= MIN_WIDE) | (i == 0)
+            error = np.sqrt(n / (n - 1) * np.einsum("ij,ij->j", own, own)) / total
+        out[i], counts[i] = np.where(is_enough, error, np.nan), n
+    return out, counts
+
+
+def _widened(
+    found: Intervals, x: FloatArray, w: FloatArray, blocks: Blocks, *, n_bootstrap: int, seed: int, level: float
+) -> Intervals:
+    """Return the intervals at the width at which the standard error of each column is largest."""
+    errors, n = errors_by_width(x, w, blocks)
+    # the largest of several errors is partly chance, above all of those that come from few blocks
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sure = errors * (1 - CAUTION / np.sqrt(2 * (n - 1)))
+    widest = np.argmax(np.where(np.isfinite(sure), sure, -1.0), axis=0)
+    widest[~np.isfinite(found.low)] = 0  # null for too few blocks
+    changed = {name: getattr(found, name).copy() for name in ("low", "high", "standard_error", "n_blocks", "degrees")}
+    n_effective, method = found.n_effective.copy(), list(found.method)
+    for i in np.unique(widest[widest > 0]).tolist():
+        some = np.flatnonzero(widest == i)
+        groups = blocks.wider[i - 1]
+        units = Blocks(groups, int(groups.max()) + 1, "sky cells")
+        # residuals have the ratio 0, around which the interval is that of the ratio
+        own = ratio(x[:, some], w[:, some], units, n_bootstrap=n_bootstrap, seed=seed, level=level, min_blocks=MIN_WIDE)
+        for name, values in changed.items():
+            shift = found.value[some] if name in ("low", "high") else 0.0
+            values[some] = getattr(own, name) + shift
+        n_effective[some] *= np.minimum((errors[0, some] / errors[i, some]) ** 2, 1.0)
+        for column, how in zip(some.tolist(), own.method, strict=True):
+            method[column] = how
+    return replace(found, **changed, n_effective=n_effective, method=tuple(method))
+
+
+def growth(numerator: FloatArray, denominator: FloatArray, blocks: Blocks) -> tuple[int, float] | None:
+    """Return how few wide cells the standard error of a ratio still grows up to, and by which factor.
+
+    None if it does not grow beyond what chance explains in one of 20 cases. Otherwise errors are shared as widely as
+    the galaxies reach, and no interval knows how different another part of the sky would be.
+
+    Args:
+        numerator: Numerators, shape (galaxy,).
+        denominator: Denominators, shape (galaxy,).
+        blocks: Resampling units.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ra, dec = rng.uniform(0, 360, 2000), np.degrees(np.arcsin(rng.uniform(-1, 1, 2000)))
+    >>> growth(np.cos(np.radians(ra)), np.ones(2000), blocks(2000, ra, dec)) is None
+    False
+    >>> growth(rng.normal(size=2000), np.ones(2000), blocks(2000, ra, dec)) is None
+    True
+    """
+    if not blocks.wider or not denominator.sum() > 0 or not np.isfinite(numerator).all():
+        return None
+    rest = numerator - numerator.sum() / denominator.sum() * denominator
+    each = errors_by_width(blocks.sums(rest[:, None]), blocks.sums(denominator[:, None]), blocks)
+    error, n = (one[:, 0] for one in each)
+    known = np.flatnonzero(np.isfinite(error) & (error > 0))
+    if not len(known):
+        return None
+    widest = known[np.lexsort((-error[known], n[known]))[0]]
+    others = known[n[known] >= 4 * n[widest]]
+    if not len(others):
+        return None
+    factor = float(error[widest] / error[others].max())
+    limit = 1 + stats.norm.ppf(LEVEL) / np.sqrt(2 * (n[widest] - 1))
+    return (int(n[widest]), factor) if factor > limit else None
 
 
 def holm(p: npt.ArrayLike, weights: npt.ArrayLike = 1.0) -> FloatArray:
@@ -330,7 +457,7 @@ def _limit(u: FloatArray, v: FloatArray, n_bootstrap: int, seed: int, level: flo
     """
     if len(u) > MAX_UNITS:
         group = np.random.default_rng(seed).permutation(len(u)) % MAX_UNITS
-        u, v = _sums(group, MAX_UNITS, u), _sums(group, MAX_UNITS, v)
+        u, v = grouped_sums(group, MAX_UNITS, u), grouped_sums(group, MAX_UNITS, v)
     uu, uv, vv = u * u, u * v, v * v
     powers = np.concatenate([u, v, uu, uv, vv, u * uu, u * uv, u * vv, v * vv], axis=1)  # u**3 is many times slower
     scale = np.abs(powers).max(axis=0)
@@ -389,7 +516,7 @@ def _resamples(n: int, n_bootstrap: int, seed: int) -> npt.NDArray[np.float32]:
     return times
 
 
-def _sums(labels: IntArray, n: int, columns: FloatArray) -> FloatArray:
+def grouped_sums(labels: IntArray, n: int, columns: FloatArray) -> FloatArray:
     """Return the sums of rows with the same label: (row, column) -> (label, column)."""
     gather = sparse.csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n, len(labels)))
     return np.asarray(gather @ columns)

@@ -49,14 +49,17 @@ class Posterior:
         return (self.weights * self.alpha / (self.alpha + self.beta)).sum(axis=0)
 
     def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """Return the ends of equal-tailed credible intervals of the vote fractions, each of shape (galaxy, answer).
+        """Return the ends of credible intervals of the vote fractions, each of shape (galaxy, answer).
+
+        They are equal-tailed, and contain the mean: where nearly all probability is at 0, a quantile may be far below
+        the mean, and the interval then extends to the mean.
 
         Args:
             level: Probability mass of the intervals.
         """
         tail = (1 - level) / 2
         low, high = (mixture_quantile(self.weights, self.alpha, self.beta, q) for q in (tail, 1 - tail))
-        return low, high
+        return np.minimum(low, self.fractions), np.maximum(high, self.fractions)
 
     @cached_property
     def proportion_asked(self) -> FloatArray:
@@ -84,7 +87,7 @@ class Posterior:
         tail = (1 - level) / 2
         low[is_open] = quantile(m * total, (1 - m) * total, tail)
         high[is_open] = quantile(m * total, (1 - m) * total, 1 - tail)
-        return low, high
+        return np.minimum(low, mean), np.maximum(high, mean)
 
     @cached_property
     def proportion_asked_variance(self) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,11 @@ import polars as pl
 
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
-from gzoo.errors import InputError, OutputExistsError
+from gzoo.errors import GZooWarning, InputError, OutputExistsError
 from gzoo.scoring.baseline import BaselineSource, baseline_of, in_words
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
-from gzoo.scoring.intervals import LEVEL, Blocks, Bootstrap, Value, as_value, blocks, ratio, root
+from gzoo.scoring.intervals import LEVEL, Blocks, Bootstrap, Value, as_value, blocks, growth, ratio, root
 from gzoo.scoring.likelihood import (
     binomial_deviation,
     question_fractions,
@@ -38,10 +39,10 @@ class Errors(TypedDict):
     """Errors of predicted vote fractions, over galaxies with at least 2 votes on the question.
 
     rmse, mae: Root mean square error and mean absolute error against observed fractions, including sampling noise.
-    noise_floor, mae_floor: The same for a perfect model: estimated from the votes; from the predicted fractions.
+    noise_floor, mae_floor: The same for a perfect model: estimated from the votes; from the predicted fractions. The
+        MAE has no noise-corrected value, because that depends on the unknown distribution of the errors.
     mse_noise_corrected, rmse_noise_corrected: Mean squared error minus sampling noise, which is unbiased and may
         therefore be negative; and its root.
-    mae_noise_corrected: Root of mae^2 - mae_floor^2, correct for normally distributed errors.
     exceeds_noise: Whether the interval of `mse_noise_corrected` is above 0; if not, only its upper end is known.
     """
 
@@ -51,7 +52,6 @@ class Errors(TypedDict):
     rmse_noise_corrected: Value
     mae: Value
     mae_floor: Value
-    mae_noise_corrected: Value
     exceeds_noise: bool | None
 
 
@@ -359,6 +359,7 @@ def compute(
         for name, rows in slicing.parts()
     ]
     gain, error = (mean.value(units, seed) for mean in balanced.values())
+    _warn_of_growth(total, units)
     return Scores(
         n_galaxies=n,
         n_trained_on=0,
@@ -376,6 +377,22 @@ def compute(
         slices=sorted(scored, key=_noise_corrected_error, reverse=True),
         questions_missing=[one.name for one in tree.questions if one.name not in predicted.questions],
     )
+
+
+def _warn_of_growth(total: _Sums, units: Blocks) -> None:
+    parts = {
+        "the log-likelihood gain": (total["model"] - total["baseline"], total["galaxies"]),
+        "the noise-corrected error": (total["square"] - total["noise"], total["cells"]),
+    }
+    for name, (numerator, denominator) in parts.items():
+        if found := growth(numerator, denominator, units):
+            warnings.warn(
+                f"The standard error of {name} grows with the width of the sky cells up to the widest, of which there "
+                f"are {found[0]} (there it is {found[1]:.1f} times as large as in smaller ones): intervals are for "
+                "these parts of the sky, and may be too short for others.",
+                GZooWarning,
+                stacklevel=3,
+            )
 
 
 def _noise_corrected_error(one: SliceScore) -> float:
@@ -499,13 +516,6 @@ def _errors(sums: _Sums, units: Blocks, seed: int) -> Errors:
     square, noise, absolute, floor, cells = (sums[name] for name in ("square", "noise", "absolute", "floor", "cells"))
     found = ratio(np.column_stack([square, noise, square - noise, absolute, floor]), cells[:, None], units, seed=seed)
     mse, of_noise, corrected, mae, mae_floor = (found.of(i) for i in range(5))
-    mae_corrected = as_value(None, None, None)
-    if mae["value"] is not None and mae_floor["value"] is not None:
-        # The ratio of these sums is twice mae^2 - mae_floor^2, and responds to each galaxy as that difference does.
-        twice = 2 * mae["value"] * absolute - 2 * mae_floor["value"] * floor
-        slope = ratio(twice[:, None], cells[:, None], units, seed=seed)
-        less = mae["value"] ** 2 - mae_floor["value"] ** 2
-        mae_corrected = root(as_value(*(end[0] - less for end in (slope.value, slope.low, slope.high))))
     return Errors(
         rmse=root(mse),
         noise_floor=root(of_noise),
@@ -513,7 +523,6 @@ def _errors(sums: _Sums, units: Blocks, seed: int) -> Errors:
         rmse_noise_corrected=root(corrected),
         mae=mae,
         mae_floor=mae_floor,
-        mae_noise_corrected=mae_corrected,
         exceeds_noise=None if corrected["low"] is None else corrected["low"] > 0,
     )
 
