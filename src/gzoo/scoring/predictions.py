@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -18,6 +18,7 @@ from gzoo.scoring.likelihood import expected_fractions, members_nll, question_fr
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.identifiers import IdentifierReader
 from gzoo.votes.mapping_file import MappingFile
+from gzoo.votes.table_rows import unreadable
 from gzoo.votes.tables import read_table
 from gzoo.votes.votes import Votes
 
@@ -191,17 +192,19 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
     table = _read(path, columns.table)
     keys = _keys(path, table, columns)
     kind, names, ending = _value_columns(path, table, tree, columns)
-    members = {name: _numbers(path, table, keys, column) for name, column in names.items()}
-    n_members = max(len(one) for one in members.values())
     order = tree.columns if kind == "fractions" else tree.concentrations
-    values = np.full((n_members, table.height, len(order)), np.nan)
-    for name, one in members.items():
-        if len(one) != n_members:
+    values = np.empty((0, 0, 0))
+    for name, column in names.items():  # one at a time, so that a large file is not in memory twice
+        one = _numbers(path, table, keys, column)
+        if not values.size:
+            values = np.full((len(one), table.height, len(order)), np.nan)
+        if len(one) != len(values):
             raise TableError(
-                f"'{path}': column '{names[name]}' has {len(one)} numbers per galaxy, others have {n_members}.",
+                f"'{path}': column '{column}' has {len(one)} numbers per galaxy, others have {len(values)}.",
                 "the same number of members in every column.",
             )
         values[:, :, order.index(name)] = one
+    n_members = len(values)
     questions = tuple(question.name for question in tree.questions if question.columns[0] in names)
     if kind is None:
         kind = "fractions" if _are_fractions(values, tree, questions) else "concentrations"
@@ -260,16 +263,40 @@ def _at(path: Path, keys: pl.DataFrame, row: int) -> str:
     return f"{path}, row {row + 1}, galaxy '{keys['id_str'][row]}'"
 
 
-def _read(path: Path, table: str) -> pl.DataFrame:
+class _Columns:
+    """Columns of a table. Those of a Parquet file are read when they are asked for, and not kept."""
+
+    def __init__(self, path: Path, table: str) -> None:
+        self._path, self._frame = path, pl.DataFrame()
+        self._is_lazy = path.suffix.lower() == ".parquet" and path.stat().st_size > 0
+        if self._is_lazy:
+            self.columns = list(self._collect(lambda scan: scan.head(0)).columns)
+            self.height = int(self._collect(lambda scan: scan.select(pl.len())).item())
+        else:
+            self._frame = read_table(path, table=table)
+            self.columns, self.height = self._frame.columns, self._frame.height
+        self.width = len(self.columns)
+
+    def __getitem__(self, name: str) -> pl.Series:
+        return (self._collect(lambda scan: scan.select(name)) if self._is_lazy else self._frame)[name]
+
+    def _collect(self, of: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+        try:
+            return of(pl.scan_parquet(self._path, glob=False)).collect()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise unreadable(self._path, "Parquet", error) from error
+
+
+def _read(path: Path, table: str) -> _Columns:
     if not path.is_file():
         raise NotFoundError(f"Prediction file not found: '{path}'.", hint="Create one with `gzoo predict`.")
-    frame = read_table(path, table=table)
-    if frame.height == 0:
+    columns = _Columns(path, table)
+    if columns.height == 0:
         raise TableError(f"Prediction file '{path}' has 0 rows.", "at least one galaxy.")
-    return frame
+    return columns
 
 
-def _keys(path: Path, table: pl.DataFrame, mapping: MappingFile) -> pl.DataFrame:
+def _keys(path: Path, table: _Columns, mapping: MappingFile) -> pl.DataFrame:
     """Return `dataset_name` and `id_str` as strings, unique."""
     named = mapping.dataset_name or ("dataset_name" if "dataset_name" in table.columns else "")
     columns = {"dataset_name": pl.Series([None] * table.height, dtype=pl.String)}
@@ -306,7 +333,7 @@ def _column(tree: Tree, name: str, ending: str) -> str:
 
 
 def _value_columns(
-    path: Path, table: pl.DataFrame, tree: Tree, mapping: MappingFile
+    path: Path, table: _Columns, tree: Tree, mapping: MappingFile
 ) -> tuple[Kind | None, dict[str, str], str]:
     """Return what the columns contain (None if their sums decide), name -> column of the table, and their ending.
 
@@ -359,7 +386,7 @@ def _check_complete(path: Path, tree: Tree, kind: Kind, names: dict[str, str], e
         )
 
 
-def _numbers(path: Path, table: pl.DataFrame, keys: pl.DataFrame, name: str) -> FloatArray:
+def _numbers(path: Path, table: _Columns, keys: pl.DataFrame, name: str) -> FloatArray:
     """Return a column as numbers, shape (member, galaxy)."""
     series = table[name]
     if series.dtype == pl.String and series.drop_nulls().str.strip_chars().str.starts_with("[").any():
@@ -395,7 +422,7 @@ def _from_json(path: Path, keys: pl.DataFrame, series: pl.Series) -> pl.Series:
     return pl.Series(series.name, cells, pl.List(pl.Float64))
 
 
-def _in_training_set(path: Path, keys: pl.DataFrame, table: pl.DataFrame) -> pl.Series:
+def _in_training_set(path: Path, keys: pl.DataFrame, table: _Columns) -> pl.Series:
     """Return whether the model was trained on each galaxy; null where the file does not say."""
     if "in_training_set" not in table.columns:
         return pl.repeat(None, table.height, dtype=pl.Boolean, eager=True)
