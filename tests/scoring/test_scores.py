@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import cast
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import gzoo
-from gzoo.scoring import Scores, Value, dirichlet_multinomial_nll, expected_fractions
+from gzoo.scoring import Scores, Value, dirichlet_multinomial_nll, expected_fractions, fit_baseline
 from gzoo.scoring.scores import compute
+from gzoo.simulator import simulate
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
@@ -166,6 +169,23 @@ def test_the_gain_is_the_paired_difference() -> None:
     assert width < 0.1 * (cast(float, single["high"]) - cast(float, single["low"]))  # the common part cancels
     same = compute(votes, truth, truth)
     assert value(same, "overall", "log_likelihood_gain") == Value(value=0.0, low=0.0, high=0.0)
+
+
+def test_a_predictor_that_knows_only_the_training_votes_gains_nothing(tmp_path: Path) -> None:
+    """On no question, that with several answers included. A short version of benchmarks/baseline_gain.py."""
+    tree = gzoo.tree("gz_ferengi")
+    table = pl.read_parquet(simulate("gz_ferengi", n_galaxies=800, images=False, out=tmp_path / "sky").votes)
+    totals = tree.totals(table.select(tree.columns).to_numpy())
+    several = [i for i, question in enumerate(tree.questions) if question.multiple]
+    totals[:, several] = table.select(tree.questions[i].total_column for i in several).to_numpy()
+    votes, part = Votes(tree, table.select(tree.columns).to_numpy(), totals), np.arange(800) % 4
+    baseline, other = (fit_baseline(votes.take((part == i) | (part == i + 1))) for i in (0, 1))
+    test = votes.take(part == 3)
+    scores = compute(test, np.broadcast_to(other, (len(test), len(other))), baseline)
+    gains = {name: one["log_likelihood_gain"]["value"] for name, one in scores.questions.items()}
+    assert several
+    assert sum(gain is not None for gain in gains.values()) > 15
+    assert {name: gain for name, gain in gains.items() if gain is not None and abs(gain) > 0.1} == {}
 
 
 def test_a_question_without_votes_has_no_scores() -> None:
