@@ -100,13 +100,13 @@ def test_campaigns_and_trees(gzoo: Command) -> None:
 def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command's advice on what comes next is true."""
     monkeypatch.chdir(tmp_path)
-    said = gzoo("simulate", "gz2", "--n-galaxies", "30", "--out", "sky")
+    said = gzoo("simulate", "gz2", "--n-galaxies", "60", "--out", "sky")
     steps = ["build gz2 --votes sky/votes.parquet --images sky/images --out dataset", "train dataset --out run"]
     assert f"Next: gzoo {steps[0]}" in said.err
-    assert "30 of 30 rows" in gzoo("audit", "sky/votes.parquet", "gz2").err
+    assert "60 of 60 rows" in gzoo("audit", "sky/votes.parquet", "gz2").err
     said = gzoo(*steps[0].split())
     assert said.code == 0, said.err
-    assert "30 galaxies" in said.err
+    assert "60 galaxies" in said.err
     assert f"Next: gzoo {steps[1]}" in said.err
     said = gzoo(*steps[1].split(), *SMALL)
     assert said.code == 0, said.err

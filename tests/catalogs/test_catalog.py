@@ -12,7 +12,7 @@ import pytest
 
 import gzoo
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.errors import GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.scoring.posterior import posterior
 from gzoo.scoring.predictions import read_predictions
 from gzoo.trees.campaign import campaign
@@ -156,8 +156,14 @@ def test_questions_that_are_not_predicted_are_omitted_and_reported(dataset: Path
     assert catalogue["bar-gz2_proportion_volunteers_asked"].is_nan().all()
     assert catalogue["bar-gz2_yes_posterior_mean"].is_finite().all()
     whole = predictions(tmp_path, dataset, "whole.parquet", ("validation",))
-    with pytest.raises(TableError, match="predict different questions, such as disk-edge-on-gz2"):
-        gzoo.catalog([path, whole], dataset, out=tmp_path / "d.parquet")
+    with pytest.warns(GZooWarning, match=r"Not every prediction file predicts disk-edge-on-gz2\."):
+        both = gzoo.catalog([path, whole], dataset, out=tmp_path / "d.parquet")
+    assert both.not_predicted == (edge_on.name,)
+    assert both.n_galaxies == pl.read_parquet(both.path).height > made.n_galaxies
+    only = [f"{column}_concentration" for column in edge_on.columns]
+    pl.read_parquet(whole).select("dataset_name", "id_str", *only).write_parquet(whole)
+    with pytest.raises(TableError, match="do not have a question in common"):
+        gzoo.catalog([path, whole], dataset, out=tmp_path / "e.parquet")
 
 
 def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 import gzoo
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import InputError, NotFoundError, TableError
+from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.scoring.matching import match, refuse_seen
 from gzoo.scoring.prediction_files import prediction_table
 from gzoo.scoring.predictions import read_class_predictions, read_predictions, same_questions
+from gzoo.trees.campaign import campaign
 
 RINGS = gzoo.tree("gz_rings")
 GZ2 = gzoo.tree("gz2")
@@ -118,6 +119,52 @@ def test_columns_without_ending_are_fractions_if_they_sum_to_1(tmp_path: Path) -
     with pytest.raises(TableError, match="contains only fractions"):
         _ = fractions.concentrations
     assert read_predictions(csv(tmp_path, "id_str,ring_yes,ring_no\n1,2.5,7\n"), RINGS).kind == "concentrations"
+
+
+@pytest.mark.parametrize("ending", ["", "_pred"])
+def test_how_a_table_was_read_is_said(tmp_path: Path, ending: str) -> None:
+    header = f"id_str,ring_yes{ending},ring_no{ending}\n"
+    fractions = read_predictions(csv(tmp_path, header + "1,0.25,0.75\n2,0.1,0.9\n"), RINGS)
+    assert fractions.kind == "fractions"
+    assert fractions.how_read.endswith("which sum to 1 in every row")
+    assert f"end in {ending}" in fractions.how_read if ending else "names of the answers" in fractions.how_read
+    above_1 = read_predictions(csv(tmp_path, header + "1,2.5,7\n2,0.1,0.9\n"), RINGS)
+    assert above_1.kind == "concentrations"
+    assert above_1.how_read.endswith("which are not all from 0 to 1")
+    small = read_predictions(csv(tmp_path, header + "1,0.5,0.7\n2,0.1,0.2\n"), RINGS)
+    assert small.how_read.endswith("which do not sum to 1 in every row")
+    rows = "".join(f"{i},0.3,0.7\n" for i in range(9))
+    with pytest.warns(GZooWarning, match=r"90\.0% .* but not 'ring' in row 10\. All are read as concentrations"):
+        assert read_predictions(csv(tmp_path, header + rows + "10,0.3,0.6\n"), RINGS).kind == "concentrations"
+    ends = read_predictions(predictions(tmp_path), RINGS)
+    assert ends.how_read == "concentrations from columns that end in _concentration"
+
+
+def test_a_question_without_any_value_is_not_predicted(tmp_path: Path) -> None:
+    tree = campaign("gz2").published_tree  # no question that allows several answers
+    empty, rest = tree.questions[1], [one for one in tree.questions if one != tree.questions[1]]
+    cells = {f"{column}_concentration": [1.0, 2.0] for one in rest for column in one.columns}
+    cells |= {f"{column}_concentration": [None, None] for column in empty.columns}
+    table = pl.DataFrame({"id_str": ["1", "2"], **cells}, schema_overrides=dict.fromkeys(cells, pl.Float64))
+    for name, write in (("p.parquet", table.write_parquet), ("p.csv", table.write_csv)):
+        write(tmp_path / name)
+        read = read_predictions(tmp_path / name, tree)
+        assert read.questions == tuple(one.name for one in rest)
+        assert np.isnan(read.values[..., tree.slice(empty.name)]).all()
+    first = f"{empty.columns[0]}_concentration"
+    with pytest.raises(TableError, match=f"{first} is"):  # one answer with values is not a question without any
+        read_predictions(
+            predictions_of(tmp_path, table.with_columns(pl.lit(1.0).alias(f"{empty.columns[1]}_concentration"))), tree
+        )
+    with pytest.raises(TableError, match="contains no predictions: every cell"):
+        read_predictions(
+            predictions_of(tmp_path, table.select("id_str", *(f"{c}_concentration" for c in empty.columns))), tree
+        )
+
+
+def predictions_of(folder: Path, table: pl.DataFrame) -> Path:
+    table.write_parquet(folder / "other.parquet")
+    return folder / "other.parquet"
 
 
 def test_fractions_with_another_sum_are_rejected(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
     if made.ingest:
         _say_ingest(made.ingest, screen)
     screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
+    _say_questions(made.n_galaxies_by_question, screen)
     if made.n_dropped:
         screen.say(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
     if made.n_split_by_id:
@@ -209,6 +210,7 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
 def union(made: UnionResult, given: Given, screen: Screen) -> None:
     """Say what is in the merged dataset, and which galaxies are in several."""
     screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies, 'rows')}).")
+    _say_questions(made.n_galaxies_by_question, screen)
     screen.say(f"Rows of each dataset: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
     screen.say(
         f"{made.n_shared:,} galaxies are in several datasets, {made.n_repeated:,} several times in one. See "
@@ -220,6 +222,19 @@ def union(made: UnionResult, given: Given, screen: Screen) -> None:
     if made.n_dropped:
         screen.say(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
     screen.say(f"Next: gzoo leaks {made.folder}")
+
+
+def _say_questions(n_of: Mapping[str, int], screen: Screen) -> None:
+    """Say how many questions have votes, for how many galaxies; warn of those without."""
+    voted = {name: n for name, n in n_of.items() if n}
+    if voted:
+        fewest = min(voted, key=voted.__getitem__)
+        least = f"from {voted[fewest]:,} ({fewest}) to {max(voted.values()):,}" if len(voted) > 1 else voted[fewest]
+        screen.say(f"{len(voted)} of {len(n_of)} questions have votes, for {least} galaxies.")
+    if len(voted) < len(n_of):
+        without = [name for name in n_of if name not in voted]
+        named = ", ".join(without[:8]) + (", ..." if len(without) > 8 else "")
+        screen.warn(f"No galaxy has votes on {len(without)} of {len(n_of)} questions: {named}.")
 
 
 def _n_of(n_galaxies: Mapping[str, int], unit: str = "galaxies") -> str:
@@ -302,11 +317,20 @@ def _print_pairs(pairs: pl.DataFrame, screen: Screen) -> None:
 
 def train(made: TrainResult, given: Given, screen: Screen) -> None:
     """Say how good the model is on validation."""
+    from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
+
     screen.say(
         f"Trained {made.run} on {made.n_train:,} galaxies: {made.n_epochs} epochs, the best is {made.best_epoch}. "
         f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
         f"knows only the training votes, has {made.baseline_loss:.3f}."
     )
+    _say_questions(made.n_galaxies_by_question, screen)
+    few = [name for name, n in made.n_galaxies_by_question.items() if 0 < n < MIN_GALAXIES_WITH_VOTES]
+    if few:
+        screen.warn(
+            f"Fewer than {MIN_GALAXIES_WITH_VOTES} galaxies have votes on {', '.join(few)}: the model does not predict "
+            "these questions."
+        )
     out = made.run.with_name("predictions.parquet")
     screen.say(f"Next: gzoo predict {made.run} {given['dataset']} --split test --out {out}")
 
@@ -318,7 +342,14 @@ def augmentations(made: Path, given: Given, screen: Screen) -> None:
 
 def predict(made: PredictResult, given: Given, screen: Screen) -> None:
     """Say how many predictions there are."""
+    from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
+
     screen.say(f"Wrote {made.path} (predictions for {made.n_galaxies:,} galaxies).")
+    if made.not_predicted:
+        screen.warn(
+            f"The model does not predict {', '.join(made.not_predicted)}: fewer than {MIN_GALAXIES_WITH_VOTES} of the "
+            "galaxies that it was trained on have votes on each."
+        )
     if made.n_trained_on:
         screen.warn(f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them.")
     screen.say(f"Next: gzoo score {made.path} {given['dataset']}")

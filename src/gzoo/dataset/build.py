@@ -26,6 +26,7 @@ from gzoo.dataset.finalize import (
     assemble,
     count_reasons,
     dataset_work,
+    galaxies_by_question,
     read_plan,
     silent,
     write_documents,
@@ -60,6 +61,7 @@ class BuildResult:
         doubts: Question -> how its votes contradict the tree or the column names (see `gzoo.audit`).
         excluded: Columns of the table that are not used.
         positions: How positions were read, with what is doubtful; see `gzoo.sky.Positions.to_dict`.
+        n_galaxies_by_question: Number of galaxies with votes on each question.
         ingest: What happened to each classification, if votes were counted from an export.
     """
 
@@ -71,6 +73,7 @@ class BuildResult:
     doubts: Mapping[str, str]
     excluded: tuple[str, ...]
     positions: Mapping[str, object]
+    n_galaxies_by_question: Mapping[str, int]
     ingest: Ingest | None = None
 
 
@@ -241,6 +244,7 @@ def build(
         doubts={name: str(one["description"]) for name, one in audit.items() if not one["is_consistent"]},
         excluded=tuple(cast("list[str]", manifest["columns_left_out"])),
         positions=cast("dict[str, object]", manifest["positions"]),
+        n_galaxies_by_question=galaxies_by_question(manifest),
         ingest=counted.ingest if counted else None,
     )
 

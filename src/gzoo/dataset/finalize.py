@@ -213,6 +213,12 @@ def count_reasons(dropped: pl.DataFrame) -> dict[str, int]:
     return dict(dropped["reason"].value_counts(sort=False).sort("reason").iter_rows())
 
 
+def galaxies_by_question(manifest: Mapping[str, object]) -> dict[str, int]:
+    """Return the number of galaxies with votes on each question."""
+    questions = cast("Mapping[str, Mapping[str, int]]", manifest["questions"])
+    return {name: one["n_galaxies"] for name, one in questions.items()}
+
+
 def assemble(written: WrittenShards) -> dict[str, object]:
     """Give shards their final names and write the config `tiny`; return the manifest keys that describe the rows."""
     folder, campaign = written.job.folder, campaign_of(written.job.campaign)

@@ -29,6 +29,7 @@ from gzoo.dataset.finalize import (
     assemble,
     contiguous,
     dataset_work,
+    galaxies_by_question,
     ordered,
     read_plan,
     silent,
@@ -80,6 +81,7 @@ class UnionResult:
         n_repeated: Number of galaxies with several rows, all of one dataset name.
         n_across: Number of pairs of matched rows in different splits; 0 if splits depend on sky position.
         n_dropped: Number of rows that the datasets had dropped, by reason.
+        n_galaxies_by_question: Number of galaxies with votes on each question.
     """
 
     folder: Path
@@ -89,6 +91,7 @@ class UnionResult:
     n_repeated: int
     n_across: int
     n_dropped: Mapping[str, int]
+    n_galaxies_by_question: Mapping[str, int]
 
 
 def union(
@@ -165,6 +168,7 @@ def union(
         n_repeated=same["n_repeated"],
         n_across=same["n_across"],
         n_dropped=cast("dict[str, int]", manifest["n_dropped"]),
+        n_galaxies_by_question=galaxies_by_question(manifest),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,16 +13,16 @@ import torch
 
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
-from gzoo.errors import DatasetError
+from gzoo.errors import DatasetError, InputError
 from gzoo.files import Progress
 from gzoo.learn.augmentation import augmentation
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
-from gzoo.scoring.prediction_files import prediction_table, refuse_occupied, write_predictions
+from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES, prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.sky import is_near
-from gzoo.trees.tree import FloatArray
+from gzoo.trees.tree import FloatArray, Tree
 
 MAX_VIEWS = 8  # orientations of an image
 
@@ -34,11 +35,14 @@ class PredictResult:
         path: Prediction file.
         n_galaxies: Number of galaxies in it.
         n_trained_on: Number of galaxies that the run used for training or validation.
+        not_predicted: Questions that are null in the file, because too few galaxies of the training data have votes on
+            them.
     """
 
     path: Path
     n_galaxies: int
     n_trained_on: int
+    not_predicted: tuple[str, ...]
 
 
 def predict(
@@ -60,7 +64,8 @@ def predict(
     `{column}_fraction`, the predicted vote fraction; where a question allows several answers, also
     `{column}_concentration_no`: both concentrations are those of a beta distribution of the fraction; for each
     question `{question}_proportion_volunteers_asked`, null where the dataset lacks an answer that leads to it; and
-    `in_training_set`.
+    `in_training_set`. Questions on which fewer than 30 of the galaxies trained on have votes are null: the model has
+    not learned them.
 
     Args:
         run: Run folder, written by `gzoo train`.
@@ -77,7 +82,7 @@ def predict(
     Raises:
         NotFoundError: The run, the dataset or the split does not exist.
         DatasetError: The model and the dataset have different questions.
-        InputError: `views` is not from 1 to 8.
+        InputError: `views` is not from 1 to 8, or the model has not learned any question.
         ImageError: An image cannot be decoded; the message names the galaxy and the file.
         OutputExistsError: `out` already exists.
     """
@@ -100,6 +105,15 @@ def predict(
     is_recalibrated = recalibrate and "recalibration" in metadata
     if is_recalibrated:
         values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
+    not_predicted = unlearned_questions(training_data, tree)
+    if len(not_predicted) == len(tree.questions):
+        raise InputError(
+            f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
+            "that it was trained on have votes on each.",
+            hint="Train it on more galaxies.",
+        )
+    for name in not_predicted:
+        values[:, tree.concentration_slice(name)] = np.nan
     trained_on = pl.read_parquet(run / "training_galaxies.parquet", glob=False)
     is_same = training_data["manifest_sha256"] == opened.digest
     is_seen = _is_among(trained_on, galaxies.keys if is_same else opened.positions(split))
@@ -113,11 +127,23 @@ def predict(
         "is_simulated": opened.is_simulated,
         "views": views,
         "is_recalibrated": is_recalibrated,
+        "not_predicted": list(not_predicted),
         "trained_by_scheme": training_data.get("split_scheme"),
         "baseline": metadata.get("baseline"),
     }
     write_predictions(out, table, about)
-    return PredictResult(out, table.height, int(table["in_training_set"].sum()))
+    return PredictResult(out, table.height, int(table["in_training_set"].sum()), not_predicted)
+
+
+def unlearned_questions(training_data: Mapping[str, object], tree: Tree) -> tuple[str, ...]:
+    """Return the questions that a model is not asked to predict, since it saw too few galaxies with votes on them.
+
+    Args:
+        training_data: `data` of the run's `run.json`.
+        tree: Questions of the model.
+    """
+    n_galaxies_by_question = cast("Mapping[str, int]", training_data["n_galaxies_by_question"])
+    return tuple(one.name for one in tree.questions if n_galaxies_by_question[one.name] < MIN_GALAXIES_WITH_VOTES)
 
 
 def _is_among(trained_on: pl.DataFrame, galaxies: pl.DataFrame) -> pl.Series:

@@ -50,6 +50,8 @@ class TrainResult:
         best_epoch: Epoch with the lowest validation loss; the first is 1.
         best_loss: Lowest validation loss, in nats per galaxy, summed over questions.
         baseline_loss: Validation loss of the baseline, which predicts the same for every galaxy.
+        n_galaxies_by_question: Number of galaxies trained on that have votes on each question. The model predicts no
+            question with fewer than 30.
     """
 
     run: Path
@@ -59,6 +61,7 @@ class TrainResult:
     best_epoch: int
     best_loss: float
     baseline_loss: float
+    n_galaxies_by_question: Mapping[str, int]
 
 
 def train(
@@ -138,6 +141,10 @@ def train(
     train_loader, validation_loader, held_out = _loaders(opened, size, batch_size, augment, seed, cache_dir)
     loaders = {"train": train_loader, "validation": validation_loader}
     n_train, n_validation = (len(each.rows) for each in loaders.values())
+    n_galaxies_by_question = {
+        question.name: int(n)
+        for question, n in zip(opened.tree.questions, (train_loader.votes.totals > 0).sum(axis=0), strict=True)
+    }
     baseline = likelihood.fit_baseline(train_loader.votes)
     mean, std = _colour_statistics(train_loader)
     model = Model(Design(encoder, size, opened.tree.concentrations, mean, std), baseline)
@@ -176,7 +183,7 @@ def train(
                 "split_scheme": opened.split_scheme,
                 "dataset_names": sorted(train_loader.keys["dataset_name"].unique().to_list()),
                 "licence": "cc0-1.0" if opened.is_simulated else opened.campaign.hub.licence,
-                "not_collected": list(opened.not_collected),
+                "n_galaxies_by_question": n_galaxies_by_question,
                 "validation": held_out,
             },
             "pretrained": origin,
@@ -193,7 +200,9 @@ def train(
         }
         files.write_json(work / "run.json", metadata)
         (work / CHECKPOINT).unlink(missing_ok=True)
-    return TrainResult(out, n_train, n_validation, len(losses), best_epoch, min(losses), baseline_loss)
+    return TrainResult(
+        out, n_train, n_validation, len(losses), best_epoch, min(losses), baseline_loss, n_galaxies_by_question
+    )
 
 
 def _loaders(

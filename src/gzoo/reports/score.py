@@ -107,7 +107,7 @@ def write_report(
         n_galaxies=scores.n_galaxies,
         n_trained_on=scores.n_trained_on,
         galaxies=_cards(sample, opened),
-        tree=Markup(tree_svg(tree, proportion_asked)),
+        tree=Markup(tree_svg(tree, proportion_asked, greyed=scores.questions_missing)),
         has_proportion_asked=bool(proportion_asked),
         has_unpublished=any(not question.is_published for question in tree.questions),
         bootstrap=scores.bootstrap,
@@ -173,7 +173,7 @@ def _read(dataset: Dataset, predictions: Path, mapping: Path | str | None, inclu
         matched.votes.take(rows),
         fractions,
         _strength(taken, fractions),
-        dataset.tree.proportion_asked(np.nan_to_num(fractions)),
+        dataset.tree.proportion_asked(fractions),
     )
 
 

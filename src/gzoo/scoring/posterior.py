@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from gzoo.dataset.open import KEY, Dataset
-from gzoo.errors import InputError, TableError
+from gzoo.errors import GZooWarning, InputError, TableError
 from gzoo.scoring.betas import mixture_quantile, quantile
 from gzoo.scoring.likelihood import beta_binomial_nll, giving, question_nll
 from gzoo.scoring.matching import Matched, match, refuse_other_scheme, refuse_seen
@@ -235,7 +236,7 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
     """Read prediction files, and keep the galaxies that their models were not trained on.
 
     What a model was trained on is decided as by `gzoo score` (see `Matched.is_seen`). Together, the files must predict
-    each galaxy exactly once.
+    each galaxy exactly once. Questions that one of them does not predict are omitted, with a warning.
 
     Args:
         predictions: Prediction files.
@@ -244,15 +245,14 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
     Raises:
         InputError: No file is given.
         NotFoundError: A file does not exist.
-        TableError: A file is not a prediction file for this dataset, or contains only fractions; files predict
-            different questions; a galaxy is predicted by several held-out models, or only by models trained on it; a
+        TableError: A file is not a prediction file for this dataset, or contains only fractions; files have no
+            question in common; a galaxy is predicted by several held-out models, or only by models trained on it; a
             model was trained with another split scheme.
     """
     if not predictions:
         raise InputError("At least one prediction file is required.")
     kept: list[HeldOut] = []
     read_from: list[tuple[Path, Matched]] = []
-    questions: tuple[str, ...] = ()
     for path in map(Path, predictions):
         read = read_predictions(path, dataset.tree)
         if read.kind != "concentrations":
@@ -262,19 +262,11 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
                 "answer.",
                 "Predict with a model that writes concentrations, such as `gzoo predict`.",
             )
-        if kept and read.questions != questions:
-            odd = sorted(set(read.questions) ^ set(questions))
-            raise TableError(
-                f"'{path}' and '{kept[0].source}' predict different questions, such as {odd[0]}.",
-                "the same questions in every file.",
-                "Write separate catalogues of them.",
-            )
-        questions = read.questions
         refuse_other_scheme(path, dataset)
         matched = match(dataset, read.keys, path, read.in_training_set)
         read_from.append((path, matched))
         is_unseen = ~matched.is_seen
-        votes = matched.votes.on(_predicted(dataset.tree, questions)).take(is_unseen)
+        votes = matched.votes.on(_predicted(dataset.tree, read.questions)).take(is_unseen)
         kept.append(
             HeldOut(matched.keys.filter(pl.Series(is_unseen)), votes, _values(read, votes.tree, is_unseen), path)
         )
@@ -283,7 +275,33 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
         is_known = matched.keys.join(known, on=KEY, how="left", maintain_order="left")["is_known"].is_not_null()
         refuse_seen(replace(matched, is_seen=matched.is_seen & ~is_known.to_numpy()), path)
     _refuse_twice(kept)
-    return [one for one in kept if len(one)]
+    return _on_shared_questions([one for one in kept if len(one)], dataset.tree)
+
+
+def _on_shared_questions(kept: Sequence[HeldOut], tree: Tree) -> list[HeldOut]:
+    """Return the predictions and votes of the questions that are in all of them; a warning names the others."""
+    each = [{question.name for question in one.votes.tree.questions} for one in kept]
+    shared, known = set.intersection(*each), set.union(*each)
+    if not shared:
+        raise TableError(
+            f"'{kept[0].source}' and the other files do not have a question in common.",
+            "the same questions in every file.",
+            "Write separate catalogues of them.",
+        )
+    if shared == known:
+        return list(kept)
+    left_out = [question.name for question in tree.questions if question.name in known - shared]
+    warnings.warn(
+        f"Not every prediction file predicts {', '.join(left_out)}. These questions are omitted.",
+        GZooWarning,
+        stacklevel=3,
+    )
+    common = _predicted(tree, tuple(shared))
+    restricted: list[HeldOut] = []
+    for one in kept:
+        columns = [one.votes.tree.concentrations.index(name) for name in common.concentrations]
+        restricted.append(replace(one, votes=one.votes.on(common), concentrations=one.concentrations[:, :, columns]))
+    return restricted
 
 
 def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:

@@ -18,6 +18,9 @@ from gzoo.errors import OutputExistsError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Tree
 
+# With fewer galaxies to learn a question from, what a model says of it is little more than where its training started.
+MIN_GALAXIES_WITH_VOTES = 30
+
 
 def prediction_table(
     keys: pl.DataFrame, concentration: FloatArray, tree: Tree, questions: Sequence[str] | None = None
@@ -27,7 +30,7 @@ def prediction_table(
     Args:
         keys: `dataset_name` and `id_str` of each galaxy.
         concentration: Concentrations, shape (galaxy, concentration) or (member, galaxy, concentration), columns as in
-            `tree.concentrations`; with several members, cells are lists.
+            `tree.concentrations`; with several members, cells are lists; with one, NaN becomes null.
         tree: Decision tree.
         questions: Names of the predicted questions; by default all.
     """
@@ -39,7 +42,7 @@ def prediction_table(
 
     def cells(i: int) -> pl.Series:
         if len(members) == 1:
-            return pl.Series(members[0, :, i], dtype=pl.Float64)
+            return pl.Series(members[0, :, i], dtype=pl.Float64).fill_nan(None)
         return pl.Series(members[:, :, i].T.tolist(), dtype=pl.List(pl.Float64))
 
     for i, column in enumerate(tree.columns):
@@ -48,7 +51,7 @@ def prediction_table(
             columns[f"{column}_concentration"] = cells(tree.concentrations.index(column))
             if question.multiple:
                 columns[f"{column}_concentration_no"] = cells(tree.concentrations.index(f"{column}_no"))
-            columns[f"{column}_fraction"] = pl.Series(fractions[:, i], dtype=pl.Float64)
+            columns[f"{column}_fraction"] = pl.Series(fractions[:, i], dtype=pl.Float64).fill_nan(None)
     for i, question in enumerate(tree.questions):
         if question.name in names:
             proportion = pl.Series(proportion_asked[:, i], dtype=pl.Float64).fill_nan(None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo.dataset.schema import KEY
-from gzoo.errors import InputError, NotFoundError, TableError, choices, suggestion
+from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError, choices, suggestion
 from gzoo.scoring.likelihood import expected_fractions, members_nll, question_fractions
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.identifiers import IdentifierReader
@@ -25,10 +26,10 @@ from gzoo.votes.votes import Votes
 Kind = Literal["concentrations", "fractions"]
 BoolArray = npt.NDArray[np.bool_]
 
-# How the column of an answer may end, and what it then contains; for "" the sums of the columns decide.
+# How the column of an answer may end, and what it then contains; for None the sums of the columns decide.
 ENDINGS: tuple[tuple[str, Kind | None], ...] = (
     ("_concentration", "concentrations"),
-    ("_pred", "concentrations"),  # Zoobot's CSV files: a JSON list of concentrations, one for each forward pass
+    ("_pred", None),  # Zoobot's CSV files: a JSON list of concentrations, one for each forward pass; others: fractions
     ("_fraction", "fractions"),
     ("", None),
 )
@@ -56,6 +57,8 @@ class Predictions:
         in_training_set: Whether the model was trained or validated on each galaxy according to the file; null where
             it does not say.
         source: Path of the file.
+        how_read: What the columns of the file were read as, and why: a phrase such as "fractions from columns that end
+            in _fraction".
     """
 
     tree: Tree
@@ -65,6 +68,7 @@ class Predictions:
     questions: tuple[str, ...]
     in_training_set: pl.Series
     source: Path
+    how_read: str = ""
 
     def __len__(self) -> int:
         return self.keys.height
@@ -170,11 +174,12 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
     """Return the content of a prediction file, validated.
 
     The column of an answer has the name of the answer followed by `_concentration`, `_pred` (Zoobot), `_fraction` or
-    nothing; without an ending the columns are fractions if those of each question sum to 1, otherwise concentrations.
-    An answer to a question that allows several also needs the concentration of not giving it, in a column with `_no`
-    at the end: `{column}_concentration_no`.
-    A cell may be a list of numbers (JSON in CSV files), one for each member of a mixture. A question needs all of its
-    answers. The key is `dataset_name` and `id_str`, or `id_str` alone.
+    nothing. With `_pred` and without an ending, the columns are fractions if those of each question sum to 1 in every
+    row, otherwise concentrations; `Predictions.how_read` says what was found. An answer to a question that allows
+    several also needs the concentration of not giving it, in a column with `_no` at the end:
+    `{column}_concentration_no`. A cell may be a list of numbers (JSON in CSV files), one for each member of a mixture.
+    A question needs all of its answers; one whose cells are all missing is not predicted. The key is `dataset_name` and
+    `id_str`, or `id_str` alone.
 
     Args:
         path: Prediction file: Parquet, CSV, FITS, VOTable or ECSV.
@@ -192,6 +197,7 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
     table = _read(path, columns.table)
     keys = _keys(path, table, columns)
     kind, names, ending = _value_columns(path, table, tree, columns)
+    names = _without_empty_questions(path, table, tree, names)
     order = tree.columns if kind == "fractions" else tree.concentrations
     values = np.empty((0, 0, 0))
     for name, column in names.items():  # one at a time, so that a large file is not in memory twice
@@ -206,14 +212,16 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
         values[:, :, order.index(name)] = one
     n_members = len(values)
     questions = tuple(question.name for question in tree.questions if question.columns[0] in names)
+    why = ""
     if kind is None:
-        kind = "fractions" if _are_fractions(values, tree, questions) else "concentrations"
+        kind, why = _kind_by_sums(path, values, tree, questions)
         if kind == "fractions":
             values = values[..., [tree.concentrations.index(column) for column in tree.columns]]
     _check_complete(path, tree, kind, names, ending)
     if kind == "fractions" and n_members > 1:
         values = values.mean(axis=0, keepdims=True)
-    read = Predictions(tree, keys, kind, values, questions, _in_training_set(path, keys, table), path)
+    is_seen, how_read = _in_training_set(path, keys, table), f"{kind} from {_which_columns(columns, ending)}{why}"
+    read = Predictions(tree, keys, kind, values, questions, is_seen, path, how_read)
     _validate(read, names)
     return read
 
@@ -366,6 +374,12 @@ def _value_columns(
     return kind, names, ending
 
 
+def _which_columns(mapping: MappingFile, ending: str) -> str:
+    if mapping.answers:
+        return f"the columns named in '{mapping.source}'"
+    return f"columns that end in {ending}" if ending else "columns with the names of the answers"
+
+
 def _check_complete(path: Path, tree: Tree, kind: Kind, names: dict[str, str], ending: str) -> None:
     order = tree.columns if kind == "fractions" else tree.concentrations
     for question in tree.questions:
@@ -384,6 +398,23 @@ def _check_complete(path: Path, tree: Tree, kind: Kind, names: dict[str, str], e
             "for each of its answers, a concentration of giving it and one of not giving it.",
             f"Add the columns {{column}}{ending}_no, or write fractions, and fit their spread with `gzoo recalibrate`.",
         )
+
+
+def _without_empty_questions(path: Path, table: _Columns, tree: Tree, names: Mapping[str, str]) -> dict[str, str]:
+    """Return name -> column without the questions of which no cell has a value."""
+    predicted = dict(names)
+    for question in tree.questions:
+        own = {name for one in question.columns for name in (one, f"{one}_no")} & names.keys()
+        if all(_is_empty(table[names[name]]) for name in sorted(own)):
+            predicted = {name: column for name, column in predicted.items() if name not in own}
+    if not predicted:
+        raise TableError(f"'{path}' contains no predictions: every cell of its {len(names)} columns is missing.")
+    return predicted
+
+
+def _is_empty(series: pl.Series) -> bool:
+    known = series.fill_nan(None) if series.dtype.is_float() else series  # FITS has no other missing value
+    return known.null_count() == len(series)
 
 
 def _numbers(path: Path, table: _Columns, keys: pl.DataFrame, name: str) -> FloatArray:
@@ -442,13 +473,27 @@ def _in_training_set(path: Path, keys: pl.DataFrame, table: _Columns) -> pl.Seri
 # Validation
 
 
-def _are_fractions(values: FloatArray, tree: Tree, questions: Sequence[str]) -> bool:
+def _kind_by_sums(path: Path, values: FloatArray, tree: Tree, questions: Sequence[str]) -> tuple[Kind, str]:
+    """Return whether numbers are fractions, and why; those of each question then sum to 1 in every row."""
     single = [name for name in questions if not tree.question(name).multiple]
-    if not single or not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
-        return False
-    return all(
-        (np.abs(values[..., tree.concentration_slice(name)].sum(axis=-1) - 1) < SUM_TOLERANCE).all() for name in single
-    )
+    if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
+        return "concentrations", ", which are not all from 0 to 1"
+    off = {
+        name: np.abs(values[..., tree.concentration_slice(name)].sum(axis=-1) - 1) >= SUM_TOLERANCE for name in single
+    }
+    n, n_off = sum(one.size for one in off.values()), sum(int(one.sum()) for one in off.values())
+    if n and not n_off:
+        return "fractions", ", which sum to 1 in every row"
+    if n_off < n / 2:  # concentrations would sum to 1 only by chance
+        name, row = next((name, int(one.any(axis=0).argmax())) for name, one in off.items() if one.any())
+        warnings.warn(
+            f"'{path}': {1 - n_off / n:.1%} of the questions have numbers from 0 to 1 that sum to 1, but not '{name}' "
+            f"in row {row + 1:,}. All are read as concentrations. If they are fractions, pass a mapping file with "
+            '`values = "fractions"`.',
+            GZooWarning,
+            stacklevel=2,
+        )
+    return "concentrations", ", which do not sum to 1 in every row" if n else ""
 
 
 def _validate(read: Predictions, names: dict[str, str]) -> None:

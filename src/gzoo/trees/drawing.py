@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from statistics import fmean
 from typing import NamedTuple, TypedDict, Unpack
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -48,7 +48,7 @@ class Estimate(NamedTuple):
     outer: Interval
 
 
-def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) -> str:
+def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None, *, greyed: Collection[str] = ()) -> str:
     """Draw a decision tree from left to right: questions as boxes, edges from answers to the questions they lead to.
 
     A dashed frame marks a question that is not in the published dataset.
@@ -56,6 +56,7 @@ def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) ->
     Args:
         tree: Any tree; questions may have several parents.
         proportion_asked: Mean proportion of volunteers asked, 0..1, by question name, shown in the heading of each box.
+        greyed: Names of questions to draw in grey, such as those that are not predicted.
 
     Returns:
         An `<svg>` element. Without the style of a page it has the light palette.
@@ -65,6 +66,7 @@ def tree_svg(tree: Tree, proportion_asked: Mapping[str, float] | None = None) ->
     for question in tree.ordered:
         i = max((layer_of[parent] + 1 for parent in question.parents if parent in layer_of), default=0)
         box = _Box(question, label(question.name, tree), (proportion_asked or {}).get(question.name))
+        box.is_grey = question.name in greyed
         layers.setdefault(i, []).append(box)
         layer_of |= dict.fromkeys(question.columns, i)
     height = max((_height(layer) for layer in layers.values()), default=0.0)
@@ -107,6 +109,7 @@ class _Box:
         self.width = max(texts) + 2 * _PADDING
         self.height = self.heading_height + _ANSWER_LINE * len(question.answers) + 6
         self.x = self.y = 0.0
+        self.is_grey = False
 
     def answer_y(self, i: int) -> float:
         """Return the height of the middle of an answer."""
@@ -117,16 +120,21 @@ class _Box:
         place, left = (self.x, self.y, self.width), self.x + _PADDING
         drawing.box(*place, self.height, fill="page", corner=6, tip=self.question.name)
         shade = 0.08 if self.proportion_asked is None else 0.05 + 0.5 * self.proportion_asked
-        drawing.box(*place, self.heading_height, fill="volunteers", corner=6, opacity=shade)
+        drawing.box(
+            *place, self.heading_height, fill="muted" if self.is_grey else "volunteers", corner=6, opacity=shade
+        )
         drawing.box(*place, self.height, line="muted", corner=6, dashes="" if self.question.is_published else "4 3")
         for i, line in enumerate(self.heading):
-            drawing.text(left, self.y + 15 + _HEADING_LINE * i, line, size=12, is_bold=True)
+            role = "muted" if self.is_grey else "ink"
+            drawing.text(left, self.y + 15 + _HEADING_LINE * i, line, role=role, size=12, is_bold=True)
         if self.proportion_asked is not None:
             right = self.x + self.width - _PADDING
             drawing.text(right, self.y + 15, f"{self.proportion_asked:.0%}", size=11, anchor="end")
         for i, (answer, column) in enumerate(zip(self.question.answers, self.question.columns, strict=True)):
             y = self.answer_y(i)
-            drawing.text(left, y + 4, words(answer), role="ink" if column in opening else "muted", size=11)
+            drawing.text(
+                left, y + 4, words(answer), role="ink" if column in opening and not self.is_grey else "muted", size=11
+            )
             if column in opening:
                 drawing.circle(self.x + self.width, y, 2.6, fill="muted", role="page")
         if self.question.parents:
