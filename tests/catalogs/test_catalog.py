@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,17 @@ import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.scoring.posterior import posterior
+from gzoo.scoring.prediction_files import prediction_table, write_predictions
 from gzoo.scoring.predictions import read_predictions
 from gzoo.trees.campaign import campaign
 
 GZ2 = campaign("gz2").published_tree
+
+
+# the predictions of these tests are invented, and catalogues say so
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The predictions do not agree with held-out votes:gzoo.errors.GZooWarning"
+)
 
 
 def predictions(folder: Path, dataset: Path, name: str, splits: tuple[str, ...] = ("test",), **more: object) -> Path:
@@ -200,3 +209,30 @@ def test_a_failed_catalogue_leaves_no_files(dataset: Path, tmp_path: Path, monke
         with pytest.raises(OSError, match="disk failure"):
             gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}")
     assert [one.name for one in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_intervals_are_compared_with_held_out_votes(dataset: Path, tmp_path: Path) -> None:
+    opened = open_dataset(dataset)
+    keys, votes = opened.read_votes("test")
+    mean = votes.counts.sum(axis=0) / np.maximum(votes.totals.sum(axis=0)[list(votes.tree.question_of_answer)], 1)
+    said: dict[str, str] = {}
+    for name, total in (("modest", 4.0), ("overconfident", 1e6)):
+        same = np.broadcast_to(np.maximum(mean, 0.01), votes.counts.shape)
+        write_predictions(tmp_path / f"{name}.parquet", prediction_table(keys, total * same, opened.tree), {})
+        out = tmp_path / f"{name}_catalogue.parquet"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = gzoo.catalog([tmp_path / f"{name}.parquet"], dataset, out=out)
+        first = made.calibration["smooth-or-featured-gz2"]
+        said[name] = " ".join(str(one.message) for one in caught if one.category is GZooWarning)
+        assert json.loads(pq.read_schema(out).metadata[b"gzoo"])["calibration"]["smooth-or-featured-gz2"] == asdict(
+            first
+        )
+        if name == "modest":
+            assert first.verdict == "consistent"
+            assert first.coverage > 0.8
+        else:
+            assert first.verdict == "overconfident"
+            assert first.coverage < 0.7
+            assert f"smooth-or-featured-gz2 (overconfident: {first.coverage:.0%})" in said[name]
+    assert "smooth-or-featured-gz2" not in said["modest"]

@@ -19,6 +19,12 @@ from gzoo.trees.campaign import campaign
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
 
+# the predictions of these tests are invented, and catalogues say so
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The predictions do not agree with held-out votes:gzoo.errors.GZooWarning"
+)
+
+
 RINGS = gzoo.tree("gz_rings")
 GZ2 = campaign("gz2").published_tree
 SEEDS = st.integers(0, 10_000)

@@ -315,7 +315,7 @@ def test_descriptions_name_the_better_model_and_the_size_of_the_difference() -> 
     assert "near is better on q by" in pair["description"]
     (pair,) = compared(votes, near=perturbed(truth, 0.3, 1), far=perturbed(truth, 0.3, 2)).pairs
     assert "Inconclusive on r (" in pair["questions"]["r"]["description"]
-    assert pair["questions"]["r"]["description"].endswith(" more galaxies.")
+    assert pair["questions"]["r"]["description"].endswith(" more of all galaxies.")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_the_command_and_its_report(
     assert "overall" in shown
     found = json.loads(run("--json"))
     assert found["n_galaxies"] == 7
-    assert found == gzoo.compare(files, dataset).to_dict()
+    assert found == {**gzoo.compare(files, dataset).to_dict(), "warnings": []}
     text = page.read_text("utf-8")
     assert "SIMULATED DATA" in text
     assert found["pairs"][0]["overall"]["description"] in text
@@ -418,3 +418,17 @@ def test_the_report_escapes_names(dataset: Path, files: list[Path], tmp_path: Pa
     gzoo.compare([files[0], hostile], dataset, report=page)
     assert "<script" not in page.read_text("utf-8")
     assert "&lt;script&gt;alert(1)" in page.read_text("utf-8")
+
+
+def test_additional_galaxies_are_those_with_votes_and_those_of_all() -> None:
+    votes, truth = world(400, seed=4)
+    (pair,) = compared(votes, one=perturbed(truth, 0.3, 1), two=perturbed(truth, 0.32, 2)).pairs
+    sentences: dict[bool, str] = {}
+    for contrast in pair["questions"].values():
+        found = contrast["log_likelihood"]
+        more, of_all = found["n_additional_galaxies"], found["n_additional_of_all"]
+        if more is not None and of_all is not None:
+            assert of_all == pytest.approx(more * 400 / found["n_galaxies"], abs=1)
+            sentences[found["n_galaxies"] < 400] = contrast["description"]
+    assert "more galaxies with votes on it, which takes" in sentences[True]
+    assert sentences[True].endswith("more of all galaxies.")

@@ -15,6 +15,12 @@ from gzoo.errors import TableError
 from gzoo.scoring.prediction_files import prediction_table, write_predictions
 from gzoo.scoring.recalibration import recalibrate
 
+# the predictions of these tests are invented, and catalogues say so
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The predictions do not agree with held-out votes:gzoo.errors.GZooWarning"
+)
+
+
 Table = Callable[[pl.DataFrame], pl.DataFrame]
 
 SEEN: dict[str, tuple[tuple[str, ...], object, dict[str, object]]] = {

@@ -280,3 +280,20 @@ def test_the_interval_of_the_gain_covers_the_truth() -> None:
     covered = sum(cast(float, one["low"]) <= truth <= cast(float, one["high"]) for one in found)
     assert 87 <= covered <= 99
     assert np.mean([cast(float, one["value"]) for one in found]) == pytest.approx(truth, abs=0.03)
+
+
+def test_a_gain_that_no_image_is_needed_for_is_shown_beside_it() -> None:
+    tree, rng = Tree("t", (Question("q", ("a", "b"), ("q_a", "q_b")),)), np.random.default_rng(0)
+    counts = rng.multinomial(10, [0.8, 0.2], 400)
+    votes = Votes(tree, counts)
+    predicted = np.broadcast_to([80.0, 20.0], (400, 2))  # knows the votes that are scored, not the galaxies
+    one = compute(votes, predicted, np.array([5.0, 5.0])).overall
+    gain, constant, per_vote = (
+        one[key]["value"] for key in ("log_likelihood_gain", "constant_gain", "log_likelihood_gain_per_vote")
+    )
+    assert gain is not None
+    assert gain > 0.3
+    assert constant == pytest.approx(gain, abs=0.02)
+    assert per_vote == pytest.approx(gain / 10)
+    fair = compute(votes, predicted, np.array([800.0, 200.0])).overall
+    assert fair["constant_gain"]["value"] == pytest.approx(0, abs=0.01)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,9 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import files
+from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
 from gzoo.dataset.open import KEY, open_dataset
-from gzoo.errors import InputError
+from gzoo.errors import GZooWarning, InputError
 from gzoo.files import Progress, refuse_out
 from gzoo.scoring.posterior import Posterior, read_held_out
 from gzoo.trees.tree import FloatArray, Tree
@@ -36,6 +38,8 @@ class CatalogResult:
         not_predicted: Questions of the dataset that are neither predicted nor in the catalogue.
         proportion_asked_unknown: Questions whose proportion of volunteers asked cannot be computed from the predicted
             questions.
+        calibration: What the held-out votes say about the intervals of each question; questions without votes are
+            left out.
         is_simulated: Whether the dataset is simulated.
     """
 
@@ -45,6 +49,7 @@ class CatalogResult:
     level: float
     not_predicted: tuple[str, ...]
     proportion_asked_unknown: tuple[str, ...]
+    calibration: Mapping[str, HeldOutCoverage]
     is_simulated: bool
 
 
@@ -100,14 +105,25 @@ def catalog(
         level=level,
         not_predicted=tuple(one.name for one in opened.tree.questions if one not in tree.questions),
         proportion_asked_unknown=tree.unreachable,
+        calibration=held_out_coverage(held_out, opened, level),
         is_simulated=opened.is_simulated,
     )
+    off = [f"{name} ({one.verdict}: {one.coverage:.0%})" for name, one in result.calibration.items() if one.is_off]
+    if off:
+        warnings.warn(
+            f"The predictions do not agree with held-out votes, of which their {level:.0%} intervals cover: "
+            f"{', '.join(off)}. The credible intervals of the catalogue are as wrong as the predictions. "
+            "`gzoo recalibrate` corrects predictions.",
+            GZooWarning,
+            stacklevel=2,
+        )
     metadata = {
         "kind": "catalogue",
         "predictions": [{"file": one.source.name, "sha256": files.sha256(one.source)} for one in held_out],
         "data_sha256": opened.digest,
         "hub": dict(opened.origin) if opened.origin else None,
         "level": level,
+        "calibration": {name: asdict(one) for name, one in result.calibration.items()},
         "is_simulated": opened.is_simulated,
     }
     positions = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")

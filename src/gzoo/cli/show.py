@@ -400,8 +400,10 @@ def score(scores: Shown, given: Given, screen: Screen) -> None:
 
 
 def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
-    heading = ("question", "galaxies", "effective", "log-likelihood (nats)", "gain over baseline (nats)", "RMSE")
-    rows: list[Sequence[str]] = [(*heading, "noise floor", "noise-corrected RMSE")]
+    heading = ("question", "galaxies", "effective", "log-likelihood (nats)", "gain over baseline (nats)")
+    rows: list[Sequence[str]] = [
+        (*heading, "gain per vote", "constant", "Brier gain", "RMSE", "noise floor", "noise-corrected RMSE")
+    ]
     rows += [_scored(name, one) for name, one in found["questions"].items() if one["n_galaxies"]]
     rows += [_scored(name, one) for name, one in found["campaigns"].items()]
     rows.append(_scored("overall", found["overall"]))
@@ -429,10 +431,11 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
     cells = f" of {bootstrap['cell_arcmin']:.0f} arcmin" if bootstrap["cell_arcmin"] else ""
     screen.say(
         "Log-likelihood: mean per galaxy with votes on the question; higher is better. Gain: above a baseline that "
-        f"knows only the votes of {in_words(found['baseline'])}. RMSE: of vote fractions; noise floor: its value for "
-        "a perfect model. In brackets: 95% confidence intervals, bootstrap over "
-        f"{bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none below 10. Overall: questions weighted by their "
-        "galaxies; balanced: by the square root of that."
+        f"knows only the votes of {in_words(found['baseline'])}; it grows with the number of votes, unlike the Brier "
+        "gain. Constant: the gain of a constant fitted to the votes that are scored; what a model gains beyond it is "
+        "due to differences between galaxies. RMSE: of vote fractions; noise floor: its value for a perfect model. In "
+        f"brackets: 95% confidence intervals, bootstrap over {bootstrap['n_units']:,} {bootstrap['unit']}{cells}; none "
+        "below 10. Overall: questions weighted by their galaxies; balanced: by the square root of that."
     )
     if n_zero := found["overall"]["n_zero_probability"]:
         screen.warn(
@@ -447,7 +450,10 @@ def _scored(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
     high = one["rmse_noise_corrected"]["high"]
     if one["exceeds_noise"] is False and high is not None:
         corrected = f"0 to {high:.3f} (consistent with 0)"
-    shown = [interval(one[key]) for key in ("log_likelihood", "log_likelihood_gain", "rmse")]
+    shown = [interval(one[key]) for key in ("log_likelihood", "log_likelihood_gain")]
+    means = ("log_likelihood_gain_per_vote", "constant_gain", "brier_gain")
+    shown += ["-" if one[key]["value"] is None else f"{one[key]['value']:.3f}" for key in means]
+    shown.append(interval(one["rmse"]))
     floor = "-" if one["noise_floor"]["value"] is None else f"{one['noise_floor']['value']:.3f}"
     return (name, f"{one['n_galaxies']:,}", effective, *shown, floor, corrected)
 
@@ -489,7 +495,8 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
             "log-likelihood difference (nats)",
             "adjusted p",
             "better",
-            "galaxies needed in addition",
+            "more galaxies with votes",
+            "of all",
         )
         rows: list[tuple[str, ...]] = [("", *heading)]
         for name, contrast in (*pair["questions"].items(), *pair["campaigns"].items(), ("overall", pair["overall"])):
@@ -498,8 +505,8 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
                 continue
             value = interval(one, 4, "+")
             p = "-" if one["p_adjusted"] is None else format_p(one["p_adjusted"])
-            more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
-            rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", more))
+            more = [f"{one[key]:,}" if one[key] else "-" for key in ("n_additional_galaxies", "n_additional_of_all")]
+            rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", *more))
         screen.table(rows)
         screen.print(f"{pair['overall']['description']} {pair['description']}")
     screen.say(
@@ -515,8 +522,15 @@ def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
     """Say what is in the catalogue."""
     screen.say(
         f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible "
-        f"intervals of {made.level:.0%})."
+        f"intervals of {made.level:.0%} according to the model)."
     )
+    rows = [(name, f"{one.coverage:.1%}", one.verdict) for name, one in made.calibration.items()]
+    if rows:
+        screen.table([("question", f"{made.level:.0%} prediction intervals cover", "calibration"), *rows])
+        screen.say(
+            "Covered: votes of held-out galaxies inside the prediction intervals of the model. The credible intervals "
+            "of this catalogue are trustworthy only where this is near the level."
+        )
     if made.is_simulated:
         screen.say(SIMULATED)
     if made.not_predicted:

@@ -11,7 +11,7 @@ from gzoo.dataset.open import Dataset
 from gzoo.display import format_p
 from gzoo.reports import Markup
 from gzoo.reports.figures import DifferenceRow, differences_svg
-from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit, rounded_up
+from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit, needed
 from gzoo.scoring.intervals import Value, root
 from gzoo.trees.labels import label
 from gzoo.trees.tree import Tree
@@ -99,7 +99,7 @@ def _row(name: str, kind: str, contrast: Contrast) -> dict[str, object]:
     if any(score["n_zero_probability"]):
         remark = f"{'the other' if score['better_model'] else 'both'} assigned zero probability to votes"
     elif score["n_additional_galaxies"]:
-        remark = f"needs {rounded_up(score['n_additional_galaxies'])} more galaxies"
+        remark = f"needs {needed(score)}"
     elif score["low"] is None:
         remark = "too few galaxies"
     minimum = score["minimum_detectable_difference"]

@@ -44,8 +44,9 @@ class Difference(TypedDict):
     n_zero_probability: Galaxies with votes to which the first and the second model assigned zero probability: their
         log-likelihood is minus infinity, and `value` is null.
     minimum_detectable_difference: True difference that these galaxies reveal with 80% power.
-    n_additional_galaxies: Galaxies needed beyond these to reveal a true difference as large as the observed one with
-        80% power.
+    n_additional_galaxies: Galaxies with votes needed beyond these to reveal a true difference as large as the observed
+        one with 80% power.
+    n_additional_of_all: The same in galaxies of all kinds, if as many of them have votes on the question as here.
     """
 
     value: float | None
@@ -59,6 +60,7 @@ class Difference(TypedDict):
     n_zero_probability: tuple[int, int]
     minimum_detectable_difference: float | None
     n_additional_galaxies: int | None
+    n_additional_of_all: int | None
 
 
 class Contrast(TypedDict):
@@ -264,7 +266,7 @@ def compute(
                 questions=dict(zip(columns.questions, contrasts[:n], strict=True)),
             )
         )
-    n_tests = _judge(pairs)
+    n_tests = _judge(pairs, len(votes))
     for pair in pairs:
         _describe(pair, votes.tree)
     noise = _noise(votes, questions)
@@ -460,12 +462,13 @@ def _differences(
                 # the standard error, until `_decide` multiplies it
                 minimum_detectable_difference=_number(found.standard_error[i]) if is_judged else None,
                 n_additional_galaxies=None,
+                n_additional_of_all=None,
             )
         )
     return out
 
 
-def _judge(pairs: Sequence[Pair]) -> int:
+def _judge(pairs: Sequence[Pair], n_all: int) -> int:
     """Adjust p-values for multiple testing, and fill in the better models and the numbers that depend on power.
 
     The overall differences of all pairs are one family of tests; those of questions and campaigns are another.
@@ -488,6 +491,8 @@ def _judge(pairs: Sequence[Pair]) -> int:
             z = float(stats.norm.isf(LEVEL / 2 / max(n_known, 1)) + stats.norm.isf(1 - POWER))
             for (pair, one), p in zip(family, adjusted.tolist(), strict=True):
                 _decide(one, p, z, (pair["first"], pair["second"]), larger_is_better=unit == "log_likelihood")
+                if one["n_additional_galaxies"]:
+                    one["n_additional_of_all"] = math.ceil(one["n_additional_galaxies"] * n_all / one["n_galaxies"])
     return n_tests
 
 
@@ -578,10 +583,17 @@ def _by_error(error: Difference) -> str:
 
 
 def _more(difference: Difference) -> str:
-    more = difference["n_additional_galaxies"]
-    if more is None:
+    return f" To detect a true difference of this size would take {needed(difference)}." if needed(difference) else ""
+
+
+def needed(difference: Difference) -> str:
+    """Return how many more galaxies a comparison needs: "560 more galaxies with votes (5,600 of all galaxies)"."""
+    more, of_all = difference["n_additional_galaxies"], difference["n_additional_of_all"]
+    if more is None or of_all is None:
         return ""
-    return f" To detect a true difference of this size would take {rounded_up(more)} more galaxies."
+    if more == of_all:
+        return f"{rounded_up(more)} more galaxies"
+    return f"{rounded_up(more)} more galaxies with votes on it, which takes {rounded_up(of_all)} more of all galaxies"
 
 
 def rounded_up(n: int) -> str:

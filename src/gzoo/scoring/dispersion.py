@@ -20,6 +20,7 @@ from gzoo.trees.tree import FloatArray, IntArray
 
 LOG_LIMIT = math.log(1000.0)  # of the dispersion factor; below 1 it may be smaller if the concentration is large
 MIN_GROUP, MAX_GROUPS = 100, 20  # galaxies with similar predictions, and the number of such groups, to remove a bias
+N_SWEEPS = 2  # over the groups of all answers
 GRID_STEP, N_FOR_GRID = 1.5, 500  # of the log scales tried before the search, and the galaxies that they are tried on
 LOG_MAX_CONCENTRATION = math.log(1e7)  # votes cannot distinguish such a concentration from certainty
 STEP = 0.01  # for derivatives on the log scale: costs are accurate to 1e-9 and smooth over a factor of 2
@@ -119,9 +120,10 @@ def _unbiased(counts: IntArray, volunteers: IntArray, prediction: QuestionPredic
     fractions = prediction.fractions
     mean, shift = fractions.mean(axis=0), np.zeros(counts.shape)
     n_groups = min(max(len(counts) // MIN_GROUP, 1), MAX_GROUPS)
-    for j in range(counts.shape[1]):
-        for rows in np.array_split(np.argsort(mean[:, j], kind="stable"), n_groups):
-            shift[rows, j] = (counts[rows, j] / volunteers[rows] - mean[rows, j]).mean()
+    off = counts / volunteers[:, None] - mean
+    groups = [np.array_split(np.argsort(column, kind="stable"), n_groups) for column in mean.T]
+    for rows in [rows for of_answer in groups for rows in of_answer] * N_SWEEPS:
+        shift[rows] += (off[rows] - shift[rows]).mean(axis=0)
     moved = np.clip(fractions + shift, MIN_FRACTION, 1 - MIN_FRACTION)
     if prediction.question.multiple:
         moved = np.concatenate([moved, 1 - moved], axis=-1) if prediction.has_uncertainty else moved

@@ -20,6 +20,7 @@ from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, 
 from gzoo.scoring.intervals import LEVEL, Blocks, Bootstrap, Value, as_value, blocks, growth, ratio, root
 from gzoo.scoring.likelihood import (
     binomial_deviation,
+    fit_baseline,
     question_fractions,
     question_log_coefficient,
     question_nll,
@@ -71,7 +72,10 @@ class Score(Errors):
         is better. Null if `n_zero_probability` galaxies have votes for answers with a predicted fraction of 0.
     log_likelihood_per_vote: The same per vote.
     log_coefficient: The part of it that depends on the votes alone, which some programs omit.
-    log_likelihood_gain: Paired difference, model minus baseline.
+    log_likelihood_gain: Paired difference, model minus baseline. It grows with the number of votes.
+    log_likelihood_gain_per_vote: The same per vote.
+    constant_gain: Gain over the baseline of a constant that was fitted to these votes themselves: what the baseline
+        misses because it knows other votes, and no model needs an image for.
     brier: Mean squared distance of the predicted fractions from a single vote, per galaxy; lower is better.
     brier_gain: Paired difference, baseline minus model.
     n_galaxies, n_votes: Number of galaxies with votes, and of their votes.
@@ -84,6 +88,8 @@ class Score(Errors):
     log_coefficient: Value
     baseline_log_likelihood: Value
     log_likelihood_gain: Value
+    log_likelihood_gain_per_vote: Value
+    constant_gain: Value
     brier: Value
     brier_gain: Value
     n_galaxies: int
@@ -327,7 +333,7 @@ def compute(
     tree, n = votes.tree, len(votes)
     given = predictions
     predicted = given if isinstance(given, Predictions) else Predictions.of_concentrations(given, tree)
-    units = galaxy_blocks or blocks(n)
+    units, constant = galaxy_blocks or blocks(n), fit_baseline(votes)
     total: _Sums = {name: np.zeros(n) for name in SUMS}
     questions: dict[str, QuestionScore] = {}
     balanced = {"log_likelihood_gain": _WeightedMean(n), "mse_noise_corrected": _WeightedMean(n)}
@@ -336,7 +342,7 @@ def compute(
         if question.name not in predicted.questions:
             continue
         rows = np.flatnonzero(votes.totals[:, i] > 0)
-        found, answers = _of_question(votes, predicted, baseline, i, rows)
+        found, answers = _of_question(votes, predicted, baseline, constant, i, rows)
         own = units.take(rows)
         of_answers = _of_answers(question, answers, own, seed)
         questions[question.name] = QuestionScore(**_score(found, own, seed), answers=of_answers)
@@ -403,16 +409,17 @@ def _noise_corrected_error(one: SliceScore) -> float:
 # ----------------------------------------------------------------------------------------------------
 # Galaxy by galaxy
 
-# What scores are sums of, each of shape (galaxy,): 1 for galaxies with votes; votes; log-likelihoods of model and
-# baseline and their multinomial coefficient; Brier scores of both; the number of answers to questions with at least
-# 2 votes, and the sums over these answers of squared and absolute errors and of both noise floors.
-SUMS = ("galaxies", "votes", "model", "baseline", "coefficient", "brier", "brier_baseline",
+# What scores are sums of, each of shape (galaxy,): 1 for galaxies with votes; votes; log-likelihoods of model,
+# baseline and a constant fitted to these votes, and their multinomial coefficient; Brier scores of model and baseline;
+# the number of answers to questions with at least 2 votes, and the sums over these answers of squared errors, absolute
+# errors and both noise floors.
+SUMS = ("galaxies", "votes", "model", "baseline", "constant", "coefficient", "brier", "brier_baseline",
         "cells", "square", "noise", "absolute", "floor")  # fmt: skip
 _Sums = dict[str, FloatArray]
 
 
 def _of_question(
-    votes: Votes, predicted: Predictions, baseline: FloatArray, i: int, rows: IntArray
+    votes: Votes, predicted: Predictions, baseline: FloatArray, constant: FloatArray, i: int, rows: IntArray
 ) -> tuple[_Sums, _Sums]:
     """Return the sums of a question, shape (galaxy,), and the errors of its answers, shape (galaxy, answer)."""
     question = votes.tree.questions[i]
@@ -437,6 +444,7 @@ def _of_question(
         "votes": totals.astype(np.float64),
         "model": predicted.log_likelihood(votes, i, rows),
         "baseline": -question_nll(counts, totals, known, is_multiple=question.multiple),
+        "constant": -question_nll(counts, totals, constant[places], is_multiple=question.multiple),
         "coefficient": question_log_coefficient(counts, totals, is_multiple=question.multiple),
         "brier": _brier(fractions, voted, question),
         "brier_baseline": _brier(same, voted, question),
@@ -491,15 +499,17 @@ def _score(sums: _Sums, units: Blocks, seed: int) -> Score:
         "log_coefficient": sums["coefficient"],
         "baseline_log_likelihood": sums["baseline"],
         "log_likelihood_gain": model - sums["baseline"],
+        "log_likelihood_gain_per_vote": model - sums["baseline"],
+        "constant_gain": sums["constant"] - sums["baseline"],
         "brier": sums["brier"],
         "brier_gain": sums["brier_baseline"] - sums["brier"],
     }
-    denominators = [votes if name == "log_likelihood_per_vote" else galaxies for name in columns]
+    denominators = [votes if name.endswith("_per_vote") else galaxies for name in columns]
     found = ratio(np.column_stack(list(columns.values())), np.column_stack(denominators), units, seed=seed)
     value = {name: found.of(i) for i, name in enumerate(columns)}
     n_effective = found.n_effective[list(columns).index("brier" if n_zero_probability else "log_likelihood")]
     if n_zero_probability:
-        for name in ("log_likelihood", "log_likelihood_per_vote", "log_likelihood_gain"):
+        for name in [name for name in columns if name.startswith("log_likelihood")]:
             value[name] = as_value(None, None, None)
     return Score(
         **_errors(sums, units, seed),
