@@ -23,7 +23,7 @@ from collections import Counter
 import numpy as np
 from measuring import arguments, save
 
-from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, TESTS, Test, question_tests
+from gzoo.scoring.calibration import FAMILYWISE_ERROR_RATE, MAX_SHIFT, TESTS, Test, question_tests
 from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks, holm
 from gzoo.scoring.likelihood import question_nll
@@ -90,7 +90,9 @@ def verdict(counts: IntArray, values: FloatArray, rng: np.random.Generator) -> s
     adjusted = holm(list(known.values()), [TESTS[test] for test in known])
     rejected = [test for test, p in zip(known, adjusted.tolist(), strict=True) if p <= FAMILYWISE_ERROR_RATE]
     if "dispersion" in rejected:
-        factor = dispersion(counts, volunteers, prediction, blocks)["dispersion_factor"]["value"]
+        is_biased = found["bias"] is not None and found["bias"] <= MAX_SHIFT
+        judged = dispersion(counts, volunteers, prediction, blocks, is_biased=is_biased)
+        factor = judged["dispersion_factor"]["value"]
         return "overconfident" if factor is not None and factor < 1 else "underconfident"
     return "biased" if "bias" in rejected else "miscalibrated" if rejected else "consistent"
 

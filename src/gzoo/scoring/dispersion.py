@@ -21,6 +21,7 @@ from gzoo.trees.tree import FloatArray, IntArray
 LOG_LIMIT = math.log(1000.0)  # of the dispersion factor; below 1 it may be smaller if the concentration is large
 MIN_GROUP, MAX_GROUPS = 100, 20  # galaxies with similar predictions, and the number of such groups, to remove a bias
 N_SWEEPS = 2  # over the groups of all answers
+BIASED_INFLATION = 2.0  # of the variance that the test allows for where a bias was removed, which it is approximately
 GRID_STEP, N_FOR_GRID = 1.5, 500  # of the log scales tried before the search, and the galaxies that they are tried on
 LOG_MAX_CONCENTRATION = math.log(1e7)  # votes cannot distinguish such a concentration from certainty
 STEP = 0.01  # for derivatives on the log scale: costs are accurate to 1e-9 and smooth over a factor of 2
@@ -103,10 +104,10 @@ def dispersion(
     if prediction.question.multiple:
         return result
     stated = 0.0 if prediction.has_uncertainty else limits[1]
-    inflation = 1.0
+    inflation = BIASED_INFLATION if is_biased else 1.0
     if blocks.kind == "sky cells":
         slope = _slope(cost, stated if prediction.has_uncertainty else fit.best)
-        inflation = covariance(slope[:, None], blocks)[1]
+        inflation *= covariance(slope[:, None], blocks)[1]
     gain = max(0.0, 2 * (float(cost(stated).sum()) - fit.cost)) / inflation
     if prediction.has_uncertainty:
         result["p_value"] = float(2 * ndtr(-math.sqrt(gain)))
@@ -124,6 +125,8 @@ def _unbiased(counts: IntArray, volunteers: IntArray, prediction: QuestionPredic
     groups = [np.array_split(np.argsort(column, kind="stable"), n_groups) for column in mean.T]
     for rows in [rows for of_answer in groups for rows in of_answer] * N_SWEEPS:
         shift[rows] += (off[rows] - shift[rows]).mean(axis=0)
+    n_means = 1 + (1 if prediction.is_mirrored else counts.shape[1]) * (n_groups - 1)
+    shift = off - (off - shift) * math.sqrt(len(counts) / max(len(counts) - n_means, 1))  # means fit their own galaxies
     moved = np.clip(fractions + shift, MIN_FRACTION, 1 - MIN_FRACTION)
     if prediction.question.multiple:
         moved = np.concatenate([moved, 1 - moved], axis=-1) if prediction.has_uncertainty else moved
