@@ -15,8 +15,7 @@ import yaml
 from gzoo import files, hub
 from gzoo.dataset import card
 from gzoo.errors import DatasetError, InputError, NotFoundError
-from gzoo.trees.campaign import Campaign
-from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.cite import cite
 
 OWNED = {
@@ -153,7 +152,7 @@ def _model_files(run: Path, repository: str, source: str, temporary: Path) -> Co
         raise DatasetError(f"Run {run} has {key} {metadata.get(key)!r}.", f"{value}.", "Train the model again.")
     try:
         data = cast("Mapping[str, object]", metadata["data"])
-        campaign, licence = campaign_of(str(data["campaign"])), str(data["licence"])
+        campaign, licence = of_manifest(data, run / "run.json"), str(data["licence"])
         is_simulated = bool(data["is_simulated"])
     except KeyError as error:
         raise DatasetError(f"{run / 'run.json'} does not have {error}.", hint="Train the model again.") from error
@@ -239,5 +238,5 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         terms=terms,
         code=f"Training code: <{source}>.\n\n" if source else "",
         request="" if is_simulated else "Please cite the papers of the data:\n\n",
-        citation=cite("gzoo") if is_simulated else cite(campaign.name, "gzoo"),
+        citation=cite("gzoo") if is_simulated else cite(campaign, "gzoo"),
     )

@@ -24,7 +24,8 @@ from PIL import Image
 from gzoo.errors import ImageError
 from gzoo.images.checks import ImageFacts, Scratch, check_image
 from gzoo.images.fits import render
-from gzoo.trees.campaign import Stretch, campaign, campaigns
+from gzoo.trees.campaign import campaign, campaigns
+from gzoo.trees.definition import Stretch
 
 Array = npt.NDArray[np.float64]
 

@@ -83,7 +83,7 @@ def tree(found: Tree, given: Given, screen: Screen) -> None:
 
     screen.print(tree_svg(found) if given["format"] == "svg" else getattr(found, f"to_{given['format']}")())
     if given["format"] == "text":
-        about = campaign(found.name)
+        about = campaign(given["name"])
         screen.print()
         for source in about.tree_sources:
             screen.print(f"Source of {source.name} [{source.grade}]: {source.source}")
@@ -97,7 +97,7 @@ def cite(text: str, given: Given, screen: Screen) -> None:
     from gzoo.trees.cite import SOFTWARE
 
     screen.print(text)
-    if SOFTWARE not in given["names"]:
+    if SOFTWARE not in map(str, given["names"]):
         screen.say(f"To cite gzoo itself: gzoo cite {SOFTWARE}")
 
 

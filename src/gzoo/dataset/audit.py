@@ -19,13 +19,15 @@ from gzoo.votes.tables import read_rows
 from gzoo.votes.votes import Votes
 
 
-def audit(table: Path | str, campaign: str | Tree | None = None, *, mapping: Path | str | None = None) -> Audit:
+def audit(
+    table: Path | str, campaign: Path | str | Campaign | Tree | None = None, *, mapping: Path | str | None = None
+) -> Audit:
     """Test votes against a decision tree and the names of their columns.
 
     Args:
         table: Vote table (CSV, Parquet, FITS, VOTable, ECSV) or dataset folder.
-        campaign: Name of the campaign, or a tree. By default the campaign of the folder, or the one that the columns
-            of the table belong to.
+        campaign: Name of the campaign, path of its TOML file, or a tree. By default the campaign of the folder, or the
+            one that the columns of the table belong to.
         mapping: Mapping file, for a table with other column names.
 
     Raises:
@@ -49,27 +51,16 @@ def audit(table: Path | str, campaign: str | Tree | None = None, *, mapping: Pat
             f"Run `gzoo audit {path} CAMPAIGN --mapping {mapping}`.",
         )
     campaign = campaign or _recognised(path)
-    facts = _campaign_of_tree(campaign) if isinstance(campaign, Tree) else campaign_of(campaign)
-    tree = campaign if isinstance(campaign, Tree) else facts.tree
+    if isinstance(campaign, Tree):
+        facts = Campaign(campaign.name, campaign.name, "", campaign, source=campaign.name)
+    else:
+        facts = campaign_of(campaign)
     read = read_votes(path, facts, mapping, check_totals=False)
-    votes = Votes(tree, read.votes.counts, read.votes.totals, read.collected)
+    votes = Votes(facts.tree, read.votes.counts, read.votes.totals, read.collected)
     dropped = dict(read.dropped["reason"].value_counts().sort("reason").iter_rows())
     names = MappingFile.read(Path(mapping)).answers if mapping else {}
     found = audit_votes(votes, read.rows["id_str"], total_mismatches=read.total_mismatches, names=names)
-    name = campaign.name if isinstance(campaign, Tree) else campaign
-    return Audit(path.name, name, read.n_rows, len(votes), dropped, int(votes.breaks.any(axis=1).sum()), *found)
-
-
-def _campaign_of_tree(tree: Tree) -> Campaign:
-    """Return the campaign with the questions and answers of a tree, whatever its dependencies."""
-    for one in campaigns():
-        if one.tree.columns == tree.columns:
-            return one
-    raise InputError(
-        f"Tree '{tree.name}' does not have the answers of a known campaign.",
-        "the questions and answers of one campaign; only the dependencies may differ.",
-        "Start from the tree that gzoo.tree(NAME) returns.",
-    )
+    return Audit(path.name, facts.name, read.n_rows, len(votes), dropped, int(votes.breaks.any(axis=1).sum()), *found)
 
 
 def _recognised(path: Path) -> str:
@@ -86,13 +77,16 @@ def _recognised(path: Path) -> str:
     return best
 
 
-def _audit_folder(folder: Path, campaign: str | Tree | None, mapping: Path | str | None) -> Audit:
+def _audit_folder(folder: Path, campaign: Path | str | Campaign | Tree | None, mapping: Path | str | None) -> Audit:
     if mapping is not None:
         raise InputError(
             f"Mapping file '{mapping}' does not apply to dataset folder '{folder}'.", "", "Omit the mapping file."
         )
     dataset = open_dataset(folder)
-    tree = campaign_of(campaign).published_tree if isinstance(campaign, str) else campaign or dataset.tree
+    if campaign is None or isinstance(campaign, Tree):
+        tree = campaign or dataset.tree
+    else:
+        tree = campaign_of(campaign).published_tree
     if tree.columns != dataset.tree.columns:
         raise InputError(
             f"Dataset '{folder}' has the answers of '{dataset.campaign.name}', not of '{tree.name}'.",

@@ -38,6 +38,8 @@ from gzoo.dataset.shards import Job, versions, write_rows
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.files import Progress
 from gzoo.images.archives import Source, open_source
+from gzoo.images.fits import is_fits
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.audit import audit_votes
 from gzoo.votes.parents import load_solver
@@ -78,7 +80,7 @@ class BuildResult:
 
 
 def build(
-    campaign: str,
+    campaign: Path | str | Campaign,
     *,
     votes: Path | str | None = None,
     images: Path | str | Sequence[Path | str] | None = None,
@@ -106,7 +108,7 @@ def build(
     number of workers and of interruptions. JPEG and PNG images keep the bytes of their source files.
 
     Args:
-        campaign: Campaign name, which determines the decision tree and the columns.
+        campaign: Name of the campaign, or path of its TOML file, which determines the decision tree and the columns.
         votes: Table of vote counts: CSV, Parquet, FITS, VOTable or ECSV.
         images: Folder, tar or zip archive of JPEG, PNG or FITS images; may be a list.
         out: Dataset folder to create.
@@ -159,11 +161,12 @@ def build(
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     say("Listing images", 0, 1)
     sources, listed, refused = _listing(paths)
+    _require_stretch(facts, listed)
     say("Listing images", 1, 1)
     inputs = _inputs(source, mapping)
     begun = {
         "command": "build",
-        "campaign": campaign,
+        **facts.to_manifest(),
         **{role: one["sha256"] if one else None for role, one in inputs.items()},
         "weights": weights,
         "images": hashlib.sha256(listed.write_csv().encode()).hexdigest() if sources else None,
@@ -203,7 +206,7 @@ def build(
             shards, plan = planned
             job = Job(
                 folder=partial.absolute(),
-                campaign=campaign,
+                campaign=facts,
                 has_images=bool(sources),
                 sources=sources,
                 has_source_id=bool(plan["has_source_id"]),
@@ -276,6 +279,17 @@ def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, p
         lost += [{"image": name, "reason": "image refused", "detail": detail} for name, detail in refused.items()]
     listed = pl.concat(parts).sort("name", "source")
     return tuple(sources), listed, pl.DataFrame(lost, schema=DROPPED_SCHEMA)
+
+
+def _require_stretch(campaign: Campaign, listed: pl.DataFrame) -> None:
+    """Check that FITS images can be shown in colour."""
+    first = None if campaign.stretch else next(filter(is_fits, listed["name"]), None)
+    if first:
+        raise InputError(
+            f"Campaign '{campaign.name}' does not define how FITS images such as '{first}' are shown in colour.",
+            "a table [surveys.stretch] in its TOML file.",
+            "Add the table, or pass JPEG or PNG images.",
+        )
 
 
 def _vote_source(
@@ -416,7 +430,7 @@ def _finish(
 ) -> dict[str, object]:
     """Write all tables except the shards; return the manifest without its list of files."""
     job = written.job
-    campaign = campaign_of(job.campaign)
+    campaign = job.campaign
     names = cast("list[str]", plan["dataset_names"])
     rows = assemble(written)
     dropped = dropped.sort("row", "image", "reason", "detail", nulls_last=True)

@@ -12,8 +12,9 @@ import yaml
 from gzoo import files, sky
 from gzoo.dataset.schema import Record, record
 from gzoo.sky.identifier_split import PUBLISHED, WITHOUT_VALIDATION
-from gzoo.trees.campaign import Campaign, Survey
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.cite import cite
+from gzoo.trees.definition import Survey
 from gzoo.trees.drawing import tree_svg
 from gzoo.votes.votes import WELL_VOTED
 
@@ -264,9 +265,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _survey_text(survey: Survey) -> str:
+    evidence = f" ({survey.grade}: {survey.source})" if survey.grade else ""
     return (
         f"- **{survey.name}**: {survey.telescope}, bands {', '.join(survey.bands)}; {survey.arcsec_per_pixel:g} arcsec "
-        f"per pixel; PSF FWHM {survey.psf_fwhm_arcsec:g} arcsec. {survey.image} ({survey.grade}: {survey.source})"
+        f"per pixel; PSF FWHM {survey.psf_fwhm_arcsec:g} arcsec. {survey.image}{evidence}"
     )
 
 
@@ -289,7 +291,7 @@ def _body(campaign: Campaign, manifest: _Manifest) -> str:
             f"**Unknown proportion of volunteers asked:** {_names(not_known)}, because some parent answers are not "
             "columns of this dataset."
         )
-    grades = sorted({f"`{source.name}` {source.grade}" for source in campaign.tree_sources})
+    grades = sorted({f"`{source.name}` {source.grade or 'not graded'}" for source in campaign.tree_sources})
     simulated = (
         "> **Simulated.** The images were not taken by a telescope, and the votes were not given by volunteers. gzoo "
         "simulated both, for tests and demonstrations."
@@ -317,7 +319,7 @@ def _body(campaign: Campaign, manifest: _Manifest) -> str:
         "limit": SIMULATED_LIMIT if is_simulated else "",
         "several": SEVERAL_LIMIT if len(campaign.tree.parts) > 1 or campaign.members else "",
         "grades": ", ".join(grades),
-        "campaign": campaign.name,
+        "definition": "its definition in `manifest.json`" if campaign.definitions else f"`gzoo tree {campaign.name}`",
         "licence": "\n\n".join(_licence_text(campaign, is_simulated)),
     }
     template = (resources.files("gzoo") / "dataset" / "card.md").read_text("utf-8")
@@ -331,9 +333,11 @@ def _licence_text(campaign: Campaign, is_simulated: bool) -> list[str]:
         text = f"Simulated by gzoo; {licence}. Do not cite these data as observations. {terms} To cite gzoo:"
         return [text, f"```bibtex\n{cite('gzoo')}\n```"]
     known = "unknown; ask the authors of the campaign before you use or share them" if licence == "unknown" else licence
+    if not campaign.papers:
+        return [f"Data: {known}. {terms}"]
     return [
         f"Data: {known}. {terms}",
         "Please cite the papers of the campaign and of its surveys:",
         "\n".join(f"- {paper.reference}" for paper in campaign.papers),
-        f"```bibtex\n{cite(campaign.name)}\n```",
+        f"```bibtex\n{cite(campaign)}\n```",
     ]

@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -18,11 +18,9 @@ from gzoo import files
 from gzoo.dataset import schema
 from gzoo.dataset.check_findings import CHECKING_FILES, FindingLog
 from gzoo.dataset.open import match_campaign
-from gzoo.errors import reason
+from gzoo.errors import GZooError, reason
 from gzoo.hub.client import is_safe_path
-from gzoo.trees.campaign import Campaign
-from gzoo.trees.campaign import campaign as campaign_of
-from gzoo.trees.campaign import names as campaign_names
+from gzoo.trees.campaign import Campaign, of_manifest
 
 MAX_TEXT_BYTES = 64_000_000
 """Largest manifest or card that is read."""
@@ -45,11 +43,13 @@ class Metadata:
     image_sizes: list[list[int]]
     questions: dict[str, dict[str, int]]
     not_collected: list[str]
+    definition: Campaign | None = None  # what `campaign` names
 
     @classmethod
     def of(cls, manifest: Mapping[str, object], log: FindingLog) -> Metadata | None:
         """Return the entries, or None if one is missing or has another type."""
         hints = get_type_hints(cls)
+        del hints["definition"]
         log.count("manifest", len(hints))
         wrong = {
             name: f"value is {manifest[name]}" if name in manifest else "missing"
@@ -65,8 +65,10 @@ class Metadata:
             for name, figures in found.questions.items():
                 if set(figures) != {"n_votes", "n_galaxies", "n_breaks", "n_well_voted", "median_votes"}:
                     wrong[f"questions.{name}"] = f"keys are {', '.join(figures)}"
-            if found.campaign not in campaign_names():
-                wrong["campaign"] = f"unknown campaign '{found.campaign}'"
+            try:
+                found = replace(found, definition=of_manifest(manifest, Path(files.MANIFEST)))
+            except GZooError as error:
+                wrong["campaign"] = error.message.rstrip(".")
             for split in splits - set(files.SPLITS):
                 wrong["splits"] = f"unknown split '{split}'"
             if not wrong:
@@ -137,7 +139,7 @@ class Folder:
     def campaign(self) -> Campaign | None:
         """Campaign that the manifest names, otherwise the one that the columns belong to."""
         if self.metadata:
-            return campaign_of(self.metadata.campaign)
+            return self.metadata.definition
         found = match_campaign(set(self.columns))
         return found.campaign if found and "id_str" in self.columns and not found.not_collected else None
 

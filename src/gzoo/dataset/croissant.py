@@ -33,7 +33,10 @@ CONTEXT = {
 }
 """The JSON-LD context that Croissant 1.0 prescribes."""
 LICENCES = {
-    "cc-by-nc-sa-4.0": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
+    **{
+        f"cc-{terms}-4.0": f"https://creativecommons.org/licenses/{terms}/4.0/"
+        for terms in ("by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd")
+    },
     "cc0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
 }
 FORMATS = {

@@ -21,7 +21,6 @@ from gzoo.dataset.shards import Layout, Shard
 from gzoo.dataset.tally import Spread
 from gzoo.files import Progress
 from gzoo.sky import identifier_split
-from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray
 from gzoo.votes.reading import DROPPED_SCHEMA
 
@@ -221,7 +220,7 @@ def galaxies_by_question(manifest: Mapping[str, object]) -> dict[str, int]:
 
 def assemble(written: WrittenShards) -> dict[str, object]:
     """Give shards their final names and write the config `tiny`; return the manifest keys that describe the rows."""
-    folder, campaign = written.job.folder, campaign_of(written.job.campaign)
+    folder, campaign = written.job.folder, written.job.campaign
     (folder / "data").mkdir(exist_ok=True)
     (folder / "tiny").mkdir(exist_ok=True)
     for number, name in written.names().items():
@@ -244,7 +243,7 @@ def assemble(written: WrittenShards) -> dict[str, object]:
         names = ("n_votes", "n_galaxies", "n_breaks", "n_well_voted", "median_votes")
         questions[question.name] = dict(zip(names, (*sums, *spread.figures(0)), strict=True))
     return {
-        "campaign": campaign.name,
+        **campaign.to_manifest(),
         "has_images": written.job.has_images,
         "n_rows_breaking_tree": sum(cast(int, result["n_breaking"]) for result in written.results),
         "splits": {"default": n_rows, "tiny": {split: n for split, (n, _) in tiny.items()}},
@@ -263,7 +262,7 @@ def write_documents(written: WrittenShards, manifest: Mapping[str, object]) -> N
         written: The shards.
         manifest: The manifest without its list of files.
     """
-    folder, campaign = written.job.folder, campaign_of(written.job.campaign)
+    folder, campaign = written.job.folder, written.job.campaign
     files.remove_left_overs(folder)
     files.write_bytes(folder / "README.md", card.text(campaign, manifest, folder).encode())
     files.write_bytes(folder / card.TREE, card.tree_image(campaign).encode())

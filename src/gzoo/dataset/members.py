@@ -19,7 +19,11 @@ from gzoo.errors import DatasetError, InputError
 from gzoo.files import Progress
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import Campaign
+from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import Tree
+
+DEFAULT = "gz_evo"
+"""Campaign of merged datasets of campaigns of gzoo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,17 @@ class Member:
         return tuple(one.name for one in self.dataset.tree.questions if one.name not in self.dataset.not_collected)
 
 
-def open_members(folders: Sequence[Path | str], out: Path, campaign: Campaign) -> list[Member]:
+def open_members(folders: Sequence[Path | str], out: Path, campaign: Campaign | None) -> tuple[list[Member], Campaign]:
     """Open datasets that are to be merged, and check that they fit together.
 
     Args:
         folders: Dataset folders.
         out: The folder of the merged dataset.
-        campaign: The campaign of the merged dataset.
+        campaign: The campaign of the merged dataset; None for that of all datasets if it is not one of gzoo, otherwise
+            `gz_evo`.
+
+    Returns:
+        The datasets, and the campaign of the merged dataset.
 
     Raises:
         NotFoundError: A folder does not exist.
@@ -87,24 +95,41 @@ def open_members(folders: Sequence[Path | str], out: Path, campaign: Campaign) -
                 "a folder outside of the datasets that are read.",
                 "Choose another --out.",
             )
-    members = [_open_member(Path(folder), campaign) for folder in folders]
+    datasets = [_open(Path(folder)) for folder in folders]
+    own = {one.campaign.name: one.campaign for one in datasets}
+    if campaign is None:
+        campaign = next(iter(own.values()))
+        if len(own) > 1 or not campaign.definitions:
+            campaign = campaign_of(DEFAULT)
+    members = [_open_member(dataset, campaign) for dataset in datasets]
     first = members[0]
     for other in members[1:]:
         _refuse_different(first, other)
-    return members
+    return members, campaign
 
 
-def _open_member(folder: Path, campaign: Campaign) -> Member:
+def _open(folder: Path) -> Dataset:
     is_begun = (folder / files.BEGUN).exists() and not (folder / files.MANIFEST).is_file()
     if is_begun or folder.absolute().name.endswith(".gzoo-partial"):
         raise DatasetError(f"Dataset '{folder}' is not finished.", hint="Rerun the command that started it.")
-    dataset = open_dataset(folder)
+    return open_dataset(folder)
+
+
+def _open_member(dataset: Dataset, campaign: Campaign) -> Member:
+    folder = dataset.folder
     known = (campaign.name, *campaign.members)
     if dataset.campaign.name not in known:
         raise InputError(
             f"'{folder}' is a dataset of {dataset.campaign.name}, which is not part of {campaign.name}.",
             f"datasets of {', '.join(known)}.",
-            "Omit the dataset, or pass another --campaign.",
+            "Omit the dataset, or pass another --campaign, for example a TOML file that lists both in `union`.",
+        )
+    part = campaign if dataset.campaign.name == campaign.name else campaign.member(dataset.campaign.name)
+    if part.tree != dataset.campaign.tree:
+        raise InputError(
+            f"'{folder}' has another decision tree of the name '{part.name}' than campaign '{campaign.name}'.",
+            "one decision tree for each name.",
+            f"Compare the definition of '{part.name}' with 'campaign_definitions' in the manifest of '{folder}'.",
         )
     if not (folder / files.MANIFEST).is_file():
         member = Member(dataset, None, identifier_split.PUBLISHED, False, 0, None, {})

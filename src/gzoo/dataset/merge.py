@@ -57,6 +57,7 @@ from gzoo.dataset.streams import (
 from gzoo.dataset.tally import Tally
 from gzoo.errors import DatasetError, InputError
 from gzoo.files import Progress
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.reading import DROPPED_SCHEMA
@@ -98,7 +99,7 @@ def union(
     datasets: Sequence[Path | str],
     *,
     out: Path | str,
-    campaign: str = "gz_evo",
+    campaign: Path | str | Campaign | None = None,
     overwrite: bool = False,
     wait: bool = False,
     progress: Progress | None = None,
@@ -112,7 +113,8 @@ def union(
     Args:
         datasets: Dataset folders to merge, all with the same split scheme: made by gzoo, or copies of published ones.
         out: Dataset folder to create.
-        campaign: Campaign of the result: `gz_evo`, or one campaign whose parts are merged.
+        campaign: Campaign of the result, or path of its TOML file: a campaign that merges others, or one whose parts
+            are merged. By default `gz_evo`, or the datasets' own campaign if that is defined by a TOML file.
         overwrite: Replace an earlier dataset.
         wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function that is called as (stage, done, total).
@@ -126,11 +128,11 @@ def union(
         BusyError: Another run writes the same output, and `wait` is False.
         WriteError: The disk is full or not writable. The same call resumes the merge.
     """
-    facts, out, say = campaign_of(campaign), Path(out), progress or silent
-    members = open_members(datasets, out, facts)
+    out, say = Path(out), progress or silent
+    members, facts = open_members(datasets, out, campaign_of(campaign) if campaign else None)
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     members = verify_members(members, say)
-    begun = {"command": "union", "campaign": campaign, "inputs": [one.digest for one in members], **versions()}
+    begun = {"command": "union", **facts.to_manifest(), "inputs": [one.digest for one in members], **versions()}
     with dataset_work(out, begun, overwrite, wait, say) as partial:
         work = partial / files.WORK
         if not (partial / files.MANIFEST).is_file():
@@ -143,7 +145,7 @@ def union(
             shards, plan = planned
             job = _Job(
                 folder=partial.absolute(),
-                campaign=campaign,
+                campaign=facts,
                 has_images=members[0].has_images,
                 has_source_id=bool(plan["has_source_id"]),
                 shards=shards,
@@ -248,7 +250,7 @@ class _Job(Layout):
 
 
 def _write_shard(job: _Job, number: int) -> None:
-    campaign, record, rows = campaign_of(job.campaign), job.record, job.plan(number)
+    campaign, record, rows = job.campaign, job.record, job.plan(number)
     tree = campaign.published_tree
     before = job.n_before(number)
     tally = Tally(tree)
@@ -322,7 +324,7 @@ def _write_image_list(job: _Job, number: int, rows: pl.DataFrame, before: IntArr
 def _finish(job: _Job, written: WrittenShards, n_across: int) -> dict[str, object]:
     """Write all tables except the shards; return the manifest without its list of files."""
     folder, work = job.folder, job.folder / files.WORK
-    tree, members = campaign_of(job.campaign).published_tree, job.members
+    tree, members = job.campaign.published_tree, job.members
     rows = assemble(written)
     plan = pl.scan_parquet(work / "plan.parquet", glob=False)
     counted = plan.group_by("dataset_name", "split_number", "stream").len().sort("dataset_name", "split_number")

@@ -110,6 +110,8 @@ def _on_hub(path: Path | str) -> tuple[str, str] | None:
         NotFoundError: It is neither.
     """
     text, folder = str(path), Path(path)
+    if text.lower().endswith(".toml") and not folder.is_dir():
+        return hub.repository_of(text)
     if folder.exists() or files.partial_name(folder.absolute()).exists():
         return None
     found = hub.repository_of(text)
@@ -354,7 +356,7 @@ def _open_folder(folder: Path, repository: str = "") -> Dataset:
     try:
         return Dataset(
             folder=folder,
-            campaign=campaigns_of.campaign(str(manifest["campaign"])),
+            campaign=campaigns_of.of_manifest(manifest, folder / files.MANIFEST),
             splits_of=splits_of,
             digest=files.sha256(folder / files.MANIFEST),
             is_simulated=bool(manifest["is_simulated"]),

@@ -35,8 +35,8 @@ from gzoo.errors import ImageError, MissingExtraError, NotFoundError
 from gzoo.images.archives import Source
 from gzoo.images.checks import Scratch, check_image
 from gzoo.images.fits import is_fits, render
-from gzoo.trees.campaign import Campaign, Stretch
-from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.definition import Stretch
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.summary import summary
 from gzoo.votes.votes import Votes
@@ -85,7 +85,7 @@ class Layout:
     """
 
     folder: Path
-    campaign: str
+    campaign: Campaign
     has_images: bool
     has_source_id: bool
     shards: tuple[Shard, ...]
@@ -118,7 +118,7 @@ class Layout:
     @property
     def record(self) -> schema.Record:
         """The columns of a row."""
-        return schema.record(campaign_of(self.campaign), image=self.has_images, source_id=self.has_source_id)
+        return schema.record(self.campaign, image=self.has_images, source_id=self.has_source_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Job(Layout):
     @property
     def votes(self) -> VoteStore:
         """The votes of the table."""
-        return VoteStore(self.folder / files.WORK, campaign_of(self.campaign).tree, self.collected)
+        return VoteStore(self.folder / files.WORK, self.campaign.tree, self.collected)
 
 
 _Task = TypeVar("_Task")
@@ -254,7 +254,7 @@ def write_rows(
         started before it has ended.
     """
     rows = job.plan(number)
-    campaign = campaign_of(job.campaign)
+    campaign = job.campaign
     footer, found = _write_groups(job, number, rows, pool, threads, report)
     path, used, tally = job.shard_path(number), rows.select(*KEY, "vote_row"), Tally(campaign.tree)
     if job.sources:
@@ -315,7 +315,7 @@ class _Labels:
     """All columns of a shard except the image, computed for many rows at once, which is many times faster."""
 
     def __init__(self, job: Job, rows: pl.DataFrame) -> None:
-        self._campaign, self._record, self._votes, self._rows = campaign_of(job.campaign), job.record, job.votes, rows
+        self._campaign, self._record, self._votes, self._rows = job.campaign, job.record, job.votes, rows
         self._blocks: dict[int, pa.RecordBatch] = {}
 
     def __call__(self, kept: Sequence[int]) -> pa.RecordBatch:
@@ -423,7 +423,7 @@ def _read_images(
 
     Images are read and checked slightly ahead. The caller puts buffers that it no longer needs into `free`.
     """
-    stretch = campaign_of(job.campaign).stretch
+    stretch = job.campaign.stretch
     wanted = list(rows.select("source", "image").iter_rows())
     tasks = pairwise(_borders(rows["bytes"].to_list()))
 
@@ -497,7 +497,9 @@ class _Buffer:
         return pa.Array.from_buffers(pa.binary(), len(self._ends) - 1, [None, ends, pa.py_buffer(self._memory)])
 
 
-def _checked(job: Job, stretch: Stretch, buffer: _Buffer, first: int, wanted: Sequence[tuple[int, str]]) -> _Images:
+def _checked(
+    job: Job, stretch: Stretch | None, buffer: _Buffer, first: int, wanted: Sequence[tuple[int, str]]
+) -> _Images:
     """Read and check images, given by source and name; `first` is the row number of the first one."""
     found: list[_Found] = []
     kept: list[int] = []

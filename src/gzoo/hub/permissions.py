@@ -89,7 +89,7 @@ def repository_of(name: str) -> tuple[str, str] | None:
     """Return the repository and the revision that a string names, or None if it is not a name on the Hub.
 
     Args:
-        name: A campaign or `owner/name`; either may end in `@` and a branch, tag or commit.
+        name: A campaign, the path of its TOML file, or `owner/name`; each may end in `@` and a branch, tag or commit.
 
     Raises:
         NotFoundError: The campaign has not been published on the Hub.
@@ -98,12 +98,12 @@ def repository_of(name: str) -> tuple[str, str] | None:
     (('mwalmsley/gz2', 'main'), ('mwalmsley/gz_candels', 'v1'), None)
     """
     text, _, revision = name.partition("@")
-    if text in names():
+    if text in names() or text.lower().endswith(".toml"):
         repository = campaign(text).hub.repository
         if not repository:
             raise NotFoundError(
                 f"Campaign '{text}' has not been published on the Hub.",
-                "a published campaign.",
+                "a published campaign, whose definition has a `repository`.",
                 "Run `gzoo campaigns` to list the published ones, or build the dataset with `gzoo build`.",
             )
         return repository, revision or "main"
@@ -114,7 +114,7 @@ def access(name: str, *, revision: str | None = None) -> Access:
     """Check whether a dataset on the Hub can be read.
 
     Args:
-        name: A campaign (`gz2`) or `owner/name` on the Hub.
+        name: A campaign (`gz2`), the path of its TOML file, or `owner/name` on the Hub.
         revision: Branch, tag or commit. Default: `main`.
 
     Raises:

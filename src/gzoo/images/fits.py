@@ -13,7 +13,7 @@ import simplejpeg
 
 from gzoo.errors import ImageError
 from gzoo.images.checks import FETCH_AGAIN, FITS_SUFFIXES, check_size
-from gzoo.trees.campaign import Stretch
+from gzoo.trees.definition import Stretch
 
 MAX_FITS_VALUES = 10_000_000  # 5 bands of 1,414 x 1,414, which take 350 MB to render
 MAX_MISSING_FRACTION = 0.01
@@ -37,7 +37,7 @@ def is_fits(name: str) -> bool:
     return name.lower().endswith(FITS_SUFFIXES)
 
 
-def render(data: bytes, name: str, stretch: Stretch) -> bytes:
+def render(data: bytes, name: str, stretch: Stretch | None) -> bytes:
     """Return the image to store: JPEG and PNG bytes unchanged, FITS bands as a colour image.
 
     The first HDU with data must contain the image, of shape (band, y, x) or (y, x). Its bands are in order of
@@ -59,7 +59,7 @@ def render(data: bytes, name: str, stretch: Stretch) -> bytes:
     Args:
         data: Content of the file.
         name: Name of the file, whose suffix says whether it is FITS.
-        stretch: Conversion from flux to display intensity.
+        stretch: Conversion from flux to display intensity; None if there is none, so that FITS images are refused.
 
     Raises:
         ImageError: The FITS file is truncated or corrupt, contains no image or one of an unsupported shape or size,
@@ -67,6 +67,12 @@ def render(data: bytes, name: str, stretch: Stretch) -> bytes:
     """
     if not is_fits(name):
         return data
+    if stretch is None:
+        raise ImageError(
+            "The campaign does not define how FITS images are shown in colour.",
+            "a table [surveys.stretch] in its TOML file.",
+            "Add the table, or provide the image as JPEG or PNG.",
+        )
     image = _stretched(_filled(_read_bands(data)), stretch)
     if np.ptp(image) < 8 or (image.min(axis=2) > 250).mean() > 0.5:
         raise ImageError(

@@ -22,6 +22,7 @@ from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES, prediction_table, refuse_occupied, write_predictions
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.sky import is_near
+from gzoo.trees.campaign import of_manifest
 from gzoo.trees.tree import FloatArray, Tree
 
 MAX_VIEWS = 8  # orientations of an image
@@ -94,11 +95,12 @@ def predict(
     opened.require(split)
     tree = opened.tree
     training_data = cast("dict[str, object]", metadata["data"])
-    if model.design.columns != tree.concentrations:
+    trained_on = of_manifest(training_data, run / "run.json")
+    if model.design.columns != tree.concentrations or trained_on.published_tree.questions != tree.questions:
+        other = "another definition of it" if trained_on.name == opened.campaign.name else opened.campaign.name
         raise DatasetError(
-            f"The model in '{run}' predicts the questions of {training_data['campaign']}, but '{dataset}' has those of "
-            f"{opened.campaign.name}.",
-            hint=f"Train a model on a dataset of {opened.campaign.name}.",
+            f"The model in '{run}' predicts the questions of {trained_on.name}, but '{dataset}' has those of {other}.",
+            hint=f"Train a model on a dataset of {opened.campaign.name}, for example this one.",
         )
     galaxies = loader(opened, batch_size, model.design.size, split=split, cache_dir=cache_dir)
     values = predict_concentrations(model, galaxies, progress, views=views)

@@ -176,7 +176,7 @@ def train(
             "design": asdict(model.design),
             "settings": settings,
             "data": {
-                "campaign": opened.campaign.name,
+                **opened.campaign.to_manifest(),
                 "manifest_sha256": opened.digest,
                 "hub": dict(opened.origin) if opened.origin else None,
                 "is_simulated": opened.is_simulated,

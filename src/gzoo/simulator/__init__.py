@@ -25,15 +25,19 @@ from gzoo import files
 from gzoo.errors import GZooError, InputError, NotFoundError, WriteError, reason
 from gzoo.files import Progress
 from gzoo.simulator.blocks import BLOCK, SOURCE_COLUMNS, Job, simulated_blocks
+from gzoo.simulator.camera import visible
 from gzoo.simulator.export import classification_header, volunteer_name, workflow_export
-from gzoo.simulator.galaxies import Galaxy
+from gzoo.simulator.galaxies import Galaxy, draw_galaxy
+from gzoo.simulator.perception import Appearance, not_known
+from gzoo.simulator.survey import survey_view
 from gzoo.simulator.volunteers import KINDS, N_VOLUNTEERS, parts, pool
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray
 
 __all__ = ["Galaxy", "SimulateResult", "simulate"]
 
-SIMULATOR = "2"
+SIMULATOR = "3"
 """Version of the simulated sky; it changes whenever the same seed would give other files."""
 
 _ROWS_IN_GROUP = 128 * BLOCK
@@ -90,7 +94,7 @@ class SimulateResult:
 
 
 def simulate(
-    campaign: str,
+    campaign: Path | str | Campaign,
     *,
     n_galaxies: int,
     seed: int = 0,
@@ -123,7 +127,7 @@ def simulate(
     - `simulation.json`. All files state that they are simulated.
 
     Args:
-        campaign: Name of the campaign whose images and questions are simulated.
+        campaign: Name of the campaign whose images and questions are simulated, or path of its TOML file.
         n_galaxies: Number of galaxies.
         seed: Seed of all random numbers, 0 or more.
         workers: Number of processes. With more than one, a script must protect its entry point with
@@ -149,17 +153,18 @@ def simulate(
         BusyError: Another run writes the same output, and `wait` is False.
         WriteError: `out` cannot be written. Finished images are kept, and the same call resumes.
     """
-    members = campaign_of(campaign).members
-    if members:
+    about = campaign_of(campaign)
+    if about.members:
         raise InputError(
-            f"Campaign '{campaign}' combines other campaigns and does not have its own volunteers.",
-            f"one of its members: {', '.join(members)}.",
+            f"Campaign '{about.name}' combines other campaigns and does not have its own volunteers.",
+            f"one of its members: {', '.join(about.members)}.",
             "Simulate its members one by one.",
         )
+    _require_known(about)
     for name, value, minimum in (("n_galaxies", n_galaxies, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value < minimum:
             raise InputError(f"{name} must be an integer of at least {minimum}, got {value}.")
-    facts: dict[str, object] = {"kind": "simulation", "simulator": SIMULATOR, "campaign": campaign}
+    facts: dict[str, object] = {"kind": "simulation", "simulator": SIMULATOR, **about.to_manifest()}
     facts |= {"n_galaxies": n_galaxies, "seed": seed, "images": images, "export": export}
     source: Path | None = None
     if galaxies_from is not None:
@@ -169,7 +174,7 @@ def simulate(
     folder = Path(out)
     work = files.work(folder, kind="simulation", begun=facts, overwrite=overwrite, wait=wait, progress=progress)
     with _disk_errors(folder), work as partial:
-        job = Job(campaign, seed, n_galaxies, partial / "images" if images else None, export)
+        job = Job(about, seed, n_galaxies, partial / "images" if images else None, export)
         if job.images is not None:
             job.images.mkdir(exist_ok=True)
         n_of_volunteer, n_of_part = np.zeros(N_VOLUNTEERS, np.int64), np.zeros(len(parts(job.tree)), np.int64)
@@ -194,12 +199,33 @@ def simulate(
             for table in tables.values():
                 table.flush()
         if export:
-            files.write_bytes(partial / "workflows.csv", workflow_export(campaign, n_galaxies, n_of_part))
+            files.write_bytes(partial / "workflows.csv", workflow_export(about, n_galaxies, n_of_part))
         n_classifications = int(n_of_volunteer.sum())
         if hasattr(os, "sync"):  # not on Windows
             os.sync()  # images must be on the disk before the file that marks the simulation as finished
         files.write_json(partial / files.MARKS["simulation"], facts | {"n_classifications": n_classifications})
-    return SimulateResult(folder, campaign, n_galaxies, n_classifications, seed)
+    return SimulateResult(folder, about.name, n_galaxies, n_classifications, seed)
+
+
+def _require_known(campaign: Campaign) -> None:
+    """Check that a user's campaign describes its survey, and that simulated volunteers know all its questions."""
+    if not campaign.definitions:
+        return
+    view = survey_view("gz2")
+    galaxy = draw_galaxy(np.random.default_rng(0), view)
+    appearance = Appearance.of([galaxy], [visible(galaxy, view)])
+    unknown = not_known(campaign.tree, appearance)
+    missing: list[str] = []
+    if not campaign.surveys or campaign.surveys[0].view is None:
+        missing.append("the table [surveys.view]" if campaign.surveys else "the tables [[surveys]] and [surveys.view]")
+    if unknown:
+        missing.append(f"questions that simulated volunteers know: they do not know {', '.join(unknown)}")
+    if missing:
+        raise InputError(
+            f"Campaign '{campaign.name}' cannot be simulated, because it lacks {'; and '.join(missing)}.",
+            "a description of its survey, and questions and answers named like those of the campaigns of gzoo.",
+            f"Complete '{campaign.source}'; gz2.toml of gzoo is an example, and `gzoo tree gz2` lists its questions.",
+        )
 
 
 def _volunteers(seed: int, n_classifications: IntArray) -> pa.RecordBatch:

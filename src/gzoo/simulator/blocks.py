@@ -35,7 +35,7 @@ from gzoo.simulator.volunteers import (
     pool,
     population_probabilities,
 )
-from gzoo.trees.campaign import campaign as campaign_of
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray, Tree
 
 BLOCK = 64
@@ -60,7 +60,7 @@ def galaxy_id(campaign: str, seed: int, index: int) -> str:
 class Job:
     """Settings that a worker needs to simulate any block of galaxies."""
 
-    campaign: str
+    campaign: Campaign
     seed: int
     n: int
     images: Path | None
@@ -69,7 +69,7 @@ class Job:
     @property
     def tree(self) -> Tree:
         """The decision tree of the campaign."""
-        return campaign_of(self.campaign).tree
+        return self.campaign.tree
 
     def rng(self, stream: int, number: int) -> np.random.Generator:
         """Return the random number generator of one galaxy or block; `number` is its index."""
@@ -77,7 +77,7 @@ class Job:
 
     def key(self, stream: int) -> list[int]:
         """Return the seeds of a stream of random numbers."""
-        return [stream, zlib.crc32(self.campaign.encode()), self.seed]
+        return [stream, zlib.crc32(self.campaign.name.encode()), self.seed]
 
 
 class SimulatedBlock(NamedTuple):
@@ -138,11 +138,11 @@ def _simulate(job: Job, block: int, source: pa.RecordBatch | None) -> SimulatedB
     tree, view, volunteers = job.tree, survey_view(job.campaign), pool(job.seed)
     first = block * BLOCK
     size = min(BLOCK, job.n - first)
-    ids = [galaxy_id(job.campaign, job.seed, first + i) for i in range(size)]
+    ids = [galaxy_id(job.campaign.name, job.seed, first + i) for i in range(size)]
     truth: dict[str, object] = {"id_str": ids}
     if source is None:
         galaxies = [draw_galaxy(job.rng(_GALAXY, first + i), view) for i in range(size)]
-        ra, dec = positions.draw_positions(job.campaign, job.key(_SKY), block, BLOCK)
+        ra, dec = positions.draw_positions(job.campaign.name, job.key(_SKY), block, BLOCK)
     else:
         rows = source.slice(0, size).to_pylist()
         truth["source_id_str"] = [str(row.pop("id_str")) for row in rows]
@@ -178,7 +178,7 @@ def _simulate(job: Job, block: int, source: pa.RecordBatch | None) -> SimulatedB
     ):
         truth |= {f"{name}_{ending}": values[:, i].astype(np.float32) for i, name in enumerate(names)}
     counts = drawn.counts(size).astype(np.int32)
-    dataset_names, filenames = [job.campaign + files.SIMULATED] * size, [f"{one}.jpg" for one in ids]
+    dataset_names, filenames = [job.campaign.name + files.SIMULATED] * size, [f"{one}.jpg" for one in ids]
     votes: dict[str, object] = {"id_str": ids, "dataset_name": dataset_names, "ra": ra, "dec": dec}
     votes |= {"filename": filenames} | {column: counts[:, i] for i, column in enumerate(tree.columns)}
     # For other questions the total is the sum of the counts; here volunteers may give several answers or none.

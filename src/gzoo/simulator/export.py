@@ -10,10 +10,12 @@ import csv
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress
+from pathlib import Path
 
 import numpy as np
 
@@ -27,8 +29,8 @@ from gzoo.simulator.volunteers import (
     parts,
     pool,
 )
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
-from gzoo.trees.campaign import names
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 
 CLASSIFICATION_COLUMNS = (
@@ -47,6 +49,7 @@ MAX_PER_GALAXY = N_SHIFTS + MAX_REPEATS
 _FIRST_WORKFLOW, _FIRST_SUBJECT, _FIRST_USER, _FIRST_CLASSIFICATION = 900_000, 1_000_000, 500_000, 10_000_000
 _START = np.datetime64("2010-01-01T00:00:00", "ms")
 _SECONDS_PER_GALAXY = 60
+_N_WORKFLOWS = 1_000_000  # numbers follow from the campaign's name: other campaigns do not change them
 _MAX_CACHED = 100_000  # combinations of answers, about 50 MB
 
 
@@ -79,7 +82,7 @@ class Workflow:
 
 
 @cache
-def workflows(campaign: str) -> tuple[Workflow, ...]:
+def workflows(campaign: Path | str | Campaign) -> tuple[Workflow, ...]:
     """Return the workflows of a campaign, one for each part of its tree.
 
     >>> workflows("gz2")[0].name, workflows("gz2")[0].version
@@ -88,7 +91,7 @@ def workflows(campaign: str) -> tuple[Workflow, ...]:
     facts = campaign_of(campaign)
     all_parts = parts(facts.tree)
     found: list[Workflow] = []
-    for i, part in enumerate(all_parts, start=_FIRST_WORKFLOW + 10 * names().index(campaign)):
+    for i, part in enumerate(all_parts, start=_FIRST_WORKFLOW + 10 * (zlib.crc32(facts.name.encode()) % _N_WORKFLOWS)):
         title = f"{facts.title} {part.name}" if len(all_parts) > 1 else facts.title
         questions = _in_order_of_tasks(facts.tree, part)
         found.append(Workflow(i, f"{title} (simulated)", questions, _following(questions)))
@@ -105,18 +108,18 @@ def answer_label(answer: str) -> str:
     return answer.replace("-", " ").capitalize()
 
 
-def workflow_export(campaign: str, n_galaxies: int, n_classifications: IntArray) -> bytes:
+def workflow_export(campaign: Campaign, n_galaxies: int, n_classifications: IntArray) -> bytes:
     """Return the workflow export: one row per workflow, with its version, tasks and strings.
 
     Args:
-        campaign: Name of the campaign.
+        campaign: The campaign.
         n_galaxies: Number of galaxies that were shown.
         n_classifications: Number of classifications in each workflow.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(_WORKFLOW_DEFAULTS), lineterminator="\n")
     writer.writeheader()
-    all_parts = parts(campaign_of(campaign).tree)
+    all_parts = parts(campaign.tree)
     for workflow, part, n in zip(workflows(campaign), all_parts, n_classifications.tolist(), strict=True):
         tasks, strings = _tasks(workflow, part)
         retirement = {"criteria": "classification_count", "options": {"count": part.votes[-1][2]}}
@@ -216,12 +219,12 @@ def classification_header() -> bytes:
 
 
 def classification_rows(
-    campaign: str, seed: int, drawn: DrawnClassifications, subjects: Subjects, rng: np.random.Generator, block: int
+    campaign: Campaign, seed: int, drawn: DrawnClassifications, subjects: Subjects, rng: np.random.Generator, block: int
 ) -> bytes:
     """Return classifications as CSV lines, sorted by number.
 
     Args:
-        campaign: Name of the campaign.
+        campaign: The campaign.
         seed: Seed of the volunteers.
         drawn: The classifications.
         subjects: The galaxies.
@@ -259,9 +262,9 @@ def _subject_fields(subjects: Subjects, i: int) -> str:
 
 
 @lru_cache(maxsize=_MAX_CACHED)  # few of all possible combinations of answers occur
-def _annotations(campaign: str, part: int, given: bytes) -> str:
+def _annotations(campaign: Campaign, part: int, given: bytes) -> str:
     """Return the annotations of a classification as a CSV field; `given` has a byte for each answer."""
-    tree = campaign_of(campaign).tree
+    tree = campaign.tree
     gave = set(compress(tree.columns, given))
     annotations: list[dict[str, object]] = []
     for i, question in enumerate(workflows(campaign)[part].questions):

@@ -85,6 +85,26 @@ def careful_log_odds(tree: Tree, appearance: Appearance) -> FloatArray:
     return odds
 
 
+def not_known(tree: Tree, appearance: Appearance) -> list[str]:
+    """Return the questions of a tree that simulated volunteers do not know, and the answers to others, as phrases.
+
+    Args:
+        tree: The decision tree of any campaign.
+        appearance: Any galaxy.
+    """
+    evidence = _evidence(appearance)
+    found: list[str] = []
+    for question in tree.questions:
+        try:
+            known = _ANSWERS[_subject(question)](evidence, appearance)
+        except InputError:
+            found.append(f"question '{question.name}'")
+            continue
+        answers = [answer for answer in question.answers if _SAME.get(answer, answer) not in known]
+        found += [f"answer '{answer}' of question '{question.name}'" for answer in answers]
+    return found
+
+
 def _subject(question: Question) -> str:
     """Return the subject of a question: the longest known name that it starts with."""
     about = [name for name in _ANSWERS if question.name == name or question.name.startswith(f"{name}-")]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 
-from gzoo.trees.campaign import View, campaign
+from gzoo.errors import InputError
+from gzoo.trees.campaign import Campaign, campaign
+from gzoo.trees.definition import View
 
 SIZE_PIXELS = 424
 """Width and height of every image, pixels."""
@@ -46,19 +49,28 @@ class SurveyView(View):
         return tuple(10 ** (0.4 * (22.5 - sky)) * self.sensor_pixel_arcsec**2 for sky in self.sky_mag_arcsec2)
 
 
-def survey_view(name: str) -> SurveyView:
+def survey_view(name: Path | str | Campaign) -> SurveyView:
     """Return the view of a campaign's first survey.
 
     Args:
-        name: Name of the campaign.
+        name: Name of the campaign, or path of its TOML file.
 
     Raises:
         NotFoundError: The campaign does not exist.
+        InputError: It does not describe its survey.
 
     >>> survey_view("gz2").image_pixel_arcsec(10.0)
     0.185
     """
-    survey = campaign(name).surveys[0]
+    facts = campaign(name)
+    survey = next(iter(facts.surveys), None)
+    if survey is None or survey.view is None:
+        raise InputError(
+            f"Campaign '{facts.name}' does not describe its images: it lacks the table "
+            f"{'[[surveys]]' if survey is None else '[surveys.view] of its first survey'}.",
+            "the depth, pixels and framing of its survey, as a simulation needs them.",
+            "Add the table to the campaign's TOML file; gz2.toml of gzoo is an example.",
+        )
     return SurveyView(
         sensor_pixel_arcsec=survey.arcsec_per_pixel,
         psf_fwhm_arcsec=survey.psf_fwhm_arcsec,

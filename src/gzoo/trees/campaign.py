@@ -1,191 +1,54 @@
 """Metadata of the Galaxy Zoo campaigns: decision trees, surveys, Hub repositories and papers.
 
-Each campaign is one TOML file under `trees/facts/`, which names the source of every value. A new campaign needs a new
-file and no changes in Python.
+Each campaign is one TOML file, which names the source of every value: those of gzoo under `trees/facts/`, others
+anywhere. A new campaign needs a new file, and no changes in Python.
+
+Datasets, runs and simulations of a user's campaign contain the text of its file (`Campaign.to_manifest`), so that they
+can be read without it.
 """
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, is_dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
-from typing import Any, TypeVar, get_args, get_type_hints
+from pathlib import Path
+from typing import cast
 
-from gzoo.errors import NotFoundError, choices, suggestion
+from gzoo.errors import DatasetError, InputError, NotFoundError, TreeError, choices, suggestion
+from gzoo.trees.definition import AskedTree, Decision, Definition, Hub, Paper, Stretch, Survey, TreeSource
+from gzoo.trees.reading import GUIDE, Place, read, read_text
 from gzoo.trees.tree import Question, Tree, union
 
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Conversion from flux to display intensity, 0 (black) to 1 (white), as `gzoo.images.fits.render` applies it.
-
-    Attributes:
-        scales: Intensity, near black, of one unit of flux in each band, shortest wavelength first; empty if the unit of
-            the survey's files is not known.
-        noise: Intensity, near black, of one sigma of a band's noise, for files that `scales` do not fit.
-        softening: Intensity x becomes asinh(softening x) / softening: how far the curve is from linear.
-        black: Intensity of the sky.
-        grade: Evidence grade of these values.
-        source: Source of these values.
-    """
-
-    scales: tuple[float, ...]
-    noise: float
-    softening: float
-    black: float
-    grade: str
-    source: str
+RESERVED = ("gzoo",)
+"""Names that mean something else where a campaign is named."""
+TAKEN_ANSWERS = ("total-votes", "effective-votes", "fraction")
+TAKEN_COLUMNS = ("id_str", "dataset_name", "source_id", "vote_row")
+"""Answers and columns that tables of votes have for another purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Depth and framing of a survey's images, as the simulator's camera imitates them.
-
-    Attributes:
-        shown_nm: Mean wavelength shown as red, green and blue, nm; the same value three times for grey images.
-        depth_mag: AB magnitude of a point source at 5 times the noise, for each of `shown_nm`.
-        sky_mag_arcsec2: Surface brightness of the sky, AB mag per square arcsec, for each of `shown_nm`.
-        radii_per_pixel: Size of a pixel of the 424 pixel image, in radii that contain 90% of the galaxy's light.
-        smallest_pixel_arcsec: Lower limit of that size, arcsec.
-        grey_of_noise: Grey level (of 255) of one sigma of noise in a pixel of the survey.
-        lupton_softening: Q of the asinh stretch: how far it is from linear.
-        black_noises: Mean of the sky above black, in sigmas.
-        is_zoomed_from_jpeg: Whether a JPEG of the survey's own pixels was enlarged, and not its data.
-        redshifts: Lowest and highest redshift of most galaxies.
-        radius_arcsec: Median radius that contains 90% of the light, and its scatter as a factor.
-        clumpy_fraction: Approximate fraction of the galaxies that consist of bright clumps.
-        grade: Evidence grade of these values.
-        source: Source of these values.
-    """
-
-    shown_nm: tuple[float, float, float]
-    depth_mag: tuple[float, float, float]
-    sky_mag_arcsec2: tuple[float, float, float]
-    radii_per_pixel: float
-    smallest_pixel_arcsec: float
-    grey_of_noise: float
-    lupton_softening: float
-    black_noises: float
-    is_zoomed_from_jpeg: bool
-    redshifts: tuple[float, float]
-    radius_arcsec: tuple[float, float]
-    clumpy_fraction: float
-    grade: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The observations that the images were made from.
-
-    Attributes:
-        name: Name of the survey.
-        telescope: Name of the telescope.
-        bands: Filters in the volunteers' colour image.
-        arcsec_per_pixel: Pixel size of the survey's images, before any zoom for the volunteers.
-        psf_fwhm_arcsec: Typical full width at half maximum of a star.
-        image: How the volunteers' image was cut and scaled.
-        grade: Evidence grade of these values.
-        source: Source of these values.
-        view: Further values for the simulator's camera.
-        stretch: Conversion of its FITS files to colour images.
-        min_image_arcsec: Smallest width of an image on the sky, arcsec; 0 if it is not known, for example because
-            each image is zoomed to its galaxy without a limit.
-    """
-
-    name: str
-    telescope: str
-    bands: tuple[str, ...]
-    arcsec_per_pixel: float
-    psf_fwhm_arcsec: float
-    image: str
-    grade: str
-    source: str
-    view: View
-    stretch: Stretch
-    min_image_arcsec: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Paper:
-    """A paper to cite."""
-
-    key: str
-    role: str
-    authors: tuple[str, ...]
-    title: str
-    journal: str
-    volume: str
-    pages: str
-    year: int
-    doi: str
-    arxiv: str
-
-    @property
-    def reference(self) -> str:
-        """The paper as one line of plain text.
-
-        >>> campaign("gz2").papers[0].reference.startswith("Willett")
-        True
-        """
-        authors = ", ".join("et al." if author == "others" else author for author in self.authors)
-        where = " ".join(part for part in (self.journal, self.volume, self.pages.replace("--", "-")) if part)
-        link = f"doi:{self.doi}" if self.doi else f"arXiv:{self.arxiv}" if self.arxiv else ""
-        return ". ".join(part for part in (f"{authors} ({self.year})", self.title, where, link) if part)
-
-
-@dataclass(frozen=True, slots=True)
-class Hub:
-    """Publication of the campaign's dataset on the Hugging Face Hub.
-
-    Attributes:
-        repository: `owner/name` on the Hub, or "".
-        gated: Whether access must be requested: "yes", "no" or "unknown".
-        access_note: The reason for `gated`, as a sentence.
-        licence: Licence of the data by its name on the Hub, or "unknown".
-        layout: "full" (counts, fractions, totals) or "counts" (the older layout).
-        image_size_pixels: Width and height of an image.
-        n_galaxies: Approximate number of rows, 0 if not known.
-        grade: Evidence grade of these values.
-        source: Source of these values.
-        licence_link: URL of a licence without a name on the Hub, or "".
-    """
-
-    repository: str
-    gated: str
-    access_note: str
-    licence: str
-    layout: str
-    image_size_pixels: int
-    n_galaxies: int
-    grade: str
-    source: str
-    licence_link: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What gzoo does where sources disagree, with the reason."""
-
-    question: str
-    decision: str
-
-
-@dataclass(frozen=True, slots=True)
-class TreeSource:
-    """Evidence for a tree: its grade and source."""
-
-    name: str
-    grade: str
-    source: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Campaign:
     """A Galaxy Zoo campaign: its decision tree, surveys, Hub repository and papers.
 
-    >>> campaign("gz2").hub.repository
+    Attributes:
+        name: Name of the campaign.
+        title: Title.
+        description: What its images show.
+        tree: Its decision tree.
+        surveys: The observations that its images were made from.
+        hub: Its dataset on the Hub.
+        papers: Papers to cite.
+        tree_sources: Source and evidence grade of each tree.
+        decisions: What was decided where sources disagree.
+        members: Names of the campaigns that it merges.
+        definitions: Name -> text of the TOML file, for itself and its members, as far as they are not part of gzoo.
+        source: What to pass where a campaign is named: the name, or the path of the TOML file.
+
+    >>> import gzoo
+    >>> gzoo.campaign("gz2").hub.repository
     'mwalmsley/gz2'
     """
 
@@ -193,12 +56,18 @@ class Campaign:
     title: str
     description: str
     tree: Tree
-    surveys: tuple[Survey, ...]
-    hub: Hub
-    papers: tuple[Paper, ...]
-    tree_sources: tuple[TreeSource, ...]
-    decisions: tuple[Decision, ...]
+    surveys: tuple[Survey, ...] = ()
+    hub: Hub = field(default_factory=Hub)
+    papers: tuple[Paper, ...] = ()
+    tree_sources: tuple[TreeSource, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     members: tuple[str, ...] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    source: str = ""
+
+    def __reduce__(self) -> tuple[Callable[..., Campaign], tuple[object, ...]]:
+        # a process reads each campaign once, however often it is sent there, and caches keyed by campaigns stay small
+        return _recall, (self.name, tuple(self.definitions.items()), self.source)
 
     @cached_property
     def published_tree(self) -> Tree:
@@ -206,13 +75,25 @@ class Campaign:
         return self.tree.published()
 
     @property
-    def stretch(self) -> Stretch:
-        """Conversion of FITS files to colour images: the stretch of the first survey."""
-        return self.surveys[0].stretch
+    def stretch(self) -> Stretch | None:
+        """Conversion of FITS files to colour images: the stretch of the first survey that has one."""
+        return next((survey.stretch for survey in self.surveys if survey.stretch), None)
 
+    def member(self, name: str) -> Campaign:
+        """Return one of the campaigns that it merges."""
+        return _member(name, self.definitions, self.source)
 
-Block = dict[str, Any]
-Facts = TypeVar("Facts")
+    def to_manifest(self) -> dict[str, object]:
+        """Return the entries of a manifest that identify the campaign, with the text of its file if it is not of gzoo.
+
+        >>> import gzoo
+        >>> gzoo.campaign("gz2").to_manifest()
+        {'campaign': 'gz2'}
+        """
+        if not self.definitions:
+            return {"campaign": self.name}
+        texts = {name: {"sha256": _sha256(text), "toml": text} for name, text in sorted(self.definitions.items())}
+        return {"campaign": self.name, "campaign_definitions": texts}
 
 
 def campaigns() -> tuple[Campaign, ...]:
@@ -232,56 +113,65 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
 
 
-@cache
-def campaign(name: str) -> Campaign:
-    """Return the campaign of that name.
+def campaign(name: Path | str | Campaign) -> Campaign:
+    """Get a campaign: its decision tree, surveys, Hub repository and papers.
+
+    Args:
+        name: Name of the campaign, or path of the TOML file that defines it.
 
     Raises:
-        NotFoundError: No campaign has this name.
+        NotFoundError: No campaign has this name, or the file does not exist.
+        InputError: A key of the file is missing, unknown or wrong.
+
+    >>> import gzoo
+    >>> gzoo.campaign("gz2").title
+    'Galaxy Zoo 2'
     """
-    if name not in names():
-        raise NotFoundError(
-            f"Campaign not found: '{name}'.",
-            choices(names(), name),
-            suggestion(names(), name, "Run `gzoo campaigns` to list them."),
+    if isinstance(name, Campaign):
+        return name
+    text = str(name)
+    if text.lower().endswith(".toml"):
+        return _of_file(Path(name))
+    return _of_name(text)
+
+
+def of_manifest(entries: Mapping[str, object], path: Path) -> Campaign:
+    """Return the campaign that a manifest names, as `Campaign.to_manifest` wrote it.
+
+    Args:
+        entries: The manifest.
+        path: Its file, for error messages.
+
+    Raises:
+        KeyError: The manifest does not name a campaign.
+        DatasetError: The definition of the campaign was changed, or is not valid.
+        NotFoundError: The campaign is not known.
+    """
+    name, given = str(entries["campaign"]), entries.get("campaign_definitions")
+    if given is None:
+        return _of_name(name)  # never a path: a manifest does not lead to other files
+    try:
+        texts = {one: about["toml"] for one, about in cast("dict[str, dict[str, str]]", given).items()}
+        is_same = all(given[one]["sha256"] == _sha256(text) for one, text in texts.items())  # type: ignore[index]
+    except (AttributeError, KeyError, TypeError):
+        is_same, texts = False, {}
+    if not is_same or name not in texts:
+        raise DatasetError(
+            f"Entry 'campaign_definitions' of '{path}' was changed.",
+            f"the TOML text that defines campaign '{name}', and its SHA-256.",
+            "Copy or make the folder again.",
         )
-    facts: Block = tomllib.loads((resources.files("gzoo") / "trees" / "facts" / f"{name}.toml").read_text("utf-8"))
-    blocks: list[Block] = facts.get("trees", [])
-    trees = [_tree(block) for block in blocks]
-    surveys = [_build(Survey, block) for block in facts.get("surveys", ())]
-    papers = [_build(Paper, block) for block in facts.get("papers", ())]
-    sources = [_build(TreeSource, block) for block in blocks]
-    decisions = [_build(Decision, block) for owner in (facts, *blocks) for block in owner.get("decisions", ())]
-    members = tuple(facts.get("union", ()))
-    for member in map(campaign, members):
-        trees.append(member.tree)
-        surveys += member.surveys
-        papers += [paper for paper in member.papers if paper not in papers]
-        sources += member.tree_sources
-        decisions += member.decisions
-    tree = trees[0] if len(trees) == 1 else union(name, trees)
-    if unpublished := facts.get("unpublished"):
-        kept = [replace(one, is_published=False) if one.name in unpublished else one for one in tree.questions]
-        tree = replace(tree, questions=tuple(kept))
-    return Campaign(
-        name=name,
-        title=facts["title"],
-        description=facts["description"],
-        tree=tree,
-        surveys=tuple(surveys),
-        hub=_build(Hub, facts["hub"]),
-        papers=tuple(papers),
-        tree_sources=tuple(sources),
-        decisions=tuple(decisions),
-        members=members,
-    )
+    try:
+        return _recall(name, tuple(sorted(texts.items())), name)
+    except InputError as error:
+        raise DatasetError(f"Invalid manifest '{path}': {error.message}", error.expected, error.hint) from error
 
 
-def tree(name: str) -> Tree:
+def tree(name: Path | str | Campaign) -> Tree:
     """Get the decision tree of a campaign.
 
     Args:
-        name: Name of the campaign.
+        name: Name of the campaign, or path of the TOML file that defines it.
 
     >>> import gzoo
     >>> len(gzoo.tree("gz_candels").questions)
@@ -290,30 +180,160 @@ def tree(name: str) -> Tree:
     return campaign(name).tree
 
 
-def _tree(block: Block) -> Tree:
-    ending = f"-{block['suffix']}" if block["suffix"] else ""
-    questions = [
-        Question(
-            name=f"{facts['name']}{ending}",
-            answers=tuple(facts["answers"]),
-            columns=tuple(f"{facts['name']}{ending}_{answer}" for answer in facts["answers"]),
-            parents=tuple(parent.replace("_", f"{ending}_", 1) for parent in facts.get("parents", ())),
-            multiple=facts.get("multiple", False),
-            is_published=facts["is_published"],
-            grade=facts.get("grade", block["grade"]),
+def _of_name(text: str) -> Campaign:
+    if text in names():
+        return _recall(text, (), text)
+    hint = suggestion(names(), text, "Run `gzoo campaigns` to list them.")
+    if Path(f"{text}.toml").is_file():
+        hint = f"Pass '{text}.toml' to use that file."
+    raise NotFoundError(f"Campaign not found: '{text}'.", f"the path of a TOML file, or {choices(names(), text)}", hint)
+
+
+def _of_file(path: Path) -> Campaign:
+    """Return the campaign that a file defines; the files of its members are beside it."""
+    text, label = read_text(path), f"Campaign file '{path}'"
+    definition = read(Definition, text, label)
+    if definition.name in names():
+        if text == _own_text(definition.name):
+            return campaign(definition.name)  # a copy of our file
+        raise Place(label).wrong(
+            "name", definition.name, "a name that no campaign of gzoo has.", "Choose another name for your campaign."
         )
-        for facts in block["questions"]
-    ]
-    return Tree(block["name"], tuple(questions))
+    texts = {definition.name: text}
+    for member in definition.union:
+        if member not in names():
+            beside = path.with_name(f"{member}.toml")
+            if not beside.is_file():
+                expected = f"campaigns of gzoo, or of a file beside this one, here '{beside}'."
+                raise Place(label).wrong("union", member, expected, suggestion(names(), member))
+            texts[member] = read_text(beside)
+    return _recall(definition.name, tuple(sorted(texts.items())), str(path))
 
 
-def _build(kind: type[Facts], block: Block) -> Facts:
-    """Build a dataclass from the values of the same names."""
-    types = get_type_hints(kind)
-    return kind(**{key: _converted(types[key], value) for key, value in block.items() if key in types})
+def _own_text(name: str) -> str:
+    return (resources.files("gzoo") / "trees" / "facts" / f"{name}.toml").read_text("utf-8")
 
 
-def _converted(wanted: type, value: Any) -> Any:
-    if is_dataclass(wanted):
-        return _build(wanted, value)
-    return tuple(map(get_args(wanted)[0], value)) if isinstance(value, list) else wanted(value)
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _recall(name: str, definitions: tuple[tuple[str, str], ...], source: str) -> Campaign:
+    """Return the campaign of a name.
+
+    Args:
+        name: Name of the campaign.
+        definitions: Name and text of the files that define it and its members, as far as they are not part of gzoo.
+        source: `Campaign.source`.
+
+    Raises:
+        InputError: A file is not valid.
+    """
+    texts = dict(definitions)
+    is_file = source.lower().endswith(".toml")
+    label = f"Campaign file '{source}'" if is_file else f"The definition of campaign '{name}'"
+    found = read(Definition, texts[name] if name in texts else _own_text(name), label)
+    top = Place(label)
+    if found.name != name:
+        raise top.wrong("name", found.name, f"'{name}', as the file is named.")
+    if name in RESERVED or name.endswith("_simulated"):
+        raise top.wrong("name", name, f"another name than {' or '.join(RESERVED)}, and none that ends in _simulated.")
+    if not found.trees and not found.union:
+        raise InputError(
+            f"{label}: key 'trees' is missing.",
+            "one or more tables, [[trees]].",
+            f"Correct the file; {GUIDE} has an example.",
+        )
+    trees = [_tree(one, one.name or name, label) for one in found.trees]
+    surveys, papers, decisions = list(found.surveys), list(found.papers), list(found.decisions)
+    sources = [TreeSource(name=one.name or name, grade=one.grade, source=one.source) for one in found.trees]
+    decisions += [decision for one in found.trees for decision in one.decisions]
+    for member in found.union:
+        if member == name or found.union.count(member) > 1:
+            raise top.wrong("union", list(found.union), "other campaigns, each once.")
+        one = _member(member, texts, source)
+        if one.members:
+            raise top.wrong("union", member, f"campaigns that do not merge others: {', '.join(one.members)}.")
+        trees.append(one.tree)
+        surveys += one.surveys
+        papers += [paper for paper in one.papers if paper not in papers]
+        sources += one.tree_sources
+        decisions += one.decisions
+    try:
+        whole = trees[0] if len(trees) == 1 else union(name, trees)
+    except TreeError as error:
+        raise TreeError(f"{label} is contradictory: {error.message}", error.expected, error.hint) from error
+    asked = [question.name for question in whole.questions]
+    for question in found.unpublished:
+        if question not in asked:
+            raise top.wrong("unpublished", question, choices(asked, question), suggestion(asked, question))
+    if found.unpublished:
+        kept = [replace(one, is_published=False) if one.name in found.unpublished else one for one in whole.questions]
+        whole = replace(whole, questions=tuple(kept))
+    if not any(question.is_published for question in whole.questions):
+        raise InputError(
+            f"{label}: no question is published.",
+            "a question with is_published = true.",
+            f"Correct the file; {GUIDE} has an example.",
+        )
+    return Campaign(
+        name=name,
+        title=found.title,
+        description=found.description,
+        tree=whole,
+        surveys=tuple(surveys),
+        hub=found.hub,
+        papers=tuple(papers),
+        tree_sources=tuple(sources),
+        decisions=tuple(decisions),
+        members=found.union,
+        definitions=texts,
+        source=source,
+    )
+
+
+def _member(name: str, definitions: Mapping[str, str], source: str) -> Campaign:
+    """Return a campaign that another one merges, from the definitions and the source of that one."""
+    if name not in definitions:
+        return _of_name(name)
+    is_file = source.lower().endswith(".toml")
+    own = ((name, definitions[name]),)
+    return _recall(name, own, str(Path(source).with_name(f"{name}.toml")) if is_file else name)
+
+
+def _tree(asked: AskedTree, name: str, label: str) -> Tree:
+    """Return the tree of a definition, whose questions get its suffix."""
+    ending = f"-{asked.suffix}" if asked.suffix else ""
+    answers = [f"{one.name}_{answer}" for one in asked.questions for answer in one.answers]
+    questions: list[Question] = []
+    for one in asked.questions:
+        at = Place(label, "[[trees.questions]]", f"'{one.name}'")
+        if sum(one.name == other.name for other in asked.questions) > 1:
+            raise at.wrong("name", one.name, "each question once: this one is there twice.")
+        for parent in one.parents:
+            if parent not in answers:
+                expected = f"answers of this tree, as question_answer; {choices(answers, parent)}"
+                raise at.wrong("parents", parent, expected, suggestion(answers, parent))
+        columns = tuple(f"{one.name}{ending}_{answer}" for answer in one.answers)
+        if len(set(one.answers)) < len(one.answers):
+            raise at.wrong("answers", list(one.answers), "each answer once.")
+        for answer, column in zip(one.answers, columns, strict=True):
+            if answer in TAKEN_ANSWERS or column in TAKEN_COLUMNS:
+                raise at.wrong("answers", answer, f"another name, because column '{column}' has its own meaning.")
+        parents = tuple(parent.replace("_", f"{ending}_", 1) for parent in one.parents)
+        questions.append(
+            Question(
+                f"{one.name}{ending}",
+                one.answers,
+                columns,
+                parents,
+                one.multiple,
+                one.is_published,
+                one.grade or asked.grade,
+            )
+        )
+    try:
+        return Tree(name, tuple(questions))
+    except TreeError as error:
+        raise TreeError(f"{label} is contradictory: {error.message}", error.expected, error.hint) from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from importlib.metadata import metadata
+from pathlib import Path
 
 from gzoo.errors import InputError, suggestion
 from gzoo.trees import campaign as campaigns_of
-from gzoo.trees.campaign import Campaign, Paper
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.definition import Paper
 
 SOFTWARE = "gzoo"
 FORMATS = ("bibtex", "text")
@@ -26,14 +28,14 @@ _SPECIAL = {
 }
 
 
-def cite(*names: str, format: str = "bibtex") -> str:
+def cite(*names: Path | str | Campaign, format: str = "bibtex") -> str:
     r"""Cite campaigns and their datasets, or gzoo itself.
 
     A merged campaign such as gz_evo includes the papers of all its members. Each entry is listed once, under a key that
     never changes; unknown fields of a paper are omitted.
 
     Args:
-        names: Names of campaigns; `gzoo` for the software.
+        names: Names of campaigns, or paths of their TOML files; `gzoo` for the software.
         format: Output format: "bibtex" (the default; plain ASCII) or "text" (one line per entry).
 
     Raises:
@@ -54,7 +56,7 @@ def cite(*names: str, format: str = "bibtex") -> str:
         )
     entries: dict[str, str] = {}
     for name in names:
-        entries |= _software(format) if name == SOFTWARE else _entries(campaigns_of.campaign(name), format)
+        entries |= _software(format) if str(name) == SOFTWARE else _entries(campaigns_of.campaign(name), format)
     return ("\n\n" if format == "bibtex" else "\n").join(entries.values())
 
 

@@ -40,7 +40,7 @@ class Question:
     parents: tuple[str, ...] = ()
     multiple: bool = False
     is_published: bool = True
-    grade: str = ""
+    grade: str = field(default="", compare=False)
 
     @property
     def total_column(self) -> str:

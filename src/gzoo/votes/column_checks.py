@@ -36,7 +36,7 @@ def check_columns(path: Path, frame: pl.DataFrame, mapping: MappingFile, campaig
             question are incomplete.
     """
     where = f"mapping file '{mapping.source}'" if mapping.source else f"campaign '{campaign.name}'"
-    fix = f"Correct {where}." if mapping.source else _PROPOSE.format(path=path, campaign=campaign.name)
+    fix = f"Correct {where}." if mapping.source else _PROPOSE.format(path=path, campaign=campaign.source)
     tree = campaign.tree
     unknown = [name for name in mapping.answers if name not in tree.columns]
     unknown += [name for name in mapping.totals if name not in [question.name for question in tree.questions]]
@@ -44,7 +44,7 @@ def check_columns(path: Path, frame: pl.DataFrame, mapping: MappingFile, campaig
         raise TableError(
             f"'{path}': {where} maps '{unknown[0]}', which is not an answer or question of '{campaign.name}'.",
             f"answers such as {tree.columns[0]}.",
-            f"Run `gzoo tree {campaign.name}` to list them.",
+            f"Run `gzoo tree {campaign.source}` to list them.",
         )
     named = mapping.named
     missing = [name for name in named if name not in frame.columns]

@@ -78,7 +78,7 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
             f"'{source}' does not contain votes on the questions of '{campaign.name}'"
             + (f"; {len(weighted)} columns are weighted or debiased ({weighted[0]})." if weighted else "."),
             f"vote counts with one column per answer, such as {tree.columns[0]}, or plain fractions with totals.",
-            f"Use the table of counts, or check the campaign with `gzoo tree {campaign.name}`.",
+            f"Use the table of counts, or check the campaign with `gzoo tree {campaign.source}`.",
         )
     answers: list[Line] = []
     totals: list[Line] = []

@@ -80,7 +80,7 @@ class VoteTable(RowTable):
 
 def read_votes(
     path: Path | str,
-    campaign: str | Campaign,
+    campaign: Path | str | Campaign,
     mapping: Path | str | None = None,
     *,
     check_totals: bool = True,
@@ -91,7 +91,7 @@ def read_votes(
     Args:
         path: Table with one row per galaxy and one column per answer: vote counts or, if the mapping file says so,
             fractions of a total.
-        campaign: Campaign that the votes belong to, or its name.
+        campaign: Campaign that the votes belong to: its name, or the path of its TOML file.
         mapping: Mapping file (see `MappingFile`) for a table with other column names than the dataset's.
         check_totals: Whether to drop rows whose total is not the sum of the answers, and to reject a question with
             totals but without votes. Otherwise such rows are used, with the sum in place of the total.
@@ -108,7 +108,7 @@ def read_votes(
             from which vote counts cannot be computed, or more than 10% of its positions cannot be used.
     """
     parts: list[tuple[IntArray, IntArray]] = []
-    facts = campaign if isinstance(campaign, Campaign) else campaign_of(campaign)
+    facts = campaign_of(campaign)
     read = stream_votes(
         path,
         facts,

@@ -82,7 +82,7 @@ class IngestResult:
 
 
 def count(
-    campaign: str,
+    campaign: Path | str | Campaign,
     *,
     classifications: Path | str,
     workflows: Path | str | None = None,
@@ -101,7 +101,7 @@ def count(
     reported but counted: which volunteers to exclude is a decision for the team.
 
     Args:
-        campaign: Name of the campaign.
+        campaign: Name of the campaign, or path of its TOML file.
         classifications: Zooniverse classification export as CSV, or JSON lines with one response per line.
         workflows: Zooniverse workflow export, CSV or JSON. Not needed for JSON lines.
         out: Parquet file to write, with `id_str`, `dataset_name`, the position, a vote count for each answer and, with
@@ -224,15 +224,15 @@ def _tasks(source: ExportFiles, campaign: Campaign) -> Tasks:
                 "Recreate the file with `gzoo mapping`.",
             )
         return tasks
-    tasks = propose(source.classifications, source.workflows, campaign.name)
+    tasks = propose(source.classifications, source.workflows, campaign)
     if not tasks.is_complete:
         given = f" --workflows {source.workflows}" if source.workflows else ""
         raise InputError(
             f"The proposed mapping of '{source.classifications}' must be confirmed: {'; '.join(tasks.doubts[:3])}"
             f"{' ...' if len(tasks.doubts) > 3 else ''}.",
             "a confirmed mapping file.",
-            f"Run `gzoo mapping {source.classifications} {campaign.name}{given} --out mapping.toml`, review the file, "
-            "and pass it with --mapping.",
+            f"Run `gzoo mapping {source.classifications} {campaign.source}{given} --out mapping.toml`, review the "
+            "file, and pass it with --mapping.",
         )
     return tasks
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from gzoo.errors import GZooWarning, NotFoundError, TableError
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.zooniverse import exports
 from gzoo.zooniverse.reading import workflows_of_lines
@@ -15,13 +16,13 @@ from gzoo.zooniverse.values import parsed, record
 from gzoo.zooniverse.workflows import Workflows, read_workflows
 
 
-def propose(source: Path, workflows: Path | None, campaign: str) -> Tasks:
+def propose(source: Path, workflows: Path | None, campaign: Path | str | Campaign) -> Tasks:
     """Propose a mapping file for an export of classifications, from the labels in its workflows.
 
     Args:
         source: The classification export, CSV or JSON lines.
         workflows: The workflow export; not needed for JSON lines.
-        campaign: Name of the campaign.
+        campaign: The campaign, its name or the path of its TOML file.
 
     Raises:
         NotFoundError: A file or the campaign does not exist.
@@ -45,7 +46,7 @@ def propose(source: Path, workflows: Path | None, campaign: str) -> Tasks:
     if not tasks.entries:
         listed = [f"{task} '{label[:60]}' ({why})" for (_, task, label), why in list(tasks.unmatched.items())[:4]]
         raise TableError(
-            f"No task in '{source}' matches a question of {campaign}: {'; '.join(listed) or 'it lacks tasks'}.",
+            f"No task in '{source}' matches a question of {facts.name}: {'; '.join(listed) or 'it lacks tasks'}.",
             f"questions such as '{facts.tree.questions[0].name}'.",
             "Check the campaign; run `gzoo campaigns` to list all.",
         )

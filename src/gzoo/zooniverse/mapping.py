@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gzoo import files, zooniverse
 from gzoo.errors import GZooWarning, OutputExistsError, TableError
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.column_checks import check_names_not_cumulative
 from gzoo.votes.identifiers import IdentifierReader
@@ -23,7 +24,7 @@ from gzoo.votes.tables import ReadTable, read_rows
 
 def mapping(
     source: Path | str,
-    campaign: str,
+    campaign: Path | str | Campaign,
     *,
     workflows: Path | str | None = None,
     out: Path | str | None = None,
@@ -38,7 +39,7 @@ def mapping(
 
     Args:
         source: Vote table, or Zooniverse classification export.
-        campaign: Name of the campaign.
+        campaign: Name of the campaign, or path of its TOML file.
         workflows: Zooniverse workflow export, if `source` is a classification export.
         out: Mapping file to write. By default nothing is written.
         overwrite: Replace an earlier mapping file.
@@ -57,7 +58,7 @@ def mapping(
     if target:
         _refuse_occupied(target, overwrite)
     if workflows is not None or _is_export(source):
-        proposal = zooniverse.propose(source, Path(workflows) if workflows else None, campaign)
+        proposal = zooniverse.propose(source, Path(workflows) if workflows else None, facts)
     else:
         read = read_rows(source)
         if read.frame.height == 0:
