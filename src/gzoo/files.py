@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import threading
 import time
 import uuid
 import warnings
@@ -60,6 +61,9 @@ ROWS_IN_LARGE_GROUP = 10_000
 """Rows of a row group without images."""
 MAX_SETTING_CHARACTERS = 20
 """Length of a setting that an error message quotes; longer ones are checksums, which help nobody."""
+READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+"""How files are opened without Python's buffer; Windows otherwise translates line ends."""
+_SEEKING = threading.Lock()
 SIMULATED = "_simulated"
 """Suffix of `dataset_name` for simulated galaxies."""
 MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
@@ -226,9 +230,18 @@ def write_parquet(
             flush(name)
 
 
+def read_at(descriptor: int, n_bytes: int, offset: int) -> bytes:
+    """Return up to `n_bytes` of an open file from an offset on; several threads may do so at once."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, n_bytes, offset)
+    with _SEEKING:  # Windows
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, n_bytes)
+
+
 def flush(path: Path) -> None:
     """Wait until the content of a file is on the disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
 
 

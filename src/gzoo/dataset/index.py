@@ -8,7 +8,6 @@ Parquet.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,11 +192,11 @@ def locate_images(path: Path, footer: pq.FileMetaData, lengths: IntArray) -> tup
             chunk = next(one for j in range(group.num_columns) if (one := group.column(j)).path_in_schema == _COLUMN)
             start, n_after = chunk.data_page_offset, n + group.num_rows
             while n < n_after:
-                n_header, n_bytes, n_values = _page_header(os.pread(file.fileno(), MAX_HEADER_BYTES, start))
+                n_header, n_bytes, n_values = _page_header(files.read_at(file.fileno(), MAX_HEADER_BYTES, start))
                 start += n_header + n_bytes
                 page = slice(n, n + n_values)
                 offsets[page] += start - ends[page][-1]
-                if os.pread(file.fileno(), 4, int(offsets[n]) - 4) != int(lengths[n]).to_bytes(4, "little"):
+                if files.read_at(file.fileno(), 4, int(offsets[n]) - 4) != int(lengths[n]).to_bytes(4, "little"):
                     raise DatasetError(
                         f"Cannot locate the images in '{path}'.", "pages as pyarrow writes them.", "Report this bug."
                     )

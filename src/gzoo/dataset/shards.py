@@ -8,6 +8,7 @@ worker that dies costs only time.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice, pairwise
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -155,7 +155,7 @@ class VoteStore:
         self._folder, self._tree, self._collected = folder, tree, collected
 
     @cached_property
-    def _files(self) -> list[tuple[mmap, _Counts]]:
+    def _files(self) -> list[tuple[mmap.mmap, _Counts]]:
         return [
             _mapped(self._folder / "counts.int32", len(self._tree.columns)),
             _mapped(self._folder / "totals.int32", len(self._tree.questions)),
@@ -167,7 +167,7 @@ class VoteStore:
         return Votes(self._tree, counts, totals, self._collected)
 
 
-def _taken(memory: mmap, numbers: _Counts, rows: IntArray) -> IntArray:
+def _taken(memory: mmap.mmap, numbers: _Counts, rows: IntArray) -> IntArray:
     """Return some rows of a mapped file.
 
     They are read in the order of the file and a few at a time, because pages that were read (64 kB around each row)
@@ -178,13 +178,14 @@ def _taken(memory: mmap, numbers: _Counts, rows: IntArray) -> IntArray:
     for start in range(0, len(rows), ROWS_MAPPED):
         some = order[start : start + ROWS_MAPPED]
         taken[some] = numbers[rows[some]]
-        memory.madvise(MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):  # missing on Windows
+            memory.madvise(mmap.MADV_DONTNEED)
     return taken
 
 
-def _mapped(path: Path, n_columns: int) -> tuple[mmap, _Counts]:
+def _mapped(path: Path, n_columns: int) -> tuple[mmap.mmap, _Counts]:
     with path.open("rb") as file:
-        memory = mmap(file.fileno(), 0, access=ACCESS_READ)
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return memory, np.frombuffer(memory, np.int32).reshape(-1, n_columns)
 
 
@@ -472,20 +473,20 @@ class _Buffer:
     """
 
     def __init__(self) -> None:
-        self._memory = mmap(-1, BYTES_IN_TASK)
+        self._memory = mmap.mmap(-1, BYTES_IN_TASK)
         self._ends = [0]
 
     def clear(self) -> None:
         """Remove all images; their array must not be used any more."""
         if len(self._memory) > BYTES_IN_TASK:
-            self._memory = mmap(-1, BYTES_IN_TASK)
+            self._memory = mmap.mmap(-1, BYTES_IN_TASK)
         self._ends = [0]
 
     def add(self, data: bytes) -> None:
         """Append an image."""
         start, end = self._ends[-1], self._ends[-1] + len(data)
         if end > len(self._memory):  # one large image, or images that grew since they were listed
-            memory = mmap(-1, 2 * end)
+            memory = mmap.mmap(-1, 2 * end)
             memory[:start] = self._memory[:start]
             self._memory = memory
         self._memory[start:end] = data

@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from gzoo import files
 from gzoo.errors import ImageError, NotFoundError, reason
 
 MAX_FILE_BYTES = 256_000_000
@@ -110,7 +111,7 @@ class Source:
     def _read_in_folder(self, name: str) -> bytes:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise ImageError(f"{name!r} leads out of '{self.path}'.", "a path inside the folder.")
-        descriptor = os.open(f"{self.path}/{name}", os.O_RDONLY)
+        descriptor = os.open(f"{self.path}/{name}", files.READ_ONLY)
         try:
             size = os.fstat(descriptor).st_size
             if size > MAX_FILE_BYTES:  # it has grown since it was listed

@@ -76,7 +76,7 @@ def _map_file(path: Path, n_bytes: int) -> mmap.mmap | bytearray:
     """Map a file of that length, which is filled with zeros if it does not exist yet."""
     if not n_bytes:
         return bytearray()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     try:
         if os.fstat(descriptor).st_size != n_bytes:  # another process may be doing the same
             try:
@@ -87,7 +87,7 @@ def _map_file(path: Path, n_bytes: int) -> mmap.mmap | bytearray:
                     path.unlink(missing_ok=True)
                     raise
             os.ftruncate(descriptor, n_bytes)  # for file systems without preallocation
-        os.utime(descriptor)  # marks the file as recently used
+        os.utime(path)  # marks the file as recently used
         return mmap.mmap(descriptor, n_bytes)
     finally:
         os.close(descriptor)

@@ -51,7 +51,7 @@ class ShardReader:
             file = self._files.get(shard)
             if file is None:
                 file = self._open(shard)
-            data = os.pread(file, length, int(self._index.offset[row]))
+            data = files.read_at(file, length, int(self._index.offset[row]))
             if shard not in self._files:
                 os.close(file)
         except OSError as error:
@@ -65,7 +65,7 @@ class ShardReader:
     def _open(self, shard: int) -> int:
         with self._lock:
             if shard not in self._files:
-                file = os.open(self._index.paths[shard], os.O_RDONLY)
+                file = os.open(self._index.paths[shard], files.READ_ONLY)
                 if len(self._files) == MAX_OPEN_FILES:
                     return file
                 self._files[shard] = file
