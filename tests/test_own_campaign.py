@@ -76,6 +76,18 @@ def test_from_mapping_to_score(work: Path, tmp_path: Path) -> None:
     assert gzoo.audit(work / "votes.csv", gzoo.tree(work / "moved.toml"), mapping=work / "mapping.toml").is_consistent
 
 
+def test_a_loaded_dataset_takes_the_campaign(work: Path) -> None:
+    loaded = gzoo.load(work / "dust", split="train")
+    expected = next(iter(gzoo.loader(work / "dust", 8, 16)))
+    with pytest.raises(DatasetError, match="do not match any campaign") as caught:
+        gzoo.loader(loaded, 8, 16)
+    assert "`campaign`" in caught.value.hint
+    batch = next(iter(gzoo.loader(loaded, 8, 16, campaign=work / "moved.toml")))
+    np.testing.assert_array_equal(batch["votes"], expected["votes"])
+    streamed = next(iter(gzoo.loader(work / "dust", 8, 16, streaming=True)))
+    assert streamed["votes"].shape[1] == 8
+
+
 def test_the_dataset_is_valid_and_its_card_says_what_is_known(work: Path) -> None:
     found = gzoo.check(work / "dust")
     assert found.is_valid, found.findings

@@ -405,14 +405,19 @@ class CampaignMatch:
     notes: tuple[str, ...]
 
 
-def match_campaign(columns: Set[str]) -> CampaignMatch | None:
-    """Return the campaign with most of its questions among some columns, and fewest others; None if none fits."""
+def match_campaign(columns: Set[str], among: Sequence[Campaign] = ()) -> CampaignMatch | None:
+    """Return the campaign with most of its questions among some columns, and fewest others; None if none fits.
+
+    Args:
+        columns: Names of the columns.
+        among: The campaigns to choose from; those of gzoo if there are none.
+    """
 
     def present(one: Campaign) -> list[Question]:
         return [question for question in one.published_tree.questions if columns >= set(question.columns)]
 
     campaign = max(
-        campaigns_of.campaigns(),
+        among or campaigns_of.campaigns(),
         key=lambda one: (sum(len(question.columns) for question in present(one)), -len(one.published_tree.columns)),
     )
     questions = present(campaign)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -20,6 +20,8 @@ from gzoo.errors import DatasetError, InputError, NotFoundError, choices, sugges
 from gzoo.learn.cache import ImageCache
 from gzoo.learn.decoding import fast_size
 from gzoo.learn.image_bytes import ImageReader, MemoryReader, ShardReader, TableReader, encoded_images
+from gzoo.trees.campaign import Campaign
+from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
 
@@ -235,13 +237,17 @@ def open_input(
     rows: IntArray | None,
     seed: int | None,
     streaming: bool,
+    campaign: Path | str | Campaign | None = None,
 ) -> Input:
     """Return the galaxies of a split, for each kind of dataset that `gzoo.loader` accepts."""
+    among = (campaign_of(campaign),) if campaign else ()
     if not isinstance(dataset, Dataset | Path | str):
-        return _from_datasets(dataset, split, rows, seed, "the stream")
+        return _from_datasets(dataset, split, rows, seed, "the stream", among)
     if streaming:
         path = dataset.folder if isinstance(dataset, Dataset) else dataset
-        return _from_datasets(load(path, split=split, streaming=True), split, rows, seed, str(path))
+        if not among and Path(path).is_dir():
+            among = (open_dataset(path).campaign,)
+        return _from_datasets(load(path, split=split, streaming=True), split, rows, seed, str(path), among)
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     keys, counts, totals = dataset.vote_arrays(split)
     index = dataset.image_index(split)
@@ -261,7 +267,9 @@ def open_input(
     return SplitInput(dataset.tree, keys, counts, totals, images, files.digest([dataset.digest, split]), rows, seed)
 
 
-def _from_datasets(dataset: object, split: str, rows: IntArray | None, seed: int | None, name: str) -> Input:
+def _from_datasets(
+    dataset: object, split: str, rows: IntArray | None, seed: int | None, name: str, among: Sequence[Campaign]
+) -> Input:
     import datasets
 
     if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
@@ -275,12 +283,12 @@ def _from_datasets(dataset: object, split: str, rows: IntArray | None, seed: int
             "a folder, a name on the Hub, or a result of gzoo.open_dataset, gzoo.load or datasets.load_dataset.",
         )
     columns = dataset.column_names or []
-    known = match_campaign(set(columns))
+    known = match_campaign(set(columns), among)
     if known is None or "image" not in columns:
         raise DatasetError(
             f"Columns do not match any campaign: {', '.join(columns[:6])}, ...",
             "`image` and the vote columns of a campaign.",
-            "Run `gzoo campaigns` to list the campaigns.",
+            "Run `gzoo campaigns` to list the campaigns, or pass `campaign`, the path of a TOML file.",
         )
     if isinstance(dataset, datasets.IterableDataset):
         if rows is not None:

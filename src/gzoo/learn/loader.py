@@ -27,6 +27,7 @@ from gzoo.learn.buffers import BufferPool
 from gzoo.learn.cache import CACHE_SIZE_BYTES
 from gzoo.learn.decoding import Pixels, decode, decode_into
 from gzoo.learn.inputs import BatchRequest, Input, SplitInput, StreamInput, check_integers, open_input
+from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
 
@@ -74,6 +75,7 @@ def loader(
     rank: int | None = None,
     world_size: int | None = None,
     streaming: bool = False,
+    campaign: Path | str | Campaign | None = None,
 ) -> Loader:
     """Return batches of images and votes for a PyTorch loop or for Lightning; iterate over them once per epoch.
 
@@ -105,6 +107,8 @@ def loader(
         rank: Number of this process in a distributed run; taken from torch.distributed when None.
         world_size: Number of processes in a distributed run; taken from torch.distributed when None.
         streaming: Read a dataset on the Hub during iteration instead of downloading it first.
+        campaign: Campaign of the columns of an object of `datasets` or a stream: its name, or the path of its TOML
+            file. By default, campaigns of gzoo are recognised; dataset folders name their own.
 
     Raises:
         NotFoundError: The dataset or split does not exist.
@@ -125,7 +129,7 @@ def loader(
         raise InputError(
             f"rank {rank} does not match world_size {world_size}.", "rank from 0 to world_size - 1, or neither."
         )
-    data = open_input(dataset, split, rows=rows, seed=seed, streaming=streaming)
+    data = open_input(dataset, split, rows=rows, seed=seed, streaming=streaming, campaign=campaign)
     augment = augmentation(augment) if isinstance(augment, str) else augment
     process = None if rank is None or world_size is None else (rank, world_size)
     skips, target, threads = errors == "skip", torch.device(device), workers or _n_cores()
