@@ -224,7 +224,7 @@ def _require_known(campaign: Campaign) -> None:
         raise InputError(
             f"Campaign '{campaign.name}' cannot be simulated, because it lacks {'; and '.join(missing)}.",
             "a description of its survey, and questions and answers named like those of the campaigns of gzoo.",
-            f"Complete '{campaign.source}'; gz2.toml of gzoo is an example, and `gzoo tree gz2` lists its questions.",
+            f"Add them to '{campaign.source}'; gz2.toml of gzoo is an example; `gzoo tree gz2` lists its questions.",
         )
 
 
