@@ -273,7 +273,7 @@ def test_protocols_as_a_command(dataset: Path, tmp_path: Path, protocol: str, co
     columns = {f"{name}_concentration": votes.counts[:, i] + 0.5 for i, name in enumerate(votes.tree.columns)}
     path = write(tmp_path / "p.parquet", dataset, columns)
     shown = command("score", path, dataset, "--protocol", protocol, "--json")
-    assert json.loads(shown) == published(path, dataset, protocol=protocol).to_dict()
+    assert json.loads(shown) == {**published(path, dataset, protocol=protocol).to_dict(), "warnings": []}
     assert command("score", path, dataset, "--protocol", protocol)
     seen = write(tmp_path / "seen.parquet", dataset, {}, "train")
     pl.read_parquet(seen).with_columns(

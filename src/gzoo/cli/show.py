@@ -427,6 +427,7 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
         screen.table([(name, one["description"]) for name, one in judged] or [("no question has votes", "")])
     from gzoo.scoring.baseline import in_words
 
+    screen.say(f"Read {found['how_read']}.")
     bootstrap = found["bootstrap"]
     cells = f" of {bootstrap['cell_arcmin']:.0f} arcmin" if bootstrap["cell_arcmin"] else ""
     screen.say(
@@ -487,7 +488,7 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
     found = comparison.to_dict()
     for name, one in found["models"].items():
         more = f"; {one['n_unshared']:,} more that not every model predicts" if one["n_unshared"] else ""
-        screen.say(f"{name}: {one['kind']} of {found['n_galaxies']:,} galaxies{more}.")
+        screen.say(f"{name}: {one['how_read']}; {found['n_galaxies']:,} galaxies{more}.")
     for pair in found["pairs"]:
         screen.print(f"\n{pair['first']} compared with {pair['second']}")
         heading = (

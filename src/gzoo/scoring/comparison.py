@@ -91,12 +91,14 @@ class Pair(TypedDict):
 class Model(TypedDict):
     """One of the models, scored on the galaxies and questions that all models predict.
 
+    kind, how_read: What its predictions are, from which columns, and why they were read as this kind.
     n_unshared, questions_unshared: Galaxies and questions of its file that another model does not predict.
     log_likelihood: Null if the model assigned zero probability to votes of `n_zero_probability` galaxies.
     """
 
     file: str
     kind: str
+    how_read: str
     n_galaxies: int
     n_unshared: int
     n_trained_on: int
@@ -278,6 +280,7 @@ def compute(
         about[name] = Model(
             file=one.source.name,
             kind=one.kind if len(one.values) == 1 else f"{one.kind}, {len(one.values)} members",
+            how_read=one.how_read,
             n_galaxies=len(votes),
             n_unshared=0,
             n_trained_on=0,

@@ -27,7 +27,7 @@ from gzoo.scoring.likelihood import (
     sampling_noise,
 )
 from gzoo.scoring.matching import match_held_out
-from gzoo.scoring.predictions import Predictions, read_predictions
+from gzoo.scoring.predictions import Kind, Predictions, read_predictions
 from gzoo.scoring.slices import Slicing, slicings
 from gzoo.trees.tree import FloatArray, IntArray, Question
 from gzoo.votes.votes import Votes
@@ -134,6 +134,8 @@ class Scores(Shown):
     Attributes:
         n_galaxies: Scored galaxies.
         n_trained_on: Scored galaxies that the model was trained on.
+        kind: What the predictions are: "concentrations" or "fractions".
+        how_read: From which columns, and why they were read as this kind.
         level: Confidence level of all intervals.
         bootstrap: What the intervals resample.
         overall: Per galaxy, log-likelihoods are summed over its questions with votes. Errors are means over all answers
@@ -149,6 +151,8 @@ class Scores(Shown):
 
     n_galaxies: int
     n_trained_on: int
+    kind: Kind
+    how_read: str
     level: float
     bootstrap: Bootstrap
     overall: Score
@@ -369,6 +373,8 @@ def compute(
     return Scores(
         n_galaxies=n,
         n_trained_on=0,
+        kind=predicted.kind,
+        how_read=predicted.how_read,
         level=LEVEL,
         bootstrap=units.to_dict(),
         overall=_score(total, units, seed),
