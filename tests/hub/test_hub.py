@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ import pytest
 import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import AccessError, GZooError, GZooWarning, HubError, InputError, NotFoundError
+from gzoo.hub.cache import identity_of
 from gzoo.hub.client import safe_reason
 from gzoo.learn.loader import Loader
 from gzoo.trees.campaign import campaign
@@ -359,6 +361,21 @@ def test_a_corrupt_file_in_the_cache_is_downloaded_again(repo: Repo, client: Cli
     assert open_dataset(NAME).splits  # of another config
     gzoo.load(NAME, "tiny", split="train")
     assert shard.read_bytes() == data
+
+
+def test_a_cached_copy_is_identified_by_the_checksums_of_the_hub(repo: Repo, client: Client) -> None:
+    gzoo.load(NAME, split="train")
+    [shard] = client.cache.rglob("data/train-*")
+    blob = shard.resolve()
+    assert identity_of(shard) == [hashlib.sha256(blob.read_bytes()).hexdigest()]
+    blob.write_bytes(blob.read_bytes())  # may be other content of equal size
+    changed = identity_of(shard)
+    assert changed[0] == blob.stat().st_size
+    copy = blob.with_name("copy")
+    copy.write_bytes(blob.read_bytes())
+    os.utime(copy, ns=(0, blob.stat().st_mtime_ns))
+    copy.replace(blob)
+    assert identity_of(shard) != changed
 
 
 def test_a_shard_that_differs_from_the_manifest_is_refused(repo: Repo) -> None:

@@ -645,3 +645,25 @@ def test_an_abandoned_loop_stops_its_threads(dataset: Path) -> None:
     while set(threading.enumerate()) - before and time.monotonic() < end:
         time.sleep(0.01)
     assert not set(threading.enumerate()) - before
+
+
+def test_a_cache_does_not_serve_the_pixels_of_a_file_replaced_at_equal_size(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gz2"
+    shutil.copytree(published, folder)
+    [shard] = files.shards(folder, "test")
+    table = pq.read_table(shard)
+
+    def written(rows: pa.Table) -> tuple[int, str, torch.Tensor, list[str]]:
+        pq.write_table(rows, shard, compression="none", use_dictionary=False, write_statistics=False)
+        galaxies = loader(folder, 8, 32, split="test", cache_dir=tmp_path / "cache")
+        shown = [galaxies.take(np.arange(2))["image"] for _ in range(2)][1]  # the second time, from the cache
+        return shard.stat().st_size, open_dataset(folder).digest, shown, galaxies.keys["id_str"].to_list()
+
+    size, digest, before, ids = written(table)
+    images = table["image"].combine_chunks()
+    swapped = images.take(pa.array([1, 0, *range(2, len(images))]))
+    again = written(table.set_column(table.column_names.index("image"), table.schema.field("image"), swapped))
+    assert (again[0], again[3]) == (size, ids)
+    assert again[1] != digest
+    assert torch.equal(again[2], before.flip(0))
+    assert not torch.equal(before[0], before[1])

@@ -142,7 +142,8 @@ class Dataset:
         folder: The folder.
         campaign: The campaign whose tree its columns follow.
         splits_of: Config -> its splits.
-        digest: SHA-256 of the manifest, or, for a published folder without a manifest, of the list of files.
+        digest: SHA-256 of the manifest. For a published folder without a manifest, of the list of its files with the
+            checksums that the Hub lists or, outside of the Hub's cache, with size, modification time and inode.
         is_simulated: Whether it contains simulated galaxies.
         not_collected: Questions of the tree without known votes.
         split_scheme: Name of the split scheme, such as "gzoo-1"; "published" if others split it.
@@ -231,11 +232,15 @@ class Dataset:
         number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
         missing = {  # old layouts lack the first, the oldest both
             "dataset_name": pl.lit(self.campaign.name),
-            "id_str": pl.lit(f"{self.digest[:8]}-{split}-") + number,
+            "id_str": pl.lit(f"{self._listing_digest()[:8]}-{split}-") + number,
         }
         key = [pl.col(name) if name in names else missing[name].alias(name) for name in KEY]
         table = pl.concat(keys) if keys[0].width else pl.select(number)
         return table.select(key), counts, totals
+
+    def _listing_digest(self) -> str:
+        """Return the digest of the names and sizes of the shards, which are the same in every copy of the folder."""
+        return files.digest(sorted((path.name, path.stat().st_size) for path in self.folder.glob("*/*.parquet")))
 
     def image_index(self, split: str) -> ImageIndex | None:
         """Return the locations of the images of a split, in the order of `read_votes`.
@@ -384,7 +389,7 @@ def _open_without_manifest(folder: Path, splits_of: Mapping[str, tuple[str, ...]
     if repository or match.not_collected:  # a local folder needs a warning only if votes are missing
         for note in match.notes:
             warnings.warn(f"'{repository or folder}' {note}", GZooWarning, stacklevel=4)
-    contents = sorted((path.name, path.stat().st_size) for path in folder.glob("*/*.parquet"))
+    contents = sorted((path.name, *hub.identity_of(path)) for path in folder.glob("*/*.parquet"))
     named = _read(paths, ["dataset_name"])["dataset_name"] if "dataset_name" in columns else pl.Series()
     is_simulated = any(str(name).endswith(files.SIMULATED) for name in named.unique())
     return Dataset(folder, match.campaign, splits_of, files.digest(contents), is_simulated, match.not_collected)

@@ -13,6 +13,7 @@ removed. A revision such as `main` is recorded in the cache only once every requ
     upload       verified uploads
 """
 
+from gzoo.hub.cache import identity_of as identity_of
 from gzoo.hub.card import card_metadata as card_metadata
 from gzoo.hub.client import ignore_progress as ignore_progress
 from gzoo.hub.download import copy_of as copy_of

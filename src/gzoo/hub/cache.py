@@ -68,8 +68,12 @@ def _record_path(repository: str, commit: str) -> Path:
 
 def read_record(repository: str, commit: str) -> Record:
     """Return the record of a commit, empty if there is none."""
+    return _verified(_record_path(repository, commit))
+
+
+def _verified(path: Path) -> Record:
     try:
-        return cast("Record", files.read_json(_record_path(repository, commit))["files"])
+        return cast("Record", files.read_json(path)["files"])
     except (DatasetError, KeyError):
         return {}
 
@@ -91,3 +95,24 @@ def missing_shards(names: Iterable[str]) -> list[str]:
     found = [re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.\w+)", name) for name in present]
     expected = {f"{one[1]}{i:05d}{one[2]}" for one in found if one for i in range(min(int(one[3]), 10_000))}
     return sorted(expected - present)
+
+
+def stamp(path: Path) -> list[int]:
+    """Return the size and modification time of a file, which change when it is written; empty if it is missing."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
+
+
+def identity_of(path: Path) -> list[str | int]:
+    """Return values that change with the content of a file, without reading it.
+
+    Returns:
+        For a file of the cache that was verified and not changed since, the checksum that the Hub lists, which is the
+        same on every machine. For any other file: size, modification time and inode.
+    """
+    target, commit = path.resolve(), path.parent.parent
+    if target.parent.name == "blobs" and commit.parent.name == "snapshots" and COMMIT.fullmatch(commit.name):
+        record = _verified(target.parent.parent / "gzoo" / f"{commit.name}.json")
+        if record.get(path.relative_to(commit).as_posix()) == stamp(target):
+            return [target.name]  # files of the cache are named by their checksum
+    status = target.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]

@@ -198,7 +198,7 @@ class _Download:
                     f"SHA-256 {checksums[name]}.",
                     "Report this to the dataset's owners: a file was changed, or the upload was incomplete.",
                 )
-        missing = [name for name in entries if self._record[name] != _stamp(self.folder / name)]
+        missing = [name for name in entries if self._record[name] != cache.stamp(self.folder / name)]
         total = sum(entry.size for entry in entries.values())
         done = total - sum(entries[name].size for name in missing)
 
@@ -213,18 +213,13 @@ class _Download:
         def download(name: str) -> None:
             checksum = checksums.get(name, "")
             path = download_verified(self.repository, self.commit, entries[name], checksum=checksum, **options)
-            self._record[name] = _stamp(path)
+            self._record[name] = cache.stamp(path)
 
         try:
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(download, missing))  # after an error, the jobs that wait are cancelled
         finally:
             cache.write_record(self.repository, self.commit, self._record)
-
-
-def _stamp(path: Path) -> list[int]:
-    """Return the size and modification time of a file, which change when it is written; empty if it is missing."""
-    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
 
 
 def download_verified(
