@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -316,3 +317,63 @@ def test_json_carries_each_warning_once(monkeypatch: pytest.MonkeyPatch, capsys:
     expected = ["ids are rounded", "a title line was skipped"]
     assert json.loads(capsys.readouterr().out) == {"n_rows": 1, "warnings": expected}
     assert shown == expected
+
+
+# ----------------------------------------------------------------------------------------------------
+# Quiet, verbose, and what to do next
+
+
+def test_quiet_prints_the_result_and_verbose_the_time_of_each_step(
+    gzoo: Command, sky: SimulateResult, tmp_path: Path
+) -> None:
+    words = ("build", "gz2", "--votes", sky.votes, "--no-images", "--out")
+    usual, quiet, verbose = (
+        gzoo(*words, tmp_path / f"built{option}", *[option] * bool(option)) for option in ("", "--quiet", "--verbose")
+    )
+    assert [said.code for said in (usual, quiet, verbose)] == [0, 0, 0]
+    kept = [line for line in quiet.err.splitlines() if not line.startswith("Warning: ")]
+    assert len(kept) == 1
+    assert kept[0].startswith("Wrote ")
+    assert re.search(r"^In total: \d+\.\d s$", verbose.err, re.MULTILINE)
+    assert "In total" not in usual.err
+    assert "exclude each other" in gzoo(*words, tmp_path / "x", "--quiet", "--verbose").err
+    said = gzoo("score", "nothing.parquet", tmp_path / "built", "--quiet")
+    assert (said.code, said.out) == (1, "")
+    assert "Prediction file not found" in said.err
+    assert "Traceback" not in said.err
+    assert "Traceback" in gzoo("score", "nothing.parquet", tmp_path / "built", "--verbose").err
+
+
+@pytest.mark.parametrize("verb", sorted(cli.LOADS_TORCH))
+def test_help_does_not_announce_torch(gzoo: Command, verb: str) -> None:
+    said = gzoo(verb, "--help")
+    assert said.code == 0
+    assert "--out" in said.out
+    assert "Loading torch" not in said.out + said.err
+
+
+def next_of(said: Said) -> list[str]:
+    [line] = [line for line in said.err.splitlines() if line.startswith("Next: ")]
+    return shlex.split(line.removeprefix("Next: gzoo "))
+
+
+def test_the_next_command_that_is_suggested_works(gzoo: Command, sky: SimulateResult, tmp_path: Path) -> None:
+    folder = tmp_path / "a name with 'quotes'"
+    folder.mkdir()
+    built = gzoo("build", "gz2", "--votes", sky.votes, "--no-images", "--out", folder / "votes")
+    assert next_of(built) == ["check", str(folder / "votes")]  # it cannot be trained on
+    assert gzoo(*next_of(built)).code == 0
+    table = folder / "test.parquet"
+    pl.read_parquet(sky.votes).with_columns(split=pl.lit("test")).write_parquet(table)
+    words = ("--votes", table, "--images", sky.images, "--split-column", "split", "--out", folder / "test")
+    assert next_of(gzoo("build", "gz2", *words))[0] == "check"
+    built = gzoo("build", "gz2", "--votes", sky.votes, "--images", sky.images, "--out", folder / "galaxies")
+    trained = gzoo(*next_of(built), *SMALL)
+    predicted = gzoo(*next_of(trained))
+    assert gzoo(*next_of(predicted)).code == 0
+    for split in ("validation", "train"):
+        predicted = gzoo(
+            "predict", folder / "run", folder / "galaxies", "--split", split, "--out", folder / f"{split}.parquet"
+        )
+        assert next_of(predicted)[-1] == "--include-trained-on"
+        assert gzoo(*next_of(predicted)).code == 0

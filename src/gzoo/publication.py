@@ -87,7 +87,7 @@ def publish(
         NotFoundError: The folder, or a file in it, does not exist.
         DatasetError: The folder is not a dataset or run of gzoo, or the check found a problem.
         InputError: An argument is invalid, or a model lacks its source.
-        AccessError: You are not logged in, or may not write to the repository.
+        AccessError: You are not logged in (which `dry_run` does not need), or may not write to the repository.
         HubError: The Hub cannot be reached, or its files differ from those that were sent.
     """
     root, progress = Path(folder), progress or hub.ignore_progress
@@ -98,7 +98,7 @@ def publish(
         if is_run:
             paths, checksums, is_simulated = _model_files(root, repository, source or "", Path(temporary))
         else:
-            paths, checksums, is_simulated = _dataset_files(root, repository, progress)
+            paths, checksums, is_simulated = _dataset_files(root, repository, progress, dry_run)
         upload = hub.Upload(
             paths, checksums, repository, kind, OWNED[kind], private=private, gated=gated, tag=tag, progress=progress
         )
@@ -122,12 +122,13 @@ def _check_arguments(repository: str, gated: str | None, tag: str | None, source
         )
 
 
-def _dataset_files(folder: Path, repository: str, progress: files.Progress) -> Contents:
+def _dataset_files(folder: Path, repository: str, progress: files.Progress, dry_run: bool) -> Contents:
     """Return the files of a dataset that passes its check."""
     from gzoo.dataset.check import check
 
     manifest = files.open_folder(folder)
-    hub.require_login(repository)  # the check may take an hour
+    if not dry_run:
+        hub.require_login(repository)  # the check may take an hour
     checksum = files.sha256(folder / files.MANIFEST)
     found = check(folder, progress=progress)
     if not found.is_valid:

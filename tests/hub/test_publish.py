@@ -114,6 +114,14 @@ def test_only_changed_files_are_sent_and_obsolete_files_are_removed(
     assert stored(repo) == {**contents(folder), "LICENSE": b"mine", "notes/a.txt": b"mine"}
 
 
+def test_a_dry_run_needs_no_login(hub: LoopbackHub, client: Client, dataset: Path) -> None:
+    made = publish(dataset, NAME, dry_run=True)
+    assert (made.sent.is_new, set(made.sent.files)) == (True, set(contents(dataset)))
+    assert hub.repos == {}
+    with pytest.raises(AccessError, match="not logged in"):
+        publish(dataset, NAME)
+
+
 def test_a_dry_run_changes_nothing(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
     made = publish(dataset, NAME, private=True, gated="auto", tag="v1", dry_run=True)
     assert (made.is_dry, made.sent.is_new, set(made.sent.files)) == (True, True, set(contents(dataset)))

@@ -11,6 +11,8 @@ import json
 import os
 import re
 import sys
+import time
+import traceback
 import types
 import typing
 import warnings
@@ -26,7 +28,7 @@ from cyclopts import App, Group, Parameter
 import gzoo
 from gzoo.cli import show
 from gzoo.cli.screen import Screen
-from gzoo.errors import GZooError, GZooWarning, suggestion
+from gzoo.errors import GZooError, GZooWarning, InputError, suggestion
 
 GROUPS = {
     "Start": ("demo", "campaigns", "tree"),
@@ -52,6 +54,8 @@ def main() -> None:
         _refuse_unknown_command(sys.argv[1:], screen)
         sys.exit(application()(sys.argv[1:], result_action="return_value") or 0)
     except GZooError as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
         screen.error(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -61,6 +65,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
         where = f": '{error.filename}'" if error.filename else ""
         screen.error(f"{error.strerror or error}{where}.")
         sys.exit(1)
@@ -122,7 +128,7 @@ def command(verb: str) -> Callable[..., int]:
         A function with the parameters of the public one, less `progress`, more `as_json` where a command has facts to
         print. It returns the exit code.
     """
-    if verb in LOADS_TORCH:
+    if verb in LOADS_TORCH and {"--help", "-h", "--quiet"}.isdisjoint(sys.argv):
         Screen().say("Loading torch ...")
     if verb == "build":  # before polars and pyarrow are loaded, so that memory they no longer need is given back
         os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
@@ -131,20 +137,27 @@ def command(verb: str) -> Callable[..., int]:
     own = inspect.signature(function, eval_str=True)
     text, meanings = _described(function, own)
     parameters = [_option(one, meanings.get(name, "")) for name, one in own.parameters.items() if name != "progress"]
-    signature = inspect.Signature([*parameters, *show.OPTIONS.get(verb, ())])
+    signature = inspect.Signature([*parameters, *show.OPTIONS.get(verb, ()), *show.OF_ALL])
 
     def run(*positional: Any, **given: Any) -> int:
         bound = signature.bind(*positional, **given)
         bound.apply_defaults()
-        screen = Screen(is_json=bound.arguments.get("as_json", False))
+        is_quiet, is_verbose = (bound.arguments.pop(name) for name in ("quiet", "verbose"))
+        if is_quiet and is_verbose:
+            raise InputError("--quiet and --verbose exclude each other.", hint="Omit one of them.")
+        screen = Screen(bound.arguments.get("as_json", False), is_quiet)
+        started = time.monotonic()
         named = {name: value for name, value in given.items() if name in own.parameters}
         with screen.progress() as bars, _warnings() as warned:
             if "progress" in own.parameters:
                 named["progress"] = bars.report
             result = function(*positional, **named)
         arguments = {**bound.arguments, "seconds": bars.seconds}
+        if is_verbose:
+            for stage, seconds in {**bars.seconds, "In total": time.monotonic() - started}.items():
+                screen.say(f"{stage}: {seconds:.1f} s")
         if arguments.get("report"):
-            screen.say(f"Wrote {arguments['report']}. Open it in a browser.")
+            screen.result(f"Wrote {arguments['report']}. Open it in a browser.")
         if screen.is_json:
             facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
             facts = facts if isinstance(facts, dict) else facts.to_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -45,9 +46,11 @@ class Screen:
 
     Attributes:
         is_json: Whether standard output holds one JSON object, and so nothing else.
+        is_quiet: Whether standard error holds nothing but errors, warnings and what was written.
     """
 
     is_json: bool = False
+    is_quiet: bool = False
 
     def print(self, text: str = "") -> None:
         """Print a result."""
@@ -62,22 +65,31 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Write a line about the work to standard error."""
+        if not self.is_quiet:
+            self.result(text)
+
+    def result(self, text: str) -> None:
+        """Write a line to standard error that a quiet command keeps, such as which file was written."""
         _console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def next(self, *words: object) -> None:
+        """Suggest the next command, which can be copied to a shell."""
+        self.say(f"Next: {shlex.join(['gzoo', *map(str, words)])}")
 
     def warn(self, text: str) -> None:
         """Write a warning to standard error."""
-        self.say(f"Warning: {text}")
+        self.result(f"Warning: {text}")
 
     def error(self, text: str) -> None:
         """Write an error to standard error."""
         _console.print("[bold red]Error:[/] ", end="")
-        self.say(text)
+        self.result(text)
 
     @contextmanager
     def progress(self) -> Generator[Bars]:
         """Show a bar for each stage that reports, until the block ends."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bars = Bars(Progress(*columns, console=_console))
+        bars = Bars(Progress(*columns, console=_console, disable=self.is_quiet))
         try:
             yield bars
         finally:

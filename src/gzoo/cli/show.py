@@ -53,6 +53,10 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
 WITH_JSON = ("access", "audit", "check", "compare", "count", "leaks", "prioritize", "recalibrate", "score")
+OF_ALL = (
+    _option("quiet", False, bool, help="Print nothing but errors, warnings and the result.", negative=""),
+    _option("verbose", False, bool, help="Print the time of each step, and the traceback of an error.", negative=""),
+)
 # options of a command beside the parameters of its function
 OPTIONS: Mapping[str, Sequence[inspect.Parameter]] = {
     **{verb: [_JSON] for verb in WITH_JSON},
@@ -109,7 +113,7 @@ def access(found: Access, given: Given, screen: Screen) -> int:
 
 def simulate(made: SimulateResult, given: Given, screen: Screen) -> None:
     """List the files of a simulation."""
-    screen.say(f"Wrote {made.folder} ({made.n_galaxies:,} galaxies, {made.n_classifications:,} classifications):")
+    screen.result(f"Wrote {made.folder} ({made.n_galaxies:,} galaxies, {made.n_classifications:,} classifications):")
     for path, what in (
         (made.images, "images, as volunteers saw them"),
         (made.classifications, "classifications, as Zooniverse exports them; workflows.csv lists the tasks"),
@@ -130,7 +134,7 @@ def mapping(made: Any, given: Given, screen: Screen) -> None:
         screen.print(made.to_toml().rstrip("\n"))
         return
     option = "--votes" if hasattr(made, "summary") else "--classifications"
-    screen.say(f"Wrote {given['out']}. {getattr(made, 'summary', '')}".rstrip())
+    screen.result(f"Wrote {given['out']}. {getattr(made, 'summary', '')}".rstrip())
     screen.say(
         f"Next: review {given['out']} (each line lists its evidence), then run gzoo build {given['campaign']} {option} "
         f"{given['source']} --mapping {given['out']} ..."
@@ -162,11 +166,11 @@ def audit(found: Audit, given: Given, screen: Screen) -> bool:
 
 def count(made: CountResult, given: Given, screen: Screen) -> None:
     """Say what became of every row."""
-    screen.say(f"Wrote {made.out} ({made.n_galaxies:,} galaxies).")
+    screen.result(f"Wrote {made.out} ({made.n_galaxies:,} galaxies).")
     _say_ingest(made.ingest, screen)
     if given["volunteers"]:
-        screen.say(f"Wrote {given['volunteers']}. It contains names of volunteers: never publish it.")
-    screen.say(f"Next: gzoo audit {made.out} {given['campaign']}")
+        screen.result(f"Wrote {given['volunteers']}. It contains names of volunteers: never publish it.")
+    screen.next("audit", made.out, given["campaign"])
 
 
 def _say_ingest(made: Ingest, screen: Screen) -> None:
@@ -192,7 +196,7 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
     """Say what is in the dataset, and what is not."""
     if made.ingest:
         _say_ingest(made.ingest, screen)
-    screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
+    screen.result(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
     _say_questions(made.n_galaxies_by_question, screen)
     if made.n_dropped:
         screen.say(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
@@ -204,12 +208,15 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
         screen.warn(f"{question}: {description}")
     if made.excluded:
         screen.say(f"Ignored {len(made.excluded)} columns of the table; manifest.json lists them.")
-    screen.say(f"Next: gzoo train {made.folder} --out {made.folder.with_name('run')}")
+    if made.n_galaxies.get("train") and not given["no_images"]:
+        screen.next("train", made.folder, "--out", made.folder.with_name("run"))
+    else:  # it cannot be trained on
+        screen.next("check", made.folder)
 
 
 def union(made: UnionResult, given: Given, screen: Screen) -> None:
     """Say what is in the merged dataset, and which galaxies are in several."""
-    screen.say(f"Wrote {made.folder} ({_n_of(made.n_galaxies, 'rows')}).")
+    screen.result(f"Wrote {made.folder} ({_n_of(made.n_galaxies, 'rows')}).")
     _say_questions(made.n_galaxies_by_question, screen)
     screen.say(f"Rows of each dataset: {', '.join(f'{name} {n:,}' for name, n in made.n_of.items())}.")
     screen.say(
@@ -221,7 +228,7 @@ def union(made: UnionResult, given: Given, screen: Screen) -> None:
         screen.warn(f"{pairs} are in different splits. Run gzoo leaks {made.folder}")
     if made.n_dropped:
         screen.say(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
-    screen.say(f"Next: gzoo leaks {made.folder}")
+    screen.next("leaks", made.folder)
 
 
 def _say_questions(n_of: Mapping[str, int], screen: Screen) -> None:
@@ -292,7 +299,7 @@ def leaks(found: Leaks, given: Given, screen: Screen) -> bool:
             "Pass --image-size-arcsec."
         )
     if given["out"]:
-        screen.say(f"Wrote {given['out']}.")
+        screen.result(f"Wrote {given['out']}.")
     counts = ", ".join(f"{splits} {n:,}" for splits, n in found.n_pairs_by_splits.items() if n)
     pairs = f"Pairs in different splits: {found.pairs.height:,} ({counts})."
     screen.print(pairs if found.has_leaks else "No galaxy is in different splits.")
@@ -319,7 +326,7 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
     """Say how good the model is on validation."""
     from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
 
-    screen.say(
+    screen.result(
         f"Trained {made.run} on {made.n_train:,} galaxies: {made.n_epochs} epochs, the best is {made.best_epoch}. "
         f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
         f"knows only the training votes, has {made.baseline_loss:.3f}."
@@ -332,27 +339,30 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
             "these questions."
         )
     out = made.run.with_name("predictions.parquet")
-    screen.say(f"Next: gzoo predict {made.run} {given['dataset']} --split test --out {out}")
+    screen.next("predict", made.run, given["dataset"], "--split", "test", "--out", out)
 
 
 def augmentations(made: Path, given: Given, screen: Screen) -> None:
     """Say where the image is."""
-    screen.say(f"Wrote {made}: one galaxy per row, as stored and as a model sees it at {given['size']} pixels.")
+    screen.result(f"Wrote {made}: one galaxy per row, as stored and as a model sees it at {given['size']} pixels.")
 
 
 def predict(made: PredictResult, given: Given, screen: Screen) -> None:
     """Say how many predictions there are."""
     from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
 
-    screen.say(f"Wrote {made.path} (predictions for {made.n_galaxies:,} galaxies).")
+    screen.result(f"Wrote {made.path} (predictions for {made.n_galaxies:,} galaxies).")
     if made.not_predicted:
         screen.warn(
             f"The model does not predict {', '.join(made.not_predicted)}: fewer than {MIN_GALAXIES_WITH_VOTES} of the "
             "galaxies that it was trained on have votes on each."
         )
     if made.n_trained_on:
-        screen.warn(f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them.")
-    screen.say(f"Next: gzoo score {made.path} {given['dataset']}")
+        screen.warn(
+            f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them unless you "
+            "pass --include-trained-on, and its scores are then too optimistic."
+        )
+    screen.next("score", made.path, given["dataset"], *["--include-trained-on"] * bool(made.n_trained_on))
 
 
 def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
@@ -369,7 +379,7 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
     screen.say(factor if is_factor else "Concentration: given to fractions, which carry no uncertainty.")
     screen.say("Bias: added to the logarithm of the fraction of each answer, where the votes show a bias.")
     screen.say("Gain: in log-likelihood per galaxy, each fifth of the galaxies by parameters fitted to the other four.")
-    screen.say(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
+    screen.result(f"Wrote {made.path} ({made.n_galaxies:,} galaxies, fitted on {made.n_fitted:,} held-out galaxies).")
 
 
 def score(scores: Shown, given: Given, screen: Screen) -> None:
@@ -521,7 +531,7 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
 
 def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
     """Say what is in the catalogue."""
-    screen.say(
+    screen.result(
         f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible "
         f"intervals of {made.level:.0%} according to the model)."
     )
@@ -556,7 +566,7 @@ def prioritize(found: Ranking, given: Given, screen: Screen) -> None:
     if found.excluded:
         screen.say(f"Excluded because the proportion of volunteers asked is unknown: {', '.join(found.excluded)}.")
     if given["out"]:
-        screen.say(f"Wrote {given['out']} (all galaxies).")
+        screen.result(f"Wrote {given['out']} (all galaxies).")
 
 
 def publish(made: PublishResult, given: Given, screen: Screen) -> None:
@@ -571,14 +581,14 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
     tagged = f", tag {sent.tag}" if sent.tag else ""
     if made.is_dry:
         where = f"the new {made.kind}" if sent.is_new else made.kind
-        screen.say(f"Dry run: nothing was sent. Would upload to {where} {repository}: {what}.")
+        screen.result(f"Dry run: nothing was sent. Would upload to {where} {repository}: {what}.")
         for name in sent.files:
             screen.say(f"  {name}")
         return
     if sent.files or sent.removed:
-        screen.say(f"Published commit {sent.commit} of {made.kind} {repository}{tagged}: uploaded {what}.")
+        screen.result(f"Published commit {sent.commit} of {made.kind} {repository}{tagged}: uploaded {what}.")
     else:
-        screen.say(f"Nothing to upload: {made.kind} {repository} is up to date, commit {sent.commit}{tagged}.")
+        screen.result(f"Nothing to upload: {made.kind} {repository} is up to date, commit {sent.commit}{tagged}.")
     screen.say("Verified: every file on the Hub has the same SHA-256 checksum as here.")
     screen.say(f"See {sent.page}")
     use = f"python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\""
@@ -588,7 +598,7 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
 def demo(made: DemoResult, given: Given, screen: Screen) -> None:
     """List what the demonstration wrote."""
     value, low, high = made.log_likelihood_gain
-    screen.say(f"Wrote {made.folder}, all of it from simulated galaxies:")
+    screen.result(f"Wrote {made.folder}, all of it from simulated galaxies:")
     for name, what in (
         ("simulation", f"images, votes and ground truth of {made.n_galaxies:,} galaxies"),
         ("dataset", "the dataset that `gzoo build` makes of them; datasets.load_dataset opens it"),

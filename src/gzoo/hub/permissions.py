@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from gzoo.errors import AccessError, NotFoundError, choices, suggestion
+from gzoo.errors import AccessError, HubError, NotFoundError, choices, suggestion
 from gzoo.hub.cache import COMMIT, cached_commit
 from gzoo.hub.client import page_of, request, safe_reason
 from gzoo.trees.campaign import campaign, names
@@ -177,7 +177,10 @@ def _ask_hub(repository: str, revision: str) -> Access:
     except HfHubHTTPError as error:
         state, message, hint = _refusal(error, repository, revision)
     except Exception as error:  # the client's HTTP library raises classes that are not public
+        # an error of gzoo is a sentence that says so already
         state, message = "offline", f"The Hub cannot be reached ({safe_reason(error)})."
+        if isinstance(error, HubError):
+            message = str(error).partition("\n")[0]
         hint = "Check the network connection and rerun the command."
     return Access(repository, revision, state, message, hint, page_of(repository), commit)
 

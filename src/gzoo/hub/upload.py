@@ -131,7 +131,8 @@ class Upload:
             HubError: The Hub cannot be reached, or its files differ from those that were sent.
             InputError: A file differs from its checksum, or the tag is used for another commit.
         """
-        require_login(self.repository)
+        if not dry_run:
+            require_login(self.repository)
         with _write_errors(self.repository):
             head = self._head()
             is_new, tagged = not head, self._tagged_commit() if head else ""
