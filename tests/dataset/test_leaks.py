@@ -12,7 +12,7 @@ import pytest
 
 import gzoo
 from gzoo import sky
-from gzoo.errors import DatasetError, InputError, NotFoundError, OutputExistsError
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, OutputExistsError
 from gzoo.trees.campaign import campaign
 from test_commands import Command
 
@@ -100,7 +100,8 @@ def test_rows_without_position_are_compared_by_identifier(tmp_path: Path) -> Non
     )
     other = publish(tmp_path / "other", {"test": [("a", 10.0, 0.0), ("b", nowhere, 1.0), ("", 1.0, 1.0)]})
     namesake = publish(tmp_path / "namesake", {"test": [("c", 1.0, 1.0)]}, "gz_candels")
-    found = gzoo.leaks([one, other, namesake])
+    with pytest.warns(GZooWarning, match="placeholders in place of 1 positions"):
+        found = gzoo.leaks([one, other, namesake])
     assert ids(found.pairs) == [("a", "a"), ("b", "b")], "c is of another campaign, and '' is not an identifier"
     assert found.pairs["matched_by"].to_list() == ["identifier"] * 2
     assert found.pairs["separation_arcsec"].to_list() == [None, None]
@@ -181,6 +182,7 @@ def test_command_and_table(tmp_path: Path, command: Command) -> None:
         gzoo.leaks([folder], out=tmp_path / "pairs.parquet")
 
 
+@pytest.mark.filterwarnings("ignore:.*12,000 :gzoo.errors.GZooWarning")
 def test_invalid_input_is_an_error(tmp_path: Path) -> None:
     folder = publish(tmp_path / "one", {"train": [("a", 10.0, 0.0)]})
     with pytest.raises(InputError, match="No dataset folders"):
@@ -193,9 +195,12 @@ def test_invalid_input_is_an_error(tmp_path: Path) -> None:
         gzoo.leaks([folder], image_size_arcsec=0)
     with pytest.raises(InputError, match="unknown file type"):
         gzoo.leaks([folder], out=tmp_path / "pairs.txt")
-    heap = publish(tmp_path / "heap", {"train": [("a", 0.0, 0.0)] * 6000, "test": [("b", 0.0, 0.0)] * 6000})
+    heap = publish(tmp_path / "heap", {"train": [("a", 99.5, 9.0)] * 6000, "test": [("b", 99.5, 9.0)] * 6000})
     with pytest.raises(InputError, match="12,000"):
         gzoo.leaks([heap])
+    nowhere = publish(tmp_path / "nowhere", {"train": [("a", 0.0, 0.0)] * 6000, "test": [("b", 0.0, 0.0)] * 6000})
+    with pytest.warns(GZooWarning, match="placeholders in place of 12,000 positions"):
+        assert gzoo.leaks([nowhere]).n_without_position == (12_000,)
     bad = tmp_path / "bad"
     (bad / "data").mkdir(parents=True)
     shard = "train-00000-of-00001.parquet"

@@ -102,7 +102,7 @@ def test_absent_positions_and_placeholders_are_counted(some: SimulateResult, tmp
         return facts | ({"ra": None, "dec": None} if i < 2 else {"ra": -99, "dec": -99} if i < 5 else {})
 
     source = changed(some, tmp_path / "c.csv", change)
-    with pytest.warns(GZooWarning, match=r"3 positions are placeholders .*: ra -99, dec -99 \(3\)"):
+    with pytest.warns(GZooWarning, match=r"placeholders in place of 3 positions .*: ra -99, dec -99 \(3\)"):
         made = count("gz2", classifications=source, workflows=some.workflows, out=tmp_path / "v.parquet")
     assert made.ingest.positions["n_missing"] == {"empty": 2, "ra -99, dec -99": 3}
 

@@ -284,8 +284,9 @@ def check(found: CheckResult, given: Given, screen: Screen) -> bool:
 def leaks(found: Leaks, given: Given, screen: Screen) -> bool:
     """Print pairs of rows of one galaxy in different splits."""
     for folder, n, n_without in zip(found.folders, found.n_galaxies, found.n_without_position, strict=True):
-        only = f"; {n_without:,} without a position, compared by identifier only" if n_without else ""
-        screen.say(f"Read {folder} ({_n_of(n)}{only}).")
+        screen.say(f"Read {folder} ({_n_of(n)}).")
+        if n_without:
+            screen.warn(f"'{folder}': {n_without:,} rows without a position are compared by identifier only.")
     if found.has_leaks:
         screen.print("The same galaxy in different splits, closest first:")
         _print_pairs(found.pairs, screen)

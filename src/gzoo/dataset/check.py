@@ -6,6 +6,7 @@ defects become findings, never errors. Rows are read in batches, so that memory 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from gzoo.dataset.check_folder import Folder, check_files
 from gzoo.dataset.check_images import check_images
 from gzoo.dataset.check_rows import RowSummary, check_rows
 from gzoo.dataset.leakage import leaks
-from gzoo.errors import GZooError, InputError, NotFoundError
+from gzoo.errors import GZooError, GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
 
 
@@ -141,13 +142,18 @@ def _check_leaks(folder: Folder, seen: RowSummary, log: FindingLog) -> None:
         return
     log.report(FINDING_LEAKS, 0, 1)
     try:
-        found = leaks([folder.root])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GZooWarning)  # they are noted below
+            found = leaks([folder.root], allow_bad_positions=True)
     except GZooError as error:
         log.skip("leaks", shown(error.message))
         return
     log.count("leaks", seen.n)
     if found.n_without_position[0]:
         log.note("leaks", f"{found.n_without_position[0]:,} rows without a position were compared by identifier")
+    for text in found.warnings:
+        if "by identifier only" not in text:
+            log.note("leaks", text)
     if found.has_leaks:
         examples = (
             " and ".join(f"{pair[f'{end}id_str']} ({pair[f'{end}split']})" for end in ("", "other_"))

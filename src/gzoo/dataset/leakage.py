@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import polars as pl
 from gzoo import files, sky
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
-from gzoo.errors import InputError
+from gzoo.errors import GZooWarning, InputError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.campaign import names as campaign_names
@@ -41,6 +42,7 @@ class Leaks:
         overlaps: Different galaxies in two splits whose images overlap, in the same columns.
         image_size_arcsec: Image size in arcsec that overlaps were judged by, by folder and dataset_name; 0 if it is
             unknown, so that overlaps were not searched for.
+        warnings: Why leaks may have been missed, or pairs may be wrong: what is doubtful about the positions.
     """
 
     folders: tuple[str, ...]
@@ -50,6 +52,7 @@ class Leaks:
     pairs: pl.DataFrame
     overlaps: pl.DataFrame
     image_size_arcsec: Mapping[tuple[str, str], float]
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_leaks(self) -> bool:
@@ -85,6 +88,7 @@ class Leaks:
                 {"folder": folder, "dataset_name": name, "image_size_arcsec": size or None}
                 for (folder, name), size in self.image_size_arcsec.items()
             ],
+            "warnings": list(self.warnings),
         }
 
 
@@ -97,6 +101,7 @@ def leaks(
     *,
     radius_arcsec: float = 2.0,
     image_size_arcsec: float | None = None,
+    allow_bad_positions: bool = False,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Leaks:
@@ -112,12 +117,14 @@ def leaks(
         radius_arcsec: Match radius in arcsec.
         image_size_arcsec: Image size in arcsec, for overlaps. By default the smallest size of the survey's images; if
             that is unknown, overlaps are not searched for.
+        allow_bad_positions: Go on where more than 10% of a dataset's positions are out of range.
         out: Table of all pairs to write, `.parquet` or `.csv`.
         overwrite: Replace an earlier table.
 
     Raises:
         NotFoundError: A folder does not exist.
         DatasetError: A folder is not a dataset, or a shard cannot be read.
+        TableError: More than 10% of a dataset's positions are out of range.
         InputError: No folder or an invalid value is passed, or too many positions coincide.
         OutputExistsError: `out` already exists.
     """
@@ -133,14 +140,28 @@ def leaks(
         files.refuse_out(Path(out), "table of leaks", (".parquet", ".csv"), "other_id_str", overwrite)
     opened = [open_dataset(folder) for folder in datasets]
     rows = pl.concat(_rows(dataset, i) for i, dataset in enumerate(opened))
-    is_position = sky.is_position(rows["ra"].to_numpy(), rows["dec"].to_numpy())
-    rows = rows.with_columns(is_position=is_position)
+    ra, dec, warned = sky.read_datasets(
+        [str(folder) for folder in datasets],
+        rows["folder"].to_numpy().astype(np.int64),
+        rows["ra"].to_numpy(),
+        rows["dec"].to_numpy(),
+        rows["dataset_name"],
+        allow_bad=allow_bad_positions,
+    )
+    for text in warned:
+        warnings.warn(text, GZooWarning, stacklevel=2)
+    rows = rows.with_columns(ra=pl.Series(ra), dec=pl.Series(dec), is_position=pl.Series(~np.isnan(ra)))
     n_galaxies = tuple(_count(rows.filter(pl.col("folder") == i)) for i in range(len(opened)))
     n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(opened)))
     rows = rows.filter(pl.col("split").is_in(sky.SPLITS))
     sizes = _image_sizes(rows, opened, image_size_arcsec)
     same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows)])
     same = same.unique(["first", "second"], keep="first", maintain_order=True)
+    n_apart = same.filter(pl.col("matched_by") == "identifier", pl.col("separation_arcsec") > radius_arcsec).height
+    if n_apart:
+        warned = (*warned, f"{n_apart:,} pairs have one identifier, but are over {radius_arcsec:g} arcsec apart: two "
+                           "galaxies under one identifier, or a wrong position.")  # fmt: skip
+        warnings.warn(warned[-1], GZooWarning, stacklevel=2)
     near = _overlapping(rows, sizes).join(same, on=["first", "second"], how="anti")
     found = Leaks(
         folders=tuple(map(str, datasets)),
@@ -150,10 +171,21 @@ def leaks(
         pairs=_described(same, rows, datasets),
         overlaps=_described(near, rows, datasets),
         image_size_arcsec={(str(datasets[i]), name): size for i, name, size in sizes.iter_rows()},
+        warnings=(*warned, *_without(datasets, n_galaxies, n_without)),
     )
     if out is not None:
         _write(found, Path(out))
     return found
+
+
+def _without(
+    datasets: Sequence[Path | str], n_galaxies: Sequence[Mapping[str, int]], n_without: Sequence[int]
+) -> list[str]:
+    return [
+        f"'{name}': {n:,} of {sum(n_of.values()):,} rows have no position and are compared by identifier only."
+        for name, n_of, n in zip(datasets, n_galaxies, n_without, strict=True)
+        if n
+    ]
 
 
 def _rows(dataset: Dataset, i: int) -> pl.DataFrame:

@@ -7,6 +7,7 @@ repeated after an interruption: runs, plan and shards are in the folder of the w
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +56,7 @@ from gzoo.dataset.streams import (
     streams_of,
 )
 from gzoo.dataset.tally import Tally
-from gzoo.errors import DatasetError, InputError
+from gzoo.errors import DatasetError, GZooWarning, InputError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -83,6 +84,7 @@ class UnionResult:
         n_across: Number of pairs of matched rows in different splits; 0 if splits depend on sky position.
         n_dropped: Number of rows that the datasets had dropped, by reason.
         n_galaxies_by_question: Number of galaxies with votes on each question.
+        warnings: What is doubtful about the positions, so that matches may have been missed.
     """
 
     folder: Path
@@ -93,6 +95,7 @@ class UnionResult:
     n_across: int
     n_dropped: Mapping[str, int]
     n_galaxies_by_question: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 def union(
@@ -100,6 +103,7 @@ def union(
     *,
     out: Path | str,
     campaign: Path | str | Campaign | None = None,
+    allow_bad_positions: bool = False,
     overwrite: bool = False,
     wait: bool = False,
     progress: Progress | None = None,
@@ -115,6 +119,7 @@ def union(
         out: Dataset folder to create.
         campaign: Campaign of the result, or path of its TOML file: a campaign that merges others, or one whose parts
             are merged. By default `gz_evo`, or the datasets' own campaign if that is defined by a TOML file.
+        allow_bad_positions: Go on where more than 10% of a dataset's positions are out of range.
         overwrite: Replace an earlier dataset.
         wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function that is called as (stage, done, total).
@@ -129,6 +134,7 @@ def union(
         WriteError: The disk is full or not writable. The same call resumes the merge.
     """
     out, say = Path(out), progress or silent
+    warned: list[str] = []
     members, facts = open_members(datasets, out, campaign_of(campaign) if campaign else None)
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     members = verify_members(members, say)
@@ -140,9 +146,12 @@ def union(
             planned = read_plan(work)
             if planned is None:
                 say("Planning shards", 0, 1)
-                planned = _plan(work, members, streams)
+                planned = _plan(work, members, streams, allow_bad_positions)
                 say("Planning shards", 1, 1)
             shards, plan = planned
+            warned = cast("list[str]", plan["warnings"])
+            for text in warned:
+                warnings.warn(text, GZooWarning, stacklevel=2)
             job = _Job(
                 folder=partial.absolute(),
                 campaign=facts,
@@ -171,13 +180,14 @@ def union(
         n_across=same["n_across"],
         n_dropped=cast("dict[str, int]", manifest["n_dropped"]),
         n_galaxies_by_question=galaxies_by_question(manifest),
+        warnings=tuple(warned),
     )
 
 
 # ---- plan ------------------------------------------------------------------------------------------------------------
 
 
-def _plan(work: Path, members: Sequence[Member], streams: Sequence[Stream]) -> Plan:
+def _plan(work: Path, members: Sequence[Member], streams: Sequence[Stream], allow_bad: bool) -> Plan:
     """Write the plan, which names the stream of each row, and `same.parquet`, which lists rows of the same galaxy."""
     rows = ordered(pl.concat([planned_rows(i, one, members[one.member]) for i, one in enumerate(streams)])).drop("hash")
     folders = [members[stream.member].folder for stream in streams]
@@ -203,10 +213,15 @@ def _plan(work: Path, members: Sequence[Member], streams: Sequence[Stream]) -> P
         raise DatasetError(
             "None of the rows has a valid image.", "images in JPEG or PNG format.", "Copy the datasets again."
         )
-    same, n_across = _crossmatch(rows)
+    number = np.array([stream.member for stream in streams])[rows["stream"].to_numpy()]
+    names = [str(member.folder) for member in members]
+    ra, dec, warned = sky.read_datasets(
+        names, number, rows["ra"].to_numpy(), rows["dec"].to_numpy(), rows["dataset_name"], allow_bad=allow_bad
+    )
+    same, n_across = _crossmatch(rows.with_columns(ra=pl.Series(ra), dec=pl.Series(dec)))
     write_frame(work / "same.parquet", same)
     has_source_id = bool((rows["source_id"] != "").any())
-    return write_plan(work, rows.drop("row"), has_source_id=has_source_id, n_across=n_across)
+    return write_plan(work, rows.drop("row"), has_source_id=has_source_id, n_across=n_across, warnings=list(warned))
 
 
 def _crossmatch(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:

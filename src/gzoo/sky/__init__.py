@@ -9,13 +9,13 @@
 """
 
 from gzoo.sky.coordinates import BoolArray, FloatArray, IntArray, cells, is_position, separation_arcsec
-from gzoo.sky.footprints import Footprint, compared_footprints
+from gzoo.sky.footprints import Footprint, compared_footprints, read_datasets
 from gzoo.sky.matching import MAX_PAIRS, RADIUS_ARCSEC, Pairs, is_apart, is_near, same_galaxies
 from gzoo.sky.positions import Positions, read_positions
 from gzoo.sky.splits import BORDER, SCHEME, SCHEMES, SPLITS, Scheme, split
 
 __all__ = [
     "BORDER", "MAX_PAIRS", "RADIUS_ARCSEC", "SCHEME", "SCHEMES", "SPLITS", "BoolArray", "FloatArray", "Footprint",
-    "IntArray", "Pairs", "Positions", "Scheme", "cells", "compared_footprints", "is_apart", "is_near",
-    "is_position", "read_positions", "same_galaxies", "separation_arcsec", "split",
+    "IntArray", "Pairs", "Positions", "Scheme", "cells", "compared_footprints", "is_apart", "is_near", "is_position",
+    "read_datasets", "read_positions", "same_galaxies", "separation_arcsec", "split",
 ]  # fmt: skip

@@ -9,7 +9,8 @@ import hpgeom
 import numpy as np
 import polars as pl
 
-from gzoo.sky.coordinates import ARCSEC, FloatArray, cells, checked_positions, is_position, unit_vectors
+from gzoo.sky.coordinates import ARCSEC, FloatArray, IntArray, cells, checked_positions, is_position, unit_vectors
+from gzoo.sky.positions import read_positions
 
 MANY_IDENTICAL = 0.01
 """Fraction of rows that share their exact position with another row, from which on a dataset is doubtful."""
@@ -25,17 +26,56 @@ class Footprint:
         name: The dataset, for messages.
         ra: Right ascension in degrees; NaN where unknown, shape (row,).
         dec: Declination in degrees, shape (row,).
+        campaign: Name of the campaign of each row, if there are several.
     """
 
     name: str
     ra: FloatArray
     dec: FloatArray
+    campaign: pl.Series | None = None
 
     @property
     def known(self) -> tuple[FloatArray, FloatArray]:
         """The positions that are known."""
         is_known = is_position(self.ra, self.dec)
         return self.ra[is_known], self.dec[is_known]
+
+
+def read_datasets(
+    names: Sequence[str],
+    number: IntArray,
+    ra: FloatArray,
+    dec: FloatArray,
+    campaign: pl.Series,
+    *,
+    allow_bad: bool = False,
+) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+    """Return the positions of several datasets as `read_positions` reads each, and everything doubtful about them.
+
+    Args:
+        names: The datasets, for messages.
+        number: Which dataset each row is of, shape (row,).
+        ra: Right ascension, shape (row,).
+        dec: Declination, shape (row,).
+        campaign: Name of the campaign of each row, because a merged dataset has a galaxy once in each.
+        allow_bad: Whether to go on with any number of positions that cannot be used.
+
+    Returns:
+        Right ascension and declination in degrees, NaN where unknown; and the warnings.
+
+    Raises:
+        TableError: More than a tenth of a dataset's positions cannot be used, and `allow_bad` is False.
+    """
+    read_ra, read_dec = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
+    warned: list[str] = []
+    footprints: list[Footprint] = []
+    for i, name in enumerate(names):
+        rows = np.flatnonzero(number == i)
+        found = read_positions(ra[rows], dec[rows], source=f"'{name}'", allow_bad=allow_bad)
+        read_ra[rows], read_dec[rows] = found.ra, found.dec
+        warned += found.warnings
+        footprints.append(Footprint(name, found.ra, found.dec, campaign.gather(rows)))
+    return read_ra, read_dec, (*warned, *compared_footprints(footprints))
 
 
 def compared_footprints(datasets: Sequence[Footprint]) -> tuple[str, ...]:
@@ -53,8 +93,11 @@ def compared_footprints(datasets: Sequence[Footprint]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for one in datasets:
-        ra, dec = one.known
-        n = pl.DataFrame({"ra": ra, "dec": dec}).select(pl.struct("ra", "dec").is_duplicated().sum()).item()
+        ra, _ = one.known
+        campaign = pl.lit("") if one.campaign is None else one.campaign
+        rows = pl.DataFrame({"ra": one.ra, "dec": one.dec}).with_columns(campaign.alias("campaign"))
+        rows = rows.filter(pl.Series(is_position(one.ra, one.dec)))
+        n = rows.select(pl.struct("ra", "dec", "campaign").is_duplicated().sum()).item()
         if n > max(2, MANY_IDENTICAL * len(ra)):
             found.append(
                 f"{n:,} of {len(ra):,} positions of '{one.name}' are shared exactly with another of its rows: one "

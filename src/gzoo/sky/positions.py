@@ -32,7 +32,7 @@ MAX_BAD_FRACTION = 0.1
 MIN_ROWS = 10
 """Rows with a position from which on their range says something about the unit."""
 MIN_ROWS_ROUNDED = 100
-"""Rows from which on equal numbers of decimals are not an accident."""
+"""Rows from which on few decimals, or one right ascension or declination for all, are not an accident."""
 MIN_REPEATED, MANY_TIMES = 10, 10
 """A position in so many rows, and so many times more than the median, is a placeholder."""
 UNITS = {
@@ -251,7 +251,7 @@ class _Reader:
         if placeholders:
             listed = "; ".join(f"{cause} ({n_missing[cause]:,})" for cause, _ in placeholders[:4])
             n = sum(int(where.sum()) for _, where in placeholders)
-            warned.append(f"{self.source}: {n:,} positions are placeholders and count as missing: {listed}.")
+            warned.append(f"{self.source}: placeholders in place of {n:,} positions count as missing: {listed}.")
         if is_known.any() and not self.unit:
             warned += self._doubts_about_units(ra, dec, is_known)
         warned += self._doubts(ra, dec, is_known)
@@ -365,7 +365,7 @@ class _Reader:
         if spread == (0, 0):
             place = f"ra {longitude[0]:.5f}, dec {latitude[0]:.5f}"
             return [*found, f"{self.source}: all {n:,} positions are the same: {place}."]
-        if 0 in spread:
+        if 0 in spread and n >= MIN_ROWS_ROUNDED:
             same = " and ".join(name for name, one in zip(self.names, spread, strict=True) if one == 0)
             found.append(f"{self.source}: all {n:,} positions have the same {same}.")
         if longitude.min() < 0 and np.abs(longitude).max() <= 90 and latitude.min() >= 0 and not n_text:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from gzoo import sky
 from gzoo.errors import TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.labels import answer_likeness
@@ -41,8 +42,15 @@ _IDENTIFIERS = (
 )  # fmt: skip
 _SOURCE_IDS = ("source_id", "dr7objid", "objid", "dr8objid", "iauname", "object_id", "specobjid")
 _IMAGES = ("filename", "file_name", "file", "image", "image_name", "jpg", "png")
-_RA = ("ra", "ra_deg", "raj2000", "ra_j2000", "right_ascension")
-_DEC = ("dec", "dec_deg", "dej2000", "decj2000", "dec_j2000", "declination")
+_RA = (
+    "ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "ra_icrs", "alpha_j2000", "right_ascension", "ramean", "ra_rad",
+    "ra_hours", "ra_hms", "ra_sex",
+)  # fmt: skip
+_DEC = (
+    "dec", "dec_deg", "decdeg", "dedeg", "dej2000", "decj2000", "dec_j2000", "dec_icrs", "de_icrs", "delta_j2000",
+    "declination", "decmean", "dec_rad", "dec_dms", "dec_sex",
+)  # fmt: skip
+_UNITS_IN_NAMES = {"_rad": "rad", "_hours": "hourangle"}
 
 
 def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
@@ -231,22 +239,31 @@ def _keys(frame: pl.DataFrame) -> tuple[Line, ...]:
                 lines.append(Line(key, name, CERTAIN, evidence))
                 return
 
-    def is_within(low: float, high: float) -> Callable[[pl.Series], bool]:
-        def fits(cells: pl.Series) -> bool:
-            known = cells.cast(pl.Float64, strict=False).drop_nulls()
-            return len(known) > 0 and bool(known.is_between(low, high).all())
-
-        return fits
-
     add("id_str", _IDENTIFIERS, lambda cells: cells.n_unique() > 0.95 * len(cells), "a different value in each row")
     if not lines:
         lines.append(Line("id_str", frame.columns[0], CONFIRM, "the first column; no name suggests an identifier"))
     add("source_id", _SOURCE_IDS, lambda _: True, "named like a survey's identifier")
     add("image", _IMAGES, _are_file_names, "file names of images")
-    add("ra", _RA, is_within(0, 360), "0 to 360 degrees")
-    add("dec", _DEC, is_within(-90, 90), "-90 to 90 degrees")
+    lines += _place(frame, lower)
     add("dataset_name", ("dataset_name",), lambda _: True, "its name")
     return tuple(lines)
+
+
+def _place(frame: pl.DataFrame, lower: Mapping[str, str]) -> list[Line]:
+    """Return lines for ra, dec and, if a name contains it, their unit."""
+    ra, dec = (next((lower[word] for word in words if word in lower), "") for words in (_RA, _DEC))
+    if not (ra and dec):
+        return []
+    unit = next((unit for end, unit in _UNITS_IN_NAMES.items() if ra.lower().endswith(end)), "")
+    found = sky.read_positions(frame[ra], frame[dec], source="", names=(ra, dec), unit=unit, allow_bad=True)
+    doubts = "; ".join(text.removeprefix(": ").rstrip(".") for text in found.warnings)
+    is_clear = not found.is_bad.any() and found.is_known.any()
+    evidence = doubts or "positions on the sky"
+    if is_clear and not doubts:
+        ends = [f"{one[found.is_known].min():.4g} to {one[found.is_known].max():.4g}" for one in (found.ra, found.dec)]
+        evidence = f"positions on the sky: {' and '.join(ends)} degrees"
+    lines = [Line(key, name, CERTAIN if is_clear else CONFIRM, evidence) for key, name in (("ra", ra), ("dec", dec))]
+    return lines + ([Line("unit", unit, CONFIRM, "the name of the column")] if unit else [])
 
 
 def _are_file_names(cells: pl.Series) -> bool:
