@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gzoo.scoring.recalibration import recalibrate
     from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
-    from gzoo.trees.campaign import campaigns, tree
+    from gzoo.trees.campaign import Campaign, campaign, campaigns, tree
     from gzoo.trees.cite import cite
     from gzoo.trees.tree import Question, Tree
     from gzoo.votes.reading import read_votes
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augmentation",
+    "Campaign",
     "GZooError",
     "Question",
     "Tree",
@@ -51,6 +52,7 @@ __all__ = [
     "augmentation",
     "augmentations",
     "build",
+    "campaign",
     "campaigns",
     "catalog",
     "check",
@@ -79,6 +81,7 @@ __version__ = "0.1.0"
 
 HOME = {
     "Augmentation": "learn.augmentation",
+    "Campaign": "trees.campaign",
     "GZooError": "errors",
     "Question": "trees.tree",
     "Tree": "trees.tree",
@@ -88,6 +91,7 @@ HOME = {
     "augmentation": "learn.augmentation",
     "augmentations": "learn.contact_sheet",
     "build": "dataset.build",
+    "campaign": "trees.campaign",
     "campaigns": "trees.campaign",
     "catalog": "catalogs.catalog",
     "check": "dataset.check",
