@@ -20,6 +20,7 @@ import pytest
 
 from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
+from gzoo.display import Shown
 from gzoo.errors import GZooWarning
 from gzoo.learn import prediction, training
 from gzoo.simulator import SimulateResult
@@ -300,12 +301,17 @@ def test_ctrl_c_says_how_to_resume(dataset: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@dataclass(frozen=True, repr=False)
+class Found(Shown):
+    n_rows: int
+
+
 def test_json_carries_each_warning_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def audited(table: Path) -> dict[str, object]:
+    def audited(table: Path) -> Found:
         """Audit."""
         for text in ("ids are rounded", "ids are rounded", "a title line was skipped"):
             warnings.warn(text, GZooWarning, stacklevel=1)
-        return {"n_rows": 1}
+        return Found(1)
 
     monkeypatch.setattr("gzoo.audit", audited)
     monkeypatch.setattr(cli.show, "audit", lambda found, given, screen: None)

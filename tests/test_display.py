@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import typing
+import warnings
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gzoo
+from gzoo import cli
 from gzoo.display import MAX_LINES, MAX_WIDTH, Sheet, Shown, as_text, interval, json_value, table_of
+from gzoo.errors import GZooWarning
 from gzoo.scoring.classification import compute_classification, decals_confident, gz_evo
 from gzoo.scoring.comparison import compute as comparison_of
 from gzoo.scoring.intervals import blocks
 from gzoo.scoring.predictions import Predictions
 from gzoo.scoring.scores import compute
+from gzoo.simulator import SimulateResult
+from gzoo.trees.campaign import names as campaign_names
+from gzoo.trees.tree import Question, Tree
 from gzoo.votes.votes import Votes
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\n\t\"'&\u202e"
@@ -105,7 +115,7 @@ tables = st.integers(1, 14).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(text, tables)
 def test_a_table_fits_on_a_screen(name: str, table: tuple[int, list[tuple[object, ...]], int]) -> None:
     n, rows, times = table
@@ -150,7 +160,7 @@ def test_tables_are_flat() -> None:
     assert table_of(rows).to_dict(as_series=False) == {"x": [None, 1.0], "x_low": [None, 0.0], "x_high": [None, 2.5]}
 
 
-@pytest.mark.parametrize("name", ["gz2", "gz_desi", "gz_rings", "gz_evo"])
+@pytest.mark.parametrize("name", ["gz2", "gz_desi", "gz_rings"])
 def test_scores_show_themselves(name: str) -> None:
     tree = gzoo.tree(name).published()
     chance = np.random.default_rng(0)
@@ -179,3 +189,142 @@ def test_classifications_show_themselves(n: int) -> None:
     found = compute_classification(true, np.where(true == classes[0], "", true[::-1]), classes, blocks(99))
     check_shown(found)
     assert found.to_polars()["n"].sum() == 99
+
+
+# --- everything that is public -----------------------------------------------------------------------------------
+
+
+def shown_classes(of: type = Shown) -> set[type]:
+    return set().union(
+        *({one, *shown_classes(one)} for one in of.__subclasses__() if one.__module__.startswith("gzoo"))
+    )
+
+
+def test_every_command_returns_something_that_shows_itself() -> None:
+    for verb in (verb for verbs in cli.GROUPS.values() for verb in verbs):
+        returned = inspect.signature(getattr(gzoo, verb), eval_str=True).return_annotation
+        kinds = typing.get_args(returned) or (returned,)
+        if verb in {"cite", "augmentations"}:  # a text, and a path
+            assert kinds in {(str,), (Path,)}
+            continue
+        assert all(issubclass(kind, Shown) for kind in kinds), verb
+        assert ("as_json" in inspect.signature(cli.command(verb)).parameters) == (verb != "tree"), verb
+    for name in ("Augmentation", "Campaign", "Question", "Tree", "Votes"):
+        assert issubclass(getattr(gzoo, name), Shown)
+    assert len(shown_classes()) > 25
+    for one in shown_classes():
+        assert one.__repr__ is Shown.__repr__, f"{one} needs repr=False"
+
+
+@pytest.mark.parametrize("name", campaign_names())
+def test_campaigns_and_trees_show_themselves(name: str) -> None:
+    campaign = gzoo.campaign(name)
+    for found in (campaign, campaign.tree, campaign.published_tree, *campaign.tree.questions):
+        check_shown(found)
+    assert json.loads(campaign.tree.to_json()) == json.loads(json.dumps(campaign.tree.to_dict()))
+    assert campaign.to_dict()["tree"] == campaign.tree.to_dict()
+    assert campaign.title in repr(campaign)
+
+
+def test_all_campaigns_are_listed() -> None:
+    found = gzoo.campaigns()
+    check_shown(found)
+    assert [one.name for one in found] == found.to_polars()["name"].to_list() == list(campaign_names())
+    assert all(one.name in repr(found) for one in found)
+
+
+def test_hostile_names_are_escaped() -> None:
+    column = f"{HOSTILE}_{HOSTILE}"
+    tree = Tree(HOSTILE, (Question(HOSTILE, (HOSTILE, "no"), (column, "no")), Question("q", ("a",), ("a",), (column,))))
+    votes = Votes(tree, np.array([[1, 2, 1]] * 3))
+    campaign = replace(gzoo.campaign("gz2"), name=HOSTILE, title=HOSTILE, description=HOSTILE, tree=tree)
+    for found in (tree, *tree.questions, votes, campaign):
+        check_shown(found)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2_000])
+def test_votes_show_themselves(n: int) -> None:
+    for name in ("gz_rings", "gz2", "gz_evo"):
+        tree = gzoo.tree(name)
+        votes = Votes(tree, np.random.default_rng(0).integers(0, 9, (n, len(tree.columns))))
+        check_shown(votes)
+        table = votes.to_polars()
+        assert table.select(tree.columns).to_numpy().tolist() == votes.counts.tolist()
+        totals = [question.total_column for question in tree.questions]
+        assert table.select(totals).to_numpy().tolist() == votes.totals.tolist()
+
+
+@pytest.fixture(scope="module")
+def predictions(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two prediction files of the test split, and one of the validation split."""
+    folder, paths = tmp_path_factory.mktemp("predicted"), []
+    for name, split, prior in (("one", "test", 1.0), ("two", "test", 3.0), ("three", "validation", 1.0)):
+        keys, votes = gzoo.open_dataset(dataset).read_votes(split)
+        columns = {f"{answer}_concentration": votes.counts[:, i] + prior for i, answer in enumerate(votes.tree.columns)}
+        paths.append(folder / f"{name}.parquet")
+        keys.with_columns(
+            pl.lit(value=False).alias("in_training_set"), **{key: pl.Series(one) for key, one in columns.items()}
+        ).write_parquet(paths[-1])
+    return paths
+
+
+def test_to_dict_is_what_json_prints(
+    sky: SimulateResult, dataset: Path, predictions: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, validation = predictions
+    export = {"classifications": sky.classifications, "workflows": sky.workflows}
+    overwrite = {"overwrite": True}
+    calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
+        ("campaigns", (), {}),
+        ("audit", (sky.votes, "gz2"), {}),
+        ("mapping", (sky.votes, "gz2"), {}),
+        ("mapping", (sky.classifications, "gz2"), {"workflows": sky.workflows}),
+        ("count", ("gz2",), {**export, "out": tmp_path / "counted.parquet", **overwrite}),
+        ("check", (dataset,), {"headers_only": True}),
+        ("leaks", ([dataset],), {}),
+        ("score", (one, dataset), {}),
+        ("score", (one, dataset), {"label": "summary"}),
+        ("score", (one, dataset), {"protocol": "gz-evo"}),
+        ("compare", ([one, two], dataset), {}),
+        ("recalibrate", (one, dataset), {"validation": validation, "out": tmp_path / "r.parquet", **overwrite}),
+        ("prioritize", ([one], dataset), {"n": 3}),
+        ("catalog", ([one], dataset), {"out": tmp_path / "c.parquet", **overwrite}),
+        ("build", ("gz2",), {"votes": sky.votes, "images": sky.images, "out": tmp_path / "built", **overwrite}),
+    ]
+    for verb, arguments, named in calls:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GZooWarning)
+            found = getattr(gzoo, verb)(*arguments, **named)
+            check_shown(found)
+            capsys.readouterr()
+            cli.command(verb)(*arguments, **named, as_json=True)
+        printed = json.loads(capsys.readouterr().out)
+        warned = printed.pop("warnings")
+        assert isinstance(warned, list)
+        assert printed == {key: value for key, value in found.to_dict().items() if key != "warnings"}, verb
+
+
+def test_a_dataset_and_its_loader_show_themselves(dataset: Path) -> None:
+    opened = gzoo.open_dataset(dataset)
+    check_shown(opened)
+    n = {split: len(opened.read_votes(split)[1]) for split in opened.splits}
+    assert opened.n_galaxies == opened.to_dict()["n_galaxies"] == n
+    assert "(simulated)" in repr(opened)
+    for augment in (None, "train"):
+        batches = gzoo.loader(dataset, 8, 32, augment=augment)
+        lines = repr(batches).split("\n")
+        assert max(map(len, lines)) <= MAX_WIDTH
+        assert len(lines) <= MAX_LINES
+        Page(batches._repr_html_())
+        facts = json.loads(json.dumps(batches.to_dict(), allow_nan=False))
+        assert (facts["n_galaxies"], facts["n_batches"]) == (n["train"], len(batches))
+        image = next(iter(batches))["image"]
+        assert f"(galaxy, {', '.join(map(str, image.shape[1:]))})" in repr(batches)
+        assert str(image.dtype).removeprefix("torch.") in repr(batches)
+    check_shown(gzoo.augmentation("train"))
+
+
+def test_a_vote_table_shows_itself(sky: SimulateResult) -> None:
+    table = gzoo.read_votes(sky.votes, "gz2")
+    check_shown(table)
+    assert table.to_polars().height == table.to_dict()["n_used"] == len(table.votes)

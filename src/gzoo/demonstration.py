@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gzoo import files
+from gzoo.display import Shown
 from gzoo.errors import InputError
 from gzoo.files import Progress
 
 MIN_GALAXIES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class DemoResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class DemoResult(Shown):
     """Result of `demo`.
 
     Attributes:

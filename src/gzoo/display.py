@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 MAX_LINES, MAX_WIDTH = 30, 100  # of a `repr`
 MAX_FACT = 240  # characters of one fact
-MAX_CELL = 44  # characters of one cell of a table
+MAX_CELL = 120  # characters of one cell of a table in HTML
 MAX_COLUMNS = 12  # of a table, each of which has room for 6 characters
 NUMBER = re.compile(r"[-+]?\d|-$")
 
-# Colours are those of the text around it, so that it is legible in light and dark notebooks.
+# Colours are those of the text around it, so that it is legible in light and dark notebooks. Where Jupyter's own rules
+# for tables would win, `!important` says so.
 STYLE = """<style>
 .gzoo-shown {line-height: 1.4; max-width: 100%; overflow-x: auto}
 .gzoo-shown .gzoo-title {font-weight: 600; margin: 0 0 .3em}
 .gzoo-shown table {border-collapse: collapse; border: 0; margin: 0 0 .5em; font-size: .92em;
   font-variant-numeric: tabular-nums}
-.gzoo-shown tr, .gzoo-shown tr:nth-child(even), .gzoo-shown tr:hover {background: transparent; border: 0}
-.gzoo-shown th, .gzoo-shown td {padding: .14em 1.1em .14em 0; text-align: left; vertical-align: top; border: 0;
-  color: inherit; max-width: 46em; white-space: normal}
+.gzoo-shown tr {background: none !important; border: 0}
+.gzoo-shown th, .gzoo-shown td {padding: .14em 1.1em .14em 0; text-align: left !important; vertical-align: top;
+  border: 0; color: inherit; max-width: 46em; white-space: normal}
 .gzoo-shown thead th {border-bottom: 1px solid rgba(128, 128, 128, .6); font-weight: 600}
 .gzoo-shown tbody tr + tr td {border-top: 1px solid rgba(128, 128, 128, .16)}
 .gzoo-shown .gzoo-facts th {font-weight: 400; opacity: .7; white-space: nowrap}
 .gzoo-shown .gzoo-facts tr + tr td {border-top: 0}
-.gzoo-shown .gzoo-number {text-align: right; white-space: nowrap}
+.gzoo-shown .gzoo-number {text-align: right !important; white-space: nowrap}
 .gzoo-shown .gzoo-note {opacity: .7; font-size: .88em; margin: 0 0 .3em}
-.gzoo-shown svg {max-width: 100%; max-height: 36em; height: auto}
 </style>"""
 
 
@@ -52,7 +52,6 @@ class Sheet:
         heading: Headings of the table's columns.
         rows: Rows of the table. Only the first ones are shown if all of them do not fit.
         note: A sentence under the table.
-        drawing: SVG from our own code, which stands in for the table in HTML.
     """
 
     title: str
@@ -60,7 +59,6 @@ class Sheet:
     heading: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
     note: str = ""
-    drawing: str = ""
 
     def to_text(self) -> str:
         """Return at most `MAX_LINES` lines of at most `MAX_WIDTH` characters.
@@ -99,14 +97,12 @@ class Sheet:
         return "\n".join([*lines, *(f"  {one}" for one in note)])
 
     def to_html(self) -> str:
-        """Return the same as HTML, in which everything but `drawing` is escaped."""
+        """Return the same as HTML."""
         facts = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts())
         parts = [f'<div class="gzoo-title">{escape(as_text(self.title))}</div>']
         if facts:
             parts.append(f'<table class="gzoo-facts"><tbody>{facts}</tbody></table>')
-        if self.drawing:
-            parts.append(self.drawing)
-        elif self.heading:
+        if self.heading:
             heading, rows, n_more = self._table(max(MAX_LINES - 4 - len(self._facts()), 1))
             kinds = [' class="gzoo-number"' if one else "" for one in _are_numbers(rows, len(heading))]
 
@@ -124,7 +120,7 @@ class Sheet:
 
     def _facts(self) -> list[tuple[str, str]]:
         texts = [(as_text(name), as_text(value)) for name, value in self.facts.items() if value not in (None, "")]
-        return [(_clipped(name, MAX_CELL), _clipped(value, MAX_FACT)) for name, value in texts if value]
+        return [(_clipped(name, MAX_WIDTH // 3), _clipped(value, MAX_FACT)) for name, value in texts if value]
 
     def _table(self, room: int) -> tuple[list[str], list[list[str]], int]:
         """Return the heading, the rows that there is room for, and the number of the others."""
@@ -149,7 +145,10 @@ class Shown:
         """Return what `repr` and notebooks show."""
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__.removesuffix("Result")).capitalize()
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}  # type: ignore[arg-type]
-        return Sheet(words, {name.replace("_", " ").removeprefix("n "): value for name, value in values.items()})
+        return Sheet(
+            words,
+            {name.replace("_", " ").removeprefix("n ").removeprefix("is "): value for name, value in values.items()},
+        )
 
     def __repr__(self) -> str:
         return self.sheet().to_text()
@@ -231,8 +230,12 @@ def as_text(value: object) -> str:
             text = ", ".join(f"{as_text(name)} {as_text(one)}" for name, one in value.items())
         case str():
             text = value
+        case Shown():
+            text = value.sheet().title
         case Sequence() | Set():
             text = ", ".join(map(as_text, value))
+        case _ if is_dataclass(value):
+            text = as_text(field_values(value))
         case _:
             text = str(value)
     return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))

@@ -14,6 +14,7 @@ import yaml
 
 from gzoo import files, hub
 from gzoo.dataset import card
+from gzoo.display import Sheet, Shown
 from gzoo.errors import DatasetError, InputError, NotFoundError
 from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.cite import cite
@@ -34,8 +35,8 @@ _TAG = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*(?<!\.)(?<!\.lock)")
 _URL = re.compile(r"https?://[^\s/<>\"]+\.[^\s/<>\"]+(/[^\s<>\"]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class PublishResult(Shown):
     """What was published.
 
     Attributes:
@@ -49,6 +50,20 @@ class PublishResult:
     sent: hub.UploadResult
     is_dry: bool
     is_simulated: bool
+
+    def sheet(self) -> Sheet:
+        """Return what was sent, or what would be."""
+        return Sheet(
+            f"Dry run: nothing was sent of the {self.kind}" if self.is_dry else f"Published {self.kind}",
+            {
+                "page": self.sent.page,
+                "commit": self.sent.commit,
+                "tag": self.sent.tag,
+                "files": f"{len(self.sent.files):,} ({self.sent.n_bytes:,} bytes); {self.sent.n_kept:,} are unchanged",
+                "removed": self.sent.removed,
+                "simulated": self.is_simulated,
+            },
+        )
 
 
 def publish(

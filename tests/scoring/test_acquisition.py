@@ -141,14 +141,14 @@ def test_the_least_certain_galaxy_is_ranked_first(dataset: Path, tmp_path: Path)
     values[3] *= 1000
     columns = {name: values[:, i] for i, name in enumerate(table.columns[2:])}
     table.with_columns(**{name: pl.Series(one) for name, one in columns.items()}).write_parquet(path)
-    found = gzoo.prioritize([path], dataset, out=tmp_path / "ranking.csv")
+    found = gzoo.prioritize([path], dataset, n=3, out=tmp_path / "ranking.csv")
     assert found.table.height == table.height
     assert found.table["expected_information_gain"].is_sorted(descending=True)
     assert found.table["id_str"][-1] == table["id_str"][3]
     assert (found.table["n_votes"] > 30).all()
     assert set(found.table["subtree"]) == {"gz2"}
     assert pl.read_csv(tmp_path / "ranking.csv").height == table.height
-    assert len(found.to_dict(3)["galaxies"]) == 3  # type: ignore[arg-type]
+    assert len(found.to_dict()["galaxies"]) == 3  # type: ignore[arg-type]
     other = gzoo.prioritize([path], dataset, criterion="error").table
     assert other["id_str"][-1] == table["id_str"][3]
     assert not np.allclose(other["expected_error_reduction"], found.table["expected_information_gain"])

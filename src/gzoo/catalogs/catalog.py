@@ -18,6 +18,7 @@ import pyarrow as pa
 from gzoo import files
 from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
 from gzoo.dataset.open import KEY, open_dataset
+from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError
 from gzoo.files import Progress, refuse_out
 from gzoo.scoring.posterior import Posterior, read_held_out
@@ -26,8 +27,8 @@ from gzoo.trees.tree import FloatArray, Tree
 ENDINGS = (".parquet", ".csv", ".fits")
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class CatalogResult(Shown):
     """Summary of a catalogue that was written.
 
     Attributes:

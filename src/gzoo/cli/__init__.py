@@ -159,8 +159,7 @@ def command(verb: str) -> Callable[..., int]:
         if arguments.get("report"):
             screen.result(f"Wrote {arguments['report']}. Open it in a browser.")
         if screen.is_json:
-            facts = show.TO_JSON[verb](result, arguments) if verb in show.TO_JSON else result
-            facts = facts if isinstance(facts, dict) else facts.to_dict()
+            facts = result.to_dict()
             facts = {**facts, "warnings": [*dict.fromkeys([*facts.get("warnings", ()), *warned])]}
             print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
         return int(getattr(show, verb)(result, arguments, screen) or 0)

@@ -6,7 +6,7 @@ A function may return the exit code of the command.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gzoo.scoring.acquisition import Ranking
     from gzoo.scoring.recalibration import RecalibrateResult
     from gzoo.simulator import SimulateResult
-    from gzoo.trees.campaign import Campaign
+    from gzoo.trees.campaign import Campaigns
     from gzoo.trees.tree import Tree
     from gzoo.votes.audit import Audit
     from gzoo.zooniverse import CountResult
@@ -52,7 +52,10 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 
 
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
-WITH_JSON = ("access", "audit", "check", "compare", "count", "leaks", "prioritize", "recalibrate", "score")
+WITH_JSON = (
+    *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "leaks", "mapping"),
+    *("predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
+)
 OF_ALL = (
     _option("quiet", False, bool, help="Print nothing but errors, warnings and the result.", negative=""),
     _option("verbose", False, bool, help="Print the time of each step, and the traceback of an error.", negative=""),
@@ -62,15 +65,9 @@ OPTIONS: Mapping[str, Sequence[inspect.Parameter]] = {
     **{verb: [_JSON] for verb in WITH_JSON},
     "tree": [_option("format", "text", Literal["text", "mermaid", "svg", "json"], help="Format to print.")],
 }
-# where the object to print as JSON is not what the function returns
-TO_JSON: Mapping[str, Callable[[Any, Given], Any]] = {
-    "count": lambda made, given: made.ingest,
-    "prioritize": lambda found, given: found.to_dict(given["n"]),
-    "recalibrate": lambda made, given: made.recalibration,
-}
 
 
-def campaigns(known: Sequence[Campaign], given: Given, screen: Screen) -> None:
+def campaigns(known: Campaigns, given: Given, screen: Screen) -> None:
     """Print a line for each campaign."""
     rows = [("name", "campaign", "questions", "published", "on the Hub", "gated")]
     for one in known:

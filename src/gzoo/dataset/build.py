@@ -35,6 +35,7 @@ from gzoo.dataset.finalize import (
 )
 from gzoo.dataset.plan import WITHOUT_VALIDATION, StoredVotes, dropped_before_writing, plan_build, store_votes
 from gzoo.dataset.shards import Job, versions, write_rows
+from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.files import Progress
 from gzoo.images.archives import Source, open_source
@@ -50,8 +51,8 @@ N_AUDITED = 10_000
 _LISTED_SCHEMA = {"name": pl.String, "bytes": pl.Int64, "source": pl.UInt8}
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class BuildResult(Shown):
     """Summary of a new dataset.
 
     Attributes:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from gzoo import files, zooniverse
 from gzoo.dataset.check_card import check_card, check_weights
 from gzoo.dataset.check_findings import (
@@ -26,12 +28,13 @@ from gzoo.dataset.check_folder import Folder, check_files
 from gzoo.dataset.check_images import check_images
 from gzoo.dataset.check_rows import RowSummary, check_rows
 from gzoo.dataset.leakage import leaks
+from gzoo.display import Sheet, Shown, table_of
 from gzoo.errors import GZooError, GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckResult(Shown):
     """Outcome of the check of a dataset folder.
 
     Attributes:
@@ -56,6 +59,28 @@ class CheckResult:
     def is_valid(self) -> bool:
         """Whether the list of findings is empty. Checks that could not be made do not count; see `checks`."""
         return not self.findings
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each check."""
+        return table_of(one.to_dict() for one in self.checks)
+
+    def sheet(self) -> Sheet:
+        """Return the verdict of each check, or the findings."""
+        failed = [one.name for one in self.checks if one.verdict == "failed"]
+        rows = [(one.name, one.verdict, one.n, one.unit, one.note) for one in self.checks]
+        found = [(one.check, one.name, one.n, one.file, one.column) for one in self.findings]
+        return Sheet(
+            f"{self.folder} is {'valid' if self.is_valid else 'not valid'}",
+            {
+                "campaign": self.campaign,
+                "galaxies": self.n_galaxies,
+                "manifest": None if self.has_manifest else "missing",
+                "simulated": self.is_simulated or None,
+                "failed": failed,
+            },
+            ("check", "", "checked", "", "note") if self.is_valid else ("check", "finding", "number", "file", "column"),
+            rows if self.is_valid else found,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the outcome as a JSON object."""

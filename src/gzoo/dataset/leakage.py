@@ -16,6 +16,7 @@ import polars as pl
 from gzoo import files, sky
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
+from gzoo.display import Sheet, Shown
 from gzoo.errors import GZooWarning, InputError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -28,8 +29,8 @@ ROW = ("folder", "split", "dataset_name", "id_str", "ra", "dec")
 """Columns of each of the two rows of a pair; those of the second have the prefix `other_`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaks:
+@dataclass(frozen=True, slots=True, repr=False)
+class Leaks(Shown):
     """Outcome of the search for leaks.
 
     Attributes:
@@ -69,6 +70,33 @@ class Leaks:
     def not_judged(self) -> tuple[tuple[str, str], ...]:
         """Folders and dataset names with unknown image sizes."""
         return tuple(key for key, size in self.image_size_arcsec.items() if not size)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return all pairs, and in the column `kind` whether they are the same galaxy or have an "overlap"."""
+        return pl.concat(
+            part.select(pl.lit(kind).alias("kind"), pl.all())
+            for kind, part in (("same galaxy", self.pairs), ("overlap", self.overlaps))
+        )
+
+    def sheet(self) -> Sheet:
+        """Return the first pairs, closest first."""
+        names = ("kind", "split", "other_split", "separation_arcsec", "id_str", "other_id_str", "matched_by")
+        parts = zip(self.folders, self.n_galaxies, strict=True)
+        return Sheet(
+            f"{self.pairs.height:,} pairs of rows of one galaxy in different splits"
+            if self.has_leaks
+            else "No galaxy is in different splits",
+            {
+                **{folder: {split: n for split, n in n_of.items() if n} for folder, n_of in parts},
+                "match radius": f"{self.radius_arcsec:g} arcsec",
+                "overlapping images": self.overlaps.height or None,
+                "overlaps not searched": [f"{name} in {folder}" for folder, name in self.not_judged],
+            },
+            ("", "split", "other split", "arcsec", "galaxy", "other galaxy", "matched by")
+            if self.has_leaks or self.overlaps.height
+            else (),
+            list(self.to_polars().select(names).iter_rows()),
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the outcome as a JSON object, with the first 100 pairs."""

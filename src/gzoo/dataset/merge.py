@@ -56,6 +56,7 @@ from gzoo.dataset.streams import (
     streams_of,
 )
 from gzoo.dataset.tally import Tally
+from gzoo.display import Shown
 from gzoo.errors import DatasetError, GZooWarning, InputError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
@@ -71,8 +72,8 @@ SAME_GALAXY = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UnionResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class UnionResult(Shown):
     """Summary of a merged dataset.
 
     Attributes:

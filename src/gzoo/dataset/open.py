@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ from gzoo import files, hub
 from gzoo.dataset import schema
 from gzoo.dataset.index import ImageIndex, indices, read_locations, vote_columns
 from gzoo.dataset.schema import KEY
+from gzoo.display import Sheet, Shown
 from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, choices, reason, suggestion
 from gzoo.sky.identifier_split import PUBLISHED
 from gzoo.trees import campaign as campaigns_of
@@ -135,7 +137,7 @@ def _require_split(folder: Path, splits: Sequence[str], split: str) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Dataset:
+class Dataset(Shown):
     """A dataset folder on this machine.
 
     Attributes:
@@ -159,17 +161,43 @@ class Dataset:
     split_scheme: str = PUBLISHED
     origin: Mapping[str, str] | None = None
 
-    def __repr__(self) -> str:
-        lines = [
-            f"Dataset '{self.folder}'{' (simulated)' * self.is_simulated}",
-            f"  campaign: {self.campaign.name}, {len(self.tree.questions)} questions, {len(self.tree.columns)} answers",
-            f"  splits: {', '.join(self.splits)} (scheme {self.split_scheme})",
-        ]
-        if self.not_collected:
-            lines.append(f"  questions without votes: {len(self.not_collected)}")
-        if self.origin:
-            lines.append(f"  from the Hub: {self.origin['repository']}, commit {self.origin['commit']}")
-        return "\n".join(lines)
+    def to_dict(self) -> dict[str, object]:
+        """Return what the dataset is as JSON values."""
+        return {
+            "folder": str(self.folder),
+            "campaign": self.campaign.name,
+            "n_galaxies": dict(self.n_galaxies),
+            "configs": list(self.splits_of),
+            "n_questions": len(self.tree.questions),
+            "n_answers": len(self.tree.columns),
+            "not_collected": list(self.not_collected),
+            "is_simulated": self.is_simulated,
+            "split_scheme": self.split_scheme,
+            "digest": self.digest,
+            "origin": dict(self.origin) if self.origin else None,
+        }
+
+    def sheet(self) -> Sheet:
+        """Return what the dataset is, and the number of galaxies in each split."""
+        return Sheet(
+            f"Dataset {self.folder}{' (simulated)' * self.is_simulated}",
+            {
+                "campaign": f"{self.campaign.title} ({self.campaign.name})",
+                "decision tree": f"{len(self.tree.questions)} questions, {len(self.tree.columns)} answers",
+                "without votes": self.not_collected,
+                "configs": list(self.splits_of) if len(self.splits_of) > 1 else None,
+                "split scheme": self.split_scheme,
+                "from the Hub": self.origin,
+            },
+            ("split", "galaxies"),
+            list(self.n_galaxies.items()),
+        )
+
+    @cached_property
+    def n_galaxies(self) -> Mapping[str, int]:
+        """Number of galaxies of each split of the default config."""
+        paths = {split: files.shards(self.folder, split) for split in self.splits}
+        return {split: sum(map(_n_rows, indices(self.folder, shards) or shards)) for split, shards in paths.items()}
 
     @property
     def tree(self) -> Tree:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gzoo.display import Sheet, Shown, field_values
 from gzoo.errors import AccessError, HubError, NotFoundError, choices, suggestion
 from gzoo.hub.cache import COMMIT, cached_commit
 from gzoo.hub.client import page_of, request, safe_reason
@@ -30,8 +31,8 @@ EXIT_CODES = {
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+@dataclass(frozen=True, slots=True, repr=False)
+class Access(Shown):
     """Whether a dataset on the Hub can be read, and which copy of it is cached.
 
     Attributes:
@@ -73,7 +74,19 @@ class Access:
 
     def to_dict(self) -> dict[str, object]:
         """Return the object that `gzoo access --json` prints."""
-        return {**asdict(self), "is_readable": self.is_readable, "resolved_commit": self.resolved_commit}
+        return {**field_values(self), "is_readable": self.is_readable, "resolved_commit": self.resolved_commit}
+
+    def sheet(self) -> Sheet:
+        """Return the state, and what to do about it."""
+        return Sheet(
+            f"{self.repository}: {self.state}",
+            {
+                "state": f"{self.message} {self.hint}",
+                "page": self.page,
+                "commit": self.commit,
+                "cached copy": self.cached,
+            },
+        )
 
     def require(self) -> None:
         """Check that the dataset can be read.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gzoo.display import Shown
 from gzoo.errors import AccessError, GZooError, HubError, InputError
 from gzoo.hub import client
 from gzoo.hub.download import download_verified
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 
-@dataclass(frozen=True, slots=True)
-class UploadResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class UploadResult(Shown):
     """What was uploaded to the Hub.
 
     Attributes:

@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 
+from gzoo.display import Shown
 from gzoo.errors import InputError, choices, suggestion
 
 _MAX_OVERSIZE = 1.1  # images that exceed the needed size by a larger factor are reduced before resampling
@@ -70,8 +71,8 @@ class Parameters(NamedTuple):
     erased: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Augmentation(Shown):
     """Distribution of random augmentations; call it with images and seeds (see `__call__`).
 
     Values are uniformly distributed within each range (lowest, highest). The defaults do not change the image.

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from gzoo.dataset.open import Dataset
+from gzoo.display import Sheet, Shown
 from gzoo.errors import ImageError, InputError, choices
 from gzoo.images.checks import Scratch
 from gzoo.learn.augmentation import Augmentation, Plan, augmentation
@@ -158,7 +159,7 @@ class _PendingBatch:
 
 
 @dataclass(eq=False, repr=False)
-class Loader:
+class Loader(Shown):
     """Galaxies in batches; made by `gzoo.loader`.
 
     Attributes:
@@ -196,6 +197,53 @@ class Loader:
         self._buffers = BufferPool(is_pinned=self.device.type == "cuda")
         self._thread = threading.local()
         self._sent: deque[tuple[torch.cuda.Event, torch.Tensor]] = deque()
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the settings as JSON values; the numbers of galaxies and batches of a stream are null."""
+        is_split = isinstance(self.input, SplitInput)
+        return {
+            "tree": self.tree.name,
+            "n_galaxies": len(self.rows) if is_split else None,
+            "n_batches": len(self) if is_split else None,
+            "batch_size": self.batch_size,
+            "size": self.size,
+            "decoded_size": self.decoded_size,
+            "augment": None if self.augment is None else self.augment.to_dict(),
+            "workers": self.workers,
+            "device": str(self.device),
+            "decodes_on_device": self.decodes_on_device,
+            "epoch": self.epoch,
+            "skipped": dict(self.skipped),
+        }
+
+    def sheet(self) -> Sheet:
+        """Return the settings, and the shapes of a batch."""
+        facts = self.to_dict()
+        augmented = facts["augment"] is not None
+        return Sheet(
+            "Loader of a stream"
+            if facts["n_galaxies"] is None
+            else f"Loader of {facts['n_galaxies']:,} galaxies in {facts['n_batches']:,} batches",
+            {
+                "tree": self.tree.name,
+                "galaxies in a batch": f"at most {self.batch_size:,}",
+                "augmented": augmented,
+                "threads": self.workers,
+                "device": str(self.device),
+                "next epoch": self.epoch,
+                "skipped": len(self.skipped) or None,
+            },
+            ("in a batch", "type", "shape"),
+            [
+                ("image", "float32" if augmented else "uint8", f"(galaxy, 3, {self.size}, {self.size})"),
+                ("votes", "int32", f"(galaxy, {len(self.tree.columns)})"),
+                ("totals", "int32", f"(galaxy, {len(self.tree.questions)})"),
+                ("index, seed", "int64", "(galaxy,)"),
+                ("id_str", "list of str", "(galaxy,)"),
+            ],
+        )
 
     # --- labels -------------------------------------------------------------------------------------------------------
 

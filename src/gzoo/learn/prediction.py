@@ -13,6 +13,7 @@ import torch
 
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
+from gzoo.display import Shown
 from gzoo.errors import DatasetError, InputError
 from gzoo.files import Progress
 from gzoo.learn.augmentation import augmentation
@@ -28,8 +29,8 @@ from gzoo.trees.tree import FloatArray, Tree
 MAX_VIEWS = 8  # orientations of an image
 
 
-@dataclass(frozen=True, slots=True)
-class PredictResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class PredictResult(Shown):
     """Result of `gzoo.predict`.
 
     Attributes:

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from gzoo import files, hub
 from gzoo.dataset.open import KEY, Dataset, open_dataset
+from gzoo.display import Shown
 from gzoo.errors import InputError, NonFiniteLossError, NotFoundError
 from gzoo.files import Progress
 from gzoo.learn.inputs import check_integers
@@ -38,8 +39,8 @@ PATIENCE = 10  # epochs without a lower validation loss
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class TrainResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class TrainResult(Shown):
     """Result of `gzoo.train`.
 
     Attributes:

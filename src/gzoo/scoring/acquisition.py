@@ -12,6 +12,7 @@ from scipy.special import psi, xlogy
 
 from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
+from gzoo.display import Sheet, Shown, json_value
 from gzoo.errors import InputError, choices, suggestion
 from gzoo.files import Progress, refuse_out
 from gzoo.scoring.posterior import HeldOut, Posterior, read_held_out
@@ -99,8 +100,8 @@ def expected_gain(found: Posterior, criterion: str = "information") -> FloatArra
     return asked * information_gain(found) if criterion == "information" else asked**2 * error_reduction(found)
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """Galaxies by the expected gain of one more classification, largest first.
 
     Attributes:
@@ -110,22 +111,41 @@ class Ranking:
         criterion: "information" or "error".
         excluded: Questions that contribute nothing, because their proportion of volunteers asked is unknown.
         is_simulated: Whether the dataset is simulated.
+        n_listed: Number of galaxies that are shown, and part of `to_dict()`.
     """
 
     table: pl.DataFrame
     criterion: str
     excluded: tuple[str, ...]
     is_simulated: bool
+    n_listed: int = 20
 
-    def to_dict(self, n: int) -> dict[str, object]:
-        """Return a JSON object with the first `n` galaxies."""
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON object with the first `n_listed` galaxies."""
         return {
             "n_galaxies": self.table.height,
             "criterion": self.criterion,
             "excluded": list(self.excluded),
             "is_simulated": self.is_simulated,
-            "galaxies": self.table.head(n).to_dicts(),
+            "galaxies": json_value(self.table.head(self.n_listed).to_dicts()),
         }
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return all galaxies: the attribute `table`."""
+        return self.table
+
+    def sheet(self) -> Sheet:
+        """Return the first galaxies."""
+        gain = CRITERIA[self.criterion]
+        names = ("dataset_name", "id_str", "n_votes", gain, "subtree", "question")
+        return Sheet(
+            f"Ranking of {self.table.height:,} galaxies by {gain.replace('_', ' ')}",
+            {"excluded": self.excluded, "simulated": self.is_simulated or None},
+            ("", "dataset", "galaxy", "votes", "gain", "subtree", "main question"),
+            [(i, *row) for i, row in enumerate(self.table.head(self.n_listed).select(names).iter_rows(), 1)],
+            f"Unit of the gain: {'nats' if self.criterion == 'information' else 'squared vote fraction'}. "
+            "All galaxies: to_polars().",
+        )
 
 
 def prioritize(
@@ -182,7 +202,7 @@ def prioritize(
                 table.write_csv(file)
             else:
                 table.write_parquet(file)
-    return Ranking(table, criterion, held_out[0].votes.tree.unreachable, opened.is_simulated)
+    return Ranking(table, criterion, held_out[0].votes.tree.unreachable, opened.is_simulated, n)
 
 
 def _ranked(one: HeldOut, where: slice, found: Posterior, criterion: str) -> pl.DataFrame:

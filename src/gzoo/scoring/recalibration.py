@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import polars as pl
 
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.schema import KEY
+from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, TableError, reason
 from gzoo.scoring.matching import match, refuse_other_scheme
 from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_predictions
@@ -68,8 +69,8 @@ class QuestionRecalibration:
         return np.array([math.log(self.factor), math.log(self.temperature), *self.bias])
 
 
-@dataclass(frozen=True)
-class Recalibration:
+@dataclass(frozen=True, repr=False)
+class Recalibration(Shown):
     """Recalibration of predictions, question by question.
 
     Attributes:
@@ -96,7 +97,32 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, object]:
         """Return the `recalibration` part of `run.json`."""
-        return {"kind": self.kind, "questions": {name: asdict(one) for name, one in self.questions.items()}}
+        return {"kind": self.kind, "questions": {name: field_values(one) for name, one in self.questions.items()}}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each question."""
+        return table_of({"question": name, **asdict(one)} for name, one in self.questions.items())
+
+    def sheet(self) -> Sheet:
+        """Return what was fitted for each question."""
+        return Sheet(
+            f"Recalibration of {self.kind}",
+            {},
+            ("question", "galaxies", "factor", "temperature", "bias", "gain (nats)"),
+            [
+                (
+                    name,
+                    one.n_galaxies,
+                    f"{one.factor:.3g}",
+                    f"{one.temperature:.3f}",
+                    " ".join(f"{each:+.2f}" for each in one.bias) if any(one.bias) else None,
+                    None if one.gain is None else f"{one.gain:.4f}",
+                )
+                for name, one in self.questions.items()
+            ],
+            "Factor: of the total concentration (for fractions: the concentration). Bias: added to the logarithm of "
+            "the fraction of each answer. Gain: in log-likelihood per galaxy, cross-fitted.",
+        )
 
     @staticmethod
     def from_dict(found: object, source: Path) -> Recalibration:
@@ -263,8 +289,8 @@ def _gain(votes: Scaling, unchanged: FloatArray, *, is_fraction: bool) -> float:
 # The verb
 
 
-@dataclass(frozen=True, slots=True)
-class RecalibrateResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class RecalibrateResult(Shown):
     """Result of `recalibrate`.
 
     Attributes:
@@ -278,6 +304,20 @@ class RecalibrateResult:
     n_galaxies: int
     n_fitted: int
     recalibration: Recalibration
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the entries of `recalibration`, and those of the file, as JSON values."""
+        about = {"path": str(self.path), "n_galaxies": self.n_galaxies, "n_fitted": self.n_fitted}
+        return {**about, **self.recalibration.to_dict()}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each question."""
+        return self.recalibration.to_polars()
+
+    def sheet(self) -> Sheet:
+        """Return what was fitted for each question."""
+        galaxies = f"{self.n_galaxies:,}, fitted on {self.n_fitted:,} held-out ones"
+        return replace(self.recalibration.sheet(), facts={"file": self.path, "galaxies": galaxies})
 
 
 def recalibrate(

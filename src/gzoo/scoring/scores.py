@@ -175,7 +175,10 @@ class Scores(Shown):
         parts += [("campaign", name, one) for name, one in self.campaigns.items()]
         parts += [("question", name, one) for name, one in self.questions.items()]
         parts += [("slice", f"{one['column']}: {one['range']}", one["score"]) for one in self.slices]
-        return table_of({"kind": kind, "name": name, **one} for kind, name, one in parts)
+        first = ("n_galaxies", "n_votes", "n_effective", "log_likelihood", "log_likelihood_gain")
+        return table_of(
+            {"kind": kind, "name": name, **{key: one[key] for key in first}, **one} for kind, name, one in parts
+        )
 
     def sheet(self) -> Sheet:
         """Return the scores of each question, with the gain over the baseline and the noise-corrected error."""

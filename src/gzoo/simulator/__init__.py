@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gzoo import files
+from gzoo.display import Shown
 from gzoo.errors import GZooError, InputError, NotFoundError, WriteError, reason
 from gzoo.files import Progress
 from gzoo.simulator.blocks import BLOCK, SOURCE_COLUMNS, Job, simulated_blocks
@@ -44,8 +45,8 @@ _ROWS_IN_GROUP = 128 * BLOCK
 _TABLES = ("votes", "truth", "volunteers")
 
 
-@dataclass(frozen=True, slots=True)
-class SimulateResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class SimulateResult(Shown):
     """A finished simulation on disk.
 
     Attributes:

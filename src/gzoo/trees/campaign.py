@@ -10,17 +10,21 @@ can be read without it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, NotFoundError, TreeError, choices, suggestion
 from gzoo.trees.definition import AskedTree, Decision, Definition, Hub, Paper, Stretch, Survey, TreeSource
 from gzoo.trees.reading import GUIDE, Place, read, read_text
 from gzoo.trees.tree import Question, Tree, union
+
+if TYPE_CHECKING:
+    import polars as pl
 
 RESERVED = ("gzoo",)
 """Names that mean something else where a campaign is named."""
@@ -29,8 +33,8 @@ TAKEN_COLUMNS = ("id_str", "dataset_name", "source_id", "vote_row")
 """Answers and columns that tables of votes have for another purpose."""
 
 
-@dataclass(frozen=True, eq=False)
-class Campaign:
+@dataclass(frozen=True, eq=False, repr=False)
+class Campaign(Shown):
     """A Galaxy Zoo campaign: its decision tree, surveys, Hub repository and papers.
 
     Attributes:
@@ -69,6 +73,33 @@ class Campaign:
         # a process reads each campaign once, however often it is sent there, and caches keyed by campaigns stay small
         return _recall, (self.name, tuple(self.definitions.items()), self.source)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return everything that is known of the campaign as JSON values."""
+        return {name: value for name, value in field_values(self).items() if name != "definitions"}
+
+    def sheet(self) -> Sheet:
+        """Return what a reader needs first."""
+        n_published = len(self.published_tree.questions)
+        return Sheet(
+            f"{self.title} ({self.name})",
+            {
+                "images": self.description,
+                "decision tree": f"{len(self.tree.questions)} questions, {len(self.tree.columns)} answers; "
+                f"{n_published} questions are published",
+                "merges": self.members,
+                "surveys": [f"{one.name} ({one.telescope})" for one in self.surveys],
+                "on the Hub": self.hub.repository,
+                "galaxies": self.hub.n_galaxies or None,
+                "gated": self.hub.gated,
+                "licence": self.hub.licence,
+            },
+            ("paper", "title", "doi or arXiv") if self.papers else (),
+            [
+                (f"{one.authors[0].partition(',')[0]} ({one.year})", one.title, one.doi or one.arxiv)
+                for one in self.papers
+            ],
+        )
+
     @cached_property
     def published_tree(self) -> Tree:
         """The tree of the questions in the published dataset."""
@@ -96,14 +127,55 @@ class Campaign:
         return {"campaign": self.name, "campaign_definitions": texts}
 
 
-def campaigns() -> tuple[Campaign, ...]:
+@dataclass(frozen=True, slots=True, repr=False)
+class Campaigns(Shown):
+    """Campaigns in a fixed order; iterate over them, or take one by its position."""
+
+    known: tuple[Campaign, ...]
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __iter__(self) -> Iterator[Campaign]:
+        return iter(self.known)
+
+    def __getitem__(self, i: int) -> Campaign:
+        return self.known[i]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the facts in `to_polars` as JSON values."""
+        return {"campaigns": [self._facts(one) for one in self.known]}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each campaign."""
+        return table_of(map(self._facts, self.known))
+
+    def sheet(self) -> Sheet:
+        """Return a row for each campaign."""
+        heading = ("name", "campaign", "questions", "published", "on the Hub", "gated")
+        rows = [tuple(self._facts(one).values()) for one in self.known]
+        return Sheet(f"{len(self)} campaigns", {}, heading, rows, "One of them: gzoo.campaign(name).")
+
+    @staticmethod
+    def _facts(one: Campaign) -> dict[str, object]:
+        return {
+            "name": one.name,
+            "title": one.title,
+            "n_questions": len(one.tree.questions),
+            "n_published": len(one.published_tree.questions),
+            "repository": one.hub.repository,
+            "gated": one.hub.gated,
+        }
+
+
+def campaigns() -> Campaigns:
     """List the campaigns, sorted by name.
 
     >>> import gzoo
     >>> "gz_candels" in [campaign.name for campaign in gzoo.campaigns()]
     True
     """
-    return tuple(campaign(name) for name in names())
+    return Campaigns(tuple(campaign(name) for name in names()))
 
 
 @cache

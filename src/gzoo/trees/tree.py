@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from gzoo.display import Sheet, Shown, field_values
 from gzoo.errors import TreeError, choices, suggestion
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+@dataclass(frozen=True, slots=True, repr=False)
+class Question(Shown):
     """Question of a decision tree.
 
     Attributes:
@@ -42,14 +43,28 @@ class Question:
     is_published: bool = True
     grade: str = field(default="", compare=False)
 
+    def sheet(self) -> Sheet:
+        """Return the answers."""
+        return Sheet(
+            f"Question {self.name}",
+            {
+                "asked": f"after {' or '.join(self.parents)}" if self.parents else "of everyone",
+                "multiple choice": self.multiple or None,
+                "published": self.is_published,
+                "evidence": self.grade,
+            },
+            ("answer", "column"),
+            list(zip(self.answers, self.columns, strict=True)),
+        )
+
     @property
     def total_column(self) -> str:
         """Dataset column with the total votes on this question."""
         return f"{self.name}_total-votes"
 
 
-@dataclass(frozen=True)
-class Tree:
+@dataclass(frozen=True, repr=False)
+class Tree(Shown):
     """Decision tree of a campaign: its questions as a directed acyclic graph.
 
     Attributes:
@@ -320,6 +335,28 @@ class Tree:
             return any(self._possible(answers | {parent}) for parent in question.parents)
         return True
 
+    def to_dict(self) -> dict[str, object]:
+        """Return name and questions as JSON values, questions in dataset order."""
+        return {"name": self.name, "questions": [field_values(one) for one in self.questions]}
+
+    def sheet(self) -> Sheet:
+        """Return the questions in the order of asking."""
+        hidden = [question.name for question in self.questions if not question.is_published]
+        return Sheet(
+            f"Decision tree {self.name}: {len(self.questions)} questions, {len(self.columns)} answers",
+            {"not published": hidden},
+            ("question", "asked after", "answers"),
+            [
+                (
+                    question.name,
+                    self._parents_text(question) or "everyone",
+                    f"{', '.join(question.answers)}{' (several)' if question.multiple else ''}",
+                )
+                for question in self.ordered
+            ],
+            "With all answers: print(tree.to_text()).",
+        )
+
     def to_text(self) -> str:
         """Return the tree as text for a terminal."""
         number = {question.name: i for i, question in enumerate(self.ordered, 1)}
@@ -381,7 +418,7 @@ class Tree:
 
     def to_json(self) -> str:
         """Return the tree as JSON, questions in dataset order."""
-        return json.dumps({"name": self.name, "questions": [asdict(one) for one in self.questions]}, indent=2)
+        return json.dumps(self.to_dict(), indent=2)
 
 
 def union(name: str, trees: Sequence[Tree]) -> Tree:

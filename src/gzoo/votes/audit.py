@@ -9,11 +9,12 @@ it in many rows has another tree or misnamed columns, and the votes show which p
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from gzoo.display import Sheet, Shown, field_values, json_value, table_of
 from gzoo.errors import InputError, choices
 from gzoo.trees.tree import IntArray, Question, Tree
 from gzoo.votes.parents import AS_GOOD, CERTAIN_ROWS, BoolArray, ParentAnswers, agreement, fraction_of, infer_parents
@@ -64,8 +65,8 @@ class ColumnSwap:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionAudit:
+@dataclass(frozen=True, slots=True, repr=False)
+class QuestionAudit(Shown):
     """Agreement of the votes on one question with the tree.
 
     Attributes:
@@ -111,12 +112,21 @@ class QuestionAudit:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON values, without the list of rows."""
-        values = {key: value for key, value in asdict(self).items() if key != "rows"}
+        values = {key: value for key, value in field_values(self).items() if key != "rows"}
         return {**values, "is_consistent": self.is_consistent}
 
+    def sheet(self) -> Sheet:
+        """Return the verdict, and the first rows that are not consistent."""
+        return Sheet(
+            f"Audit of {self.question}: {self.verdict}",
+            {"verdict": self.description, "rows checked": self.n_checked, "fraction consistent": self.fraction},
+            ("row", "total votes", "expected") if self.rows else (),
+            self.rows,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Audit:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Audit(Shown):
     """Agreement of the votes in a table or dataset with a decision tree.
 
     Attributes:
@@ -146,7 +156,32 @@ class Audit:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "is_consistent": self.is_consistent}
+        questions = [{**one.to_dict(), "rows": json_value(one.rows)} for one in self.questions]
+        return {**field_values(self), "questions": questions, "is_consistent": self.is_consistent}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each question."""
+        names = ("question", "verdict", "fraction", "n_checked", "n_inconsistent", "n_total_mismatches", "description")
+        return table_of({name: getattr(one, name) for name in names} for one in self.questions)
+
+    def sheet(self) -> Sheet:
+        """Return the verdict on each question."""
+        doubtful = [one.question for one in self.questions if not one.is_consistent]
+        return Sheet(
+            f"Audit of {self.source}: votes are {'' if self.is_consistent else 'not '}consistent with {self.tree}",
+            {
+                "rows used": f"{self.n_used:,} of {self.n_rows:,}",
+                "not used": self.n_dropped,
+                "review": doubtful,
+                "without votes": self.not_collected,
+            },
+            ("question", "verdict", "rows checked", "consistent", "inconsistent"),
+            [
+                (one.question, one.verdict, one.n_checked, percent(one.fraction) if one.n_checked else None,
+                 one.n_inconsistent)
+                for one in sorted(self.questions, key=lambda one: one.is_consistent)
+            ],
+        )  # fmt: skip
 
     def of(self, question: str) -> QuestionAudit:
         """Return the audit of one question.

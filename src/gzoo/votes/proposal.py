@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gzoo.display import Sheet, Shown, field_values
 from gzoo.votes.mapping_file import MappingFile
 
 FIRST_LINE = "# Mapping file for gzoo"
@@ -32,8 +33,8 @@ class Line:
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+@dataclass(frozen=True, slots=True, repr=False)
+class Proposal(Shown):
     """Proposed mapping file for a vote table.
 
     Attributes:
@@ -57,6 +58,21 @@ class Proposal:
     consistency: Mapping[str, float]
     campaign: str
     table: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the lines with their evidence as JSON values."""
+        return {**field_values(self), "is_complete": self.is_complete}
+
+    def sheet(self) -> Sheet:
+        """Return the lines with their evidence."""
+        lines = (*self.keys, *self.answers, *self.totals)
+        return Sheet(
+            f"Mapping file of {self.table} as {self.campaign}",
+            {"found": self.summary, "values": self.mapping.values, "ignored": list(self.ignored)},
+            ("name", "column", "", "evidence"),
+            [(one.name, one.column, one.confidence, one.evidence) for one in lines],
+            "The mapping file: to_toml().",
+        )
 
     @property
     def is_complete(self) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gzoo import sky
+from gzoo.display import Sheet, Shown, json_value
 from gzoo.errors import GZooWarning, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -43,8 +44,8 @@ MAX_INVALID_FRACTION = 0.05  # of rows whose fractions give no integer votes; mo
 DROPPED_SCHEMA = {"id_str": pl.String, "row": pl.Int64, "image": pl.String, "reason": pl.String, "detail": pl.String}
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowTable:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RowTable(Shown):
     """Rows of a vote table, without the votes.
 
     Attributes:
@@ -67,15 +68,54 @@ class RowTable:
     collected: tuple[str, ...]
     excluded: tuple[str, ...]
     total_mismatches: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what became of the rows as JSON values."""
+        names = ("n_rows", "collected", "excluded", "total_mismatches")
+        facts = {name: json_value(getattr(self, name)) for name in names}
+        return {**facts, "n_used": self.rows.height, "n_dropped": self._n_dropped}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the used rows: the attribute `rows`."""
+        return self.rows
+
+    def sheet(self) -> Sheet:
+        """Return what became of the rows."""
+        return Sheet(
+            f"Vote table: {self.rows.height:,} of {self.n_rows:,} rows are used",
+            {
+                "dropped": self._n_dropped,
+                "questions with votes": len(self.collected),
+                "columns ignored": self.excluded,
+                "totals that differ": self.total_mismatches,
+            },
+        )
+
+    @property
+    def _n_dropped(self) -> dict[str, int]:
+        return dict(self.dropped["reason"].value_counts().sort("reason").iter_rows())
+
     warnings: tuple[str, ...] = ()
     positions: sky.Positions | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class VoteTable(RowTable):
     """Rows of a vote table, and the votes of the used rows."""
 
     votes: Votes
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what became of the rows, and the numbers of votes, as JSON values."""
+        return {**super().to_dict(), "votes": self.votes.to_dict()}
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the used rows with their votes."""
+        return pl.concat([self.rows, self.votes.to_polars()], how="horizontal")
+
+    def sheet(self) -> Sheet:
+        """Return what became of the rows, and the votes on each question."""
+        return replace(self.votes.sheet(), title=super().sheet().title, facts=super().sheet().facts)
 
 
 def read_votes(

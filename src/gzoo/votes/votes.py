@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from gzoo.display import Sheet, Shown
 from gzoo.errors import InputError
 from gzoo.trees.tree import FloatArray, IntArray, Tree
+
+if TYPE_CHECKING:
+    import polars as pl
 
 WELL_VOTED = 5
 """Number of votes from which the votes on a question are informative for a single galaxy."""
 
 
-@dataclass(frozen=True)
-class Votes:
+@dataclass(frozen=True, repr=False)
+class Votes(Shown):
     """Vote counts per galaxy and answer.
 
     Attributes:
@@ -78,6 +83,52 @@ class Votes:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return numbers of galaxies and votes on each question as JSON values."""
+        n_galaxies, n_votes = (self.totals > 0).sum(axis=0), self.totals.sum(axis=0)
+        per_answer = dict(zip(self.tree.columns, self.counts.sum(axis=0).tolist(), strict=True))
+        questions = [
+            {
+                "question": question.name,
+                "n_galaxies": int(n_galaxies[i]),
+                "n_votes": int(n_votes[i]),
+                "answers": {column: per_answer[column] for column in question.columns},
+            }
+            for i, question in enumerate(self.tree.questions)
+        ]
+        collected = None if self.collected_questions is None else list(self.collected_questions)
+        return {
+            "tree": self.tree.name,
+            "n_galaxies": len(self),
+            "collected_questions": collected,
+            "questions": questions,
+        }
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the counts and total votes of each galaxy, in columns named as in a dataset."""
+        import polars as pl
+
+        columns: dict[str, IntArray] = {}
+        for i, question in enumerate(self.tree.questions):
+            columns |= {column: self.counts[:, self.tree.columns.index(column)] for column in question.columns}
+            columns[question.total_column] = self.totals[:, i]
+        return pl.DataFrame(columns)
+
+    def sheet(self) -> Sheet:
+        """Return the numbers of galaxies and votes on each question, and the fractions of its answers."""
+        n_galaxies, n_votes, counts = (self.totals > 0).sum(axis=0), self.totals.sum(axis=0), self.counts.sum(axis=0)
+        rows: list[tuple[object, ...]] = []
+        for i, question in enumerate(self.tree.questions):
+            answers = zip(question.answers, counts[self.tree.slice(question.name)], strict=True)
+            fractions = ", ".join(f"{name} {n / n_votes[i]:.2f}" for name, n in answers) if n_votes[i] else ""
+            rows.append((question.name, int(n_galaxies[i]), int(n_votes[i]), fractions))
+        return Sheet(
+            f"Votes on {len(self):,} galaxies (tree {self.tree.name})",
+            {"questions without votes": sum(not n for n in n_galaxies) or None},
+            ("question", "galaxies", "votes", "fractions of all votes"),
+            rows,
+        )
 
     @cached_property
     def fractions(self) -> FloatArray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from gzoo.display import Sheet, Shown
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.votes import Votes
 
@@ -112,8 +113,8 @@ class Classifications:
         return fractions, np.divide(totals**2, squares, out=np.zeros(totals.shape), where=squares > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Ingest:
+@dataclass(frozen=True, slots=True, repr=False)
+class Ingest(Shown):
     """Summary of how every row of an export was counted or excluded, without data about single volunteers.
 
     Attributes:
@@ -165,6 +166,19 @@ class Ingest:
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     positions: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the summary as a JSON object."""
-        return asdict(self)
+    def sheet(self) -> Sheet:
+        """Return what became of every row and annotation."""
+        rows = [("rows", "counted", self.n_used), *(("rows", reason, n) for reason, n in self.reasons.items())]
+        rows += [("annotations", "counted as votes", self.n_annotations_used)]
+        rows += [("annotations", reason, n) for reason, n in self.annotation_reasons.items()]
+        return Sheet(
+            f"Classifications of {self.campaign}",
+            {
+                "galaxies": self.n_galaxies,
+                "volunteers": f"{self.n_volunteers:,}, {self.n_anonymous:,} of them not logged in",
+                "suspicious": f"{self.n_suspicious.get('any', 0):,} may be bots",
+                "without effect": self.notes,
+            },
+            ("of", "what became of them", "number"),
+            rows,
+        )

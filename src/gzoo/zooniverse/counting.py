@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import files
+from gzoo.display import Sheet, Shown
 from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
@@ -42,8 +43,8 @@ class ExportFiles:
     weights: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CountResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class CountResult(Shown):
     """Result of `count`.
 
     Attributes:
@@ -55,6 +56,15 @@ class CountResult:
     out: Path
     n_galaxies: int
     ingest: Ingest
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the entries of `ingest`, and the path of the table, as JSON values."""
+        return {"out": str(self.out), **self.ingest.to_dict()}
+
+    def sheet(self) -> Sheet:
+        """Return what became of every row."""
+        counted = self.ingest.sheet()
+        return replace(counted, facts={"table": f"{self.out} ({self.n_galaxies:,} galaxies)", **counted.facts})
 
 
 @dataclass(frozen=True)

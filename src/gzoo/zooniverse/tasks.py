@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from gzoo.display import Sheet, Shown, json_value
 from gzoo.errors import NotFoundError, TableError, choices, reason, suggestion
 from gzoo.trees.tree import Tree
 
@@ -42,8 +43,8 @@ class Entry:
     doubt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tasks:
+@dataclass(frozen=True, slots=True, repr=False)
+class Tasks(Shown):
     """A mapping file for an export.
 
     Attributes:
@@ -64,6 +65,28 @@ class Tasks:
     unmatched: Mapping[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
     not_found: tuple[str, ...] = ()
     unit: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the tasks as JSON values."""
+        unmatched = [
+            {"workflow": workflow, "task": task, "label": label, "reason": why}
+            for (workflow, task, label), why in self.unmatched.items()
+        ]
+        known = {name: json_value(getattr(self, name)) for name in ("campaign", "fields", "excluded", "not_found")}
+        return {**known, "entries": json_value(self.entries), "unmatched": unmatched, "is_complete": self.is_complete}
+
+    def sheet(self) -> Sheet:
+        """Return the tasks with their questions."""
+        return Sheet(
+            f"Mapping file of an export of {self.campaign}",
+            {
+                "found": self.summary,
+                "fields": {key: one for key, one in self.fields.items() if one},
+                "excluded workflows": self.excluded,
+            },
+            ("workflow", "task", "question", "label", "confirm"),
+            [(one.workflow, one.task, one.question or "-", one.label, one.doubt) for one in self.entries],
+        )
 
     @property
     def doubts(self) -> tuple[str, ...]:
