@@ -517,7 +517,7 @@ def test_a_run_records_its_commit_and_no_token_is_written_anywhere(
     gzoo_does("access", NAME, code=7)
     said = "".join(outputs) + caplog.text
     assert "your access was revoked" in said
-    assert "Downloading files (MB)" in said
+    assert f"Downloading {NAME} from the Hub (MB)" in said
     assert f"HF_HUB_OFFLINE is set. '{NAME}' is read from the cache" in said
     facts = json.loads(Path("run/run.json").read_text())
     assert facts["data"]["hub"] == {"repository": NAME, "commit": repo.head}

@@ -206,7 +206,7 @@ class _Download:
             nonlocal done
             done = min(done + n, total)
             if progress:
-                client.report_bytes(progress, "Downloading files", done, total)
+                client.report_bytes(progress, f"Downloading {self.repository} from the Hub", done, total)
 
         options: dict[str, Any] = {"tqdm_class": client.silent_bar(advance)} if progress else {}
 
@@ -215,6 +215,8 @@ class _Download:
             path = download_verified(self.repository, self.commit, entries[name], checksum=checksum, **options)
             self._record[name] = cache.stamp(path)
 
+        if missing:
+            advance(0)  # says where from and how much before anything is fetched
         try:
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(download, missing))  # after an error, the jobs that wait are cancelled
