@@ -80,7 +80,7 @@ def drawn(
 ) -> tuple[IntArray, IntArray, QuestionPrediction]:
     """Return vote counts, total votes, and the prediction, whose concentrations are wrong by the factor."""
     volunteers = rng.integers(votes[0], votes[1] + 1, n)
-    alpha = np.exp(rng.normal(0.5, 1.2, (1, n, len(question.columns))))
+    alpha = np.exp(rng.normal(0.5, 1.2, (1, n, len(question.columns) * (1 + question.multiple))))
     truth, stated = QuestionPrediction(alpha * factor, True, question), QuestionPrediction(alpha, True, question)
     return draw_counts(volunteers, truth, rng), volunteers, stated
 
