@@ -241,10 +241,10 @@ def test_hostile_names_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tree = Tree(f"gz2{HOSTILE}", questions)
     hostile = dataclasses.replace(gzoo.trees.campaign.campaign("gz2"), tree=tree, title=f"Zoo {HOSTILE}")
 
-    def campaign(_name: str) -> gzoo.trees.campaign.Campaign:
+    def of_manifest(*_: object) -> gzoo.trees.campaign.Campaign:
         return hostile
 
-    monkeypatch.setattr(gzoo.trees.campaign, "campaign", campaign)
+    monkeypatch.setattr(gzoo.trees.campaign, "of_manifest", of_manifest)
     counts, concentrations = draw(tree, 40, seed=4)
     ids = [f"{HOSTILE}{i}" for i in range(40)]
     file_name = f"../{HOSTILE}.jpg"
