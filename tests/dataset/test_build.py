@@ -272,7 +272,7 @@ def test_each_invalid_image_is_dropped_with_its_reason(inputs: Inputs) -> None:
         "truncated": (jpeg(1)[:-200], "corrupt"),
         "text": (b"not an image at all", "not an image"),
         "empty": (b"", "empty"),
-        "grey": (jpeg(1, "L"), "mode L"),
+        "cmyk": (jpeg(1, "CMYK"), "mode CMYK"),
         "gif": (jpeg(1, "RGB", "GIF"), "not an image"),
         "large": (png_header(20_000, 20_000), "too large"),
         "wide": (png_header(8_193, 10), "8193 x 10"),

@@ -151,13 +151,35 @@ def test_a_complete_image_of_20000_pixels_per_side_is_rejected() -> None:
 
 @pytest.mark.parametrize("is_decoded", [True, False])
 @pytest.mark.parametrize(
-    ("mode", "format"), [("L", "JPEG"), ("CMYK", "JPEG"), ("L", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("LA", "PNG")]
+    ("mode", "format", "words"),
+    [
+        ("CMYK", "JPEG", "mode CMYK"),
+        ("I;16", "PNG", "16 bits per channel"),
+        ("RGBA", "PNG", "transparent pixels"),
+        ("LA", "PNG", "transparent pixels"),
+    ],
 )
-def test_images_of_other_modes_are_rejected(mode: str, format: str, is_decoded: bool) -> None:
+def test_images_of_other_modes_are_rejected(mode: str, format: str, words: str, is_decoded: bool) -> None:
     file = io.BytesIO()
     Image.new(mode, (9, 9)).save(file, format)
-    with pytest.raises(ImageError, match=rf"mode {mode}"):
+    with pytest.raises(ImageError, match=words):
         check_image(file.getvalue(), is_decoded=is_decoded)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_image_of_one_colour_is_rejected(mode: str, format: str) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (424, 300), 32 if mode == "L" else (32, 40, 90)).save(file, format)
+    with pytest.raises(ImageError, match=r"Every pixel of the image has the colour \(\d+, \d+, \d+\)"):
+        check_image(file.getvalue())
+    assert check_image(file.getvalue(), is_decoded=False).width == 424, "only its header is read"
+
+
+def test_details_smaller_than_a_block_are_not_taken_for_one_colour() -> None:
+    chequered = np.indices((64, 64)).sum(0) % 2 * np.uint8(80) + np.uint8(60)
+    for image in (np.stack([chequered] * 3, 2).astype(np.uint8), chequered.astype(np.uint8)):
+        assert check_image(encoded(image, quality=95)) == ImageFacts("JPEG", 64, 64, image.ndim == 3)
 
 
 def test_an_image_of_many_scans_is_rejected_before_decoding() -> None:

@@ -462,7 +462,9 @@ def image(height: int, width: int, *, kind: str = "JPEG", mode: str = "RGB", **h
 
 def by_pillow(data: bytes, size: int | None = None) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as opened:
-        rgb = opened.convert("RGB")
+        side = min(opened.size)
+        left, top = ((n - side) // 2 for n in opened.size)
+        rgb = opened.convert("RGB").crop((left, top, left + side, top + side))
         return np.asarray(rgb if size is None else rgb.resize((size, size), Image.Resampling.BILINEAR), np.int16)
 
 
@@ -491,7 +493,7 @@ def test_fast_decoding_is_close_to_resizing_all_pixels(shape: tuple[int, int], k
     assert abs(difference.mean()) < 0.3
 
 
-@pytest.mark.parametrize("side", [1, 9, 64, 85, 101])
+@pytest.mark.parametrize("side", [8, 9, 64, 85, 101])
 def test_every_size_fills_exactly_its_array(side: int) -> None:
     data = image(side, side)
     for size in range(1, side + 2):
@@ -534,9 +536,7 @@ def test_images_to_be_resampled_are_decoded_to_a_nearby_eighth(dataset: Path, ro
     assert loader(dataset, 4, 224, augment="train", streaming=True).decoded_size == 258
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P")]
-)
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "L"), ("PNG", "1"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P")])
 def test_other_modes_are_converted_to_rgb(kind: str, mode: str) -> None:
     data = image(50, 50, kind=kind, mode=mode)
     assert np.abs(decode(data, 50) - by_pillow(data)).max() <= 2

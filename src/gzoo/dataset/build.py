@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo import files, zooniverse
-from gzoo.dataset import cluster
+from gzoo.dataset import cluster, equal_images
 from gzoo.dataset.finalize import (
     WrittenShards,
     assemble,
@@ -33,12 +33,13 @@ from gzoo.dataset.finalize import (
     write_dropped,
     write_images,
 )
-from gzoo.dataset.plan import WITHOUT_VALIDATION, StoredVotes, dropped_before_writing, plan_build, store_votes
+from gzoo.dataset.plan import WITHOUT_VALIDATION, StoredVotes, dropped_before_writing, misnamed, plan_build, store_votes
 from gzoo.dataset.shards import Job, versions, write_rows
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.files import Progress
 from gzoo.images.archives import Source, open_source
+from gzoo.images.checks import FLAT
 from gzoo.images.fits import is_fits
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -65,6 +66,7 @@ class BuildResult(Shown):
         excluded: Columns of the table that are not used.
         positions: How positions were read, with what is doubtful; see `gzoo.sky.Positions.to_dict`.
         n_galaxies_by_question: Number of galaxies with votes on each question.
+        image_doubts: What is unusual about the images: equal ones, not square, not RGB.
         ingest: What happened to each classification, if votes were counted from an export.
     """
 
@@ -77,6 +79,7 @@ class BuildResult(Shown):
     excluded: tuple[str, ...]
     positions: Mapping[str, object]
     n_galaxies_by_question: Mapping[str, int]
+    image_doubts: tuple[str, ...]
     ingest: Ingest | None = None
 
 
@@ -177,6 +180,7 @@ def build(
         "allow_bad_positions": allow_bad_positions,
         **versions(),
     }
+    image_doubts: tuple[str, ...] = ()
     with dataset_work(out, begun, overwrite, wait, say) as partial:
         work = partial / files.WORK
         counted = None
@@ -223,10 +227,11 @@ def build(
                 for number in range(len(shards)):  # there is nothing in them, and images may be fixed
                     job.result_path(number).unlink()
                 reasons = ", ".join(f"{n} x {reason}" for reason, n in count_reasons(dropped).items())
+                _, example, hint = misnamed(dropped)
                 raise TableError(
                     f"None of the rows of '{votes or classifications}' is usable: {reasons}.",
-                    "at least one row with valid vote counts and a valid image.",
-                    "Check that --images names the right folder, and that image names match the table.",
+                    example or "at least one row with valid vote counts and a valid image.",
+                    hint or "Check that --images names the right folder, and that image names match the table.",
                 )
             manifest = _finish(written, table, plan, dropped, inputs, say)
             if counted:
@@ -235,6 +240,9 @@ def build(
                 if weights:
                     zooniverse.write_weighted(partial / "weighted.parquet", counted, written.keys())
             write_documents(written, manifest)
+            image_doubts = (*_misnamed(dropped), *written.image_doubts())
+    for doubt in image_doubts:
+        warnings.warn(GZooWarning(doubt), stacklevel=2)
     if counted and page:
         files.write_bytes(page, zooniverse.page(counted))
     manifest = files.read_json(out / files.MANIFEST)
@@ -249,6 +257,7 @@ def build(
         excluded=tuple(cast("list[str]", manifest["columns_left_out"])),
         positions=cast("dict[str, object]", manifest["positions"]),
         n_galaxies_by_question=galaxies_by_question(manifest),
+        image_doubts=image_doubts,
         ingest=counted.ingest if counted else None,
     )
 
@@ -342,6 +351,12 @@ def _inputs(source: Path | zooniverse.ExportFiles, mapping: Path | None) -> dict
     }
 
 
+def _misnamed(dropped: pl.DataFrame) -> list[str]:
+    """Return a sentence about images whose names differ from those in the table."""
+    message, example, hint = misnamed(dropped)
+    return [f"{message}: expected {example.removeprefix('for example ')} {hint}"] if message else []
+
+
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -407,8 +422,30 @@ class _BuiltShards(WrittenShards):
         parts = [pl.DataFrame(schema=DROPPED_SCHEMA)]
         for number in filter(self.n_unusable, range(len(self.results))):
             bad = self.images(number).filter(pl.col("problem") != "")
-            parts.append(bad.select("id_str", "row", "image", reason=pl.lit("image unusable"), detail="problem"))
+            is_flat = pl.col("problem").str.starts_with(FLAT)
+            reason = pl.when(is_flat).then(pl.lit("image of one colour")).otherwise(pl.lit("image unusable"))
+            parts.append(bad.select("id_str", "row", "image", reason=reason, detail="problem"))
         return pl.concat(parts)
+
+    def image_doubts(self) -> tuple[str, ...]:
+        """Return what is unusual about the images, in sentences."""
+        if not self.job.sources:
+            return ()
+        parts = [pl.DataFrame(schema={"digest": pl.UInt64})]
+        n_wide = n_not_rgb = 0
+        for number in self.names():
+            images = self.images(number).filter(pl.col("problem") == "")
+            n_wide += images.filter(pl.col("width") != pl.col("height")).height
+            n_not_rgb += images.filter(~pl.col("is_rgb")).height
+            digests = pl.Series("digest", map(equal_images.digest_of, images["sha256"]), pl.UInt64)
+            parts.append(images.select("id_str", "dataset_name", "ra", "dec").with_columns(digests))
+        found = (
+            equal_images.description(equal_images.repeated(pl.concat(parts, how="diagonal"))),
+            f"{n_wide:,} images are not square. Models see their central square." if n_wide else "",
+            f"{n_not_rgb:,} images are not RGB but grey or with a palette. Models see them as RGB; `datasets` returns "
+            "them as they are stored." if n_not_rgb else "",
+        )  # fmt: skip
+        return tuple(filter(None, found))
 
     def keys(self, every: int = 1) -> pl.DataFrame:
         """Return identifiers and `vote_row` of each row, or of each `every`-th row, of the dataset in order."""

@@ -11,14 +11,15 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from gzoo import files
-from gzoo.dataset.check_findings import CHECKING_IMAGES, FindingLog
+from gzoo import files, sky
+from gzoo.dataset import equal_images
+from gzoo.dataset.check_findings import CHECKING_IMAGES, MAX_EXAMPLES, FindingLog
 from gzoo.dataset.check_folder import Folder, Shard
 from gzoo.dataset.check_parquet import Rows, open_shard, read_batches, read_table
 from gzoo.dataset.check_rows import RowSummary
 from gzoo.dataset.shards import in_turn
 from gzoo.errors import ImageError
-from gzoo.images.checks import ImageFacts, Scratch, check_image
+from gzoo.images.checks import FLAT, ImageFacts, Scratch, check_image
 
 IMAGES_IN_TASK = 32
 """Images that a thread checks in turn."""
@@ -48,32 +49,60 @@ def check_images(folder: Folder, seen: RowSummary, log: FindingLog, *, is_decode
     elif seen.is_complete:
         expected = read_table(path, "images.parquet", seen.keys, LISTED, "image list mismatch", log)
 
-    def work(task: Sequence[_Image]) -> list[tuple[_Image, ImageFacts | str]]:
+    def work(task: Sequence[_Image]) -> list[tuple[_Image, ImageFacts | str, int]]:
         scratch = Scratch()
-        return [(one, _check(one.data, is_decoded, scratch)) for one in task]
+        return [(one, _check(one.data, is_decoded, scratch), equal_images.digest(one.data)) for one in task]
 
     n_bytes: dict[str, int] = defaultdict(int)
     sizes: set[tuple[int, int]] = set()
-    n = 0
+    n = n_wide = n_not_rgb = 0
+    digests: list[tuple[int, str, str]] = []  # digest, split, identifier
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
         for outcomes in in_turn(work, _tasks(folder, log), pool, ahead=2 * threads + 2):
-            for one, outcome in outcomes:
+            for one, outcome, digest in outcomes:
                 n += 1
                 n_bytes[one.shard.split] += len(one.data)
                 if isinstance(outcome, str):
                     example = f"{one.id_str}: {outcome}"
-                    log.add("corrupt image", one.shard.name, "image", row=one.row, examples=[example])
+                    name = "image of one colour" if outcome.startswith(FLAT) else "corrupt image"
+                    log.add(name, one.shard.name, "image", row=one.row, examples=[example])
                     continue
                 sizes.add((outcome.width, outcome.height))
+                n_wide += outcome.width != outcome.height
+                n_not_rgb += not outcome.is_rgb
+                digests.append((digest, one.shard.split, one.id_str))
                 if expected is not None:
                     _compare(one, outcome, expected.row(seen.starts[one.shard.name] + one.row - 1), log)
             log.report(CHECKING_IMAGES, n, max(n, seen.n))
     log.count("images", n)
+    if n_wide:
+        log.note("images", f"{n_wide:,} are not square, of which models see the central square")
+    if n_not_rgb:
+        log.note("images", f"{n_not_rgb:,} are grey or have a palette, and are shown as RGB")
+    _compare_with_each_other(digests, log)
     if seen.is_complete and n == seen.n and folder.metadata and not log.has("corrupt image", "image mismatch"):
         for split, listed_bytes in folder.metadata.image_bytes["default"].items():
             log.compare(f"image_bytes.default.{split}", listed_bytes, n_bytes[split], check="images")
         log.compare("image_sizes", folder.metadata.image_sizes, sorted(map(list, sizes)), check="images")
+
+
+def _compare_with_each_other(digests: Sequence[tuple[int, str, str]], log: FindingLog) -> None:
+    """Report images that occur twice: in two splits as a finding, otherwise as a remark."""
+    rows = pl.DataFrame(digests, {"digest": pl.UInt64, "split": pl.String, "id_str": pl.String}, orient="row")
+    several = rows.filter(pl.len().over("digest") > 1)
+    if several.is_empty():
+        return
+    first, second = several.filter(pl.col("digest") == several["digest"][0])["id_str"][:2]
+    log.note("images", f"{several.height:,} rows have the image of another row, such as {first} and {second}")
+    counted = several.filter(pl.col("split").is_in(sky.SPLITS))
+    pairs = equal_images.pairs_across(range(counted.height), counted["digest"], counted.select("split"))
+    if pairs.height:
+        examples = (
+            " and ".join(f"{counted['id_str'][row]} ({counted['split'][row]})" for row in pair)
+            for pair in pairs.head(MAX_EXAMPLES).select("row", "row_other").iter_rows()
+        )
+        log.add("same image in two splits", n=pairs.height, examples=examples)
 
 
 def _tasks(folder: Folder, log: FindingLog) -> Iterator[list[_Image]]:

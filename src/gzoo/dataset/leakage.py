@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo import files, sky
+from gzoo.dataset import equal_images
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.display import Sheet, Shown
@@ -38,8 +39,8 @@ class Leaks(Shown):
         n_galaxies: Number of rows of each folder, by split.
         n_without_position: Number of rows of each folder without a position, which are compared by identifier only.
         radius_arcsec: Match radius in arcsec.
-        pairs: Same galaxy in two splits, one row per pair, worst first: `matched_by` ("position", "identifier"),
-            `separation_arcsec` (null if a position is missing) and the columns of `ROW` for both rows.
+        pairs: Same galaxy in two splits, one row per pair, worst first: `matched_by` ("position", "identifier",
+            "image"), `separation_arcsec` (null if a position is missing) and the columns of `ROW` for both rows.
         overlaps: Different galaxies in two splits whose images overlap, in the same columns.
         image_size_arcsec: Image size in arcsec that overlaps were judged by, by folder and dataset_name; 0 if it is
             unknown, so that overlaps were not searched for.
@@ -57,7 +58,7 @@ class Leaks(Shown):
 
     @property
     def has_leaks(self) -> bool:
-        """Whether any galaxy is in two splits. Overlapping images of different galaxies do not count."""
+        """Whether any galaxy or image is in two splits. Overlapping images of different galaxies do not count."""
         return not self.pairs.is_empty()
 
     @property
@@ -136,9 +137,11 @@ def leaks(
     """Find the same galaxy in different splits, in one or several datasets.
 
     Only the splits train, validation and test count; `border` is a buffer between them. Two rows are the same galaxy
-    if they are within the match radius of each other, or have the same `dataset_name` and `id_str`. Different galaxies
-    whose images overlap are listed separately: they are closer to each other than the image size, so that both images
-    show the same part of the sky in any orientation.
+    if they are within the match radius of each other, or have the same `dataset_name` and `id_str`, or if their images
+    are the same, byte for byte: a model has then seen the image of the other split, whatever it shows.
+
+    Different galaxies whose images overlap are listed separately: they are closer to each other than the image size,
+    so that both images show the same part of the sky in any orientation.
 
     Args:
         datasets: Dataset folders made by gzoo, or copies of published ones; one or more.
@@ -183,7 +186,7 @@ def leaks(
     n_without = tuple(rows.filter(pl.col("folder") == i, ~pl.col("is_position")).height for i in range(len(opened)))
     rows = rows.filter(pl.col("split").is_in(sky.SPLITS))
     sizes = _image_sizes(rows, opened, image_size_arcsec)
-    same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows)])
+    same = pl.concat([_by_position(rows, radius_arcsec), _by_identifier(rows), _by_image(rows)])
     same = same.unique(["first", "second"], keep="first", maintain_order=True)
     n_apart = same.filter(pl.col("matched_by") == "identifier", pl.col("separation_arcsec") > radius_arcsec).height
     if n_apart:
@@ -217,7 +220,10 @@ def _without(
 
 
 def _rows(dataset: Dataset, i: int) -> pl.DataFrame:
-    parts = [dataset.positions(split).with_columns(split=pl.lit(split)) for split in dataset.splits]
+    parts = [
+        dataset.positions(split).with_columns(equal_images.digests(dataset, split), split=pl.lit(split))
+        for split in dataset.splits
+    ]
     return pl.concat(parts).with_columns(folder=pl.lit(i, pl.UInt32))
 
 
@@ -240,12 +246,22 @@ def _by_identifier(rows: pl.DataFrame) -> pl.DataFrame:
     several = keyed.filter(pl.len().over(key) > 1).unique([*key, "folder", "split"], keep="first").sort("row").collect()
     several = several.with_row_index("order")
     pairs = several.join(several, on=key, suffix="_other").filter(pl.col("order") < pl.col("order_other"))
+    return _apart(rows, pairs, "identifier")
+
+
+def _by_image(rows: pl.DataFrame) -> pl.DataFrame:
+    pairs = equal_images.pairs_across(range(rows.height), rows["digest"], rows.select("folder", "split"))
+    return _apart(rows, pairs, "image")
+
+
+def _apart(rows: pl.DataFrame, pairs: pl.DataFrame, by: str) -> pl.DataFrame:
+    """Return the pairs of `row` and `row_other` that are in two splits, with their separation."""
     first, second = (pairs[name].to_numpy() for name in ("row", "row_other"))
     apart = np.full(len(first), np.nan)
     is_known = (rows["is_position"].gather(first) & rows["is_position"].gather(second)).to_numpy()
     ends = (rows[name].gather(one[is_known]).to_numpy() for one in (first, second) for name in ("ra", "dec"))
     apart[is_known] = sky.separation_arcsec(*ends)
-    return _across(rows, first, second, apart, "identifier")
+    return _across(rows, first, second, apart, by)
 
 
 def _overlapping(rows: pl.DataFrame, sizes: pl.DataFrame) -> pl.DataFrame:

@@ -13,12 +13,15 @@ import polars as pl
 from gzoo import files, sky
 from gzoo.dataset.finalize import Plan, ordered, write_frame, write_plan
 from gzoo.files import Progress
+from gzoo.images import names
 from gzoo.images.checks import SUFFIXES
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray
 from gzoo.votes.reading import DROPPED_SCHEMA, stream_votes
 
+IMAGE_MISSING = "image missing"
+"""Reason for rows without an image; a known difference of names follows after a colon."""
 WITHOUT_VALIDATION = "train,test"
 
 
@@ -133,17 +136,6 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     single = matched.filter(pl.col("n") == 1).with_columns(
         image=pl.col("found").list.first(), bytes=pl.col("bytes").list.first(), source=pl.col("source").list.first()
     )
-    is_missing = pl.col("n") == 0
-    wanted = pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str") + ".jpg, .jpeg, .png or .fits")
-    unmatched = matched.filter(pl.col("n") != 1).select(
-        "id_str",
-        "row",
-        image=pl.when(is_named).then(pl.col("image")),
-        reason=pl.when(is_missing).then(pl.lit("image missing")).otherwise(pl.lit("several images")),
-        detail=pl.when(is_missing)
-        .then(pl.lit("no file ") + wanted)
-        .otherwise(pl.lit("several: ") + pl.col("found").list.join(", ")),
-    )
     unused = images.join(single.select("source", name="image"), on=["name", "source"], how="anti").select(
         id_str=pl.lit(None, pl.String),
         row=pl.lit(None, pl.Int64),
@@ -151,7 +143,45 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         reason=pl.lit("no row for this image"),
         detail=pl.lit("the vote table does not have a usable row for it"),
     )
-    return single.drop("found", "n"), pl.concat([unmatched, unused])
+    wanted = pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str") + ".jpg, .jpeg, .png or .fits")
+    missing = matched.filter(pl.col("n") == 0)
+    meant = names.differences(
+        missing.select(name=pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str")), is_path=is_named),
+        unused["image"],
+    )
+    unmatched = [
+        missing.hstack(meant.rename({"found": "meant"})).select(
+            "id_str",
+            "row",
+            image=pl.when(is_named).then(pl.col("image")),
+            reason=pl.concat_str(pl.lit(IMAGE_MISSING), "kind", separator=": ", ignore_nulls=True),
+            detail=pl.lit("no file ") + wanted + pl.concat_str(pl.lit("; found "), "meant").fill_null(""),
+        ),
+        matched.filter(pl.col("n") > 1).select(
+            "id_str",
+            "row",
+            image=pl.when(is_named).then(pl.col("image")),
+            reason=pl.lit("several images"),
+            detail=pl.lit("several: ") + pl.col("found").list.join(", "),
+        ),
+    ]
+    return single.drop("found", "n"), pl.concat([*unmatched, unused])
+
+
+def misnamed(dropped: pl.DataFrame) -> tuple[str, str, str]:
+    """Return how names of images in the table and of files differ: message, what was expected and a hint.
+
+    All are "" unless rows were dropped because the name of their image differs from that of a file in a known way.
+    """
+    differing = dropped.filter(pl.col("reason").str.starts_with(f"{IMAGE_MISSING}: "))
+    if differing.is_empty():
+        return "", "", ""
+    kind, n = differing["reason"].value_counts(sort=True).row(0)
+    kind = kind.removeprefix(f"{IMAGE_MISSING}: ")
+    first = differing.filter(pl.col("reason").str.ends_with(kind)).sort("row").row(0, named=True)
+    wanted, _, found = first["detail"].removeprefix("no file ").partition("; found ")
+    message = f"The images of {n:,} rows were not found, because names differ in {kind}"
+    return message, f"for example {wanted}, found {found}.", names.hint(kind)
 
 
 def _with_splits(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, str, int]:
@@ -164,18 +194,18 @@ def _with_splits(rows: pl.DataFrame, wanted: str | None) -> tuple[pl.DataFrame, 
     hashes = np.array([identifier_split.place(one) for one in rows["id_str"]])
     n_by_id = 0
     if (rows["split"] != "").any():
-        names, scheme = rows["split"].to_numpy().astype(np.str_), identifier_split.PUBLISHED
+        split_names, scheme = rows["split"].to_numpy().astype(np.str_), identifier_split.PUBLISHED
     else:
-        names, scheme = identifier_split.split_at(hashes), identifier_split.SCHEME
+        split_names, scheme = identifier_split.split_at(hashes), identifier_split.SCHEME
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
         is_known = sky.is_position(ra, dec)
         n_by_id = int((~is_known).sum())
         if is_known.any():
             scheme = sky.SCHEME.name
-            names[is_known] = sky.split(ra[is_known], dec[is_known])
+            split_names[is_known] = sky.split(ra[is_known], dec[is_known])
     if wanted == WITHOUT_VALIDATION and scheme != identifier_split.PUBLISHED:
-        names[names == "validation"], scheme = "train", scheme + identifier_split.WITHOUT_VALIDATION
-    split = pl.Series(names)
+        split_names[split_names == "validation"], scheme = "train", scheme + identifier_split.WITHOUT_VALIDATION
+    split = pl.Series(split_names)
     split_number = split.replace_strict({name: i for i, name in enumerate(files.SPLITS)}, return_dtype=pl.UInt8)
     vote_row = pl.col("row") - 1
     rows = rows.with_columns(hash=pl.Series(hashes), split=split, split_number=split_number, vote_row=vote_row)

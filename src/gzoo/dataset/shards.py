@@ -53,6 +53,7 @@ IMAGES_SCHEMA = {
     "bytes": pl.Int64,
     "width": pl.Int32,
     "height": pl.Int32,
+    "is_rgb": pl.Boolean,
     "problem": pl.String,
 }
 
@@ -189,7 +190,7 @@ def _mapped(path: Path, n_columns: int) -> tuple[mmap.mmap, _Counts]:
     return memory, np.frombuffer(memory, np.int32).reshape(-1, n_columns)
 
 
-_Found = tuple[str, str, int, int, int, str]
+_Found = tuple[str, str, int, int, int, bool, str]
 """A row of `IMAGES_SCHEMA`."""
 
 
@@ -526,9 +527,9 @@ def _checked(
         else:
             digest = hashlib.sha256(data).hexdigest()
             source_digest = digest if data is read else hashlib.sha256(read).hexdigest()
-            found.append((digest, source_digest, len(data), image.width, image.height, ""))
+            found.append((digest, source_digest, len(data), image.width, image.height, image.is_rgb, ""))
             buffer.add(data)
             kept.append(row)
             continue
-        found.append(("", "", 0, 0, 0, problem))
+        found.append(("", "", 0, 0, 0, True, problem))
     return _Images(found, kept, buffer, [wanted[row - first][1] for row in kept])

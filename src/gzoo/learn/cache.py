@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from gzoo import files
 from gzoo.errors import InputError
-from gzoo.learn.decoding import RULE, Pixels
+from gzoo.images.checks import Pixels
+from gzoo.learn.decoding import RULE
 
 CACHE_SIZE_BYTES = 50_000_000_000
 _SUFFIX = ".images"

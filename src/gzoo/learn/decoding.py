@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image
 
 from gzoo.errors import ImageError, reason
-from gzoo.images.checks import MAX_SCANS, MAX_SIDE_PIXELS, Scratch, n_scans
+from gzoo.images.checks import (
+    MAX_SCANS,
+    READER_ERRORS,
+    Pixels,
+    Scratch,
+    central_square,
+    corrupt,
+    is_jpeg,
+    jpeg_header,
+    jpeg_orientation,
+    n_scans,
+    png_pixels,
+    upright,
+)
 
-RULE = "decode-2"
+RULE = "decode-3"
 """Version of the rule that turns bytes into pixels; part of the name of cache files."""
 MANY_PIXELS = 1_000_000  # larger images are rejected if they need hundreds of passes over their pixels
 
 _FAST_EIGHTHS = (1, 2, 3, 4, 5, 6, 8)  # seven eighths take longer than decoding all pixels and resizing
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def decode(data: bytes | memoryview, size: int) -> Pixels:
     """Return a JPEG or PNG image as red, green and blue, shape (size, size, 3).
 
     Raises:
-        ImageError: The image is truncated, corrupt, or larger than 8192 pixels per side.
+        ImageError: The image is truncated, corrupt, or refused by the rule of `gzoo.images.checks`.
     """
     out = np.empty((size, size, 3), np.uint8)
     decode_into(data, out, Scratch())
@@ -41,7 +48,8 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
     An image of that size is decoded directly, to the same pixels as with Pillow. So is a JPEG if the size is one to
     six eighths of its own: libjpeg then computes the pixels from fewer frequencies. Any other JPEG is decoded to a
     half, a quarter or an eighth of its size where that is still large enough, then resized by area-weighted bilinear
-    interpolation.
+    interpolation. Images are turned upright, and of an image that is not square only the central square is used (see
+    `gzoo.images.checks`).
 
     Args:
         data: Content of the image file.
@@ -49,32 +57,33 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
         scratch: Buffer for decoding, one per thread.
 
     Raises:
-        ImageError: The image is truncated, corrupt, or larger than 8192 pixels per side.
+        ImageError: The image is truncated, corrupt, or refused by the rule of `gzoo.images.checks`.
     """
     size = len(out)
     try:
-        if data[:3] != b"\xff\xd8\xff":
-            pixels = _decode_with_pillow(data)
+        if not is_jpeg(data):
+            pixels = png_pixels(data)
         else:
-            height, width, colours, _ = cast("tuple[int, int, str, str]", simplejpeg.decode_jpeg_header(data))
-            _check(data, width, height)
-            if colours in {"CMYK", "YCCK"}:
-                pixels = _decode_with_pillow(data)
-            elif height == width and size in _fast_sizes(height):
+            height, width, _ = jpeg_header(data)
+            turn = jpeg_orientation(data)
+            if width * height > MANY_PIXELS and n_scans(data) > MAX_SCANS:
+                raise corrupt(f"it has more than {MAX_SCANS} scans")
+            if height == width and size in _fast_sizes(height):
                 simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, buffer=out, strict=True)
+                if turn > 1:
+                    out[:] = upright(out, turn)
                 return
-            else:
-                part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
-                rows, columns = -(-height // part), -(-width // part)
-                buffer = scratch.of(rows * columns * 3)
-                pixels = simplejpeg.decode_jpeg(
-                    data, "RGB", min_height=rows, min_width=columns, buffer=buffer, strict=True
-                )
+            part = next(n for n in (8, 4, 2, 1) if n == 1 or min(-(-height // n), -(-width // n)) >= size)
+            rows, columns = -(-height // part), -(-width // part)
+            buffer = scratch.of(rows * columns * 3)
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns, buffer=buffer, strict=True)
+            pixels = upright(pixels, turn)
     except ImageError:
         raise
-    # simplejpeg and Pillow raise all of these for corrupt data
-    except (ValueError, RuntimeError, OSError, SyntaxError, EOFError, MemoryError, zlib.error) as error:
-        raise _corrupt(reason(error)) from error
+    except READER_ERRORS as error:
+        raise corrupt(reason(error)) from error
+    if pixels.shape[0] != pixels.shape[1]:
+        pixels = np.ascontiguousarray(pixels[central_square(*pixels.shape[:2])])
     if pixels.shape == out.shape:
         out[:] = pixels
         return
@@ -98,25 +107,3 @@ def fast_size(data: bytes | memoryview, min_size: int, max_size: int) -> int:
 def _fast_sizes(side: int) -> list[int]:
     """Return the sizes to which decoding a JPEG is faster than decoding all pixels and resizing, ascending."""
     return [-(-side * n // 8) for n in _FAST_EIGHTHS]
-
-
-def _check(data: bytes | memoryview, width: int, height: int) -> None:
-    if max(width, height) > MAX_SIDE_PIXELS:
-        raise ImageError(f"The image is {width} x {height} pixels.", f"at most {MAX_SIDE_PIXELS} pixels per side.")
-    if width * height > MANY_PIXELS and n_scans(data) > MAX_SCANS:
-        raise _corrupt(f"more than {MAX_SCANS} scans")
-
-
-def _decode_with_pillow(data: bytes | memoryview) -> Pixels:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            _check(data, *image.size)
-            return np.array(image.convert("RGB"))
-    except Image.UnidentifiedImageError as error:
-        raise _corrupt("neither JPEG nor PNG") from error
-    except Image.DecompressionBombError as error:
-        raise _corrupt(reason(error)) from error
-
-
-def _corrupt(how: str) -> ImageError:
-    return ImageError(f"The image is corrupt: {how}.", "a complete JPEG or PNG image.")

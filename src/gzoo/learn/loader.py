@@ -22,11 +22,11 @@ import torch
 from gzoo.dataset.open import Dataset
 from gzoo.display import Sheet, Shown
 from gzoo.errors import ImageError, InputError, choices
-from gzoo.images.checks import Scratch
+from gzoo.images.checks import Pixels, Scratch, central_square, is_plain_jpeg
 from gzoo.learn.augmentation import Augmentation, Plan, augmentation
 from gzoo.learn.buffers import BufferPool
 from gzoo.learn.cache import CACHE_SIZE_BYTES
-from gzoo.learn.decoding import Pixels, decode, decode_into
+from gzoo.learn.decoding import decode, decode_into
 from gzoo.learn.inputs import BatchRequest, Input, SplitInput, StreamInput, check_integers, open_input
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray, Tree
@@ -495,29 +495,34 @@ class Loader(Shown):
 
         n, size = len(pending.request.index), self.decoded_size
         image = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=self.device)
-        order = sorted(pending.encoded)
+        # the decoder on the device knows neither other formats than JPEG nor EXIF data
+        order = [i for i in sorted(pending.encoded) if is_plain_jpeg(pending.encoded[i])]
+        on_cpu = sorted(pending.encoded.keys() - set(order))
         try:
             data = [torch.frombuffer(bytearray(pending.encoded[i]), dtype=torch.uint8) for i in order]
-            decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self.device))
+            decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self.device) if data else [])
             # A truncated or corrupt image either raises or ends in one colour; an image that does may still be valid.
-            doubtful = torch.stack([_ends_in_one_colour(pixels) for pixels in decoded]).tolist()
+            doubtful = [_ends_in_one_colour(pixels) for pixels in decoded]
+            doubtful = torch.stack(doubtful).tolist() if doubtful else []
             for i, pixels, is_doubtful in zip(order, decoded, doubtful, strict=True):
                 if is_doubtful:
                     decode(pending.encoded[i], size)
-                wide = pixels[None]
+                rows, columns = central_square(*pixels.shape[1:])
+                wide = pixels[None, :, rows, columns]
                 if wide.shape[2:] != (size, size):
                     wide = torch.nn.functional.interpolate(wide.float(), (size, size), mode="bilinear", antialias=True)
                     wide = wide.round_().clamp_(0, 255).to(torch.uint8)
                 image[i] = wide[0]
-        except (RuntimeError, ImageError):  # one of them is not a JPEG image, or is corrupt
-            pixels = np.zeros((size, size, 3), np.uint8)
-            for i in order:
-                try:
-                    decode_into(pending.encoded[i], pixels, self._scratch("decoding"))
-                except ImageError as error:
-                    self._handle_error(pending, i, error)
-                else:
-                    image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
+        except (RuntimeError, ImageError):  # one of them is corrupt
+            on_cpu = sorted(pending.encoded)
+        pixels = np.zeros((size, size, 3), np.uint8)
+        for i in on_cpu:
+            try:
+                decode_into(pending.encoded[i], pixels, self._scratch("decoding"))
+            except ImageError as error:
+                self._handle_error(pending, i, error)
+            else:
+                image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
         return image
 
 

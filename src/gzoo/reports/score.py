@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.special import betaincinv
 
 from gzoo import files, reports
@@ -322,7 +322,7 @@ def _thumbnail(data: bytes) -> str:
     except ImageError:
         return ""
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        small = image.convert("RGB")
+        small = ImageOps.exif_transpose(image).convert("RGB")
     small.thumbnail((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=88)
