@@ -572,16 +572,16 @@ def test_a_model_is_scored_on_a_dataset_with_only_a_test_split(
     gain = found["overall"]["log_likelihood_gain"]
     assert gain["low"] < gain["value"] < gain["high"]
     n_train = files.read_json(run / "run.json")["n_train"]
-    own = {"fitted_on": "training galaxies", "source": str(predicted.path), "n_galaxies": n_train}
+    own = {"fitted_on": "training galaxies", "source": predicted.path.name, "n_galaxies": n_train}
     assert found["baseline"] == own
     assert f"{n_train} training galaxies of the model of" in page.read_text("utf-8")
     given = score(predicted.path, theirs, baseline=dataset)
-    assert given.baseline == {"fitted_on": "train split", "source": str(dataset), "n_galaxies": n_train}
+    assert given.baseline == {"fitted_on": "train split", "source": dataset.name, "n_galaxies": n_train}
     assert given.to_dict()["overall"] == found["overall"]  # the model was trained on that split
     new = recalibrate(predicted.path, theirs, validation=predicted.path, out=tmp_path / "new.parquet").path
     with pytest.raises(TableError, match="trained on"):  # the galaxies that the recalibration was fitted on
         score(new, theirs)
-    assert score(new, theirs, include_trained_on=True).baseline == {**own, "source": str(new)}
+    assert score(new, theirs, include_trained_on=True).baseline == {**own, "source": new.name}
 
 
 def test_without_any_baseline_one_must_be_given(run: Path, dataset: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class BaselineSource(TypedDict):
 
     fitted_on: "train split", of the dataset that was scored or of that of `--baseline`; or "training galaxies" of the
         model, whose baseline is kept with its predictions.
-    source: That dataset, or the prediction file.
+    source: Name of that dataset, or of the prediction file.
     n_galaxies: Number of galaxies.
     """
 
@@ -97,7 +97,9 @@ def baseline_of(dataset: Dataset, predictions: Path, given: Path | str | None = 
 
 def _fitted(dataset: Dataset) -> Baseline:
     votes = dataset.read_votes("train")[1]
-    about = BaselineSource(fitted_on="train split", source=str(dataset.folder), n_galaxies=len(votes))
+    # a name, because scores are published and the folders of this machine mean nothing elsewhere
+    name = dataset.origin["repository"] if dataset.origin else dataset.folder.resolve().name
+    about = BaselineSource(fitted_on="train split", source=name, n_galaxies=len(votes))
     return Baseline(fit_baseline(votes), about)
 
 
@@ -114,7 +116,7 @@ def _read(kept: object, tree: Tree, source: Path) -> Baseline:
             "a concentration for each answer, as `gzoo predict` writes them.",
             "Predict again, or pass --baseline with a dataset that has a train split.",
         ) from error
-    about = BaselineSource(fitted_on="training galaxies", source=str(source), n_galaxies=n_galaxies)
+    about = BaselineSource(fitted_on="training galaxies", source=source.name, n_galaxies=n_galaxies)
     return Baseline(concentrations, about)
 
 
