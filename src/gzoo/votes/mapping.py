@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from gzoo import sky
+from gzoo import files, sky
 from gzoo.errors import TableError
+from gzoo.images.checks import SUFFIXES
 from gzoo.trees.campaign import Campaign
-from gzoo.trees.labels import answer_likeness
+from gzoo.trees.labels import answer_likeness, tokens
 from gzoo.trees.tree import Question, Tree
 from gzoo.votes.audit import percent
 from gzoo.votes.column_checks import WEIGHTED
@@ -28,7 +30,7 @@ from gzoo.votes.column_groups import (
 )
 from gzoo.votes.column_search import Search
 from gzoo.votes.mapping_file import MappingFile
-from gzoo.votes.proposal import CERTAIN, CONFIRM, UNCERTAIN, Line, Proposal
+from gzoo.votes.proposal import CERTAIN, CONFIRM, UNCERTAIN, Line, Proposal, patterns
 
 MIN_CONSISTENT = 0.9  # fraction of rows whose total equals the votes for the parent answers
 MAX_INCONSISTENT = 0.75
@@ -41,7 +43,11 @@ _IDENTIFIERS = (
     "id", "asset_id",
 )  # fmt: skip
 _SOURCE_IDS = ("source_id", "dr7objid", "objid", "dr8objid", "iauname", "object_id", "specobjid")
-_IMAGES = ("filename", "file_name", "file", "image", "image_name", "jpg", "png")
+_IMAGES = (
+    "filename", "file_name", "file", "image", "image_name", "jpg", "png", "fits", "file_loc", "image_path", "path",
+    "jpg_loc", "png_loc", "fits_loc", "cutout", "image_file", "image_filename", "local_path",
+)  # fmt: skip
+_SPLITS = ("split", "set", "subset", "partition", "fold", "dataset_split", "sample", "part")
 _RA = (
     "ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "ra_icrs", "alpha_j2000", "right_ascension", "ramean", "ra_rad",
     "ra_hours", "ra_hms", "ra_sex",
@@ -56,6 +62,10 @@ _UNITS_IN_NAMES = {"_rad": "rad", "_hours": "hourangle"}
 def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
     """Propose the mapping file of a table.
 
+    A campaign may have several trees side by side. Where the columns do not have the dataset's own names, the tree is
+    proposed for which most answers are found. If that is so for several, the one that the name of the table or of a
+    column contains is proposed, otherwise the first, and the others are named.
+
     Args:
         frame: Rows of the table.
         campaign: Campaign that the votes belong to.
@@ -65,6 +75,27 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
         TableError: No column of the table can be votes on this campaign's questions.
     """
     tree = campaign.tree
+    if len(tree.parts) == 1 or not set(tree.columns).isdisjoint(frame.columns):
+        return _propose(frame, campaign, tree, source)
+    found: dict[str, Proposal] = {}
+    for name, questions in tree.parts.items():
+        with contextlib.suppress(TableError):
+            part = Tree(tree.name, questions, tree.unavailable & {one for each in questions for one in each.columns})
+            found[name] = replace(_propose(frame, campaign, part, source), part=name)
+    together = _propose(frame, campaign, tree, source)
+    n_found = {name: len(one.mapping.answers) for name, one in found.items()}
+    best = [name for name, n in n_found.items() if n == max(n_found.values())]
+    if not best or n_found[best[0]] < len(together.mapping.answers):
+        return together
+    said = tokens(" ".join([source.stem, *frame.columns]))
+    named = [name for name in best if name in said]
+    if len(named) == 1:
+        return found[named[0]]
+    return replace(found[best[0]], alternatives=tuple(best[1:]))
+
+
+def _propose(frame: pl.DataFrame, campaign: Campaign, tree: Tree, source: Path) -> Proposal:
+    """Propose the mapping file of a table for the questions of a tree."""
     keys = _keys(frame)
     columns, ignored = vote_columns(frame, set(frame.columns) - {line.column for line in keys})
     tolerance = MappingFile().tolerance
@@ -86,7 +117,7 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
             f"'{source}' does not contain votes on the questions of '{campaign.name}'"
             + (f"; {len(weighted)} columns are weighted or debiased ({weighted[0]})." if weighted else "."),
             f"vote counts with one column per answer, such as {tree.columns[0]}, or plain fractions with totals.",
-            f"Use the table of counts, or check the campaign with `gzoo tree {campaign.source}`.",
+            where_counts_are(campaign) if weighted else f"Check the campaign with `gzoo tree {campaign.source}`.",
         )
     answers: list[Line] = []
     totals: list[Line] = []
@@ -135,11 +166,38 @@ def propose(frame: pl.DataFrame, campaign: Campaign, source: Path) -> Proposal:
         tolerance=tolerance,
         answers=certain,
         totals=certain_totals,
-        ignore=tuple(glob.escape(name) for name in ignored),
+        ignore=tuple(patterns(ignored, mapped)),
     )
+    weighted = [name for name in ignored if WEIGHTED.search(name)]
     return Proposal(
-        mapping, keys, tuple(answers), tuple(totals), ignored, not_found, consistency, campaign.name, source.name
+        mapping,
+        keys,
+        tuple(answers),
+        tuple(totals),
+        ignored,
+        not_found,
+        consistency,
+        campaign.name,
+        source.name,
+        split_column=_split_column(frame),
+        unusable=_unusable(weighted, campaign) if not_found else "",
     )
+
+
+def _unusable(weighted: Sequence[str], campaign: Campaign) -> str:
+    if not weighted:
+        return ""
+    n = len(weighted)
+    return (
+        f"Counts cannot be computed from weighted or debiased columns ({n}, such as {weighted[0]}). "
+        f"{where_counts_are(campaign)}"
+    )
+
+
+def where_counts_are(campaign: Campaign) -> str:
+    """Return where the vote counts of a campaign may be found."""
+    published = f" or of '{campaign.hub.repository}' on the Hub" if campaign.hub and campaign.hub.repository else ""
+    return f"Use the counts of the campaign's published table{published}, or count its classifications (`gzoo count`)."
 
 
 def _counts_or_fractions(groups: Sequence[Group], tree: Tree) -> list[Group]:
@@ -266,8 +324,22 @@ def _place(frame: pl.DataFrame, lower: Mapping[str, str]) -> list[Line]:
     return lines + ([Line("unit", unit, CONFIRM, "the name of the column")] if unit else [])
 
 
+def _split_column(frame: pl.DataFrame) -> str:
+    """Return the column that contains the split of each galaxy, or ""."""
+    lower = {name.lower(): name for name in reversed(frame.columns)}
+    for name in (lower[word] for word in _SPLITS if word in lower):
+        if (
+            frame[name].dtype == pl.String
+            and set(frame[name].unique()) <= set(files.SPLITS)
+            and frame[name].n_unique() > 1
+        ):
+            return name
+    return ""
+
+
 def _are_file_names(cells: pl.Series) -> bool:
     if cells.dtype != pl.String:
         return False
-    n = int(cells.str.to_lowercase().str.contains(r"\.(?:jpe?g|png)$").fill_null(False).sum())
-    return 2 * n > len(cells)
+    name = cells.str.to_lowercase()
+    is_image = pl.any_horizontal(*(name.str.ends_with(end) for end in SUFFIXES)).fill_null(False)
+    return 2 * int(pl.select(is_image).to_series().sum()) > len(cells)

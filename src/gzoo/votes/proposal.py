@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gzoo.display import Sheet, Shown, field_values
@@ -47,6 +47,10 @@ class Proposal(Shown):
         consistency: Question -> fraction of rows whose total votes are the votes for the parent answers.
         campaign: Name of the campaign.
         table: File name of the table.
+        part: The proposed tree, if the campaign has several; "" for all of them.
+        alternatives: Other trees of the campaign that the columns fit equally well.
+        split_column: Column that contains the split of each galaxy, which `gzoo build --split-column` keeps, or "".
+        unusable: Sentence about votes that cannot be used and where their counts may be found, or "".
     """
 
     mapping: MappingFile
@@ -58,6 +62,10 @@ class Proposal(Shown):
     consistency: Mapping[str, float]
     campaign: str
     table: str
+    part: str = ""
+    alternatives: tuple[str, ...] = ()
+    split_column: str = ""
+    unusable: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return the lines with their evidence as JSON values."""
@@ -76,18 +84,33 @@ class Proposal(Shown):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every answer of the campaign has a column, and all lines are certain."""
+        """Whether every answer of the campaign (or the proposed tree) has a column, and all lines are certain."""
         lines = (*self.keys, *self.answers, *self.totals)
-        return not self.not_found and all(line.confidence == CERTAIN for line in lines)
+        return not (self.not_found or self.alternatives) and all(line.confidence == CERTAIN for line in lines)
 
     @property
     def summary(self) -> str:
         """The result in one or two sentences."""
         n = {kind: sum(line.confidence == kind for line in self.answers) for kind in (CERTAIN, CONFIRM, UNCERTAIN)}
-        text = f"Identified {n[CERTAIN]} answers of {self.campaign} by name"
+        of = f"tree {self.part} of {self.campaign}" if self.part else self.campaign
+        text = f"Identified {n[CERTAIN]} answers of {of} by name"
         text += f", {n[CONFIRM]} by their votes (confirm them)" if n[CONFIRM] else ""
         text += f"; {n[UNCERTAIN]} are uncertain and commented out" if n[UNCERTAIN] else ""
-        return f"{text}. Not found: {', '.join(self.not_found)}." if self.not_found else f"{text}."
+        text += f". Not found: {', '.join(self.not_found)}." if self.not_found else "."
+        text += f" {self.ambiguity}" if self.alternatives else ""
+        text += f" Column '{self.split_column}' has splits: pass --split-column." if self.split_column else ""
+        return f"{text} {self.unusable}".rstrip()
+
+    @property
+    def ambiguity(self) -> str:
+        """Which other trees the columns fit equally well, and what tells them apart; "" if none."""
+        if not self.alternatives:
+            return ""
+        others = " or ".join(self.alternatives)
+        return (
+            f"The columns fit {others} as well as {self.part}, because questions and answers are the same: only the "
+            f"origin of the votes tells them apart. If it is {others}, replace '-{self.part}' in the mapping file."
+        )
 
     def to_toml(self) -> str:
         """Return the mapping file, with the evidence for each line."""
@@ -103,8 +126,15 @@ class Proposal(Shown):
                 'values = "fractions"  # count = fraction x total',
                 f"tolerance = {self.mapping.tolerance}  # largest difference of a count from an integer, in votes",
             ]
+        if self.split_column:
+            lines.append(
+                f"# Splits are in column {_quoted(self.split_column)}: keep them with `gzoo build --split-column`."
+            )
+        for sentence in filter(None, (self.ambiguity, self.unusable)):
+            lines.append(f"# {_printable(sentence)}")
         if self.ignored:
-            ignored = [f"    {_quoted(glob.escape(name))},  # {_printable(why)}" for name, why in self.ignored.items()]
+            reasons = patterns(self.ignored, self.mapping.named)
+            ignored = [f"    {_quoted(name)},  # {_printable(why)}" for name, why in reasons.items()]
             lines += ["ignore = [", *ignored, "]"]
         if self.answers:
             lines += ["", "[answers]"]
@@ -118,6 +148,27 @@ class Proposal(Shown):
             lines += ["", "# Not found:"]
             lines += [f"# {_printable(name)}: {_printable(why)}" for name, why in self.not_found.items()]
         return "\n".join(lines) + "\n"
+
+
+def patterns(ignored: Mapping[str, str], used: Collection[str]) -> dict[str, str]:
+    """Return patterns that match all ignored columns and none that is used, with the reason for each.
+
+    Three or more columns with one ending, ignored for one reason, become one pattern.
+
+    >>> patterns(dict.fromkeys(("a_fraction", "b_fraction", "c_fraction", "n"), "not used"), ["a"])
+    {'*_fraction': 'not used (3 columns)', 'n': 'not used'}
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, why in ignored.items():
+        end = re.search(r"_(?:weighted_|total-)?[A-Za-z-]+$", name)
+        groups.setdefault((end[0] if end else "", why), []).append(name)
+    found: dict[str, str] = {}
+    for (end, why), names in groups.items():
+        if end and len(names) >= 3 and not any(name.endswith(end) for name in used):
+            found[f"*{glob.escape(end)}"] = f"{why} ({len(names)} columns)"
+        else:
+            found |= {glob.escape(name): why for name in names}
+    return found
 
 
 def _quoted(text: str) -> str:

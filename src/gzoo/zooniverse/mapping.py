@@ -72,11 +72,13 @@ def mapping(
 
 
 def _warn(source: Path, read: ReadTable, proposal: Proposal) -> None:
-    """Warn of rows that cannot be read, and of identifiers that would be refused."""
+    """Warn of rows that cannot be read, of trees that fit equally well, and of identifiers that would be refused."""
     if read.damaged.height:
         row, reason, detail = read.damaged.row(0)
         message = f"'{source}': {read.damaged.height:,} rows cannot be read (first: row {row}, {reason}: {detail})."
         warnings.warn(message, GZooWarning, stacklevel=3)
+    if proposal.alternatives:
+        warnings.warn(proposal.ambiguity, GZooWarning, stacklevel=3)
     for line in proposal.keys:
         if line.name in ("id_str", "source_id"):
             try:
