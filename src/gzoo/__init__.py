@@ -1,6 +1,6 @@
 """gzoo: crowd-labelled galaxy images as datasets, models and catalogues that scientists can trust.
 
-Every verb is a function here and a command of the same name: see `gzoo --help` and GUIDE.md. Importing gzoo is quick;
+Every verb is a function here and a command of the same name: see `gzoo --help` and `docs/`. Importing gzoo is quick;
 what a verb needs is imported when it is first used.
 """
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gzoo.publication import publish
     from gzoo.scoring.acquisition import prioritize
     from gzoo.scoring.comparison import compare
+    from gzoo.scoring.prediction_files import write_predictions
     from gzoo.scoring.recalibration import recalibrate
     from gzoo.scoring.scores import score
     from gzoo.simulator import simulate
@@ -76,6 +77,7 @@ __all__ = [
     "train",
     "tree",
     "union",
+    "write_predictions",
 ]
 __version__ = "0.1.0"
 
@@ -115,6 +117,7 @@ HOME = {
     "train": "learn.training",
     "tree": "trees.campaign",
     "union": "dataset.merge",
+    "write_predictions": "scoring.prediction_files",
 }
 
 

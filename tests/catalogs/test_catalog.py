@@ -16,7 +16,7 @@ import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.scoring.posterior import posterior
-from gzoo.scoring.prediction_files import prediction_table, write_predictions
+from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.scoring.predictions import read_predictions
 from gzoo.trees.campaign import campaign
 
@@ -218,7 +218,7 @@ def test_intervals_are_compared_with_held_out_votes(dataset: Path, tmp_path: Pat
     said: dict[str, str] = {}
     for name, total in (("modest", 4.0), ("overconfident", 1e6)):
         same = np.broadcast_to(np.maximum(mean, 0.01), votes.counts.shape)
-        write_predictions(tmp_path / f"{name}.parquet", prediction_table(keys, total * same, opened.tree), {})
+        write_prediction_table(tmp_path / f"{name}.parquet", prediction_table(keys, total * same, opened.tree), {})
         out = tmp_path / f"{name}_catalogue.parquet"
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

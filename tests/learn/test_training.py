@@ -36,7 +36,7 @@ from gzoo.learn.loader import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
 from gzoo.learn.training import TrainResult, train
-from gzoo.scoring.prediction_files import write_predictions
+from gzoo.scoring.prediction_files import write_prediction_table
 from gzoo.scoring.predictions import read_predictions
 from gzoo.scoring.recalibration import Recalibration, recalibrate
 from gzoo.scoring.scores import score
@@ -598,7 +598,7 @@ def test_without_any_baseline_one_must_be_given(run: Path, dataset: Path, tmp_pa
         score(predicted, theirs, baseline=dataset, label="summary")  # type: ignore[call-overload]
     about = json.loads(pq.read_schema(predicted).metadata[b"gzoo"])
     for kept in ({"n_galaxies": 3, "concentrations": {}}, [], {**about["baseline"], "n_galaxies": None}):
-        write_predictions(tmp_path / "bad.parquet", pl.read_parquet(predicted), {**about, "baseline": kept})
+        write_prediction_table(tmp_path / "bad.parquet", pl.read_parquet(predicted), {**about, "baseline": kept})
         with pytest.raises(TableError, match="read the baseline in"):
             score(tmp_path / "bad.parquet", theirs)
 

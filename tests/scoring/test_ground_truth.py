@@ -12,7 +12,7 @@ from gzoo.dataset.open import open_dataset
 from gzoo.errors import TableError
 from gzoo.scoring import expected_fractions, score
 from gzoo.scoring.ground_truth import true_rmse
-from gzoo.scoring.prediction_files import prediction_table, write_predictions
+from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.simulator import SimulateResult
 from gzoo.trees.campaign import tree as tree_of
 
@@ -27,7 +27,7 @@ def made(dataset: Path, sky: SimulateResult, tmp_path: Path) -> tuple[Path, Path
     probability = known.select(f"{column}_probability" for column in opened.tree.columns).to_numpy()
     noise = np.random.default_rng(0).gamma(20, 1 / 20, probability.shape)
     predictions = tmp_path / "predictions.parquet"
-    write_predictions(predictions, prediction_table(keys, 50 * probability * noise, opened.tree), {})
+    write_prediction_table(predictions, prediction_table(keys, 50 * probability * noise, opened.tree), {})
     return predictions, dataset, truth
 
 

@@ -12,7 +12,7 @@ import pytest
 import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import TableError
-from gzoo.scoring.prediction_files import prediction_table, write_predictions
+from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.scoring.recalibration import recalibrate
 
 # the predictions of these tests are invented, and catalogues say so
@@ -53,7 +53,7 @@ def write(
         cells: list[bool | None] = list(said)
         cells[0] = {"first": True, "first null": None}.get(str(in_training_set), said[0])
         table = table.with_columns(in_training_set=pl.Series(cells, dtype=pl.Boolean))
-    write_predictions(path, table, metadata)
+    write_prediction_table(path, table, metadata)
     return path
 
 

@@ -20,7 +20,7 @@ from gzoo.scoring.dispersion import dispersion
 from gzoo.scoring.intervals import Blocks
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll
 from gzoo.scoring.pit import QuestionPrediction, draw_counts
-from gzoo.scoring.prediction_files import prediction_table, write_predictions
+from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.scoring.recalibration import (
     Recalibration,
@@ -282,8 +282,8 @@ def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         keys, votes = opened.read_votes(split)
         fractions = np.nan_to_num(votes.fractions, nan=0.5)
         tables[split] = prediction_table(keys, 300 * (0.8 * fractions + 0.05), opened.tree)
-        write_predictions(folder / f"{split}.parquet", tables[split], {})
-    write_predictions(folder / "both.parquet", pl.concat([tables["test"], tables["validation"]]), {})
+        write_prediction_table(folder / f"{split}.parquet", tables[split], {})
+    write_prediction_table(folder / "both.parquet", pl.concat([tables["test"], tables["validation"]]), {})
     return folder / "test.parquet", folder / "validation.parquet", folder / "both.parquet"
 
 

@@ -20,7 +20,12 @@ from gzoo.learn.augmentation import augmentation
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
-from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES, prediction_table, refuse_occupied, write_predictions
+from gzoo.scoring.prediction_files import (
+    MIN_GALAXIES_WITH_VOTES,
+    prediction_table,
+    refuse_occupied,
+    write_prediction_table,
+)
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.sky import is_near
 from gzoo.trees.campaign import of_manifest
@@ -134,7 +139,7 @@ def predict(
         "trained_by_scheme": training_data.get("split_scheme"),
         "baseline": metadata.get("baseline"),
     }
-    write_predictions(out, table, about)
+    write_prediction_table(out, table, about)
     return PredictResult(out, table.height, int(table["in_training_set"].sum()), not_predicted)
 
 

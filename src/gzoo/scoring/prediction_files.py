@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.dataset.schema import KEY
-from gzoo.errors import OutputExistsError
+from gzoo.errors import InputError, OutputExistsError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Tree
 
@@ -60,7 +60,73 @@ def prediction_table(
     return keys.select(known).with_columns(**columns)
 
 
-def write_predictions(out: Path, table: pl.DataFrame, metadata: Mapping[str, object]) -> None:
+def write_predictions(
+    path: Path | str,
+    keys: pl.DataFrame,
+    concentrations: FloatArray,
+    tree: Tree,
+    *,
+    questions: Sequence[str] | None = None,
+    in_training_set: bool | Sequence[bool] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the predictions of a model of one's own as a file that `gzoo score` and the other verbs read.
+
+    Args:
+        path: Parquet file to write.
+        keys: `dataset_name` and `id_str` of each galaxy, such as `loader.keys`.
+        concentrations: Predicted concentrations, shape (galaxy, concentration), columns as in `tree.concentrations`;
+            or (member, galaxy, concentration) for an ensemble. For predicted fractions, write a table with the columns
+            `{column}_fraction` instead.
+        tree: Decision tree, such as `loader.tree`.
+        questions: Names of the predicted questions; by default all.
+        in_training_set: Whether the model was trained on these galaxies: one answer for all, or one for each. Without
+            it, galaxies of the train split count as trained on.
+        overwrite: Replace an earlier prediction file.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The shape does not match, or a concentration is not positive and finite.
+        OutputExistsError: `path` already exists.
+
+    >>> import gzoo, numpy as np, polars as pl, tempfile
+    >>> keys = pl.DataFrame({"dataset_name": ["gz_rings"], "id_str": ["1"]})
+    >>> path = gzoo.write_predictions(
+    ...     tempfile.mkdtemp() + "/predictions.parquet", keys, np.array([[3.0, 1.0]]), gzoo.tree("gz_rings")
+    ... )
+    >>> pl.read_parquet(path)["ring_yes_fraction"].to_list()
+    [0.75]
+    """
+    path, values = Path(path), np.asarray(concentrations, np.float64)
+    refuse_occupied(path, overwrite)
+    shape = (keys.height, len(tree.concentrations))
+    if values.ndim not in (2, 3) or values.shape[-2:] != shape:
+        raise InputError(
+            f"The concentrations have shape {values.shape}.",
+            f"{shape}, galaxies and concentrations of tree '{tree.name}', or several of them.",
+        )
+    named = [question for question in tree.questions if questions is None or question.name in questions]
+    for question in named:
+        wrong = ~(values[..., tree.concentration_slice(question.name)] > 0)
+        wrong |= ~np.isfinite(values[..., tree.concentration_slice(question.name)])
+        if wrong.any():
+            row = int(wrong.reshape(-1, *wrong.shape[-2:]).any(axis=(0, 2)).argmax())
+            raise InputError(
+                f"Galaxy '{keys['id_str'][row]}': a concentration of question '{question.name}' is not valid.",
+                "positive, finite numbers.",
+                "Pass network outputs through softplus or exp.",
+            )
+    table = prediction_table(keys, values, tree, [question.name for question in named])
+    if in_training_set is not None:
+        marks = pl.lit(in_training_set) if isinstance(in_training_set, bool) else pl.Series(in_training_set)
+        table = table.with_columns(in_training_set=marks)
+    write_prediction_table(path, table, {"kind": "predictions"})
+    return path
+
+
+def write_prediction_table(out: Path, table: pl.DataFrame, metadata: Mapping[str, object]) -> None:
     """Write a complete prediction file or none, with metadata in the Parquet schema."""
     arrow = table.to_arrow()
     arrow = arrow.cast(

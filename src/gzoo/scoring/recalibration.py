@@ -27,7 +27,7 @@ from gzoo.dataset.schema import KEY
 from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, TableError, reason
 from gzoo.scoring.matching import match, refuse_other_scheme
-from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_predictions
+from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_prediction_table
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.scoring.scaling import CERTAIN, Penalty, Scaling, scaled
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
@@ -386,7 +386,7 @@ def recalibrate(
         "is_simulated": opened.is_simulated,
         "recalibration": fitted.to_dict(),
     }
-    write_predictions(out, table.with_columns(in_training_set=is_seen), metadata)
+    write_prediction_table(out, table.with_columns(in_training_set=is_seen), metadata)
     return RecalibrateResult(out, table.height, len(held_out), fitted)
 
 
