@@ -11,6 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+# the campaigns of the corpus are simulated in different parts of the sky
+pytestmark = pytest.mark.filterwarnings("ignore:The positions of:gzoo.errors.GZooWarning")
+
 N, BATCH = 24, 8
 
 

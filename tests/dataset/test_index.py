@@ -126,6 +126,7 @@ def test_the_index_agrees_with_the_shards(sky: SimulateResult, tmp_path: Path, m
     assert_index_agrees_with_shards(tmp_path / "out", tmp_path / "without")
 
 
+@pytest.mark.filterwarnings("ignore:The positions of:gzoo.errors.GZooWarning")  # different parts of the sky
 def test_a_merged_dataset_has_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finalize, "SHARD_BYTES", 150_000)
     folders: list[Path] = []
