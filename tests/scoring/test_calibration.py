@@ -26,6 +26,7 @@ from gzoo.scoring.calibration import (
     TESTS,
     Calibration,
     Test,
+    _largest_bias,
     calibration_of,
     describe,
     question_calibration,
@@ -268,6 +269,14 @@ def test_a_bias_is_called_bias_and_nothing_else(question: Question, true: float)
     factor = one["dispersion"]["dispersion_factor"]
     assert factor["value"] == pytest.approx(1, abs=0.2)
     assert one["dispersion"]["variance_ratio"]["value"] == pytest.approx(1, abs=0.08)
+
+
+def test_the_sentence_on_a_bias_has_minus_signs_only_in_numbers() -> None:
+    bias = {"bar-gz2_yes": {"value": -0.02, "low": -0.03, "high": -0.01, "p_value": 0.001}}
+    assert _largest_bias(bias) == (  # type: ignore[arg-type]
+        "predicted minus voted fraction of bar-gz2_yes is \N{MINUS SIGN}0.020, "
+        "95% CI \N{MINUS SIGN}0.030 to \N{MINUS SIGN}0.010"
+    )
 
 
 def test_a_clear_small_bias_is_not_called_consistent() -> None:

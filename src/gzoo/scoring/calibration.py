@@ -484,7 +484,8 @@ def _largest_bias(biases: dict[str, AnswerBias]) -> str:
     """Return the clearest bias: "predicted minus voted fraction of x_a is +0.040, 95% CI +0.037 to +0.043"."""
     column, one = min(biases.items(), key=lambda item: (item[1]["p_value"] or 0.0, -abs(item[1]["value"])))
     ends = "" if one["low"] is None or one["high"] is None else f", 95% CI {one['low']:+.3f} to {one['high']:+.3f}"
-    return f"predicted minus voted fraction of {column} is {one['value']:+.3f}{ends}".replace("-", "\N{MINUS SIGN}")
+    numbers = f"{one['value']:+.3f}{ends}".replace("-", "\N{MINUS SIGN}")
+    return f"predicted minus voted fraction of {column} is {numbers}"
 
 
 def _interval(value: Value) -> str:
