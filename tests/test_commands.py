@@ -329,6 +329,18 @@ def test_json_carries_each_warning_once(monkeypatch: pytest.MonkeyPatch, capsys:
 # Quiet, verbose, and what to do next
 
 
+def test_offline_refuses_to_read_from_the_hub(tmp_path: Path) -> None:
+    """In a process of its own, since the Hub's client reads its settings when it is imported."""
+    words = [sys.executable, "-m", "gzoo", "score", "predictions.parquet", "gz2", "--offline"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    said = subprocess.run(words, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+    assert said.returncode == 9, said.stderr
+    assert "The Hub is not contacted" in said.stderr
+    assert "Omit --offline" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_quiet_prints_the_result_and_verbose_the_time_of_each_step(
     gzoo: Command, sky: SimulateResult, tmp_path: Path
 ) -> None:

@@ -101,7 +101,7 @@ VERBS = sorted(verb for verbs in cli.GROUPS.values() for verb in verbs)
 def test_a_command_has_the_parameters_and_defaults_of_its_function(verb: str) -> None:
     function = inspect.signature(getattr(gzoo, verb)).parameters
     command = inspect.signature(cli.command(verb)).parameters
-    assert set(command) - set(function) <= {"as_json", "format", "quiet", "verbose"}
+    assert set(command) - set(function) <= {"as_json", "format", "offline", "quiet", "verbose"}
     assert set(function) - set(command) <= {"progress"}
     for name in set(function) & set(command):
         assert command[name].default == function[name].default, name

@@ -47,6 +47,8 @@ EPILOGUE = (
 
 def main() -> None:
     """Run the command in `sys.argv`; a deliberate error becomes one message and its exit code."""
+    if "--offline" in sys.argv[1:]:  # the Hub's client reads these when it is imported
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     screen = Screen()
     warnings.simplefilter("always", GZooWarning)
     warnings.showwarning = _shown_by(screen, warnings.showwarning)
@@ -142,7 +144,7 @@ def command(verb: str) -> Callable[..., int]:
     def run(*positional: Any, **given: Any) -> int:
         bound = signature.bind(*positional, **given)
         bound.apply_defaults()
-        is_quiet, is_verbose = (bound.arguments.pop(name) for name in ("quiet", "verbose"))
+        is_quiet, is_verbose, _ = (bound.arguments.pop(name) for name in ("quiet", "verbose", "offline"))
         if is_quiet and is_verbose:
             raise InputError("--quiet and --verbose exclude each other.", hint="Omit one of them.")
         screen = Screen(bound.arguments.get("as_json", False), is_quiet)

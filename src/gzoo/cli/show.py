@@ -57,6 +57,7 @@ WITH_JSON = (
     *("predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
 )
 OF_ALL = (
+    _option("offline", False, bool, help="Do not contact the Hub: read only what is cached.", negative=""),
     _option("quiet", False, bool, help="Print nothing but errors, warnings and the result.", negative=""),
     _option("verbose", False, bool, help="Print the time of each step, and the traceback of an error.", negative=""),
 )

@@ -175,7 +175,7 @@ def _ask_hub(repository: str, revision: str) -> Access:
     try:
         if constants.is_offline_mode():
             state, message = "offline", "The Hub is not contacted because HF_HUB_OFFLINE is set."
-            hint = "Unset HF_HUB_OFFLINE to download the dataset."
+            hint = "Omit --offline, or unset HF_HUB_OFFLINE, to download the dataset."
         else:
             request(repository, lambda api: api.auth_check(repository, repo_type="dataset"))
             info = request(repository, lambda api: api.dataset_info(repository, revision=revision))
