@@ -403,8 +403,11 @@ def test_predictions_replace_only_predictions(run: Path, dataset: Path, tmp_path
     pl.DataFrame({"a": [1]}).write_parquet(out)
     with pytest.raises(OutputExistsError, match="gzoo"):
         predict(run, dataset, out=out, overwrite=True)
+    (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(OutputExistsError, match="gzoo"):
-        predict(run, dataset, out=tmp_path, overwrite=True)
+        predict(run, dataset, out=tmp_path / "folder.parquet", overwrite=True)
+    with pytest.raises(InputError, match=r"Expected a name that ends in \.parquet"):
+        predict(run, dataset, out=tmp_path / "predictions")
 
 
 @dataclass(frozen=True)

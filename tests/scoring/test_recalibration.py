@@ -304,6 +304,11 @@ def test_a_recalibrated_file_scores_better(files: tuple[Path, Path, Path], datas
     gzoo.score(made.path, dataset)
     with pytest.raises(OutputExistsError, match="already contains predictions"):
         recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
+    for one in (test, validation):
+        content = one.read_bytes()
+        with pytest.raises(InputError, match="is also an input"):
+            recalibrate(test, dataset, validation=validation, out=one, overwrite=True)
+        assert one.read_bytes() == content
 
 
 def test_galaxies_used_for_the_fit_are_marked_and_not_scored(

@@ -152,8 +152,11 @@ def refuse_occupied(out: Path, overwrite: bool) -> None:
     """Check that a prediction file may be written to a path.
 
     Raises:
+        InputError: The name does not end in `.parquet`, by which readers know the format.
         OutputExistsError: The path contains something that gzoo did not write, or that must not be replaced.
     """
+    if out.suffix != ".parquet":
+        raise InputError(f"Cannot write predictions to '{out}'.", "a name that ends in .parquet.")
     if not out.exists():
         return
     try:

@@ -347,10 +347,12 @@ def recalibrate(
         NotFoundError: A file or the dataset does not exist.
         TableError: A file does not contain valid predictions, or `validation` contains galaxies of the train split, or
             the model was trained with another split scheme.
-        InputError: The two files differ in kind or questions.
+        InputError: The two files differ in kind or questions, or `out` is one of them.
         OutputExistsError: `out` already exists.
     """
     out, validation = Path(out), Path(validation)
+    if out.resolve() in {Path(predictions).resolve(), validation.resolve()}:
+        raise InputError(f"'{out}' is also an input.", hint="Choose another --out.")
     refuse_occupied(out, overwrite)
     opened = open_dataset(dataset)
     tree = opened.tree
