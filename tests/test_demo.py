@@ -56,6 +56,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_demo_interrupted_at_every_stage_gives_the_same_files(
     tmp_path: Path, home: Path, command: subprocess.CompletedProcess[str]
 ) -> None:

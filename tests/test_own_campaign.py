@@ -111,7 +111,10 @@ def test_a_changed_definition_is_found(work: Path, tmp_path: Path) -> None:
 def test_datasets_of_ones_own_campaign_are_merged_without_its_file(work: Path, tmp_path: Path) -> None:
     table = pl.read_csv(work / "votes.csv").with_columns(pl.col("objid") + "b", pl.col("dec") + 0.5)
     table.write_csv(tmp_path / "votes.csv")
-    options = {"images": work / "images", "mapping": work / "mapping.toml"}
+    (tmp_path / "images").mkdir()
+    for path in (work / "images").iterdir():  # other galaxies have other images
+        Image.open(path).rotate(180).save(tmp_path / "images" / path.name)
+    options = {"images": tmp_path / "images", "mapping": work / "mapping.toml"}
     gzoo.build(work / "moved.toml", votes=tmp_path / "votes.csv", out=tmp_path / "second", **options)  # type: ignore[arg-type]
     merged = gzoo.union([work / "dust", tmp_path / "second"], out=tmp_path / "merged")
     assert sum(merged.n_galaxies.values()) == 2 * N

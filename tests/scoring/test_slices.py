@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gzoo.dataset.open import Dataset
@@ -24,6 +24,7 @@ strings = st.lists(st.none() | st.sampled_from(["", "spiral", "ring"]) | st.text
 
 
 @given(numbers)
+@example([2.0, 2.00001])
 def test_numbers_are_divided_into_quarters(values: list[float | None]) -> None:
     slicing = Slicing("x", pl.Series(values, dtype=pl.Float64))
     parts = dict(slicing.parts())

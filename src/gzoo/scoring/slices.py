@@ -62,12 +62,25 @@ def _bins(values: pl.Series) -> list[tuple[str, pl.Series]]:
         return []
     different = np.unique(known)
     if len(different) <= N_BINS:
-        return [(f"{one:.4g}", values == one) for one in different.tolist()]
+        names = _distinct(different.tolist())
+        return [(name, values == one) for name, one in zip(names, different.tolist(), strict=True)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, N_BINS + 1))).tolist()
+    pairs = zip(itertools.pairwise(edges), itertools.pairwise(_distinct(edges)), strict=True)
     return [
-        (f"{low:.4g} to {high:.4g}", values.is_between(low, high, closed="both" if high == edges[-1] else "left"))
-        for low, high in itertools.pairwise(edges)
+        (" to ".join(names), values.is_between(low, high, closed="both" if high == edges[-1] else "left"))
+        for (low, high), names in pairs
     ]
+
+
+def _distinct(numbers: Sequence[float]) -> list[str]:
+    """Return numbers as text with four digits, or as many as it takes for different numbers to differ.
+
+    >>> _distinct([2.0, 2.00001])
+    ['2', '2.00001']
+    """
+    return next(
+        names for digits in range(4, 18) if len(set(names := [f"{one:.{digits}g}" for one in numbers])) == len(numbers)
+    )
 
 
 def slicings(
