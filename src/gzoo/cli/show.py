@@ -197,7 +197,7 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
     screen.result(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
     _say_questions(made.n_galaxies_by_question, screen)
     if made.n_dropped:
-        screen.say(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
+        screen.result(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
     if made.n_split_by_id:
         screen.say(f"{made.n_split_by_id:,} galaxies have no position: their split depends on their identifier.")
     if made.n_breaks:
@@ -225,7 +225,7 @@ def union(made: UnionResult, given: Given, screen: Screen) -> None:
         pairs = f"{made.n_across:,} pairs of matching galaxies"
         screen.warn(f"{pairs} are in different splits. Run gzoo leaks {made.folder}")
     if made.n_dropped:
-        screen.say(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
+        screen.result(f"The datasets had dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'}.")
     screen.next("leaks", made.folder)
 
 
