@@ -253,11 +253,12 @@ def test_results_are_kept_without_overwrite(
         "predict": ["predict", run, dataset],
     }
     for name, words in commands.items():
-        out = tmp_path / name
+        ending = ".parquet" if name == "predict" else ""
+        out = tmp_path / f"{name}{ending}"
         assert gzoo(*words, "--out", out).code == 0
         assert "already" in gzoo.fails(*words, "--out", out)
         assert gzoo(*words, "--out", out, "--overwrite").code == 0
-        foreign = tmp_path / f"foreign {name}"
+        foreign = tmp_path / f"foreign {name}{ending}"
         foreign.mkdir()
         (foreign / "notes.txt").write_text("mine")
         assert re.search("gzoo did not make|not a gzoo file", gzoo.fails(*words, "--out", foreign, "--overwrite"))

@@ -253,8 +253,13 @@ for i in range(int(n)):
 """
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-@pytest.mark.parametrize("verb", ["build", "union", "train"])
+SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "n"),
+    [("build", 1), ("union", 1), *(pytest.param(verb, 10, marks=SLOW) for verb in ("build", "union", "train"))],
+)
 def test_of_two_runs_at_once_one_gives_the_result(
     inputs: Path, small: Path, copy: Path, tmp_path: Path, verb: str, n: int
 ) -> None:
