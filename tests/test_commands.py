@@ -315,14 +315,15 @@ def test_json_carries_each_warning_once(monkeypatch: pytest.MonkeyPatch, capsys:
         return Found(1)
 
     monkeypatch.setattr("gzoo.audit", audited)
-    monkeypatch.setattr(cli.show, "audit", lambda found, given, screen: None)
+    monkeypatch.setattr(cli.show, "audit", lambda found, given, screen: screen.warn("two questions have no votes"))
     shown: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         monkeypatch.setattr(warnings, "showwarning", lambda message, *rest, **more: shown.append(str(message)))
         cli.command("audit")(Path("votes.csv"), as_json=True)
     expected = ["ids are rounded", "a title line was skipped"]
-    assert json.loads(capsys.readouterr().out) == {"n_rows": 1, "warnings": expected}
+    with_those_of_the_screen = [*expected, "two questions have no votes"]
+    assert json.loads(capsys.readouterr().out) == {"n_rows": 1, "warnings": with_those_of_the_screen}
     assert shown == expected
 
 

@@ -299,8 +299,12 @@ def make(out, *datasets):
 """
 
 
-@pytest.mark.parametrize("stride", [211, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-@pytest.mark.parametrize("kind", ["built", "published"])
+SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stride"), [("published", 211), *(pytest.param(kind, 1, marks=SLOW) for kind in ("built", "published"))]
+)
 def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
     parts: dict[str, Path], published: Path, tmp_path: Path, kind: str, stride: int
 ) -> None:

@@ -42,6 +42,10 @@ def test_predictions_that_cannot_be_scored_are_not_written(tmp_path: Path) -> No
     for bad in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(InputError, match="Galaxy 'b': a concentration of question 'ring'"):
             gzoo.write_predictions(path, keys, np.array([[1.0, 1.0], [bad, 1.0]]), tree)
+    with pytest.raises(InputError, match="in_training_set has 1 values"):
+        gzoo.write_predictions(path, keys, np.ones((2, 2)), tree, in_training_set=[True])
+    with pytest.raises(InputError, match="'rong'"):
+        gzoo.write_predictions(path, keys, np.ones((2, 2)), tree, questions=["rong"])
     assert not path.exists()
     gzoo.write_predictions(path, keys, np.ones((3, 2, 2)), tree, in_training_set=[True, False])
     assert pl.read_parquet(path)["in_training_set"].to_list() == [True, False]

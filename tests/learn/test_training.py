@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -268,7 +269,7 @@ def test_validation_is_held_out_by_hash_of_id_if_there_is_no_split(published: Pa
 
 
 def learned(run: Path, tree: Tree) -> list[Question]:
-    """The questions on which at least 30 of the galaxies trained on have votes, counted from the dataset's votes."""
+    """The questions on which at least 30 of the galaxies trained on have votes, according to the run."""
     return [
         one
         for one in tree.questions
@@ -475,11 +476,40 @@ def remove_design(run: Path) -> None:
     (run / "run.json").write_text("{}")
 
 
-@pytest.mark.parametrize("change", [remove_weights, truncate_weights, corrupt_metadata, remove_design])
+def change_metadata(run: Path, key: str, value: object) -> None:
+    files.write_json(run / "run.json", {**files.read_json(run / "run.json"), key: value})
+
+
+def remove_data(run: Path) -> None:
+    change_metadata(run, "data", None)
+
+
+def remove_numbers_of_galaxies(run: Path) -> None:
+    data = cast("dict[str, object]", files.read_json(run / "run.json")["data"])
+    change_metadata(run, "data", {key: value for key, value in data.items() if key != "n_galaxies_by_question"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [remove_weights, truncate_weights, corrupt_metadata, remove_design, remove_data, remove_numbers_of_galaxies],
+)
 def test_corrupt_runs_are_rejected(run: Path, dataset: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
     shutil.copytree(run, tmp_path / "run")
     change(tmp_path / "run")
     with pytest.raises(DatasetError):
+        predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_a_model_that_has_not_learned_any_question_predicts_nothing(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    data = cast("dict[str, object]", files.read_json(run / "run.json")["data"])
+    few = dict.fromkeys(cast("dict[str, int]", data["n_galaxies_by_question"]), 29)
+    change_metadata(tmp_path / "run", "data", {**data, "n_galaxies_by_question": few})
+    monkeypatch.setattr("gzoo.learn.prediction.predict_concentrations", None)  # it is told before the work
+    with pytest.raises(InputError, match="has not learned any question: fewer than 30"):
         predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()
 

@@ -34,13 +34,13 @@ def test_narrow_quantiles_are_accurate_relative_to_their_width() -> None:
 def test_quantiles_of_huge_parameters_are_finite_and_as_wide_as_they_should_be() -> None:
     """SciPy's own function returns NaN for some of them, from 7e15 on."""
     rng = np.random.default_rng(0)
-    a, b = 10 ** rng.uniform(8, 19, (2, 5000))
+    a, b = 10 ** rng.uniform(8, 19, (2, 2000))
     assert np.isnan(betaincinv(a, b, 0.05)).any()
     angle, width = np.arctan2(np.sqrt(a), np.sqrt(b)), 1 / (2 * np.sqrt(a + b + 1))
     for q in (0.005, 0.05, 0.5, 0.95, 0.995):
         normal = np.sin(angle + norm.ppf(q) * width) ** 2
         np.testing.assert_allclose(quantile(a, b, q), normal, rtol=1e-7)
-    small = 10 ** rng.uniform(-3, 4, 5000)
+    small = 10 ** rng.uniform(-3, 4, 2000)
     for q in (0.05, 0.5, 0.95):  # the other parameter is then that of a gamma distribution
         np.testing.assert_allclose(quantile(small, b * 1e3, q) * b * 1e3, gammaincinv(small, q), rtol=2e-3, atol=1e-4)
 

@@ -160,11 +160,12 @@ def command(verb: str) -> Callable[..., int]:
                 screen.say(f"{stage}: {seconds:.1f} s")
         if arguments.get("report"):
             screen.result(f"Wrote {arguments['report']}. Open it in a browser.")
+        exit_code = int(getattr(show, verb)(result, arguments, screen) or 0)
         if screen.is_json:
             facts = result.to_dict()
-            facts = {**facts, "warnings": [*dict.fromkeys([*facts.get("warnings", ()), *warned])]}
+            facts = {**facts, "warnings": [*dict.fromkeys([*facts.get("warnings", ()), *warned, *screen.warned])]}
             print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
-        return int(getattr(show, verb)(result, arguments, screen) or 0)
+        return exit_code
 
     run.__name__, run.__doc__ = verb, text
     run.__signature__ = signature  # type: ignore[attr-defined]

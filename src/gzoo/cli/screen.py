@@ -47,10 +47,12 @@ class Screen:
     Attributes:
         is_json: Whether standard output holds one JSON object, and so nothing else.
         is_quiet: Whether standard error holds nothing but errors, warnings and what was written.
+        warned: The warnings that were shown.
     """
 
     is_json: bool = False
     is_quiet: bool = False
+    warned: list[str] = field(default_factory=list[str])
 
     def print(self, text: str = "") -> None:
         """Print a result."""
@@ -78,6 +80,7 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """Write a warning to standard error."""
+        self.warned.append(text)
         self.result(f"Warning: {text}")
 
     def error(self, text: str) -> None:

@@ -121,7 +121,8 @@ def open_run(run: Path) -> tuple[Model, dict[str, object]]:
         )
     metadata = files.read_json(run / "run.json")
     try:
-        design = cast("Mapping[str, object]", metadata["design"])
+        design, data = (cast("Mapping[str, object]", metadata[key]) for key in ("design", "data"))
+        _ = data["campaign"], data["manifest_sha256"]  # which every prediction needs
         columns, mean, std = (tuple(cast("list[object]", design[key])) for key in ("columns", "mean", "std"))
         model = Model(Design(str(design["encoder"]), cast(int, design["size"]), columns, mean, std))  # type: ignore[arg-type]
         model.load_state_dict(load_file(run / "model.safetensors"))

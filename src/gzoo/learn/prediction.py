@@ -108,18 +108,18 @@ def predict(
             f"The model in '{run}' predicts the questions of {trained_on.name}, but '{dataset}' has those of {other}.",
             hint=f"Train a model on a dataset of {opened.campaign.name}, for example this one.",
         )
-    galaxies = loader(opened, batch_size, model.design.size, split=split, cache_dir=cache_dir)
-    values = predict_concentrations(model, galaxies, progress, views=views)
-    is_recalibrated = recalibrate and "recalibration" in metadata
-    if is_recalibrated:
-        values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
-    not_predicted = unlearned_questions(training_data, tree)
+    not_predicted = _unlearned_questions(run, training_data, tree)
     if len(not_predicted) == len(tree.questions):
         raise InputError(
             f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
             "that it was trained on have votes on each.",
             hint="Train it on more galaxies.",
         )
+    galaxies = loader(opened, batch_size, model.design.size, split=split, cache_dir=cache_dir)
+    values = predict_concentrations(model, galaxies, progress, views=views)
+    is_recalibrated = recalibrate and "recalibration" in metadata
+    if is_recalibrated:
+        values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
     for name in not_predicted:
         values[:, tree.concentration_slice(name)] = np.nan
     trained_on = pl.read_parquet(run / "training_galaxies.parquet", glob=False)
@@ -143,15 +143,17 @@ def predict(
     return PredictResult(out, table.height, int(table["in_training_set"].sum()), not_predicted)
 
 
-def unlearned_questions(training_data: Mapping[str, object], tree: Tree) -> tuple[str, ...]:
-    """Return the questions that a model is not asked to predict, since it saw too few galaxies with votes on them.
-
-    Args:
-        training_data: `data` of the run's `run.json`.
-        tree: Questions of the model.
-    """
-    n_galaxies_by_question = cast("Mapping[str, int]", training_data["n_galaxies_by_question"])
-    return tuple(one.name for one in tree.questions if n_galaxies_by_question[one.name] < MIN_GALAXIES_WITH_VOTES)
+def _unlearned_questions(run: Path, training_data: Mapping[str, object], tree: Tree) -> tuple[str, ...]:
+    """Return the questions that a model is not asked to predict, since it saw too few galaxies with votes on them."""
+    try:
+        n_of = cast("Mapping[str, int]", training_data["n_galaxies_by_question"])
+        return tuple(one.name for one in tree.questions if n_of[one.name] < MIN_GALAXIES_WITH_VOTES)
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"'{run / 'run.json'}' does not say how many galaxies have votes on each question.",
+            "data.n_galaxies_by_question, an integer for each question.",
+            "Train the model again.",
+        ) from error
 
 
 def _is_among(trained_on: pl.DataFrame, galaxies: pl.DataFrame) -> pl.Series:

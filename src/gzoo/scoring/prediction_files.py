@@ -88,7 +88,7 @@ def write_predictions(
         The path.
 
     Raises:
-        InputError: The shape does not match, or a concentration is not positive and finite.
+        InputError: The shape does not match, a concentration is not positive and finite, or a question is unknown.
         OutputExistsError: `path` already exists.
 
     >>> import gzoo, numpy as np, polars as pl, tempfile
@@ -107,7 +107,10 @@ def write_predictions(
             f"The concentrations have shape {values.shape}.",
             f"{shape}, galaxies and concentrations of tree '{tree.name}', or several of them.",
         )
-    named = [question for question in tree.questions if questions is None or question.name in questions]
+    names = [tree.question(name).name for name in questions] if questions is not None else None
+    named = [question for question in tree.questions if names is None or question.name in names]
+    if in_training_set is not None and not isinstance(in_training_set, bool) and len(in_training_set) != keys.height:
+        raise InputError(f"in_training_set has {len(in_training_set):,} values.", f"{keys.height:,}, one per galaxy.")
     for question in named:
         wrong = ~(values[..., tree.concentration_slice(question.name)] > 0)
         wrong |= ~np.isfinite(values[..., tree.concentration_slice(question.name)])
