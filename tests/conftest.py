@@ -12,12 +12,18 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, a process for eac
 
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from gzoo.dataset.build import build
 from gzoo.simulator import SimulateResult, simulate
 from loopback_hub import Client, LoopbackHub
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+# The same examples in every run, so that a change is judged by what it changes. New ones: --hypothesis-profile=search
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
