@@ -84,7 +84,7 @@ def case(true: int, n_votes: int, wrong_by: float, n: int, repetitions: int) -> 
 
     def scaling(n: int) -> Scaling:
         counts, fractions = drawn(true, n_votes, n, rng)
-        return Scaling.of(counts, np.full(n, n_votes), true * wrong_by * fractions, QUESTION, is_fraction=False)
+        return Scaling.of(counts, np.full(n, n_votes), true * wrong_by * fractions, is_fraction=False)
 
     fresh, unchanged = scaling(N_FRESH), np.zeros(2 + len(QUESTION.columns))
     best = unchanged.copy()
@@ -116,7 +116,7 @@ def biased(repetitions: int) -> dict[str, float]:
             counts, fractions = drawn(20.0, 10, n, rng)
             moved = fractions * np.exp(shift[2:])
             stated = 20.0 * moved / moved.sum(axis=-1, keepdims=True)
-            both.append(Scaling.of(counts, np.full(n, 10), stated, QUESTION, is_fraction=False))
+            both.append(Scaling.of(counts, np.full(n, 10), stated, is_fraction=False))
         fitted = best_parameters(both[0])
         costs = [both[1].cost(one)[0].mean() for one in (0 * shift, fitted, -shift)]
         biases = [-both[1].residuals(one)[:, 0].mean() for one in (0 * shift, fitted)]

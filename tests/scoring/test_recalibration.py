@@ -23,6 +23,7 @@ from gzoo.scoring.pit import QuestionPrediction, draw_counts
 from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.scoring.recalibration import (
+    QuestionRecalibration,
     Recalibration,
     best_parameters,
     fit_question,
@@ -50,7 +51,7 @@ def galaxies(
     rng = np.random.default_rng(seed)
     volunteers = rng.integers(1, most + 1, n)
     stated = np.exp(rng.normal(0.5, 1.0, (1, n, len(question.columns))))
-    truth = scaled(stated, changes(question, factor, temperature), question, is_fraction=False)
+    truth = scaled(stated, changes(question, factor, temperature), is_fraction=False)
     return draw_counts(volunteers, QuestionPrediction(truth, True, question), rng), volunteers, stated
 
 
@@ -71,8 +72,8 @@ def check_dispersion(
 def test_known_parameters_are_recovered(question: Question, factor: float, temperature: float) -> None:
     counts, volunteers, stated = galaxies(question, 6000, 1, factor=factor, temperature=temperature)
     found = fit_question(counts, volunteers, stated, question, "concentrations")
-    assert found.factor == pytest.approx(factor, rel=0.1)
-    assert found.temperature == pytest.approx(temperature, rel=0.07)
+    assert found.factor == (pytest.approx(factor, rel=0.1),)
+    assert found.temperature == (pytest.approx(temperature, rel=0.07),)
     assert found.n_galaxies == 6000
 
 
@@ -83,7 +84,7 @@ def test_other_galaxies_are_calibrated_afterwards(factor: float) -> None:
     counts, volunteers, stated = galaxies(FOUR, 4000, 3, factor=factor, temperature=1.3)
     low, high = check_dispersion(counts, volunteers, stated, FOUR)
     assert not low <= 1 <= high
-    corrected = scaled(stated, found.parameters, FOUR, is_fraction=False)
+    corrected = found.apply(stated, FOUR, "concentrations")
     low, high = check_dispersion(counts, volunteers, corrected, FOUR)
     assert 0.88 < low <= 1.03
     assert 0.97 <= high < 1.12
@@ -95,26 +96,28 @@ def test_fractions_get_the_right_concentration() -> None:
     volunteers = rng.integers(2, 41, 5000)
     counts = draw_counts(volunteers, QuestionPrediction(12 * fractions[None], True, FOUR), rng)
     found = fit_question(counts, volunteers, fractions[None], FOUR, "fractions")
-    assert found.factor == pytest.approx(12, rel=0.08)
-    assert found.temperature == pytest.approx(1, rel=0.05)
+    assert found.factor == (pytest.approx(12, rel=0.08),)
+    assert found.temperature == (pytest.approx(1, rel=0.05),)
     assert found.gain is not None
     assert found.gain > 0.1
 
 
 @pytest.mark.parametrize("kind", ["concentrations", "fractions"])
-def test_several_answers_have_a_factor_and_a_temperature(kind: Kind) -> None:
+def test_each_of_several_answers_has_a_factor_and_a_temperature(kind: Kind) -> None:
     rng = np.random.default_rng(5)
-    logits = rng.normal(0, 2, (1, 4000, 2))
-    true, stated = (1 / (1 + np.exp(-one)) for one in (logits / 2, logits))
-    volunteers = rng.integers(1, 20, 4000)
-    truth = np.concatenate([6 * true, 6 * (1 - true)], axis=-1)
+    logits, total, temperature = rng.normal(0, 2, (1, 8000, 2)), np.array([6.0, 60.0]), np.array([2.0, 1.0])
+    true, stated = (1 / (1 + np.exp(-one)) for one in (logits / temperature, logits))
+    volunteers = rng.integers(5, 30, 8000)
+    truth = np.concatenate([total * true, total * (1 - true)], axis=-1)
     counts = draw_counts(volunteers, QuestionPrediction(truth, True, SEVERAL), rng)
     values = stated if kind == "fractions" else 30 * np.concatenate([stated, 1 - stated], axis=-1)
     found = fit_question(counts, volunteers, values, SEVERAL, kind)
-    assert found.factor == pytest.approx(6 if kind == "fractions" else 0.2, rel=0.1)
-    assert found.temperature == pytest.approx(2.0, rel=0.05)
-    made = scaled(values, found.parameters, SEVERAL, is_fraction=kind == "fractions")
-    np.testing.assert_allclose(made.sum(axis=-1), 2 * 6, rtol=0.1)
+    expected = total if kind == "fractions" else total / 30
+    assert found.factor == pytest.approx(expected.tolist(), rel=0.15)
+    assert found.temperature == pytest.approx(temperature.tolist(), rel=0.05)
+    made = found.apply(values, SEVERAL, kind)
+    np.testing.assert_allclose(made, truth, rtol=0.3)
+    np.testing.assert_allclose(made[..., :2] + made[..., 2:], np.broadcast_to(total, made[..., :2].shape), rtol=0.15)
 
 
 def test_all_members_of_a_mixture_get_the_same_factor() -> None:
@@ -122,7 +125,7 @@ def test_all_members_of_a_mixture_get_the_same_factor() -> None:
     stated = np.exp(rng.normal(0.5, 1.0, (3, 5000, 2)))
     volunteers = rng.integers(2, 30, 5000)
     counts = draw_counts(volunteers, QuestionPrediction(0.5 * stated, True, TWO), rng)
-    assert fit_question(counts, volunteers, stated, TWO, "concentrations").factor == pytest.approx(0.5, rel=0.15)
+    assert fit_question(counts, volunteers, stated, TWO, "concentrations").factor == (pytest.approx(0.5, rel=0.15),)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -134,7 +137,7 @@ def overconfident(n: int, n_votes: int, true: float, predicted: float, seed: int
     rng = np.random.default_rng(seed)
     fractions, volunteers = rng.dirichlet([1.5] * 4, n)[None], np.full(n, n_votes)
     counts = draw_counts(volunteers, QuestionPrediction(true * fractions, True, FOUR), rng)
-    return Scaling.of(counts, volunteers, predicted * fractions, FOUR, is_fraction=False)
+    return Scaling.of(counts, volunteers, predicted * fractions, is_fraction=False)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +178,14 @@ def test_a_clear_bias_is_corrected_and_only_that(question: Question) -> None:
     volunteers, n_answers = rng.integers(5, 30, 4000), len(question.columns)
     stated = np.exp(rng.normal(0.5, 1, (1, 4000, n_answers * (1 + question.multiple))))
     shift = np.array([0.3, *[0.0] * (len(question.columns) - 1)])
-    truth = scaled(stated, np.array([0.0, 0.0, *shift]), question, is_fraction=False)
+    ones = (1.0,) * (n_answers if question.multiple else 1)
+    truth = QuestionRecalibration(ones, ones, tuple(shift), 0, None).apply(stated, question, "concentrations")
     counts = draw_counts(volunteers, QuestionPrediction(truth, True, question), rng)
     found = fit_question(counts, volunteers, stated, question, "concentrations")
     expected = shift if question.multiple else shift - shift.mean()
     assert found.bias == pytest.approx(expected.tolist(), abs=0.06)
-    assert found.temperature == pytest.approx(1, abs=0.03)
-    assert found.factor == pytest.approx(1, abs=0.08)
+    assert found.temperature == pytest.approx(ones, abs=0.05)
+    assert found.factor == pytest.approx(ones, abs=0.12)
     assert found.gain is not None
     assert found.gain > 0.005
     unbiased = draw_counts(volunteers, QuestionPrediction(stated, True, question), rng)
@@ -194,15 +198,16 @@ def test_the_gain_is_measured_on_galaxies_that_were_not_fitted() -> None:
     fresh = overconfident(5000, 5, 20.0, 20.0, 0)
     for seed in range(1, 21):  # of calibrated predictions every gain on the fitted galaxies is an illusion
         votes = overconfident(60, 5, 20.0, 20.0, seed)
-        values = np.exp(votes.logs + votes.log_total)[:, :, 0]
-        found = fit_question(votes.counts[:, 0], votes.totals, values, FOUR, "concentrations")
+        values = np.exp(votes.logs + votes.log_total)
+        found = fit_question(votes.counts, votes.totals, values, FOUR, "concentrations")
         assert found.gain is not None
         claimed.append(found.gain)
-        real.append(float((fresh.cost(changes(FOUR))[0] - fresh.cost(found.parameters)[0]).mean()))
+        parameters = changes(FOUR, *found.factor, *found.temperature) + np.array([0, 0, *found.bias])
+        real.append(float((fresh.cost(changes(FOUR))[0] - fresh.cost(parameters)[0]).mean()))
     assert np.mean(claimed) < 0.002
     assert np.mean(claimed) == pytest.approx(np.mean(real), abs=0.01)
     few = overconfident(9, 5, 20.0, 20.0, 1)
-    assert fit_question(few.counts[:, 0], few.totals, np.exp(few.logs)[:, :, 0], FOUR, "fractions").gain is None
+    assert fit_question(few.counts, few.totals, np.exp(few.logs), FOUR, "fractions").gain is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -210,14 +215,14 @@ def test_the_gain_is_measured_on_galaxies_that_were_not_fitted() -> None:
 def test_few_votes_change_little(seed: int, n: int, most: int) -> None:
     counts, volunteers, stated = galaxies(FOUR, n, seed, most=most)
     found = fit_question(counts, volunteers, stated, FOUR, "concentrations")
-    assert 0.05 < found.factor < 20  # 30 galaxies with 3 votes contain little information
-    assert 0.4 < found.temperature < 2.5
-    assert np.isfinite(scaled(stated, found.parameters, FOUR, is_fraction=False)).all()
+    assert 0.05 < found.factor[0] < 20  # 30 galaxies with 3 votes contain little information
+    assert 0.4 < found.temperature[0] < 2.5
+    assert np.isfinite(found.apply(stated, FOUR, "concentrations")).all()
 
 
 def test_one_vote_per_galaxy_does_not_change_the_concentration() -> None:
     counts, volunteers, stated = galaxies(FOUR, 3000, 7, factor=0.2, most=1)
-    assert fit_question(counts, volunteers, stated, FOUR, "concentrations").factor == pytest.approx(1.0, abs=1e-3)
+    assert fit_question(counts, volunteers, stated, FOUR, "concentrations").factor == (pytest.approx(1.0, abs=1e-3),)
 
 
 @pytest.mark.parametrize("kind", ["concentrations", "fractions"])
@@ -228,7 +233,7 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
         values[0, 1] = (0.0, 1.0)
     counts, volunteers = np.array([[1, 5], [1, 0], [2, 2]]), np.array([6, 1, 4])
     found = fit_question(counts, volunteers, values, TWO, kind)
-    new = scaled(values, found.parameters, TWO, is_fraction=kind == "fractions")
+    new = found.apply(values, TWO, kind)
     assert np.isfinite(new).all()
     assert (new > 0).all()
 
@@ -237,7 +242,7 @@ def test_extreme_predictions_stay_positive_and_finite(kind: Kind) -> None:
 @given(st.floats(0.01, 100), st.integers(0, 1000))
 def test_temperature_1_keeps_fractions_and_multiplies_concentrations(factor: float, seed: int) -> None:
     stated = np.exp(np.random.default_rng(seed).normal(0, 2, (2, 5, 4)))
-    assert scaled(stated, changes(FOUR, factor), FOUR, is_fraction=False) == pytest.approx(factor * stated)
+    assert scaled(stated, changes(FOUR, factor), is_fraction=False) == pytest.approx(factor * stated)
 
 
 def test_json_is_read_back_and_invalid_json_rejected() -> None:
@@ -249,7 +254,7 @@ def test_json_is_read_back_and_invalid_json_rejected() -> None:
         [],
         {},
         {"kind": "guesses", "questions": {}},
-        json.loads(text.replace('"factor": ', '"factor": -')),
+        json.loads(text.replace('"factor": [', '"factor": [-')),
         json.loads(text.replace('"bias": [', '"bias": [NaN, ')),
     ):
         with pytest.raises(DatasetError, match="read the recalibration"):

@@ -372,7 +372,11 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
     for name, one in made.recalibration.questions.items():
         bias = " ".join(f"{each:+.2f}" for each in one.bias) if any(one.bias) else "-"
         gain = "-" if one.gain is None else f"{one.gain:.4f}"
-        rows.append((name, f"{one.n_galaxies:,}", f"{one.factor:.3g}", f"{one.temperature:.3f}", bias, gain))
+        factor, temperature = (
+            " ".join(f"{each:{form}}" for each in found)
+            for found, form in ((one.factor, ".3g"), (one.temperature, ".3f"))
+        )
+        rows.append((name, f"{one.n_galaxies:,}", factor, temperature, bias, gain))
     screen.table(rows)
     factor = "Dispersion factor: multiplies the total concentration; below 1 where the model was overconfident."
     screen.say(factor if is_factor else "Concentration: given to fractions, which carry no uncertainty.")

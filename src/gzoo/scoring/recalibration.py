@@ -8,6 +8,9 @@ The factor has a prior: a mixture of a normal distribution around 1 and of one a
 however large or small the predicted concentration is. Temperature and biases are costly where there are few votes, so
 the result is an average over fits with and without them, weighted by the Bayesian information criterion. An answer is
 given a bias only where the scatter between galaxies shows one.
+
+Where a question allows several answers, each of them is recalibrated as if it were a question of its own, which
+volunteers answer by giving it or not: some answers scatter more than others.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from gzoo.dataset.open import open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, TableError, reason
+from gzoo.scoring.likelihood import giving
 from gzoo.scoring.matching import match, refuse_other_scheme
 from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_prediction_table
 from gzoo.scoring.predictions import Kind, read_predictions
@@ -39,6 +43,7 @@ USUAL_CONCENTRATION, LOG_CONCENTRATION_SD = 20.0, 2.0  # prior of the resulting 
 P_UNCHANGED = 0.25  # prior weight of a factor near 1
 MIN_GALAXIES = 10  # the fewest for temperature, biases and a gain
 N_FOLDS, MAX_FOR_GAIN = 5, 10_000  # of the galaxies that measure the gain
+PARAMETERS = ("factor", "temperature", "bias")
 PASSED_ON = ("run_sha256", "trained_by_scheme", "baseline", "hub", "split")
 """What a recalibrated file says of its origin as the file before it does."""
 
@@ -48,25 +53,42 @@ class QuestionRecalibration:
     """Recalibration of one question.
 
     Attributes:
-        factor: Factor on the total concentration; for predicted fractions, the total concentration itself.
+        factor: Factor on the total concentration; for predicted fractions, the total concentration itself. One number,
+            or one for each answer where the question allows several.
         temperature: Predicted fractions become p^(1/temperature) exp(bias), normalised to a sum of 1 (for questions
-            that allow several answers: odds^(1/temperature) exp(bias)).
+            that allow several answers: odds^(1/temperature) exp(bias)). As many numbers as factors.
         bias: One number for each answer, in their order; 0 where the votes show no bias.
         n_galaxies: Number of galaxies that it was fitted on.
         gain: Gain in log-likelihood (nats per galaxy), cross-fitted: every fifth of the galaxies with the parameters
             that fit the others best. Null below 10 galaxies.
     """
 
-    factor: float
-    temperature: float
+    factor: tuple[float, ...]
+    temperature: tuple[float, ...]
     bias: tuple[float, ...]
     n_galaxies: int
     gain: float | None
 
-    @property
-    def parameters(self) -> FloatArray:
-        """The parameters of `gzoo.scoring.scaling`."""
-        return np.array([math.log(self.factor), math.log(self.temperature), *self.bias])
+    def apply(self, values: FloatArray, question: Question, kind: Kind) -> FloatArray:
+        """Return recalibrated concentrations, shape (member, galaxy, concentration).
+
+        Args:
+            values: Concentrations of this shape, or fractions, shape (member, galaxy, answer).
+            question: Question.
+            kind: Kind of values.
+        """
+        is_fraction = kind == "fractions"
+        if not question.multiple:
+            return scaled(values, self._parameters(0, self.bias), is_fraction=is_fraction)
+        each = [
+            scaled(one, self._parameters(i, (self.bias[i] / 2, -self.bias[i] / 2)), is_fraction=is_fraction)
+            for i, one in enumerate(_choices(values, question, is_fraction=is_fraction))
+        ]
+        return np.concatenate([[one[..., i] for one in each] for i in range(2)]).transpose(1, 2, 0)
+
+    def _parameters(self, choice: int, bias: tuple[float, ...]) -> FloatArray:
+        """Return parameters of `gzoo.scoring.scaling`."""
+        return np.array([math.log(self.factor[choice]), math.log(self.temperature[choice]), *bias])
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +114,7 @@ class Recalibration(Shown):
         for name, one in self.questions.items():
             to, is_fraction = tree.concentration_slice(name), self.kind == "fractions"
             own = values[..., tree.slice(name) if is_fraction else to]
-            out[..., to] = scaled(own, one.parameters, tree.question(name), is_fraction=is_fraction)
+            out[..., to] = one.apply(own, tree.question(name), self.kind)
         return out
 
     def to_dict(self) -> dict[str, object]:
@@ -113,8 +135,8 @@ class Recalibration(Shown):
                 (
                     name,
                     one.n_galaxies,
-                    f"{one.factor:.3g}",
-                    f"{one.temperature:.3f}",
+                    " ".join(f"{each:.3g}" for each in one.factor),
+                    " ".join(f"{each:.3f}" for each in one.temperature),
                     " ".join(f"{each:+.2f}" for each in one.bias) if any(one.bias) else None,
                     None if one.gain is None else f"{one.gain:.4f}",
                 )
@@ -139,11 +161,18 @@ class Recalibration(Shown):
         try:
             kind: Kind = metadata["kind"]
             questions = {
-                str(name): QuestionRecalibration(**dict(one, bias=tuple(map(float, one["bias"]))))
+                str(name): QuestionRecalibration(
+                    **dict(one, **{key: tuple(map(float, one[key])) for key in PARAMETERS})
+                )
                 for name, one in metadata["questions"].items()
             }
-            numbers = [number for one in questions.values() for number in one.parameters.tolist()]
-            if kind not in ("concentrations", "fractions") or not all(map(math.isfinite, numbers)):
+            numbers = [number for one in questions.values() for key in PARAMETERS for number in getattr(one, key)]
+            positive = [number for one in questions.values() for number in (*one.factor, *one.temperature)]
+            if (
+                kind not in ("concentrations", "fractions")
+                or not all(map(math.isfinite, numbers))
+                or min(positive, default=1) <= 0
+            ):
                 raise ValueError("a value is out of range")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
@@ -201,19 +230,36 @@ def fit_question(
         kind: Kind of predictions.
     """
     is_fraction = kind == "fractions"
-    unchanged = np.zeros(2 + len(question.columns))
-    if is_fraction:
-        unchanged[0] = math.log(CERTAIN)
-    n = len(totals)
-    parameters, gain = unchanged, None
-    if n:
-        votes = Scaling.of(counts, totals, values, question, is_fraction=is_fraction)
-        parameters = best_parameters(votes, is_fraction=is_fraction)
-        gain = _gain(votes, unchanged, is_fraction=is_fraction) if n >= MIN_GALAXIES else None
+    n, gain = len(totals), 0.0
+    factors, temperatures, biases = [], [], []
+    for i, own in enumerate(_choices(values, question, is_fraction=is_fraction)):
+        chosen = np.column_stack([counts[:, i], totals - counts[:, i]]) if question.multiple else counts
+        parameters = np.zeros(2 + chosen.shape[1])
+        parameters[0] = math.log(CERTAIN) if is_fraction else 0.0
+        if n:
+            votes = Scaling.of(chosen, totals, own, is_fraction=is_fraction)
+            gain += _gain(votes, parameters, is_fraction=is_fraction) if n >= MIN_GALAXIES else 0.0
+            parameters = best_parameters(votes, is_fraction=is_fraction)
+        factors.append(parameters[0])
+        temperatures.append(parameters[1])
+        biases += [parameters[2] - parameters[3]] if question.multiple else parameters[2:].tolist()
     # four figures are more than the data determine, and hide differences in the rounding of machines
-    factor, temperature = (float(f"{one:.4g}") for one in np.exp(parameters[:2]))
-    bias = tuple(round(one, 4) for one in parameters[2:].tolist())
-    return QuestionRecalibration(factor=factor, temperature=temperature, bias=bias, n_galaxies=n, gain=gain)
+    factor, temperature = (tuple(float(f"{math.exp(one):.4g}") for one in each) for each in (factors, temperatures))
+    return QuestionRecalibration(
+        factor=factor,
+        temperature=temperature,
+        bias=tuple(round(float(one), 4) for one in biases),
+        n_galaxies=n,
+        gain=round(gain, 5) if n >= MIN_GALAXIES else None,
+    )
+
+
+def _choices(values: FloatArray, question: Question, *, is_fraction: bool) -> list[FloatArray]:
+    """Return the predictions of each choice that volunteers make, shape (member, galaxy, alternative)."""
+    if not question.multiple:
+        return [values]
+    given, not_given = (values, 1 - values) if is_fraction else giving(values)
+    return list(np.moveaxis(np.stack([given, not_given], axis=-1), 2, 0))
 
 
 def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
@@ -233,9 +279,8 @@ def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
         freed[2:] = shows_bias & has_bias
         fit, cost = votes.fit(freed, penalty=penalty, start=first)
         n_biases = int(freed[2:].sum())
-        if not votes.is_multiple:  # the fractions of the answers sum to 1
-            n_biases = min(n_biases, len(shows_bias) - 1)
-            fit[2:] -= fit[2:].mean()
+        n_biases = min(n_biases, len(shows_bias) - 1)  # fractions sum to 1
+        fit[2:] -= fit[2:].mean()
         fits.append(fit)
         costs.append(cost + 0.5 * math.log(n_votes) * (has_temperature + n_biases))
     weights = np.exp(min(costs) - np.array(costs))
@@ -282,7 +327,7 @@ def _gain(votes: Scaling, unchanged: FloatArray, *, is_fraction: bool) -> float:
         fitted = best_parameters(some.take(np.flatnonzero(fold != i)), is_fraction=is_fraction)
         others = some.take(np.flatnonzero(fold == i))
         total += float((others.cost(unchanged)[0] - others.cost(fitted)[0]).sum())
-    return round(total / len(some), 5)
+    return total / len(some)
 
 
 # ----------------------------------------------------------------------------------------------------

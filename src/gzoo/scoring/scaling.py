@@ -1,7 +1,7 @@
-"""Scaled predictions: concentrations with a factor, a temperature and a bias of each answer, and their likelihood.
+"""Scaled predictions: concentrations with a factor, a temperature and a bias of each alternative, and their likelihood.
 
-Recalibration and the test of dispersion both look for the parameters that make the votes most probable. Parameters are
-an array (log factor, log temperature, bias of each answer), so that all of them may be any real number.
+Recalibration looks for the parameters that make the votes most probable. They are an array (log factor, log
+temperature, bias of each alternative), so that all of them may be any real number.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from gzoo.scoring.likelihood import giving, log_rising, log_rising_slope, mixed
-from gzoo.trees.tree import FloatArray, IntArray, Question
+from gzoo.scoring.likelihood import log_rising, log_rising_slope, mixed
+from gzoo.trees.tree import FloatArray, IntArray
 
 SMALLEST = 1e-9  # fraction, odds or concentration
 CERTAIN = 1e6  # a concentration that no votes can distinguish from an infinite one
@@ -28,48 +28,41 @@ Penalty = Callable[[FloatArray], tuple[float, FloatArray]]
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Votes on one question, and predictions to be scaled.
+    """Votes for alternatives of which each volunteer chooses one, and predictions to be scaled.
 
-    Volunteers choose between alternatives: once between all answers or, where a question allows several, for each
-    answer between giving it and not giving it. All arrays have an axis of such choices and one of their alternatives.
+    The alternatives are the answers of a question or, where it allows several, giving and not giving one of them.
 
     Attributes:
-        counts: Vote counts, shape (galaxy, choice, alternative).
+        counts: Vote counts, shape (galaxy, alternative).
         totals: Total votes, at least 1, shape (galaxy,).
-        logs: Logarithms of the predicted fractions, shape (member, galaxy, choice, alternative).
-        log_total: Logarithms of the total concentrations, shape (member, galaxy, choice, 1); 0 for predicted fractions.
-        is_multiple: Whether a volunteer may give several answers.
+        logs: Logarithms of the predicted fractions, shape (member, galaxy, alternative).
+        log_total: Logarithms of the total concentrations, shape (member, galaxy, 1); 0 for predicted fractions.
     """
 
     counts: IntArray
     totals: IntArray
     logs: FloatArray
     log_total: FloatArray
-    is_multiple: bool
 
     @classmethod
-    def of(
-        cls, counts: IntArray, totals: IntArray, values: FloatArray, question: Question, *, is_fraction: bool
-    ) -> Scaling:
-        """Return the votes and predictions of a question.
+    def of(cls, counts: IntArray, totals: IntArray, values: FloatArray, *, is_fraction: bool) -> Scaling:
+        """Return votes and predictions.
 
         Args:
-            counts: Vote counts, shape (galaxy, answer).
+            counts: Vote counts, shape (galaxy, alternative).
             totals: Total votes, at least 1, shape (galaxy,).
-            values: Concentrations, shape (member, galaxy, concentration), or fractions, shape (member, galaxy, answer).
-            question: Question.
+            values: Concentrations, or fractions that sum to 1, shape (member, galaxy, alternative).
             is_fraction: Whether the values are fractions.
         """
-        chosen = np.stack([counts, totals[:, None] - counts], axis=-1) if question.multiple else counts[:, None, :]
-        return cls(chosen, totals, *_logs(values, question, is_fraction=is_fraction), question.multiple)
+        return cls(counts, totals, *_logs(values, is_fraction=is_fraction))
 
     def __len__(self) -> int:
         return len(self.totals)
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters: log factor, log temperature, and the bias of each answer."""
-        return 2 + self.logs.shape[2 if self.is_multiple else 3]
+        """Number of parameters: log factor, log temperature, and the bias of each alternative."""
+        return 2 + self.counts.shape[1]
 
     @property
     def mean_log_total(self) -> float:
@@ -78,9 +71,7 @@ class Scaling:
 
     def take(self, rows: npt.NDArray[np.integer] | slice) -> Scaling:
         """Return some galaxies."""
-        return Scaling(
-            self.counts[rows], self.totals[rows], self.logs[:, rows], self.log_total[:, rows], self.is_multiple
-        )
+        return Scaling(self.counts[rows], self.totals[rows], self.logs[:, rows], self.log_total[:, rows])
 
     def cost(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the negative log probability of each galaxy's votes, and the gradient of their sum.
@@ -88,7 +79,7 @@ class Scaling:
         The multinomial coefficient, which does not depend on the parameters, is left out.
 
         Args:
-            parameters: Log factor, log temperature and biases, shape (2 + answers,).
+            parameters: Log factor, log temperature and biases, shape (2 + alternatives,).
         """
         each, slopes = [], []
         for logs, log_total in zip(self.logs, self.log_total, strict=True):
@@ -99,36 +90,33 @@ class Scaling:
         gradient = np.zeros(len(parameters))
         for cost, (by_scale, by_log, logs) in zip(each, slopes, strict=True):
             weight = np.exp(together - cost) / len(each)  # of the member, given the votes
-            weighted = weight[:, None, None] * by_log
+            weighted = weight[:, None] * by_log
             gradient[0] += weight @ by_scale
             gradient[1] -= (weighted * logs).sum() * math.exp(-parameters[1])
-            sums = weighted.sum(axis=0)
-            gradient[2:] += sums[:, 0] if self.is_multiple else sums[0]
+            gradient[2:] += weighted.sum(axis=0)
         return together, gradient
 
     def _of_member(
         self, logs: FloatArray, log_total: FloatArray, parameters: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the cost and its derivatives by the log factor and by the scaled logs of the fractions."""
-        fractions = _moved(logs, parameters, is_multiple=self.is_multiple)
-        counts, totals = self.counts, self.totals[:, None, None]
+        fractions = _moved(logs, parameters)
+        counts, totals = self.counts, self.totals[:, None]
         total = np.exp(log_total + parameters[0])
         alpha = np.maximum(total * fractions, SMALLEST)
-        cost = log_rising(total, totals).sum(axis=(1, 2)) - log_rising(alpha, counts).sum(axis=(1, 2))
+        cost = log_rising(total, totals)[:, 0] - log_rising(alpha, counts).sum(axis=1)
         slopes = alpha * log_rising_slope(alpha, counts)
-        all_slopes = slopes.sum(axis=2, keepdims=True)
-        by_scale = (total * log_rising_slope(total, totals) - all_slopes).sum(axis=(1, 2))
+        all_slopes = slopes.sum(axis=1, keepdims=True)
+        by_scale = (total * log_rising_slope(total, totals) - all_slopes)[:, 0]
         return cost, by_scale, fractions * all_slopes - slopes
 
     def residuals(self, parameters: FloatArray) -> FloatArray:
-        """Return voted minus predicted fractions, shape (galaxy, answer).
+        """Return voted minus predicted fractions, shape (galaxy, alternative).
 
         Args:
-            parameters: Log factor, log temperature and biases, shape (2 + answers,).
+            parameters: Log factor, log temperature and biases, shape (2 + alternatives,).
         """
-        fractions = _moved(self.logs, parameters, is_multiple=self.is_multiple).mean(axis=0)
-        differences = self.counts / self.totals[:, None, None] - fractions
-        return differences[:, :, 0] if self.is_multiple else differences[:, 0]
+        return self.counts / self.totals[:, None] - _moved(self.logs, parameters).mean(axis=0)
 
     def fit(
         self,
@@ -199,44 +187,30 @@ class Scaling:
         return [tried[i] for i in sorted(lowest, key=lambda i: costs[i])[:N_STARTS]]
 
 
-def scaled(values: FloatArray, parameters: FloatArray, question: Question, *, is_fraction: bool) -> FloatArray:
-    """Return the scaled concentrations of one question, shape (member, galaxy, concentration).
+def scaled(values: FloatArray, parameters: FloatArray, *, is_fraction: bool) -> FloatArray:
+    """Return the scaled concentrations of alternatives, shape (member, galaxy, alternative).
 
     Args:
-        values: Concentrations of this shape, or fractions, shape (member, galaxy, answer).
-        parameters: Log factor, log temperature and biases, shape (2 + answers,).
-        question: Question.
+        values: Concentrations, or fractions that sum to 1, of this shape.
+        parameters: Log factor, log temperature and biases, shape (2 + alternatives,).
         is_fraction: Whether the values are fractions, whose concentration is then the factor.
 
-    >>> import gzoo, numpy as np
-    >>> ring = gzoo.tree("gz_rings").questions[0]
-    >>> scaled(np.array([[[1.0, 3.0]]]), np.array([np.log(2), 0.0, 0.0, 0.0]), ring, is_fraction=False).round(6)
+    >>> scaled(np.array([[[1.0, 3.0]]]), np.array([np.log(2), 0.0, 0.0, 0.0]), is_fraction=False).round(6)
     array([[[2., 6.]]])
     """
-    logs, log_total = _logs(values, question, is_fraction=is_fraction)
-    fractions = _moved(logs, parameters, is_multiple=question.multiple)
-    alpha = np.maximum(np.exp(log_total + parameters[0]) * fractions, SMALLEST)
-    return np.concatenate([alpha[..., 0], alpha[..., 1]], axis=-1) if question.multiple else alpha[..., 0, :]
+    logs, log_total = _logs(values, is_fraction=is_fraction)
+    return np.maximum(np.exp(log_total + parameters[0]) * _moved(logs, parameters), SMALLEST)
 
 
-def _logs(values: FloatArray, question: Question, *, is_fraction: bool) -> tuple[FloatArray, FloatArray]:
+def _logs(values: FloatArray, *, is_fraction: bool) -> tuple[FloatArray, FloatArray]:
     """Return the logs of fractions and of total concentrations, shapes as in `Scaling`."""
-    if question.multiple:
-        values = np.stack((values, 1 - values) if is_fraction else giving(values), axis=-1)
-    else:
-        values = values[..., None, :]
     total = values.sum(axis=-1, keepdims=True)
     logs = np.log(np.maximum(values / total, SMALLEST))
     return logs, np.zeros(total.shape) if is_fraction else np.log(total)
 
 
-def _moved(logs: FloatArray, parameters: FloatArray, *, is_multiple: bool) -> FloatArray:
+def _moved(logs: FloatArray, parameters: FloatArray) -> FloatArray:
     """Return the fractions with temperature and biases, same shape."""
-    bias = parameters[2:]
-    moved = logs * math.exp(-parameters[1])
-    if is_multiple:
-        moved[..., 0] += bias
-    else:
-        moved += bias
+    moved = logs * math.exp(-parameters[1]) + parameters[2:]
     weights = np.exp(moved - moved.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
