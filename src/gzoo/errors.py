@@ -4,6 +4,7 @@
     ├── InputError            (ValueError)          a value, a file's content or an argument is wrong
     │   ├── TreeError                               a decision tree contradicts itself
     │   ├── TableError                              a vote table or a prediction file cannot be used as it is
+    │   ├── ExpressionError                         a filter expression cannot be read, or names what does not exist
     │   ├── ImageError                              an image cannot be shown to a model
     │   └── DatasetError                            a folder is not a dataset, or not the expected one
     ├── NotFoundError         (FileNotFoundError)   a file, folder, campaign or galaxy does not exist
@@ -68,6 +69,21 @@ class TreeError(InputError):
 
 class TableError(InputError):
     """A vote table or a prediction file cannot be used as it is."""
+
+
+class ExpressionError(InputError):
+    """A filter expression cannot be read, or names what does not exist.
+
+    Attributes:
+        position: Where in the expression, counted in characters from 0.
+    """
+
+    def __init__(self, message: str, expected: str = "", hint: str = "", position: int = 0) -> None:
+        super().__init__(message, expected, hint)
+        self.position = position
+
+    def __reduce__(self) -> tuple[type[ExpressionError], tuple[str, str, str, int]]:  # type: ignore[override]
+        return type(self), (self.message, self.expected, self.hint, self.position)
 
 
 class ImageError(InputError):
