@@ -22,7 +22,7 @@ from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning
-from gzoo.learn import prediction, training
+from gzoo.learn import heads, prediction, training
 from gzoo.simulator import SimulateResult
 
 SMALL = ["--encoder", "mobilenetv3_small_050", "--size", "32", "--epochs", "1"]
@@ -268,8 +268,8 @@ def test_results_are_kept_without_overwrite(
 def test_a_nan_loss_ends_the_command(
     gzoo: Command, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.dirichlet_multinomial_nll
-    monkeypatch.setattr(training, "dirichlet_multinomial_nll", lambda *given: real(*given) * float("nan"))
+    real = heads.dirichlet_multinomial_nll
+    monkeypatch.setattr(heads, "dirichlet_multinomial_nll", lambda *given: real(*given) * float("nan"))
     message = gzoo.fails("train", dataset, "--out", tmp_path / "run", *SMALL)
     assert "simulated-gz2-1-" in message
     assert not (tmp_path / "run").exists()

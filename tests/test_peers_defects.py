@@ -15,6 +15,8 @@ import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import InputError, NonFiniteLossError, TableError
 from gzoo.learn import training
+from gzoo.learn.fitting import galaxy_losses
+from gzoo.learn.heads import VoteLoss
 from gzoo.learn.loader import Batch, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.learn.model import Design, Model
@@ -168,7 +170,7 @@ def test_nan_stops_training_and_scoring(tmp_path: Path) -> None:
         seed=torch.arange(2),
     )
     with pytest.raises(NonFiniteLossError, match="good, bad"):
-        training.galaxy_losses(ConstantModel(np.array([np.nan, 1.0])), RINGS, batch, "validation")
+        galaxy_losses(ConstantModel(np.array([np.nan, 1.0])), VoteLoss(RINGS), batch, "validation")
     with pytest.raises(InputError, match="nan"):
         dirichlet_multinomial_nll([[1, 1]], [[np.nan, 1.0]], RINGS)
     path = tmp_path / "predictions.parquet"
@@ -246,7 +248,8 @@ def test_training_accepts_the_batches_of_the_loader(dataset: Path) -> None:
     opened = open_dataset(dataset)
     batch = next(iter(loader(opened, 4, 32)))
     assert set(batch) == set(get_type_hints(Batch))
-    losses = training.galaxy_losses(ConstantModel(np.ones(len(opened.tree.columns))), opened.tree, batch, "validation")
+    model, loss = ConstantModel(np.ones(len(opened.tree.columns))), VoteLoss(opened.tree)
+    losses = galaxy_losses(model, loss, batch, "validation")
     assert torch.isfinite(losses).all()
 
 

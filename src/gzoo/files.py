@@ -77,7 +77,7 @@ SIGNS = {
 """A key and value in that file, because other programs use the same file names."""
 PARTS = {
     "dataset": (f"{WORK}/shard-*.json", MANIFEST),
-    "run": ("last.ckpt", "metrics.csv"),
+    "run": ("last.ckpt", "previous.ckpt"),
     "simulation": ("images/*.jpg",),
     "demo": ("simulation/*",),
 }

@@ -27,7 +27,7 @@ from gzoo.dataset import finalize
 from gzoo.dataset.build import build
 from gzoo.dataset.merge import union
 from gzoo.errors import InputError
-from gzoo.learn import training
+from gzoo.learn import checkpoints, fitting, training
 from gzoo.simulator import simulate
 
 N = 40
@@ -192,16 +192,20 @@ def quick(dataset: Path, out: Path, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize("stride", [3, STRIDES[1]])
-def test_a_training_keeps_its_checkpoint_when_a_read_fails(small: Path, tmp_path: Path, stride: int) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+def test_a_training_keeps_its_checkpoint_when_a_read_fails(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    def stop(stage: str, *_: object) -> None:
+        if "epoch 2" in stage:
+            raise KeyboardInterrupt
 
+    monkeypatch.setattr(fitting, "clock", lambda: 0.0)  # the metrics say how long it took
     quick(small, tmp_path / "whole")
     (tmp_path / "begun").mkdir()
     with pytest.raises(KeyboardInterrupt):
         quick(small, tmp_path / "begun" / "out", progress=stop)
     begun = files.partial_name(tmp_path / "begun" / "out")
-    assert (begun / training.CHECKPOINT).exists()
+    assert (begun / checkpoints.LAST).exists()
     fail_at_each_read(lambda out: quick(small, out), contents(tmp_path / "whole"), tmp_path, stride, begun)
 
 

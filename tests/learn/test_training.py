@@ -32,7 +32,7 @@ from gzoo.errors import (
     OutputExistsError,
     TableError,
 )
-from gzoo.learn import training
+from gzoo.learn import fitting, heads, training
 from gzoo.learn.loader import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
@@ -59,6 +59,12 @@ def quick(
 
 def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(run: Path) -> dict[str, object]:
+    """The content of a run folder, without what depends on the clock."""
+    found: dict[str, object] = {name: (run / name).read_bytes() for name in FILES - {"metrics.csv"}}
+    return {**found, "metrics.csv": pl.read_csv(run / "metrics.csv").drop("images_per_second", "seconds").to_dicts()}
 
 
 @pytest.fixture(scope="session")
@@ -119,9 +125,7 @@ def test_the_best_epoch_is_kept(trained: TrainResult, dataset: Path) -> None:
     total = 0.0
     with torch.inference_mode():
         for batch in loader(opened, 100, 32, split="validation"):
-            nll = training.dirichlet_multinomial_nll(
-                batch["votes"], model(batch["image"]), opened.tree, batch["totals"]
-            )
+            nll = heads.dirichlet_multinomial_nll(batch["votes"], model(batch["image"]), opened.tree, batch["totals"])
             total += float(nll.sum())
     assert total / trained.n_validation == pytest.approx(trained.best_loss, rel=1e-5)
 
@@ -135,7 +139,7 @@ def test_an_early_stop_keeps_the_best_weights(dataset: Path, tmp_path: Path, mon
 
 def test_the_same_seed_gives_the_same_run(run: Path, dataset: Path, tmp_path: Path) -> None:
     again, other = quick(dataset, tmp_path / "again").run, quick(dataset, tmp_path / "other", seed=6).run
-    assert {name: (again / name).read_bytes() for name in FILES} == {name: (run / name).read_bytes() for name in FILES}
+    assert contents(again) == contents(run)
     assert (other / "model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
 
 
@@ -144,7 +148,7 @@ def test_five_steps_are_enough(dataset: Path, tmp_path: Path) -> None:
     assert made.n_epochs == 5
 
 
-@pytest.mark.parametrize("n_done", [1, 2, 4])
+@pytest.mark.parametrize("n_done", [1, 3, 7])
 def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp_path: Path, n_done: int) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if done == n_done:
@@ -156,11 +160,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp
     assert not out.exists()
     seen: list[int] = []
     quick(dataset, out, progress=lambda stage, done, total: seen.append(done))
-    assert seen == list(range(n_done + 1, 5))
-    assert {name: (out / name).read_bytes() for name in FILES} == {name: (run / name).read_bytes() for name in FILES}
+    assert seen == list(range(n_done + 1 - n_done % 2, 9))  # from the last checkpoint on
+    assert contents(out) == contents(run)
 
 
-@pytest.mark.parametrize("function", ["_baseline_loss", "version"])
+@pytest.mark.parametrize("function", ["predict_concentrations", "version"])
 def test_a_run_interrupted_after_training_is_not_trained_again(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
@@ -171,7 +175,7 @@ def test_a_run_interrupted_after_training_is_not_trained_again(
         patched.setattr(training, function, stop)
         with pytest.raises(KeyboardInterrupt):
             quick(dataset, tmp_path / "run")
-    monkeypatch.setattr(training, "_fit", stop)
+    monkeypatch.setattr(fitting, "galaxy_losses", stop)
     quick(dataset, tmp_path / "run")
     assert names(tmp_path / "run") == FILES
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
@@ -230,13 +234,13 @@ def test_a_non_finite_loss_raises_an_error_with_the_galaxies(
 ) -> None:
     keys, votes = open_dataset(dataset).read_votes("train")
     marked = torch.from_numpy(votes.counts[7])
-    forward = training.dirichlet_multinomial_nll
+    forward = heads.dirichlet_multinomial_nll
 
     def corrupt(k: torch.Tensor, *rest: object) -> torch.Tensor:
         nll = forward(k, *rest)  # type: ignore[arg-type]
         return torch.where((k == marked).all(dim=1, keepdim=True), torch.nan, nll)
 
-    monkeypatch.setattr(training, "dirichlet_multinomial_nll", corrupt)
+    monkeypatch.setattr(heads, "dirichlet_multinomial_nll", corrupt)
     same = [one for one, row in zip(keys["id_str"], votes.counts, strict=True) if (row == votes.counts[7]).all()]
     with pytest.raises(NonFiniteLossError, match=f"{len(same)} galaxies of train: {same[0]}"):
         quick(dataset, tmp_path / "run")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -16,9 +15,8 @@ from torch import nn
 
 from gzoo import files
 from gzoo.errors import DatasetError, InputError, NotFoundError, reason, suggestion
+from gzoo.learn.heads import VoteHead
 from gzoo.trees.tree import FloatArray
-
-LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,7 @@ class Model(nn.Module):
                 "Choose another --size or --encoder.",
             ) from error
         self.encoder.train()
-        self.head = nn.Linear(int(features), len(design.columns))
-        nn.init.normal_(self.head.weight, std=0.01)
-        start = np.zeros(len(design.columns)) if baseline is None else np.log(baseline)
-        with torch.no_grad():
-            self.head.bias.copy_(torch.from_numpy(LOG_LIMIT * np.arctanh(start / LOG_LIMIT)))
+        self.head = VoteHead(int(features), len(design.columns), baseline)
         self.register_buffer("mean", torch.tensor(design.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(design.std).view(1, 3, 1, 1), persistent=False)
 
@@ -88,11 +82,7 @@ class Model(nn.Module):
         """
         mean, std = cast(torch.Tensor, self.mean), cast(torch.Tensor, self.std)
         unit = image if image.is_floating_point() else image.float() / 255
-        features = self.encoder((unit - mean) / std)
-        with torch.autocast(image.device.type, enabled=False):
-            log_concentration = self.head(features.float())
-            # a smooth limit, far beyond what votes can distinguish, keeps exp finite
-            return torch.exp(LOG_LIMIT * torch.tanh(log_concentration / LOG_LIMIT))
+        return self.head(self.encoder((unit - mean) / std))
 
 
 def fastest_device() -> torch.device:

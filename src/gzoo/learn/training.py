@@ -9,32 +9,31 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file, save
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from safetensors.torch import load_file
 
 from gzoo import files, hub
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown
-from gzoo.errors import InputError, NonFiniteLossError, NotFoundError
+from gzoo.errors import InputError, NotFoundError
 from gzoo.files import Progress
+from gzoo.learn import checkpoints
+from gzoo.learn.fitting import WEIGHTS, Recipe, fit
+from gzoo.learn.heads import VoteLoss
 from gzoo.learn.inputs import check_integers
-from gzoo.learn.loader import Batch, Loader, loader
-from gzoo.learn.losses import dirichlet_multinomial_nll
+from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Design, Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
 from gzoo.scoring import baseline as baselines
 from gzoo.scoring import likelihood
 from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.sky import identifier_split
-from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.trees.tree import FloatArray, IntArray
 
 DEFAULT_ENCODER = "resnet18"
-CHECKPOINT, METRICS, WEIGHTS = "last.ckpt", "metrics.csv", "model.safetensors"
 PATIENCE = 10  # epochs without a lower validation loss
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
 
@@ -108,7 +107,7 @@ def train(
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later epochs reuse.
         overwrite: Replace an earlier run.
         wait: Wait for another run that writes the same output to end, instead of stopping.
-        progress: Function to call with (stage, epochs done, epochs in total).
+        progress: Function to call with (stage, batches done, batches in total).
 
     Raises:
         NotFoundError: The dataset or its train split does not exist.
@@ -126,18 +125,18 @@ def train(
     out = Path(out)
     files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
     opened = open_dataset(dataset, progress=progress)
-    settings: dict[str, object] = {
-        "encoder": encoder,
-        "size": size,
-        "pretrained": pretrained,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "augment": augment,
-        "patience": PATIENCE,
-        "seed": seed,
-    }
-    command = {"command": "train", "data": opened.digest, **settings}
+    recipe = Recipe(
+        encoder=encoder,
+        size=size,
+        pretrained=pretrained,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        patience=PATIENCE,
+        seed=seed,
+    )
+    command = {"command": "train", "data": opened.digest, **asdict(recipe)}
     torch.manual_seed(seed)
     train_loader, validation_loader, held_out = _loaders(opened, size, batch_size, augment, seed, cache_dir)
     loaders = {"train": train_loader, "validation": validation_loader}
@@ -153,12 +152,13 @@ def train(
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
     origin = _load_published_weights(model, encoder) if pretrained else None
     with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
-        weights = work / WEIGHTS
-        if not (work / METRICS).exists():  # written at the end of training
-            _fit(model, train_loader, validation_loader, work, settings, progress)
-        losses: list[float] = pl.read_csv(work / METRICS, glob=False)["validation_loss"].to_list()
-        best_epoch = int(np.argmin(losses)) + 1
         baseline_loss = _baseline_loss(validation_loader, baseline)
+        epochs_done = fit(
+            model, VoteLoss(opened.tree), train_loader, validation_loader, work, recipe, baseline_loss, progress
+        )
+        losses = [each.validation_loss for each in epochs_done]
+        best_epoch = int(np.argmin(losses)) + 1
+        weights = work / WEIGHTS
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader)
@@ -175,7 +175,7 @@ def train(
         metadata = {
             "format": "gzoo-run-2",
             "design": asdict(model.design),
-            "settings": settings,
+            "settings": asdict(recipe),
             "data": {
                 **opened.campaign.to_manifest(),
                 "manifest_sha256": opened.digest,
@@ -200,7 +200,7 @@ def train(
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         files.write_json(work / "run.json", metadata)
-        (work / CHECKPOINT).unlink(missing_ok=True)
+        checkpoints.remove(work)
     return TrainResult(
         out, n_train, n_validation, len(losses), best_epoch, min(losses), baseline_loss, n_galaxies_by_question
     )
@@ -251,85 +251,6 @@ def _load_published_weights(model: Model, encoder: str) -> dict[str, str]:
     if missing:
         raise InputError(f"The published weights of '{encoder}' lack '{missing[0]}'.", hint="Choose another --encoder.")
     return {**origin, "sha256": files.sha256(Path(path))}
-
-
-def _fit(
-    model: Model, train: Loader, validation: Loader, work: Path, settings: Mapping[str, Any], progress: Progress | None
-) -> None:
-    """Train, from the checkpoint if there is one; write the best weights and, at the end, the losses of each epoch."""
-    epochs, seed, peak = settings["epochs"], settings["seed"], settings["learning_rate"]
-    device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
-    model.to(device)
-    average = AveragedModel(model, avg_fn=get_ema_avg_fn(1 - 1 / max(10, min(len(train), 1000))), use_buffers=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.05)
-    n_steps = epochs * len(train)
-    rising = 0.2 if n_steps != 5 else 0.25  # a rise of exactly one step makes the schedule divide by 0
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=n_steps, pct_start=rising)
-    stateful = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    losses: list[list[float]] = []  # of train and validation
-    if (work / CHECKPOINT).exists():
-        state = torch.load(work / CHECKPOINT, map_location=device, weights_only=True)
-        losses = state["losses"]
-        for name, part in stateful.items():
-            part.load_state_dict(state[name])
-    while len(losses) < epochs and len(losses) - _best_epoch(losses) < PATIENCE:
-        train.epoch = len(losses)
-        torch.manual_seed(hash((seed, len(losses))) % 2**63)  # dropout is the same when training resumes
-        model.train()
-        average.eval()
-        totals = [0.0, 0.0]
-        for batch in train:
-            loss = galaxy_losses(model, train.tree, batch, "train")
-            optimizer.zero_grad()
-            loss.mean().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
-            totals[0] += loss.sum().item()
-        with torch.no_grad():
-            for batch in validation:
-                totals[1] += galaxy_losses(average, train.tree, batch, "validation").sum().item()
-        losses.append([totals[0] / len(train.rows), totals[1] / len(validation.rows)])
-        if _best_epoch(losses) == len(losses):
-            weights = {name: value.cpu().contiguous() for name, value in average.module.state_dict().items()}
-            files.write_bytes(work / WEIGHTS, save(weights))
-        state = {"losses": losses, **{name: part.state_dict() for name, part in stateful.items()}}
-        with files.whole_file(work / CHECKPOINT) as file:
-            torch.save(state, file)
-        if progress:
-            progress(f"Training model (validation loss {losses[-1][1]:.3f})", len(losses), epochs)
-    rows = [(epoch, *both) for epoch, both in enumerate(losses, 1)]
-    table = pl.DataFrame(rows, ["epoch", "train_loss", "validation_loss"], orient="row")
-    files.write_bytes(work / METRICS, table.write_csv().encode())
-
-
-def galaxy_losses(model: torch.nn.Module, tree: Tree, batch: Batch, split: str) -> torch.Tensor:
-    """Return the loss of each galaxy in a batch, in nats, summed over questions.
-
-    Raises:
-        NonFiniteLossError: A loss is NaN or infinite; the message names the galaxies.
-    """
-    device = next(model.parameters()).device
-    image, votes, totals = (batch[name].to(device) for name in ("image", "votes", "totals"))
-    # bfloat16 only for the model: the loss is computed in float32 in any case
-    is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-        concentration = model(image)
-    losses = dirichlet_multinomial_nll(votes, concentration, tree, totals).sum(dim=1)
-    is_finite = torch.isfinite(losses)
-    if not is_finite.all():
-        ids = [id_str for id_str, finite in zip(batch["id_str"], is_finite, strict=True) if not finite]
-        raise NonFiniteLossError(
-            f"The loss is NaN or infinite for {len(ids)} galaxies of {split}: {', '.join(ids[:10])}.",
-            hint="Lower --learning-rate, or check the images and votes of these galaxies.",
-        )
-    return losses
-
-
-def _best_epoch(losses: list[list[float]]) -> int:
-    """Return the first epoch with the lowest validation loss, counted from 1; 0 before the first epoch."""
-    return int(np.argmin([validation for _, validation in losses])) + 1 if losses else 0
 
 
 def _baseline_loss(validation: Loader, baseline: FloatArray) -> float:

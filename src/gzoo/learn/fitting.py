@@ -1,0 +1,234 @@
+"""The training loop: optimiser, schedule, averaged weights, checkpoints, epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from time import monotonic as clock
+from typing import Any, cast
+
+import polars as pl
+import torch
+from safetensors.torch import save
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+
+from gzoo import files
+from gzoo.errors import NonFiniteLossError
+from gzoo.files import Progress
+from gzoo.learn import checkpoints
+from gzoo.learn.loader import Batch, Loader
+from gzoo.learn.model import Model, fastest_device
+
+METRICS, WEIGHTS = "metrics.csv", "model.safetensors"
+CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
+MAX_GRADIENT_NORM = 5.0
+WEIGHT_DECAY = 0.05
+
+Loss = Callable[[torch.Tensor, Mapping[str, Any]], torch.Tensor]
+"""What a prediction costs, per galaxy, given (what the model's head returns, batch on its device)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is trained; the `settings` of run.json.
+
+    Attributes:
+        encoder: Name of a timm model.
+        size: Width and height in pixels of the images that the model sees.
+        pretrained: Whether training starts from the encoder's published weights.
+        epochs: Maximum number of epochs.
+        batch_size: Maximum number of images in a batch.
+        learning_rate: Peak learning rate of the one-cycle schedule.
+        augment: Name of the augmentation preset.
+        patience: Epochs without a lower validation loss after which training ends.
+        seed: Seed of initial weights, order and augmentation.
+    """
+
+    encoder: str
+    size: int
+    pretrained: bool
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augment: str
+    patience: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A row of metrics.csv.
+
+    Attributes:
+        epoch: Number of the epoch; the first is 1.
+        train_loss: Mean loss of the training galaxies while the model learned from them, in nats.
+        validation_loss: Mean loss of the validation galaxies by the averaged weights, in nats.
+        gain: Validation loss of the baseline minus that of the model, in nats per galaxy.
+        learning_rate: Learning rate at the end of the epoch.
+        images_per_second: Training images per second.
+        seconds: Duration of training and validation.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    gain: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+def parameter_groups(model: Model) -> list[dict[str, Any]]:
+    """Return the parameters that learn, in groups with settings of their own for the optimiser.
+
+    Weight decay pulls weights of matrices and filters towards 0. Biases and the factors of normalisation layers are
+    excepted: for them, 0 is not a simpler model but another one.
+    """
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [one for one in learning if one.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [one for one in learning if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def fit(
+    model: Model,
+    loss: Loss,
+    train: Loader,
+    validation: Loader,
+    work: Path,
+    recipe: Recipe,
+    baseline_loss: float,
+    progress: Progress | None = None,
+) -> list[Epoch]:
+    """Train, from the checkpoint if there is one, and write the weights of the best epoch and the metrics of all.
+
+    Args:
+        model: Model to train.
+        loss: Loss of a batch.
+        train: Loader of the training galaxies.
+        validation: Loader of the validation galaxies.
+        work: Folder to write to: checkpoints, `model.safetensors` and `metrics.csv`.
+        recipe: Settings.
+        baseline_loss: Validation loss of the baseline, in nats per galaxy.
+        progress: Function to call with (stage, batches done, batches in total).
+
+    Returns:
+        All epochs.
+
+    Raises:
+        NonFiniteLossError: A loss is NaN or infinite; the message names the galaxies.
+    """
+    device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
+    model.to(device)
+    average = AveragedModel(model, avg_fn=get_ema_avg_fn(1 - 1 / max(10, min(len(train), 1000))), use_buffers=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=recipe.learning_rate)
+    # sized by the loader, because a schedule that counts what is left would differ after resuming
+    n_steps = recipe.epochs * len(train)
+    rising = 0.2 if n_steps != 5 else 0.25  # a rise of exactly one step makes the schedule divide by 0
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=n_steps, pct_start=rising)
+    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    epochs: list[Epoch] = []
+    n_done, total, spent = 0, 0.0, 0.0  # batches, sum of losses and seconds of the current epoch
+
+    def save_checkpoint() -> None:
+        state = {name: part.state_dict() for name, part in parts.items()}
+        random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        position = {"epochs": [asdict(each) for each in epochs], "n_done": n_done, "total": total, "spent": spent}
+        checkpoints.save(work, {**state, **position, "random": random, "loader": train.state_dict()})
+
+    state = checkpoints.load(work, device)
+    if state is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        epochs = [Epoch(**each) for each in state["epochs"]]
+        n_done, total, spent = state["n_done"], state["total"], state["spent"]
+        if n_done:
+            train.load_state_dict(state["loader"])
+            torch.set_rng_state(state["random"]["cpu"].cpu())
+            torch.cuda.set_rng_state_all([each.cpu() for each in state["random"]["cuda"]])
+    while len(epochs) < recipe.epochs and len(epochs) - _best_epoch(epochs) < recipe.patience:
+        if not n_done:
+            train.epoch = len(epochs)
+            torch.manual_seed(hash((recipe.seed, len(epochs))) % 2**63)  # dropout is the same when training resumes
+        model.train()
+        average.eval()
+        stage = f"Training model (epoch {len(epochs) + 1} of {recipe.epochs}{_said(epochs)})"
+        started = saved = clock()
+        before = spent
+        for batch in train:
+            each = galaxy_losses(model, loss, batch, "train")
+            optimizer.zero_grad()
+            each.mean().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(model)
+            n_done, total, spent = n_done + 1, total + each.sum().item(), before + clock() - started
+            if progress:
+                progress(stage, len(epochs) * len(train) + n_done, n_steps)
+            if clock() - saved > CHECKPOINT_SECONDS and n_done < len(train):
+                save_checkpoint()
+                saved = clock()
+        rate = len(train.rows) / max(spent, 1e-9)
+        with torch.no_grad():
+            validated = sum(galaxy_losses(average, loss, batch, "validation").sum().item() for batch in validation)
+        spent = before + clock() - started
+        validation_loss = validated / len(validation.rows)
+        last_rate = cast(float, schedule.get_last_lr()[0])
+        gain = baseline_loss - validation_loss
+        train_loss = total / len(train.rows)
+        epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
+        n_done, total, spent = 0, 0.0, 0.0
+        if _best_epoch(epochs) == len(epochs):
+            weights = {name: value.cpu().contiguous() for name, value in average.module.state_dict().items()}
+            files.write_bytes(work / WEIGHTS, save(weights))
+        save_checkpoint()
+        write_metrics(work, epochs)
+    write_metrics(work, epochs)  # again, if the process was killed between checkpoint and metrics
+    return epochs
+
+
+def write_metrics(work: Path, epochs: list[Epoch]) -> None:
+    """Write metrics.csv."""
+    names = list(Epoch.__dataclass_fields__)
+    table = pl.DataFrame([astuple(each) for each in epochs], names, orient="row")
+    files.write_bytes(work / METRICS, table.write_csv().encode())
+
+
+def galaxy_losses(model: torch.nn.Module, loss: Loss, batch: Batch, split: str) -> torch.Tensor:
+    """Return the loss of each galaxy in a batch, in nats.
+
+    Raises:
+        NonFiniteLossError: A loss is NaN or infinite; the message names the galaxies.
+    """
+    device = next(model.parameters()).device
+    moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    # bfloat16 only for the model: the loss is computed in float32 in any case
+    is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+        prediction = model(moved["image"])
+    losses = loss(prediction, moved)
+    is_finite = torch.isfinite(losses)
+    if not is_finite.all():
+        ids = [id_str for id_str, finite in zip(batch["id_str"], is_finite, strict=True) if not finite]
+        raise NonFiniteLossError(
+            f"The loss is NaN or infinite for {len(ids)} galaxies of {split}: {', '.join(ids[:10])}.",
+            hint="Lower --learning-rate and pass --overwrite, or check the images and votes of these galaxies.",
+        )
+    return losses
+
+
+def _best_epoch(epochs: list[Epoch]) -> int:
+    """Return the first epoch with the lowest validation loss; 0 before the first epoch."""
+    return min(epochs, key=lambda each: each.validation_loss).epoch if epochs else 0
+
+
+def _said(epochs: list[Epoch]) -> str:
+    """Return what is known of the last epoch, to be added to the name of a stage."""
+    if not epochs:
+        return ""
+    last = epochs[-1]
+    return f"; loss {last.validation_loss:.3f}, gain {last.gain:+.3f}, {last.images_per_second:,.0f} images/s"
