@@ -68,19 +68,21 @@ class AnswerScore(Errors):
 class Score(Errors):
     """Scores over a set of galaxies.
 
-    log_likelihood, baseline_log_likelihood: Mean log probability of the votes, in nats per galaxy with votes; higher
-        is better. Null if `n_zero_probability` galaxies have votes for answers with a predicted fraction of 0.
-    log_likelihood_per_vote: The same per vote.
-    log_coefficient: The part of it that depends on the votes alone, which some programs omit.
-    log_likelihood_gain: Paired difference, model minus baseline. It grows with the number of votes.
-    log_likelihood_gain_per_vote: The same per vote.
-    constant_gain: Gain over the baseline of a constant that was fitted to these votes themselves: what the baseline
-        misses because it knows other votes, and no model needs an image for.
-    brier: Mean squared distance of the predicted fractions from a single vote, per galaxy; lower is better.
-    brier_gain: Paired difference, baseline minus model.
-    n_galaxies, n_votes: Number of galaxies with votes, and of their votes.
-    n_effective: Number of independent galaxies with the same information about `log_likelihood` (about `brier` if
-        that is null).
+    Attributes:
+        log_likelihood, baseline_log_likelihood: Mean log probability of the votes, in nats per galaxy with votes;
+            higher is better. Null if `n_zero_probability` galaxies have votes for
+            answers with a predicted fraction of 0.
+        log_likelihood_per_vote: The same per vote.
+        log_coefficient: The part of it that depends on the votes alone, which some programs omit.
+        log_likelihood_gain: Paired difference, model minus baseline. It grows with the number of votes.
+        log_likelihood_gain_per_vote: The same per vote.
+        constant_gain: Gain over the baseline of a constant that was fitted to these votes themselves: what the baseline
+            misses because it knows other votes, and no model needs an image for.
+        brier: Mean squared distance of the predicted fractions from a single vote, per galaxy; lower is better.
+        brier_gain: Paired difference, baseline minus model.
+        n_galaxies, n_votes: Number of galaxies with votes, and of their votes.
+        n_effective: Number of independent galaxies with the same information about `log_likelihood` (about `brier` if
+            that is null).
     """
 
     log_likelihood: Value
