@@ -63,6 +63,15 @@ def dataset(sky: SimulateResult, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest model, trained on `dataset` for one epoch; look, do not touch."""
+    from gzoo.learn.training import train
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    return train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=1).run
+
+
+@pytest.fixture(scope="session")
 def published(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as others publish them: shards of train and test, with no manifest and no validation split."""
     folder = tmp_path_factory.mktemp("published") / "gz2"

@@ -22,7 +22,7 @@ from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning
-from gzoo.learn import heads, prediction, training
+from gzoo.learn import heads, prediction
 from gzoo.simulator import SimulateResult
 
 SMALL = ["--encoder", "mobilenetv3_small_050", "--size", "32", "--epochs", "1"]
@@ -70,13 +70,6 @@ class Command:
 @pytest.fixture
 def gzoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="session")
-def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return training.train(
-        dataset, out=tmp_path_factory.mktemp("trained") / "run", encoder=SMALL[1], size=32, epochs=1
-    ).run
 
 
 def test_version_and_help(gzoo: Command) -> None:
@@ -261,7 +254,7 @@ def test_results_are_kept_without_overwrite(
         foreign = tmp_path / f"foreign {name}{ending}"
         foreign.mkdir()
         (foreign / "notes.txt").write_text("mine")
-        assert re.search("gzoo did not make|not a gzoo file", gzoo.fails(*words, "--out", foreign, "--overwrite"))
+        assert "that gzoo made" in gzoo.fails(*words, "--out", foreign, "--overwrite")
         assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
 
 

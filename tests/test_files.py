@@ -187,7 +187,7 @@ def test_a_finished_result_is_replaced_only_when_the_new_one_is_done(tmp_path: P
 @pytest.mark.parametrize("kind", sorted(files.MARKS))
 def test_a_folder_with_a_marker_of_another_program_is_kept(tmp_path: Path, kind: str) -> None:
     (tmp_path / files.MARKS[kind]).write_text('{"format": "of another program"}')
-    with pytest.raises(OutputExistsError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="that gzoo made"):
         files.refuse_occupied(tmp_path, kind=kind, overwrite=True)
     key, value = files.SIGNS[kind]
     files.write_json(tmp_path / files.MARKS[kind], {key: value})

@@ -12,37 +12,32 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import threading
-import time
 import uuid
-import warnings
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
+from gzoo import locks
 from gzoo.errors import (
-    BusyError,
     DatasetError,
     GZooError,
-    GZooWarning,
     InputError,
-    MissingExtraError,
     NotFoundError,
     OutputExistsError,
     ReadError,
     WriteError,
     reason,
 )
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 Progress = Callable[[str, int, int], None]
 """What a verb calls as its work proceeds, with (stage, done, total)."""
@@ -82,13 +77,16 @@ PARTS = {
     "demo": ("simulation/*",),
 }
 """Patterns of the files that show that a part of the work is finished, which is then kept after every error."""
+FIRST_LINES = {
+    "catalogue": r"dataset_name,id_str,ra,dec,source_id,.*_posterior_mean",
+    "list of volunteers": r"volunteer,n_classifications,is_anonymous,",
+    "mapping": r"# Mapping file for gzoo",
+    "ranking": r"dataset_name,id_str,n_votes,\w+,question,subtree$",
+    "table of leaks": r"what,.*other_id_str",
+}
+"""What the first line of a text file of each kind begins with, because text files have no place for a mark."""
 NOT_PASSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}
 """Errors of the system that are about the file or its name. All others may be gone at the next attempt."""
-WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-"""Errors of file systems that do not know locks, such as some of computing clusters."""
-LOCK_SUFFIX = ".gzoo-lock"
-LOCK_SECONDS = 0.2
-"""How often a waiting run looks whether the lock is free."""
 
 
 def sha256(path: Path) -> str:
@@ -118,7 +116,7 @@ def _renamed(path: Path) -> Generator[Path]:
 def remove_left_overs(folder: Path) -> None:
     """Remove the temporary files and the locks of processes that were killed."""
     for left_over in folder.rglob(".*"):
-        if left_over.suffix in {".writing", LOCK_SUFFIX}:
+        if left_over.suffix in {".writing", locks.SUFFIX}:
             left_over.unlink(missing_ok=True)
 
 
@@ -311,7 +309,7 @@ def work(
     refuse_occupied(out, kind=kind, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial, old = partial_name(out), _old_name(out)
-    with _locked(out, str(begun.get("command", kind)), wait, progress):
+    with locks.locked(out, str(begun.get("command", kind)), wait, progress):
         if old.exists() and not out.exists():  # the process was killed while it replaced an earlier result
             old.replace(out)
         refuse_occupied(out, kind=kind, overwrite=overwrite)  # again, because another run may have ended by now
@@ -383,10 +381,6 @@ def _old_name(out: Path) -> Path:
     return out.with_name(f".{out.name}.gzoo-old")
 
 
-def _lock_name(out: Path) -> Path:
-    return out.with_name(f".{out.name}{LOCK_SUFFIX}")
-
-
 def _has_part(partial: Path, patterns: Collection[str]) -> bool:
     """Return whether a file other than the marker matches a pattern; True if that cannot be found out."""
 
@@ -402,71 +396,6 @@ def _has_part(partial: Path, patterns: Collection[str]) -> bool:
     except OSError:
         return True
     return False
-
-
-@contextlib.contextmanager
-def _locked(out: Path, command: str, wait: bool, progress: Progress | None) -> Generator[None]:
-    """Hold the lock of a result, which the system releases if this process dies."""
-    path = _lock_name(out)
-    with contextlib.ExitStack() as stack:
-        try:
-            _acquire(stack, out, wait, progress)
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
-            message = f"The file system of '{out.parent}' does not have locks: do not start two runs with one --out."
-            warnings.warn(GZooWarning(message), stacklevel=2)
-        else:
-            facts = {
-                "host": platform.node(),
-                "process": os.getpid(),
-                "command": command,
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            with contextlib.suppress(OSError):  # they are for messages only
-                path.write_bytes(json_bytes(facts))  # in place, because another file would be another lock
-        yield
-
-
-def _acquire(stack: contextlib.ExitStack, out: Path, wait: bool, progress: Progress | None) -> None:
-    path = _lock_name(out)
-    with contextlib.suppress(Timeout):
-        stack.enter_context(_held(path, timeout=LOCK_SECONDS))  # its holder may be removing it right now
-        return
-    holder = _holder(path)
-    if not wait:
-        raise BusyError(
-            f"Another run writes '{out}': {holder}.",
-            "one run at a time for each output.",
-            "Wait until it has ended, or pass --wait.",
-        )
-    if progress:
-        progress(f"Waiting for {holder}", 0, 1)
-    stack.enter_context(_held(path, timeout=-1))
-
-
-@contextlib.contextmanager
-def _held(path: Path, *, timeout: float) -> Generator[None]:
-    """Hold a lock, and remove its file."""
-    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
-    lock.acquire(timeout=timeout, poll_interval=LOCK_SECONDS / 4)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # while it is held: whoever gets the lock of a removed file notices that
-            path.unlink()
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    """Return who holds a lock, in words."""
-    for _ in range(10):  # the holder may be about to write it
-        try:
-            facts: dict[str, object] = json.loads(path.read_text("utf-8"))
-            return "process {process} on {host} (command: {command}, since {since})".format(**facts)
-        except (OSError, ValueError, KeyError, TypeError):
-            time.sleep(LOCK_SECONDS / 10)
-    return "a process that did not leave its name"
 
 
 def _changes(was: object, now: Mapping[str, object]) -> str:
@@ -490,28 +419,133 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not _is_finished(out, kind):
-        if not out.exists():  # another run is replacing it right now
-            return
-        raise OutputExistsError(
-            f"'{out}' contains something that gzoo did not make.",
-            "a new name, an empty folder, or an earlier result.",
-            "Choose another --out.",
-        )
-    (out / BEGUN).unlink(missing_ok=True)  # left if the process was killed between renaming and removing
+    is_own = _is_finished(out, kind)
+    if not is_own and not out.exists():  # another run is replacing it right now
+        return
+    if is_own:
+        (out / BEGUN).unlink(missing_ok=True)  # left if the process was killed between renaming and removing
+        if not overwrite:
+            _tidy(out)
+    _refuse_taken(out, kind, is_own, overwrite, f"a new name, an empty folder, or an earlier {kind}.", "--out")
+
+
+def _refuse_taken(out: Path, kind: str, is_own: bool, overwrite: bool, expected: str, option: str) -> None:
+    """Refuse to replace what gzoo did not make, and to replace an earlier result without `overwrite`."""
+    if not is_own:
+        raise OutputExistsError(f"'{out}' is not a {kind} that gzoo made.", expected, f"Choose another {option}.")
     if not overwrite:
-        _tidy(out)
         raise OutputExistsError(
             f"'{out}' already contains a finished {kind}.",
-            hint="Choose another --out, or pass --overwrite to replace it.",
+            hint=f"Choose another {option}, or pass --overwrite to replace it.",
         )
+
+
+def refuse_file(
+    path: Path,
+    kind: str,
+    endings: Collection[str],
+    *,
+    overwrite: bool,
+    inputs: Iterable[Path | str | None] = (),
+    option: str = "--out",
+) -> None:
+    """Check, before any work, that a file may be written.
+
+    Args:
+        path: The file.
+        kind: What it is to contain, such as "catalogue". An earlier file of this kind is known by its mark, see `mark`.
+        endings: Allowed suffixes of its name.
+        overwrite: Whether an earlier file of this kind may be replaced. Other files never are.
+        inputs: Files that are read, and dataset folders, in which every file is listed; None is ignored.
+        option: The option that names the file, for messages.
+
+    Raises:
+        InputError: The name has another suffix, or the file is an input or inside a dataset folder.
+        NotFoundError: Its folder does not exist.
+        OutputExistsError: The file exists and must not be replaced.
+    """
+    if path.suffix not in endings:
+        raise InputError(
+            f"Cannot write a {kind} to '{path}': unknown file type.",
+            f"a name that ends in {', '.join(endings)}.",
+            f"Choose another {option}.",
+        )
+    place = path.resolve()
+    for one in map(Path, filter(None, inputs)):
+        if place == one.resolve():
+            raise InputError(f"'{path}' is also an input.", "a new name.", f"Choose another {option}.")
+        if place.is_relative_to(one.resolve()):
+            raise InputError(
+                f"'{path}' is inside the dataset folder '{one}'.",
+                "a file outside it, because its manifest lists every file.",
+                f"Choose another {option}.",
+            )
+    if not path.absolute().parent.is_dir():
+        raise NotFoundError(
+            f"Output folder not found: '{path.parent}'.", hint=f"Create the folder, or choose another {option}."
+        )
+    if path.exists():
+        _refuse_taken(path, kind, _has_mark(path, kind), overwrite, f"a new name, or an earlier {kind}.", option)
+
+
+def refuse_report(path: Path | str | None, inputs: Iterable[Path | str | None], overwrite: bool) -> None:
+    """Check that an HTML page may be written, if one is asked for; see `refuse_file`."""
+    if path is not None:
+        refuse_file(Path(path), "report", (".html",), overwrite=overwrite, inputs=inputs, option="--report")
+
+
+def mark(kind: str) -> str:
+    """Return the text by which a file of a kind is known: HTML, images and FITS contain it.
+
+    Parquet has the kind in its metadata (see `write_table`); CSV and TOML begin with one of `FIRST_LINES`.
+
+    >>> mark("report")
+    'gzoo: report'
+    """
+    return f"gzoo: {kind}"
+
+
+def _has_mark(path: Path, kind: str) -> bool:
+    try:
+        if path.suffix == ".parquet":
+            metadata: object = json.loads((pq.read_schema(path).metadata or {}).get(b"gzoo", b"{}"))
+            return isinstance(metadata, dict) and cast("dict[str, object]", metadata).get("kind") == kind
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+    except (OSError, ValueError) as error:  # a folder, or not a Parquet file
+        raise_passing(path, error)
+        return False
+    if path.suffix in {".csv", ".toml"}:
+        return bool(re.match(FIRST_LINES[kind], start.partition(b"\n")[0].decode("utf-8", "replace")))
+    return mark(kind).encode() in start
+
+
+def write_table(path: Path, table: DataFrame, kind: str, metadata: Mapping[str, object] | None = None) -> None:
+    """Write a table as Parquet with metadata or, if the name ends in `.csv`, as CSV.
+
+    Args:
+        path: The file.
+        table: Its content.
+        kind: What it contains; see `refuse_file`.
+        metadata: What else its schema says, under the key `gzoo`.
+    """
+    if path.suffix == ".csv":
+        with whole_file(path) as file:
+            table.write_csv(file)
+        return
+    arrow = table.to_arrow()
+    fields = [(one.name, pa.string() if pa.types.is_large_string(one.type) else one.type) for one in arrow.schema]
+    about = json.dumps({**(metadata or {}), "kind": kind}, sort_keys=True)
+    schema = pa.schema(fields, {"gzoo": about})
+    with write_parquet(path, schema) as writer:
+        writer.write_table(arrow.cast(schema))
 
 
 def _tidy(out: Path) -> None:
     """Remove what a run left beside its result if it was killed at the very end."""
-    lock, old = _lock_name(out), _old_name(out)
+    lock, old = locks.lock_name(out), _old_name(out)
     if lock.exists() or old.exists():
-        with contextlib.suppress(OSError), _held(lock, timeout=0):  # held by others: it is not left
+        with contextlib.suppress(OSError), locks.held(lock, timeout=0):  # held by others: it is not left
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -606,61 +640,3 @@ def write_manifest(
     key, value = SIGNS["dataset"]
     manifest = {key: value, **metadata, "files": listing(folder, known or {})}
     write_json(folder / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
-
-
-def refuse_out(out: Path, what: str, endings: Sequence[str], column: str, overwrite: bool) -> None:
-    """Check that a table may be written.
-
-    Args:
-        out: The file.
-        what: What it is to contain, such as "catalogue".
-        endings: Allowed suffixes of its name.
-        column: Suffix of a column that only such tables have.
-        overwrite: Whether an earlier table may be replaced.
-
-    Raises:
-        InputError: The name has another suffix.
-        NotFoundError: Its folder does not exist.
-        MissingExtraError: FITS needs astropy.
-        OutputExistsError: The file exists and must not be replaced.
-    """
-    if out.suffix not in endings:
-        raise InputError(
-            f"Cannot write a {what} to '{out}': unknown file type.",
-            f"a name that ends in {', '.join(endings)}.",
-            "Choose another --out.",
-        )
-    if out.suffix == ".fits":
-        try:
-            import_module("astropy")
-        except ImportError as error:
-            raise MissingExtraError(
-                f"Cannot write '{out}': FITS needs astropy, which is not installed.",
-                "the extra 'tables'.",
-                "Run `pip install 'gzoo[tables]'`.",
-            ) from error
-    if not out.absolute().parent.is_dir():
-        raise NotFoundError(f"Output folder not found: '{out.parent}'.", hint="Create the folder first.")
-    if not out.exists():
-        return
-    if not _has_column(out, column):
-        raise OutputExistsError(
-            f"'{out}' contains something that gzoo did not make.", "a new name.", "Choose another --out."
-        )
-    if not overwrite:
-        raise OutputExistsError(
-            f"'{out}' already contains a finished {what}.",
-            hint="Choose another --out, or pass --overwrite to replace it.",
-        )
-
-
-def _has_column(path: Path, suffix: str) -> bool:
-    if not path.is_file():
-        return False
-    if path.suffix == ".parquet":
-        try:
-            return any(name.endswith(suffix) for name in pq.read_schema(path).names)
-        except (OSError, pa.ArrowException):
-            return False
-    with path.open("rb") as file:
-        return suffix.encode() in file.read(1 << 18)

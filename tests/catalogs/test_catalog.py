@@ -176,11 +176,11 @@ def test_questions_that_are_not_predicted_are_omitted_and_reported(dataset: Path
 
 
 def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:
-    path = predictions(tmp_path, dataset, "p.parquet")
-    before = path.read_bytes()
-    with pytest.raises(OutputExistsError, match="that gzoo did not make"):
-        gzoo.catalog([path], dataset, out=path, overwrite=True)
-    assert path.read_bytes() == before
+    path, other = predictions(tmp_path, dataset, "p.parquet"), predictions(tmp_path, dataset, "other.parquet")
+    before = other.read_bytes()
+    with pytest.raises(OutputExistsError, match="not a catalogue that gzoo made"):
+        gzoo.catalog([path], dataset, out=other, overwrite=True)
+    assert other.read_bytes() == before
     for ending in (".parquet", ".csv", ".fits"):
         out = tmp_path / f"c{ending}"
         gzoo.catalog([path], dataset, out=out)
@@ -192,7 +192,7 @@ def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:
         gzoo.catalog([path], dataset, out=tmp_path / "notes.csv", overwrite=True)
     with pytest.raises(InputError, match="unknown file type"):
         gzoo.catalog([path], dataset, out=tmp_path / "c.txt")
-    with pytest.raises(NotFoundError, match="folder not found"):
+    with pytest.raises(NotFoundError, match="Output folder not found"):
         gzoo.catalog([path], dataset, out=tmp_path / "none" / "c.csv")
     with pytest.raises(InputError, match="At least one prediction file"):
         gzoo.catalog([], dataset, out=tmp_path / "e.csv")

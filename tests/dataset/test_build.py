@@ -534,14 +534,14 @@ def test_what_gzoo_did_not_make_is_never_replaced(inputs: Inputs, foreign: Mappi
     for name, text in foreign.items():
         (inputs.out / name).write_text(text)
     for overwrite in (False, True):
-        with pytest.raises(OutputExistsError, match="did not make"):
+        with pytest.raises(OutputExistsError, match="not a dataset that gzoo made"):
             inputs.build(overwrite=overwrite)
     assert {path.name: path.read_text() for path in inputs.out.iterdir()} == foreign
 
 
 def test_a_file_is_never_replaced(inputs: Inputs) -> None:
     inputs.out.write_text("mine")
-    with pytest.raises(OutputExistsError, match="did not make"):
+    with pytest.raises(OutputExistsError, match="not a dataset that gzoo made"):
         inputs.build(overwrite=True)
 
 

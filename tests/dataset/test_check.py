@@ -699,6 +699,8 @@ def test_report_is_outside_the_dataset_and_replaces_nothing(copy_without_images:
     (tmp_path / "page.html").touch()
     with pytest.raises(OutputExistsError, match=r"page\.html"):
         check(copy_without_images, report=tmp_path / "page.html")
+    (tmp_path / "page.html").unlink()
+    check(copy_without_images, report=tmp_path / "page.html")
     assert check(copy_without_images, report=tmp_path / "page.html", overwrite=True).is_valid
 
 

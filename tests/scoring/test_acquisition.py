@@ -164,9 +164,9 @@ def test_invalid_arguments_are_rejected(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="finished ranking"):
         gzoo.prioritize([path], dataset, out=tmp_path / "r.parquet")
     gzoo.prioritize([path], dataset, out=tmp_path / "r.parquet", overwrite=True)
-    with pytest.raises(OutputExistsError, match="did not make"):
-        gzoo.prioritize([path], dataset, out=path, overwrite=True)
     seen = predictions(tmp_path, dataset, "seen.parquet", "train")
+    with pytest.raises(OutputExistsError, match="not a ranking that gzoo made"):
+        gzoo.prioritize([path], dataset, out=seen, overwrite=True)
     with pytest.raises(TableError, match="that the model was trained on"):
         gzoo.prioritize([seen], dataset)
 

@@ -307,7 +307,7 @@ def test_a_recalibrated_file_scores_better(files: tuple[Path, Path, Path], datas
     about = json.loads(pq.read_schema(made.path).metadata[b"gzoo"])
     assert about["recalibration"] == json.loads(json.dumps(made.recalibration.to_dict()))
     gzoo.score(made.path, dataset)
-    with pytest.raises(OutputExistsError, match="already contains predictions"):
+    with pytest.raises(OutputExistsError, match="already contains a finished set of predictions"):
         recalibrate(test, dataset, validation=validation, out=tmp_path / "new.parquet")
     for one in (test, validation):
         content = one.read_bytes()

@@ -346,14 +346,14 @@ def test_only_mapping_files_are_overwritten_and_only_on_request(simulated: pl.Da
     path, out = saved(simulated, tmp_path), tmp_path / "map.toml"
     mapping(path, "gz2", out=out)
     first = out.read_text()
-    with pytest.raises(OutputExistsError, match="already exists"):
+    with pytest.raises(OutputExistsError, match="finished mapping"):
         mapping(path, "gz2", out=out)
     mapping(path, "gz2", out=out, overwrite=True)
     assert out.read_text() == first
     out.write_text("mine")
-    with pytest.raises(OutputExistsError, match="not a mapping file"):
+    with pytest.raises(OutputExistsError, match="not a mapping that gzoo made"):
         mapping(path, "gz2", out=out, overwrite=True)
-    with pytest.raises(NotFoundError, match="Folder not found"):
+    with pytest.raises(NotFoundError, match="Output folder not found"):
         mapping(path, "gz2", out=tmp_path / "none" / "map.toml")
 
 

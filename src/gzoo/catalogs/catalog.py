@@ -19,11 +19,12 @@ from gzoo import files
 from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
 from gzoo.dataset.open import KEY, open_dataset
 from gzoo.display import Shown
-from gzoo.errors import GZooWarning, InputError
-from gzoo.files import Progress, refuse_out
+from gzoo.errors import GZooWarning, InputError, MissingExtraError
+from gzoo.files import Progress, refuse_file
 from gzoo.scoring.posterior import Posterior, read_held_out
 from gzoo.trees.tree import FloatArray, Tree
 
+KIND = "catalogue"
 ENDINGS = (".parquet", ".csv", ".fits")
 
 
@@ -95,7 +96,9 @@ def catalog(
     out = Path(out)
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, got {level}.")
-    refuse_out(out, "catalogue", ENDINGS, "_posterior_mean", overwrite)
+    refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*predictions, dataset])
+    if out.suffix == ".fits":
+        _require_astropy(out)
     opened = open_dataset(dataset, progress=progress)
     held_out = read_held_out(predictions, opened)
     tree = held_out[0].votes.tree
@@ -119,7 +122,7 @@ def catalog(
             stacklevel=2,
         )
     metadata = {
-        "kind": "catalogue",
+        "kind": KIND,
         "predictions": [{"file": one.source.name, "sha256": files.sha256(one.source)} for one in held_out],
         "data_sha256": opened.digest,
         "hub": dict(opened.origin) if opened.origin else None,
@@ -197,6 +200,17 @@ def _writer(
             _write_fits(file, pa.Table.from_batches(batches, schema), text)
 
 
+def _require_astropy(out: Path) -> None:
+    try:
+        import_module("astropy")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Cannot write '{out}': FITS needs astropy, which is not installed.",
+            "the extra 'tables'.",
+            "Run `pip install 'gzoo[tables]'`.",
+        ) from error
+
+
 def _write_fits(file: Any, table: pa.Table, metadata: str) -> None:
     columns = {name: table[name].to_numpy() for name in table.schema.names}
     for name, values in columns.items():
@@ -205,4 +219,5 @@ def _write_fits(file: Any, table: pa.Table, metadata: str) -> None:
     hdu = import_module("astropy.io.fits").table_to_hdu(import_module("astropy.table").Table(columns, copy=False))
     hdu.name = "CATALOGUE"
     hdu.header["GZOO"] = metadata
+    hdu.header["CREATOR"] = files.mark(KIND)
     hdu.writeto(file)

@@ -160,8 +160,7 @@ def build(
     if workers < 1:
         raise InputError(f"workers must be a positive integer, got {workers}.", hint="Pass --workers 1 or more.")
     say = progress or silent
-    if page:
-        zooniverse.refuse_occupied(page, overwrite=overwrite)
+    files.refuse_report(page, (out, votes, classifications, workflows, mapping), overwrite)
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
     say("Listing images", 0, 1)
     sources, listed, refused = _listing(paths)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from gzoo import files, zooniverse
+from gzoo import files
 from gzoo.dataset.check_card import check_card, check_weights
 from gzoo.dataset.check_findings import (
     CHECKING_METADATA,
@@ -29,7 +29,7 @@ from gzoo.dataset.check_images import check_images
 from gzoo.dataset.check_rows import RowSummary, check_rows
 from gzoo.dataset.leakage import leaks
 from gzoo.display import Sheet, Shown, table_of
-from gzoo.errors import GZooError, GZooWarning, InputError, NotFoundError
+from gzoo.errors import GZooError, GZooWarning, NotFoundError
 from gzoo.files import Progress
 
 
@@ -122,18 +122,11 @@ def check(
         OutputExistsError: The page already exists.
     """
     root, page = Path(dataset), Path(report) if report else None
+    files.refuse_report(page, [root], overwrite)
     if not root.exists():
         files.open_folder(root)  # raises an error that mentions unfinished work
     if not root.is_dir():
         raise NotFoundError(f"'{root}' is not a folder.", "a dataset folder.", "Pass the folder that contains it.")
-    if page:
-        if page.resolve().is_relative_to(root.resolve()):
-            raise InputError(
-                f"Report page '{page}' is inside the dataset folder.",
-                "a file outside it, because the manifest lists every file.",
-                "Choose another --report file.",
-            )
-        zooniverse.refuse_occupied(page, overwrite=overwrite)
     log = FindingLog(progress)
     folder = Folder.of(root, log)
     check_files(folder, log)

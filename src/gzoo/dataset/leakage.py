@@ -24,6 +24,7 @@ from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.trees.campaign import names as campaign_names
 
 WORST_FIRST = (("train", "test"), ("validation", "test"), ("train", "validation"))
+LEAKS = "table of leaks"
 N_EXAMPLES = 100
 Rows = npt.NDArray[np.integer]
 ROW = ("folder", "split", "dataset_name", "id_str", "ra", "dec")
@@ -168,7 +169,7 @@ def leaks(
             "Pass another --image-size-arcsec.",
         )
     if out is not None:
-        files.refuse_out(Path(out), "table of leaks", (".parquet", ".csv"), "other_id_str", overwrite)
+        files.refuse_file(Path(out), LEAKS, (".parquet", ".csv"), overwrite=overwrite, inputs=datasets)
     opened = [open_dataset(folder) for folder in datasets]
     rows = pl.concat(_rows(dataset, i) for i, dataset in enumerate(opened))
     ra, dec, warned = sky.read_datasets(
@@ -320,5 +321,4 @@ def min_image_arcsec(dataset_name: str, campaign: Campaign) -> float:
 def _write(found: Leaks, out: Path) -> None:
     kinds = (("same galaxy", found.pairs), ("overlapping images", found.overlaps))
     table = pl.concat(pairs.select(pl.lit(kind).alias("what"), pl.all()) for kind, pairs in kinds)
-    with files.whole_file(out) as file:
-        (table.write_csv if out.suffix == ".csv" else table.write_parquet)(file)
+    files.write_table(out, table, LEAKS)

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from gzoo import files
-from gzoo.errors import InputError
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import loader
-from gzoo.zooniverse import refuse_occupied
 
 _VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of each galaxy, for one preset or for all
 _MAX_GALAXIES, _MAX_SIZE = 100, 1024
@@ -61,9 +59,7 @@ def augmentations(
     check_integers(1, _MAX_GALAXIES, n_galaxies=n_galaxies)
     check_integers(1, _MAX_SIZE, size=size)
     check_integers(0, 2**53, seed=seed)
-    if out.suffix.lower() != ".png":
-        raise InputError(f"Cannot write a contact sheet to '{out}'.", "a file name that ends in .png.")
-    refuse_occupied(out.absolute(), overwrite=overwrite)
+    files.refuse_file(out, "contact sheet", (".png",), overwrite=overwrite, inputs=[dataset])
     galaxies = loader(dataset, n_galaxies, max(each.source_pixels(size) for each in presets.values()), split=split)
     batch = galaxies.take(np.arange(min(n_galaxies, len(galaxies.rows))))
     images = list(batch["image"].split(1))
@@ -73,7 +69,9 @@ def augmentations(
         views = range(n_views if preset != Augmentation() else 1)
         groups.append((name, [_view(preset, images, size, seed, view) for view in views]))
     data = io.BytesIO()
-    _draw(batch["id_str"], groups, size).save(data, "PNG")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = files.mark("contact sheet")
+    _draw(batch["id_str"], groups, size).save(data, "PNG", exif=exif)
     files.write_bytes(out, data.getvalue())
     return out
 

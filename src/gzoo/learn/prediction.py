@@ -23,7 +23,7 @@ from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.scoring.prediction_files import (
     MIN_GALAXIES_WITH_VOTES,
     prediction_table,
-    refuse_occupied,
+    refuse_predictions,
     write_prediction_table,
 )
 from gzoo.scoring.recalibration import Recalibration
@@ -95,7 +95,7 @@ def predict(
     """
     check_integers(1, MAX_VIEWS, views=views)
     run, out = Path(run), Path(out)
-    refuse_occupied(out, overwrite)
+    refuse_predictions(out, overwrite, [dataset])
     model, metadata = open_run(run)
     opened = open_dataset(dataset, progress=progress)
     opened.require(split)
@@ -127,7 +127,6 @@ def predict(
     is_seen = _is_among(trained_on, galaxies.keys if is_same else opened.positions(split))
     table = prediction_table(galaxies.keys, values, tree).with_columns(in_training_set=is_seen)
     about = {
-        "kind": "predictions",
         "run_sha256": files.sha256(run / "run.json"),
         "data_sha256": opened.digest,
         "hub": dict(opened.origin) if opened.origin else None,

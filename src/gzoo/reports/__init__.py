@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from gzoo import files
 from gzoo.errors import MissingExtraError
 from gzoo.reports.figures import palette_css
 
@@ -29,7 +30,7 @@ def render(template: str, *, title: str, **values: object) -> bytes:
         title: Title and heading of the page.
         values: Values for the template. Strings are escaped, unless they are `Markup`.
     """
-    page = fragment(template, title=title, palette=Markup(palette_css()), **values)
+    page = fragment(template, title=title, generator=files.mark("report"), palette=Markup(palette_css()), **values)
     # a name that is not valid Unicode (a lone surrogate from a file name) becomes a reference, not an error
     return page.encode("utf-8", "xmlcharrefreplace")
 

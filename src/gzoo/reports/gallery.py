@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gzoo import files
-from gzoo.errors import InputError
 from gzoo.simulator.camera import draw_image, image_file, visible
 from gzoo.simulator.galaxies import Galaxy, draw_galaxy
 from gzoo.simulator.perception import Appearance, careful_log_odds
@@ -27,7 +26,13 @@ _N_DRAWN = 700
 _BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
 
-def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.jpg", seed: int = 0) -> Path:
+def gallery(
+    campaigns: Sequence[str] | None = None,
+    out: Path | str = "gallery.jpg",
+    seed: int = 0,
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Write an image of typical simulated galaxies, as each campaign would show them.
 
     One block of columns shows the answers of Galaxy Zoo 2, another those of CANDELS. Each cell shows the galaxy, of
@@ -38,19 +43,18 @@ def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.j
         campaigns: Names of the campaigns to show; by default all campaigns with images of their own.
         out: Image to write, .png or .jpg.
         seed: Seed of all random numbers.
+        overwrite: Replace an earlier gallery.
 
     Returns:
         The path of the image.
 
     Raises:
         InputError: The name of the file ends neither in .png nor in .jpg.
-        NotFoundError: A campaign does not exist.
+        NotFoundError: A campaign or the folder of `out` does not exist.
+        OutputExistsError: `out` already exists.
     """
     out = Path(out)
-    if out.suffix not in {".png", ".jpg", ".jpeg"}:
-        raise InputError(
-            f"Cannot write a gallery to '{out}'.", "a name that ends in .png or .jpg.", "Choose another file name."
-        )
+    files.refuse_file(out, "gallery", (".png", ".jpg", ".jpeg"), overwrite=overwrite)
     rows = [one.name for one in all_campaigns() if not one.members] if campaigns is None else list(campaigns)
     trees = [tree(name) for name in _TREES]
     block_height = _TOP_PIXELS + len(rows) * _THUMBNAIL_PIXELS + _GAP_PIXELS
@@ -69,7 +73,7 @@ def gallery(campaigns: Sequence[str] | None = None, out: Path | str = "gallery.j
             for column, galaxy in enumerate(_typical(asked, probabilities, oddness)):
                 thumbnail = _thumbnail(drawn[galaxy], view, np.random.default_rng([seed, j, galaxy, 1]))
                 sheet.paste(thumbnail, (_LEFT_PIXELS + column * _THUMBNAIL_PIXELS, top))
-    files.write_bytes(out, image_file(np.asarray(sheet), out.suffix))
+    files.write_bytes(out, image_file(np.asarray(sheet), out.suffix, files.mark("gallery")))
     return out
 
 

@@ -21,7 +21,7 @@ from scipy.special import betaincinv
 from gzoo import files, reports
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
-from gzoo.errors import ImageError, OutputExistsError
+from gzoo.errors import ImageError
 from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
@@ -77,10 +77,7 @@ def write_report(
         DatasetError: The folder is not a dataset.
         TableError: The predictions lack columns or galaxies of the dataset.
     """
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"Report '{path}' already exists.", hint="Choose another path, or pass --overwrite to replace it."
-        )
+    files.refuse_report(path, (dataset, predictions, mapping), overwrite)
     opened = open_dataset(dataset)
     tree, sample = opened.campaign.tree, _read(opened, predictions, mapping, scores.n_trained_on > 0)
     found = {

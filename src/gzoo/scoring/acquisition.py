@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 from scipy.special import psi, xlogy
 
-from gzoo import files
 from gzoo.dataset.open import KEY, open_dataset
 from gzoo.display import Sheet, Shown, json_value
 from gzoo.errors import InputError, choices, suggestion
-from gzoo.files import Progress, refuse_out
+from gzoo.files import Progress, refuse_file, write_table
 from gzoo.scoring.posterior import HeldOut, Posterior, read_held_out
 from gzoo.trees.tree import FloatArray
 
@@ -185,7 +184,7 @@ def prioritize(
             f"Unknown criterion '{criterion}'.", choices(CRITERIA, criterion), suggestion(CRITERIA, criterion)
         )
     if out is not None:
-        refuse_out(Path(out), "ranking", ENDINGS, "subtree", overwrite)
+        refuse_file(Path(out), "ranking", ENDINGS, overwrite=overwrite, inputs=[*predictions, dataset])
     opened = open_dataset(dataset, progress=progress)
     held_out = read_held_out(predictions, opened)
     n_galaxies = sum(map(len, held_out))
@@ -197,11 +196,7 @@ def prioritize(
                 progress("Ranking galaxies", sum(map(len, rows)), n_galaxies)
     table = pl.concat(rows).sort([CRITERIA[criterion], *KEY], descending=[True, False, False])
     if out is not None:
-        with files.whole_file(Path(out)) as file:
-            if Path(out).suffix == ".csv":
-                table.write_csv(file)
-            else:
-                table.write_parquet(file)
+        write_table(Path(out), table, "ranking")
     return Ranking(table, criterion, held_out[0].votes.tree.unreachable, opened.is_simulated, n)
 
 

@@ -15,7 +15,8 @@ from scipy import stats
 
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
-from gzoo.errors import InputError, OutputExistsError, TableError
+from gzoo.errors import InputError, TableError
+from gzoo.files import refuse_report
 from gzoo.scoring.intervals import Blocks, Bootstrap, Value, as_value, blocks, holm, ratio
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.scoring.matching import Matched, match, positions, refuse_other_scheme, refuse_seen
@@ -201,10 +202,7 @@ def compare(
     """
     paths = [Path(path) for path in predictions]
     names = _names(paths)
-    if report is not None and Path(report).exists() and not overwrite:
-        raise OutputExistsError(
-            f"Report '{report}' already exists.", "", "Choose another --report, or pass --overwrite to replace it."
-        )
+    refuse_report(report, [*paths, dataset], overwrite)
     opened = open_dataset(dataset)
     if not include_trained_on:
         for path in paths:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.dataset.schema import KEY
-from gzoo.errors import InputError, OutputExistsError
+from gzoo.errors import InputError
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Tree
 
+KIND = "set of predictions"
 # With fewer galaxies to learn a question from, what a model says of it is little more than where its training started.
 MIN_GALAXIES_WITH_VOTES = 30
 
@@ -89,6 +89,7 @@ def write_predictions(
 
     Raises:
         InputError: The shape does not match, a concentration is not positive and finite, or a question is unknown.
+        NotFoundError: The folder of `path` does not exist.
         OutputExistsError: `path` already exists.
 
     >>> import gzoo, numpy as np, polars as pl, tempfile
@@ -100,7 +101,7 @@ def write_predictions(
     [0.75]
     """
     path, values = Path(path), np.asarray(concentrations, np.float64)
-    refuse_occupied(path, overwrite)
+    refuse_predictions(path, overwrite)
     shape = (keys.height, len(tree.concentrations))
     if values.ndim not in (2, 3) or values.shape[-2:] != shape:
         raise InputError(
@@ -125,20 +126,13 @@ def write_predictions(
     if in_training_set is not None:
         marks = pl.lit(in_training_set) if isinstance(in_training_set, bool) else pl.Series(in_training_set)
         table = table.with_columns(in_training_set=marks)
-    write_prediction_table(path, table, {"kind": "predictions"})
+    write_prediction_table(path, table, {})
     return path
 
 
 def write_prediction_table(out: Path, table: pl.DataFrame, metadata: Mapping[str, object]) -> None:
     """Write a complete prediction file or none, with metadata in the Parquet schema."""
-    arrow = table.to_arrow()
-    arrow = arrow.cast(
-        pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in arrow.schema])
-    )
-    arrow = arrow.replace_schema_metadata({"gzoo": json.dumps(metadata, sort_keys=True)})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole_file(out) as file:
-        pq.write_table(arrow, file, write_page_checksum=True)
+    files.write_table(out, table, KIND, metadata)
 
 
 def read_metadata(path: Path) -> Mapping[str, object]:
@@ -151,24 +145,6 @@ def read_metadata(path: Path) -> Mapping[str, object]:
     return cast("Mapping[str, object]", metadata) if isinstance(metadata, dict) else {}
 
 
-def refuse_occupied(out: Path, overwrite: bool) -> None:
-    """Check that a prediction file may be written to a path.
-
-    Raises:
-        InputError: The name does not end in `.parquet`, by which readers know the format.
-        OutputExistsError: The path contains something that gzoo did not write, or that must not be replaced.
-    """
-    if out.suffix != ".parquet":
-        raise InputError(f"Cannot write predictions to '{out}'.", "a name that ends in .parquet.")
-    if not out.exists():
-        return
-    try:
-        is_ours = b"gzoo" in (pq.read_schema(out).metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        is_ours = False
-    if not is_ours:
-        raise OutputExistsError(f"'{out}' already exists and is not a gzoo file.", hint="Choose another --out.")
-    if not overwrite:
-        raise OutputExistsError(
-            f"'{out}' already contains predictions.", hint="Choose another --out, or pass --overwrite to replace it."
-        )
+def refuse_predictions(out: Path, overwrite: bool, inputs: Iterable[Path | str | None] = ()) -> None:
+    """Check that a prediction file may be written; see `gzoo.files.refuse_file`."""
+    files.refuse_file(out, KIND, (".parquet",), overwrite=overwrite, inputs=inputs)

@@ -31,7 +31,7 @@ from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, TableError, reason
 from gzoo.scoring.likelihood import giving
 from gzoo.scoring.matching import match, refuse_other_scheme
-from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_occupied, write_prediction_table
+from gzoo.scoring.prediction_files import prediction_table, read_metadata, refuse_predictions, write_prediction_table
 from gzoo.scoring.predictions import Kind, read_predictions
 from gzoo.scoring.scaling import CERTAIN, Penalty, Scaling, scaled
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
@@ -396,9 +396,7 @@ def recalibrate(
         OutputExistsError: `out` already exists.
     """
     out, validation = Path(out), Path(validation)
-    if out.resolve() in {Path(predictions).resolve(), validation.resolve()}:
-        raise InputError(f"'{out}' is also an input.", hint="Choose another --out.")
-    refuse_occupied(out, overwrite)
+    refuse_predictions(out, overwrite, (predictions, validation, dataset, mapping))
     opened = open_dataset(dataset)
     tree = opened.tree
     held_out, wanted = (read_predictions(path, tree, mapping) for path in (validation, predictions))
@@ -428,7 +426,6 @@ def recalibrate(
     origin = read_metadata(Path(predictions))
     metadata: dict[str, object] = {
         **{key: origin[key] for key in PASSED_ON if key in origin},
-        "kind": "predictions",
         "data_sha256": opened.digest,
         "is_simulated": opened.is_simulated,
         "recalibration": fitted.to_dict(),

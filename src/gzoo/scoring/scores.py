@@ -13,7 +13,8 @@ import polars as pl
 
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
-from gzoo.errors import GZooWarning, InputError, OutputExistsError
+from gzoo.errors import GZooWarning, InputError
+from gzoo.files import refuse_report
 from gzoo.scoring.baseline import BaselineSource, baseline_of, in_words
 from gzoo.scoring.calibration import Calibration, calibration_of
 from gzoo.scoring.classification import Classification, DecalsConfident, GZEvo, classify, published
@@ -284,10 +285,7 @@ def score(
         if label is not None:
             return classify(predictions, dataset, label=label, include_trained_on=include_trained_on)
         return published(predictions, dataset, protocol=str(protocol), include_trained_on=include_trained_on)
-    if report is not None and Path(report).exists() and not overwrite:  # checked before the work, not after
-        raise OutputExistsError(
-            f"Report '{report}' already exists.", hint="Choose another --report, or pass --overwrite to replace it."
-        )
+    refuse_report(report, (predictions, dataset, mapping, table, baseline), overwrite)
     opened, path = open_dataset(dataset), Path(predictions)
     read = read_predictions(path, opened.tree, mapping)
     matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)

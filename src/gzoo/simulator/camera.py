@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from scipy import fft
 
@@ -125,20 +125,25 @@ def jpeg_bytes(image: Pixels) -> bytes:
     return image_file(image, ".jpg")
 
 
-def image_file(image: Pixels, suffix: str) -> bytes:
+def image_file(image: Pixels, suffix: str, software: str = "") -> bytes:
     """Return an image as a file marked as simulated.
 
     Args:
         image: Red, green and blue, shape (y, x, 3).
         suffix: ".png", or any other suffix for JPEG.
+        software: What made the file, for its metadata.
     """
     buffer = io.BytesIO()
+    options: dict[str, Image.Exif] = {}
+    if software:
+        options["exif"] = Image.Exif()
+        options["exif"][ExifTags.Base.Software] = software
     if suffix == ".png":
         metadata = PngInfo()
         metadata.add_text("Comment", _COMMENT)
-        Image.fromarray(image).save(buffer, "PNG", pnginfo=metadata, optimize=True)
+        Image.fromarray(image).save(buffer, "PNG", pnginfo=metadata, optimize=True, **options)
     else:
-        Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT)
+        Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, comment=_COMMENT, **options)
     return buffer.getvalue()
 
 

@@ -7,7 +7,6 @@ from gzoo.zooniverse.counting import ExportFiles as ExportFiles
 from gzoo.zooniverse.counting import count as count
 from gzoo.zooniverse.counting import ingest as ingest
 from gzoo.zooniverse.counting import page as page
-from gzoo.zooniverse.counting import refuse_occupied as refuse_occupied
 from gzoo.zooniverse.counting import write_votes as write_votes
 from gzoo.zooniverse.counting import write_weighted as write_weighted
 from gzoo.zooniverse.export_mapping import propose as propose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from gzoo import files
 from gzoo.display import Sheet, Shown
-from gzoo.errors import InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.errors import InputError, TableError
 from gzoo.files import Progress
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -23,6 +24,7 @@ from gzoo.zooniverse.export_mapping import all_workflows, propose
 from gzoo.zooniverse.reading import read_classifications
 from gzoo.zooniverse.tasks import Tasks
 
+VOTES, VOLUNTEERS = "vote table", "list of volunteers"
 QUANTILES = (0.5, 0.9, 0.99)
 
 
@@ -133,11 +135,13 @@ def count(
     """
     facts = campaign_of(campaign)
     target = Path(out)
-    outputs = [target, *(Path(one) for one in (report, volunteers) if one is not None)]
-    for file in outputs:
-        refuse_occupied(file, overwrite=overwrite)
-    if len({file.absolute() for file in outputs}) < len(outputs):
-        raise InputError("Two output files have the same name.", "", "Choose a different name for each output.")
+    inputs = (classifications, workflows, mapping)
+    files.refuse_file(target, VOTES, (".parquet",), overwrite=overwrite, inputs=inputs)
+    files.refuse_report(report, inputs, overwrite)
+    if volunteers is not None:
+        files.refuse_file(
+            Path(volunteers), VOLUNTEERS, (".csv",), overwrite=overwrite, inputs=inputs, option="--volunteers"
+        )
     optional = [Path(one) if one else None for one in (workflows, mapping)]
     found = ingest(
         ExportFiles(Path(classifications), *optional, weights=weights),
@@ -151,21 +155,6 @@ def count(
     if volunteers is not None:
         files.write_bytes(Path(volunteers), volunteers_list(found).encode())
     return CountResult(target, len(found.votes), found.ingest)
-
-
-def refuse_occupied(file: Path, *, overwrite: bool) -> None:
-    """Check that a single file may be written.
-
-    Raises:
-        NotFoundError: Its folder does not exist.
-        OutputExistsError: The file already exists.
-    """
-    if not file.parent.is_dir():
-        raise NotFoundError(f"Folder not found: '{file.parent}'.", "", "Create the folder, or choose another path.")
-    if file.is_dir() or (file.exists() and not overwrite):
-        raise OutputExistsError(
-            f"'{file}' already exists.", "", "Choose another name, or pass --overwrite to replace it."
-        )
 
 
 def ingest(
@@ -275,7 +264,8 @@ def _weighted(found: IngestResult) -> dict[str, pa.Array]:
 
 def write_votes(path: Path, found: IngestResult) -> None:
     """Write the table of votes as Parquet."""
-    _write(path, votes_table(found))
+    table = votes_table(found)
+    _write(path, table.replace_schema_metadata({"gzoo": json.dumps({"kind": VOTES})}))
 
 
 def write_weighted(path: Path, found: IngestResult, galaxies: pl.DataFrame) -> None:

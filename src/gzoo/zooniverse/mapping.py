@@ -12,13 +12,13 @@ import warnings
 from pathlib import Path
 
 from gzoo import files, zooniverse
-from gzoo.errors import GZooWarning, OutputExistsError, TableError
+from gzoo.errors import GZooWarning, TableError
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.column_checks import check_names_not_cumulative
 from gzoo.votes.identifiers import IdentifierReader
 from gzoo.votes.mapping import propose
-from gzoo.votes.proposal import FIRST_LINE, Proposal
+from gzoo.votes.proposal import Proposal
 from gzoo.votes.tables import ReadTable, read_rows
 
 
@@ -56,7 +56,7 @@ def mapping(
     facts = campaign_of(campaign)
     target = Path(out) if out else None
     if target:
-        _refuse_occupied(target, overwrite)
+        files.refuse_file(target, "mapping", (".toml",), overwrite=overwrite, inputs=(source, workflows))
     if workflows is not None or _is_export(source):
         proposal = zooniverse.propose(source, Path(workflows) if workflows else None, facts)
     else:
@@ -87,12 +87,6 @@ def _warn(source: Path, read: ReadTable, proposal: Proposal) -> None:
                 reader.warn()
             except TableError as error:  # another column may be chosen by hand
                 warnings.warn(error.message, GZooWarning, stacklevel=3)
-
-
-def _refuse_occupied(out: Path, overwrite: bool) -> None:
-    if out.is_file() and out.read_bytes()[: len(FIRST_LINE)] != FIRST_LINE.encode():
-        raise OutputExistsError(f"'{out}' is not a mapping file of gzoo.", "", "Choose another name for --out.")
-    zooniverse.refuse_occupied(out, overwrite=overwrite)
 
 
 def _is_export(source: Path) -> bool:
