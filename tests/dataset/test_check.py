@@ -112,7 +112,7 @@ def test_dataset_with_images_is_valid(dataset: Path) -> None:
     assert found.findings == ()
     assert found.is_valid
     assert (found.campaign, found.has_manifest, found.is_simulated) == ("gz2", True, True)
-    assert {name for name, verdict in verdicts(found).items() if verdict != "passed"} == {"weights"}
+    assert {name for name, verdict in verdicts(found).items() if verdict != "passed"} == {"labels", "weights"}
     counted = {one.name: one.n for one in found.checks}
     assert counted["images"] == counted["votes"] == counted["splits"] == sum(found.n_galaxies.values()) == 60
     assert counted["files"] == sum(path.is_file() for path in dataset.rglob("*")) - 1
@@ -179,7 +179,7 @@ def test_folder_without_manifest_is_checked_as_far_as_possible(published: Path) 
     assert found.is_valid
     assert not found.has_manifest
     unchecked = {name for name, verdict in verdicts(found).items() if verdict == "not checked"}
-    assert unchecked == {"manifest", "files", "summaries", "tree", "splits", "weights", "card"}
+    assert unchecked == {"manifest", "files", "summaries", "labels", "tree", "splits", "weights", "card"}
     assert all(one.note for one in found.checks if one.verdict == "not checked")
     assert sum(found.n_galaxies.values()) == next(one.n for one in found.checks if one.name == "images") > 0
 

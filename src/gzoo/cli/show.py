@@ -192,10 +192,14 @@ def _say_ingest(made: Ingest, screen: Screen) -> None:
 
 def build(made: BuildResult, given: Given, screen: Screen) -> None:
     """Say what is in the dataset, and what is not."""
+    from gzoo.dataset.label_summary import in_words
+
     if made.ingest:
         _say_ingest(made.ingest, screen)
     screen.result(f"Wrote {made.folder} ({_n_of(made.n_galaxies)}).")
     _say_questions(made.n_galaxies_by_question, screen)
+    for name, one in made.labels.items():
+        screen.result(f"Labels in column '{name}': {in_words(one)} ({one['n_known']:,} galaxies).")
     if made.n_dropped:
         screen.result(f"Dropped {_n_dropped(made.n_dropped)}. See {made.folder / 'dropped.parquet'} for details.")
     if made.n_split_by_id:
@@ -206,7 +210,7 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
         screen.warn(f"{question}: {description}")
     if made.excluded:
         screen.say(f"Ignored {len(made.excluded)} columns of the table; manifest.json lists them.")
-    if made.n_galaxies.get("train") and not given["no_images"]:
+    if made.n_galaxies.get("train") and not given["no_images"] and not made.labels:
         screen.next("train", made.folder, "--out", made.folder.with_name("run"))
     else:  # it cannot be trained on
         screen.next("check", made.folder)

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +33,16 @@ from gzoo.dataset.finalize import (
     write_dropped,
     write_images,
 )
-from gzoo.dataset.plan import WITHOUT_VALIDATION, StoredVotes, dropped_before_writing, misnamed, plan_build, store_votes
+from gzoo.dataset.label_summary import summaries
+from gzoo.dataset.plan import (
+    WITHOUT_VALIDATION,
+    StoredVotes,
+    dropped_before_writing,
+    misnamed,
+    plan_build,
+    store_labels,
+    store_votes,
+)
 from gzoo.dataset.shards import Job, versions, write_rows
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
@@ -44,6 +53,7 @@ from gzoo.images.fits import is_fits
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
 from gzoo.votes.audit import audit_votes
+from gzoo.votes.label_tables import read_labels
 from gzoo.votes.parents import load_solver
 from gzoo.votes.reading import DROPPED_SCHEMA
 from gzoo.zooniverse.classifications import Ingest
@@ -67,6 +77,7 @@ class BuildResult(Shown):
         positions: How positions were read, with what is doubtful; see `gzoo.sky.Positions.to_dict`.
         n_galaxies_by_question: Number of galaxies with votes on each question.
         image_doubts: What is unusual about the images: equal ones, not square, not RGB.
+        labels: Column of labels -> number of galaxies of each class, or range of its values; see the manifest.
         ingest: What happened to each classification, if votes were counted from an export.
     """
 
@@ -80,13 +91,15 @@ class BuildResult(Shown):
     positions: Mapping[str, object]
     n_galaxies_by_question: Mapping[str, int]
     image_doubts: tuple[str, ...]
+    labels: Mapping[str, Mapping[str, object]] = field(default_factory=dict[str, Mapping[str, object]])
     ingest: Ingest | None = None
 
 
 def build(
-    campaign: Path | str | Campaign,
+    campaign: Path | str | Campaign | None = None,
     *,
     votes: Path | str | None = None,
+    labels: Path | str | None = None,
     images: Path | str | Sequence[Path | str] | None = None,
     out: Path | str,
     no_images: bool = False,
@@ -105,7 +118,7 @@ def build(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Build a dataset folder from images and votes or classifications.
+    """Build a dataset folder from images and votes or labels.
 
     The split of a galaxy depends only on its sky position (see `gzoo.sky`), or on its identifier if the position is
     unknown. Rows are in the order of a hash of their identifier. The same inputs give the same bytes, regardless of the
@@ -113,7 +126,10 @@ def build(
 
     Args:
         campaign: Name of the campaign, or path of its TOML file, which determines the decision tree and the columns.
+            Labels need none.
         votes: Table of vote counts: CSV, Parquet, FITS, VOTable or ECSV.
+        labels: Table with the columns `file` and one or more labels, such as `label`, instead of a campaign and votes.
+            Text is stored as classes, numbers as numbers.
         images: Folder, tar or zip archive of JPEG, PNG or FITS images; may be a list.
         out: Dataset folder to create.
         no_images: Build a dataset of votes without images.
@@ -141,10 +157,10 @@ def build(
         BusyError: Another run writes the same output, and `wait` is False.
         WriteError: The disk is full or not writable. The same call resumes the build.
     """
-    facts = campaign_of(campaign)
     out = Path(out)
     mapping, page = (Path(one) if one else None for one in (mapping, report))
-    source = _vote_source(votes, mapping, classifications, workflows, weights, page, split_column)
+    facts = _campaign(campaign, labels)
+    source = _source(votes, labels, mapping, classifications, workflows, weights, page, split_column)
     paths = _image_paths(images, no_images)
     if splits not in (None, WITHOUT_VALIDATION):
         raise InputError(
@@ -162,11 +178,18 @@ def build(
     say = progress or silent
     files.refuse_report(page, (out, votes, classifications, workflows, mapping), overwrite)
     files.refuse_occupied(out.absolute(), kind="dataset", overwrite=overwrite)
+    labelled = None
+    if labels:
+        labelled = read_labels(
+            labels, mapping, split_column=split_column or "", allow_bad_positions=allow_bad_positions
+        )
+        facts = labelled.campaign
+    assert facts
     say("Listing images", 0, 1)
     sources, listed, refused = _listing(paths)
     _require_stretch(facts, listed)
     say("Listing images", 1, 1)
-    inputs = _inputs(source, mapping)
+    inputs = _inputs(source, mapping, "labels" if labels else "votes")
     begun = {
         "command": "build",
         **facts.to_manifest(),
@@ -189,15 +212,18 @@ def build(
             table_path = work / "counted.parquet"
             zooniverse.write_votes(table_path, counted)
         if not (partial / files.MANIFEST).is_file():
-            table = store_votes(
-                work,
-                cast(Path, table_path),
-                facts,
-                None if counted else mapping,
-                split_column or "",
-                say,
-                allow_bad_positions=allow_bad_positions,
-            )
+            if labelled:
+                table = store_labels(work, labelled)
+            else:
+                table = store_votes(
+                    work,
+                    cast(Path, table_path),
+                    facts,
+                    None if counted else mapping,
+                    split_column or "",
+                    say,
+                    allow_bad_positions=allow_bad_positions,
+                )
             if not counted:  # whose identifiers and positions were read and judged when they were counted
                 for text in table.warnings:
                     warnings.warn(text, GZooWarning, stacklevel=2)
@@ -228,8 +254,9 @@ def build(
                 reasons = ", ".join(f"{n} x {reason}" for reason, n in count_reasons(dropped).items())
                 _, example, hint = misnamed(dropped)
                 raise TableError(
-                    f"None of the rows of '{votes or classifications}' is usable: {reasons}.",
-                    example or "at least one row with valid vote counts and a valid image.",
+                    f"None of the rows of '{votes or labels or classifications}' is usable: {reasons}.",
+                    example
+                    or f"at least one row with valid {'labels' if labels else 'vote counts'} and a valid image.",
                     hint or "Check that --images names the right folder, and that image names match the table.",
                 )
             manifest = _finish(written, table, plan, dropped, inputs, say)
@@ -257,6 +284,7 @@ def build(
         positions=cast("dict[str, object]", manifest["positions"]),
         n_galaxies_by_question=galaxies_by_question(manifest),
         image_doubts=image_doubts,
+        labels=cast("dict[str, dict[str, object]]", manifest.get("labels", {})),
         ingest=counted.ingest if counted else None,
     )
 
@@ -293,6 +321,12 @@ def _listing(paths: Sequence[Path]) -> tuple[tuple[Source, ...], pl.DataFrame, p
 def _require_stretch(campaign: Campaign, listed: pl.DataFrame) -> None:
     """Check that FITS images can be shown in colour."""
     first = None if campaign.stretch else next(filter(is_fits, listed["name"]), None)
+    if first and campaign.labels:
+        raise InputError(
+            f"FITS images such as '{first}' need a campaign that defines how they are shown in colour.",
+            "JPEG or PNG images for a dataset of labels.",
+            "Convert the images, for example with astropy.visualization.make_lupton_rgb.",
+        )
     if first:
         raise InputError(
             f"Campaign '{campaign.name}' does not define how FITS images such as '{first}' are shown in colour.",
@@ -301,8 +335,25 @@ def _require_stretch(campaign: Campaign, listed: pl.DataFrame) -> None:
         )
 
 
-def _vote_source(
+def _campaign(campaign: Path | str | Campaign | None, labels: Path | str | None) -> Campaign | None:
+    """Return the campaign of votes; None for labels."""
+    if labels is not None and campaign is not None:
+        raise InputError(
+            f"Campaign '{campaign}' and --labels exclude each other: a dataset of labels has no decision tree.",
+            hint="Omit the campaign, or pass its votes with --votes.",
+        )
+    if campaign is None and labels is None:
+        raise InputError(
+            "The campaign is missing.",
+            "a campaign and its votes, or --labels with a table of labels.",
+            "Run `gzoo campaigns` to list the campaigns.",
+        )
+    return None if campaign is None else campaign_of(campaign)
+
+
+def _source(
     votes: Path | str | None,
+    labels: Path | str | None,
     mapping: Path | None,
     classifications: Path | str | None,
     workflows: Path | str | None,
@@ -310,31 +361,36 @@ def _vote_source(
     report: Path | None,
     split_column: str | None,
 ) -> Path | zooniverse.ExportFiles:
-    """Return where votes come from: a vote table, or an export of classifications."""
-    if (votes is None) == (classifications is None):
+    """Return where votes or labels come from: a table, or an export of classifications."""
+    options = {"--votes": votes, "--labels": labels, "--classifications": classifications}
+    chosen = [name for name, value in options.items() if value is not None]
+    if len(chosen) != 1:
         raise InputError(
-            "--votes and --classifications are mutually exclusive." if votes else "Votes are missing.",
-            hint="Omit one of the two options." if votes else "Pass --votes TABLE or --classifications EXPORT.",
+            f"{chosen[0]} and {chosen[1]} are mutually exclusive." if chosen else "Votes are missing.",
+            hint=f"Omit one of them, such as {chosen[1]}."
+            if chosen
+            else "Pass --votes TABLE or --classifications EXPORT.",
         )
     for name, value, other, given in (
         ("workflows", workflows, "--classifications", classifications),
         ("weights", weights, "--classifications", classifications),
         ("report", report, "--classifications", classifications),
-        ("split-column", split_column, "--votes", votes),
+        ("split-column", split_column, "--votes or --labels", votes or labels),
     ):
         if value and given is None:
             raise InputError(f"--{name} requires {other}.", hint=f"Pass {other}, or omit --{name}.")
-    if votes is not None:
-        return Path(votes)
+    table = votes if votes is not None else labels
+    if table is not None:
+        return Path(table)
     assert classifications is not None
     return zooniverse.ExportFiles(Path(classifications), Path(workflows) if workflows else None, mapping, weights)
 
 
-def _inputs(source: Path | zooniverse.ExportFiles, mapping: Path | None) -> dict[str, dict[str, str] | None]:
-    """Return role -> name and checksum of each file that votes come from."""
+def _inputs(source: Path | zooniverse.ExportFiles, mapping: Path | None, kind: str) -> dict[str, dict[str, str] | None]:
+    """Return role -> name and checksum of each file that votes or labels come from; `kind` is that of a table."""
     contents: dict[str, tuple[str, Path | None]]
     if isinstance(source, Path):
-        contents = {"votes": ("Vote table", source)}
+        contents = {kind: ("Vote table" if kind == "votes" else "Table of labels", source)}
     else:
         contents = {
             "classifications": ("Classification export", source.classifications),
@@ -470,11 +526,15 @@ def _finish(
     campaign = job.campaign
     names = cast("list[str]", plan["dataset_names"])
     rows = assemble(written)
+    if campaign.labels:
+        rows["labels"] = summaries(campaign.labels, [job.folder / name for name in written.names().values()])
     dropped = dropped.sort("row", "image", "reason", "detail", nulls_last=True)
     n_dropped, image_sizes = write_dropped(job.folder, dropped), write_images(written)
-    say("Auditing votes", 0, 1)
-    audit = _audit(written)
-    say("Auditing votes", 1, 1)
+    audit: dict[str, object] = {}
+    if campaign.tree.questions:
+        say("Auditing votes", 0, 1)
+        audit = _audit(written)
+        say("Auditing votes", 1, 1)
     return {
         **rows,
         "dataset_names": names,

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from gzoo import files, sky
-from gzoo.dataset.schema import Record, record
+from gzoo.dataset.label_summary import in_words
+from gzoo.dataset.schema import Field, Record, record
 from gzoo.sky.identifier_split import PUBLISHED, WITHOUT_VALIDATION
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.cite import cite
@@ -58,7 +59,8 @@ def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str
     """
     is_simulated: bool = manifest["is_simulated"]
     columns = _record(campaign, manifest)
-    row_bytes = sum({"int32": 4, "float32": 4, "float64": 8}.get(field.dtype, 16) for field in columns.fields)
+    sizes_of = {"int32": 4, "float32": 4, "float64": 8, "int64": 8, "class_label": 8}
+    row_bytes = sum(sizes_of.get(field.dtype, 16) for field in columns.fields)
     infos: list[dict[str, object]] = []
     for config, splits in manifest["splits"].items():
         sizes = {split: manifest["image_bytes"][config][split] + n * row_bytes for split, n in splits.items()}
@@ -76,12 +78,15 @@ def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str
     n = sum(manifest["splits"]["default"].values())
     arxiv = [f"arxiv:{paper.arxiv}" for paper in campaign.papers if paper.arxiv]
     of_images = ["image-classification", "image-feature-extraction"]
+    of_votes = {"annotations_creators": ["machine-generated" if is_simulated else "crowdsourced"]}
     return {
         **_licence(campaign, is_simulated),
         "pretty_name": _title(campaign, is_simulated),
-        "annotations_creators": ["machine-generated" if is_simulated else "crowdsourced"],
+        **({} if campaign.labels else of_votes),  # nobody says who gave labels
         "task_categories": of_images if manifest["has_images"] else ["tabular-classification"],
-        "tags": [
+        "tags": ["astronomy", "galaxies", "physics"]
+        if campaign.labels
+        else [
             *("galaxy zoo", "astronomy", "galaxies", "physics"),
             *(["simulated"] if is_simulated else ["citizen science", *arxiv]),
         ],
@@ -121,7 +126,7 @@ def model_terms(licence: str) -> str:
             "models, the licence asks that the source of the training is released with the model, at the latest when "
             "the model is published."
         )
-    return "Ask the authors of the campaign before you share models that were trained on them."
+    return "Ask the authors of the data before you share models that were trained on them."
 
 
 def tree_image(campaign: Campaign) -> str:
@@ -278,7 +283,7 @@ def _body(campaign: Campaign, manifest: _Manifest) -> str:
     not_collected = [name for name in manifest["not_collected"] if name not in manifest.get("not_asked", [])]
     not_known = manifest["proportion_asked_not_known"]
     counts = [[config, *(f"{n:,}" for n in splits.values())] for config, splits in manifest["splits"].items()]
-    fields = [[f"`{one.name}`", one.dtype, one.meaning] for one in _record(campaign, manifest).fields]
+    fields = [[f"`{one.name}`", _type_of(one), one.meaning] for one in _record(campaign, manifest).fields]
     tables = "the source tables do" if "datasets" in manifest else "the source table does"
     missing: list[str] = []
     if not_collected:
@@ -321,9 +326,32 @@ def _body(campaign: Campaign, manifest: _Manifest) -> str:
         "grades": ", ".join(grades),
         "definition": "its definition in `manifest.json`" if campaign.definitions else f"`gzoo tree {campaign.name}`",
         "licence": "\n\n".join(_licence_text(campaign, is_simulated)),
+        **_label_values(campaign, manifest),
     }
-    template = (resources.files("gzoo") / "dataset" / "card.md").read_text("utf-8")
-    return "\n\n".join(filter(None, (one.format(**values) for one in template.split("\n\n"))))
+    name = "card_labels.md" if campaign.labels else "card.md"
+    template = (resources.files("gzoo") / "dataset" / name).read_text("utf-8")
+    parts = [one.format(**values) for one in template.split("\n\n")]
+    if campaign.labels and not values["first_class"]:
+        parts = ["\n".join(line for line in one.splitlines() if 'features[""]' not in line) for one in parts]
+    return "\n\n".join(filter(None, parts))
+
+
+def _label_values(campaign: Campaign, manifest: _Manifest) -> dict[str, str]:
+    """Return what the card of a dataset of labels says about them."""
+    if not campaign.labels:
+        return {}
+    found: dict[str, Mapping[str, object]] = manifest["labels"]
+    rows = [[f"`{name}`", f"{one['n_known']:,}", in_words(one)] for name, one in found.items()]
+    classes = [one.name for one in campaign.labels if one.classes]
+    return {
+        "labels": _table(["label", "galaxies with it", "values"], *rows),
+        "first": next(iter(classes), campaign.labels[0].name),
+        "first_class": classes[0] if classes else "",
+    }
+
+
+def _type_of(field: Field) -> str:
+    return "class" if field.dtype == "class_label" else field.dtype
 
 
 def _licence_text(campaign: Campaign, is_simulated: bool) -> list[str]:
@@ -332,7 +360,7 @@ def _licence_text(campaign: Campaign, is_simulated: bool) -> list[str]:
     if is_simulated:
         text = f"Simulated by gzoo; {licence}. Do not cite these data as observations. {terms} To cite gzoo:"
         return [text, f"```bibtex\n{cite('gzoo')}\n```"]
-    known = "unknown; ask the authors of the campaign before you use or share them" if licence == "unknown" else licence
+    known = "unknown; ask their authors before you use or share them" if licence == "unknown" else licence
     if not campaign.papers:
         return [f"Data: {known}. {terms}"]
     return [

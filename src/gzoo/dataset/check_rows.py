@@ -167,6 +167,15 @@ class _RowChecker:
         self._seen.batches.append(keys)
         self._check_positions(rows, shard.split, ids)
         self._check_votes(rows, n)
+        for one in self._record.fields:
+            values = rows.numbers(one.name) if one.classes else None
+            if values is not None:
+                is_wrong = (values < -1) | (values >= len(one.classes))
+                rows.report("unknown class", one.name, is_wrong, "{}", values)
+        for label in self._campaign.labels:
+            values = rows.numbers(label.name) if label.kind == "number" else None
+            if values is not None:
+                rows.report("infinite label", label.name, np.isinf(values), "{}", values)
         if self._metadata and "source_id" in self._dtypes:
             rows.strings("source_id")
 
@@ -257,14 +266,12 @@ class _RowChecker:
         columns = {name for name in self._dtypes if name in self._folder.columns}
         if seen.is_complete:
             self._check_duplicates()
-        if not any(name.endswith("_fraction") for name in columns):
-            log.skip("fractions", "the dataset has columns of counts only")
-        if not any(name.endswith("_total-votes") for name in columns):
-            log.note("votes", "the dataset has columns without totals")
-        if "summary" not in columns:
-            log.skip("summaries", "the dataset does not have the column `summary`")
-        elif not metadata:
-            log.skip("summaries", "their rule is unknown without a manifest")
+        if self._campaign.labels:
+            for name in ("votes", "fractions", "summaries", "tree"):
+                log.skip(name, "the dataset contains labels, not votes")
+        else:
+            log.skip("labels", "the dataset contains votes")
+            self._note_missing(columns)
         if not metadata:
             log.skip(
                 "tree", f"{self._tally.n_breaking:,} rows contradict it, but the manifest to compare with is missing"
@@ -285,6 +292,17 @@ class _RowChecker:
                 self._compare_votes(metadata)
             else:
                 log.note("manifest", "its sums of votes were not compared, because some votes are invalid")
+
+    def _note_missing(self, columns: set[str]) -> None:
+        """Say which columns of votes the dataset does not have."""
+        if not any(name.endswith("_fraction") for name in columns):
+            self._log.skip("fractions", "the dataset has columns of counts only")
+        if not any(name.endswith("_total-votes") for name in columns):
+            self._log.note("votes", "the dataset has columns without totals")
+        if "summary" not in columns:
+            self._log.skip("summaries", "the dataset does not have the column `summary`")
+        elif not self._metadata:
+            self._log.skip("summaries", "their rule is unknown without a manifest")
 
     def _compare_votes(self, metadata: Metadata) -> None:
         log, tree, sums, spread = self._log, self._tree, self._tally.questions(), self._tally.spread()

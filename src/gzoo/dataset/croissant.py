@@ -45,7 +45,11 @@ FORMATS = {
     ".svg": "image/svg+xml",
     ".json": "application/json",
 }
-_TYPES = {"image": "sc:ImageObject", "string": "sc:Text", "int32": "sc:Integer"}
+_TYPES = {
+    "image": "sc:ImageObject",
+    "string": "sc:Text",
+    **dict.fromkeys(("int32", "int64", "class_label"), "sc:Integer"),
+}
 """Types other than sc:Float."""
 _MEANINGS = {
     "README.md": "The dataset card.",
@@ -88,7 +92,8 @@ def facts(
         "name": f"{campaign.name}{'_simulated' if is_simulated else ''}",
         "alternateName": f"{campaign.title}{' (simulated)' if is_simulated else ''}",
         "description": ("Simulated: no telescope and no volunteer was involved. " if is_simulated else "")
-        + f"{campaign.description} Vote counts of volunteers for each answer of a decision tree.",
+        + campaign.description
+        + ("" if campaign.labels else " Vote counts of volunteers for each answer of a decision tree."),
         "license": LICENCES.get(licence, campaign.hub.licence_link),
         "citeAs": cite("gzoo") if is_simulated else "\n\n".join(bibtex(paper) for paper in campaign.papers),
         "distribution": [

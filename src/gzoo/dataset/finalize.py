@@ -265,7 +265,8 @@ def write_documents(written: WrittenShards, manifest: Mapping[str, object]) -> N
     folder, campaign = written.job.folder, written.job.campaign
     files.remove_left_overs(folder)
     files.write_bytes(folder / "README.md", card.text(campaign, manifest, folder).encode())
-    files.write_bytes(folder / card.TREE, card.tree_image(campaign).encode())
+    if campaign.tree.questions:
+        files.write_bytes(folder / card.TREE, card.tree_image(campaign).encode())
     contents = files.listing(folder, written.checksums(), without={croissant.NAME})
     files.write_json(folder / croissant.NAME, croissant.facts(campaign, manifest, contents))
     files.write_manifest(folder, manifest, contents)

@@ -171,6 +171,7 @@ class Dataset(Shown):
             "n_questions": len(self.tree.questions),
             "n_answers": len(self.tree.columns),
             "not_collected": list(self.not_collected),
+            "labels": [one.name for one in self.campaign.labels],
             "is_simulated": self.is_simulated,
             "split_scheme": self.split_scheme,
             "digest": self.digest,
@@ -182,8 +183,7 @@ class Dataset(Shown):
         return Sheet(
             f"Dataset {self.folder}{' (simulated)' * self.is_simulated}",
             {
-                "campaign": f"{self.campaign.title} ({self.campaign.name})",
-                "decision tree": f"{len(self.tree.questions)} questions, {len(self.tree.columns)} answers",
+                **(self._of_labels if self.campaign.labels else self._of_votes),
                 "without votes": self.not_collected,
                 "configs": list(self.splits_of) if len(self.splits_of) > 1 else None,
                 "split scheme": self.split_scheme,
@@ -192,6 +192,22 @@ class Dataset(Shown):
             ("split", "galaxies"),
             list(self.n_galaxies.items()),
         )
+
+    @property
+    def _of_votes(self) -> dict[str, object]:
+        return {
+            "campaign": f"{self.campaign.title} ({self.campaign.name})",
+            "decision tree": f"{len(self.tree.questions)} questions, {len(self.tree.columns)} answers",
+        }
+
+    @property
+    def _of_labels(self) -> dict[str, object]:
+        return {
+            "labels": [
+                f"{one.name} ({f'{len(one.classes)} classes' if one.classes else one.kind})"
+                for one in self.campaign.labels
+            ]
+        }
 
     @cached_property
     def n_galaxies(self) -> Mapping[str, int]:
@@ -256,7 +272,8 @@ class Dataset(Shown):
         for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
             table = _read([path], wanted)
             keys.append(table.select(name for name in KEY if name in names))
-            counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
+            if tree.columns:  # a dataset of labels has no votes
+                counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
         number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
         missing = {  # old layouts lack the first, the oldest both
             "dataset_name": pl.lit(self.campaign.name),
@@ -328,8 +345,8 @@ class Dataset(Shown):
         }
         names = _columns(paths[0])
         # with one column of votes, because a table without columns does not have rows either
-        votes = next(name for name in self.tree.columns if name in names)
-        table = _read(paths, [*(name for name in unknown if name in names), votes])
+        votes = [name for name in self.tree.columns if name in names][:1]
+        table = _read(paths, [*(name for name in unknown if name in names), *votes])
         for name, (dtype, missing) in unknown.items():
             known = pl.col(name) if name in table.columns else pl.lit(missing)
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -12,13 +12,15 @@ import polars as pl
 
 from gzoo import files, sky
 from gzoo.dataset.finalize import Plan, ordered, write_frame, write_plan
+from gzoo.dataset.shards import LABELS
 from gzoo.files import Progress
 from gzoo.images import names
 from gzoo.images.checks import SUFFIXES
 from gzoo.sky import identifier_split
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray
-from gzoo.votes.reading import DROPPED_SCHEMA, stream_votes
+from gzoo.votes.label_tables import LabelTable
+from gzoo.votes.reading import DROPPED_SCHEMA, RowTable, stream_votes
 
 IMAGE_MISSING = "image missing"
 """Reason for rows without an image; a known difference of names follows after a colon."""
@@ -55,8 +57,8 @@ def store_votes(
     allow_bad_positions: bool,
 ) -> StoredVotes:
     """Read a vote table unless that was done before an interruption, and write votes, rows and unusable rows."""
-    stored = work / "table.json"
-    if not stored.is_file():
+
+    def read() -> RowTable:
         say("Reading votes", 0, 1)
         with (
             files.whole_file(work / "counts.int32") as counts_file,
@@ -70,12 +72,31 @@ def store_votes(
             table = stream_votes(
                 path, campaign, mapping, keep, split_column=split_column, allow_bad_positions=allow_bad_positions
             )
+        say("Reading votes", 1, 1)
+        return table
+
+    return _stored(work, read)
+
+
+def store_labels(work: Path, table: LabelTable) -> StoredVotes:
+    """Write the labels, rows and unusable rows of a table of labels unless that was done before an interruption."""
+
+    def read() -> RowTable:
+        write_frame(work / LABELS, table.labels)
+        return table
+
+    return _stored(work, read)
+
+
+def _stored(work: Path, read: Callable[[], RowTable]) -> StoredVotes:
+    stored = work / "table.json"
+    if not stored.is_file():
+        table = read()
         write_frame(work / "rows.parquet", table.rows)
         write_frame(work / "unusable-rows.parquet", table.dropped)
         positions = table.positions.to_dict() if table.positions else {}
         found = StoredVotes(table.n_rows, table.collected, table.excluded, positions, table.warnings)
         files.write_json(stored, asdict(found))
-        say("Reading votes", 1, 1)
     summary = files.read_json(stored)
     collected, excluded, doubts = (
         tuple(cast("list[str]", summary[name])) for name in ("collected", "excluded", "warnings")
@@ -141,7 +162,7 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         row=pl.lit(None, pl.Int64),
         image="name",
         reason=pl.lit("no row for this image"),
-        detail=pl.lit("the vote table does not have a usable row for it"),
+        detail=pl.lit("the table does not have a usable row for it"),
     )
     wanted = pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str") + ".jpg, .jpeg, .png or .fits")
     missing = matched.filter(pl.col("n") == 0)

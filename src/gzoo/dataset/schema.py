@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from gzoo.trees.campaign import Campaign
+from gzoo.trees.definition import Label
 
 KEY = ("dataset_name", "id_str")
 """The columns that together identify a row."""
@@ -23,6 +24,8 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "image": IMAGE_TYPE,
     "string": pa.string(),
     "int32": pa.int32(),
+    "int64": pa.int64(),
+    "class_label": pa.int64(),  # as `datasets` stores classes
     "float32": pa.float32(),
     "float64": pa.float64(),
 }
@@ -44,13 +47,15 @@ class Field:
 
     Attributes:
         name: The column's name.
-        dtype: "image", "string", "int32", "float32" or "float64", as the Hub spells them.
+        dtype: "image", "string", "int32", "int64", "float32" or "float64", as the Hub spells them, or "class_label".
         meaning: Its content, with units and the value that means "unknown".
+        classes: Names of the classes in the order of their numbers; empty for the other types.
     """
 
     name: str
     dtype: str
     meaning: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +74,29 @@ class Record:
         columns = [pa.field(field.name, ARROW_TYPES[field.dtype]) for field in self.fields]
         return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": self.features()}})})
 
-    def features(self) -> dict[str, dict[str, str]]:
+    def features(self) -> dict[str, dict[str, object]]:
         """Return the features in the form that `datasets` writes to Parquet files."""
-        return {
-            field.name: {"_type": "Image"} if field.dtype == "image" else {"dtype": field.dtype, "_type": "Value"}
-            for field in self.fields
-        }
+        return {field.name: _feature(field) for field in self.fields}
 
-    def card_features(self) -> list[dict[str, str]]:
+    def card_features(self) -> list[dict[str, object]]:
         """Return the features in the form of a dataset card."""
-        return [{"name": field.name, "dtype": field.dtype} for field in self.fields]
+        return [
+            {
+                "name": field.name,
+                "dtype": {"class_label": {"names": {str(i): name for i, name in enumerate(field.classes)}}}
+                if field.classes
+                else field.dtype,
+            }
+            for field in self.fields
+        ]
+
+
+def _feature(field: Field) -> dict[str, object]:
+    if field.dtype == "image":
+        return {"_type": "Image"}
+    if field.dtype == "class_label":
+        return {"names": list(field.classes), "_type": "ClassLabel"}
+    return {"dtype": field.dtype, "_type": "Value"}
 
 
 def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -> Record:
@@ -94,16 +112,19 @@ def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -
     ('image', 'id_str', 'dataset_name', 'ra', 'dec', 'smooth-or-featured-gz2_smooth')
     """
     is_full = campaign.hub.layout == "full"
-    fields = [Field("image", "image", "The image that volunteers classified, encoded as in its source file.")] * image
+    shown = "The image" if campaign.labels else "The image that volunteers classified"
+    fields = [Field("image", "image", f"{shown}, encoded as in its source file.")] * image
     fields.append(Field("id_str", "string", "Identifier of the galaxy, unique within its dataset_name."))
     if is_full:
-        fields.append(Field("dataset_name", "string", "Campaign of the row."))
+        of_row = "Name of the dataset" if campaign.labels else "Campaign of the row"
+        fields.append(Field("dataset_name", "string", f"{of_row}."))
     fields += [
         Field("ra", "float64", "Right ascension (ICRS, degrees); NaN if unknown."),
         Field("dec", "float64", "Declination (ICRS, degrees); NaN if unknown."),
     ]
     if source_id:
         fields.append(Field("source_id", "string", "The survey's own identifier of the galaxy; '' if unknown."))
+    fields += map(_of_label, campaign.labels)
     for question in campaign.published_tree.questions:
         for i, (answer, column) in enumerate(zip(question.answers, question.columns, strict=True)):
             fields.append(Field(column, "int32", f"Volunteers who answered '{answer}' to {question.name}."))
@@ -114,6 +135,21 @@ def record(campaign: Campaign, *, image: bool = True, source_id: bool = False) -
             )
             if i == 0:
                 fields.append(Field(question.total_column, "int32", f"Volunteers who answered {question.name}."))
-    if is_full:
+    if is_full and campaign.published_tree.questions:
         fields.append(Field("summary", "string", "Summary label; '' if undefined."))
     return Record(tuple(fields))
+
+
+_OF_LABELS = {
+    "class": ("class_label", "-1 if unknown."),
+    "integer": ("int64", ""),
+    "number": ("float64", "NaN if unknown."),
+    "string": ("string", "'' if unknown."),
+}
+
+
+def _of_label(label: Label) -> Field:
+    dtype, unknown = _OF_LABELS[label.kind]
+    meaning = label.meaning or f"Column '{label.name}' of the table of labels."
+    classes = f"Classes: {', '.join(f'{i} {name}' for i, name in enumerate(label.classes))};" if label.classes else ""
+    return Field(label.name, dtype, " ".join(filter(None, (meaning, classes, unknown))), label.classes)

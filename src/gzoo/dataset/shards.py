@@ -47,6 +47,8 @@ ROWS_MAPPED = 250
 """Rows whose votes are mapped into memory at once."""
 BYTES_IN_TASK = 8_000_000
 """Bytes of images that a thread reads at once."""
+LABELS = "labels.parquet"
+"""Table in the folder of the work in progress: the labels of each row of the table that they were read from."""
 IMAGES_SCHEMA = {
     "sha256": pl.String,  # of the image as stored
     "source_sha256": pl.String,
@@ -143,6 +145,12 @@ class Job(Layout):
         """The votes of the table."""
         return VoteStore(self.folder / files.WORK, self.campaign.tree, self.collected)
 
+    def labels(self, rows: pl.Series) -> pl.DataFrame:
+        """Return the labels of some rows of the table; the first row is 0."""
+        if not self.campaign.labels:
+            return pl.DataFrame()
+        return pl.read_parquet(self.folder / files.WORK / LABELS, glob=False)[rows]
+
 
 _Task = TypeVar("_Task")
 _Done = TypeVar("_Done")
@@ -164,6 +172,8 @@ class VoteStore:
 
     def take(self, rows: IntArray) -> Votes:
         """Return the votes of some rows; the first row is 0."""
+        if not self._tree.questions:  # a dataset of labels
+            return Votes(self._tree, np.zeros((len(rows), 0), np.int64))
         counts, totals = (_taken(memory, numbers, rows) for memory, numbers in self._files)
         return Votes(self._tree, counts, totals, self._collected)
 
@@ -318,6 +328,7 @@ class _Labels:
 
     def __init__(self, job: Job, rows: pl.DataFrame) -> None:
         self._campaign, self._record, self._votes, self._rows = job.campaign, job.record, job.votes, rows
+        self._known = job.labels(rows["vote_row"])
         self._blocks: dict[int, pa.RecordBatch] = {}
 
     def __call__(self, kept: Sequence[int]) -> pa.RecordBatch:
@@ -334,11 +345,19 @@ class _Labels:
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def _block(self, number: int) -> pa.RecordBatch:
-        rows = self._rows[number * ROWS_IN_BLOCK : (number + 1) * ROWS_IN_BLOCK]
-        return labels(self._campaign, self._record, rows, self._votes.take(rows["vote_row"].to_numpy()))
+        block = slice(number * ROWS_IN_BLOCK, (number + 1) * ROWS_IN_BLOCK)
+        rows = self._rows[block]
+        votes = self._votes.take(rows["vote_row"].to_numpy())
+        return labels(self._campaign, self._record, rows, votes, self._known[block])
 
 
-def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes: Votes) -> pa.RecordBatch:
+def labels(
+    campaign: Campaign,
+    record: schema.Record,
+    rows: pl.DataFrame,
+    votes: Votes,
+    known: pl.DataFrame | None = None,
+) -> pa.RecordBatch:
     """Return all columns of a record except the image.
 
     Args:
@@ -346,6 +365,7 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
         record: The columns.
         rows: Identifiers and positions, with the names of the record.
         votes: Votes of the same rows, on at least the published questions.
+        known: Labels of the same rows, for a dataset that was built from labels.
     """
     index = {column: i for i, column in enumerate(votes.tree.columns)}
     index_of_total = {question.total_column: i for i, question in enumerate(votes.tree.questions)}
@@ -354,7 +374,9 @@ def labels(campaign: Campaign, record: schema.Record, rows: pl.DataFrame, votes:
     for field in record.fields:
         if field.name == "image":
             continue
-        if field.name in rows.columns:
+        if known is not None and field.name in known.columns:
+            values = known[field.name]
+        elif field.name in rows.columns:
             values = rows[field.name]
         elif field.name == "summary":
             values = summary(votes.on(campaign.published_tree))

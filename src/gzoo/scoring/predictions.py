@@ -193,6 +193,12 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
         TableError: The file cannot be read, lacks columns, lists a galaxy twice, or contains invalid numbers.
     """
     path = Path(path)
+    if not tree.questions:
+        raise InputError(
+            f"'{tree.name}' is a dataset of labels, without votes that '{path}' could be compared with.",
+            "a dataset of votes.",
+            "Pass --target with one of its columns, if the command has this option.",
+        )
     columns = MappingFile.read(Path(mapping)) if mapping else MappingFile()
     table = _read(path, columns.table)
     keys = _keys(path, table, columns)

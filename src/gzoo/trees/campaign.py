@@ -10,7 +10,8 @@ can be read without it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 from gzoo.display import Sheet, Shown, field_values, table_of
 from gzoo.errors import DatasetError, InputError, NotFoundError, TreeError, choices, suggestion
-from gzoo.trees.definition import AskedTree, Decision, Definition, Hub, Paper, Stretch, Survey, TreeSource
+from gzoo.trees.definition import AskedTree, Decision, Definition, Hub, Label, Paper, Stretch, Survey, TreeSource
 from gzoo.trees.reading import GUIDE, Place, read, read_text
 from gzoo.trees.tree import Question, Tree, union
 
@@ -30,7 +31,8 @@ RESERVED = ("gzoo",)
 """Names that mean something else where a campaign is named."""
 TAKEN_ANSWERS = ("total-votes", "effective-votes", "fraction")
 TAKEN_COLUMNS = ("id_str", "dataset_name", "source_id", "vote_row")
-"""Answers and columns that tables of votes have for another purpose."""
+TAKEN_LABELS = ("image", *TAKEN_COLUMNS, "ra", "dec", "split", "summary")
+"""Answers, columns and labels that tables of votes or datasets have for another purpose."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,6 +50,7 @@ class Campaign(Shown):
         tree_sources: Source and evidence grade of each tree.
         decisions: What was decided where sources disagree.
         members: Names of the campaigns that it merges.
+        labels: Columns of a dataset that was built from labels instead of votes, whose tree has no questions.
         definitions: Name -> text of the TOML file, for itself and its members, as far as they are not part of gzoo.
         source: What to pass where a campaign is named: the name, or the path of the TOML file.
 
@@ -66,6 +69,7 @@ class Campaign(Shown):
     tree_sources: tuple[TreeSource, ...] = ()
     decisions: tuple[Decision, ...] = ()
     members: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     source: str = ""
 
@@ -311,7 +315,7 @@ def _recall(name: str, definitions: tuple[tuple[str, str], ...], source: str) ->
         raise top.wrong("name", found.name, f"'{name}', as the file is named.")
     if name in RESERVED or name.endswith("_simulated"):
         raise top.wrong("name", name, f"another name than {' or '.join(RESERVED)}, and none that ends in _simulated.")
-    if not found.trees and not found.union:
+    if not found.trees and not found.union and not found.labels:
         raise InputError(
             f"{label}: key 'trees' is missing.",
             "one or more tables, [[trees]].",
@@ -333,7 +337,7 @@ def _recall(name: str, definitions: tuple[tuple[str, str], ...], source: str) ->
         sources += one.tree_sources
         decisions += one.decisions
     try:
-        whole = trees[0] if len(trees) == 1 else union(name, trees)
+        whole = trees[0] if len(trees) == 1 else union(name, trees)  # without questions for labels alone
     except TreeError as error:
         raise TreeError(f"{label} is contradictory: {error.message}", error.expected, error.hint) from error
     asked = [question.name for question in whole.questions]
@@ -343,7 +347,8 @@ def _recall(name: str, definitions: tuple[tuple[str, str], ...], source: str) ->
     if found.unpublished:
         kept = [replace(one, is_published=False) if one.name in found.unpublished else one for one in whole.questions]
         whole = replace(whole, questions=tuple(kept))
-    if not any(question.is_published for question in whole.questions):
+    _check_labels(found, top)
+    if not found.labels and not any(question.is_published for question in whole.questions):
         raise InputError(
             f"{label}: no question is published.",
             "a question with is_published = true.",
@@ -360,9 +365,43 @@ def _recall(name: str, definitions: tuple[tuple[str, str], ...], source: str) ->
         tree_sources=tuple(sources),
         decisions=tuple(decisions),
         members=found.union,
+        labels=found.labels,
         definitions=texts,
         source=source,
     )
+
+
+def _check_labels(found: Definition, top: Place) -> None:
+    if found.labels and (found.trees or found.union):
+        raise top.wrong("labels", [one.name for one in found.labels], "labels or trees, not both.")
+    for label in found.labels:
+        at = Place(top.source, "[[labels]]", f"'{label.name}'")
+        if label.name in TAKEN_LABELS or sum(label.name == other.name for other in found.labels) > 1:
+            raise at.wrong("name", label.name, "each column once, with a name that has no other meaning.")
+        if bool(label.classes) != (label.kind == "class") or len(set(label.classes)) < len(label.classes):
+            raise at.wrong("classes", list(label.classes), "each class once, for columns of classes only.")
+
+
+def of_labels(name: str, title: str, description: str, labels: Sequence[Label]) -> Campaign:
+    """Return the definition of a dataset that was built from labels, without a campaign.
+
+    Args:
+        name: Name of the dataset.
+        title: Its title.
+        description: What it contains, in a sentence.
+        labels: Its columns.
+    """
+    lines = [f"{key} = {_toml(text)}" for key, text in (("name", name), ("title", title), ("description", description))]
+    for one in labels:
+        lines += ["", "[[labels]]", f"name = {_toml(one.name)}", f"kind = {_toml(one.kind)}"]
+        lines += [f"classes = [{', '.join(map(_toml, one.classes))}]"] if one.classes else []
+        lines += [f"meaning = {_toml(one.meaning)}"] if one.meaning else []
+    text = "\n".join(lines) + "\n"
+    return _recall(name, ((name, text),), name)
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # printable text, for which TOML has the same rules as JSON
 
 
 def _member(name: str, definitions: Mapping[str, str], source: str) -> Campaign:

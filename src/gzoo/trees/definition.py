@@ -253,6 +253,24 @@ class AskedTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A column of labels in a dataset that was not made from votes.
+
+    Attributes:
+        name: Name of the column.
+        kind: "class" (stored as the number of the class, -1 if unknown), "integer", "number" (NaN if unknown) or
+            "string" ('' if unknown).
+        classes: Names of the classes, in the order of their numbers; empty for the other kinds.
+        meaning: What the column contains.
+    """
+
+    name: Text
+    kind: Annotated[str, _one_of("class", "integer", "number", "string")]
+    classes: tuple[Text, ...] = ()
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """The content of a campaign's TOML file; a field without a default is a required key.
 
@@ -263,6 +281,7 @@ class Definition:
         trees: Its decision trees; several if volunteers saw different versions.
         union: Instead of trees, the campaigns that it merges: campaigns of gzoo, or files `NAME.toml` beside this one.
         unpublished: Questions of these that its dataset omits.
+        labels: Instead of trees, the columns of a dataset that was built from labels.
         surveys: The observations that its images were made from.
         hub: Its dataset on the Hugging Face Hub.
         papers: Papers to cite.
@@ -275,6 +294,7 @@ class Definition:
     trees: tuple[AskedTree, ...] = ()
     union: tuple[Name, ...] = ()
     unpublished: tuple[Text, ...] = ()
+    labels: tuple[Label, ...] = ()
     surveys: tuple[Survey, ...] = ()
     hub: Hub = field(default_factory=Hub)
     papers: tuple[Paper, ...] = ()

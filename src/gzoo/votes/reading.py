@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -205,7 +205,7 @@ def stream_votes(
     names: MappingFile | None = None
     excluded: tuple[str, ...] = ()
     units: Mapping[str, str] = {}
-    parts: list[_Part] = []
+    parts: list[RowPart] = []
     readers: dict[str, IdentifierReader] = {}
     n_rows = 0
     for start, read in iter_rows(path, n_rows=ROWS_IN_PART, table=given.table if given else ""):
@@ -225,25 +225,7 @@ def stream_votes(
         parts.append(part)
         n_rows += read.frame.height
     assert names is not None
-    rows = pl.concat([part.rows for part in parts], how="vertical_relaxed")
-    problems = [problem for part in parts for problem in part.problems]
-    digest, given, is_bad, is_readable = (
-        pl.concat(getattr(part, name) for part in parts) for name in ("digest", "given", "is_bad", "is_readable")
-    )
-    rows, positions, bad_positions = _placed(
-        path, rows, names, units, is_readable=is_readable, allow_bad=allow_bad_positions
-    )
-    problems += bad_positions
-    if positions:
-        is_bad = is_bad | pl.Series(positions.is_bad)
-    problems += _duplicates(rows, digest, given, is_bad)
-    dropped = (
-        pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
-        .group_by("row", maintain_order=True)
-        .agg(pl.col("id_str", "image", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
-        .select(DROPPED_SCHEMA.keys())
-        .sort("row")
-    )
+    rows, dropped, positions = join_parts(path, parts, names, units, allow_bad_positions=allow_bad_positions)
     mismatches: Counter[str] = Counter()
     gaps = _Gaps()
     for part in parts:
@@ -252,7 +234,7 @@ def stream_votes(
     doubts = [doubt for reader in readers.values() for doubt in reader.warnings()]
     doubts += gaps.doubts(path, n_rows)
     return RowTable(
-        rows=rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows,
+        rows=rows,
         dropped=dropped,
         n_rows=n_rows,
         collected=tuple(one.name for one in campaign.tree.questions if one.columns[0] in names.answers),
@@ -299,6 +281,48 @@ class _Gaps:
         ]
 
 
+def join_parts(
+    path: Path,
+    parts: Sequence[RowPart],
+    mapping: MappingFile,
+    units: Mapping[str, str],
+    *,
+    allow_bad_positions: bool,
+) -> tuple[pl.DataFrame, pl.DataFrame, sky.Positions | None]:
+    """Return the used rows of all parts of a table, the dropped rows, and how positions were read.
+
+    Args:
+        path: The table.
+        parts: Its parts, in order.
+        mapping: Which column is which.
+        units: Column -> the unit that the file declares.
+        allow_bad_positions: Whether to go on where more than 10% of the positions cannot be used.
+
+    Raises:
+        TableError: More than 10% of the positions cannot be used.
+    """
+    rows = pl.concat([part.rows for part in parts], how="vertical_relaxed")
+    problems = [problem for part in parts for problem in part.problems]
+    digest, given, is_bad, is_readable = (
+        pl.concat(getattr(part, name) for part in parts) for name in ("digest", "given", "is_bad", "is_readable")
+    )
+    rows, positions, bad_positions = _placed(
+        path, rows, mapping, units, is_readable=is_readable, allow_bad=allow_bad_positions
+    )
+    problems += bad_positions
+    if positions:
+        is_bad = is_bad | pl.Series(positions.is_bad)
+    problems += _duplicates(rows, digest, given, is_bad)
+    dropped = (
+        pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *problems])
+        .group_by("row", maintain_order=True)
+        .agg(pl.col("id_str", "image", "reason").first(), pl.col("detail").unique(maintain_order=True).str.join("; "))
+        .select(DROPPED_SCHEMA.keys())
+        .sort("row")
+    )
+    return rows.filter(~pl.col("row").is_in(dropped["row"].implode())) if dropped.height else rows, dropped, positions
+
+
 def _placed(
     path: Path,
     rows: pl.DataFrame,
@@ -340,17 +364,17 @@ def _placed(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Some rows of a table, before duplicate identifiers are known."""
+class RowPart:
+    """Some rows of a table, before duplicate identifiers are known; see `read_part`."""
 
     rows: pl.DataFrame
     problems: list[pl.DataFrame]
     is_bad: pl.Series
     is_readable: pl.Series
-    digest: pl.Series  # of a row's votes
+    digest: pl.Series  # of a row's votes or labels
     given: pl.Series  # hash of the identifier as it is in the table
-    total_mismatches: dict[str, int]
-    gaps: _Gaps
+    total_mismatches: dict[str, int] = field(default_factory=dict[str, int])
+    gaps: _Gaps = field(default_factory=_Gaps)
 
 
 def _read_part(
@@ -361,7 +385,44 @@ def _read_part(
     campaign: Campaign,
     check_totals: bool,
     readers: Mapping[str, IdentifierReader],
-) -> tuple[_Part, IntArray, IntArray]:
+) -> tuple[RowPart, IntArray, IntArray]:
+    read_values = _from_fractions if mapping.values == "fractions" else _from_counts
+    mismatches: dict[str, int] = {}
+    gaps = _Gaps()
+    found: list[IntArray] = []
+
+    def values(report: Report) -> pl.Series:
+        counts, totals = read_values(
+            path, read.frame, mapping, campaign.tree, report, None if check_totals else mismatches, gaps
+        )
+        too_many = (totals > MAX_COUNT).any(axis=1)
+        details = partial(repeated, len(totals), f"total votes above {MAX_COUNT}")
+        report(pl.Series(np.asarray(too_many)), "count too large", details)
+        found.extend((counts, totals))
+        return pl.from_numpy(counts).hash_rows()
+
+    part = read_part(read, start, mapping, campaign.name, readers, values)
+    return replace(part, total_mismatches=mismatches, gaps=gaps), found[0], found[1]
+
+
+def read_part(
+    read: ReadTable,
+    start: int,
+    mapping: MappingFile,
+    dataset_name: str,
+    readers: Mapping[str, IdentifierReader],
+    values: Callable[[Report], pl.Series],
+) -> RowPart:
+    """Return some rows of a table with identifiers, images, splits and cells of positions, and what is wrong with them.
+
+    Args:
+        read: The rows.
+        start: Number of rows before them.
+        mapping: Which column is which.
+        dataset_name: Name of the dataset where the table has no column of it.
+        readers: Readers of `id_str` and, if the table has it, `source_id`.
+        values: Function that reads the other columns, reports bad rows, and returns a hash of the values of each row.
+    """
     frame = read.frame
     row = pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias("row")
     n = frame.height
@@ -391,14 +452,7 @@ def _read_part(
     for one in problem.filter((problem != "") & ~is_empty).unique(maintain_order=True):
         report((problem == one) & ~is_empty, one, partial(shown, mapping.id_str, given))
     report(ids.str.len_chars() > MAX_IDENTIFIER, "identifier too long", partial(shown, mapping.id_str, ids))
-    read_values = _from_fractions if mapping.values == "fractions" else _from_counts
-    mismatches: dict[str, int] = {}
-    gaps = _Gaps()
-    counts, totals = read_values(
-        path, frame, mapping, campaign.tree, report, None if check_totals else mismatches, gaps
-    )
-    too_many = (totals > MAX_COUNT).any(axis=1)
-    report(pl.Series(np.asarray(too_many)), "count too large", partial(repeated, n, f"total votes above {MAX_COUNT}"))
+    digest = values(report)
     split = strings(frame, mapping.split)
     if mapping.split:
         details = partial(shown, mapping.split, split, f", not one of {', '.join(SPLIT_NAMES)}")
@@ -408,7 +462,7 @@ def _read_part(
             "row": row,
             "id_str": ids,
             "source_id": source_ids,
-            "dataset_name": strings(frame, mapping.dataset_name, campaign.name),
+            "dataset_name": strings(frame, mapping.dataset_name, dataset_name),
             "image": strings(frame, mapping.image),
             # as they are in the table: whether they can be positions is decided by all of them together
             "ra": frame[mapping.ra] if mapping.ra else repeated(n, ""),
@@ -417,10 +471,8 @@ def _read_part(
         }
     )
     bad_rows = pl.concat([pl.Series(dtype=pl.Int64), *(part["row"] for part in problems)])
-    digest = pl.from_numpy(counts).hash_rows()
     is_bad = row.is_in(bad_rows.implode())
-    part = _Part(rows, problems, is_bad, is_readable, digest, given.hash(), mismatches, gaps)
-    return part, counts, totals
+    return RowPart(rows, problems, is_bad, is_readable, digest, given.hash())
 
 
 def _problem(row: pl.Series, ids: pl.Series, where: pl.Series, reason: str, detail: pl.Series) -> pl.DataFrame:
