@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gzoo.dataset.open import load, open_dataset
     from gzoo.demonstration import demo
     from gzoo.errors import GZooError
+    from gzoo.explorer import explore
     from gzoo.hub import access
     from gzoo.learn.augmentation import Augmentation, augmentation
     from gzoo.learn.contact_sheet import augmentations
@@ -61,6 +62,7 @@ __all__ = [
     "compare",
     "count",
     "demo",
+    "explore",
     "leaks",
     "load",
     "loader",
@@ -101,6 +103,7 @@ HOME = {
     "compare": "scoring.comparison",
     "count": "zooniverse.counting",
     "demo": "demonstration",
+    "explore": "explorer",
     "leaks": "dataset.leakage",
     "load": "dataset.open",
     "loader": "learn.loader",

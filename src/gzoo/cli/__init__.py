@@ -36,7 +36,7 @@ GROUPS = {
     "Publish": ("access", "publish", "cite"),
     "Learn": ("train", "predict", "augmentations"),
     "Judge": ("score", "compare", "recalibrate", "prioritize"),
-    "Use": ("catalog",),
+    "Use": ("explore", "catalog"),
 }
 LOADS_TORCH = frozenset({"train", "predict", "augmentations"})
 EPILOGUE = (

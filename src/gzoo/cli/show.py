@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gzoo.dataset.merge import UnionResult
     from gzoo.demonstration import DemoResult
     from gzoo.display import Shown
+    from gzoo.explorer import ExploreResult
     from gzoo.hub import Access
     from gzoo.learn.prediction import PredictResult
     from gzoo.learn.training import TrainResult
@@ -602,6 +603,18 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
     screen.say(f"Next: {use if made.kind == 'model' else f'gzoo access {repository}'}")
 
 
+def explore(page: ExploreResult, given: Given, screen: Screen) -> None:
+    """Say where the page is, and serve it until Ctrl-C."""
+    what = f"{page.n_galaxies:,} {'simulated ' * page.is_simulated}galaxies{', without images' * (not page.has_images)}"
+    screen.result(f"Serving {page.dataset} ({what}) at {page.url}")
+    screen.say("Open that address in a browser. Stop with Ctrl-C.")
+    try:
+        page.wait()
+    except KeyboardInterrupt:
+        page.close()
+        screen.say("Stopped.")
+
+
 def demo(made: DemoResult, given: Given, screen: Screen) -> None:
     """List what the demonstration wrote."""
     value, low, high = made.log_likelihood_gain
@@ -615,4 +628,4 @@ def demo(made: DemoResult, given: Given, screen: Screen) -> None:
         ("report.html", "a page with examples, scores and calibration: open it in a browser"),
     ):
         screen.say(f"  {made.folder / name}  {what}")
-    screen.say("Next: gzoo campaigns")
+    screen.say(f"Next: gzoo explore {made.folder / 'predictions.parquet'} {made.folder / 'dataset'}")

@@ -1,0 +1,158 @@
+"""A page to look at a dataset: galaxies, votes and predictions, served on this machine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import webbrowser
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gzoo.dataset.open import open_dataset
+from gzoo.display import Shown
+from gzoo.errors import InputError, MissingExtraError, WriteError, reason
+from gzoo.files import Progress
+
+if TYPE_CHECKING:
+    import uvicorn
+
+PORT = 8642
+"""Port that is taken if it is free and no other was asked for."""
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ExploreResult(Shown):
+    """A page that is being served.
+
+    Attributes:
+        url: Its address.
+        dataset: The dataset folder.
+        predictions: The prediction file, or None.
+        n_galaxies: Number of galaxies.
+        has_images: Whether the dataset contains images.
+        is_simulated: Whether the galaxies are simulated.
+    """
+
+    url: str
+    dataset: Path
+    predictions: Path | None
+    n_galaxies: int
+    has_images: bool
+    is_simulated: bool
+    _server: uvicorn.Server = field(repr=False)
+    _thread: threading.Thread = field(repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the facts as JSON values."""
+        return {
+            "url": self.url,
+            "dataset": str(self.dataset),
+            "predictions": str(self.predictions) if self.predictions else None,
+            "n_galaxies": self.n_galaxies,
+            "has_images": self.has_images,
+            "is_simulated": self.is_simulated,
+        }
+
+    def wait(self) -> None:
+        """Wait until the server stops."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # a join without a limit would keep Ctrl-C waiting on Windows
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def explore(
+    *inputs: Path | str,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    browser: bool = True,
+    progress: Progress | None = None,
+) -> ExploreResult:
+    """Serve a page to look at a dataset, its votes and its predictions.
+
+    The page filters galaxies by votes and predictions, shows each galaxy with its decision tree, and compares the model
+    with the volunteers. It reads the dataset and never writes. Only this machine can open it, unless `host` is another.
+
+    Args:
+        inputs: Prediction file, if there is one, then the dataset: a folder, a campaign's name or `owner/name` on the
+            Hub.
+        port: Port to listen on; by default 8642, or any other if that is taken.
+        host: Address to listen on. Whoever can reach another address than 127.0.0.1 can see the dataset.
+        browser: Open the page in the browser.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        InputError: Neither one nor two inputs were given.
+        MissingExtraError: The server is not installed.
+        NotFoundError: The dataset or the prediction file does not exist.
+        DatasetError: The dataset cannot be read.
+        TableError: The predictions cannot be read, or are of other galaxies.
+        WriteError: The port is taken.
+    """
+    for name in ("starlette", "uvicorn"):
+        if find_spec(name) is None:
+            raise MissingExtraError(
+                f"Package '{name}' is not installed.", hint="Install the `explore` extra: pip install 'gzoo[explore]'."
+            )
+    import uvicorn
+
+    from gzoo.explorer.images import Images
+    from gzoo.explorer.labels import read_labels
+    from gzoo.explorer.server import Server, hosts_of
+
+    if not 1 <= len(inputs) <= 2:
+        raise InputError(
+            f"gzoo explore takes one or two inputs, got {len(inputs)}.", "a prediction file, if any, then a dataset."
+        )
+    predictions = Path(inputs[0]) if len(inputs) == 2 else None
+    dataset = open_dataset(inputs[-1], progress=progress)
+    labels = read_labels(dataset, predictions, progress)
+    images = Images(dataset)
+    listening = _listen(host, port)
+    address = listening.getsockname()
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        Server(labels, images).application(hosts_of(host)),
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    end = time.monotonic() + START_SECONDS
+    while not server.started and thread.is_alive() and time.monotonic() < end:
+        time.sleep(0.005)
+    url = f"http://{shown}:{address[1]}/"
+    if browser:
+        webbrowser.open(url)
+    return ExploreResult(
+        url, dataset.folder, predictions, len(labels), images.are_there, dataset.is_simulated, server, thread
+    )
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    problem = ""
+    for wanted in (PORT, 0) if port is None else (port,):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, wanted))
+        except (OSError, OverflowError) as error:
+            listening.close()
+            problem = reason(error)
+        else:
+            listening.listen(128)
+            return listening
+    raise WriteError(f"Cannot listen on {host}, port {port or PORT}: {problem}.", hint="Choose another --port.")

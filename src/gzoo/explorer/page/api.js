@@ -1,0 +1,32 @@
+// Requests to the server. A newer request of the same kind aborts the older one.
+
+const running = new Map();
+
+export class Refused extends Error {
+  constructor(status, about) {
+    super(about.message);
+    Object.assign(this, about);
+    this.status = status;
+  }
+}
+
+export async function get(what, query = new URLSearchParams(), { kind = what } = {}) {
+  running.get(kind)?.abort();
+  const abort = new AbortController();
+  running.set(kind, abort);
+  const text = String(query);
+  let answer;
+  try {
+    answer = await fetch(`/api/${what}${text ? `?${text}` : ""}`, { signal: abort.signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, { message: "The server does not answer.", hint: "Run `gzoo explore` again, then reload this page." });
+  } finally {
+    if (running.get(kind) === abort) running.delete(kind);
+  }
+  const body = await answer.json();
+  if (!answer.ok) throw new Refused(answer.status, body);
+  return body;
+}
+
+export const isAbort = (error) => error.name === "AbortError";

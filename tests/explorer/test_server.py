@@ -1,0 +1,507 @@
+"""What the page's server answers: the rows of an independent query, the bytes of the dataset, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+import gzoo
+from gzoo.dataset.open import open_dataset
+from gzoo.errors import DatasetError, InputError, NotFoundError, TableError, WriteError
+from gzoo.explorer import server as serving
+from gzoo.explorer.images import MAX_AS_STORED, Images, reduced
+from gzoo.explorer.labels import Labels, read_labels
+from gzoo.explorer.server import HEADERS, Server, hosts_of
+from gzoo.explorer.views import mollweide
+from gzoo.simulator import SimulateResult
+
+BAR = '"bar-gz2_yes_fraction" {} and not isnan("bar-gz2_yes_fraction")'
+ROUND = '"how-rounded-gz2_round_fraction" {} and not isnan("how-rounded-gz2_round_fraction")'
+# an expression, and the condition that asks DuckDB for the same galaxies
+FILTERS = {
+    "": "true",
+    "bar.yes > 0.25": BAR.format("> 0.25"),
+    "bar-gz2.yes <= 0.5 and bar.asked >= 3": BAR.format("<= 0.5") + ' and "bar-gz2_total-votes" >= 3',
+    "not bar.yes > 0.25": BAR.format("<= 0.25"),
+    "0.2 < how-rounded.round < 0.7": ROUND.format("> 0.2") + " and " + ROUND.format("< 0.7"),
+    "bar.yes is missing": 'isnan("bar-gz2_yes_fraction")',
+    "bar.yes is not missing and ra > 180": 'not isnan("bar-gz2_yes_fraction") and ra > 180 and not isnan(ra)',
+    "bar-gz2_yes >= 2 or how-rounded.round > .9": f'"bar-gz2_yes" >= 2 or ({ROUND.format("> 0.9")})',
+    "bar.yes.n in (0, 1, 2)": '"bar-gz2_yes" in (0, 1, 2)',
+    "smooth-or-featured.smooth > smooth-or-featured.featured-or-disk": (
+        '"smooth-or-featured-gz2_smooth" > "smooth-or-featured-gz2_featured-or-disk"'
+    ),
+    "id_str contains '1' and split = 'train'": "id_str like '%1%' and filename like '%train%'",
+    "not (bar.yes > 0.5 or disk-edge-on.yes > 0.5)": (
+        f"{BAR.format('<= 0.5')} and " + BAR.format("<= 0.5").replace("bar-gz2", "disk-edge-on-gz2")
+    ),
+}
+
+
+def oracle(dataset: Path, where: str) -> set[str]:
+    # copied to a table first: in a scan, DuckDB 2.0 takes statistics, which leave out NaN, for proof that there is none
+    with duckdb.connect() as database:
+        shards = f"read_parquet('{dataset}/data/*.parquet', filename=true)"
+        database.execute(f"create table galaxies as select * exclude (image) from {shards}")
+        return {name for (name,) in database.sql(f"select id_str from galaxies where {where}").fetchall()}
+
+
+def ids(client: TestClient, **query: object) -> list[str]:
+    return client.get("/download/galaxies.txt", params=query).text.split()
+
+
+@pytest.mark.parametrize("expression", FILTERS)
+def test_a_filter_gives_the_rows_of_duckdb(client: TestClient, dataset: Path, expression: str) -> None:
+    expected = oracle(dataset, FILTERS[expression])
+    assert set(ids(client, q=expression)) == expected
+    view = client.get("/api/view", params={"q": expression, "n": 400}).json()
+    assert view["count"] == len(expected)
+    assert {row["id"] for row in view["rows"]} == expected
+
+
+def test_switches_narrow_the_filter_and_count_what_they_would_show(client: TestClient, dataset: Path) -> None:
+    expected = oracle(dataset, BAR.format("> 0.25"))
+    view = client.get("/api/view", params={"q": "bar.yes > 0.25", "split": "test", "n": 400}).json()
+    assert sum(view["splits"].values()) == len(expected)
+    assert view["count"] == view["splits"]["test"] > 0
+    both = client.get("/api/view", params={"split": "test,train"}).json()
+    assert both["count"] == both["splits"]["test"] + both["splits"]["train"]
+    failed = client.get("/api/view", params={"split": "tset"})
+    assert failed.status_code == 400
+    assert failed.json()["hint"] == "Did you mean 'test'?"
+
+
+def test_the_tree_and_the_histograms_describe_the_same_rows(client: TestClient, labels: Labels) -> None:
+    query = {"q": "bar.yes > 0.25 and ra > 100", "cards": "bar.yes,how-rounded.asked,bar.yes.model", "n": 400}
+    view = client.get("/api/view", params=query).json()
+    rows = [row["row"] for row in view["rows"]]
+    assert view["counts"] == labels.counts[rows].sum(axis=0).tolist()
+    assert view["totals"] == labels.totals[rows].sum(axis=0).tolist()
+    cards = {card["spelling"]: card for card in view["cards"]}
+    assert list(cards) == ["bar.yes", "ra", "how-rounded.asked", "bar.yes.model"]
+    asked = labels.totals[:, labels.question("how-rounded-gz2")]
+    card = cards["how-rounded.asked"]
+    assert card["all"] == np.histogram(asked, 25, (0, asked.max()))[0].tolist()
+    assert card["selected"] == np.histogram(asked[rows], 25, (0, asked.max()))[0].tolist()
+    # a histogram leaves out its own condition, so that one sees what a brush would add
+    others = [row["row"] for row in client.get("/api/view", params={"q": "ra > 100", "n": 400}).json()["rows"]]
+    bar = cards["bar.yes"]
+    assert sum(bar["selected"]) + bar["n_missing"] == len(others)
+    model = cards["bar.yes.model"]
+    assert sum(model["all"]) == len(labels.predicted.row)  # type: ignore[union-attr]
+
+
+def test_conditions_say_what_a_brush_may_replace(client: TestClient) -> None:
+    q = "0.2 < bar.yes <= 0.5 and (ra > 1 or dec > 1) and 10 <= bar.asked"
+    conditions = client.get("/api/view", params={"q": q}).json()["conditions"]
+    limits = [one["limits"] for one in conditions]
+    assert limits == [
+        {"name": "bar-gz2.yes", "low": 0.2, "high": None},
+        {"name": "bar-gz2.yes", "low": None, "high": 0.5},
+        None,
+        {"name": "bar-gz2.asked", "low": 10, "high": None},
+    ]
+    again = " and ".join(one["text"] for one in conditions)
+    assert ids(client, q=again) == ids(client, q=q)
+
+
+@pytest.mark.parametrize(
+    "sort", ["bar.yes", "-bar.yes", "-bar.asked", "ra", "-bar.yes.model", "-disagreement", "id_str"]
+)
+def test_missing_values_are_last_in_either_order(client: TestClient, sort: str) -> None:
+    tiles = client.get("/api/view", params={"sort": sort, "n": 400}).json()["rows"]
+    if sort.endswith(("bar.yes", ".model")):
+        key = "model" if sort.endswith("model") else "k"
+        values = [one.get("model") if key == "model" else one["k"] / one["n"] if one["n"] else None for one in tiles]
+    else:
+        values = [one["value"] for one in tiles]
+    known = [one for one in values if one is not None]
+    assert values[: len(known)] == known == sorted(known, reverse=sort.startswith("-"))
+    # pages are parts of the same order
+    pages = [
+        client.get("/api/rows", params={"sort": sort, "from": i, "n": 13}).json()["rows"] for i in range(0, 60, 13)
+    ]
+    assert [one["row"] for page in pages for one in page] == [one["row"] for one in tiles]
+    assert [one["id"] for one in tiles] == ids(client, sort=sort)
+
+
+def test_one_galaxy_has_its_votes_intervals_and_neighbours(client: TestClient, labels: Labels, dataset: Path) -> None:
+    order = ids(client, q="bar.asked >= 3", sort="-bar.yes")
+    found = client.get("/api/galaxy", params={"id": order[1], "q": "bar.asked >= 3", "sort": "-bar.yes"}).json()
+    assert (found["place"], found["n"]) == (2, len(order))
+    assert (found["previous"]["id"], found["next"]["id"]) == (order[0], order[2])
+    row = found["row"]
+    assert found["counts"] == labels.counts[row].tolist()
+    i = labels.answer("smooth-or-featured-gz2_smooth")
+    assert found["low"][i] <= found["counts"][i] / found["totals"][0] <= found["high"][i]
+    model = client.get("/api/galaxy", params={"id": str(labels.frame["id_str"][int(labels.predicted.row[0])])}).json()  # type: ignore[union-attr]
+    assert model["model"]["low"][i] < model["model"]["fraction"][i] < model["model"]["high"][i]
+    assert model["model"]["posterior_low"][i] < model["model"]["posterior"][i] < model["model"]["posterior_high"][i]
+    outside = client.get("/api/galaxy", params={"id": order[0], "q": "bar.asked < 3"}).json()
+    assert (outside["place"], outside["next"]) == (None, None)
+    assert client.get("/api/galaxy", params={"id": "no such"}).status_code == 404
+
+
+def test_the_posterior_and_the_interval_are_those_of_the_catalogue(labels: Labels, client: TestClient) -> None:
+    """The names .posterior, .low and .high agree with the page of a galaxy."""
+    row = int(labels.predicted.row[3])  # type: ignore[union-attr]
+    name = str(labels.frame["id_str"][row])
+    model = client.get("/api/galaxy", params={"id": name}).json()["model"]
+    i = labels.answer("bar-gz2_yes")
+    for what, expected in {"posterior": "posterior", "low": "low", "high": "high", "model": "fraction"}.items():
+        q = f"bar.yes.{what} > {model[expected][i] - 2e-4} and bar.yes.{what} < {model[expected][i] + 2e-4}"
+        assert name in ids(client, q=q), what
+
+
+def test_the_model_is_compared_on_held_out_galaxies_only(client: TestClient, labels: Labels) -> None:
+    found = client.get("/api/model", params={"question": "smooth-or-featured-gz2"}).json()
+    held_out = labels.predicted.row[~labels.predicted.is_seen]  # type: ignore[union-attr]
+    assert found["n_galaxies"] == len(held_out) == sum(one["n"] for one in found["groups"])
+    assert set(found["points"]["row"]) <= set(held_out.tolist())
+    one = found["groups"][-1]
+    listed = client.get("/api/model", params={"question": "smooth-or-featured-gz2", "bin": one["bin"]}).json()["listed"]
+    assert len(listed) == min(one["n"], 24)
+    assert np.mean([row["k"] / row["n"] for row in listed]) == pytest.approx(one["voted"])
+    gaps = [row["k"] / row["n"] - row["model"] for row in listed]
+    assert gaps == sorted(gaps, reverse=True)
+
+
+def test_a_few_votes_are_less_surprising_than_many(client: TestClient, labels: Labels) -> None:
+    measures = serving.Engine(labels).measures
+    k, n, p = np.array([3.0, 30.0, 0.0]), np.array([3.0, 30.0, 30.0]), np.array([0.5, 0.5, 0.0])
+    z = measures.standardized_of(0, k, n, p, np.zeros(3, np.int32))
+    assert 0 < z[0] < z[1]
+    assert abs(z[2]) < 0.2  # a prediction of 0 is not contradicted by no votes
+
+
+def test_images_are_the_bytes_of_the_dataset(client: TestClient, dataset: Path, labels: Labels) -> None:
+    stored = pl.concat(
+        [pl.read_parquet(dataset / f"data/{split}-00000-of-00001.parquet") for split in labels.dataset.splits]
+    )
+    for row in (0, 7, stored.height - 1):
+        assert client.get(f"/image/{row}").content == stored["image"][row]["bytes"]
+    small = client.get("/thumbnail/0")
+    assert small.headers["content-type"] == "image/jpeg"
+    for path in (f"/image/{stored.height}", "/image/-1", "/image/1.5", "/thumbnail/99999999999999999999"):
+        assert client.get(path).status_code == 404
+
+
+def test_large_images_become_small_and_shards_without_an_index_are_read(published: Path) -> None:
+    from PIL import Image
+
+    out = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
+    Image.fromarray(pixels).save(out, "JPEG", quality=95)
+    assert len(out.getvalue()) > MAX_AS_STORED
+    assert Image.open(io.BytesIO(reduced(out.getvalue()))).size == (427, 320)
+    images = Images(open_dataset(published))
+    train = pl.read_parquet(published / "data" / "train-00000-of-00001.parquet", columns=["image"])
+    assert images.read(5) == train["image"][5]["bytes"]
+
+
+def test_downloads_hold_the_rows_in_their_order(client: TestClient, labels: Labels) -> None:
+    query = {"q": "bar.asked >= 3", "sort": "-bar.yes"}
+    csv = pl.read_csv(
+        io.BytesIO(client.get("/download/galaxies.csv", params=query).content), schema_overrides={"id_str": pl.String}
+    )
+    parquet = pl.read_parquet(io.BytesIO(client.get("/download/galaxies.parquet", params=query).content))
+    assert csv["id_str"].to_list() == parquet["id_str"].to_list() == ids(client, **query)
+    assert csv.columns == parquet.columns
+    assert {"split", "ra", "bar-gz2_yes", "bar-gz2_yes_fraction", "bar-gz2_total-votes"} < set(csv.columns)
+    assert (
+        parquet["bar-gz2_yes_fraction"] == (parquet["bar-gz2_yes"] / parquet["bar-gz2_total-votes"]).cast(pl.Float32)
+    ).all()
+    none = client.get("/download/galaxies.csv", params={"q": "bar.asked > 1000"}).text
+    assert none.splitlines() == [",".join(csv.columns)]
+
+
+def test_the_whole_dataset_is_described(client: TestClient, labels: Labels) -> None:
+    about, found = (client.get(f"/api/{name}").json() for name in ("about", "overview"))
+    assert about["is_simulated"]
+    assert [one["depth"] for one in about["questions"]][:2] == [0, 1]
+    examples = list(found["examples"].values())
+    assert len(set(examples)) == len(examples)
+    assert sum(found["volunteers"]["counts"]) == len(labels) == sum(found["splits"].values())
+    assert client.get("/api/sky").json()["n"] == len(labels)
+    x, y = mollweide(np.array([0.0, 90.0, 180.0, 10.0]), np.array([90.0, 0.0, 0.0, -90.0]))
+    assert x == pytest.approx([0, -0.5, 1, 0], abs=0.01)
+    assert y == pytest.approx([0.5, 0, 0, -0.5], abs=0.001)
+    names = [one["name"] for one in client.get("/api/names").json()["names"]]
+    assert {"bar.yes", "bar.yes.model", "ra"} < set(names)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Safety
+
+
+def test_every_answer_carries_the_policy_that_keeps_the_page_to_itself(client: TestClient) -> None:
+    for path in (
+        "/",
+        "/gallery",
+        "/galaxy/a%2Fb",
+        "/page/app.js",
+        "/api/about",
+        "/image/0",
+        "/nothing",
+        "/api/view?q=(",
+    ):
+        headers = client.get(path).headers
+        assert {name: headers[name] for name in HEADERS} == HEADERS
+    assert "unsafe" not in HEADERS["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8642"}, 200),
+        ({"host": "localhost:9"}, 200),
+        ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1.evil.example:8642"}, 421),
+        ({"host": ""}, 421),
+        ({"origin": "http://127.0.0.1:8642"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+    ],
+)
+def test_only_this_page_may_ask(client: TestClient, headers: dict[str, str], status: int) -> None:
+    assert client.get("/api/about", headers=headers).status_code == status
+
+
+def test_nothing_is_written_and_no_path_is_taken_from_a_request(client: TestClient) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert client.request(method, "/api/view").status_code == 405
+    for path in (
+        "/page/../server.py",
+        "/page/%2e%2e/server.py",
+        "/page//etc/passwd",
+        "/page/style.css/../app.js/x",
+        "/download/x",
+        "/api/",
+    ):
+        assert client.get(path).status_code == 404, path
+    assert hosts_of("0.0.0.0") > hosts_of("localhost")
+
+
+def hostile(chance: random.Random) -> str:
+    """A string that might be an expression, or an attack."""
+    parts = [
+        *(
+            "bar.yes",
+            "ra",
+            "and",
+            "or",
+            "not",
+            "(",
+            ")",
+            ">",
+            "<=",
+            "0.5",
+            "'",
+            '"',
+            "`",
+            "in",
+            "contains",
+            "is missing",
+            ",",
+            "1e999",
+        ),
+        *(
+            "; drop table x",
+            "../../etc/passwd",
+            "<script>alert(1)</script>",
+            "__import__('os')",
+            "\x00",
+            "\ud83d\ude00",
+            "é",
+            "%",
+            "{}",
+        ),
+        *(
+            "'a' in ('a')",
+            "id_str contains",
+            "bar.yes > 0.2",
+            "-",
+            "--",
+            "/*",
+            "nan",
+            "inf",
+            "=",
+            "== 1",
+            "bar-gz2.asked",
+            " " * 50,
+            "a" * 300,
+        ),
+    ]
+    return " ".join(chance.choice(parts) for _ in range(chance.randint(1, 14)))
+
+
+def ask_hostile(client: TestClient, n: int) -> list[float]:
+    chance, seconds = random.Random(3), []
+    for _ in range(n):
+        text = hostile(chance).encode("utf-8", "replace").decode()
+        start = time.perf_counter()
+        answer = client.get("/api/view", params={"q": text, "n": 1})
+        seconds.append(time.perf_counter() - start)
+        assert answer.status_code in {200, 400}, text
+        if answer.status_code == 400:
+            assert answer.json()["message"]
+            assert len(answer.content) < 1200
+    return seconds
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(one): hashlib.sha256(one.read_bytes()).hexdigest() for one in sorted(folder.rglob("*")) if one.is_file()
+    }
+
+
+def test_hostile_expressions_are_refused_or_answered(client: TestClient, dataset: Path) -> None:
+    before = digests(dataset)
+    ask_hostile(client, 250)
+    for name in ("sort", "cards", "split", "campaign", "from", "n", "id", "of", "bin", "question", "show"):
+        for value in ("<b>", "../x", "-1", "1e9", "'", "9" * 400, "\u202e", "bar.yes.model.model"):
+            for path in ("/api/view", "/api/rows", "/api/galaxy", "/api/model", "/api/sky", "/download/galaxies.csv"):
+                assert client.get(
+                    path, params={name: value, "n": "1"} if name != "n" else {name: value}
+                ).status_code in {200, 400, 404}
+    assert digests(dataset) == before
+
+
+@pytest.mark.slow
+def test_ten_thousand_hostile_expressions_change_nothing(client: TestClient, dataset: Path) -> None:
+    before = digests(dataset)
+    seconds = ask_hostile(client, 10_000)
+    assert np.median(seconds) < 0.02
+    assert digests(dataset) == before
+
+
+ODD = ["a'b\"c", "<script>alert(1)</script>", "../../etc/passwd", "100% sure?&x=1#y", "naïve ☄ galaxy", "{{7*7}}"]
+
+
+@pytest.fixture(scope="session")
+def odd(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset as others publish them, whose identifiers might be taken for something else."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "data").mkdir()
+    train = pl.read_parquet(published / "data" / "train-00000-of-00001.parquet")
+    names = pl.Series("id_str", [*ODD, *train["id_str"].to_list()[len(ODD) :]])
+    train.with_columns(names).write_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def client_of(dataset: Path) -> TestClient:
+    labels = read_labels(open_dataset(dataset))
+    return TestClient(
+        Server(labels, Images(labels.dataset)).application(hosts_of("127.0.0.1")), base_url="http://127.0.0.1"
+    )
+
+
+def test_odd_identifiers_are_found_and_never_interpreted(odd: Path) -> None:
+    client = client_of(odd)
+    for name in ODD:
+        found = client.get("/api/galaxy", params={"id": name}).json()
+        assert found.get("id") == name, found
+    assert set(ODD) < set(ids_of(client))
+    answer = client.get("/api/rows", params={"n": 400})
+    assert answer.headers["content-type"] == "application/json"
+    assert client.get("/thumbnail/0").status_code == 200
+    assert client.get("/api/model").json()["hint"].startswith("Run `gzoo explore PREDICTIONS")
+
+
+def test_a_dataset_without_images_is_shown_by_its_votes(sky: SimulateResult, tmp_path: Path) -> None:
+    gzoo.build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "dataset")
+    client = client_of(tmp_path / "dataset")
+    assert client.get("/api/about").json()["has_images"] is False
+    assert client.get("/thumbnail/0").json()["message"] == "Row 0 does not have an image."
+    assert len(client.get("/api/rows").json()["rows"]) == 60
+
+
+def ids_of(client: TestClient) -> list[str]:
+    return client.get("/download/galaxies.txt").text.splitlines()
+
+
+def test_a_dataset_that_changes_under_the_page_is_noticed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CHECK_SECONDS", 0.0)
+    for change in ("rewritten", "removed"):
+        folder = tmp_path / change
+        shutil.copytree(dataset, folder)
+        client = client_of(folder)
+        assert client.get("/image/0").status_code == 200
+        shard = next(folder.glob("data/*.parquet"))
+        if change == "removed":
+            shard.unlink()
+        else:
+            shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+        for path in ("/image/0", "/api/view", "/api/galaxy?id=x"):
+            answer = client.get(path)
+            assert answer.status_code == 409
+            assert answer.json()["hint"] == "Stop the server with Ctrl-C and run `gzoo explore` again."
+            assert shard.name in answer.json()["message"]
+        assert client.get("/gallery").status_code == 200
+
+
+# ----------------------------------------------------------------------------------------------------
+# Starting and stopping
+
+
+def test_explore_serves_until_it_is_closed(dataset: Path, predicted: Path) -> None:
+    import urllib.request
+
+    page = gzoo.explore(predicted, dataset, port=0, browser=False)
+    try:
+        assert page.url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(page.url + "api/about") as answer:
+            assert json.load(answer)["n"] == page.n_galaxies == 60
+        port = int(page.url.rstrip("/").rpartition(":")[2])
+        with pytest.raises(WriteError, match=f"Cannot listen on 127.0.0.1, port {port}"):
+            gzoo.explore(dataset, port=port, browser=False)
+    finally:
+        page.close()
+    with socket.socket() as one:
+        assert one.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_unusable_inputs_are_explained(dataset: Path, tmp_path: Path, predicted: Path) -> None:
+    with pytest.raises(InputError, match="one or two inputs, got 0"):
+        gzoo.explore(browser=False)
+    with pytest.raises(NotFoundError):
+        gzoo.explore(tmp_path / "nothing", browser=False)
+    with pytest.raises(NotFoundError, match="Prediction file not found"):
+        gzoo.explore(tmp_path / "p.parquet", dataset, browser=False)
+    other = tmp_path / "other.parquet"
+    pl.read_parquet(predicted).with_columns(id_str="x" + pl.col("id_str")).write_parquet(other)
+    with pytest.raises(TableError, match="not in"):
+        gzoo.explore(other, dataset, browser=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError):
+        gzoo.explore(tmp_path / "empty", browser=False)
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    folder = Path(serving.__file__).parent / "page"
+    sizes = [one.stat().st_size for one in folder.iterdir()]
+    assert sum(sizes) < 250_000
+    for one in folder.iterdir():
+        text = one.read_text("utf-8")
+        for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert name not in text, (one.name, name)
+        if one.suffix in {".html", ".css"}:
+            assert "http" not in text
+        elif one.name != "galaxy.js":  # which links to sky viewers
+            assert "https://" not in text
