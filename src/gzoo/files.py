@@ -334,6 +334,37 @@ def work(
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def work_on_file(
+    out: Path,
+    *,
+    begun: Mapping[str, object],
+    overwrite: bool = False,
+    wait: bool = False,
+    progress: Progress | None = None,
+) -> Generator[Path]:
+    """Create a folder for the parts of a file, which the block itself writes at its end; see `work`.
+
+    Yields:
+        The folder, which is removed when the block ends without an error, and otherwise kept for the same work.
+
+    Raises:
+        OutputExistsError: There is unfinished work of another command.
+        BusyError: Another run writes `out`, and `wait` is False.
+    """
+    out = out.absolute()
+    partial = partial_name(out)
+    with locks.locked(out, str(begun.get("command", "")), wait, progress):
+        is_new = _begin(partial, {"kind": "file", "digest": digest(begun), "begun": dict(begun)}, overwrite)
+        try:
+            yield partial
+        except Exception:
+            if is_new and not _has_part(partial, ("*",)):
+                _remove(partial)
+            raise
+        _remove(partial)
+
+
 def _begin(partial: Path, marker: Mapping[str, object], overwrite: bool) -> bool:
     """Make the folder of the work in progress unless the same work is in it; return whether it is new."""
     if partial.exists():
@@ -533,12 +564,28 @@ def write_table(path: Path, table: DataFrame, kind: str, metadata: Mapping[str, 
         with whole_file(path) as file:
             table.write_csv(file)
         return
-    arrow = table.to_arrow()
-    fields = [(one.name, pa.string() if pa.types.is_large_string(one.type) else one.type) for one in arrow.schema]
+    write_tables(path, [table], kind, metadata)
+
+
+def write_tables(
+    path: Path, tables: Iterable[DataFrame], kind: str, metadata: Mapping[str, object] | None = None
+) -> None:
+    """Write tables with the same columns as one Parquet file with a row group for each; see `write_table`."""
     about = json.dumps({**(metadata or {}), "kind": kind}, sort_keys=True)
-    schema = pa.schema(fields, {"gzoo": about})
-    with write_parquet(path, schema) as writer:
-        writer.write_table(arrow.cast(schema))
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for table in tables:
+            arrow = table.to_arrow()
+            schema = pa.schema([(one.name, _plain(one.type)) for one in arrow.schema], {"gzoo": about})
+            writer = writer or stack.enter_context(write_parquet(path, schema))
+            writer.write_table(arrow.cast(schema))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return a type of Arrow without 64-bit offsets, which not all readers know."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    return pa.list_(_plain(kind.value_type)) if pa.types.is_large_list(kind) else kind
 
 
 def _tidy(out: Path) -> None:

@@ -68,16 +68,6 @@ def contents(run: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    return quick(dataset, tmp_path_factory.mktemp("trained") / "run")
-
-
-@pytest.fixture(scope="session")
-def run(trained: TrainResult) -> Path:
-    return trained.run
-
-
-@pytest.fixture(scope="session")
 def predictions(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("predicted") / "predictions.parquet"
     predict(run, dataset, out=out)

@@ -366,7 +366,8 @@ def predict(made: PredictResult, given: Given, screen: Screen) -> None:
             f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them unless you "
             "pass --include-trained-on, and its scores are then too optimistic."
         )
-    screen.next("score", made.path, given["dataset"], *["--include-trained-on"] * bool(made.n_trained_on))
+    if made.is_dataset:
+        screen.next("score", made.path, given["data"], *["--include-trained-on"] * bool(made.n_trained_on))
 
 
 def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:

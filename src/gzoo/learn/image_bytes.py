@@ -12,13 +12,13 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyarrow as pa
 
 from gzoo import files
 from gzoo.dataset.index import ImageIndex
-from gzoo.errors import DatasetError
+from gzoo.errors import DatasetError, ImageError
 from gzoo.images.archives import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -109,7 +109,16 @@ class MemoryReader:
         return self.name
 
 
-ImageReader = ShardReader | TableReader | MemoryReader
+class ImageReader(Protocol):
+    """Encoded images by their rows; several threads may read at once."""
+
+    def read(self, rows: Sequence[int]) -> Sequence[bytes | ImageError | None]:
+        """Return the encoded images of some rows; None where one is missing, or why it cannot be read."""
+        ...
+
+    def location(self, row: int) -> str:
+        """Return the name of the file that contains a row's image."""
+        ...
 
 
 def encoded_images(table: pa.Table, *, reads_files: bool) -> list[bytes | None]:

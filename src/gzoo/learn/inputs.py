@@ -114,7 +114,7 @@ class SplitInput:
     def decoded_size(self, min_size: int, max_size: int) -> int:
         """Return the smallest size within limits to which images like the first are decoded without resizing."""
         first = self._images.read([0])[0] if min_size < max_size and self._n_all else None
-        return min_size if first is None else fast_size(first, min_size, max_size)
+        return fast_size(first, min_size, max_size) if isinstance(first, bytes) else min_size
 
     def n_batches(self, batch_size: int, world_size: int) -> int:
         """Return the number of batches of each process."""
@@ -253,6 +253,8 @@ def open_input(
     index = dataset.image_index(split)
     if index is not None:
         images: ImageReader = ShardReader(index)
+    elif keys.is_empty():  # `datasets` refuses files without rows
+        images = MemoryReader([], str(dataset.folder))
     else:
         import datasets
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -133,7 +133,7 @@ def loader(
     data = open_input(dataset, split, rows=rows, seed=seed, streaming=streaming, campaign=campaign)
     augment = augmentation(augment) if isinstance(augment, str) else augment
     process = None if rank is None or world_size is None else (rank, world_size)
-    skips, target, threads = errors == "skip", torch.device(device), workers or _n_cores()
+    skips, target, threads = errors == "skip", torch.device(device), workers or n_cores()
     made = Loader(data, batch_size, size, augment, threads, skips, target, decode_on_device, process)
     if cache_dir is not None:
         if not isinstance(data, SplitInput) or decode_on_device:
@@ -347,6 +347,27 @@ class Loader(Shown):
         """Return a batch of the galaxies at these positions in `rows`, without augmentation."""
         return self._collect(self._submit(self._split.request(rows, self._epoch), None))[1]
 
+    def batches_of(self, parts: Iterable[IntArray]) -> Iterator[Batch]:
+        """Yield batches of the galaxies at these positions in `rows`, without augmentation, in this order.
+
+        A batch of which no image can be decoded is omitted if such images are skipped.
+        """
+        n_ahead = 2 + 2 * self.workers * MAX_CHUNK // max(self.batch_size, MAX_CHUNK)
+        pending: deque[_PendingBatch] = deque()
+        todo = iter(parts)
+        while True:
+            while len(pending) < n_ahead and (rows := next(todo, None)) is not None:
+                pending.append(self._submit(self._split.request(rows, self.epoch), None))
+            if not pending:
+                return
+            try:
+                _, batch = self._collect(pending.popleft())
+            except ImageError:
+                if not self.skips_errors:
+                    raise
+            else:
+                yield batch
+
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.process is not None:
             return self.process
@@ -431,7 +452,8 @@ class Loader(Shown):
         located = ImageError(
             f"{request.images.location(int(request.rows[i]))}, galaxy '{request.id_str[i]}': {error.message}",
             error.expected,
-            "Rebuild the dataset without it (`gzoo check` lists all corrupt images), or pass errors='skip'.",
+            "Rebuild the dataset without it (`gzoo check` lists all corrupt images), or skip such images: "
+            "errors='skip' of the loader, --corrupt skip of the commands.",
         )
         if not self.skips_errors:
             raise located from error
@@ -526,7 +548,9 @@ class Loader(Shown):
         return image
 
 
-def _require_image(data: bytes | None) -> bytes:
+def _require_image(data: bytes | ImageError | None) -> bytes:
+    if isinstance(data, ImageError):
+        raise data
     if data is None:
         raise ImageError("The image is missing.", "a JPEG or PNG image.")
     return data
@@ -538,6 +562,6 @@ def _ends_in_one_colour(image: torch.Tensor) -> torch.Tensor:
     return (last.amax(1) == last.amin(1)).all()
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

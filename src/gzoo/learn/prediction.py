@@ -1,37 +1,45 @@
-"""Prediction: from a run folder and a dataset to a Parquet file of predictions."""
+"""Prediction: from one or several runs and images to a Parquet file of predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
 from gzoo import files
-from gzoo.dataset.open import KEY, open_dataset
+from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown
-from gzoo.errors import DatasetError, InputError
+from gzoo.errors import DatasetError, GZooWarning, InputError, choices
 from gzoo.files import Progress
-from gzoo.learn.augmentation import augmentation
+from gzoo.learn.image_files import holds_images, image_loader
 from gzoo.learn.inputs import check_integers
-from gzoo.learn.loader import Loader, loader
+from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.scoring.prediction_files import (
     MIN_GALAXIES_WITH_VOTES,
+    join_prediction_tables,
     prediction_table,
+    read_metadata,
     refuse_predictions,
     write_prediction_table,
 )
 from gzoo.scoring.recalibration import Recalibration
 from gzoo.sky import is_near
-from gzoo.trees.campaign import of_manifest
-from gzoo.trees.tree import FloatArray, Tree
+from gzoo.trees.campaign import Campaign, of_manifest
+from gzoo.trees.tree import FloatArray, IntArray, Tree
 
 MAX_VIEWS = 8  # orientations of an image
+PART_ROWS = 4096
+"""Galaxies whose predictions are written together: what an interrupted prediction computes again at most."""
+_N_NAMED = 5  # images that cannot be decoded and that a warning names
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,73 +49,245 @@ class PredictResult(Shown):
     Attributes:
         path: Prediction file.
         n_galaxies: Number of galaxies in it.
-        n_trained_on: Number of galaxies that the run used for training or validation.
+        n_trained_on: Number of galaxies that a run used for training or validation; 0 where that cannot be known,
+            for images that are not in a dataset.
         not_predicted: Questions that are null in the file, because too few galaxies of the training data have votes on
             them.
+        n_corrupt: Number of galaxies that are not in the file, because their image cannot be decoded.
+        is_dataset: Whether the images are those of a dataset.
     """
 
     path: Path
     n_galaxies: int
     n_trained_on: int
     not_predicted: tuple[str, ...]
+    n_corrupt: int
+    is_dataset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run that predicts.
+
+    Attributes:
+        run: Its folder.
+        model: Its model.
+        metadata: Content of its run.json.
+        training_data: What that says of the data it was trained on.
+        campaign: Campaign that it was trained on.
+        not_predicted: Questions that it has not learned.
+        recalibration: What to apply to its predictions, if anything.
+    """
+
+    run: Path
+    model: Model
+    metadata: Mapping[str, object]
+    training_data: Mapping[str, object]
+    campaign: Campaign
+    not_predicted: tuple[str, ...]
+    recalibration: Recalibration | None
 
 
 def predict(
-    run: Path | str,
-    dataset: Path | str,
+    runs: Path | str | Sequence[Path | str],
+    data: Path | str,
     *,
-    split: str = "test",
+    split: str | None = None,
     out: Path | str,
     batch_size: int = 64,
     recalibrate: bool = True,
-    views: int = 1,
+    views: int | None = None,
+    corrupt: Literal["raise", "skip"] = "raise",
     cache_dir: Path | str | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
-    """Predict the vote fractions of each galaxy of a split.
+    """Predict the vote fractions of each galaxy of a split, or of each image of a folder or archive.
 
-    The file has `dataset_name` and `id_str` (together the key); for each answer `{column}_concentration` and
+    The file has `dataset_name` and `id_str` (together the key; images that are not in a dataset have only `id_str`,
+    the name of the file without folder and ending); for each answer `{column}_concentration` and
     `{column}_fraction`, the predicted vote fraction; where a question allows several answers, also
     `{column}_concentration_no`: both concentrations are those of a beta distribution of the fraction; for each
     question `{question}_proportion_volunteers_asked`, null where the dataset lacks an answer that leads to it; and
     `in_training_set`. Questions on which fewer than 30 of the galaxies trained on have votes are null: the model has
     not learned them.
 
+    Several runs are an ensemble: each cell of concentrations is a list with one number for each run, and the prediction
+    is their mixture. An interrupted prediction resumes when the same command runs again.
+
     Args:
-        run: Run folder, written by `gzoo train`.
-        dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
-        split: Split of the dataset to predict.
+        runs: Run folders, written by `gzoo train`.
+        data: Dataset with images (a folder, a campaign's name, or `owner/name` on the Hub), or a folder, .tar or .zip
+            archive of JPEG, PNG or FITS images.
+        split: Split of the dataset to predict, by default test.
         out: Parquet file to write.
         batch_size: Images per batch.
         recalibrate: Apply the recalibration fitted on the validation split, or write raw model output.
-        views: Number of orientations of each image to average over (test-time augmentation), 1 to 8.
+        views: Number of orientations of each image to average over (test-time augmentation), 1 to 8; by default as in
+            the settings of the run. The first is the image as stored.
+        corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later runs reuse.
         overwrite: Replace an earlier prediction file.
+        wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function to call with (stage, galaxies done, galaxies in total).
 
     Raises:
         NotFoundError: The run, the dataset or the split does not exist.
-        DatasetError: The model and the dataset have different questions.
-        InputError: `views` is not from 1 to 8, or the model has not learned any question.
+        DatasetError: Models and dataset have different questions, or an identifier is missing or not unique.
+        InputError: An argument is invalid, or a model has not learned any question.
         ImageError: An image cannot be decoded; the message names the galaxy and the file.
         OutputExistsError: `out` already exists.
+        BusyError: Another run writes the same output, and `wait` is False.
     """
-    check_integers(1, MAX_VIEWS, views=views)
-    run, out = Path(run), Path(out)
-    refuse_predictions(out, overwrite, [dataset])
+    check_integers(1, MAX_VIEWS, views=1 if views is None else views)
+    check_integers(1, batch_size=batch_size)
+    if corrupt not in {"raise", "skip"}:
+        raise InputError(f"Invalid value for corrupt: '{corrupt}'.", choices(["raise", "skip"]))
+    out = Path(out)
+    refuse_predictions(out, overwrite, [data])
+    members = [_member(Path(one), recalibrate) for one in ([runs] if isinstance(runs, Path | str) else runs)]
+    if not members:
+        raise InputError("No run is given.", "at least one run folder.")
+    _require_same_questions(members)
+    views = views or max(_views(each) for each in members)
+    opened = None if holds_images(Path(data)) else open_dataset(data, progress=progress)
+    if opened is None and (split is not None or cache_dir is not None):
+        raise InputError("Images that are not in a dataset have no splits and no cache.", hint="Omit the option.")
+    if opened is not None:
+        split = split or "test"
+        opened.require(split)
+        _require_questions_of(members[0], opened, str(data))
+    loaders: dict[int, Loader] = {}
+    for size in sorted({each.model.design.size for each in members}):
+        if opened is not None:
+            loaders[size] = loader(opened, batch_size, size, split=split or "", cache_dir=cache_dir, errors=corrupt)
+        else:
+            loaders[size] = image_loader(Path(data), members[0].campaign, batch_size, size, corrupt)
+    first = next(iter(loaders.values()))
+    keys, tree = first.keys, first.tree
+    _check_keys(keys, str(data))
+    is_seen = _seen(members, opened, split, keys)
+    not_predicted = tuple(dict.fromkeys(name for each in members for name in each.not_predicted))
+    about: dict[str, object] = {
+        "run_sha256": _one_or_all([files.sha256(each.run / "run.json") for each in members]),
+        "data_sha256": opened.digest if opened else first.state_dict()["data"],
+        "hub": dict(opened.origin) if opened and opened.origin else None,
+        "split": split,
+        "is_simulated": opened.is_simulated if opened else None,
+        "views": views,
+        "is_recalibrated": any(each.recalibration is not None for each in members),
+        "not_predicted": list(not_predicted),
+    }
+    begun = {"command": "predict", **about, "batch_size": batch_size, "corrupt": corrupt}
+    schemes = [each.training_data.get("split_scheme") for each in members]
+    baselines = [each.metadata.get("baseline") for each in members]
+    about |= {
+        "trained_by_scheme": _one_or_all(list(dict.fromkeys(schemes))),
+        "baseline": baselines[0] if all(each == baselines[0] for each in baselines) else None,
+    }
+    skipped: dict[str, str] = {}
+    n_written, n_trained_on = 0, 0
+
+    def table(rows: IntArray, values: FloatArray) -> pl.DataFrame:
+        named = vote_columns(keys[rows], values, members, not_predicted, tree)
+        return named.with_columns(in_training_set=is_seen[rows])
+
+    with files.work_on_file(out, begun=begun, overwrite=overwrite, wait=wait, progress=progress) as work:
+        n = keys.height
+        starts = range(0, n, PART_ROWS)
+        paths = [work / f"part-{i:05d}.parquet" for i in range(len(starts))]
+        for path, start in zip(paths, starts, strict=True):
+            rows = np.arange(start, min(start + PART_ROWS, n))
+            if not path.exists():
+                values, is_read = _predict_rows(members, loaders, rows, views, progress)
+                lost = {one: _why(loaders.values(), one) for one in keys["id_str"][rows[~is_read]]}
+                write_prediction_table(path, table(rows[is_read], values[:, is_read]), {"skipped": lost})
+            skipped |= cast("dict[str, str]", read_metadata(path)["skipped"])
+
+        def tables() -> Iterator[pl.DataFrame]:
+            nonlocal n_written, n_trained_on
+            if not paths:
+                yield table(np.arange(0), np.empty((len(members), 0, len(tree.concentrations))))
+            for path in paths:
+                part = pl.read_parquet(path, glob=False)
+                n_written, n_trained_on = n_written + part.height, n_trained_on + int(part["in_training_set"].sum())
+                yield part
+
+        join_prediction_tables(out, tables(), {**about, "n_corrupt": len(skipped)})
+    if skipped:
+        named = " ".join(list(skipped.values())[:_N_NAMED])
+        message = f"{len(skipped):,} images cannot be decoded; these galaxies are not in the file. {named}"
+        warnings.warn(GZooWarning(message), stacklevel=2)
+    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), opened is not None)
+
+
+def vote_columns(
+    keys: pl.DataFrame, values: FloatArray, members: Sequence[Member], not_predicted: Sequence[str], tree: Tree
+) -> pl.DataFrame:
+    """Return the columns of a prediction file: all that depends on what the heads of the models predict.
+
+    Args:
+        keys: `dataset_name` and `id_str` of each galaxy.
+        values: Output of the models, shape (member, galaxy, concentration).
+        members: The runs.
+        not_predicted: Questions whose cells are null.
+        tree: Decision tree.
+    """
+    final = np.array(values)
+    for i, each in enumerate(members):
+        if each.recalibration is not None and final.shape[1]:
+            final[i] = each.recalibration.apply(values[i : i + 1], tree)[0]
+    for name in not_predicted:
+        final[..., tree.concentration_slice(name)] = np.nan
+    return prediction_table(keys, final if len(members) > 1 else final[0], tree)
+
+
+def _predict_rows(
+    members: Sequence[Member], loaders: Mapping[int, Loader], rows: IntArray, views: int, progress: Progress | None
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the outputs of all models, shape (member, row, output), and which rows have an image.
+
+    Rows are always in the same batches, so that a resumed prediction gives the same numbers.
+    """
+    n_outputs = len(members[0].model.design.columns)
+    values = np.full((len(members), len(rows), n_outputs), np.nan)
+    n_passes = np.zeros(len(rows), np.int64)
+    for size, galaxies in loaders.items():
+        n_batches = -(-len(rows) // galaxies.batch_size)
+        for batch in galaxies.batches_of(np.array_split(rows, n_batches)):
+            places = batch["index"].cpu().numpy() - rows[0]
+            for i, each in enumerate(members):
+                if each.model.design.size == size:
+                    values[i, places] = concentrations(each.model, batch, views)
+            n_passes[places] += 1
+            if progress:
+                done = int(rows[0]) + int(n_passes.sum()) // len(loaders)
+                progress("Predicting galaxies", done, len(galaxies.rows))
+    return values, n_passes == len(loaders)
+
+
+def _why(loaders: Iterable[Loader], id_str: str) -> str:
+    """Return why a galaxy was skipped."""
+    return next((each.skipped[id_str] for each in loaders if id_str in each.skipped), "")
+
+
+def _one_or_all(values: list[object]) -> object:
+    return values[0] if len(values) == 1 else values
+
+
+def _member(run: Path, recalibrate: bool) -> Member:
+    """Return a run that predicts.
+
+    Raises:
+        NotFoundError: The run does not exist or is not finished.
+        DatasetError: It is not a valid run.
+        InputError: It has not learned any question.
+    """
     model, metadata = open_run(run)
-    opened = open_dataset(dataset, progress=progress)
-    opened.require(split)
-    tree = opened.tree
-    training_data = cast("dict[str, object]", metadata["data"])
-    trained_on = of_manifest(training_data, run / "run.json")
-    if model.design.columns != tree.concentrations or trained_on.published_tree.questions != tree.questions:
-        other = "another definition of it" if trained_on.name == opened.campaign.name else opened.campaign.name
-        raise DatasetError(
-            f"The model in '{run}' predicts the questions of {trained_on.name}, but '{dataset}' has those of {other}.",
-            hint=f"Train a model on a dataset of {opened.campaign.name}, for example this one.",
-        )
+    training_data = cast("Mapping[str, object]", metadata["data"])
+    campaign = of_manifest(training_data, run / "run.json")
+    tree = campaign.published_tree
     not_predicted = _unlearned_questions(run, training_data, tree)
     if len(not_predicted) == len(tree.questions):
         raise InputError(
@@ -115,31 +295,73 @@ def predict(
             "that it was trained on have votes on each.",
             hint="Train it on more galaxies.",
         )
-    galaxies = loader(opened, batch_size, model.design.size, split=split, cache_dir=cache_dir)
-    values = predict_concentrations(model, galaxies, progress, views=views)
-    is_recalibrated = recalibrate and "recalibration" in metadata
-    if is_recalibrated:
-        values = Recalibration.from_dict(metadata["recalibration"], run / "run.json").apply(values[None], tree)[0]
-    for name in not_predicted:
-        values[:, tree.concentration_slice(name)] = np.nan
-    trained_on = pl.read_parquet(run / "training_galaxies.parquet", glob=False)
-    is_same = training_data["manifest_sha256"] == opened.digest
-    is_seen = _is_among(trained_on, galaxies.keys if is_same else opened.positions(split))
-    table = prediction_table(galaxies.keys, values, tree).with_columns(in_training_set=is_seen)
-    about = {
-        "run_sha256": files.sha256(run / "run.json"),
-        "data_sha256": opened.digest,
-        "hub": dict(opened.origin) if opened.origin else None,
-        "split": split,
-        "is_simulated": opened.is_simulated,
-        "views": views,
-        "is_recalibrated": is_recalibrated,
-        "not_predicted": list(not_predicted),
-        "trained_by_scheme": training_data.get("split_scheme"),
-        "baseline": metadata.get("baseline"),
-    }
-    write_prediction_table(out, table, about)
-    return PredictResult(out, table.height, int(table["in_training_set"].sum()), not_predicted)
+    kept = metadata.get("recalibration") if recalibrate else None
+    recalibration = None if kept is None else Recalibration.from_dict(kept, run / "run.json")
+    model.to(fastest_device()).eval()
+    return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration)
+
+
+def _views(member: Member) -> int:
+    """Return the number of views that a run predicts with."""
+    return int(cast("Mapping[str, int]", member.metadata.get("settings", {})).get("views", 1))
+
+
+def _require_same_questions(members: Sequence[Member]) -> None:
+    """Check that the models of an ensemble predict the same questions."""
+    first = members[0]
+    for each in members[1:]:
+        if each.campaign.published_tree.questions != first.campaign.published_tree.questions:
+            raise DatasetError(
+                f"The models in '{first.run}' and '{each.run}' predict the questions of {first.campaign.name} and "
+                f"{each.campaign.name}.",
+                "runs of one campaign.",
+                "Predict with each of them alone.",
+            )
+
+
+def _require_questions_of(member: Member, opened: Dataset, data: str) -> None:
+    """Check that a model predicts the questions of a dataset."""
+    tree, campaign = opened.tree, member.campaign
+    if member.model.design.columns != tree.concentrations or campaign.published_tree.questions != tree.questions:
+        other = "another definition of it" if campaign.name == opened.campaign.name else opened.campaign.name
+        raise DatasetError(
+            f"The model in '{member.run}' predicts the questions of {campaign.name}, but '{data}' has those of "
+            f"{other}.",
+            hint=f"Train a model on a dataset of {opened.campaign.name}, for example this one.",
+        )
+
+
+def _check_keys(keys: pl.DataFrame, data: str) -> None:
+    """Check that every galaxy has an identifier of its own.
+
+    Raises:
+        DatasetError: One does not.
+    """
+    expected, hint = "a text of its own for each galaxy.", "Rebuild the dataset with `gzoo build`."
+    dtype = keys.schema["id_str"]
+    if dtype != pl.String:
+        raise DatasetError(f"Column 'id_str' of '{data}' has type {dtype}.", expected, hint)
+    if keys["id_str"].null_count():
+        row = keys["id_str"].is_null().arg_true()[0]
+        raise DatasetError(f"'{data}', row {row}: id_str is null.", expected, hint)
+    repeated = keys.is_duplicated()
+    if repeated.any():
+        row = repeated.arg_true()[0]
+        raise DatasetError(
+            f"'{data}', row {row}: id_str '{keys['id_str'][row]}' occurs more than once.", expected, hint
+        )
+
+
+def _seen(members: Sequence[Member], opened: Dataset | None, split: str | None, keys: pl.DataFrame) -> pl.Series:
+    """Return which galaxies a model of the ensemble was trained on; null where that cannot be known."""
+    if opened is None or split is None:
+        return pl.Series("in_training_set", [None] * keys.height, dtype=pl.Boolean)
+    found = pl.Series("in_training_set", [False] * keys.height, dtype=pl.Boolean)
+    for each in members:
+        trained_on = pl.read_parquet(each.run / "training_galaxies.parquet", glob=False)
+        is_same = each.training_data["manifest_sha256"] == opened.digest
+        found = found | _is_among(trained_on, keys if is_same else opened.positions(split))
+    return found
 
 
 def _unlearned_questions(run: Path, training_data: Mapping[str, object], tree: Tree) -> tuple[str, ...]:
@@ -171,29 +393,44 @@ def _is_among(trained_on: pl.DataFrame, galaxies: pl.DataFrame) -> pl.Series:
     return pl.Series("in_training_set", found)
 
 
-def predict_concentrations(
-    model: Model, galaxies: Loader, progress: Progress | None = None, *, views: int = 1
-) -> FloatArray:
-    """Return the predicted concentrations of a loader's galaxies, shape (galaxy, concentration).
+def concentrations(model: Model, batch: Batch, views: int) -> FloatArray:
+    """Return the predicted concentrations of a batch, shape (galaxy, concentration).
+
+    Args:
+        model: Model to apply, on the device where it is to run.
+        batch: Batch of images without augmentation.
+        views: Number of orientations of each image; the logarithms of the concentrations are averaged. The first is the
+            image as stored. Which come next depends on the identifier of the galaxy, so that no orientation is
+            preferred in a dataset, and a galaxy has the same prediction in any folder.
+    """
+    device = next(model.parameters()).device
+    image = batch["image"].to(device)
+    first = torch.tensor([zlib.crc32(one.encode()) % (MAX_VIEWS - 1) for one in batch["id_str"]], device=device)
+    with torch.inference_mode():
+        logs = torch.stack([model(_view(image, first, view)).double().log() for view in range(views)])
+    return logs.mean(0).exp().cpu().numpy()
+
+
+def _view(image: torch.Tensor, first: torch.Tensor, view: int) -> torch.Tensor:
+    """Return a view of each image: as stored, or one of the seven other orientations from the `first` on."""
+    if not view:
+        return image
+    orientation = (first + (view - 1)) % (MAX_VIEWS - 1) + 1
+    turned = torch.empty_like(image)
+    for each in range(1, MAX_VIEWS):
+        places = (orientation == each).nonzero().squeeze(1)
+        part = image[places] if each < 4 else image[places].flip(3)
+        turned[places] = torch.rot90(part, each % 4, (2, 3))
+    return turned
+
+
+def predict_concentrations(model: Model, galaxies: Loader, *, views: int = 1) -> FloatArray:
+    """Return the predicted concentrations of a loader's galaxies in their order, shape (galaxy, concentration).
 
     Args:
         model: Model to apply.
-        galaxies: Loader of the images.
-        progress: Function to call with (stage, galaxies done, galaxies in total).
-        views: Number of orientations of each image; the logarithms of the concentrations are averaged.
+        galaxies: Loader of the images, without augmentation.
+        views: Number of orientations of each image; see `concentrations`.
     """
-    device = fastest_device()
-    model.to(device).eval()
-    turned = augmentation("average")
-    parts: list[FloatArray] = []
-    done = 0
-    with torch.inference_mode():
-        for batch in galaxies:
-            image, seed = batch["image"].to(device), batch["seed"].to(device)
-            shown = [image] if views == 1 else (turned(image, seed, view=view) for view in range(views))
-            logs = torch.stack([model(view).double().log() for view in shown])
-            parts.append(logs.mean(0).exp().cpu().numpy())
-            done += len(parts[-1])
-            if progress:
-                progress("Predicting galaxies", done, len(galaxies.rows))
-    return np.concatenate(parts)
+    model.to(fastest_device()).eval()
+    return np.concatenate([concentrations(model, batch, views) for batch in galaxies])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -30,7 +31,7 @@ def prediction_table(
     Args:
         keys: `dataset_name` and `id_str` of each galaxy.
         concentration: Concentrations, shape (galaxy, concentration) or (member, galaxy, concentration), columns as in
-            `tree.concentrations`; with several members, cells are lists; with one, NaN becomes null.
+            `tree.concentrations`; with several members, cells are lists; a cell with NaN becomes null.
         tree: Decision tree.
         questions: Names of the predicted questions; by default all.
     """
@@ -43,7 +44,9 @@ def prediction_table(
     def cells(i: int) -> pl.Series:
         if len(members) == 1:
             return pl.Series(members[0, :, i], dtype=pl.Float64).fill_nan(None)
-        return pl.Series(members[:, :, i].T.tolist(), dtype=pl.List(pl.Float64))
+        rows = members[:, :, i].T.tolist()
+        # a mixture needs all of its members
+        return pl.Series([row if all(map(math.isfinite, row)) else None for row in rows], dtype=pl.List(pl.Float64))
 
     for i, column in enumerate(tree.columns):
         question = tree.questions[tree.question_of_answer[i]]
@@ -133,6 +136,11 @@ def write_predictions(
 def write_prediction_table(out: Path, table: pl.DataFrame, metadata: Mapping[str, object]) -> None:
     """Write a complete prediction file or none, with metadata in the Parquet schema."""
     files.write_table(out, table, KIND, metadata)
+
+
+def join_prediction_tables(out: Path, tables: Iterable[pl.DataFrame], metadata: Mapping[str, object]) -> None:
+    """Write a complete prediction file or none from its parts, of which only one is in memory at a time."""
+    files.write_tables(out, tables, KIND, metadata)
 
 
 def read_metadata(path: Path) -> Mapping[str, object]:
