@@ -132,7 +132,7 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     said = gzoo("prioritize", "predictions.parquet", "dataset", "--n", "1")
     assert len(said.out.splitlines()) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
-        "sky", "dataset", "run", "predictions.parquet", "report.html", "catalogue.fits",
+        "sky", "dataset", "run", "predictions.parquet", "report.html", "catalogue.fits", "catalogue.fits.ReadMe",
     }  # fmt: skip
 
 

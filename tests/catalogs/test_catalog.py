@@ -15,6 +15,7 @@ import pytest
 import gzoo
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.posterior import posterior
 from gzoo.scoring.prediction_files import prediction_table, write_prediction_table
 from gzoo.scoring.predictions import read_predictions
@@ -41,13 +42,14 @@ def predictions(folder: Path, dataset: Path, name: str, splits: tuple[str, ...] 
 
 def test_a_catalogue_contains_the_posterior_of_each_galaxy(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
-    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet", names="published")
     table = pl.read_parquet(made.path)
     opened = open_dataset(dataset)
     keys, votes = opened.read_votes("test")
     assert made.n_galaxies == table.height == len(votes)
     assert made.n_with_votes == len(votes)
-    assert table.select("dataset_name", "id_str").equals(keys)
+    assert table["_healpix_29"].is_sorted()
+    table = keys.join(table, on=["dataset_name", "id_str"], how="left", maintain_order="left")
     positions = opened.positions("test")
     assert table.select("ra", "dec").equals(positions.select("ra", "dec"))
     read = read_predictions(path, GZ2)
@@ -60,6 +62,12 @@ def test_a_catalogue_contains_the_posterior_of_each_galaxy(dataset: Path, tmp_pa
             table[f"{question.name}_proportion_volunteers_asked"].to_numpy(), found.proportion_asked[:, i], rtol=1e-6
         )
         assert table[question.total_column].to_list() == votes.totals[:, i].tolist()
+    for i, column in enumerate(GZ2.columns):
+        assert table[f"{column}_vote_count"].to_list() == votes.counts[:, i].tolist()
+        fractions = table[f"{column}_vote_fraction"].fill_null(np.nan).to_numpy()
+        np.testing.assert_allclose(fractions, votes.fractions[:, i], rtol=1e-6)
+    assert set(table["split"]) == {"test"}
+    assert not table["in_training_set"].any()
     spans = [
         table[f"{question.name}_proportion_asked_high"] - table[f"{question.name}_proportion_asked_low"]
         for question in GZ2.questions
@@ -76,32 +84,12 @@ def test_a_catalogue_contains_the_posterior_of_each_galaxy(dataset: Path, tmp_pa
         read_predictions(made.path, GZ2)
 
 
-def test_all_formats_contain_the_same_catalogue(dataset: Path, tmp_path: Path) -> None:
-    from gzoo.votes.tables import read_table
-
-    path = predictions(tmp_path, dataset, "p.parquet")
-    tables = [
-        read_table(gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}", level=0.5).path)
-        for ending in (".parquet", ".csv", ".fits")
-    ]
-    first = tables[0]
-    for other in tables[1:]:
-        assert other.columns == first.columns
-        for name in first.columns:
-            if first.schema[name] == pl.String:
-                assert other[name].fill_null("").to_list() == first[name].to_list()
-            else:
-                np.testing.assert_allclose(other[name].cast(pl.Float64), first[name].cast(pl.Float64), rtol=1e-6)
-    from astropy.io import fits
-
-    with fits.open(tmp_path / "c.fits") as file:
-        assert json.loads(file[1].header["GZOO"])["level"] == 0.5
-
-
 def test_intervals_widen_with_their_level(dataset: Path, tmp_path: Path) -> None:
     path = predictions(tmp_path, dataset, "p.parquet")
     tables = [
-        pl.read_parquet(gzoo.catalog([path], dataset, out=tmp_path / f"{level}.parquet", level=level).path)
+        pl.read_parquet(
+            gzoo.catalog([path], dataset, out=tmp_path / f"{level}.parquet", level=level, names="published").path
+        )
         for level in (0.5, 0.99)
     ]
     for column in GZ2.columns:
@@ -157,12 +145,12 @@ def test_questions_that_are_not_predicted_are_omitted_and_reported(dataset: Path
     table = pl.read_parquet(path)
     edge_on = GZ2.question("disk-edge-on-gz2")
     table.drop([f"{column}_concentration" for column in edge_on.columns]).write_parquet(path)
-    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet")
+    made = gzoo.catalog([path], dataset, out=tmp_path / "c.parquet", names="published")
     assert made.not_predicted == (edge_on.name,)
     assert "bar-gz2" in made.proportion_asked_unknown
     catalogue = pl.read_parquet(made.path)
     assert not [name for name in catalogue.columns if name.startswith(edge_on.name)]
-    assert catalogue["bar-gz2_proportion_volunteers_asked"].is_nan().all()
+    assert catalogue["bar-gz2_proportion_volunteers_asked"].is_null().all()
     assert catalogue["bar-gz2_yes_posterior_mean"].is_finite().all()
     whole = predictions(tmp_path, dataset, "whole.parquet", ("validation",))
     with pytest.warns(GZooWarning, match=r"Not every prediction file predicts disk-edge-on-gz2\."):
@@ -181,7 +169,9 @@ def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="not a catalogue that gzoo made"):
         gzoo.catalog([path], dataset, out=other, overwrite=True)
     assert other.read_bytes() == before
-    for ending in (".parquet", ".csv", ".fits"):
+    with pytest.raises(InputError, match="is also an input"):
+        gzoo.catalog([path], dataset, out=path, overwrite=True)
+    for ending in (".parquet", ".csv", ".fits", ".vot", ".ecsv"):
         out = tmp_path / f"c{ending}"
         gzoo.catalog([path], dataset, out=out)
         with pytest.raises(OutputExistsError, match="finished catalogue"):
@@ -194,8 +184,6 @@ def test_only_catalogues_are_overwritten(dataset: Path, tmp_path: Path) -> None:
         gzoo.catalog([path], dataset, out=tmp_path / "c.txt")
     with pytest.raises(NotFoundError, match="Output folder not found"):
         gzoo.catalog([path], dataset, out=tmp_path / "none" / "c.csv")
-    with pytest.raises(InputError, match="At least one prediction file"):
-        gzoo.catalog([], dataset, out=tmp_path / "e.csv")
 
 
 def test_a_failed_catalogue_leaves_no_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +192,8 @@ def test_a_failed_catalogue_leaves_no_files(dataset: Path, tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise OSError("disk failure")
 
-    monkeypatch.setattr("gzoo.catalogs.catalog._batch", fail)
-    for ending in (".parquet", ".csv", ".fits"):
+    monkeypatch.setattr("gzoo.catalogs.catalog._values", fail)
+    for ending in (".parquet", ".csv", ".fits", ".vot", ".ecsv"):
         with pytest.raises(OSError, match="disk failure"):
             gzoo.catalog([path], dataset, out=tmp_path / f"c{ending}")
     assert [one.name for one in tmp_path.iterdir()] == ["p.parquet"]
@@ -236,3 +224,67 @@ def test_intervals_are_compared_with_held_out_votes(dataset: Path, tmp_path: Pat
             assert first.coverage < 0.7
             assert f"smooth-or-featured-gz2 (overconfident: {first.coverage:.0%})" in said[name]
     assert "smooth-or-featured-gz2" not in said["modest"]
+
+
+def test_votes_alone_make_a_catalogue(dataset: Path, tmp_path: Path) -> None:
+    made = gzoo.catalog(None, dataset, out=tmp_path / "c.parquet", names="published")
+    opened = open_dataset(dataset)
+    table = pl.read_parquet(made.path)
+    assert made.n_galaxies == table.height == sum(opened.n_galaxies.values())
+    assert "in_training_set" not in table.columns
+    assert "fitted to" in made.posterior
+    train = opened.read_votes("train")[1]
+    prior = fit_baseline(train)
+    keys, votes = opened.read_votes("test")
+    table = keys.join(table, on=["dataset_name", "id_str"], how="left", maintain_order="left")
+    found = posterior(votes, np.broadcast_to(prior, (1, len(votes), len(prior))))
+    for i, column in enumerate(GZ2.columns):
+        np.testing.assert_allclose(table[f"{column}_posterior_mean"].to_numpy(), found.fractions[:, i], rtol=1e-6)
+
+
+def test_galaxies_of_the_training_set_get_the_posterior_of_their_votes(dataset: Path, tmp_path: Path) -> None:
+    seen = predictions(tmp_path, dataset, "seen.parquet", ("train", "test"))
+    made = gzoo.catalog([seen], dataset, out=tmp_path / "c.parquet", include_trained_on=True)
+    votes_alone = pl.read_parquet(gzoo.catalog(None, dataset, out=tmp_path / "v.parquet").path)
+    table = pl.read_parquet(made.path)
+    n_train = open_dataset(dataset).n_galaxies["train"]
+    assert made.n_in_training_set == table["in_training_set"].sum() == n_train
+    assert f"{n_train} galaxies with in_training_set" in made.posterior
+    mean = "smooth_or_featured_gz2_smooth_posterior_mean"
+    both = table.join(votes_alone, on=["dataset_name", "id_str"], how="left", suffix="_alone")
+    is_same = both[mean] == both[f"{mean}_alone"]
+    assert (is_same == both["in_training_set"]).all()
+
+
+def test_questions_are_chosen(dataset: Path, tmp_path: Path) -> None:
+    made = gzoo.catalog(None, dataset, out=tmp_path / "c.csv", questions=["bar-gz2"])
+    names = pl.read_csv(made.path).columns
+    assert {name.rpartition("_gz2")[0] for name in names[6:]} == {"bar"}
+    with pytest.raises(NotFoundError, match=r"Question not found: 'bar'"):
+        gzoo.catalog(None, dataset, out=tmp_path / "d.csv", questions=["bar"])
+
+
+def test_a_galaxy_that_is_listed_twice_is_refused(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    (folder / "data").mkdir(parents=True)
+    shard = pl.read_parquet(published / "data" / "test-00000-of-00001.parquet")
+    pl.concat([shard, shard[:1]]).write_parquet(folder / "data" / "test-00000-of-00001.parquet")
+    with pytest.raises(TableError, match=rf"first '{shard['id_str'][0]}' of"):
+        gzoo.catalog(None, folder, out=tmp_path / "c.csv")
+    assert [one.name for one in tmp_path.iterdir()] == ["twice"]
+
+
+def test_placeholders_are_not_positions(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "placeholders"
+    (folder / "data").mkdir(parents=True)
+    shard = pl.read_parquet(published / "data" / "test-00000-of-00001.parquet")
+    wrong = [-99.0, float("nan"), *shard["ra"][2:]], [-99.0, float("nan"), *shard["dec"][2:]]
+    shard.with_columns(ra=pl.Series(wrong[0]), dec=pl.Series(wrong[1])).write_parquet(
+        folder / "data" / "test-00000-of-00001.parquet"
+    )
+    with pytest.warns(GZooWarning, match="placeholders in place of 1 positions"):
+        made = gzoo.catalog(None, folder, out=tmp_path / "c.parquet")
+    table = pl.read_parquet(made.path)
+    assert made.n_without_position == table["ra"].null_count() == table["dec"].null_count() == 2
+    assert table["_healpix_29"][:3].to_list()[:2] == [-1, -1]
+    assert table.height == shard.height

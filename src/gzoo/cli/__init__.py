@@ -139,11 +139,17 @@ def command(verb: str) -> Callable[..., int]:
     own = inspect.signature(function, eval_str=True)
     text, meanings = _described(function, own)
     parameters = [_option(one, meanings.get(name, "")) for name, one in own.parameters.items() if name != "progress"]
+    last = _last_of_several(own)
+    if last:
+        parameters = [_with_last(*parameters[:2]), *parameters[2:]]
     signature = inspect.Signature([*parameters, *show.OPTIONS.get(verb, ()), *show.OF_ALL])
 
     def run(*positional: Any, **given: Any) -> int:
         bound = signature.bind(*positional, **given)
         bound.apply_defaults()
+        if last:
+            positional = positional[0][:-1], positional[0][-1]
+            bound.arguments |= dict(zip(own.parameters, positional, strict=False))
         is_quiet, is_verbose, _ = (bound.arguments.pop(name) for name in ("quiet", "verbose", "offline"))
         if is_quiet and is_verbose:
             raise InputError("--quiet and --verbose exclude each other.", hint="Omit one of them.")
@@ -194,10 +200,31 @@ def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
     about = Parameter(
         help=f"{meaning} Repeat the option for several." if is_repeated else meaning,
         negative=f"--no-{one.name.replace('_', '-')}" if is_flag and one.default is True else "",
-        show_default=None if not is_flag and one.default not in (None, one.empty) else False,
+        show_default=None if not is_flag and one.default not in (None, (), one.empty) else False,
     )
     kind = one.POSITIONAL_ONLY if one.kind is one.POSITIONAL_OR_KEYWORD else one.kind
     return one.replace(kind=kind, annotation=Annotated[typed, about])
+
+
+def _last_of_several(own: inspect.Signature) -> str:
+    """Return the name of a positional argument after several that may be none at all, or "".
+
+    The words of both are one list for the parser, which would otherwise leave none for the last.
+    """
+    positional = [one for one in own.parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    if len(positional) != 2:
+        return ""
+    kinds = typing.get_args(positional[0].annotation)
+    is_optional = type(None) in kinds and any(typing.get_origin(one) is Sequence for one in kinds)
+    return positional[1].name if is_optional else ""
+
+
+def _with_last(several: inspect.Parameter, last: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter of a command for the words of two."""
+    about = [one.annotation.__metadata__[0] for one in (several, last)]
+    name = f"[{several.name.upper()}...] {last.name.upper()}"
+    text = f"{several.name.upper()}: {about[0].help} {last.name.upper()}: {about[1].help}"
+    return several.replace(annotation=Annotated[list[Path], Parameter(help=text, name=name)])
 
 
 def _typed(annotation: Any) -> Any:

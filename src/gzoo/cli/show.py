@@ -541,9 +541,10 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
 def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
     """Say what is in the catalogue."""
     screen.result(
-        f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; credible "
-        f"intervals of {made.level:.0%} according to the model)."
+        f"Wrote {made.path} ({made.n_galaxies:,} galaxies, {made.n_with_votes:,} of them with votes; "
+        f"{made.n_columns:,} columns). Columns, origin and licence: {made.readme}"
     )
+    screen.say(made.posterior)
     rows = [(name, f"{one.coverage:.1%}", one.verdict) for name, one in made.calibration.items()]
     if rows:
         screen.table([("question", f"{made.level:.0%} prediction intervals cover", "calibration"), *rows])
@@ -553,6 +554,8 @@ def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
         )
     if made.is_simulated:
         screen.say(SIMULATED)
+    if made.n_without_position:
+        screen.say(f"Without a position: {made.n_without_position:,} galaxies.")
     if made.not_predicted:
         screen.say(f"Omitted because they are not predicted: {', '.join(made.not_predicted)}.")
     if made.proportion_asked_unknown:

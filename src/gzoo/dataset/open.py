@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Loaded = datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict
 
 MAX_COLUMNS_SHOWN = 6
+ROWS_AT_ONCE = 200_000
+"""Rows of votes that are in memory as a table, beside the arrays that they are read into."""
 
 Matrix = npt.NDArray[np.int32]
 
@@ -248,8 +250,12 @@ class Dataset(Shown):
         # column-major order makes sums over answers several times as fast
         return keys, Votes(self.tree, counts.astype(np.int64, order="F"), totals.astype(np.int64, order="F"))
 
-    def vote_arrays(self, split: str) -> tuple[pl.DataFrame, Matrix, Matrix]:
+    def vote_arrays(self, split: str, tree: Tree | None = None) -> tuple[pl.DataFrame, Matrix, Matrix]:
         """Return the keys and votes of a split as 32-bit arrays, so that millions of rows fit into memory.
+
+        Args:
+            split: The split.
+            tree: The questions to read, a part of those of the dataset; by default all.
 
         Returns:
             Keys; vote counts, shape (galaxy, answer), and total votes, shape (galaxy, question), in row-major order.
@@ -259,10 +265,10 @@ class Dataset(Shown):
             DatasetError: A shard or its index cannot be read, or contains values that are not integers.
         """
         self.require(split)
-        tree, shards = self.tree, files.shards(self.folder, split)
+        tree, shards = tree or self.tree, files.shards(self.folder, split)
         paths = indices(self.folder, shards) or shards
         names = _columns(paths[0])
-        unknown = {column for name in self.not_collected for column in tree.question(name).columns}
+        unknown = {column for name in self.not_collected for column in self.tree.question(name).columns}
         known = [name for name in vote_columns(tree) if name in names and name not in unknown]
         wanted = [*(name for name in KEY if name in names), *known]
         keys: list[pl.DataFrame] = []
@@ -270,10 +276,12 @@ class Dataset(Shown):
         counts = np.empty((borders[-1], len(tree.columns)), np.int32)
         totals = np.empty((borders[-1], len(tree.questions)), np.int32)
         for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
-            table = _read([path], wanted)
-            keys.append(table.select(name for name in KEY if name in names))
-            if tree.columns:  # a dataset of labels has no votes
-                counts[rows], totals[rows] = votes_in(table.select(known), tree, str(path))
+            for start in range(rows.start, rows.stop, ROWS_AT_ONCE):  # a shard may be the whole dataset
+                few = slice(start, min(start + ROWS_AT_ONCE, rows.stop))
+                table = _read([path], wanted, few.start - rows.start, few.stop - few.start)
+                keys.append(table.select(name for name in KEY if name in names))
+                if tree.columns:  # a dataset of labels has no votes
+                    counts[few], totals[few] = votes_in(table.select(known), tree, str(path))
         number = pl.int_range(len(counts)).cast(pl.String).str.zfill(7)
         missing = {  # old layouts lack the first, the oldest both
             "dataset_name": pl.lit(self.campaign.name),
@@ -546,11 +554,11 @@ def _integers(votes: pl.DataFrame, where: str) -> Matrix:
     return cast(Matrix, numbers)
 
 
-def _read(shards: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
+def _read(shards: Sequence[Path], columns: Sequence[str], start: int = 0, n_rows: int | None = None) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     for shard in shards:
         with reading(shard):
-            parts.append(pl.read_parquet(shard, columns=list(columns), glob=False))
+            parts.append(pl.scan_parquet(shard, glob=False).select(columns).slice(start, n_rows).collect())
     return pl.concat(parts)
 
 

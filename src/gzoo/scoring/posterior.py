@@ -17,7 +17,7 @@ from gzoo.scoring.betas import mixture_quantile, quantile
 from gzoo.scoring.likelihood import beta_binomial_nll, giving, question_nll
 from gzoo.scoring.matching import Matched, match, refuse_other_scheme, refuse_seen
 from gzoo.scoring.predictions import Predictions, read_predictions
-from gzoo.trees.tree import FloatArray, Tree
+from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.votes import Votes
 
 N_AT_ONCE = 20_000
@@ -214,12 +214,15 @@ class HeldOut:
         votes: Votes on the predicted questions.
         concentrations: Predicted concentrations, shape (member, galaxy, concentration).
         source: The prediction file.
+        in_training_set: Whether every model was trained on these galaxies. Their concentrations are then a prior that
+            is the same for all of them, so that their votes count once.
     """
 
     keys: pl.DataFrame
     votes: Votes
     concentrations: FloatArray
     source: Path
+    in_training_set: bool = False
 
     def __len__(self) -> int:
         return len(self.votes)
@@ -228,11 +231,16 @@ class HeldOut:
         """Yield posteriors of some galaxies at a time, with their rows."""
         for start in range(0, len(self), N_AT_ONCE):
             rows = slice(start, min(start + N_AT_ONCE, len(self)))
-            few = self.votes.take(np.arange(rows.start, rows.stop))
-            yield rows, posterior(few, self.concentrations[:, rows])
+            yield rows, self.posterior(np.arange(rows.start, rows.stop))
+
+    def posterior(self, rows: IntArray) -> Posterior:
+        """Return the posterior of some galaxies, in the order of their rows."""
+        return posterior(self.votes.take(rows), self.concentrations[:, rows])
 
 
-def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[HeldOut]:
+def read_held_out(
+    predictions: Sequence[Path | str], dataset: Dataset, *, prior: FloatArray | None = None
+) -> list[HeldOut]:
     """Read prediction files, and keep the galaxies that their models were not trained on.
 
     What a model was trained on is decided as by `gzoo score` (see `Matched.is_seen`). Together, the files must predict
@@ -241,6 +249,8 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
     Args:
         predictions: Prediction files.
         dataset: Dataset with the votes.
+        prior: Concentrations, shape (concentration,), in place of the predictions for galaxies that all models were
+            trained on. Without it, such galaxies are refused.
 
     Raises:
         InputError: No file is given.
@@ -263,19 +273,39 @@ def read_held_out(predictions: Sequence[Path | str], dataset: Dataset) -> list[H
                 "Predict with a model that writes concentrations, such as `gzoo predict`.",
             )
         refuse_other_scheme(path, dataset)
-        matched = match(dataset, read.keys, path, read.in_training_set)
+        tree = _predicted(dataset.tree, read.questions)
+        matched = match(dataset, read.keys, path, read.in_training_set, tree=tree)
         read_from.append((path, matched))
         is_unseen = ~matched.is_seen
-        votes = matched.votes.on(_predicted(dataset.tree, read.questions)).take(is_unseen)
-        kept.append(
-            HeldOut(matched.keys.filter(pl.Series(is_unseen)), votes, _values(read, votes.tree, is_unseen), path)
-        )
+        votes = matched.votes if is_unseen.all() else matched.votes.take(is_unseen)
+        kept.append(HeldOut(matched.keys.filter(pl.Series(is_unseen)), votes, _values(read, tree, is_unseen), path))
     known = pl.concat([one.keys.select(KEY) for one in kept]).unique().with_columns(is_known=pl.lit(True))
     for path, matched in read_from:  # a galaxy that one model was trained on may be predicted by another
         is_known = matched.keys.join(known, on=KEY, how="left", maintain_order="left")["is_known"].is_not_null()
-        refuse_seen(replace(matched, is_seen=matched.is_seen & ~is_known.to_numpy()), path)
+        is_left = matched.is_seen & ~is_known.to_numpy()
+        if prior is None:
+            refuse_seen(replace(matched, is_seen=is_left), path)
+        elif is_left.any():
+            keys = matched.keys.filter(pl.Series(is_left))
+            kept.append(of_votes(keys, matched.votes.take(is_left), dataset.tree, prior, path))
+            known = pl.concat([known, keys.select(*KEY, is_known=pl.lit(True))])
     _refuse_twice(kept)
     return _on_shared_questions([one for one in kept if len(one)], dataset.tree)
+
+
+def of_votes(keys: pl.DataFrame, votes: Votes, tree: Tree, prior: FloatArray, source: Path) -> HeldOut:
+    """Return votes whose posterior follows from a prior that is the same for all galaxies.
+
+    Args:
+        keys: `dataset_name`, `id_str` and `split` of each galaxy.
+        votes: Their votes.
+        tree: The tree of the prior; that of the votes is a part of it.
+        prior: Concentrations, shape (concentration,).
+        source: The prediction file or dataset that lists the galaxies.
+    """
+    own = prior[[tree.concentrations.index(name) for name in votes.tree.concentrations]]
+    values = np.broadcast_to(own, (1, len(votes), len(own)))
+    return HeldOut(keys, votes, values, source, in_training_set=True)
 
 
 def _on_shared_questions(kept: Sequence[HeldOut], tree: Tree) -> list[HeldOut]:

@@ -70,8 +70,10 @@ class Votes(Shown):
                 "least the votes for each answer.",
                 "Omit the totals to have them computed.",
             )
-        object.__setattr__(self, "counts", counts.astype(np.int64, copy=False))
-        object.__setattr__(self, "totals", totals.astype(np.int64, copy=False))
+        for name, numbers in (("counts", counts), ("totals", totals)):  # 32 bits stay, so that millions fit into memory
+            object.__setattr__(
+                self, name, numbers if numbers.dtype == np.int32 else numbers.astype(np.int64, copy=False)
+            )
 
     def _are_consistent(self, totals: IntArray, counts: IntArray, summed: IntArray) -> bool:
         return all(
