@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import hpgeom
 import numpy as np
@@ -134,12 +136,19 @@ def catalog(
     opened = open_dataset(dataset, progress=progress)
     _check_questions(questions, opened.tree)
     counted = [one.name for one in opened.tree.questions if one.name not in opened.not_collected]
-    named = {"counted": counted, "is_predicted": bool(paths), "level": level, "names": names, "questions": questions}
-    refuse_columns(out, catalogue_columns(_expected(paths, opened.tree), **named))
+    dictionary = partial(
+        catalogue_columns,
+        counted=counted,
+        is_predicted=bool(paths),
+        level=level,
+        names=names,
+        questions=questions,
+    )
+    refuse_columns(out, dictionary(_expected(paths, opened.tree)))
     prior, of_prior = _prior(opened) if include_trained_on or not paths else (None, "")
     sources = read_held_out(paths, opened, prior=prior) if paths else [_of_dataset(opened, prior)]
     tree = sources[0].votes.tree
-    columns = catalogue_columns(tree, **named)
+    columns = dictionary(tree)
     if out.suffix == ".parquet":
         columns = (*columns, healpix_column())
     rows = _rows_of(sources, opened, allow_bad=allow_bad_positions)
@@ -150,7 +159,7 @@ def catalog(
         readme=out.with_name(f"{out.name}.ReadMe"),
         n_galaxies=rows.height,
         n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in sources),
-        n_without_position=rows["ra"].is_nan().sum(),
+        n_without_position=int(np.isnan(rows["ra"].to_numpy()).sum()),
         n_in_training_set=n_trained_on,
         n_columns=len(columns),
         level=level,
@@ -269,10 +278,13 @@ def _content(
     made: CatalogResult, dataset: Dataset, sources: Sequence[HeldOut], columns: tuple[Column, ...], rows: pl.DataFrame
 ) -> Content:
     campaign = dataset.campaign
-    lengths = {name: rows[name].str.len_chars().max() for name in TEXTS}
     not_ascii = [name for name in TEXTS if rows[name].str.contains(r"[^\x00-\x7f]").any()]
-    for name in not_ascii:
-        lengths[name] = max(len(text.encode("utf-16-be")) // 2 for text in rows[name].unique())
+    lengths = {
+        name: max(len(text.encode("utf-16-be")) // 2 for text in rows[name].unique())
+        if name in not_ascii
+        else int(cast(int, rows[name].str.len_bytes().max()))
+        for name in TEXTS
+    }
     about = origin(
         campaign,
         dataset,
@@ -289,7 +301,7 @@ def _content(
         said,
         text,
         columns,
-        {name: int(n or 0) for name, n in lengths.items()},
+        lengths,
         rows.height,
         about,
         frozenset(not_ascii),

@@ -191,7 +191,11 @@ def parquet_options(columns: tuple[Column, ...]) -> dict[str, Any]:
 @contextlib.contextmanager
 def _csv(file: BinaryIO, content: Content) -> Generator[Write]:
     file.write((",".join(column.name for column in content.columns) + "\n").encode())
-    yield lambda batch: _table(batch).write_csv(file, include_header=False)
+
+    def write(batch: pa.RecordBatch) -> None:
+        _table(batch).write_csv(file, include_header=False)
+
+    yield write
 
 
 @contextlib.contextmanager
@@ -202,7 +206,11 @@ def _ecsv(file: BinaryIO, content: Content) -> Generator[Write]:
     file.write((",".join(column.name for column in content.columns) + "\n").encode())
     is_truth = [column.name for column in content.columns if column.kind == "bool"]
     words = [pl.when(name).then(pl.lit("True")).otherwise(pl.lit("False")).alias(name) for name in is_truth]
-    yield lambda batch: _table(batch).with_columns(words).write_csv(file, include_header=False)
+
+    def write(batch: pa.RecordBatch) -> None:
+        _table(batch).with_columns(words).write_csv(file, include_header=False)
+
+    yield write
 
 
 def _table(batch: pa.RecordBatch) -> pl.DataFrame:

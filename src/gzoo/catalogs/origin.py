@@ -51,7 +51,7 @@ class Content:
         """What a reader of the file should see first, name -> text."""
         about = self.about
         found = {
-            "creator": files.mark("catalogue") if hasattr(files, "mark") else "gzoo: catalogue",
+            "creator": "gzoo: catalogue",
             "gzoo_version": about["gzoo_version"],
             "simulated": about["simulated"],
             "campaign": about["campaign"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -85,15 +86,17 @@ def match(
             "predictions for galaxies of this dataset.",
         )
     place = joined["place"].to_numpy()
-    counts, totals = (_gathered([part[i] for part in parts], place, is_small=tree is not None) for i in (1, 2))
+    kind = np.dtype(np.int64 if tree is None else np.int32)
+    counts = _gathered([counts for _, counts, _ in parts], place, kind)
+    totals = _gathered([totals for _, _, totals in parts], place, kind)
     is_train = joined["split"] == "train"
     is_seen = is_train if in_training_set is None else in_training_set.zip_with(in_training_set.is_not_null(), is_train)
     return Matched(joined.select(*KEY, "split"), Votes(tree or dataset.tree, counts, totals), is_seen.to_numpy())
 
 
-def _gathered(parts: Sequence[Matrix], place: np.ndarray, *, is_small: bool) -> IntArray:
+def _gathered(parts: Sequence[Matrix], place: np.ndarray, kind: np.dtype[np.signedinteger]) -> IntArray:
     """Return rows of the concatenation of some matrices, without concatenating them."""
-    found = np.empty((len(place), parts[0].shape[1]), np.int32 if is_small else np.int64, order="F")
+    found = cast(IntArray, np.empty((len(place), parts[0].shape[1]), kind, order="F"))
     start = 0
     for one in parts:
         is_here = (place >= start) & (place < start + len(one))
