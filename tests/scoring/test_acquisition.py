@@ -192,7 +192,9 @@ def test_a_galaxy_is_ranked_in_the_subtree_with_its_votes(name: str, tmp_path: P
     if name == "gz_hubble":
         assert "bar-hubble" in found.excluded
         assert "bar-hubble" not in set(both["question"])
-        catalogue = gzoo.catalog([tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv")
+        catalogue = gzoo.catalog(
+            [tmp_path / "p.parquet"], tmp_path / "dataset", out=tmp_path / "c.csv", names="published"
+        )
         assert "bar-hubble" in catalogue.proportion_asked_unknown
         written = pl.read_csv(tmp_path / "c.csv", infer_schema_length=None)
         assert written["bar-hubble_proportion_volunteers_asked"].is_null().all()

@@ -90,9 +90,9 @@ def catalog(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CatalogResult:
-    """Write a catalogue of votes and posterior vote fractions, in a format that astronomers' tools read.
+    """Write a catalogue of votes and posterior vote fractions.
 
-    It has one row per galaxy, sorted by position on the sky, with the columns
+    It has one row per galaxy, in a format that astronomers' tools read, sorted by position on the sky, with the columns
 
     - `dataset_name`, `id_str`, `ra`, `dec`, `source_id`, `split`;
     - for each question, the proportion of volunteers asked with its credible interval, and the total votes;
