@@ -22,11 +22,11 @@ from gzoo import files, sky
 from gzoo.catalogs.columns import HEALPIX, NO_HEALPIX, Column, Names, catalogue_columns, healpix_column
 from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
 from gzoo.catalogs.formats import FORMATS, refuse_columns, refuse_content, refuse_text, schema, writer
-from gzoo.catalogs.origin import Content, origin, readme
+from gzoo.catalogs.origin import KIND, Content, origin, readme
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError, choices, suggestion
-from gzoo.files import Progress, refuse_out
+from gzoo.files import Progress, refuse_file
 from gzoo.scoring.likelihood import fit_baseline
 from gzoo.scoring.posterior import HeldOut, of_votes, read_held_out
 from gzoo.scoring.prediction_files import read_metadata
@@ -132,7 +132,7 @@ def catalog(
     out, paths = Path(out), [Path(one) for one in predictions or ()]
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, got {level}.")
-    refuse_out(out, "catalogue", ENDINGS, "_posterior_mean", overwrite)
+    refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset])
     opened = open_dataset(dataset, progress=progress)
     _check_questions(questions, opened.tree)
     counted = [one.name for one in opened.tree.questions if one.name not in opened.not_collected]

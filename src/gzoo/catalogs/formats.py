@@ -136,7 +136,7 @@ def _header(content: Content) -> dict[str, object]:
             one["unit"] = column.unit
         about = {"ucd": column.ucd} | ({"missing": column.missing} if column.missing else {})
         columns.append({**one, "datatype": column.kind, "description": column.description, "meta": about})
-    return {"datatype": columns, "meta": {**content.facts, "gzoo": dict(content.about)}}
+    return {"meta": {**content.facts, "gzoo": dict(content.about)}, "datatype": columns}
 
 
 def _yaml(value: object) -> str:

@@ -18,6 +18,8 @@ from gzoo.scoring.prediction_files import read_metadata
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.cite import SOFTWARE, cite
 
+KIND = "catalogue"
+"""What `files.refuse_file` calls a catalogue."""
 SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
 RUN_FACTS = ("run_sha256", "data_sha256", "views", "is_recalibrated", "trained_by_scheme")
 WIDTH = 80
@@ -51,7 +53,7 @@ class Content:
         """What a reader of the file should see first, name -> text."""
         about = self.about
         found = {
-            "creator": "gzoo: catalogue",
+            "creator": files.mark(KIND),
             "gzoo_version": about["gzoo_version"],
             "simulated": about["simulated"],
             "campaign": about["campaign"],
@@ -97,7 +99,7 @@ def origin(
     has_papers = any(one.papers or one.hub.repository for one in (campaign, *names))
     cited = cite(campaign, SOFTWARE, format="text") if has_papers else cite(SOFTWARE, format="text")
     return {
-        "kind": "catalogue",
+        "kind": KIND,
         "gzoo_version": version(SOFTWARE),
         "campaign": campaign.name,
         "dataset": dataset.folder.resolve().name if dataset else None,
