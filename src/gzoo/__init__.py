@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gzoo.hub import access
     from gzoo.learn.augmentation import Augmentation, augmentation
     from gzoo.learn.contact_sheet import augmentations
+    from gzoo.learn.export import export
     from gzoo.learn.loader import loader
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
@@ -63,6 +64,7 @@ __all__ = [
     "count",
     "demo",
     "explore",
+    "export",
     "leaks",
     "load",
     "loader",
@@ -104,6 +106,7 @@ HOME = {
     "count": "zooniverse.counting",
     "demo": "demonstration",
     "explore": "explorer",
+    "export": "learn.export",
     "leaks": "dataset.leakage",
     "load": "dataset.open",
     "loader": "learn.loader",

@@ -61,13 +61,20 @@ READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _SEEKING = threading.Lock()
 SIMULATED = "_simulated"
 """Suffix of `dataset_name` for simulated galaxies."""
-MARKS = {"dataset": MANIFEST, "run": "run.json", "simulation": "simulation.json", "demo": "demo.json"}
+MARKS = {
+    "dataset": MANIFEST,
+    "run": "run.json",
+    "simulation": "simulation.json",
+    "demo": "demo.json",
+    "encoder": "config.json",
+}
 """The file that marks a folder as a finished result of each kind."""
 SIGNS = {
     "dataset": ("format", "gzoo-dataset-2"),
     "run": ("format", "gzoo-run-2"),
     "simulation": ("kind", "simulation"),
     "demo": ("command", "demo"),
+    "encoder": ("exported_by", "gzoo"),
 }
 """A key and value in that file, because other programs use the same file names."""
 PARTS = {
@@ -75,6 +82,7 @@ PARTS = {
     "run": ("last.ckpt", "previous.ckpt"),
     "simulation": ("images/*.jpg",),
     "demo": ("simulation/*",),
+    "encoder": (),
 }
 """Patterns of the files that show that a part of the work is finished, which is then kept after every error."""
 FIRST_LINES = {

@@ -168,11 +168,11 @@ def _model_files(run: Path, repository: str, source: str, temporary: Path) -> Co
         raise DatasetError(f"Run {run} has {key} {metadata.get(key)!r}.", f"{value}.", "Train the model again.")
     try:
         data = cast("Mapping[str, object]", metadata["data"])
-        campaign, licence = of_manifest(data, run / "run.json"), str(data["licence"])
+        campaign, licence = of_manifest(data, run / "run.json"), card.model_licence(metadata)
         is_simulated = bool(data["is_simulated"])
     except KeyError as error:
         raise DatasetError(f"{run / 'run.json'} does not have {error}.", hint="Train the model again.") from error
-    if not (source or is_simulated or licence == "cc0-1.0"):
+    if not (source or licence == "cc0-1.0"):
         requires = "requires" if licence == card.SHARE_ALIKE else "may require"
         raise InputError(
             f"The licence of the data, {licence}, {requires} that the training code is released with the model.",
@@ -188,7 +188,7 @@ def _model_files(run: Path, repository: str, source: str, temporary: Path) -> Co
         )
     from gzoo.learn.export import encoder_files
 
-    weights, config = encoder_files(run)
+    weights, config, _ = encoder_files(run)
     files.write_bytes(temporary / "model.safetensors", weights)
     files.write_json(temporary / "config.json", {**config, "license": licence})
     checksum = files.sha256(temporary / "model.safetensors")
@@ -211,8 +211,8 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
     """
     data, design, settings = (cast("Mapping[str, object]", metadata[key]) for key in ("data", "design", "settings"))
     origin = cast("Mapping[str, str]", data.get("hub") or {})
-    pretrained = cast("Mapping[str, str]", metadata.get("pretrained") or {})
-    is_simulated, licence = bool(data["is_simulated"]), str(data["licence"])
+    from_ = cast("Mapping[str, str]", metadata.get("from") or {})
+    is_simulated, licence = bool(data["is_simulated"]), card.model_licence(metadata)
     papers = [] if is_simulated else [f"arxiv:{paper.arxiv}" for paper in campaign.papers if paper.arxiv]
     header: dict[str, object] = {
         "license": licence,
@@ -222,16 +222,18 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         **({"datasets": [origin["repository"]]} if origin else {}),
     }
     start = (
-        f"Training started from the weights of `{pretrained['repository']}`, commit `{pretrained['commit']}`, licence "
-        f"{pretrained['licence']}.\n\n"
-        if pretrained
+        f"Training started from the encoder of `{from_['name']}`"
+        + (f", commit `{from_['commit']}`" if "commit" in from_ else "")
+        + f", licence {from_['licence']}, SHA-256 of its weights `{from_['weights_sha256']}`.\n\n"
+        if from_
         else ""
     )
     terms = (
         f"{licence}. This model must not be cited as an observation."
         if is_simulated
-        else f"The data are under {licence}. {card.model_terms(licence)}"
-        + (" This model is under the same licence." if licence == card.SHARE_ALIKE else "")
+        else f"The data are under {data['licence']}. {card.model_terms(licence)}"
+        + (" This model is under the same licence." if licence == data["licence"] == card.SHARE_ALIKE else "")
+        + ("" if licence == data["licence"] else f" The encoder that it started from puts this model under {licence}.")
     )
     template = (resources.files("gzoo") / "model_card.md").read_text("utf-8")
     return template.format(

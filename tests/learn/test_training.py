@@ -85,11 +85,14 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
         "encoder": SMALL,
         "size": 32,
         "pretrained": False,
+        "learn": "all",
+        "warm_up": 0.2,
         "epochs": 4,
         "batch_size": 32,
         "learning_rate": 1e-3,
         "augment": "average",
         "patience": 10,
+        "views": 1,
         "seed": 5,
     }
     assert metadata["data"]["manifest_sha256"] == files.sha256(dataset / "manifest.json")
@@ -158,7 +161,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp
 def test_a_run_interrupted_after_training_is_not_trained_again(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

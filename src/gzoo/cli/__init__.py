@@ -34,11 +34,11 @@ GROUPS = {
     "Start": ("demo", "campaigns", "tree"),
     "Prepare": ("simulate", "count", "mapping", "audit", "build", "union", "check", "leaks"),
     "Publish": ("access", "publish", "cite"),
-    "Learn": ("train", "predict", "augmentations"),
+    "Learn": ("train", "predict", "export", "augmentations"),
     "Judge": ("score", "compare", "recalibrate", "prioritize"),
     "Use": ("explore", "catalog"),
 }
-LOADS_TORCH = frozenset({"train", "predict", "augmentations"})
+LOADS_TORCH = frozenset({"train", "predict", "export", "augmentations"})
 EPILOGUE = (
     "Exit codes: 0 done; 1 an error, or a check that failed; 2 a wrong command line; 130 interrupted. "
     "`gzoo access` has codes of its own. Start with: gzoo demo"
@@ -185,7 +185,9 @@ def _described(function: Callable[..., Any], own: inspect.Signature) -> tuple[st
     named = dict(zip(sections[1::2], sections[2::2], strict=False))
     found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
     options = {
-        one.name: f"--{one.name.replace('_', '-')}" for one in own.parameters.values() if one.kind is one.KEYWORD_ONLY
+        one.name.rstrip("_"): f"--{_spelled(one.name)}"
+        for one in own.parameters.values()
+        if one.kind is one.KEYWORD_ONLY
     }
 
     def joined(meaning: str) -> str:
@@ -198,8 +200,9 @@ def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
     is_flag, typed = one.annotation is bool, _typed(one.annotation)
     is_repeated = one.kind is one.KEYWORD_ONLY and "list[" in str(typed)
     about = Parameter(
+        name=f"--{_spelled(one.name)}" if one.kind is one.KEYWORD_ONLY else None,
         help=f"{meaning} Repeat the option for several." if is_repeated else meaning,
-        negative=f"--no-{one.name.replace('_', '-')}" if is_flag and one.default is True else "",
+        negative=f"--no-{_spelled(one.name)}" if is_flag and one.default is True else "",
         show_default=None if not is_flag and one.default not in (None, (), one.empty) else False,
     )
     kind = one.POSITIONAL_ONLY if one.kind is one.POSITIONAL_OR_KEYWORD else one.kind
@@ -225,6 +228,11 @@ def _with_last(several: inspect.Parameter, last: inspect.Parameter) -> inspect.P
     name = f"[{several.name.upper()}...] {last.name.upper()}"
     text = f"{several.name.upper()}: {about[0].help} {last.name.upper()}: {about[1].help}"
     return several.replace(annotation=Annotated[list[Path], Parameter(help=text, name=name)])
+
+
+def _spelled(name: str) -> str:
+    """Return the name of an option, less the final underscore of a name that Python reserves, such as `from_`."""
+    return name.rstrip("_").replace("_", "-")
 
 
 def _typed(annotation: Any) -> Any:

@@ -6,6 +6,7 @@ A function may return the exit code of the command.
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gzoo.display import Shown
     from gzoo.explorer import ExploreResult
     from gzoo.hub import Access
+    from gzoo.learn.export import ExportResult
     from gzoo.learn.prediction import PredictResult
     from gzoo.learn.training import TrainResult
     from gzoo.publication import PublishResult
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 Given = Mapping[str, Any]
 SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
 N_PAIRS_SHOWN = 20
+N_PARTS_SHOWN = 8
 
 
 def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.Parameter:
@@ -54,8 +57,8 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
 WITH_JSON = (
-    *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "leaks", "mapping"),
-    *("predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
+    *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "export", "leaks"),
+    *("mapping", "predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
 )
 OF_ALL = (
     _option("offline", False, bool, help="Do not contact the Hub: read only what is cached.", negative=""),
@@ -330,8 +333,12 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
     """Say how good the model is on validation."""
     from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
 
+    if made.start:
+        screen.say(f"Started from {made.start['name']} ({made.start['kind']}), licence {made.start['licence']}.")
+        screen.table(_learning(made))
+    how = f"{made.n_epochs} epochs, the best is {made.best_epoch}" if made.n_epochs else "only its head"
     screen.result(
-        f"Trained {made.run} on {made.n_train:,} galaxies: {made.n_epochs} epochs, the best is {made.best_epoch}. "
+        f"Trained {made.run} on {made.n_train:,} galaxies: {how}. "
         f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
         f"knows only the training votes, has {made.baseline_loss:.3f}."
     )
@@ -344,6 +351,22 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
         )
     out = made.run.with_name("predictions.parquet")
     screen.next("predict", made.run, given["dataset"], "--split", "test", "--out", out)
+
+
+def _learning(made: TrainResult) -> list[tuple[str, str, str]]:
+    """Return the table of what learned, and at which rate; of many parts, the middle is left out."""
+    rows = [("part", "weights", "peak learning rate")]
+    for part in made.learning:
+        rate = f"{part.rate:.1e}" if made.n_epochs else "solved for"
+        rows.append((part.name, f"{part.n_parameters:,}", rate if part.rate else "stays as it is"))
+    return rows if len(rows) <= N_PARTS_SHOWN else [*rows[: N_PARTS_SHOWN - 2], ("...", "...", "..."), rows[-1]]
+
+
+def export(made: ExportResult, given: Given, screen: Screen) -> None:
+    """Say what was written, and how timm opens it."""
+    screen.result(f"Wrote the encoder {made.encoder} with {made.n_features:,} features to {made.path}.")
+    screen.say(f'timm opens it: timm.create_model("local-dir:{made.path}", pretrained=True)')
+    screen.say(f"Training starts from it: gzoo train DATASET --from {shlex.quote(str(made.path))} --out RUN")
 
 
 def augmentations(made: Path, given: Given, screen: Screen) -> None:

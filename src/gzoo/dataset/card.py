@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -27,6 +28,9 @@ SEVERAL_LIMIT = (
     "columns with similar names.\n"
 )
 SHARE_ALIKE = "cc-by-nc-sa-4.0"
+KEPT = re.compile(r"\b(nc|sa|nd|gpl|agpl)\b")
+"""Parts of the names of licences that hold for whatever is made from the work."""
+UNKNOWN = "unknown"
 MAX_SIZES_SHOWN = 5
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -110,6 +114,20 @@ def licence_of(campaign: Campaign, *, is_simulated: bool) -> str:
     ('cc-by-nc-sa-4.0', 'cc0-1.0')
     """
     return "cc0-1.0" if is_simulated else campaign.hub.licence
+
+
+def model_licence(run: Mapping[str, object]) -> str:
+    """Return the licence of a model: that of its data, or that of the encoder it started from if that must be kept.
+
+    Args:
+        run: Content of its `run.json`.
+
+    >>> model_licence({"data": {"licence": "cc0-1.0"}, "from": {"licence": "cc-by-nc-sa-4.0"}})
+    'cc-by-nc-sa-4.0'
+    """
+    data, start = (cast("Mapping[str, object]", run.get(key) or {}) for key in ("data", "from"))
+    of_data, of_start = (str(one.get("licence", UNKNOWN)) for one in (data, start))
+    return of_start if KEPT.search(of_start.lower().replace("-", " ")) else of_data
 
 
 def model_terms(licence: str) -> str:

@@ -14,9 +14,12 @@ removed. A revision such as `main` is recorded in the cache only once every requ
 """
 
 from gzoo.hub.cache import identity_of as identity_of
+from gzoo.hub.card import CARD as CARD
 from gzoo.hub.card import card_metadata as card_metadata
 from gzoo.hub.client import ignore_progress as ignore_progress
+from gzoo.hub.download import PICKLES as PICKLES
 from gzoo.hub.download import copy_of as copy_of
+from gzoo.hub.download import copy_of_model as copy_of_model
 from gzoo.hub.download import load_dataset as load_dataset
 from gzoo.hub.download import pretrained_weights as pretrained_weights
 from gzoo.hub.permissions import EXIT_CODES as EXIT_CODES

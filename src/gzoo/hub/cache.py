@@ -16,40 +16,40 @@ Record = dict[str, list[int] | None]
 """Name of each file of a commit -> its size and modification time when it was verified, None if it was not."""
 
 
-def _storage(repository: str) -> Path:
-    """Return the folder of a repository in the cache."""
+def _storage(repository: str, kind: str) -> Path:
+    """Return the folder of a repository in the cache; `kind` is "dataset" or "model"."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser() / f"datasets--{repository.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"{kind}s--{repository.replace('/', '--')}"
 
 
-def snapshot_folder(repository: str, commit: str) -> Path:
+def snapshot_folder(repository: str, commit: str, kind: str = "dataset") -> Path:
     """Return the folder of a commit's files."""
-    return _storage(repository) / "snapshots" / commit
+    return _storage(repository, kind) / "snapshots" / commit
 
 
-def cached_commit(repository: str, revision: str) -> str:
+def cached_commit(repository: str, revision: str, kind: str = "dataset") -> str:
     """Return the commit of the cached copy, or "" if there is none or its download was not finished."""
-    references = _storage(repository) / "refs"
+    references = _storage(repository, kind) / "refs"
     if COMMIT.fullmatch(revision):
         commit = revision
         is_referenced = any(_read_reference(path) == commit for path in references.rglob("*"))
-        if not is_referenced and _record_path(repository, commit).exists():
+        if not is_referenced and _record_path(repository, commit, kind).exists():
             return ""
     else:
         commit = _read_reference(references / revision) if is_safe_path(revision) else ""
-    return commit if commit and cached_files(repository, commit) else ""
+    return commit if commit and cached_files(repository, commit, kind) else ""
 
 
-def cached_files(repository: str, commit: str) -> list[str]:
+def cached_files(repository: str, commit: str, kind: str = "dataset") -> list[str]:
     """Return the names of a commit's files in the cache."""
-    folder = snapshot_folder(repository, commit)
+    folder = snapshot_folder(repository, commit, kind)
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()]
 
 
-def write_reference(repository: str, revision: str, commit: str) -> None:
+def write_reference(repository: str, revision: str, commit: str, kind: str = "dataset") -> None:
     """Record that the copy of a revision is complete."""
-    path = _storage(repository) / "refs" / revision
+    path = _storage(repository, kind) / "refs" / revision
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, commit.encode())
 
@@ -62,13 +62,13 @@ def _read_reference(path: Path) -> str:
     return commit if COMMIT.fullmatch(commit) else ""
 
 
-def _record_path(repository: str, commit: str) -> Path:
-    return _storage(repository) / "gzoo" / f"{commit}.json"
+def _record_path(repository: str, commit: str, kind: str) -> Path:
+    return _storage(repository, kind) / "gzoo" / f"{commit}.json"
 
 
-def read_record(repository: str, commit: str) -> Record:
+def read_record(repository: str, commit: str, kind: str = "dataset") -> Record:
     """Return the record of a commit, empty if there is none."""
-    return _verified(_record_path(repository, commit))
+    return _verified(_record_path(repository, commit, kind))
 
 
 def _verified(path: Path) -> Record:
@@ -78,9 +78,9 @@ def _verified(path: Path) -> Record:
         return {}
 
 
-def write_record(repository: str, commit: str, record: Mapping[str, list[int] | None]) -> None:
+def write_record(repository: str, commit: str, record: Mapping[str, list[int] | None], kind: str = "dataset") -> None:
     """Replace the record of a commit."""
-    path = _record_path(repository, commit)
+    path = _record_path(repository, commit, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, {"commit": commit, "files": record})
 

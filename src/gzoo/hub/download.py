@@ -13,6 +13,9 @@ from gzoo.hub import cache, client
 from gzoo.hub.card import SHARED_FILES, data_files, files_of_config
 from gzoo.hub.permissions import EXIT_CODES, Access, check_access
 
+WEIGHTS, CONFIGS = "model.safetensors", {"config.json", "run.json"}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+
 if TYPE_CHECKING:
     import datasets
     from huggingface_hub.hf_api import RepoFile
@@ -101,20 +104,17 @@ def _page_verification(folder: Path) -> dict[str, Any]:
     return {"fragment_scan_options": parquet.ParquetFragmentScanOptions(page_checksum_verification=True)}
 
 
-def pretrained_weights(encoder: str) -> tuple[str, Mapping[str, str]]:
-    """Return the published weights of a timm encoder, downloaded as a safetensors file.
+def pretrained_weights(encoder: str, progress: client.Progress | None = None) -> tuple[Path, Access]:
+    """Return the folder of a timm encoder's own weights, downloaded, and the permission; see `copy_of_model`.
 
     Args:
         encoder: Name of a timm model, with its pretrained tag.
-
-    Returns:
-        Path of the file, and its origin: `repository`, `commit`, `licence`.
+        progress: See `copy_of`.
 
     Raises:
         HubError: timm lists no weights for the encoder, they are not a safetensors file, or the Hub cannot be reached.
     """
     import timm
-    from huggingface_hub import hf_hub_download
 
     config = timm.get_pretrained_cfg(encoder)
     if config is None or not config.hf_hub_id:
@@ -122,16 +122,46 @@ def pretrained_weights(encoder: str) -> tuple[str, Mapping[str, str]]:
             f"timm lists no pretrained weights on the Hub for encoder '{encoder}'.",
             hint="Choose an --encoder such as convnext_nano.in12k, or omit --pretrained.",
         )
-    repository = str(config.hf_hub_id)
-    try:
-        path = hf_hub_download(repository, "model.safetensors")
-    except Exception as error:  # the client's HTTP library raises classes that are not public
+    return copy_of_model(str(config.hf_hub_id), progress=progress)
+
+
+def copy_of_model(
+    repository: str, revision: str = "main", progress: client.Progress | None = None
+) -> tuple[Path, Access]:
+    """Download the configuration, the safetensors weights and the card of a model, and verify them.
+
+    Nothing else of the repository is downloaded: no other format of weights, because pickles can run code.
+
+    Args:
+        repository: `owner/name`.
+        revision: Branch, tag or commit.
+        progress: See `copy_of`.
+
+    Returns:
+        The folder of the commit's files in the cache of the Hub's client, and the permission under which it was read.
+
+    Raises:
+        AccessError: The model cannot be read, or the Hub cannot be reached and no complete copy is cached.
+        HubError: The repository has no safetensors weights, or every download of a file had the wrong content.
+    """
+    found = check_access(repository, revision, "model")
+    found.require()
+    folder = cache.snapshot_folder(repository, found.resolved_commit, "model")
+    is_cached = found.state == "cached"
+    download = None if is_cached else _Download(repository, found.resolved_commit, "model")
+    listed = download.entries if download else cache.cached_files(repository, found.resolved_commit, "model")
+    if WEIGHTS not in listed or not CONFIGS & set(listed):
+        pickles = [name for name in listed if name.endswith(PICKLES)]
         raise HubError(
-            f"Cannot download the weights of '{repository}': {client.safe_reason(error)}.",
-            hint="Check the network connection, or omit --pretrained.",
-        ) from error
-    commit = Path(path).parent.name  # the cache has one folder for each commit
-    return path, {"repository": repository, "commit": commit, "licence": str(config.license or "unknown")}
+            f"'{repository}' contains no {WEIGHTS} beside a config.json or run.json."
+            + (f" Pickles such as '{pickles[0]}' are never loaded, because they can run code." if pickles else ""),
+            "a model in the format of timm, or a run of `gzoo train`.",
+            f"See its files at {found.page}/tree/main.",
+        )
+    if download:
+        download.fetch([name for name in (*sorted(CONFIGS), WEIGHTS) if name in listed], {}, progress)
+        cache.write_reference(repository, found.revision, found.resolved_commit, "model")
+    return folder, found
 
 
 def _copy(found: Access, config: str | None, progress: client.Progress | None) -> Path:
@@ -171,11 +201,11 @@ class _Download:
         folder: The folder of its files in the cache.
     """
 
-    def __init__(self, repository: str, commit: str) -> None:
-        self.repository, self.commit = repository, commit
-        self.entries = client.list_files(repository, commit)
-        self.folder = cache.snapshot_folder(repository, commit)
-        verified = cache.read_record(repository, commit)  # spares computing checksums of large files again
+    def __init__(self, repository: str, commit: str, kind: str = "dataset") -> None:
+        self.repository, self.commit, self._kind = repository, commit, kind
+        self.entries = client.list_files(repository, commit, kind)
+        self.folder = cache.snapshot_folder(repository, commit, kind)
+        verified = cache.read_record(repository, commit, kind)  # spares computing checksums of large files again
         self._record = {name: verified.get(name) for name in self.entries}
         self.fetch([name for name in SHARED_FILES if name in self.entries], {}, client.ignore_progress)
 
@@ -212,7 +242,9 @@ class _Download:
 
         def download(name: str) -> None:
             checksum = checksums.get(name, "")
-            path = download_verified(self.repository, self.commit, entries[name], checksum=checksum, **options)
+            path = download_verified(
+                self.repository, self.commit, entries[name], kind=self._kind, checksum=checksum, **options
+            )
             self._record[name] = cache.stamp(path)
 
         if missing:
@@ -221,7 +253,7 @@ class _Download:
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(download, missing))  # after an error, the jobs that wait are cancelled
         finally:
-            cache.write_record(self.repository, self.commit, self._record)
+            cache.write_record(self.repository, self.commit, self._record, self._kind)
 
 
 def download_verified(

@@ -144,10 +144,10 @@ def access(name: str, *, revision: str | None = None) -> Access:
     return check_access(repository, revision or named)
 
 
-def check_access(repository: str, revision: str) -> Access:
+def check_access(repository: str, revision: str, kind: str = "dataset") -> Access:
     """Return what the Hub permits, and the cached copy, which is used if the Hub cannot be reached."""
-    found = _ask_hub(repository, revision)
-    cached = cached_commit(repository, revision)
+    found = _ask_hub(repository, revision, kind)
+    cached = cached_commit(repository, revision, kind)
     state, message, hint = found.state, found.message, found.hint
     if found.is_readable and not cached:
         message += " The cache contains no copy."
@@ -166,7 +166,7 @@ def check_access(repository: str, revision: str) -> Access:
     return replace(found, state=state, message=message, hint=hint, cached=cached)
 
 
-def _ask_hub(repository: str, revision: str) -> Access:
+def _ask_hub(repository: str, revision: str, kind: str) -> Access:
     """Return what the Hub answers, whatever is cached."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -175,10 +175,10 @@ def _ask_hub(repository: str, revision: str) -> Access:
     try:
         if constants.is_offline_mode():
             state, message = "offline", "The Hub is not contacted because HF_HUB_OFFLINE is set."
-            hint = "Omit --offline, or unset HF_HUB_OFFLINE, to download the dataset."
+            hint = f"Omit --offline, or unset HF_HUB_OFFLINE, to download the {kind}."
         else:
-            request(repository, lambda api: api.auth_check(repository, repo_type="dataset"))
-            info = request(repository, lambda api: api.dataset_info(repository, revision=revision))
+            request(repository, lambda api: api.auth_check(repository, repo_type=kind))
+            info = request(repository, lambda api: api.repo_info(repository, revision=revision, repo_type=kind))
             commit = str(info.sha)
             if not COMMIT.fullmatch(commit):
                 state, message, commit = "offline", "The Hub does not report a valid commit.", ""
@@ -188,17 +188,17 @@ def _ask_hub(repository: str, revision: str) -> Access:
             else:
                 state, message = "public", f"'{repository}' is public, commit {commit}."
     except HfHubHTTPError as error:
-        state, message, hint = _refusal(error, repository, revision)
+        state, message, hint = _refusal(error, repository, revision, kind)
     except Exception as error:  # the client's HTTP library raises classes that are not public
         # an error of gzoo is a sentence that says so already
         state, message = "offline", f"The Hub cannot be reached ({safe_reason(error)})."
         if isinstance(error, HubError):
             message = str(error).partition("\n")[0]
         hint = "Check the network connection and rerun the command."
-    return Access(repository, revision, state, message, hint, page_of(repository), commit)
+    return Access(repository, revision, state, message, hint, page_of(repository, kind), commit)
 
 
-def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> tuple[str, str, str]:
+def _refusal(error: HfHubHTTPError, repository: str, revision: str, kind: str) -> tuple[str, str, str]:
     """Return state, message and hint for a refusal.
 
     The Hub distinguishes pending and rejected requests only by the words of its message.
@@ -206,7 +206,7 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> tuple[str
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    token, page = get_token(), page_of(repository)
+    token, page = get_token(), page_of(repository, kind)
     status, said = error.response.status_code, (error.server_message or "").lower()
     if isinstance(error, RevisionNotFoundError):
         state, message = "not found", f"'{repository}' does not have a branch, tag or commit '{revision}'."
@@ -225,10 +225,10 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> tuple[str
         hint = f"Request access at {page}."
     elif status in {401, 403} and token and is_invalid(token):
         state, message = "invalid token", "Your Hub token is invalid or was revoked."
-        hint = "Run `hf auth login` again, or `hf auth logout` to read public datasets."
+        hint = f"Run `hf auth login` again, or `hf auth logout` to read public {kind}s."
     elif isinstance(error, RepositoryNotFoundError):
-        state, message = "not found", f"Dataset '{repository}' not found on the Hub, or it is private."
-        hint = f"Check the name{'' if token else '; for a private dataset, run `hf auth login`'}."
+        state, message = "not found", f"{kind.capitalize()} '{repository}' not found on the Hub, or it is private."
+        hint = f"Check the name{'' if token else f'; for a private {kind}, run `hf auth login`'}."
     else:
         state, message = "offline", f"The Hub returned an unexpected answer ({safe_reason(error)})."
         hint = "Retry the command later."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from time import monotonic as clock
 from typing import Any, cast
@@ -11,19 +12,19 @@ from typing import Any, cast
 import polars as pl
 import torch
 from safetensors.torch import save
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from gzoo import files
 from gzoo.errors import NonFiniteLossError
 from gzoo.files import Progress
 from gzoo.learn import checkpoints
+from gzoo.learn.adaptation import Part, parameter_groups
 from gzoo.learn.loader import Batch, Loader
 from gzoo.learn.model import Model, fastest_device
 
 METRICS, WEIGHTS = "metrics.csv", "model.safetensors"
 CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
 MAX_GRADIENT_NORM = 5.0
-WEIGHT_DECAY = 0.05
 
 Loss = Callable[[torch.Tensor, Mapping[str, Any]], torch.Tensor]
 """What a prediction costs, per galaxy, given (what the model's head returns, batch on its device)."""
@@ -37,23 +38,45 @@ class Recipe:
         encoder: Name of a timm model.
         size: Width and height in pixels of the images that the model sees.
         pretrained: Whether training starts from the encoder's published weights.
+        learn: What learns: "all", "head", or the number of the encoder's last blocks that learn with the head.
+        warm_up: Fraction of the steps in which learning rates rise to their peaks.
         epochs: Maximum number of epochs.
         batch_size: Maximum number of images in a batch.
-        learning_rate: Peak learning rate of the one-cycle schedule.
+        learning_rate: Peak learning rate of the one-cycle schedule, for the head; run.json lists the rates of the
+            encoder's parts under `learning`.
         augment: Name of the augmentation preset.
         patience: Epochs without a lower validation loss after which training ends.
+        views: Number of orientations of each image that predictions average over.
         seed: Seed of initial weights, order and augmentation.
     """
 
     encoder: str
     size: int
     pretrained: bool
+    learn: str | int
+    warm_up: float
     epochs: int
     batch_size: int
     learning_rate: float
     augment: str
     patience: int
+    views: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A row of metrics.csv where only the head learns: a penalty that was tried.
+
+    Attributes:
+        penalty: Factor of half the sum of squared weights, relative to the mean loss.
+        train_loss: Mean loss of the training galaxies, in nats.
+        validation_loss: Mean loss of the validation galaxies, in nats.
+    """
+
+    penalty: float
+    train_loss: float
+    validation_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +102,6 @@ class Epoch:
     seconds: float
 
 
-def parameter_groups(model: Model) -> list[dict[str, Any]]:
-    """Return the parameters that learn, in groups with settings of their own for the optimiser.
-
-    Weight decay pulls weights of matrices and filters towards 0. Biases and the factors of normalisation layers are
-    excepted: for them, 0 is not a simpler model but another one.
-    """
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [one for one in learning if one.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [one for one in learning if one.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def fit(
     model: Model,
     loss: Loss,
@@ -99,6 +109,7 @@ def fit(
     validation: Loader,
     work: Path,
     recipe: Recipe,
+    learning: Sequence[Part],
     baseline_loss: float,
     progress: Progress | None = None,
 ) -> list[Epoch]:
@@ -111,6 +122,7 @@ def fit(
         validation: Loader of the validation galaxies.
         work: Folder to write to: checkpoints, `model.safetensors` and `metrics.csv`.
         recipe: Settings.
+        learning: Parts of the model, with their learning rates.
         baseline_loss: Validation loss of the baseline, in nats per galaxy.
         progress: Function to call with (stage, batches done, batches in total).
 
@@ -122,11 +134,13 @@ def fit(
     """
     device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
     model.to(device)
-    average = AveragedModel(model, avg_fn=get_ema_avg_fn(1 - 1 / max(10, min(len(train), 1000))), use_buffers=True)
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=recipe.learning_rate)
+    average = AveragedModel(model, avg_fn=_moving_average(max(10, min(len(train), 1000))), use_buffers=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, learning), lr=recipe.learning_rate)
     # sized by the loader, because a schedule that counts what is left would differ after resuming
     n_steps = recipe.epochs * len(train)
-    rising = 0.2 if n_steps != 5 else 0.25  # a rise of exactly one step makes the schedule divide by 0
+    rising = recipe.warm_up
+    if math.isclose(rising * n_steps, 1):  # a rise of exactly one step makes the schedule divide by 0
+        rising *= 1.25
     peaks = [group["lr"] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=n_steps, pct_start=rising)
     parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
@@ -183,18 +197,23 @@ def fit(
         epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
         n_done, total, spent = 0, 0.0, 0.0
         if _best_epoch(epochs) == len(epochs):
-            weights = {name: value.cpu().contiguous() for name, value in average.module.state_dict().items()}
-            files.write_bytes(work / WEIGHTS, save(weights))
+            write_weights(work, average.module)
         save_checkpoint()
         write_metrics(work, epochs)
     write_metrics(work, epochs)  # again, if the process was killed between checkpoint and metrics
     return epochs
 
 
-def write_metrics(work: Path, epochs: list[Epoch]) -> None:
+def write_weights(work: Path, model: torch.nn.Module) -> None:
+    """Write model.safetensors."""
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    files.write_bytes(work / WEIGHTS, save(weights))
+
+
+def write_metrics(work: Path, rows: Sequence[Epoch] | Sequence[Attempt]) -> None:
     """Write metrics.csv."""
-    names = list(Epoch.__dataclass_fields__)
-    table = pl.DataFrame([astuple(each) for each in epochs], names, orient="row")
+    names = [one.name for one in fields(rows[0])]
+    table = pl.DataFrame([astuple(each) for each in rows], names, orient="row")
     files.write_bytes(work / METRICS, table.write_csv().encode())
 
 
@@ -219,6 +238,18 @@ def galaxy_losses(model: torch.nn.Module, loss: Loss, batch: Batch, split: str) 
             hint="Lower --learning-rate and pass --overwrite, or check the images and votes of these galaxies.",
         )
     return losses
+
+
+def _moving_average(n_steps: int) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """Return the function that `AveragedModel` calls with an average, a new value and the number of values so far.
+
+    Two equal values are averaged to the same value, to the last bit, so that what does not learn stays as it is.
+    """
+
+    def averaged(average: torch.Tensor, value: torch.Tensor, _: torch.Tensor | int) -> torch.Tensor:
+        return average.lerp(value, 1 / n_steps) if average.is_floating_point() else value
+
+    return averaged
 
 
 def _best_epoch(epochs: list[Epoch]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,25 +16,30 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from gzoo import files, hub
+from gzoo import files
 from gzoo.dataset.open import KEY, Dataset, open_dataset
-from gzoo.display import Shown
-from gzoo.errors import InputError, NotFoundError
+from gzoo.display import Shown, field_values
+from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
-from gzoo.learn import checkpoints
-from gzoo.learn.fitting import WEIGHTS, Recipe, fit
+from gzoo.learn import adaptation, checkpoints
+from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
+from gzoo.learn.encoders import Design
+from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
 from gzoo.learn.heads import VoteLoss
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
-from gzoo.learn.model import Design, Model, fastest_device
+from gzoo.learn.model import Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
+from gzoo.learn.probe import VIEWS, fit_probe
+from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
 from gzoo.scoring import baseline as baselines
 from gzoo.scoring import likelihood
 from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.sky import identifier_split
-from gzoo.trees.tree import FloatArray, IntArray
+from gzoo.trees.tree import FloatArray, IntArray, Tree
 
-DEFAULT_ENCODER = "resnet18"
+DEFAULT_ENCODER, DEFAULT_SIZE, LEARNING_RATE, AUGMENT = "resnet18", 128, 1e-3, "average"
+WARM_UP = 0.2  # fraction of the steps in which learning rates rise
 PATIENCE = 10  # epochs without a lower validation loss
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
 
@@ -46,12 +52,14 @@ class TrainResult(Shown):
         run: Run folder.
         n_train: Number of galaxies trained on.
         n_validation: Number of galaxies for validation.
-        n_epochs: Number of epochs trained; the weights of the best one are kept.
+        n_epochs: Number of epochs trained; the weights of the best one are kept. 0 if only the head learned.
         best_epoch: Epoch with the lowest validation loss; the first is 1.
         best_loss: Lowest validation loss, in nats per galaxy, summed over questions.
         baseline_loss: Validation loss of the baseline, which predicts the same for every galaxy.
         n_galaxies_by_question: Number of galaxies trained on that have votes on each question. The model predicts no
             question with fewer than 30.
+        start: Where the weights of the encoder come from; None if they were random.
+        learning: Parts of the model, with their learning rates.
     """
 
     run: Path
@@ -62,19 +70,27 @@ class TrainResult(Shown):
     best_loss: float
     baseline_loss: float
     n_galaxies_by_question: Mapping[str, int]
+    start: Mapping[str, object] | None
+    learning: tuple[Part, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the object that `gzoo train --json` prints."""
+        return {**field_values(self), "learning": [part.to_dict() for part in self.learning]}
 
 
 def train(
     dataset: Path | str,
     *,
     out: Path | str,
-    encoder: str = DEFAULT_ENCODER,
-    size: int = 128,
+    encoder: str | None = None,
+    size: int | None = None,
     pretrained: bool = False,
+    from_: Path | str | None = None,
+    learn: str | int | None = None,
     epochs: int = 30,
     batch_size: int = 32,
     learning_rate: float | None = None,
-    augment: str = "average",
+    augment: str = AUGMENT,
     seed: int = 0,
     cache_dir: Path | str | None = None,
     overwrite: bool = False,
@@ -95,12 +111,19 @@ def train(
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
         out: Run folder to write.
-        encoder: Name of a timm model.
-        size: Width and height in pixels of the images that the model sees.
-        pretrained: Start from the encoder's published weights (from the Hub, safetensors only).
+        encoder: Name of a timm model; by default resnet18.
+        size: Width and height in pixels of the images that the model sees; by default 128, or with `from` the size that
+            the encoder was trained on.
+        pretrained: Start from the encoder's own weights that timm lists (from the Hub, safetensors only).
+        from_: Start from the encoder of a run, of a folder in the layout of timm (config.json and model.safetensors,
+            colour or grey-scale), or of `hf_hub:OWNER/NAME`, either of them on the Hub.
+        learn: What learns: `all`; `head`, a linear probe of an encoder that stays as it is; or the number of the
+            encoder's last blocks that learn with the head. By default all, but only the head of a trained encoder with
+            fewer than 200 labelled galaxies.
         epochs: Maximum number of epochs.
         batch_size: Images per training batch.
-        learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3, or 1e-4 with `pretrained`.
+        learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3. A trained encoder learns at a
+            tenth of it, and its earlier blocks at ever lower rates.
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
             of the eight orientations; `train` does more, but requires longer training.
         seed: Seed of initial weights, order and augmentation.
@@ -117,28 +140,51 @@ def train(
         BusyError: Another run writes the same output, and `wait` is False.
         HubError: The pretrained weights cannot be downloaded.
     """
-    check_integers(1, size=size, epochs=epochs, batch_size=batch_size)
+    check_integers(1, size=1 if size is None else size, epochs=epochs, batch_size=batch_size)
     check_integers(0, 2**63 - 1, seed=seed)
-    learning_rate = (1e-4 if pretrained else 1e-3) if learning_rate is None else learning_rate
-    if not 0 < learning_rate < math.inf:
+    learn = read_learn(learn)
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be positive and finite, got {learning_rate}.")
     out = Path(out)
     files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
+    start = _start(from_, encoder, pretrained, progress)
+    if start is None and learn not in {None, "all"}:
+        raise InputError(
+            f"learn is '{learn}', but the encoder is not trained.",
+            "a trained encoder, of which a part may stay as it is.",
+            "Pass --from or --pretrained.",
+        )
+    size = size or (start.size if start and from_ else None) or DEFAULT_SIZE
     opened = open_dataset(dataset, progress=progress)
+    train_loader, plain_loader, validation_loader, held_out = _loaders(
+        opened, size, batch_size, augment, seed, cache_dir
+    )
+    n_labelled = int((train_loader.votes.totals > 0).any(axis=1).sum())
+    learn = learn or _default_learn(start, n_labelled)
+    if learn == HEAD and (augment != AUGMENT or learning_rate is not None):
+        warnings.warn(
+            "Only the head learns, which is solved for: --augment and --learning-rate are not used.",
+            GZooWarning,
+            stacklevel=2,
+        )
+    learning_rate = LEARNING_RATE if learning_rate is None else learning_rate
     recipe = Recipe(
-        encoder=encoder,
+        encoder=start.encoder if start else encoder or DEFAULT_ENCODER,
         size=size,
         pretrained=pretrained,
+        learn=learn,
+        warm_up=adaptation.WARM_UP if start else WARM_UP,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         augment=augment,
         patience=PATIENCE,
+        views=VIEWS if learn == HEAD else 1,
         seed=seed,
     )
-    command = {"command": "train", "data": opened.digest, **asdict(recipe)}
-    torch.manual_seed(seed)
-    train_loader, validation_loader, held_out = _loaders(opened, size, batch_size, augment, seed, cache_dir)
+    origin = dict(start.origin) if start else None
+    weights_sha256 = origin["weights_sha256"] if origin else None
+    command = {"command": "train", "data": opened.digest, "from": weights_sha256, **asdict(recipe)}
     loaders = {"train": train_loader, "validation": validation_loader}
     n_train, n_validation = (len(each.rows) for each in loaders.values())
     n_galaxies_by_question = {
@@ -146,22 +192,33 @@ def train(
         for question, n in zip(opened.tree.questions, (train_loader.votes.totals > 0).sum(axis=0), strict=True)
     }
     baseline = likelihood.fit_baseline(train_loader.votes)
-    mean, std = _colour_statistics(train_loader)
-    model = Model(Design(encoder, size, opened.tree.concentrations, mean, std), baseline)
+    torch.manual_seed(seed)
+    model = Model(_design(start, recipe, opened.tree, train_loader), baseline)
+    if start:
+        start.load_into(model)
+    parts = parts_of(model, learn, learning_rate, is_trained=start is not None)
+    freeze(model, parts)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
-    origin = _load_published_weights(model, encoder) if pretrained else None
     with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
         baseline_loss = _baseline_loss(validation_loader, baseline)
-        epochs_done = fit(
-            model, VoteLoss(opened.tree), train_loader, validation_loader, work, recipe, baseline_loss, progress
-        )
-        losses = [each.validation_loss for each in epochs_done]
-        best_epoch = int(np.argmin(losses)) + 1
+        loss = VoteLoss(opened.tree)
+        if learn == HEAD:
+            probe = fit_probe(model, loss, plain_loader, validation_loader, progress)
+            model.head.load_state_dict(probe.head.state_dict())
+            write_weights(work, model)
+            write_metrics(work, probe.attempts)
+            losses, n_epochs, best_epoch = [each.validation_loss for each in probe.attempts], 0, 0
+        else:
+            epochs_done = fit(
+                model, loss, train_loader, validation_loader, work, recipe, parts, baseline_loss, progress
+            )
+            losses = [each.validation_loss for each in epochs_done]
+            n_epochs, best_epoch = len(losses), int(np.argmin(losses)) + 1
         weights = work / WEIGHTS
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
-        predicted = predict_concentrations(best, validation_loader)
+        predicted = predict_concentrations(best, validation_loader, views=recipe.views)
         recalibration = fit_recalibration(validation_loader.votes, predicted[None])
         places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
         galaxies = [
@@ -187,12 +244,13 @@ def train(
                 "n_galaxies_by_question": n_galaxies_by_question,
                 "validation": held_out,
             },
-            "pretrained": origin,
+            "from": origin,
+            "learning": [part.to_dict() for part in parts],
             "n_train": n_train,
             "n_validation": n_validation,
-            "n_epochs": len(losses),
+            "n_epochs": n_epochs,
             "best_epoch": best_epoch,
-            "validation_loss": losses[best_epoch - 1],
+            "validation_loss": min(losses),
             "baseline_validation_loss": baseline_loss,
             "baseline": baselines.to_dict(train_loader.votes, baseline),
             "recalibration": recalibration.to_dict(),
@@ -202,14 +260,62 @@ def train(
         files.write_json(work / "run.json", metadata)
         checkpoints.remove(work)
     return TrainResult(
-        out, n_train, n_validation, len(losses), best_epoch, min(losses), baseline_loss, n_galaxies_by_question
+        out,
+        n_train,
+        n_validation,
+        n_epochs,
+        best_epoch,
+        min(losses),
+        baseline_loss,
+        n_galaxies_by_question,
+        origin,
+        parts,
     )
+
+
+def _start(
+    from_: Path | str | None, encoder: str | None, pretrained: bool, progress: Progress | None
+) -> StartingEncoder | None:
+    """Return the trained encoder that training starts from, if any."""
+    if from_ is not None:
+        if pretrained or encoder:
+            raise InputError(
+                f"--from and {'--pretrained' if pretrained else '--encoder'} both name an encoder.",
+                "one of them: --from also says which encoder it is.",
+                "Omit one of them.",
+            )
+        return open_encoder(from_, progress)
+    return open_pretrained(encoder or DEFAULT_ENCODER, progress) if pretrained else None
+
+
+def _default_learn(start: StartingEncoder | None, n_labelled: int) -> str:
+    if start is None or n_labelled >= FEW_LABELS:
+        return "all"
+    warnings.warn(
+        f"Only {n_labelled} galaxies are labelled: only the head learns (--learn head), and the encoder stays as it "
+        "is. Pass --learn all to train all.",
+        GZooWarning,
+        stacklevel=3,
+    )
+    return HEAD
+
+
+def _design(start: StartingEncoder | None, recipe: Recipe, tree: Tree, train: Loader) -> Design:
+    """Return the design of the model; images are normalised as the starting encoder knows them, if it says how."""
+    mean, std = (start.mean, start.std) if start else (None, None)
+    if mean is None or std is None:
+        mean, std = _colour_statistics(train)
+        if start and start.channels == 1:
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return Design(recipe.encoder, recipe.size, tree.concentrations, mean, std, start.arguments if start else {})
 
 
 def _loaders(
     dataset: Dataset, size: int, batch_size: int, augment: str, seed: int, cache_dir: Path | str | None
-) -> tuple[Loader, Loader, str]:
-    """Return loaders of training and validation galaxies, and a description of the latter."""
+) -> tuple[Loader, Loader, Loader, str]:
+    """Return loaders of the training galaxies to learn from, of the same in order and as they are, and of the
+    validation galaxies; and a description of the latter.
+    """
     if "train" not in dataset.splits:
         raise NotFoundError(f"Split 'train' not found in '{dataset.folder}'.", hint="Build a larger dataset.")
     rows: tuple[IntArray | None, IntArray | None] = (None, None)
@@ -228,13 +334,14 @@ def _loaders(
         description = f"{identifier_split.HELD_OUT_FRACTION:.1%} of train, by hash of id (held-out-1)"
     open_loader = partial(loader, dataset, batch_size, size, cache_dir=cache_dir, device=fastest_device())
     train = open_loader(augment=augment, seed=seed, rows=rows[0])
+    plain = open_loader(rows=rows[0])
     validation = open_loader(split=held_out_split, rows=rows[1])
     for name, each in (("training", train), ("validation", validation)):
         if not (each.votes.totals > 0).any():
             raise InputError(
                 f"The {name} galaxies of '{dataset.folder}' do not have any votes.", hint="Rebuild it with other votes."
             )
-    return train, validation, description
+    return train, plain, validation, description
 
 
 def _colour_statistics(train: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -242,15 +349,6 @@ def _colour_statistics(train: Loader) -> tuple[tuple[float, float, float], tuple
     images = train.take(np.arange(min(256, len(train.rows))))["image"].double() / 255
     mean, std = images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-
-
-def _load_published_weights(model: Model, encoder: str) -> dict[str, str]:
-    """Load the encoder's weights from the Hub, and return where they come from."""
-    path, origin = hub.pretrained_weights(encoder)
-    missing, _ = model.encoder.load_state_dict(load_file(path), strict=False)  # ignores their classification head
-    if missing:
-        raise InputError(f"The published weights of '{encoder}' lack '{missing[0]}'.", hint="Choose another --encoder.")
-    return {**origin, "sha256": files.sha256(Path(path))}
 
 
 def _baseline_loss(validation: Loader, baseline: FloatArray) -> float:

@@ -1,0 +1,207 @@
+"""A linear probe: the best head on top of an encoder that does not learn.
+
+Features are computed once, as the mean over the eight orientations of each image, in which a galaxy is equally likely
+to be seen. The head is then solved for rather than stepped towards: L-BFGS on all galaxies at once, with a penalty on
+the weights of standardised features. Penalties from strong to weak are tried, each from the solution before; the one
+with the lowest validation loss is kept. It needs neither a learning rate nor chance.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from gzoo.errors import NonFiniteLossError
+from gzoo.files import Progress
+from gzoo.learn.augmentation import augmentation
+from gzoo.learn.encoders import FeatureExtractor
+from gzoo.learn.fitting import Attempt, Loss
+from gzoo.learn.loader import Loader
+from gzoo.learn.model import Model, fastest_device
+from gzoo.trees.tree import FloatArray
+
+VIEWS = 8
+"""Orientations of an image over which features are averaged."""
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
+MAX_ITERATIONS = 100
+CHUNK = 16_384  # galaxies whose losses are computed at once
+
+Labels = Mapping[str, torch.Tensor]
+"""Everything in a loader's batches that is not about images, for all galaxies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Galaxies as an encoder sees them.
+
+    Attributes:
+        values: Features, shape (galaxy, feature), float32.
+        labels: Their labels, in the same order.
+    """
+
+    values: torch.Tensor
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A head that was solved for.
+
+    Attributes:
+        head: The head, for features as the encoder returns them.
+        attempts: Penalties that were tried.
+        losses: Loss of each validation galaxy, shape (galaxy,).
+    """
+
+    head: nn.Linear
+    attempts: tuple[Attempt, ...]
+    losses: FloatArray
+
+
+def fit_probe(model: Model, loss: Loss, train: Loader, validation: Loader, progress: Progress | None = None) -> Probe:
+    """Return the best head on top of a model's encoder as it is.
+
+    Args:
+        model: Model; its encoder is left in evaluation mode, and its head stays as it is.
+        loss: What predictions cost.
+        train: Loader of the galaxies to fit, without augmentation.
+        validation: Loader of the galaxies that choose the penalty.
+        progress: Function to call with (stage, galaxies done, galaxies in total).
+
+    Raises:
+        NonFiniteLossError: The loss is NaN or infinite.
+    """
+    model.to(fastest_device())
+    own = features_of(model, train, progress, stage="Computing features of training galaxies")
+    other = features_of(model, validation, progress, stage="Computing features of validation galaxies")
+    head, attempts = solve(model.head, loss, own, other)
+    return Probe(head, tuple(attempts), losses_of(head, loss, other))
+
+
+def features_of(
+    model: FeatureExtractor,
+    galaxies: Loader,
+    progress: Progress | None = None,
+    *,
+    views: int = VIEWS,
+    stage: str = "Computing features",
+) -> Features:
+    """Return the features of a loader's galaxies, in its order.
+
+    Args:
+        model: Encoder; it is left in evaluation mode.
+        galaxies: Loader without augmentation.
+        progress: Function to call with (stage, galaxies done, galaxies in total).
+        views: Number of orientations of each image over which to average, 1 to 8.
+        stage: Name of the stage for `progress`.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    turned = augmentation("average")
+    values: list[torch.Tensor] = []
+    labels: dict[str, list[torch.Tensor]] = {}
+    done = 0
+    is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+        for batch in galaxies:
+            image, seed = batch["image"].to(device), batch["seed"].to(device)
+            shown = [image] if views == 1 else [turned(image, seed, view=view) for view in range(views)]
+            values.append(torch.stack([model.features(view).float() for view in shown]).mean(dim=0).cpu())
+            for name, value in cast("Mapping[str, object]", batch).items():
+                if isinstance(value, torch.Tensor) and name not in {"image", "seed"}:
+                    labels.setdefault(name, []).append(value.cpu())
+            done += len(values[-1])
+            if progress:
+                progress(stage, done, len(galaxies.rows))
+    # clones, because tensors of inference mode cannot be part of a later optimisation
+    return Features(torch.cat(values).clone(), {name: torch.cat(each).clone() for name, each in labels.items()})
+
+
+def losses_of(head: nn.Module, loss: Loss, galaxies: Features) -> FloatArray:
+    """Return the loss of each galaxy, in nats."""
+    with torch.no_grad():
+        parts = [loss(head(values), labels).double().numpy() for values, labels in _chunks(galaxies)]
+    return np.concatenate(parts)
+
+
+def solve(head: nn.Linear, loss: Loss, train: Features, validation: Features) -> tuple[nn.Linear, list[Attempt]]:
+    """Return the head that predicts best, and the penalties that were tried.
+
+    Args:
+        head: Head that predicts the same for every galaxy once its weights are 0; its bias is where the search starts.
+        loss: What its predictions cost.
+        train: Galaxies to fit.
+        validation: Galaxies that choose the penalty.
+
+    Raises:
+        NonFiniteLossError: The loss is NaN or infinite.
+    """
+    mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0)
+    scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)  # features that do not vary say nothing
+    standard = [Features((each.values - mean) * scale, each.labels) for each in (train, validation)]
+    fitted = copy.deepcopy(head).cpu().requires_grad_(True)
+    nn.init.zeros_(fitted.weight)
+    attempts: list[Attempt] = []
+    best, best_loss, n_worse = copy.deepcopy(fitted), np.inf, 0
+    for penalty in PENALTIES:
+        _minimise(fitted, loss, standard[0], penalty)
+        train_loss, validation_loss = (float(losses_of(fitted, loss, each).mean()) for each in standard)
+        if not np.isfinite(train_loss + validation_loss):
+            raise NonFiniteLossError(
+                "The loss of the linear probe is NaN or infinite.",
+                hint="Check the images and votes, or start from another encoder.",
+            )
+        attempts.append(Attempt(penalty, train_loss, validation_loss))
+        if validation_loss < best_loss:
+            best, best_loss, n_worse = copy.deepcopy(fitted), validation_loss, 0
+        else:
+            n_worse += 1
+        if n_worse == 2:
+            break
+    with torch.no_grad():  # for features as they are
+        best.weight.mul_(scale)
+        best.bias.sub_(best.weight @ mean)
+    return best, attempts
+
+
+def _minimise(head: nn.Linear, loss: Loss, galaxies: Features, penalty: float) -> None:
+    optimizer = torch.optim.LBFGS(
+        head.parameters(),
+        max_iter=MAX_ITERATIONS,
+        history_size=20,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        total = 0.5 * penalty * head.weight.square().sum()
+        total.backward()
+        value = total.detach()
+        for values, labels in _chunks(galaxies):
+            part = loss(head(values), labels).sum() / len(galaxies)
+            part.backward()
+            value = value + part.detach()
+        return value
+
+    optimizer.step(closure)
+
+
+def _chunks(galaxies: Features) -> list[tuple[torch.Tensor, Labels]]:
+    starts = range(0, len(galaxies), CHUNK)
+    return [
+        (
+            galaxies.values[start : start + CHUNK],
+            {name: value[start : start + CHUNK] for name, value in galaxies.labels.items()},
+        )
+        for start in starts
+    ]
