@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from filter_oracle import ODD
 from starlette.testclient import TestClient
 
 import gzoo
@@ -42,3 +43,14 @@ def client(labels: Labels) -> Iterator[TestClient]:
     server = Server(labels, Images(labels.dataset))
     with TestClient(server.application(hosts_of("127.0.0.1")), base_url="http://127.0.0.1:8642") as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def odd(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset as others publish them, whose identifiers might be taken for something else."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "data").mkdir()
+    train = pl.read_parquet(published / "data" / "train-00000-of-00001.parquet")
+    names = pl.Series("id_str", [*ODD, *train["id_str"].to_list()[len(ODD) :]])
+    train.with_columns(names).write_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    return folder

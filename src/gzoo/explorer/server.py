@@ -11,6 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ HEADERS = {
 }
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CHECK_SECONDS = 1.0
+PAGE_HEADER = "x-gzoo-page"
 FOREVER = "private, max-age=31536000, immutable"
 
 
@@ -148,6 +150,7 @@ class Server:
         json_routes: dict[str, Callable[[Request], Mapping[str, Any]]] = {
             "about": lambda _: self.views.about,
             "names": lambda _: {"names": self.names},
+            "check": self._check,
             "view": self._view,
             "rows": self._rows,
             "row": self._row,
@@ -192,25 +195,25 @@ class Server:
             try:
                 self.unchanged.check()
                 return answer(request)
-            except ExpressionError as error:
-                return _failed(400, error)
-            except NotFoundError as error:
-                return _failed(404, error)
-            except DatasetError as error:
-                return _failed(409, error)
             except GZooError as error:
-                return _failed(400, error)
+                status = 404 if isinstance(error, NotFoundError) else 409 if isinstance(error, DatasetError) else 400
+                # a browser lists every other status in its console, also for an expression that is half typed
+                return _failed(status, error, shown_as=200 if PAGE_HEADER in request.headers else status)
 
         return guarded
 
     def _json(self, make: Callable[[Request], Mapping[str, Any]]) -> Callable[[Request], Response]:
         return self._guarded(lambda request: _json(make(request)))
 
-    @property
+    @cached_property
     def names(self) -> list[dict[str, str]]:
         """Names for completion: the shortest spelling, and what it means."""
         measures = self.engine.measures
         return [{"name": measures.spelling(one.name), "kind": one.kind} for one in measures.names.known]
+
+    def _check(self, request: Request) -> Mapping[str, Any]:
+        """Say whether an expression can be read, without evaluating it."""
+        return {"n_parts": len(self.engine.parts(request.query_params.get("q", "")))}
 
     def _view(self, request: Request) -> Mapping[str, Any]:
         wanted, engine = _filter(request), self.engine
@@ -315,11 +318,16 @@ def _image(data: bytes) -> Response:
     return Response(data, media_type=content_type(data), headers={"cache-control": FOREVER})
 
 
-def _failed(status: int, error: GZooError) -> Response:
-    about: dict[str, str | int] = {"message": error.message, "expected": error.expected, "hint": error.hint}
+def _failed(status: int, error: GZooError, *, shown_as: int = 0) -> Response:
+    about: dict[str, str | int] = {
+        "refused": status,
+        "message": error.message,
+        "expected": error.expected,
+        "hint": error.hint,
+    }
     if isinstance(error, ExpressionError):
         about["position"] = error.position
-    return _json(about, status)
+    return _json(about, shown_as or status)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -93,7 +93,7 @@ class Views:
             "n": len(labels),
             "splits": list(dataset.splits),
             "campaigns": list(labels.campaigns),
-            "parts": list(tree.parts) if len(tree.parts) > 1 else [],
+            "parts": shown if len(shown := list(dict.fromkeys(one["part"] for one in questions))) > 1 else [],
             "questions": questions,
             "has_images": self.has_images,
             "level": LEVEL,

@@ -17,7 +17,7 @@ export async function get(what, query = new URLSearchParams(), { kind = what } =
   const text = String(query);
   let answer;
   try {
-    answer = await fetch(`/api/${what}${text ? `?${text}` : ""}`, { signal: abort.signal });
+    answer = await fetch(`/api/${what}${text ? `?${text}` : ""}`, { signal: abort.signal, headers: { "x-gzoo-page": "1" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { message: "The server does not answer.", hint: "Run `gzoo explore` again, then reload this page." });
@@ -25,7 +25,7 @@ export async function get(what, query = new URLSearchParams(), { kind = what } =
     if (running.get(kind) === abort) running.delete(kind);
   }
   const body = await answer.json();
-  if (!answer.ok) throw new Refused(answer.status, body);
+  if (!answer.ok || body.refused) throw new Refused(body.refused ?? answer.status, body);
   return body;
 }
 

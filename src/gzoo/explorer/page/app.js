@@ -17,6 +17,7 @@ export const app = {
   state: read(location),
   pins: new Map(),
   names: null,
+  running: 0,
   lettersOff: localStorage.getItem("gzoo-letters") === "off",
 
   // Changes of the address: `replace` while something moves, otherwise a new entry of the history.
@@ -27,7 +28,9 @@ export const app = {
     const address = write(next);
     if (address !== write(this.state)) {
       if (!replace) this.remember();
-      history[replace ? "replaceState" : "pushState"](keep ?? {}, "", address);
+      // an entry knows the view that it was opened from, so that Esc can go back to it
+      const kept = replace ? history.state : { from: this.state.view };
+      history[replace ? "replaceState" : "pushState"](keep ?? kept, "", address);
     }
     this.state = next;
     this.show();
@@ -37,23 +40,32 @@ export const app = {
     return write({ ...this.state, ...changes });
   },
 
+  // Back to the grid as it was, or to the start of it.
+  leave() {
+    if (history.state?.from === "gallery") history.back();
+    else this.go({ view: "gallery" });
+  },
+
   // What an entry of the history keeps beside its address: where one was.
   remember() {
     history.replaceState({ ...history.state, ...(this.view?.place?.() ?? {}) }, "");
   },
 
   async get(what, query = filter(this.state), options = {}) {
+    const main = document.getElementById("main");
+    main.setAttribute("aria-busy", String((this.running += 1) > 0));
     try {
-      const found = await get(what, query, options);
-      return found;
+      return await get(what, query, options);
     } catch (error) {
       if (error instanceof Refused && (error.status === 409 || error.status === 0)) this.warn(error);
       throw error;
+    } finally {
+      main.setAttribute("aria-busy", String((this.running -= 1) > 0));
     }
   },
 
-  async namesForCompletion() {
-    this.names ??= (await this.get("names", new URLSearchParams())).names;
+  namesForCompletion() {
+    this.names ??= this.get("names", new URLSearchParams()).then((found) => found.names);
     return this.names;
   },
 

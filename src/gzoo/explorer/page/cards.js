@@ -26,6 +26,8 @@ export function histogramCards(app, getView) {
   }
   add.append(h("optgroup", { label: "Position" }, ["ra", "dec"].map((name) => h("option", { value: name }, name))));
   const adding = h("div", { class: "card add" }, h("span", { "aria-hidden": "true" }, "add"), add);
+  root.append(splits.node, campaigns.node, adding);
+
 
   function switches(what, title) {
     const node = h("section", { class: "card", "aria-label": title });
@@ -61,12 +63,8 @@ export function histogramCards(app, getView) {
       }
       splits.update(view.splits);
       campaigns.update(view.campaigns);
-      const wanted = [...view.cards.map((one) => cards.get(one.name).root), splits.node, campaigns.node, adding];
-      if (wanted.length !== root.children.length || wanted.some((one, i) => one !== root.children[i])) {
-        const focused = document.activeElement;
-        root.replaceChildren(...wanted);
-        if (root.contains(focused)) focused.focus();
-      }
+      // a card that is there stays where it is: moving it would end a drag
+      for (const { root: node } of cards.values()) if (!node.parentNode) root.insertBefore(node, splits.node);
       chips.replaceChildren(...view.conditions.map((one) => h("button", {
         "aria-label": `Remove ${one.text}`,
         onclick: () => app.go({ q: view.conditions.filter((other) => other !== one).map((other) => other.text).join(" and ") }),
@@ -126,9 +124,10 @@ function histogramCard(app, first, getView) {
     start = valueAt(event);
     was = ends();
     const near = (data.high - data.low) * 0.035;
+    const isOpen = was[0] <= data.low || was[1] >= data.high;
     const isWhole = was[0] <= data.low && was[1] >= data.high;
     mode = isWhole ? "new" : Math.abs(start - was[0]) < near ? "from" : Math.abs(start - was[1]) < near ? "to"
-      : start > was[0] && start < was[1] ? "move" : "new";
+      : start > was[0] && start < was[1] && !isOpen ? "move" : "new"; // an open range has no room to move
     moving = true;
     begun = false;
   });
@@ -151,6 +150,8 @@ function histogramCard(app, first, getView) {
     root,
     update(next, limits) {
       data = next;
+      const a = limits?.low ?? data.low;
+      const b = limits?.high ?? data.high;
       const most = Math.max(...data.all, 1);
       const width = WIDTH / data.all.length;
       const tall = (n) => Math.sqrt(n / most) * HEIGHT; // many zeros would flatten everything else
@@ -163,8 +164,8 @@ function histogramCard(app, first, getView) {
         one.setAttribute("y", HEIGHT - height);
         one.setAttribute("height", height);
       });
-      const a = limits?.low ?? data.low;
-      const b = limits?.high ?? data.high;
+      const inside = (i) => !limits || ((i + 1) / data.all.length > (a - data.low) / (data.high - data.low) + 1e-9 && i / data.all.length < (b - data.low) / (data.high - data.low));
+      [...bars.children].slice(data.all.length).forEach((one, i) => one.classList.toggle("outside", !inside(i)));
       from.value = a;
       to.value = b;
       root.classList.toggle("active", Boolean(limits));

@@ -45,11 +45,20 @@ export function expressionBox(app) {
     app.go({ q: text.trim() }, { replace });
   }
 
-  function try_() {
+  // A wrong expression leaves the address and what is shown as they are.
+  async function try_() {
     const text = input.value.trim();
-    if (text === app.state.q) return;
-    app.go({ q: text }, { replace: pushed });
+    const wasPushed = pushed;
+    if (text === app.state.q) return succeed();
     pushed = true;
+    try {
+      if (text) await app.get("check", new URLSearchParams({ q: text }));
+    } catch (error) {
+      pushed = wasPushed;
+      if (error.status === 400) fail(error);
+      return;
+    }
+    if (input.value.trim() === text) app.go({ q: text }, { replace: wasPushed });
   }
 
   async function suggest() {
@@ -106,7 +115,7 @@ export function expressionBox(app) {
   });
   input.addEventListener("scroll", () => { ink.scrollLeft = input.scrollLeft; });
   input.addEventListener("focus", () => { pushed = false; });
-  input.addEventListener("blur", () => { hide(); clearTimeout(waiting); try_(); pushed = false; });
+  input.addEventListener("blur", () => { hide(); clearTimeout(waiting); try_(); });
   input.addEventListener("keydown", (event) => {
     const isOpen = !options.hidden;
     if (isOpen && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
@@ -118,8 +127,7 @@ export function expressionBox(app) {
     } else if (event.key === "Enter") {
       hide();
       clearTimeout(waiting);
-      try_();
-      pushed = false;
+      try_().then(() => { pushed = false; });
     } else if (event.key === "Escape") {
       event.stopPropagation();
       if (isOpen) hide();
@@ -127,28 +135,31 @@ export function expressionBox(app) {
     }
   });
 
+  function fail(error) {
+    const typed = input.value.length - input.value.trimStart().length;
+    const at = (error.position ?? -1) + typed;
+    const more = error.hint || (error.expected && `Expected ${error.expected}`) || "";
+    problem.replaceChildren(
+      error.position >= 0 && input.value ? h("pre", { "aria-hidden": "true" }, `${" ".repeat(Math.min(at, 300))}▲`) : "",
+      h("div", {}, error.message, " ", h("span", { class: "hint" }, more)));
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", "problem");
+    paint(at);
+  }
+
+  function succeed(notes = []) {
+    problem.replaceChildren(...notes.map((note) => h("div", { class: "hint" }, note)));
+    input.removeAttribute("aria-invalid");
+    input.removeAttribute("aria-describedby");
+    paint();
+  }
+
   return {
-    root,
+    root, fail, succeed,
     focus() { input.focus(); input.select(); },
     update(text) {
-      if (document.activeElement === input && input.value.trim() === text) return;
+      if (document.activeElement === input && (input.value.trim() === text || input.getAttribute("aria-invalid"))) return;
       input.value = text;
-      paint();
-    },
-    fail(error) {
-      const at = error.position ?? -1;
-      const typed = input.value.length - input.value.trimStart().length;
-      problem.replaceChildren(
-        at >= 0 && input.value ? h("pre", { "aria-hidden": "true" }, `${" ".repeat(Math.min(at + typed, 300))}▲`) : "",
-        h("div", {}, error.message, " ", h("span", { class: "hint" }, [error.hint || (error.expected && `Expected ${error.expected}`)].filter(Boolean).join(" "))));
-      input.setAttribute("aria-invalid", "true");
-      input.setAttribute("aria-describedby", "problem");
-      paint(at + typed);
-    },
-    succeed(notes = []) {
-      problem.replaceChildren(...notes.map((note) => h("div", { class: "hint" }, note)));
-      input.removeAttribute("aria-invalid");
-      input.removeAttribute("aria-describedby");
       paint();
     },
   };
@@ -156,8 +167,10 @@ export function expressionBox(app) {
 
 // Text of a conjunction without its conditions on some measures, and with others.
 export function edited(conditions, without, added = []) {
-  const kept = conditions.filter((one) => !without.includes(one.limits?.name));
-  return [...kept.map((one) => one.text), ...added].join(" and ");
+  const isOut = (one) => without.includes(one.limits?.name);
+  const first = conditions.findIndex(isOut); // others take its place, so that the sentence keeps its order
+  const texts = conditions.flatMap((one, i) => (i === first ? added : isOut(one) ? [] : [one.text]));
+  return [...texts, ...(first < 0 ? added : [])].join(" and ");
 }
 
 export function rangeText(spelling, low, high, ends) {

@@ -167,9 +167,7 @@ export function open(main, app) {
       if (app.pins.has(found.row)) app.pins.delete(found.row);
       else app.pins.set(found.row, { row: found.row, id: found.id, k: found.counts[question.answers[0].index], n: found.totals[question.index], label: question.answers[0].label });
     },
-    escape() {
-      app.go({ view: "gallery" });
-    },
+    escape: () => app.leave(),
   };
 }
 

@@ -135,6 +135,7 @@ export function open(main, app) {
   }
 
   let drawn = "";
+  let wantsFocus = false; // until the tile that had the focus is there again
   function draw(force = false) {
     if (!view) return;
     const top = grid.getBoundingClientRect().top;
@@ -156,7 +157,7 @@ export function open(main, app) {
       wanted.push(old && old.dataset.row === String(tiles.get(i)?.row) && old.dataset.query === loaded ? old : item(i));
     }
     window_.replaceChildren(...wanted);
-    if (hadFocus) focusTile(false);
+    if (hadFocus || wantsFocus) focusTile(false);
   }
 
   function item(i) {
@@ -204,7 +205,9 @@ export function open(main, app) {
 
   function focusTile(mayScroll = true) {
     const node = [...window_.children].find((one) => Number(one.dataset.place) === current);
-    node?.querySelector("a")?.focus({ preventScroll: !mayScroll });
+    const link = node?.querySelector("a");
+    link?.focus({ preventScroll: !mayScroll });
+    if (link) wantsFocus = false;
   }
 
   function moveTo(i) {
@@ -270,9 +273,9 @@ export function open(main, app) {
       current = kept?.current ?? 0;
       layout();
       if (kept) {
+        wantsFocus = kept.focused;
         scrollTo(0, kept.scroll);
         draw(true);
-        if (kept.focused) focusTile(false);
       } else if (scrollY > grid.getBoundingClientRect().top + scrollY) {
         scrollTo(0, 0);
         draw(true);
@@ -294,7 +297,7 @@ export function open(main, app) {
 
   return {
     update, expression,
-    place: () => ({ top: { scroll: scrollY, current, focused: window_.contains(document.activeElement) || document.activeElement === document.body } }),
+    place: () => ({ top: { scroll: scrollY, current, focused: window_.contains(document.activeElement) } }),
     focusTree() {
       if (innerWidth < 720) sheet("tree");
       tree.focus();

@@ -154,7 +154,7 @@ export function open(main, app) {
         main.replaceChildren(h("div", { class: "loading" }, h("p", {}, error.message), h("p", {}, error.hint || error.expected || "")));
       }
     },
-    escape: () => app.go({ view: "gallery" }),
+    escape: () => app.leave(),
     close: () => clearTimeout(waiting),
   };
   return view;

@@ -60,9 +60,8 @@ export function open(main, app) {
 
   function draw(found, sky, state) {
     app.title("Overview");
-    const part = new URLSearchParams(location.search).get("campaign") ?? "";
     const questions = about.parts.length ? about.questions.filter((one) => one.part === (chosenPart ?? about.parts[0])) : about.questions;
-    const columns = 1 + Math.max(...questions.map((one) => one.depth), 0);
+    const columns = 1 + Math.max(0, ...questions.map((one) => one.depth));
     const room = main.clientWidth - (innerWidth > 1180 ? 420 : innerWidth > 900 ? 330 : 0) - 50;
     const width = Math.min(Math.max(Math.floor((room + 40) / columns) - 40, 150), 184);
     const flow = questions.length ? wideFlow(questions, {
@@ -87,13 +86,13 @@ export function open(main, app) {
     const nDropped = dropped.reduce((sum, [, number]) => sum + number, 0);
     main.replaceChildren(
       h("section", {},
-        h("h1", {}, `${count(n)} classifications flow down ${WORDS[nQuestions] ?? nQuestions} ${nQuestions === 1 ? "question" : "questions"} about ${plural(about.n, "galaxy", "galaxies")}`),
-        h("p", { class: "lead" }, "Ribbon width is votes. Choose an answer to see its galaxies."), tabs,
+        h("h1", {}, !nQuestions ? plural(about.n, "galaxy", "galaxies") : `${count(n)} classifications flow down ${WORDS[nQuestions] ?? nQuestions} ${nQuestions === 1 ? "question" : "questions"} about ${plural(about.n, "galaxy", "galaxies")}`),
+        h("p", { class: "lead" }, !nQuestions ? "This dataset contains labels, but no votes." : "Ribbon width is votes. Choose an answer to see its galaxies."), tabs,
         h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes down the decision tree", style: { display: "block" } }, flow)),
       h("aside", { "aria-label": "About the dataset" },
         h("h2", {}, "Where they are", h("small", {}, sky.n ? "right ascension 0° in the middle" : "no positions are known")), sky.n ? skyMap(sky) : "",
         sky.n < about.n && sky.n ? h("p", { class: "small" }, `${count(sky.n)} of ${count(about.n)} galaxies are shown.`) : "",
-        h("h2", {}, "Volunteers per galaxy", h("small", {}, `median ${found.volunteers.median}`)), volunteersPlot(found.volunteers),
+        nQuestions > 0 && h("h2", {}, "Volunteers per galaxy", h("small", {}, `median ${found.volunteers.median}`)), nQuestions ? volunteersPlot(found.volunteers) : "",
         h("h2", {}, "Splits", h("small", {}, `scheme ${found.split_scheme}`)),
         h("div", { class: "split-bar", "aria-hidden": "true" }, splits.map(([name, number]) => h("i", { class: `of-${Math.max(order.indexOf(name), 0)}`, style: { "flex-grow": String(number) } }))),
         h("ul", { class: "split-key" }, splits.map(([name, number]) => h("li", {}, h("i", { class: `swatch of-${Math.max(order.indexOf(name), 0)}`, "aria-hidden": "true" }), name, " ", h("strong", {}, count(number))))),
@@ -105,7 +104,6 @@ export function open(main, app) {
         !about.is_simulated && found.surveys.length ? h("p", { class: "small" }, `Images: ${found.surveys.join("; ")}.`) : "",
         found.licence ? h("p", { class: "small" }, `Licence: ${found.licence}.`) : "",
         found.citation.length ? [h("h2", {}, "Cite"), h("ul", { class: "small cites" }, found.citation.map((one) => h("li", {}, one)))] : ""));
-    return part;
   }
   let chosenPart = null;
 
@@ -118,6 +116,6 @@ export function open(main, app) {
         if (!isAbort(error)) main.replaceChildren(h("p", { class: "loading" }, error.message));
       }
     },
-    escape: () => app.go({ view: "gallery" }),
+    escape: () => app.leave(),
   };
 }
