@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gzoo.catalogs.catalog import catalog
+    from gzoo.catalogs.crossmatch import match
     from gzoo.dataset.audit import audit
     from gzoo.dataset.build import build
     from gzoo.dataset.check import check
@@ -69,6 +70,7 @@ __all__ = [
     "load",
     "loader",
     "mapping",
+    "match",
     "open_dataset",
     "predict",
     "prioritize",
@@ -111,6 +113,7 @@ HOME = {
     "load": "dataset.open",
     "loader": "learn.loader",
     "mapping": "zooniverse.mapping",
+    "match": "catalogs.crossmatch",
     "open_dataset": "dataset.open",
     "predict": "learn.prediction",
     "prioritize": "scoring.acquisition",

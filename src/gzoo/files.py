@@ -91,6 +91,7 @@ FIRST_LINES = {
     "mapping": r"# Mapping file for gzoo",
     "ranking": r"dataset_name,id_str,n_votes,\w+,question,subtree$",
     "table of leaks": r"what,.*other_id_str",
+    "table of matches": r"fate,matched_by,separation_arcsec,",
 }
 """What the first line of a text file of each kind begins with, because text files have no place for a mark."""
 NOT_PASSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gzoo.catalogs.catalog import CatalogResult
+    from gzoo.catalogs.crossmatch import MatchResult
     from gzoo.dataset.build import BuildResult
     from gzoo.dataset.check import CheckResult
     from gzoo.dataset.leakage import Leaks
@@ -58,7 +59,7 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
 WITH_JSON = (
     *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "export", "leaks"),
-    *("mapping", "predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
+    *("mapping", "match", "predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
 )
 OF_ALL = (
     _option("offline", False, bool, help="Do not contact the Hub: read only what is cached.", negative=""),
@@ -583,6 +584,18 @@ def catalog(made: CatalogResult, given: Given, screen: Screen) -> None:
         screen.say(f"Omitted because they are not predicted: {', '.join(made.not_predicted)}.")
     if made.proportion_asked_unknown:
         screen.say(f"Proportion of volunteers asked is unknown for: {', '.join(made.proportion_asked_unknown)}.")
+
+
+def match(found: MatchResult, given: Given, screen: Screen) -> None:
+    """Say what became of the rows of both tables."""
+    rows: list[Sequence[str]] = [("", "rows", "matched", "ambiguous", "outside radius", "no position")]
+    for name, fates in zip((found.a, found.b), (found.n_a, found.n_b), strict=True):
+        rows.append((name, f"{sum(fates.values()):,}", *(f"{n:,}" for n in fates.values())))
+    screen.table(rows)
+    for text in found.sentences():
+        screen.print(text)
+    if found.path:
+        screen.result(f"Wrote {found.path} (every row of both tables once).")
 
 
 def prioritize(found: Ranking, given: Given, screen: Screen) -> None:

@@ -8,14 +8,26 @@
 - `gzoo.sky.identifier_split`: the split of a galaxy without a position.
 """
 
-from gzoo.sky.coordinates import BoolArray, FloatArray, IntArray, cells, is_position, separation_arcsec
+from gzoo.sky.coordinates import BoolArray, FloatArray, IntArray, cells, is_position, separation_arcsec, shifted
 from gzoo.sky.footprints import Footprint, compared_footprints, read_datasets
-from gzoo.sky.matching import MAX_PAIRS, RADIUS_ARCSEC, Pairs, is_apart, is_near, same_galaxies
+from gzoo.sky.matching import (
+    MAX_PAIRS,
+    RADIUS_ARCSEC,
+    MutualBest,
+    Pairs,
+    check_radius,
+    is_apart,
+    is_near,
+    mutual_best,
+    pairs_between,
+    same_galaxies,
+)
 from gzoo.sky.positions import Positions, read_positions
 from gzoo.sky.splits import BORDER, SCHEME, SCHEMES, SPLITS, Scheme, split
 
 __all__ = [
     "BORDER", "MAX_PAIRS", "RADIUS_ARCSEC", "SCHEME", "SCHEMES", "SPLITS", "BoolArray", "FloatArray", "Footprint",
-    "IntArray", "Pairs", "Positions", "Scheme", "cells", "compared_footprints", "is_apart", "is_near", "is_position",
-    "read_datasets", "read_positions", "same_galaxies", "separation_arcsec", "split",
+    "IntArray", "MutualBest", "Pairs", "Positions", "Scheme", "cells", "check_radius", "compared_footprints",
+    "is_apart", "is_near", "is_position", "mutual_best", "pairs_between", "read_datasets", "read_positions",
+    "same_galaxies", "separation_arcsec", "shifted", "split",
 ]  # fmt: skip

@@ -109,6 +109,26 @@ def separation_arcsec(
     return angle_arcsec(*(unit_vectors(*checked_positions(*one)) for one in ((ra, dec), (other_ra, other_dec))))
 
 
+def shifted(ra: FloatArray, dec: FloatArray, bearing: float, distance: float) -> tuple[FloatArray, FloatArray]:
+    """Return positions at a distance from others, in degrees.
+
+    Args:
+        ra: Right ascension in degrees.
+        dec: Declination in degrees.
+        bearing: Direction in degrees, from north to east.
+        distance: Distance in degrees.
+
+    >>> [one.round(6).tolist() for one in shifted(np.array([10.0]), np.array([0.0]), 90.0, 1.0)]
+    [[11.0], [0.0]]
+    """
+    latitude, angle, arc = np.radians(dec), np.radians(bearing), np.radians(distance)
+    sine = np.sin(latitude) * np.cos(arc) + np.cos(latitude) * np.sin(arc) * np.cos(angle)
+    across = np.arctan2(
+        np.sin(angle) * np.sin(arc) * np.cos(latitude), np.cos(arc) - np.sin(latitude) * np.clip(sine, -1, 1)
+    )
+    return (ra + np.degrees(across)) % 360, np.degrees(np.arcsin(np.clip(sine, -1, 1)))
+
+
 def angle_arcsec(one: FloatArray, other: FloatArray) -> FloatArray:
     """Return the angle between unit vectors of shape `(galaxy, 3)`, in arcsec."""
     half = np.linalg.norm(one - other, axis=-1), np.linalg.norm(one + other, axis=-1)

@@ -7,7 +7,7 @@ truncated file) is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -74,8 +74,13 @@ def read_table(path: Path | str, *, table: str = "") -> pl.DataFrame:
     return read.frame
 
 
-def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
+def read_rows(path: Path | str, *, table: str = "", columns: Sequence[str] | None = None) -> ReadTable:
     """Read a table as `read_table` does, but report damaged rows instead of raising an error.
+
+    Args:
+        path: See `read_table`.
+        table: See `read_table`.
+        columns: Columns to read from a Parquet file, by default all. Other formats are read whole.
 
     Raises:
         NotFoundError: The file does not exist.
@@ -96,7 +101,7 @@ def read_rows(path: Path | str, *, table: str = "") -> ReadTable:
         frame = read_csv(path, damaged)
     elif kind == "Parquet":
         try:
-            frame = pl.read_parquet(path, glob=False)
+            frame = pl.read_parquet(path, columns=list(columns) if columns else None, glob=False)
             units = _parquet_units(pq.read_schema(path))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise unreadable(path, kind, error) from error
