@@ -52,7 +52,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             out=folder / name,
         )
     own.rename(folder / "moved.toml")  # from here on, data stand alone
-    gzoo.train(folder / "dust", out=folder / "run", encoder="mobilenetv3_small_050", size=32, epochs=1)
+    gzoo.train(folder / "dust", out=folder / "run", encoder="mobilenetv3_small_050", size=32, epochs=1, probe=False)
     gzoo.predict(folder / "run", folder / "dust", out=folder / "predictions.parquet")
     return folder
 

@@ -230,7 +230,7 @@ def run(out):
     elif verb == "union":
         union(inputs, out=out)
     else:
-        train(inputs[0], out=out, encoder="mobilenetv3_small_050", size=32, epochs=2)
+        train(inputs[0], out=out, encoder="mobilenetv3_small_050", size=32, epochs=2, probe=False)
 
 def fork(out, go):
     child = os.fork()

@@ -43,7 +43,7 @@ def alice(hub: LoopbackHub, client: Client) -> Client:
 @pytest.fixture(scope="session")
 def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "run"
-    return gzoo.train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=1).run
+    return gzoo.train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=1, probe=False).run
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -12,13 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gzoo import files
+from gzoo.dataset.open import open_dataset
 from gzoo.errors import GZooWarning, InputError
+from gzoo.learn import floors
 from gzoo.learn.adaptation import Part, freeze, parameter_groups, parts_of, read_learn
 from gzoo.learn.encoders import Design, encoder_blocks
+from gzoo.learn.heads import VoteLoss
+from gzoo.learn.loader import loader
 from gzoo.learn.model import Model, open_run
 from gzoo.learn.prediction import predict
-from gzoo.learn.probe import Features, solve
+from gzoo.learn.probe import Features, fit_probe, solve
 from gzoo.learn.training import TrainResult, train
+from gzoo.scoring.intervals import as_value
 from gzoo.scoring.scores import score
 
 # small ones of the families that people use
@@ -29,6 +34,7 @@ ENCODERS = {
     "test_vit": 160,
     "test_maxvit": 64,
 }
+SPLITS = ("train", "validation")
 MEAN, STD = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
 
 
@@ -198,7 +204,7 @@ def test_a_probe_predicts_with_the_views_that_it_was_fitted_on(
 
 
 def test_blocks_that_do_not_learn_stay_as_they_are(dataset: Path, pretrained: TrainResult) -> None:
-    made = train(dataset, out=pretrained.run.with_name("last"), from_=pretrained.run, learn=1, epochs=2)
+    made = train(dataset, out=pretrained.run.with_name("last"), from_=pretrained.run, learn=1, epochs=2, probe=False)
     before, after = encoder_state(pretrained.run), encoder_state(made.run)
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {name for name in before if name.startswith("encoder.layer4.")}
@@ -211,7 +217,7 @@ def test_fine_tuning_resumes_with_the_same_weights(dataset: Path, pretrained: Tr
             raise KeyboardInterrupt
 
     def fine(out: Path, progress: object = None) -> TrainResult:
-        return train(dataset, out=out, from_=pretrained.run, learn="all", epochs=2, progress=progress)  # type: ignore[arg-type]
+        return train(dataset, out=out, from_=pretrained.run, learn="all", epochs=2, probe=False, progress=progress)  # type: ignore[arg-type]
 
     whole = fine(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -246,7 +252,58 @@ def test_a_grey_scale_encoder_is_trained_and_used(dataset: Path, tmp_path: Path)
     save_file(module.state_dict(), tmp_path / "grey" / "model.safetensors")
     config = {"architecture": "test_convnext", "pretrained_cfg": {"input_size": [3, 32, 32]}}
     (tmp_path / "grey" / "config.json").write_text(json.dumps(config))
-    made = train(dataset, out=tmp_path / "run", from_=tmp_path / "grey", learn=2, epochs=1)
+    made = train(dataset, out=tmp_path / "run", from_=tmp_path / "grey", learn=2, epochs=1, probe=False)
     model = open_run(made.run)[0]
     assert model.design.channels == 1
     predict(made.run, dataset, out=tmp_path / "predictions.parquet")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Floors
+
+
+def test_training_ends_with_what_it_gained_over_a_probe(dataset: Path, pretrained: TrainResult) -> None:
+    found = pretrained.floors
+    n = pretrained.n_validation
+    assert (found.n_galaxies, found.n_fitted) == (n, pretrained.n_train)
+    assert files.read_json(pretrained.run / "run.json")["floors"] == found.to_dict()
+    assert found.baseline_loss == pytest.approx(pretrained.baseline_loss, rel=1e-4)
+    assert found.probe_loss is not None
+    assert found.gain_over_probe is not None
+    assert found.gain_over_probe["value"] == pytest.approx(found.probe_loss - found.loss, abs=1e-6)
+    assert found.gain_over_baseline["value"] == pytest.approx(found.baseline_loss - found.loss, abs=1e-6)
+    assert f"On {n} validation galaxies, the trained model gains " in found.description
+    # the probe is that of the encoder before training, which is another one than after it
+    model = open_run(pretrained.run)[0]
+    loss, (own, other) = (
+        VoteLoss(open_dataset(dataset).tree),
+        (loader(dataset, 32, 32, split=split) for split in SPLITS),
+    )
+    after = fit_probe(model, loss, own, other)
+    assert abs(float(after.losses.mean()) - found.probe_loss) > 1e-6
+
+
+def test_a_probe_is_compared_with_the_baseline_only(probe: TrainResult) -> None:
+    assert (probe.floors.probe_loss, probe.floors.gain_over_probe, probe.floors.n_fitted) == (None, None, 0)
+    assert probe.floors.loss == pytest.approx(probe.best_loss, rel=1e-5)
+    assert "the linear probe gains" in probe.floors.description
+
+
+@pytest.mark.parametrize(
+    ("over_probe", "over_baseline", "words"),
+    [
+        ((0.2, 0.1, 0.3), (0.5, 0.4, 0.6), "it started from: training paid."),
+        ((0.2, -0.1, 0.5), (0.5, 0.4, 0.6), "not distinguishable from the probe: `--learn head` is enough."),
+        ((-0.2, -0.3, -0.1), (0.5, 0.4, 0.6), "it is worse than the probe; use `--learn head`"),
+        ((0.2, None, None), (0.5, 0.4, 0.6), "too few galaxies to tell them apart."),
+        ((0.2, 0.1, 0.3), (0.1, -0.1, 0.3), "training paid; that is not distinguishable from the baseline."),
+        (None, (0.1, -0.1, 0.3), r"over the baseline; that is not distinguishable from the baseline."),
+    ],
+)
+def test_the_sentence_says_what_the_intervals_say(
+    over_probe: tuple[float | None, ...] | None, over_baseline: tuple[float, ...], words: str
+) -> None:
+    probe, baseline = (each and as_value(*each) for each in (over_probe, over_baseline))
+    sentence = floors._sentence(100, probe, baseline, "all")  # type: ignore[arg-type]
+    assert sentence.endswith(words) or words in sentence
+    assert (" [" in sentence.split("probe")[0]) == (over_baseline[1] is not None)

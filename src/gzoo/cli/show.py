@@ -343,6 +343,7 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
         f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
         f"knows only the training votes, has {made.baseline_loss:.3f}."
     )
+    screen.result(made.floors.description)
     _say_questions(made.n_galaxies_by_question, screen)
     few = [name for name, n in made.n_galaxies_by_question.items() if 0 < n < MIN_GALAXIES_WITH_VOTES]
     if few:

@@ -9,7 +9,7 @@ with the lowest validation loss is kept. It needs neither a learning rate nor ch
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,9 +22,9 @@ from gzoo.files import Progress
 from gzoo.learn.augmentation import augmentation
 from gzoo.learn.encoders import FeatureExtractor
 from gzoo.learn.fitting import Attempt, Loss
-from gzoo.learn.loader import Loader
+from gzoo.learn.loader import Batch, Loader
 from gzoo.learn.model import Model, fastest_device
-from gzoo.trees.tree import FloatArray
+from gzoo.trees.tree import FloatArray, IntArray
 
 VIEWS = 8
 """Orientations of an image over which features are averaged."""
@@ -67,24 +67,36 @@ class Probe:
     losses: FloatArray
 
 
-def fit_probe(model: Model, loss: Loss, train: Loader, validation: Loader, progress: Progress | None = None) -> Probe:
+def fit_probe(
+    model: Model,
+    loss: Loss,
+    train: Loader,
+    validation: Loader,
+    progress: Progress | None = None,
+    *,
+    judged_by: Loss | None = None,
+    places: tuple[IntArray, IntArray] | None = None,
+) -> Probe:
     """Return the best head on top of a model's encoder as it is.
 
     Args:
         model: Model; its encoder is left in evaluation mode, and its head stays as it is.
         loss: What predictions cost.
-        train: Loader of the galaxies to fit, without augmentation.
+        train: Loader of the galaxies to fit; without augmentation unless `places` are given.
         validation: Loader of the galaxies that choose the penalty.
         progress: Function to call with (stage, galaxies done, galaxies in total).
+        judged_by: What predictions of validation galaxies cost, if it is another loss.
+        places: Places in the loaders of the galaxies to use; by default all.
 
     Raises:
         NonFiniteLossError: The loss is NaN or infinite.
     """
     model.to(fastest_device())
-    own = features_of(model, train, progress, stage="Computing features of training galaxies")
-    other = features_of(model, validation, progress, stage="Computing features of validation galaxies")
-    head, attempts = solve(model.head, loss, own, other)
-    return Probe(head, tuple(attempts), losses_of(head, loss, other))
+    first, second = places or (None, None)
+    own = features_of(model, train, progress, stage="Computing features of training galaxies", places=first)
+    other = features_of(model, validation, progress, stage="Computing features of validation galaxies", places=second)
+    head, attempts = solve(model.head, loss, own, other, judged_by)
+    return Probe(head, tuple(attempts), losses_of(head, judged_by or loss, other))
 
 
 def features_of(
@@ -94,6 +106,7 @@ def features_of(
     *,
     views: int = VIEWS,
     stage: str = "Computing features",
+    places: IntArray | None = None,
 ) -> Features:
     """Return the features of a loader's galaxies, in its order.
 
@@ -103,16 +116,17 @@ def features_of(
         progress: Function to call with (stage, galaxies done, galaxies in total).
         views: Number of orientations of each image over which to average, 1 to 8.
         stage: Name of the stage for `progress`.
+        places: Places in the loader of the galaxies to use, whatever its order; by default all, in its order.
     """
     model.eval()
     device = next(model.parameters()).device
     turned = augmentation("average")
     values: list[torch.Tensor] = []
     labels: dict[str, list[torch.Tensor]] = {}
-    done = 0
+    done, n = 0, len(galaxies.rows if places is None else places)
     is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-        for batch in galaxies:
+        for batch in _batches(galaxies, places):
             image, seed = batch["image"].to(device), batch["seed"].to(device)
             shown = [image] if views == 1 else [turned(image, seed, view=view) for view in range(views)]
             values.append(torch.stack([model.features(view).float() for view in shown]).mean(dim=0).cpu())
@@ -121,19 +135,30 @@ def features_of(
                     labels.setdefault(name, []).append(value.cpu())
             done += len(values[-1])
             if progress:
-                progress(stage, done, len(galaxies.rows))
+                progress(stage, done, n)
     # clones, because tensors of inference mode cannot be part of a later optimisation
     return Features(torch.cat(values).clone(), {name: torch.cat(each).clone() for name, each in labels.items()})
 
 
+def _batches(galaxies: Loader, places: IntArray | None) -> Iterator[Batch]:
+    if places is None:
+        yield from galaxies
+    else:
+        for part in np.array_split(places, -(-len(places) // galaxies.batch_size)):
+            yield galaxies.take(part)
+
+
 def losses_of(head: nn.Module, loss: Loss, galaxies: Features) -> FloatArray:
     """Return the loss of each galaxy, in nats."""
+    head = copy.deepcopy(head).cpu()
     with torch.no_grad():
         parts = [loss(head(values), labels).double().numpy() for values, labels in _chunks(galaxies)]
     return np.concatenate(parts)
 
 
-def solve(head: nn.Linear, loss: Loss, train: Features, validation: Features) -> tuple[nn.Linear, list[Attempt]]:
+def solve(
+    head: nn.Linear, loss: Loss, train: Features, validation: Features, judged_by: Loss | None = None
+) -> tuple[nn.Linear, list[Attempt]]:
     """Return the head that predicts best, and the penalties that were tried.
 
     Args:
@@ -141,6 +166,7 @@ def solve(head: nn.Linear, loss: Loss, train: Features, validation: Features) ->
         loss: What its predictions cost.
         train: Galaxies to fit.
         validation: Galaxies that choose the penalty.
+        judged_by: What predictions of validation galaxies cost, if it is another loss.
 
     Raises:
         NonFiniteLossError: The loss is NaN or infinite.
@@ -154,7 +180,10 @@ def solve(head: nn.Linear, loss: Loss, train: Features, validation: Features) ->
     best, best_loss, n_worse = copy.deepcopy(fitted), np.inf, 0
     for penalty in PENALTIES:
         _minimise(fitted, loss, standard[0], penalty)
-        train_loss, validation_loss = (float(losses_of(fitted, loss, each).mean()) for each in standard)
+        train_loss, validation_loss = (
+            float(losses_of(fitted, by, each).mean())
+            for by, each in zip((loss, judged_by or loss), standard, strict=True)
+        )
         if not np.isfinite(train_loss + validation_loss):
             raise NonFiniteLossError(
                 "The loss of the linear probe is NaN or infinite.",

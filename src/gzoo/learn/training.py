@@ -21,10 +21,11 @@ from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown, field_values
 from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
-from gzoo.learn import adaptation, checkpoints
+from gzoo.learn import adaptation, checkpoints, floors
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
 from gzoo.learn.encoders import Design
 from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
+from gzoo.learn.floors import Floors
 from gzoo.learn.heads import VoteLoss
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
@@ -34,6 +35,7 @@ from gzoo.learn.probe import VIEWS, fit_probe
 from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
 from gzoo.scoring import baseline as baselines
 from gzoo.scoring import likelihood
+from gzoo.scoring.intervals import Blocks, blocks
 from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.sky import identifier_split
 from gzoo.trees.tree import FloatArray, IntArray, Tree
@@ -60,6 +62,7 @@ class TrainResult(Shown):
             question with fewer than 30.
         start: Where the weights of the encoder come from; None if they were random.
         learning: Parts of the model, with their learning rates.
+        floors: What the model gains over a linear probe of the encoder it started from, and over the baseline.
     """
 
     run: Path
@@ -72,6 +75,7 @@ class TrainResult(Shown):
     n_galaxies_by_question: Mapping[str, int]
     start: Mapping[str, object] | None
     learning: tuple[Part, ...]
+    floors: Floors
 
     def to_dict(self) -> dict[str, object]:
         """Return the object that `gzoo train --json` prints."""
@@ -87,6 +91,7 @@ def train(
     pretrained: bool = False,
     from_: Path | str | None = None,
     learn: str | int | None = None,
+    probe: bool = True,
     epochs: int = 30,
     batch_size: int = 32,
     learning_rate: float | None = None,
@@ -120,6 +125,7 @@ def train(
         learn: What learns: `all`; `head`, a linear probe of an encoder that stays as it is; or the number of the
             encoder's last blocks that learn with the head. By default all, but only the head of a trained encoder with
             fewer than 200 labelled galaxies.
+        probe: Compare the model with a linear probe of the encoder it started from, fitted to at most 5,000 galaxies.
         epochs: Maximum number of epochs.
         batch_size: Images per training batch.
         learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3. A trained encoder learns at a
@@ -203,12 +209,22 @@ def train(
     with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
         baseline_loss = _baseline_loss(validation_loader, baseline)
         loss = VoteLoss(opened.tree)
+        begun = floors.probe_start(
+            model,
+            loss,
+            loss,
+            train_loader,
+            validation_loader,
+            wanted=probe and learn != HEAD,
+            seed=seed,
+            progress=progress,
+        )
         if learn == HEAD:
-            probe = fit_probe(model, loss, plain_loader, validation_loader, progress)
-            model.head.load_state_dict(probe.head.state_dict())
+            solved = fit_probe(model, loss, plain_loader, validation_loader, progress)
+            model.head.load_state_dict(solved.head.state_dict())
             write_weights(work, model)
-            write_metrics(work, probe.attempts)
-            losses, n_epochs, best_epoch = [each.validation_loss for each in probe.attempts], 0, 0
+            write_metrics(work, solved.attempts)
+            losses, n_epochs, best_epoch = [each.validation_loss for each in solved.attempts], 0, 0
         else:
             epochs_done = fit(
                 model, loss, train_loader, validation_loader, work, recipe, parts, baseline_loss, progress
@@ -220,6 +236,8 @@ def train(
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader, views=recipe.views)
         recalibration = fit_recalibration(validation_loader.votes, predicted[None])
+        blocks_of = partial(_blocks, opened, validation_loader)
+        judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn, progress=progress)
         places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
         galaxies = [
             each.keys.with_columns(role=pl.lit(role)).join(
@@ -253,6 +271,7 @@ def train(
             "validation_loss": min(losses),
             "baseline_validation_loss": baseline_loss,
             "baseline": baselines.to_dict(train_loader.votes, baseline),
+            "floors": judged.to_dict(),
             "recalibration": recalibration.to_dict(),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -270,7 +289,15 @@ def train(
         n_galaxies_by_question,
         origin,
         parts,
+        judged,
     )
+
+
+def _blocks(dataset: Dataset, galaxies: Loader, places: IntArray) -> Blocks:
+    """Return the resampling units of some galaxies of a loader."""
+    positions = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY, keep="first")
+    keys = galaxies.keys[places].join(positions, on=KEY, how="left", maintain_order="left")
+    return blocks(len(places), *(keys[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("ra", "dec")))
 
 
 def _start(
