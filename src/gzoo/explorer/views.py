@@ -60,7 +60,7 @@ class Views:
             questions.append(
                 {
                     "name": one.name,
-                    "label": _title(label(one.name, tree)),
+                    "label": _title(words(one.name.removesuffix(f"-{parts[one.name]}"))),
                     "part": parts[one.name],
                     "index": i,
                     "asked": self.engine.measures.spelling(f"{one.name}.asked"),
@@ -96,6 +96,9 @@ class Views:
             "parts": shown if len(shown := list(dict.fromkeys(one["part"] for one in questions))) > 1 else [],
             "questions": questions,
             "has_images": self.has_images,
+            "columns": [
+                self.engine.measures.spelling(name) for name, kind in labels.frame.schema.items() if kind.is_numeric()
+            ],
             "level": LEVEL,
             "min_votes": WELL_VOTED,
             "version": dataset.digest[:12],

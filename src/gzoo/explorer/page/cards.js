@@ -24,7 +24,7 @@ export function histogramCards(app, getView) {
       h("option", { value: one.asked }, "total votes"),
       one.answers.map((answer) => endings.map(([end, text]) => h("option", { value: spelled(answer.name, end) }, `${answer.label}${text}`)))));
   }
-  add.append(h("optgroup", { label: "Position" }, ["ra", "dec"].map((name) => h("option", { value: name }, name))));
+  add.append(h("optgroup", { label: "Columns" }, app.about.columns.map((name) => h("option", { value: name }, name))));
   const adding = h("div", { class: "card add" }, h("span", { "aria-hidden": "true" }, "add"), add);
   root.append(splits.node, campaigns.node, adding);
 

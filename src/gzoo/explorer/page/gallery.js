@@ -62,6 +62,7 @@ export function open(main, app) {
     h("div", { class: "topbar" }, expression.root, counter, sorting.root),
     cards.chips, cards.root, note, grid);
   main.classList.add("gallery");
+  main.classList.toggle("without-tree", !about.questions.length);
   main.append(panel, content, sheetHead, dock, pins());
 
   function sheet(name) {
@@ -95,6 +96,7 @@ export function open(main, app) {
       select.append(group(question.label, question.answers.map((answer) => pair(answer.name)), pair(question.asked)));
       if (question.predicted) select.append(group(`${question.label}: model`, question.answers.map((answer) => pair(`${answer.name}.model`))));
     }
+    select.append(group("Columns", about.columns.map((name) => pair(name))));
     const turn = h("button", { class: "text-button", "aria-label": "Reverse the order", title: "Reverse the order", onclick: () => {
       const { sort } = app.state;
       if (sort) app.go({ sort: sort.startsWith("-") ? sort.slice(1) : `-${sort}` });

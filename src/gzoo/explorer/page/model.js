@@ -7,14 +7,14 @@ import { filter } from "./state.js";
 const N_BINS = 10;
 
 function reliability(found, answer, choose, chosen) {
-  const [left, top, side] = [44, 8, 420];
+  const [left, top, side] = [50, 8, 420];
   const x = (value) => left + value * side;
   const y = (value) => top + (1 - value) * side;
   const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1];
   const most = Math.max(...found.groups.map((one) => one.n), 1);
   const bars = Math.max(...found.histogram, 1);
   const base = top + side + 66;
-  return s("svg", { viewBox: `0 0 ${left + side + 8} ${base + 30}`, role: "img", "aria-label": `Reliability of ${answer}: voted against predicted fraction` },
+  return s("svg", { viewBox: `0 0 ${left + side + 18} ${base + 30}`, role: "img", "aria-label": `Reliability of ${answer}: voted against predicted fraction` },
     ticks.map((tick) => [
       s("line", { class: "net-line", x1: x(tick), x2: x(tick), y1: y(0), y2: y(1) }), s("line", { class: "net-line", x1: x(0), x2: x(1), y1: y(tick), y2: y(tick) }),
       s("text", { x: x(tick), y: y(0) + 17, "text-anchor": "middle" }, tick.toFixed(1)), s("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(1))]),

@@ -4,6 +4,7 @@ import { h, s, count, percent, plural, thumbnail } from "./dom.js";
 import { isAbort } from "./api.js";
 import { wideFlow } from "./flow.js";
 import { filter } from "./state.js";
+import { verticalTree } from "./tree.js";
 
 const WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
@@ -61,6 +62,10 @@ export function open(main, app) {
   function draw(found, sky, state) {
     app.title("Overview");
     const questions = about.parts.length ? about.questions.filter((one) => one.part === (chosenPart ?? about.parts[0])) : about.questions;
+    const toGallery = (question, answer) => {
+      const changes = { view: "gallery", q: `${answer.name} > 0.5 and ${question.asked} >= ${about.min_votes}`, sort: `-${answer.name}` };
+      return { href: app.link(changes), onclick: (event) => app.follow(event, changes) };
+    };
     const columns = 1 + Math.max(0, ...questions.map((one) => one.depth));
     const room = main.clientWidth - (innerWidth > 1180 ? 420 : innerWidth > 900 ? 330 : 0) - 50;
     const width = Math.min(Math.max(Math.floor((room + 40) / columns) - 40, 150), 184);
@@ -70,13 +75,21 @@ export function open(main, app) {
       total: (one) => count(one.total),
       choice(question, answer) {
         const row = found.examples[answer.column];
-        const changes = { view: "gallery", q: `${answer.name} > 0.5 and ${question.asked} >= ${about.min_votes}`, sort: `-${answer.name}` };
-        return h("a", { class: "choice example", href: app.link(changes), onclick: (event) => app.follow(event, changes) },
+        return h("a", { class: "choice example", ...toGallery(question, answer) },
           h("span", { class: "mini" }, row === undefined ? "" : thumbnail(app, row, "")),
           h("span", {}, h("span", { class: "words" }, h("span", {}, answer.label), h("span", {}, percent(answer.total, question.total))),
             h("span", { class: "gauge", "aria-hidden": "true", style: { display: "block" } }, h("i", { style: { width: `${(100 * answer.total) / Math.max(question.total, 1)}%` } }))));
       },
     }) : "";
+    const tall = verticalTree(questions, {
+      weight: (answer) => totals.get(answer) / Math.max(...questions.map((one) => one.total), 1),
+      row: (question, answer) => h("a", { class: "answer", ...toGallery(question, answer) },
+        h("span", { class: "mini" }, found.examples[answer.column] === undefined ? "" : thumbnail(app, found.examples[answer.column], "")),
+        h("span", { class: "answer-name" }, answer.label),
+        h("span", { class: "gauge", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * answer.total) / Math.max(question.total, 1)}%` } })),
+        h("span", { class: "percent" }, percent(answer.total, question.total))),
+      heading: (question) => h("h3", { class: "heading" }, h("span", { class: "heading-name" }, question.label), h("span", { class: "total" }, count(question.total))),
+    });
     const tabs = about.parts.length ? h("nav", { class: "tabs", "aria-label": "Campaigns" }, about.parts.map((one) => h("a", {
       href: "#", "aria-current": one === (chosenPart ?? about.parts[0]) && "true", onclick: (event) => { event.preventDefault(); chosenPart = one; draw(found, sky, state); },
     }, one))) : "";
@@ -88,7 +101,7 @@ export function open(main, app) {
       h("section", {},
         h("h1", {}, !nQuestions ? plural(about.n, "galaxy", "galaxies") : `${count(n)} classifications flow down ${WORDS[nQuestions] ?? nQuestions} ${nQuestions === 1 ? "question" : "questions"} about ${plural(about.n, "galaxy", "galaxies")}`),
         h("p", { class: "lead" }, !nQuestions ? "This dataset contains labels, but no votes." : "Ribbon width is votes. Choose an answer to see its galaxies."), tabs,
-        h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes down the decision tree", style: { display: "block" } }, flow)),
+        h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes down the decision tree" }, flow), h("div", { class: "tall" }, tall.root)),
       h("aside", { "aria-label": "About the dataset" },
         h("h2", {}, "Where they are", h("small", {}, sky.n ? "right ascension 0° in the middle" : "no positions are known")), sky.n ? skyMap(sky) : "",
         sky.n < about.n && sky.n ? h("p", { class: "small" }, `${count(sky.n)} of ${count(about.n)} galaxies are shown.`) : "",
@@ -98,7 +111,8 @@ export function open(main, app) {
         h("ul", { class: "split-key" }, splits.map(([name, number]) => h("li", {}, h("i", { class: `swatch of-${Math.max(order.indexOf(name), 0)}`, "aria-hidden": "true" }), name, " ", h("strong", {}, count(number))))),
         h("h2", {}, "Dropped", h("small", {}, found.dropped.known ? (nDropped ? `${count(nDropped)} of ${count(nDropped + about.n)}` : `none of ${count(about.n)}`) : "not recorded")),
         dropped.length ? h("ul", { class: "small bullets" }, dropped.map(([reason, number]) => h("li", {}, `${reason}: ${count(number)}`))) : "",
-        found.not_collected.length ? [h("h2", {}, "Without votes"), h("p", { class: "small" }, found.not_collected.join(", "))] : "",
+        found.not_collected.length ? [h("h2", {}, "Without votes", h("small", {}, plural(found.not_collected.length, "question"))),
+          h("details", { class: "small table", open: found.not_collected.length < 12 }, h("summary", {}, "questions"), h("p", {}, found.not_collected.join(", ")))] : "",
         h("h2", {}, "About"),
         h("p", { class: "small" }, about.is_simulated ? "Simulated: no telescope and no volunteer was involved." : found.description),
         !about.is_simulated && found.surveys.length ? h("p", { class: "small" }, `Images: ${found.surveys.join("; ")}.`) : "",
