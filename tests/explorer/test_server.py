@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import random
+import shlex
 import shutil
 import socket
 import time
@@ -197,6 +198,26 @@ def test_downloads_hold_the_rows_in_their_order(client: TestClient, labels: Labe
     assert none.splitlines() == [",".join(csv.columns)]
 
 
+@pytest.mark.parametrize(
+    ("query", "needs_predictions"),
+    [
+        ({"q": "bar.yes > 0.25 OR how-rounded.round > .5", "split": "train,test"}, False),
+        ({"q": "bar.yes.model > 0.3"}, True),
+        ({"q": "summary != 'it''s'"}, False),
+        ({"split": "test"}, False),
+        ({}, False),
+    ],
+)
+def test_the_command_chooses_the_same_galaxies(
+    client: TestClient, dataset: Path, predicted: Path, query: dict[str, str], needs_predictions: bool
+) -> None:
+    words = shlex.split(client.get("/api/select", params=query).json()["command"])
+    inputs = [str(predicted), str(dataset)] if needs_predictions else [str(dataset)]
+    assert words[: 2 + len(inputs)] == ["gzoo", "select", *inputs]
+    where = words[words.index("--where") + 1]
+    assert set(ids(client, q=where)) == set(ids(client, **query))
+
+
 def test_the_whole_dataset_is_described(client: TestClient, labels: Labels) -> None:
     about, found = (client.get(f"/api/{name}").json() for name in ("about", "overview"))
     assert about["is_simulated"]
@@ -323,9 +344,9 @@ def ask_hostile(client: TestClient, n: int) -> list[float]:
     chance, seconds = random.Random(3), []
     for _ in range(n):
         text = hostile(chance).encode("utf-8", "replace").decode()
-        start = time.perf_counter()
+        start = time.process_time()
         answer = client.get("/api/view", params={"q": text, "n": 1})
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         assert answer.status_code in {200, 400}, text
         if answer.status_code == 400:
             assert answer.json()["message"]
@@ -355,7 +376,7 @@ def test_hostile_expressions_are_refused_or_answered(client: TestClient, dataset
 def test_ten_thousand_hostile_expressions_change_nothing(client: TestClient, dataset: Path) -> None:
     before = digests(dataset)
     seconds = ask_hostile(client, 10_000)
-    assert np.median(seconds) < 0.02
+    assert np.quantile(seconds, 0.999) < 0.02
     assert digests(dataset) == before
 
 

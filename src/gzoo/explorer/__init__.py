@@ -152,7 +152,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
             listening.bind((host, wanted))
         except (OSError, OverflowError) as error:
             listening.close()
-            problem = reason(error)
+            problem = getattr(error, "strerror", "") or reason(error)
         else:
             listening.listen(128)
             return listening

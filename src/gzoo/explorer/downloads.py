@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from starlette.responses import Response, StreamingResponse
 
+from gzoo.dataset.names import PREDICTED
 from gzoo.explorer.labels import Labels, Rows
-from gzoo.explorer.query import Filter
+from gzoo.explorer.query import Engine, Filter
 
 ROWS_AT_ONCE = 20_000
 TYPES = {"txt": "text/plain", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
@@ -70,17 +71,22 @@ def table(labels: Labels, rows: Rows) -> pl.DataFrame:
     return frame.with_columns(**columns)
 
 
-def select_command(labels: Labels, wanted: Filter) -> str:
-    """Return the `gzoo select` command that chooses the galaxies of a filter."""
-    parts = [f"({wanted.expression})" if " or " in wanted.expression and (wanted.splits or wanted.campaigns) else ""]
-    parts = [parts[0] or wanted.expression] if wanted.expression.strip() else []
+def select_command(engine: Engine, wanted: Filter) -> str:
+    """Return the `gzoo select` command that chooses the galaxies of a filter.
+
+    With predictions, that command chooses among the predicted galaxies only, so they are named only where the filter
+    needs them.
+    """
+    labels, parts = engine.labels, engine.parts(wanted.expression)
+    conditions = [f"({wanted.expression})"] if parts else []
     for name, values in (("split", wanted.splits), ("dataset_name", wanted.campaigns)):
         if values:
             quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-            parts.append(f"{name} in ({quoted})")
+            conditions.append(f"{name} in ({quoted})")
+    where = wanted.expression if parts and len(conditions) == 1 else " and ".join(conditions)
+    kinds = {quantity.kind for part in parts for quantity in engine.measures.bound(part).quantities.values()}
     words = ["gzoo", "select"]
-    if labels.predicted is not None:
+    if labels.predicted is not None and not kinds.isdisjoint(PREDICTED):
         words.append(str(labels.predicted.read.source))
-    words.append(str(labels.dataset.folder))
-    words += ["--where", " and ".join(parts)] if parts else []
-    return " ".join(map(shlex.quote, [*words, "--out", "selected.parquet"]))
+    words += [str(labels.dataset.folder), "--where", where or "id_str is not missing", "--out", "selected.parquet"]
+    return shlex.join(words)

@@ -158,7 +158,7 @@ class Server:
             "overview": lambda _: self.views.overview,
             "sky": lambda request: self.views.sky(_filter(request)),
             "model": self._model,
-            "select": lambda request: {"command": select_command(self.labels, _filter(request))},
+            "select": lambda request: {"command": select_command(self.engine, _filter(request))},
         }
         # every route is made here once; the names of files come from the package, never from a request
         routes = [Route(path, self._file(shell, "index.html")) for path in PAGES]
