@@ -62,6 +62,7 @@ _SEEKING = threading.Lock()
 SIMULATED = "_simulated"
 """Suffix of `dataset_name` for simulated galaxies."""
 MARKS = {
+    "catalogue": "catalogue.json",
     "dataset": MANIFEST,
     "run": "run.json",
     "simulation": "simulation.json",
@@ -70,6 +71,7 @@ MARKS = {
 }
 """The file that marks a folder as a finished result of each kind."""
 SIGNS = {
+    "catalogue": ("kind", "catalogue"),
     "dataset": ("format", "gzoo-dataset-2"),
     "run": ("format", "gzoo-run-2"),
     "simulation": ("kind", "simulation"),
@@ -326,7 +328,7 @@ def work(
         try:
             yield partial
         except Exception as error:
-            parts = PARTS[kind] if isinstance(error, InputError) else ("*",)
+            parts = PARTS.get(kind, ()) if isinstance(error, InputError) else ("*",)
             if is_new and not _has_part(partial, parts):
                 _remove(partial)
             raise

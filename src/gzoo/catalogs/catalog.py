@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import warnings
 from collections import deque
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -21,7 +23,8 @@ import pyarrow as pa
 from gzoo import files, sky
 from gzoo.catalogs.columns import HEALPIX, NO_HEALPIX, Column, Names, catalogue_columns, healpix_column
 from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
-from gzoo.catalogs.formats import FORMATS, refuse_columns, refuse_content, refuse_text, schema, writer
+from gzoo.catalogs.formats import FORMATS, Write, refuse_columns, refuse_content, refuse_text, schema, writer
+from gzoo.catalogs.hats import hats
 from gzoo.catalogs.origin import KIND, Content, origin, readme
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown
@@ -109,7 +112,8 @@ def catalog(
         predictions: Prediction files with concentrations; none for a catalogue of votes alone. Several files are
             merged; of each, the galaxies that its model was not trained on are used.
         dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
-        out: Catalogue to write: `.fits`, `.vot`, `.ecsv`, `.parquet` or `.csv`.
+        out: Catalogue to write: `.fits`, `.vot`, `.ecsv`, `.parquet` or `.csv`; without a suffix, a folder with a HATS
+            collection.
         level: Probability mass of the credible intervals, between 0 and 1.
         questions: Question to include, of those that are predicted; by default all.
         names: "legal" for column names with underscores, which FITS, VOTable, SQL and ADQL accept without quotes;
@@ -132,7 +136,11 @@ def catalog(
     out, paths = Path(out), [Path(one) for one in predictions or ()]
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, got {level}.")
-    refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset])
+    is_folder = not out.suffix
+    if is_folder:
+        files.refuse_occupied(out, kind=KIND, overwrite=overwrite)
+    else:
+        refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset])
     opened = open_dataset(dataset, progress=progress)
     _check_questions(questions, opened.tree)
     counted = [one.name for one in opened.tree.questions if one.name not in opened.not_collected]
@@ -149,14 +157,14 @@ def catalog(
     sources = read_held_out(paths, opened, prior=prior) if paths else [_of_dataset(opened, prior)]
     tree = sources[0].votes.tree
     columns = dictionary(tree)
-    if out.suffix == ".parquet":
+    if is_folder or out.suffix == ".parquet":
         columns = (*columns, healpix_column())
     rows = _rows_of(sources, opened, allow_bad=allow_bad_positions)
     held_out = [one for one in sources if not one.in_training_set]
     n_trained_on = sum(len(one) for one in sources if one.in_training_set) if paths else 0
     result = CatalogResult(
         path=out,
-        readme=out.with_name(f"{out.name}.ReadMe"),
+        readme=out / "ReadMe" if is_folder else out.with_name(f"{out.name}.ReadMe"),
         n_galaxies=rows.height,
         n_with_votes=sum(int((one.votes.totals > 0).any(axis=1).sum()) for one in sources),
         n_without_position=int(np.isnan(rows["ra"].to_numpy()).sum()),
@@ -174,13 +182,29 @@ def catalog(
     refuse_content(out, content)
     for name in TEXTS:
         refuse_text(out, name, rows[name])
-    with writer(out, content) as write:
-        for done, batch in _batches(sources, rows, columns, counted, level):
+    batches = _batches(sources, rows, columns, counted, level)
+    with _collection(out, content, rows, overwrite) if is_folder else writer(out, content) as write:
+        for done, batch in batches:
             write(batch)
             if progress:
                 progress("Writing catalogue", done, result.n_galaxies)
-    files.write_bytes(result.readme, readme(content, out.name).encode())
+    if not is_folder:
+        files.write_bytes(result.readme, readme(content, out.name).encode())
     return result
+
+
+@contextlib.contextmanager
+def _collection(out: Path, content: Content, rows: pl.DataFrame, overwrite: bool) -> Generator[Write]:
+    """Yield what writes a HATS collection, which appears when it is complete."""
+    begun = {"command": "catalog", "about": content.about}
+    with files.work(out, kind=KIND, begun=begun, overwrite=overwrite) as folder:
+        for left in folder.iterdir():  # of an interrupted run, which is not resumed
+            if left.is_dir():
+                shutil.rmtree(left)
+        with hats(folder, content, rows[HEALPIX].to_numpy()) as write:
+            yield write
+        files.write_bytes(folder / "ReadMe", readme(content, out.name).encode())
+        files.write_json(folder / files.MARKS[KIND], content.about)
 
 
 def _check_questions(questions: Sequence[str], tree: Tree) -> None:
