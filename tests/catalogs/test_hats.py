@@ -115,7 +115,7 @@ def test_whatever_is_changed_is_found(made: tuple[Path, pl.DataFrame], tmp_path:
         hats.check_hats(folder)
     fresh()
     about.write_text(about.read_text().replace("hats_col_ra=ra", "hats_col_ra=alpha"))
-    with pytest.raises(DatasetError, match="Column 'alpha' of positions not found"):
+    with pytest.raises(DatasetError, match="column 'alpha' of positions not found"):
         hats.check_hats(folder)
     fresh()[3].unlink()
     with pytest.raises(DatasetError, match="does not exist"):

@@ -247,19 +247,19 @@ def check_hats(folder: Path) -> int:
             tile = Tile(order, cell, slice(0))
             path = place / "dataset" / tile.name
             if not path.is_file():
-                raise _wrong(f"Tile '{path}' does not exist")
+                raise _wrong(f"tile '{path}' does not exist")
             names = pq.read_schema(path).names
             wanted = [about.get("hats_col_ra", ""), about.get("hats_col_dec", ""), HEALPIX]
             missing = [name for name in wanted if name not in names]
             if missing:
-                raise _wrong(f"Column '{missing[0]}' of positions not found in '{path}'")
+                raise _wrong(f"column '{missing[0]}' of positions not found in '{path}'")
             table = pq.ParquetFile(path).read(columns=wanted)
             ra, dec, healpix = (table[name].to_numpy() for name in wanted)
             n += len(ra)
             is_inside = (healpix >= tile.ends[0]) & (healpix < tile.ends[1])
             is_same = hpgeom.angle_to_pixel(1 << ORDER, ra % 360, dec) == healpix
             if not is_same.all() or (part == CATALOGUE and not is_inside.all()):
-                raise _wrong(f"Rows of '{path}' are not where the tile is on the sky")
+                raise _wrong(f"rows of '{path}' are not where the tile is on the sky")
         if n != int(about["hats_nrows"]):
             raise _wrong(f"'{place / 'hats.properties'}' says {about['hats_nrows']} rows, but the tiles have {n}")
         n_rows = n if part == CATALOGUE else n_rows
@@ -267,4 +267,8 @@ def check_hats(folder: Path) -> int:
 
 
 def _wrong(what: str) -> DatasetError:
-    return DatasetError(f"{what}.", "a collection as `gzoo catalog` wrote it.", "Write or copy the collection again.")
+    return DatasetError(
+        f"The HATS collection is damaged: {what}.",
+        "a collection as `gzoo catalog` wrote it.",
+        "Write or copy the collection again.",
+    )
