@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gzoo.learn.cache import ImageCache
-from gzoo.learn.loader import loader
+from gzoo.learn.loader import Loader, loader
 
 
 def run_together(work: Callable[..., None], arguments: Iterable[tuple[object, ...]]) -> None:
@@ -48,3 +48,13 @@ def fill_cache(folder: str, seed: int) -> None:
             assert np.array_equal(out, wanted)
         else:
             cache.put(int(row), wanted)
+
+
+class Wrapped(torch.utils.data.IterableDataset[object]):
+    """A loader as a data set of torch."""
+
+    def __init__(self, batches: Loader) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.batches)

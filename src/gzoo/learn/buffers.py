@@ -15,10 +15,11 @@ class BufferPool:
 
     Args:
         is_pinned: Whether to allocate page-locked memory, which a GPU can read directly.
+        max_free: Number of unused buffers to keep at most; more are given back to the system.
     """
 
-    def __init__(self, *, is_pinned: bool = False) -> None:
-        self._is_pinned = is_pinned
+    def __init__(self, *, is_pinned: bool = False, max_free: int = 4) -> None:
+        self._is_pinned, self._max_free = is_pinned, max_free
         self._free: list[npt.NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -27,8 +28,13 @@ class BufferPool:
         block = self._block(n_bytes)
         # The storage of the tensor references exactly this array, and releases it with the last view.
         owned = block[:n_bytes]
-        weakref.finalize(owned, self._free.append, block).atexit = False
-        return torch.from_numpy(owned).view(dtype).view(shape)
+        weakref.finalize(owned, self._release, block).atexit = False
+        with torch.inference_mode(False):  # threads write into it, and none of them is in the mode of the caller
+            return torch.from_numpy(owned).view(dtype).view(shape)
+
+    def _release(self, block: npt.NDArray[np.uint8]) -> None:
+        if len(self._free) < self._max_free:
+            self._free.append(block)
 
     def _block(self, n_bytes: int) -> npt.NDArray[np.uint8]:
         while self._free:

@@ -42,6 +42,7 @@ class ImageCache:
     """
 
     def __init__(self, folder: Path, data: object, n_rows: int, size: int, max_bytes: int = CACHE_SIZE_BYTES) -> None:
+        self._arguments = folder, data, n_rows, size, max_bytes
         image_bytes = size * size * 3
         self.n_kept = max(0, min(n_rows, max_bytes // (image_bytes + 8)))
         self.path = folder / f"{files.digest([RULE, data, n_rows, size, self.n_kept])[:32]}{_SUFFIX}"
@@ -58,6 +59,10 @@ class ImageCache:
             ) from error
         self._checksums: npt.NDArray[np.uint64] = np.frombuffer(mapped, np.uint64, self.n_kept)
         self._images: Pixels = np.frombuffer(mapped, np.uint8, offset=self.n_kept * 8).reshape(-1, size, size, 3)
+
+    def __reduce__(self) -> tuple[type[ImageCache], tuple[object, ...]]:
+        """Map the same file in another process."""
+        return ImageCache, self._arguments
 
     def get(self, row: int, out: Pixels) -> bool:
         """Copy an image to `out`, shape (size, size, 3), and return whether the cache contains it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ class ShardReader:
     def __init__(self, index: ImageIndex) -> None:
         self._index = index
         self._files: dict[int, int] = {}
-        self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._files)
 
     def read(self, rows: Sequence[int]) -> Sequence[bytes | None]:
@@ -63,13 +61,17 @@ class ShardReader:
         return data
 
     def _open(self, shard: int) -> int:
-        with self._lock:
-            if shard not in self._files:
-                file = os.open(self._index.paths[shard], files.READ_ONLY)
-                if len(self._files) == MAX_OPEN_FILES:
-                    return file
-                self._files[shard] = file
-            return self._files[shard]
+        file = os.open(self._index.paths[shard], files.READ_ONLY)
+        if len(self._files) >= MAX_OPEN_FILES:
+            return file
+        kept = self._files.setdefault(shard, file)
+        if kept != file:  # another thread was faster; a lock could stay locked for ever in a forked process
+            os.close(file)
+        return kept
+
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[ImageIndex]]:
+        """Open the files anew in another process."""
+        return ShardReader, (self._index,)
 
 
 def _close_all(files: dict[int, int]) -> None:

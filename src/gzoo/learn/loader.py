@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from gzoo.dataset.open import Dataset
@@ -26,8 +26,11 @@ from gzoo.images.checks import Pixels, Scratch, central_square, is_plain_jpeg
 from gzoo.learn.augmentation import Augmentation, Plan, augmentation
 from gzoo.learn.buffers import BufferPool
 from gzoo.learn.cache import CACHE_SIZE_BYTES
+from gzoo.learn.dealing import START, Cursor
 from gzoo.learn.decoding import decode, decode_into
-from gzoo.learn.inputs import BatchRequest, Input, SplitInput, StreamInput, check_integers, open_input
+from gzoo.learn.inputs import Input, SplitInput, StreamInput, check_integers, chosen_rows, open_input
+from gzoo.learn.lightning_loops import training_loop
+from gzoo.learn.requests import BatchRequest
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.tree import IntArray, Tree
 from gzoo.votes.votes import Votes
@@ -66,7 +69,7 @@ def loader(
     split: str = "train",
     augment: Augmentation | str | None = None,
     seed: int | None = None,
-    rows: IntArray | None = None,
+    rows: IntArray | npt.NDArray[np.bool_] | None = None,
     workers: int | None = None,
     cache_dir: Path | str | None = None,
     cache_size_bytes: int = CACHE_SIZE_BYTES,
@@ -87,15 +90,16 @@ def loader(
     Args:
         dataset: A dataset folder, a campaign's name, `owner/name` on the Hub, a result of `gzoo.open_dataset` or
             `gzoo.load`, or any `datasets.Dataset` or `IterableDataset` with the columns of a campaign.
-        batch_size: Maximum number of galaxies in a batch. Galaxies are distributed evenly, because batch normalisation
-            cannot compute the variance of a last batch of one galaxy.
+        batch_size: Number of galaxies in a batch. Galaxies are distributed evenly, because batch normalisation cannot
+            compute the variance of a last batch of one galaxy; of a stream, the last two batches share the rest. Only
+            where a batch would be empty or have one galaxy otherwise, batches have one or two more.
         size: Width and height of the images in pixels.
         split: Name of the split, if `dataset` has several.
         augment: Augmentation of the images, or the name of a preset (see `gzoo.augmentation`). Each galaxy has its own
             seed, new in each epoch, which determines its augmentation wherever it is computed.
         seed: Seed of the order and the augmentation, which change each epoch. None keeps the order of the split and
             the same augmentation each time. Streams are shuffled by shards and in windows of about 2,000 galaxies.
-        rows: Rows of the split to use; all when None. Not available for streams.
+        rows: Rows of the split to use, or a mask of all rows; all when None. Not available for streams.
         workers: Number of threads; the number of available cores when None.
         cache_dir: Folder on this machine for decoded images, for later epochs and other processes. Not available for
             streams.
@@ -143,6 +147,23 @@ def loader(
             )
         data.use_cache(Path(cache_dir), made.decoded_size, cache_size_bytes)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a loader is.
+
+    Attributes:
+        epoch: Number of the epoch of the next batch.
+        batch: Number of batches of this process before it in the epoch.
+        cursor: Position of the input.
+        is_under_way: Whether a loop has begun this epoch; the next loop then begins another.
+    """
+
+    epoch: int
+    batch: int = 0
+    cursor: Cursor = field(default_factory=lambda: START)
+    is_under_way: bool = False
 
 
 @dataclass(slots=True)
@@ -193,10 +214,28 @@ class Loader(Shown):
         limits = (self.size, self.size) if self.augment is None else self.augment.source_range(self.size)
         self.decoded_size = self.input.decoded_size(*limits) if isinstance(self.input, SplitInput) else limits[0]
         self.skipped: dict[str, str] = {}
-        self._epoch, self._cursor, self._is_started = 0, self.input.start, False
-        self._buffers = BufferPool(is_pinned=self.device.type == "cuda")
+        self._position, self._earlier = Position(0), deque[Position](maxlen=4)
+        # enough batches to keep all threads busy while one is handed over
+        self._n_ahead = 2 + 2 * self.workers * MAX_CHUNK // max(self.batch_size, MAX_CHUNK)
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """Make what belongs to one process: threads and memory."""
+        self._process_id = os.getpid()
+        self._threads: ThreadPoolExecutor | None = None
+        self._buffers = BufferPool(is_pinned=self.device.type == "cuda", max_free=self._n_ahead + 2)
         self._thread = threading.local()
         self._sent: deque[tuple[torch.cuda.Event, torch.Tensor]] = deque()
+        self._left: object = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process needs, such as one that Lightning starts."""
+        own = {"_process_id", "_threads", "_buffers", "_thread", "_sent", "_left"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._begin_process()
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -284,24 +323,34 @@ class Loader(Shown):
 
     @property
     def epoch(self) -> int:
-        """Number of the current or next epoch; the first is 0. Setting it restarts the epoch."""
-        return self._epoch
+        """Number of the epoch of the next batch; the first is 0. Setting it restarts the epoch."""
+        return self._position.epoch
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self._epoch, self._cursor, self._is_started = epoch, self.input.start, False
+        self._move_to(Position(epoch))
 
     def state_dict(self) -> dict[str, object]:
-        """Return the current position, from which a loader with the same arguments can resume."""
+        """Return the position after the last batch, from which a loader with the same arguments can resume.
+
+        After the last batch of an epoch, that is the start of the next one. While Lightning trains, it is the position
+        after the last batch on which the model was trained.
+        """
+        position, loop = self._position, training_loop(self)
+        if loop is not None:
+            position = self._before_unused(loop.n_unused)
+            if loop.is_last and loop.is_done and position.is_under_way:
+                position = Position(position.epoch + 1)
         return {
-            "epoch": self._epoch,
-            "cursor": dict(self._cursor),
+            "epoch": position.epoch,
+            "batch": position.batch,
+            "cursor": dict(position.cursor),
             "data": self.input.fingerprint,
             "batch_size": self.batch_size,
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Resume after the last batch of another loader.
+        """Resume after the last batch of another loader, which may have had another number of processes.
 
         Raises:
             InputError: The state belongs to other data or another batch size.
@@ -312,40 +361,99 @@ class Loader(Shown):
                     f"The state is of a loader with {name} {state.get(name)}; this one has {own}.",
                     hint="Pass the arguments of the first loader.",
                 )
-        self._epoch = cast(int, state["epoch"])
-        self._cursor, self._is_started = dict(cast("dict[str, object]", state["cursor"])), False
+        cursor = cast("dict[str, object]", state["cursor"])
+        self._move_to(Position(cast(int, state["epoch"]), cast(int, state["batch"]), dict(cursor)))
+
+    def _move_to(self, position: Position) -> None:
+        self._position = position
+        self._earlier.clear()
+
+    def _before_unused(self, n_unused: int) -> Position:
+        """Return the position before the last `n_unused` batches."""
+        return self._earlier[-n_unused] if 0 < n_unused <= len(self._earlier) else self._position
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of a new epoch, or the rest of the epoch whose state was loaded."""
-        if self._is_started:  # an earlier loop was left before the end of its epoch
-            self.epoch = self._epoch + 1
-        epoch = self._epoch
-        requests = self.input.requests(epoch, self._cursor, self.batch_size, *self._rank_and_world_size())
-        # enough batches to keep all threads busy while one is handed over
-        n_ahead = 2 + 2 * self.workers * MAX_CHUNK // max(self.batch_size, MAX_CHUNK)
+        """Return the batches of a new epoch, or the rest of the epoch whose state was loaded."""
+        loop = training_loop(self)
+        if loop is not None and loop.n_unused:  # Lightning discards what it has fetched ahead, and asks again
+            self._move_to(self._before_unused(loop.n_unused))
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        self._require_own_process()
+        loop = training_loop(self, takes_state=True)
+        if loop is not None and loop.unread_state is not None:
+            self.load_state_dict(loop.unread_state)
+        if self._position.is_under_way:  # an earlier loop was left before the end of its epoch
+            self.epoch = self.epoch + 1
+        epoch, n_done, cursor = self._position.epoch, self._position.batch, self._position.cursor
+        rank, world_size = self._rank_and_world_size()
+        requests = self.input.requests(epoch, cursor, self.batch_size, rank, world_size)
         pending: deque[_PendingBatch] = deque()
-        self._is_started = True
+        is_checked = loop is None
+        process_id = os.getpid()
         try:
             while True:
-                while len(pending) < n_ahead and (request := next(requests, None)):
+                if os.getpid() != process_id:
+                    self._left = requests, pending  # to release them could wait for threads that are not here
+                    raise InputError(
+                        "This loop over a loader was begun in another process, whose threads are not in this one.",
+                        hint="Begin a loop of its own in each process.",
+                    )
+                if not is_checked:
+                    is_checked = self._is_where_training_is(n_done, cursor["world_size"], world_size)
+                while len(pending) < self._n_ahead and (request := next(requests, None)):
                     pending.append(self._submit(request, self.augment))
                 if not pending:
                     break
                 request, batch = self._collect(pending.popleft())
-                self._cursor = request.cursor
+                n_done += 1
+                self._earlier.append(self._position)
+                self._position = Position(epoch, n_done, request.cursor, True) if pending else Position(epoch + 1)
                 yield batch
                 del batch
-            self.epoch = epoch + 1
         finally:
-            for each in pending:
+            for each in pending if os.getpid() == process_id else ():
                 for future in each.work:
                     future.cancel()
 
+    def _is_where_training_is(self, n_done: int, world_size_before: object, world_size: int) -> bool:
+        """Check that the next batch is the one that Lightning expects, as soon as it asks for one to train on.
+
+        Raises:
+            InputError: It is another one.
+        """
+        loop = training_loop(self)
+        if loop is None or not loop.is_training:
+            return False
+        n_done -= loop.is_ahead
+        if loop.unread_state is not None:
+            raise InputError(
+                "Lightning fetched the first batch of the stream before it read the checkpoint, so the position in the "
+                "stream is lost.",
+                hint="Give the schedule a number of steps, instead of trainer.estimated_stepping_batches.",
+            )
+        is_there = n_done == loop.n_processed or (n_done == 0 and loop.is_last)
+        if loop.is_resumed and not is_there:
+            raise InputError(
+                f"Lightning resumes after batch {loop.n_processed} of an epoch, but the loader after batch {n_done}.",
+                "a checkpoint that was written with this loader and as many processes.",
+                "Resume with the number of processes of the checkpoint, or from one at the end of an epoch.",
+            )
+        if n_done and world_size_before != world_size and isinstance(self.input, SplitInput):
+            raise InputError(
+                f"Lightning resumes within an epoch that {world_size_before} processes began with {world_size}, and "
+                "would not train on all of its batches.",
+                f"{world_size_before} processes, or a checkpoint at the end of an epoch.",
+            )
+        return True
+
     def take(self, rows: IntArray) -> Batch:
         """Return a batch of the galaxies at these positions in `rows`, without augmentation."""
-        return self._collect(self._submit(self._split.request(rows, self._epoch), None))[1]
+        places = chosen_rows(rows, len(self.rows))
+        return self._collect(self._submit(self._split.request(places, self.epoch), None))[1]
 
     def batches_of(self, parts: Iterable[IntArray]) -> Iterator[Batch]:
         """Yield batches of the galaxies at these positions in `rows`, without augmentation, in this order.
@@ -375,9 +483,35 @@ class Loader(Shown):
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
 
-    @cached_property
+    @property
     def _pool(self) -> ThreadPoolExecutor:
-        """The threads. Each uses one core; torch would otherwise start more threads in each of them."""
+        """The threads of this process."""
+        if self._process_id != os.getpid():  # a fork has this object, but none of its threads
+            self._begin_process()
+        if self._threads is None:
+            self._threads = self._start_threads()
+        return self._threads
+
+    def _require_own_process(self) -> None:
+        """Check that this process can make all batches.
+
+        Raises:
+            InputError: It is a worker of a DataLoader, or a fork, in which Arrow cannot read a stream.
+        """
+        if torch.utils.data.get_worker_info() is not None:
+            raise InputError(
+                "A loader cannot be used in a worker of a DataLoader: each worker would show every galaxy.",
+                "a loop over the loader itself, which makes batches in threads of its own.",
+                "Use the loader without DataLoader, or pass num_workers=0.",
+            )
+        if self._process_id != os.getpid() and isinstance(self.input, StreamInput):
+            raise InputError(
+                "A stream cannot be read in a forked process, which lacks the threads that read it.",
+                hint="Start processes with 'spawn' or 'forkserver', or make the loader in the new process.",
+            )
+
+    def _start_threads(self) -> ThreadPoolExecutor:
+        """Start the threads. Each uses one core; torch would otherwise start more threads in each of them."""
         n_before, started = torch.get_num_threads(), threading.Barrier(self.workers + 1)
 
         def start() -> None:
@@ -394,7 +528,7 @@ class Loader(Shown):
 
     def _submit(self, request: BatchRequest, augment: Augmentation | None) -> _PendingBatch:
         """Hand a batch to the threads."""
-        n = len(request.index)
+        n, pool = len(request.index), self._pool
         if self.decodes_on_device:
             image = torch.empty(0)
         elif augment is not None and self.device.type == "cpu":
@@ -404,12 +538,12 @@ class Loader(Shown):
         pending = _PendingBatch(request, augment, image)
         if augment is not None and image.dtype == torch.float32:
             seeds = torch.from_numpy(request.seeds)
-            pending.plan = self._pool.submit(augment.plan, seeds, self.decoded_size, self.size)
+            pending.plan = pool.submit(augment.plan, seeds, self.decoded_size, self.size)
         work = self._read if self.decodes_on_device else self._fill
         step = max(1, min(MAX_CHUNK, -(-n // (2 * self.workers))))
         for start in range(0, n, step):
             places = range(start, min(start + step, n))
-            pending.work.append(self._pool.submit(work, pending, places))
+            pending.work.append(pool.submit(work, pending, places))
         return pending
 
     def _fill(self, pending: _PendingBatch, places: range) -> None:
