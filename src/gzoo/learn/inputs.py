@@ -16,7 +16,7 @@ from gzoo.errors import DatasetError, InputError, NotFoundError, choices, sugges
 from gzoo.learn.cache import ImageCache
 from gzoo.learn.dealing import Cursor, augmentation_seeds, deal, n_batches, resumed
 from gzoo.learn.decoding import fast_size
-from gzoo.learn.image_bytes import ImageReader, ShardReader, TableReader
+from gzoo.learn.image_bytes import ImageReader, MemoryReader, ShardReader, TableReader
 from gzoo.learn.requests import BatchRequest, Counts, keys_of, votes_of
 from gzoo.learn.stream_input import THE_STREAM, StreamInput, columns_of
 from gzoo.trees.campaign import Campaign

@@ -460,11 +460,10 @@ class Loader(Shown):
 
         A batch of which no image can be decoded is omitted if such images are skipped.
         """
-        n_ahead = 2 + 2 * self.workers * MAX_CHUNK // max(self.batch_size, MAX_CHUNK)
         pending: deque[_PendingBatch] = deque()
         todo = iter(parts)
         while True:
-            while len(pending) < n_ahead and (rows := next(todo, None)) is not None:
+            while len(pending) < self._n_ahead and (rows := next(todo, None)) is not None:
                 pending.append(self._submit(self._split.request(rows, self.epoch), None))
             if not pending:
                 return
