@@ -74,13 +74,13 @@ def test_a_stream_has_its_own_rows_whatever_was_done_to_it(stream: datasets.Iter
         assert sorted(ids_of(batches)) == sorted(wanted)
 
 
-def test_images_that_map_compresses_anew_are_told(stream: datasets.IterableDataset) -> None:
+def test_images_that_map_compresses_again_are_told(stream: datasets.IterableDataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same = next(iter(loader(raw(stream).map(lambda row: row), 4, 424)))
         first = next(iter(loader(stream, 4, 424)))
     assert torch.equal(same["image"], first["image"])
-    with pytest.warns(GZooWarning, match="compresses them anew.*decode=False"):
+    with pytest.warns(GZooWarning, match="compresses them again.*decode=False"):
         changed = next(iter(loader(stream.rename_column("ra", "longitude"), 4, 424)))
     assert changed["id_str"] == first["id_str"]
     assert not torch.equal(changed["image"], first["image"])

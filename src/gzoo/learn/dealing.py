@@ -28,7 +28,7 @@ START: Cursor = {"dealt_from": 0, "batch": 0, "n_shown": 0, "world_size": 1}
 def resumed(cursor: Cursor, world_size: int) -> tuple[int, int]:
     """Return from which galaxy on to deal, and how many batches of each process to leave out then.
 
-    Another number of processes deals the rest of the epoch anew.
+    Another number of processes deals the rest of the epoch again.
     """
     if cursor["world_size"] == world_size:
         return cast(int, cursor["dealt_from"]), cast(int, cursor["batch"])
@@ -69,7 +69,7 @@ def deal(n: int, batch_size: int, rank: int, world_size: int, *, n_before: int =
         raise InputError(
             f"Cannot divide {n} galaxies{rest} among {world_size} processes.",
             "at least one galaxy for each process.",
-            "Resume with fewer processes." if n_before else "Use fewer processes or a larger dataset.",
+            "Use fewer processes to resume." if n_before else "Use fewer processes or a larger dataset.",
         )
     n_parts = n_batches(n, batch_size, world_size) * world_size
     ends = np.arange(n_parts + 1) * n // n_parts

@@ -70,7 +70,7 @@ class ShardReader:
         return kept
 
     def __reduce__(self) -> tuple[type[ShardReader], tuple[ImageIndex]]:
-        """Open the files anew in another process."""
+        """Open the files again in another process."""
         return ShardReader, (self._index,)
 
 

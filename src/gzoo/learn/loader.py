@@ -400,7 +400,7 @@ class Loader(Shown):
                     self._left = requests, pending  # to release them could wait for threads that are not here
                     raise InputError(
                         "This loop over a loader was begun in another process, whose threads are not in this one.",
-                        hint="Begin a loop of its own in each process.",
+                        hint="Start another loop in this process.",
                     )
                 if not is_checked:
                     is_checked = self._is_where_training_is(n_done, cursor["world_size"], world_size)
@@ -440,7 +440,7 @@ class Loader(Shown):
             raise InputError(
                 f"Lightning resumes after batch {loop.n_processed} of an epoch, but the loader after batch {n_done}.",
                 "a checkpoint that was written with this loader and as many processes.",
-                "Resume with the number of processes of the checkpoint, or from one at the end of an epoch.",
+                "Use the number of processes of the checkpoint, or a checkpoint at the end of an epoch.",
             )
         if n_done and world_size_before != world_size and isinstance(self.input, SplitInput):
             raise InputError(

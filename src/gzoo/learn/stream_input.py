@@ -83,7 +83,7 @@ class StreamInput:
         steps = list(_steps(stream))
         if any(_decodes_images(step) for step in steps):
             warnings.warn(
-                f"{_said(name)} decodes its images and compresses them anew before the loader sees them, as `map`, "
+                f"{_said(name)} decodes its images and compresses them again before the loader sees them, as `map`, "
                 f"`filter` and `rename_column` of `datasets` do. To keep their pixels, start from {_RAW}.",
                 GZooWarning,
                 stacklevel=5,
@@ -177,7 +177,7 @@ class StreamInput:
             raise DatasetError(
                 f"Column 'image' of {_said(self._name)} has type {column}.",
                 "images as `datasets` stores them, with `bytes` and `path`.",
-                "Leave the images to the loader, which decodes, resizes and augments them.",
+                "Omit the step that changes images: the loader decodes, resizes and augments them.",
             )
         return _Window(start, state, order, ids, votes, totals, encoded_images(table, reads_files=False))
 
@@ -207,7 +207,7 @@ def columns_of(stream: datasets.IterableDataset, name: str) -> list[str]:
         raise InputError(
             f"{_said(name)} was divided among processes by `split_dataset_by_node`.",
             "the whole stream: the loader gives each process its part.",
-            "Omit `split_dataset_by_node`.",
+            "Omit `split_dataset_by_node` of `datasets`.",
         )
     if stream.column_names is not None:
         return list(stream.column_names)
