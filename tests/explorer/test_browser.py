@@ -351,5 +351,8 @@ def test_a_dataset_that_is_removed_gives_a_message(open_tab: Callable[..., Tab],
         tab.page.keyboard.press("2")
         tab.page.wait_for_selector("#banner:not(:empty)")
         assert "run `gzoo explore` again" in tab.page.inner_text("#banner")
+        # images that were not shown yet are refused, which the browser lists
+        assert all("409 (Conflict)" in one for one in tab.problems)
+        tab.problems.clear()
     finally:
         served.close()

@@ -118,8 +118,11 @@ def explore(
     listening = _listen(host, port)
     address = listening.getsockname()
     shown = f"[{host}]" if ":" in host else host
+    serving = Server(labels, images)
+    # the first galaxy needs tables of quantiles, which take a second to make
+    threading.Thread(target=serving.views.galaxy, args=(0,), daemon=True).start()
     config = uvicorn.Config(
-        Server(labels, images).application(hosts_of(host)),
+        serving.application(hosts_of(host)),
         log_level="critical",
         access_log=False,
         lifespan="off",

@@ -89,4 +89,10 @@ def select_command(engine: Engine, wanted: Filter) -> str:
     if labels.predicted is not None and not kinds.isdisjoint(PREDICTED):
         words.append(str(labels.predicted.read.source))
     words += [str(labels.dataset.folder), "--where", where or "id_str is not missing", "--out", "selected.parquet"]
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a shell must spell it: within double quotes where that is easier to read."""
+    is_plain = "'" in word and not any(one in word for one in '"$`\\!')
+    return f'"{word}"' if is_plain else shlex.quote(word)

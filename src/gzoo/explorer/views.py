@@ -14,6 +14,7 @@ import polars as pl
 
 from gzoo.errors import GZooError, NotFoundError, choices
 from gzoo.explorer.labels import LEVEL, BoolArray, Rows
+from gzoo.explorer.measures import DISAGREEMENT
 from gzoo.explorer.query import Engine, Filter
 from gzoo.scoring.betas import quantile
 from gzoo.scoring.scores import score
@@ -224,6 +225,11 @@ class Views:
                 tile["model"] = round(float(model[i]), 4)
             if numbers is not None:
                 tile["value"] = numbers[i]
+                if name == DISAGREEMENT:
+                    tile |= {
+                        "value": None if numbers[i] is None else round(numbers[i], 1),
+                        "unit": "\N{GREEK SMALL LETTER SIGMA}",
+                    }
             found.append(tile)
         return found
 

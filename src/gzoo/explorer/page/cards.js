@@ -30,7 +30,7 @@ export function histogramCards(app, getView) {
 
 
   function switches(what, title) {
-    const node = h("section", { class: "card", "aria-label": title });
+    const node = h("section", { class: "card", "aria-label": title, hidden: true });
     return {
       node,
       update(counts) {

@@ -55,7 +55,8 @@ export function expressionBox(app) {
       if (text) await app.get("check", new URLSearchParams({ q: text }));
     } catch (error) {
       pushed = wasPushed;
-      if (error.status === 400) fail(error);
+      // an unfinished name is no error while names are offered for it
+      if (error.status === 400 && options.hidden) fail(error);
       return;
     }
     if (input.value.trim() === text) app.go({ q: text }, { replace: wasPushed });

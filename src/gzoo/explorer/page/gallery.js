@@ -22,7 +22,7 @@ export function caption(tile) {
       tile.label ? h("span", { style: { "margin-left": "auto" } }) : "",
       h("span", {}, String(tile.k), h("span", { class: "of" }, `/${tile.n}`)));
   }
-  if (tile.value !== undefined) value.push(h("span", { style: { "margin-left": "auto" } }, tile.value === null ? "–" : typeof tile.value === "number" ? number(tile.value) : tile.value));
+  if (tile.value !== undefined) value.push(h("span", { style: { "margin-left": "auto" } }, tile.value === null ? "–" : typeof tile.value === "number" ? number(tile.value) + (tile.unit ?? "") : tile.value));
   return h("span", { class: "caption" }, value);
 }
 

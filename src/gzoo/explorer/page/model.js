@@ -136,7 +136,8 @@ export function open(main, app) {
           h("span", {}, h("strong", {}, chosen === null ? "Largest disagreements" : `Model predicts ${(chosen / N_BINS).toFixed(1)} – ${((chosen + 1) / N_BINS).toFixed(1)}`), " ",
             h("span", { class: "muted" }, chosen === null ? "in standard deviations of the votes" : "volunteers saw more first")),
           chosen === null ? "" : h("span", { class: "muted" }, "volunteers saw fewer last")),
-        h("div", { class: "strip" }, strip)));
+        h("div", { class: "strip" }, strip),
+        asTable("These galaxies", ["galaxy", "votes", "of", "predicted"], found.listed.map((one) => [one.id, String(one.k), String(one.n), fraction(one.model)]))));
     app.title(`${question.label}: ${answer.label}`);
     clearTimeout(waiting);
     if (scores.state === "running" || scores.state === "waiting") waiting = setTimeout(() => app.shown === "model" && view.update(app.state), 1500);
