@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gzoo.catalogs.catalog import catalog
     from gzoo.catalogs.crossmatch import match
+    from gzoo.catalogs.selection import select
     from gzoo.dataset.audit import audit
     from gzoo.dataset.build import build
     from gzoo.dataset.check import check
@@ -78,6 +79,7 @@ __all__ = [
     "read_votes",
     "recalibrate",
     "score",
+    "select",
     "simulate",
     "summary",
     "train",
@@ -121,6 +123,7 @@ HOME = {
     "read_votes": "votes.reading",
     "recalibrate": "scoring.recalibration",
     "score": "scoring.scores",
+    "select": "catalogs.selection",
     "simulate": "simulator",
     "summary": "votes.summary",
     "train": "learn.training",

@@ -92,6 +92,7 @@ FIRST_LINES = {
     "list of volunteers": r"volunteer,n_classifications,is_anonymous,",
     "mapping": r"# Mapping file for gzoo",
     "ranking": r"dataset_name,id_str,n_votes,\w+,question,subtree$",
+    "selection": r"dataset_name,id_str,split(,|$)",
     "table of leaks": r"what,.*other_id_str",
     "table of matches": r"fate,matched_by,separation_arcsec,",
 }

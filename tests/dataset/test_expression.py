@@ -242,9 +242,7 @@ def test_a_column_goes_before_a_computed_name(table: pl.DataFrame) -> None:
 
 def test_a_count_column_compared_with_a_fraction_is_noted(names: Names) -> None:
     found = bind(parse("bar-gz2_yes > 0.6 and bar-gz2_yes > 0.6 and bar-gz2.no > 0.6 and bar.asked >= 5"), names)
-    assert found.notes == (
-        "'bar-gz2_yes' is a number of votes, also in 'bar-gz2_yes > 0.6'; the vote fraction is bar-gz2.yes.",
-    )
+    assert found.notes == ("'bar-gz2_yes > 0.6' compares a number of votes; the vote fraction is bar-gz2.yes.",)
 
 
 def test_unknown_text_of_datasets_is_missing(names: Names) -> None:

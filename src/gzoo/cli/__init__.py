@@ -36,7 +36,7 @@ GROUPS = {
     "Publish": ("access", "publish", "cite"),
     "Learn": ("train", "predict", "export", "augmentations"),
     "Judge": ("score", "compare", "recalibrate", "prioritize"),
-    "Use": ("explore", "catalog", "match"),
+    "Use": ("explore", "select", "catalog", "match"),
 }
 LOADS_TORCH = frozenset({"train", "predict", "export", "augmentations"})
 EPILOGUE = (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gzoo.catalogs.catalog import CatalogResult
     from gzoo.catalogs.crossmatch import MatchResult
+    from gzoo.catalogs.selection import Selection
     from gzoo.dataset.build import BuildResult
     from gzoo.dataset.check import CheckResult
     from gzoo.dataset.leakage import Leaks
@@ -59,7 +60,8 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
 WITH_JSON = (
     *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "export", "leaks"),
-    *("mapping", "match", "predict", "prioritize", "publish", "recalibrate", "score", "simulate", "train", "union"),
+    *("mapping", "match", "predict", "prioritize", "publish", "recalibrate", "score", "select", "simulate"),
+    *("train", "union"),
 )
 OF_ALL = (
     _option("offline", False, bool, help="Do not contact the Hub: read only what is cached.", negative=""),
@@ -597,6 +599,31 @@ def match(found: MatchResult, given: Given, screen: Screen) -> None:
         screen.print(text)
     if found.path:
         screen.result(f"Wrote {found.path} (every row of both tables once).")
+
+
+def select(found: Selection, given: Given, screen: Screen) -> None:
+    """Print how pure and complete the selection is."""
+    screen.print(f"Selected {found.n_selected:,} of {found.n_population:,} galaxies: {found.condition}")
+    if found.is_simulated:
+        screen.say(SIMULATED)
+    if found.calibration or found.purity["value"] is not None:
+        naive = found.against_votes
+        mark = "  not calibrated" if found.is_calibrated is False else ""
+        rows: list[Sequence[str]] = [("", f"expected [{found.level:.0%} interval]", "if votes were the truth")]
+        for name, value, by_votes in (
+            ("purity", found.purity, naive["purity"] if naive else None),
+            ("completeness", found.completeness, naive["completeness"] if naive else None),
+        ):
+            rows.append((name, f"{interval(value)}{mark}", "-" if by_votes is None else f"{by_votes:.3f}"))
+        screen.table(rows)
+        screen.say(f"True: underlying vote fractions with {found.truth}.")
+        screen.say("Expected values are without binomial (vote sampling) noise, which the last column contains.")
+        for name, one in found.calibration.items():
+            screen.say(f"Calibration of {name}: {one.verdict} ({one.n_galaxies:,} galaxies with held-out votes).")
+    if given["out"]:
+        screen.result(f"Wrote {given['out']} ({found.n_selected:,} galaxies).")
+    if not given["predictions"]:
+        screen.say("With prediction files, this command also computes purity and completeness.")
 
 
 def prioritize(found: Ranking, given: Given, screen: Screen) -> None:

@@ -202,6 +202,15 @@ def combined(node: Node, of_test: Callable[[Test], T]) -> T:
     return of_test(node)
 
 
+def replaced(node: Node, of_test: Callable[[Test], Node]) -> Node:
+    """Return an expression in which other nodes take the place of its tests."""
+    if isinstance(node, Not):
+        return Not(replaced(node.part, of_test))
+    if isinstance(node, And | Or):
+        return type(node)(tuple(replaced(part, of_test) for part in node.parts))
+    return of_test(node)
+
+
 def quoted(name: str) -> str:
     """Return a name as an expression must spell it: between backticks where it is not a plain word.
 

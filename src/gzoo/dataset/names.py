@@ -275,7 +275,7 @@ class Names:
     def _nearest(self, wrong: str) -> list[str]:
         """Return the names that share most with a wrong one, in a twentieth of the time of comparing all in full."""
         parts = _trigrams(wrong)
-        return [name for name, _ in sorted(self._parts, key=lambda one: len(one[1] ^ parts))[: MAX_CHOICES + 1]]
+        return [name for name, _ in sorted(self._parts, key=lambda one: len(one[1] ^ parts))[:MAX_CHOICES]]
 
 
 def _trigrams(name: str) -> frozenset[str]:
@@ -424,7 +424,7 @@ def _notes(test: Test, found: Mapping[str, Quantity]) -> Iterable[str]:
     for value in operands(test):
         if isinstance(value, Name) and (quantity := found[value.text]).kind in {"votes", "asked"}:
             instead = f"; the vote fraction is {_fraction_of(quantity)}" if quantity.kind == "votes" else ""
-            yield f"'{echoed(value.text)}' is a number of votes, also in '{echoed(str(test))}'{instead}."
+            yield f"'{echoed(str(test))}' compares a number of votes{instead}."
 
 
 def _fraction_of(quantity: Quantity) -> str:

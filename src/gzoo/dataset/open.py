@@ -331,6 +331,33 @@ class Dataset(Shown):
             return None
         return self.positions(split).select(KEY).with_columns(value=_read(paths, [name]).to_series())
 
+    @cached_property
+    def column_types(self) -> Mapping[str, pl.DataType]:
+        """Type of each column of the default config except the images."""
+        shard = files.shards(self.folder, self.splits[0])[0]
+        with reading(shard):
+            types = pl.scan_parquet(shard, glob=False).collect_schema()
+        return {name: dtype for name, dtype in types.items() if name != "image"}
+
+    def table(self, split: str, columns: Sequence[str]) -> pl.DataFrame:
+        """Return keys and some columns of a split, in the order of `read_votes`, without reading others.
+
+        Args:
+            split: The split.
+            columns: Some of `column_types`.
+
+        Raises:
+            NotFoundError: The split does not exist.
+            DatasetError: A shard cannot be read.
+        """
+        self.require(split)
+        shards = files.shards(self.folder, split)
+        names = _columns(shards[0])
+        if not names.issuperset(KEY):
+            keys = self.read_votes(split)[0]  # old layouts, whose keys are made there
+            return keys.with_columns(_read(shards, [name for name in columns if name not in KEY]))
+        return _read(shards, list(dict.fromkeys([*KEY, *columns])))
+
     def positions(self, split: str) -> pl.DataFrame:
         """Return the keys and positions of a split without reading votes and images.
 

@@ -63,6 +63,22 @@ class DifferenceRow(NamedTuple):
     note: str
 
 
+class ThresholdPoint(NamedTuple):
+    """A selection with one threshold.
+
+    Attributes:
+        threshold: The threshold, 0 to 1.
+        n_selected: Number of selected galaxies.
+        purity: Purity with its interval; null without selected galaxies.
+        completeness: Completeness with its interval.
+    """
+
+    threshold: float
+    n_selected: int
+    purity: Value
+    completeness: Value
+
+
 class TruthRow(NamedTuple):
     """Errors on one question, against votes and against the ground truth.
 
@@ -207,6 +223,58 @@ def differences_svg(rows: Sequence[DifferenceRow], *, first: str, second: str, a
         if each.value is not None and abs(each.value) <= end:
             drawing.circle(place(each.value), y, 4.5, fill=role if each.better else "page", role=role)
     drawing.line(middle, top, middle, bottom, role="muted", thickness=1.5)
+    return drawing.render()
+
+
+def thresholds_svg(points: Sequence[ThresholdPoint], *, marked: float, axis: str, description: str) -> str:
+    """Draw purity (solid) and completeness (dashed) against a threshold, with bands for their intervals.
+
+    The two lines differ in their dashes, so that the figure can be printed without colours. Behind them is the number
+    of selected galaxies, relative to the largest.
+
+    Args:
+        points: Selections by rising threshold.
+        marked: The threshold that was chosen.
+        axis: Label of the horizontal axis.
+        description: Text for readers who cannot see the figure.
+    """
+    width, height, left, right, top, bottom = 660.0, 350.0, 58.0, 116.0, 30.0, 292.0
+    drawing = Drawing(width, height, description)
+
+    def x(value: float) -> float:
+        return left + min(max(value, 0.0), 1.0) * (width - left - right)
+
+    def y(value: float) -> float:
+        return bottom - value * (bottom - top)
+
+    for fraction in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        drawing.line(left, y(fraction), width - right, y(fraction), role="grid")
+        drawing.text(left - 9, y(fraction) + 4, f"{fraction:.0%}", role="muted", size=12, anchor="end")
+        drawing.text(x(fraction), bottom + 19, f"{fraction:g}", role="muted", size=12, anchor="middle")
+    most = max([1, *(one.n_selected for one in points)])
+    area = "".join(f"L{x(one.threshold):.1f},{y(0.3 * one.n_selected / most):.1f}" for one in points)
+    first, last = x(points[0].threshold), x(points[-1].threshold)
+    drawing.path(f"M{first:.1f},{bottom:.1f}{area}L{last:.1f},{bottom:.1f}z", fill="grid", opacity=0.6)
+    drawing.line(x(marked), top, x(marked), bottom, role="muted", dashes="2 3")
+    drawing.text(x(marked), top - 10, f"chosen: {marked:g}", role="muted", size=12, anchor="middle")
+    ends: list[tuple[str, float, str]] = []
+    for name, dashes, role in (("purity", "", "ink"), ("completeness", "7 4", "muted")):
+        known = [(x(one.threshold), getattr(one, name)) for one in points]
+        known = [(place, value) for place, value in known if value["value"] is not None and value["low"] is not None]
+        if not known:
+            continue
+        there = "L".join(f"{place:.1f},{y(value['high']):.1f}" for place, value in known)
+        back = "L".join(f"{place:.1f},{y(value['low']):.1f}" for place, value in reversed(known))
+        drawing.path(f"M{there}L{back}z", fill=role, opacity=0.16)
+        line = "L".join(f"{place:.1f},{y(value['value']):.1f}" for place, value in known)
+        drawing.path(f"M{line}", fill="", line=role, thickness=2.2, dashes=dashes)
+        ends.append((name, y(known[-1][1]["value"]), role))
+    ends.sort(key=lambda one: one[1])
+    for i, (name, place, role) in enumerate(ends):
+        apart = max(place, ends[i - 1][1] + 18) if i else place
+        drawing.text(width - right + 8, apart + 4, name, role=role, size=13, is_bold=True)
+    drawing.text((left + width - right) / 2, bottom + 42, axis, role="muted", size=12, anchor="middle",
+                 longest=64)  # fmt: skip
     return drawing.render()
 
 

@@ -227,6 +227,13 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.votes)
 
+    def on(self, questions: Sequence[str]) -> HeldOut:
+        """Return the predictions and votes of some of the predicted questions."""
+        own = self.votes.tree
+        tree = _predicted(own, questions)
+        columns = [own.concentrations.index(name) for name in tree.concentrations]
+        return replace(self, votes=self.votes.on(tree), concentrations=self.concentrations[:, :, columns])
+
     def posteriors(self) -> Iterator[tuple[slice, Posterior]]:
         """Yield posteriors of some galaxies at a time, with their rows."""
         for start in range(0, len(self), N_AT_ONCE):
@@ -326,12 +333,7 @@ def _on_shared_questions(kept: Sequence[HeldOut], tree: Tree) -> list[HeldOut]:
         GZooWarning,
         stacklevel=3,
     )
-    common = _predicted(tree, tuple(shared))
-    restricted: list[HeldOut] = []
-    for one in kept:
-        columns = [one.votes.tree.concentrations.index(name) for name in common.concentrations]
-        restricted.append(replace(one, votes=one.votes.on(common), concentrations=one.concentrations[:, :, columns]))
-    return restricted
+    return [one.on(tuple(shared)) for one in kept]
 
 
 def _predicted(tree: Tree, questions: Sequence[str]) -> Tree:
