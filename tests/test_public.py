@@ -103,7 +103,7 @@ def test_a_command_has_the_parameters_and_defaults_of_its_function(verb: str) ->
     command = inspect.signature(cli.command(verb)).parameters
     assert set(command) - set(function) <= {"as_json", "format", "offline", "quiet", "verbose"}
     # after files that may be none at all, the last word is the dataset
-    assert set(function) - set(command) <= ({"progress", "dataset"} if verb == "catalog" else {"progress"})
+    assert set(function) - set(command) <= ({"progress", "dataset"} if verb in {"catalog", "select"} else {"progress"})
     for name in set(function) & set(command):
         assert command[name].default == function[name].default, name
 
