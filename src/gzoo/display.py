@@ -212,7 +212,7 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 def as_text(value: object) -> str:
     """Return a value on one line, for readers.
 
-    >>> as_text({"train": 1200, "test": 300}), as_text(0.123456), as_text(None)
+    >>> as_text({"train": 1200, "test": 300, "dropped": []}), as_text(0.123456), as_text(None)
     ('train 1,200, test 300', '0.1235', '-')
     """
     match value:
@@ -227,7 +227,8 @@ def as_text(value: object) -> str:
         case {"value": number, "low": low, "high": high}:
             text = interval({"value": number, "low": low, "high": high})
         case Mapping():
-            text = ", ".join(f"{as_text(name)} {as_text(one)}" for name, one in value.items())
+            parts = {as_text(name): as_text(one) for name, one in value.items()}
+            text = ", ".join(f"{name} {part}" for name, part in parts.items() if part)  # an empty list says nothing
         case str():
             text = value
         case Shown():
