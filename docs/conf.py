@@ -30,7 +30,8 @@ myst_heading_anchors = 3
 
 # Tutorials run when the site is built, on simulated galaxies
 nb_execution_mode = "cache"
-nb_execution_timeout = 180
+nb_execution_timeout = 600  # of a cell; on two quiet cores a whole notebook takes a minute
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
