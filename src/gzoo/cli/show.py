@@ -217,8 +217,14 @@ def build(made: BuildResult, given: Given, screen: Screen) -> None:
         screen.warn(f"{question}: {description}")
     if made.excluded:
         screen.say(f"Ignored {len(made.excluded)} columns of the table; manifest.json lists them.")
-    if made.n_galaxies.get("train") and not given["no_images"] and not made.labels:
-        screen.next("train", made.folder, "--out", made.folder.with_name("run"))
+    if made.n_galaxies.get("train") and not given["no_images"]:
+        kinds = {name: one["kind"] for name, one in made.labels.items()}
+        first = [name for kind in ("class", "number") for name in kinds if kinds[name] == kind][:1]
+        of_labels = ["--target", *first] if first else []
+        if first or not made.labels:
+            screen.next("train", made.folder, *of_labels, "--out", made.folder.with_name("run"))
+        else:
+            screen.next("check", made.folder)
     else:  # it cannot be trained on
         screen.next("check", made.folder)
 
@@ -343,9 +349,12 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
     screen.result(
         f"Trained {made.run} on {made.n_train:,} galaxies: {how}. "
         f"Validation loss {made.best_loss:.3f} nats per galaxy on {made.n_validation:,} galaxies; the baseline, which "
-        f"knows only the training votes, has {made.baseline_loss:.3f}."
+        f"knows only the training {'labels' if given['target'] else 'votes'}, has {made.baseline_loss:.3f}."
     )
     screen.result(made.floors.description)
+    if made.n_galaxies_by_class:
+        counted = ", ".join(f"{name} {n:,}" for name, n in made.n_galaxies_by_class.items())
+        screen.say(f"Training galaxies of each class: {counted}.")
     _say_questions(made.n_galaxies_by_question, screen)
     few = [name for name, n in made.n_galaxies_by_question.items() if 0 < n < MIN_GALAXIES_WITH_VOTES]
     if few:
@@ -421,7 +430,9 @@ def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:
 def score(scores: Shown, given: Given, screen: Screen) -> None:
     """Print scores with confidence intervals: of questions, of classes, or those of a paper."""
     found = scores.to_dict()
-    if "confusion" in found:
+    if "target" in found:
+        _print_target(scores, found, screen)
+    elif "confusion" in found:
         _print_classes(found, screen)
     elif "answers" in found:
         names = {"rmse": "RMSE", "mae": "MAE", "noise_floor": "RMSE of a perfect model"}
@@ -443,6 +454,33 @@ def score(scores: Shown, given: Given, screen: Screen) -> None:
         _print_scores(found, screen)
     if found["n_trained_on"]:
         screen.warn(f"The model was trained on {found['n_trained_on']:,} of these galaxies.")
+
+
+def _print_target(scores: Any, found: Mapping[str, Any], screen: Screen) -> None:
+    words: dict[str, str] = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE", "r2": "R2", "brier": "Brier"}
+    rows = [
+        (" ".join(words.get(word) or word for word in name.split("_")), interval(one, 4))
+        for name, one in scores.values().items()
+    ]
+    screen.table([("score", found["target"]), *rows])
+    if found["classes"]:
+        confusion = found["classes"]["confusion"]
+        names = list(next(iter(confusion.values()), {}))
+        screen.print()
+        screen.table(
+            [
+                ("true \\ predicted", *names),
+                *((true, *(f"{one['n']:,}" for one in row.values())) for true, row in confusion.items()),
+            ]
+        )
+    unlabelled = f"; {found['n_unlabelled']:,} without a label are excluded" if found["n_unlabelled"] else ""
+    screen.say(
+        f"{found['n_galaxies']:,} galaxies{unlabelled}. Log-likelihood in nats per galaxy; the baseline knows only the "
+        "labels of training galaxies. In brackets: 95% confidence intervals over "
+        f"{found['bootstrap']['unit']}."
+    )
+    if found["n_zero_probability"]:
+        screen.warn(f"The true class of {found['n_zero_probability']:,} galaxies has probability 0.")
 
 
 def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from gzoo.dataset.targets import Target
 from gzoo.errors import InputError, choices, reason
 
 COLOURS = 3
@@ -25,10 +26,12 @@ class Design:
     Attributes:
         encoder: Name of the timm encoder.
         size: Width and height of its images in pixels.
-        columns: Names of the concentrations (`Tree.concentrations`), in the order of the head's outputs.
+        columns: Names of the head's outputs, in their order: concentrations (`Tree.concentrations`), or the columns of
+            `target`.
         mean: Mean of each channel, 0 to 1, which is subtracted from images.
         std: Standard deviation of each channel, by which they are then divided.
         arguments: Further arguments of the encoder's constructor in timm, such as `img_size`.
+        target: What is predicted instead of votes.
     """
 
     encoder: str
@@ -37,6 +40,7 @@ class Design:
     mean: Normalisation
     std: Normalisation
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
+    target: Target | None = None
 
     @property
     def channels(self) -> int:

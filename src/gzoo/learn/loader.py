@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,7 @@ class Batch(TypedDict):
     index: Row of each galaxy in the split, int64; for a stream, its position in this epoch.
     id_str: Identifier of each galaxy.
     seed: Seed of each galaxy's augmentation in this epoch, int64.
+    label: Label of each galaxy, float64, where the loader has labels.
     """
 
     image: torch.Tensor
@@ -59,6 +60,7 @@ class Batch(TypedDict):
     index: torch.Tensor
     id_str: list[str]
     seed: torch.Tensor
+    label: NotRequired[torch.Tensor]
 
 
 def loader(
@@ -197,6 +199,7 @@ class Loader(Shown):
         decoded_size: Width and height before augmentation, which may zoom in. It is slightly larger than needed where
             the first image of the split can be decoded to that size without resizing.
         skipped: Reason for each skipped image, by identifier.
+        labels: Label of each row of the split, for the batches, shape (row,); None for votes alone.
     """
 
     input: Input
@@ -214,6 +217,7 @@ class Loader(Shown):
         limits = (self.size, self.size) if self.augment is None else self.augment.source_range(self.size)
         self.decoded_size = self.input.decoded_size(*limits) if isinstance(self.input, SplitInput) else limits[0]
         self.skipped: dict[str, str] = {}
+        self.labels: torch.Tensor | None = None
         self._position, self._earlier = Position(0), deque[Position](maxlen=4)
         # enough batches to keep all threads busy while one is handed over
         self._n_ahead = 2 + 2 * self.workers * MAX_CHUNK // max(self.batch_size, MAX_CHUNK)
@@ -625,6 +629,8 @@ class Loader(Shown):
         batch = Batch(image=image, votes=votes, totals=totals, index=index, id_str=ids, seed=seeds)
         if self.device.type != "cpu":
             batch = self._move(batch)
+        if self.labels is not None:
+            batch["label"] = self.labels[index].to(self.device)
         if pending.augment is not None and batch["image"].dtype == torch.uint8:
             batch["image"] = pending.augment(batch["image"], batch["seed"], self.size)
         return request, batch

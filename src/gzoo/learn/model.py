@@ -11,30 +11,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from gzoo import files
+from gzoo.dataset.targets import Target
 from gzoo.errors import DatasetError, InputError, NotFoundError, reason
 from gzoo.learn.encoders import Design, FeatureExtractor
-from gzoo.learn.heads import VoteHead
+from gzoo.learn.heads import head_of
 from gzoo.trees.tree import FloatArray
 
 
 class Model(FeatureExtractor):
-    """A network that predicts the concentrations of all questions from an image."""
+    """A network that predicts the concentrations of all questions, or a target, from an image."""
 
     def __init__(self, design: Design, baseline: FloatArray | None = None) -> None:
         """Build a model with random weights.
 
         Args:
             design: Settings of the model.
-            baseline: Initial predicted concentrations, shape (concentration,). Training then starts from the baseline.
+            baseline: Initial prediction, shape (column,). Training then starts from the baseline.
 
         Raises:
             InputError: timm does not have the encoder, or it does not take images of this size.
         """
         super().__init__(design)
-        self.head = VoteHead(self.n_features, len(design.columns), baseline)
+        self.head = head_of(design.target, self.n_features, len(design.columns), baseline)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return concentrations, shape (galaxy, concentration).
+        """Return concentrations, shape (galaxy, concentration); of a target, log probabilities or mean and spread.
 
         Args:
             image: Images, shape (galaxy, 3, size, size): uint8, or floats from 0 to 1.
@@ -99,7 +100,10 @@ def read_run(run: Path) -> tuple[Design, dict[str, object]]:
         columns = tuple(str(one) for one in cast("list[object]", design["columns"]))
         mean, std = (tuple(float(one) for one in cast("list[float]", design[key])) for key in ("mean", "std"))
         arguments = dict(cast("Mapping[str, object]", design.get("arguments") or {}))
-        return Design(str(design["encoder"]), int(cast(int, design["size"])), columns, mean, std, arguments), metadata
+        entry = design.get("target")
+        target = Target.from_dict(entry, run / mark) if entry else None
+        size = int(cast(int, design["size"]))
+        return Design(str(design["encoder"]), size, columns, mean, std, arguments, target), metadata
     except (KeyError, TypeError, ValueError) as error:
         why = f"it does not have {error}" if isinstance(error, KeyError) else reason(error)
         raise DatasetError(f"Cannot read '{run / mark}': {why}.", hint="Train the model again.") from error

@@ -16,6 +16,7 @@ import torch
 
 from gzoo import files
 from gzoo.dataset.open import KEY, Dataset, open_dataset
+from gzoo.dataset.targets import Target
 from gzoo.display import Shown
 from gzoo.errors import DatasetError, GZooWarning, InputError, choices
 from gzoo.files import Progress
@@ -32,6 +33,7 @@ from gzoo.scoring.prediction_files import (
     write_prediction_table,
 )
 from gzoo.scoring.recalibration import Recalibration
+from gzoo.scoring.target_likelihood import recalibrated
 from gzoo.sky import is_near
 from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.tree import FloatArray, IntArray, Tree
@@ -77,6 +79,7 @@ class Member:
         campaign: Campaign that it was trained on.
         not_predicted: Questions that it has not learned.
         recalibration: What to apply to its predictions, if anything.
+        target_recalibration: The same for a target; empty if nothing.
     """
 
     run: Path
@@ -86,6 +89,12 @@ class Member:
     campaign: Campaign
     not_predicted: tuple[str, ...]
     recalibration: Recalibration | None
+    target_recalibration: Mapping[str, float]
+
+    @property
+    def target(self) -> Target | None:
+        """What it predicts instead of votes."""
+        return self.model.design.target
 
 
 def predict(
@@ -103,7 +112,7 @@ def predict(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
-    """Predict the vote fractions of each galaxy of a split, or of each image of a folder or archive.
+    """Predict votes, or a target, of a split, or of a folder or archive of images.
 
     The file has `dataset_name` and `id_str` (together the key; images that are not in a dataset have only `id_str`,
     the name of the file without folder and ending); for each answer `{column}_concentration` and
@@ -112,6 +121,9 @@ def predict(
     question `{question}_proportion_volunteers_asked`, null where the dataset lacks an answer that leads to it; and
     `in_training_set`. Questions on which fewer than 30 of the galaxies trained on have votes are null: the model has
     not learned them.
+
+    For runs of `gzoo train --target`, the file has, instead of all these, `{target}_{class}_probability` for each
+    class, or `{target}_mean` and `{target}_std`, mean and standard deviation of a normal distribution.
 
     Several runs are an ensemble: each cell of concentrations is a list with one number for each run, and the prediction
     is their mixture. An interrupted prediction resumes when the same command runs again.
@@ -176,8 +188,9 @@ def predict(
         "split": split,
         "is_simulated": opened.is_simulated if opened else None,
         "views": views,
-        "is_recalibrated": any(each.recalibration is not None for each in members),
+        "is_recalibrated": any(each.recalibration is not None or each.target_recalibration for each in members),
         "not_predicted": list(not_predicted),
+        **({"target": members[0].target.to_dict()} if members[0].target else {}),
     }
     begun = {"command": "predict", **about, "batch_size": batch_size, "corrupt": corrupt}
     schemes = [each.training_data.get("split_scheme") for each in members]
@@ -190,7 +203,10 @@ def predict(
     n_written, n_trained_on = 0, 0
 
     def table(rows: IntArray, values: FloatArray) -> pl.DataFrame:
-        named = vote_columns(keys[rows], values, members, not_predicted, tree)
+        if members[0].target:
+            named = target_columns(keys[rows], values, members, members[0].target)
+        else:
+            named = vote_columns(keys[rows], values, members, not_predicted, tree)
         return named.with_columns(in_training_set=is_seen[rows])
 
     with files.work_on_file(out, begun=begun, overwrite=overwrite, wait=wait, progress=progress) as work:
@@ -208,7 +224,7 @@ def predict(
         def tables() -> Iterator[pl.DataFrame]:
             nonlocal n_written, n_trained_on
             if not paths:
-                yield table(np.arange(0), np.empty((len(members), 0, len(tree.concentrations))))
+                yield table(np.arange(0), np.empty((len(members), 0, len(members[0].model.design.columns))))
             for path in paths:
                 part = pl.read_parquet(path, glob=False)
                 n_written, n_trained_on = n_written + part.height, n_trained_on + int(part["in_training_set"].sum())
@@ -241,6 +257,25 @@ def vote_columns(
     for name in not_predicted:
         final[..., tree.concentration_slice(name)] = np.nan
     return prediction_table(keys, final if len(members) > 1 else final[0], tree)
+
+
+def target_columns(keys: pl.DataFrame, values: FloatArray, members: Sequence[Member], target: Target) -> pl.DataFrame:
+    """Return the columns of a prediction file of a target; several runs are a mixture.
+
+    Args:
+        keys: `dataset_name` and `id_str` of each galaxy.
+        values: Output of the models, shape (member, galaxy, column).
+        members: The runs.
+        target: What they predict.
+    """
+    each = np.exp(values) if target.kind == "classes" else values
+    each = np.stack(
+        [recalibrated(target, one, run.target_recalibration) for one, run in zip(each, members, strict=True)]
+    )
+    mixed = each.mean(axis=0)
+    if target.kind == "value":
+        mixed[:, 1] = np.sqrt((each[..., 1] ** 2 + (each[..., 0] - mixed[:, 0]) ** 2).mean(axis=0))
+    return keys.with_columns(pl.Series(name, column) for name, column in zip(target.columns, mixed.T, strict=True))
 
 
 def _predict_rows(
@@ -288,17 +323,19 @@ def _member(run: Path, recalibrate: bool) -> Member:
     training_data = cast("Mapping[str, object]", metadata["data"])
     campaign = of_manifest(training_data, run / "run.json")
     tree = campaign.published_tree
-    not_predicted = _unlearned_questions(run, training_data, tree)
-    if len(not_predicted) == len(tree.questions):
+    target = model.design.target
+    not_predicted = () if target else _unlearned_questions(run, training_data, tree)
+    if not target and len(not_predicted) == len(tree.questions):
         raise InputError(
             f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
             "that it was trained on have votes on each.",
             hint="Train it on more galaxies.",
         )
     kept = metadata.get("recalibration") if recalibrate else None
-    recalibration = None if kept is None else Recalibration.from_dict(kept, run / "run.json")
+    recalibration = None if kept is None or target else Recalibration.from_dict(kept, run / "run.json")
+    of_target = cast("Mapping[str, float]", kept or {}) if target else {}
     model.to(fastest_device()).eval()
-    return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration)
+    return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target)
 
 
 def _views(member: Member) -> int:
@@ -310,7 +347,14 @@ def _require_same_questions(members: Sequence[Member]) -> None:
     """Check that the models of an ensemble predict the same questions."""
     first = members[0]
     for each in members[1:]:
-        if each.campaign.published_tree.questions != first.campaign.published_tree.questions:
+        if each.target != first.target:
+            names = [one.target.name if one.target else "votes" for one in (first, each)]
+            raise DatasetError(
+                f"The models in '{first.run}' and '{each.run}' predict {names[0]} and {names[1]}.",
+                "runs of one target with the same classes.",
+                "Predict with each of them alone.",
+            )
+        if not first.target and each.campaign.published_tree.questions != first.campaign.published_tree.questions:
             raise DatasetError(
                 f"The models in '{first.run}' and '{each.run}' predict the questions of {first.campaign.name} and "
                 f"{each.campaign.name}.",
@@ -322,6 +366,13 @@ def _require_same_questions(members: Sequence[Member]) -> None:
 def _require_questions_of(member: Member, opened: Dataset, data: str) -> None:
     """Check that a model predicts the questions of a dataset."""
     tree, campaign = opened.tree, member.campaign
+    if member.target:  # which images of any dataset have
+        return
+    if not tree.questions:
+        raise DatasetError(
+            f"The model in '{member.run}' predicts the votes of {campaign.name}, but '{data}' contains labels.",
+            hint="Train a model on one of the labels, with --target.",
+        )
     if member.model.design.columns != tree.concentrations or campaign.published_tree.questions != tree.questions:
         other = "another definition of it" if campaign.name == opened.campaign.name else opened.campaign.name
         raise DatasetError(
@@ -396,10 +447,12 @@ def _is_among(trained_on: pl.DataFrame, galaxies: pl.DataFrame) -> pl.Series:
 def concentrations(model: Model, batch: Batch, views: int) -> FloatArray:
     """Return the predicted concentrations of a batch, shape (galaxy, concentration).
 
+    For a model of a target, they are log probabilities, shape (galaxy, class), or mean and spread, shape (galaxy, 2).
+
     Args:
         model: Model to apply, on the device where it is to run.
         batch: Batch of images without augmentation.
-        views: Number of orientations of each image; the logarithms of the concentrations are averaged. The first is the
+        views: Number of orientations of each image, over which the head of the model averages. The first is the
             image as stored. Which come next depends on the identifier of the galaxy, so that no orientation is
             preferred in a dataset, and a galaxy has the same prediction in any folder.
     """
@@ -407,8 +460,8 @@ def concentrations(model: Model, batch: Batch, views: int) -> FloatArray:
     image = batch["image"].to(device)
     first = torch.tensor([zlib.crc32(one.encode()) % (MAX_VIEWS - 1) for one in batch["id_str"]], device=device)
     with torch.inference_mode():
-        logs = torch.stack([model(_view(image, first, view)).double().log() for view in range(views)])
-    return logs.mean(0).exp().cpu().numpy()
+        of_views = torch.stack([model(_view(image, first, view)).double() for view in range(views)])
+        return model.head.average(of_views).cpu().numpy()
 
 
 def _view(image: torch.Tensor, first: torch.Tensor, view: int) -> torch.Tensor:

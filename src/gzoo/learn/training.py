@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from gzoo import files
 from gzoo.dataset.open import KEY, Dataset, open_dataset
+from gzoo.dataset.targets import Labels, read_labels
 from gzoo.display import Shown, field_values
 from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
@@ -26,19 +27,16 @@ from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read
 from gzoo.learn.encoders import Design
 from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
 from gzoo.learn.floors import Floors
-from gzoo.learn.heads import VoteLoss
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
 from gzoo.learn.model import Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
 from gzoo.learn.probe import VIEWS, fit_probe
 from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
-from gzoo.scoring import baseline as baselines
-from gzoo.scoring import likelihood
+from gzoo.learn.tasks import TargetTask, Task, VoteTask
 from gzoo.scoring.intervals import Blocks, blocks
-from gzoo.scoring.recalibration import fit_recalibration
 from gzoo.sky import identifier_split
-from gzoo.trees.tree import FloatArray, IntArray, Tree
+from gzoo.trees.tree import IntArray
 
 DEFAULT_ENCODER, DEFAULT_SIZE, LEARNING_RATE, AUGMENT = "resnet18", 128, 1e-3, "average"
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
@@ -60,6 +58,7 @@ class TrainResult(Shown):
         baseline_loss: Validation loss of the baseline, which predicts the same for every galaxy.
         n_galaxies_by_question: Number of galaxies trained on that have votes on each question. The model predicts no
             question with fewer than 30.
+        n_galaxies_by_class: Number of galaxies trained on of each class, if the target is classes.
         start: Where the weights of the encoder come from; None if they were random.
         learning: Parts of the model, with their learning rates.
         floors: What the model gains over a linear probe of the encoder it started from, and over the baseline.
@@ -73,6 +72,7 @@ class TrainResult(Shown):
     best_loss: float
     baseline_loss: float
     n_galaxies_by_question: Mapping[str, int]
+    n_galaxies_by_class: Mapping[str, int]
     start: Mapping[str, object] | None
     learning: tuple[Part, ...]
     floors: Floors
@@ -86,6 +86,8 @@ def train(
     dataset: Path | str,
     *,
     out: Path | str,
+    target: str | None = None,
+    labels: Path | str | None = None,
     encoder: str | None = None,
     size: int | None = None,
     pretrained: bool = False,
@@ -102,7 +104,7 @@ def train(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train a model on the votes of a dataset.
+    """Train a model on the votes, or another column, of a dataset.
 
     The model is a timm encoder with one head for all questions. It is trained on the train split with the
     Dirichlet-multinomial loss, AdamW and a one-cycle learning rate. Validation uses a moving average of the weights
@@ -116,6 +118,9 @@ def train(
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
         out: Run folder to write.
+        target: Column to predict instead of votes, of the dataset or of `labels`: text and yes or no are classes, a
+            float is a value with a spread. Append `:classes` or `:value` where numbers could be either.
+        labels: Table with the column of `target` and `id_str`.
         encoder: Name of a timm model; by default resnet18.
         size: Width and height in pixels of the images that the model sees; by default 128, or with `from` the size that
             the encoder was trained on.
@@ -162,11 +167,18 @@ def train(
         )
     size = size or (start.size if start and from_ else None) or DEFAULT_SIZE
     opened = open_dataset(dataset, progress=progress)
+    if labels is not None and target is None:
+        raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
+    known = read_labels(opened, target, labels) if target is not None else None
     train_loader, plain_loader, validation_loader, held_out = _loaders(
-        opened, size, batch_size, augment, seed, cache_dir
+        opened, size, batch_size, augment, seed, cache_dir, known
     )
-    n_labelled = int((train_loader.votes.totals > 0).any(axis=1).sum())
-    learn = learn or _default_learn(start, n_labelled)
+    task = (
+        TargetTask(known, train_loader, validation_loader)
+        if known
+        else VoteTask(opened, train_loader, validation_loader)
+    )
+    learn = learn or _default_learn(start, task.n_labelled)
     if learn == HEAD and (augment != AUGMENT or learning_rate is not None):
         warnings.warn(
             "Only the head learns, which is solved for: --augment and --learning-rate are not used.",
@@ -191,15 +203,13 @@ def train(
     origin = dict(start.origin) if start else None
     weights_sha256 = origin["weights_sha256"] if origin else None
     command = {"command": "train", "data": opened.digest, "from": weights_sha256, **asdict(recipe)}
+    if known:
+        values = {split: values.tolist() for split, values in known.values.items()}
+        command |= {"target": known.target.to_dict(), "labels": files.digest(str(values))}
     loaders = {"train": train_loader, "validation": validation_loader}
     n_train, n_validation = (len(each.rows) for each in loaders.values())
-    n_galaxies_by_question = {
-        question.name: int(n)
-        for question, n in zip(opened.tree.questions, (train_loader.votes.totals > 0).sum(axis=0), strict=True)
-    }
-    baseline = likelihood.fit_baseline(train_loader.votes)
     torch.manual_seed(seed)
-    model = Model(_design(start, recipe, opened.tree, train_loader), baseline)
+    model = Model(_design(start, recipe, task, train_loader), task.baseline)
     if start:
         start.load_into(model)
     parts = parts_of(model, learn, learning_rate, is_trained=start is not None)
@@ -207,8 +217,7 @@ def train(
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
     with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
-        baseline_loss = _baseline_loss(validation_loader, baseline)
-        loss = VoteLoss(opened.tree)
+        loss, baseline_loss = task.loss, task.baseline_loss
         begun = floors.probe_start(
             model,
             loss,
@@ -235,7 +244,6 @@ def train(
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader, views=recipe.views)
-        recalibration = fit_recalibration(validation_loader.votes, predicted[None])
         blocks_of = partial(_blocks, opened, validation_loader)
         judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn, progress=progress)
         places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
@@ -259,7 +267,7 @@ def train(
                 "split_scheme": opened.split_scheme,
                 "dataset_names": sorted(train_loader.keys["dataset_name"].unique().to_list()),
                 "licence": "cc0-1.0" if opened.is_simulated else opened.campaign.hub.licence,
-                "n_galaxies_by_question": n_galaxies_by_question,
+                "n_galaxies_by_question": task.n_galaxies_by_question,
                 "validation": held_out,
             },
             "from": origin,
@@ -270,9 +278,8 @@ def train(
             "best_epoch": best_epoch,
             "validation_loss": min(losses),
             "baseline_validation_loss": baseline_loss,
-            "baseline": baselines.to_dict(train_loader.votes, baseline),
             "floors": judged.to_dict(),
-            "recalibration": recalibration.to_dict(),
+            **task.entries(predicted),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
@@ -286,7 +293,8 @@ def train(
         best_epoch,
         min(losses),
         baseline_loss,
-        n_galaxies_by_question,
+        task.n_galaxies_by_question,
+        task.n_galaxies_by_class,
         origin,
         parts,
         judged,
@@ -327,26 +335,36 @@ def _default_learn(start: StartingEncoder | None, n_labelled: int) -> str:
     return HEAD
 
 
-def _design(start: StartingEncoder | None, recipe: Recipe, tree: Tree, train: Loader) -> Design:
+def _design(start: StartingEncoder | None, recipe: Recipe, task: Task, train: Loader) -> Design:
     """Return the design of the model; images are normalised as the starting encoder knows them, if it says how."""
     mean, std = (start.mean, start.std) if start else (None, None)
     if mean is None or std is None:
         mean, std = _colour_statistics(train)
         if start and start.channels == 1:
             mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return Design(recipe.encoder, recipe.size, tree.concentrations, mean, std, start.arguments if start else {})
+    arguments = start.arguments if start else {}
+    return Design(recipe.encoder, recipe.size, task.columns, mean, std, arguments, task.target)
 
 
 def _loaders(
-    dataset: Dataset, size: int, batch_size: int, augment: str, seed: int, cache_dir: Path | str | None
+    dataset: Dataset,
+    size: int,
+    batch_size: int,
+    augment: str,
+    seed: int,
+    cache_dir: Path | str | None,
+    labels: Labels | None,
 ) -> tuple[Loader, Loader, Loader, str]:
     """Return loaders of the training galaxies to learn from, of the same in order and as they are, and of the
-    validation galaxies; and a description of the latter.
+    validation galaxies; and a description of the latter. Galaxies without a label are omitted if there are labels.
     """
+    is_labelled = {split: ~np.isnan(values) for split, values in labels.values.items()} if labels else {}
     if "train" not in dataset.splits:
         raise NotFoundError(f"Split 'train' not found in '{dataset.folder}'.", hint="Build a larger dataset.")
     rows: tuple[IntArray | None, IntArray | None] = (None, None)
     held_out_split, description = "validation", "validation split"
+    if labels and {"train", "validation"} <= set(dataset.splits):
+        rows = np.flatnonzero(is_labelled["train"]), np.flatnonzero(is_labelled["validation"])
     if "validation" not in dataset.splits:
         keys, *_ = dataset.vote_arrays("train")
         is_held_out = np.array([identifier_split.is_held_out(id_str) for id_str in keys["id_str"]])
@@ -356,18 +374,24 @@ def _loaders(
                 "about 12 galaxies or more, so that some can be held out for validation.",
                 "Build a larger dataset.",
             )
-        rows = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        is_used = is_labelled.get("train", np.ones(len(is_held_out), bool))
+        rows = np.flatnonzero(~is_held_out & is_used), np.flatnonzero(is_held_out & is_used)
         held_out_split = "train"
         description = f"{identifier_split.HELD_OUT_FRACTION:.1%} of train, by hash of id (held-out-1)"
+    for name, own in zip(("training", "validation"), rows, strict=True):
+        if own is not None and not len(own):
+            raise InputError(
+                f"None of the {name} galaxies of '{dataset.folder}' has a label.",
+                "training and validation galaxies with labels, about 12 or more.",
+                "Add labels of more galaxies, or choose another --target.",
+            )
     open_loader = partial(loader, dataset, batch_size, size, cache_dir=cache_dir, device=fastest_device())
     train = open_loader(augment=augment, seed=seed, rows=rows[0])
     plain = open_loader(rows=rows[0])
     validation = open_loader(split=held_out_split, rows=rows[1])
-    for name, each in (("training", train), ("validation", validation)):
-        if not (each.votes.totals > 0).any():
-            raise InputError(
-                f"The {name} galaxies of '{dataset.folder}' do not have any votes.", hint="Rebuild it with other votes."
-            )
+    if labels:
+        for each, split in ((train, "train"), (plain, "train"), (validation, held_out_split)):
+            each.labels = torch.tensor(labels.values[split])
     return train, plain, validation, description
 
 
@@ -376,10 +400,3 @@ def _colour_statistics(train: Loader) -> tuple[tuple[float, float, float], tuple
     images = train.take(np.arange(min(256, len(train.rows))))["image"].double() / 255
     mean, std = images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).clamp(min=0.01).tolist()
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-
-
-def _baseline_loss(validation: Loader, baseline: FloatArray) -> float:
-    votes = validation.votes
-    concentrations = np.broadcast_to(baseline, (len(votes), len(baseline)))
-    nll = likelihood.dirichlet_multinomial_nll(votes.counts, concentrations, validation.tree, votes.totals)
-    return float(nll.sum(axis=1).mean())

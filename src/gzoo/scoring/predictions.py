@@ -156,11 +156,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ClassPredictions:
-    """Validated class probabilities, in the order of the file.
+    """Validated class probabilities, or values with their spread, in the order of the file.
 
     Attributes:
         keys: `dataset_name` (null if the file has none) and `id_str` of each galaxy.
-        probabilities: Shape (galaxy, class); each row sums to 1.
+        probabilities: Shape (galaxy, class); each row sums to 1. Of `read_value_predictions`: mean and standard
+            deviation, shape (galaxy, 2).
         in_training_set: Whether the model was trained or validated on each galaxy according to the file; null where
             it does not say.
     """
@@ -267,6 +268,41 @@ def read_class_predictions(path: Path | str, classes: Sequence[str]) -> ClassPre
             "Apply a softmax if the numbers are logits.",
         )
     return ClassPredictions(keys, values / sums[:, None], _in_training_set(path, keys, table))
+
+
+def read_value_predictions(path: Path | str, name: str) -> ClassPredictions:
+    """Return the content of a file of predicted values, validated.
+
+    Args:
+        path: Table with the columns `{name}_mean` and `{name}_std`.
+        name: Name of the value.
+
+    Returns:
+        Mean and standard deviation in place of probabilities, shape (galaxy, 2).
+
+    Raises:
+        NotFoundError: The file does not exist.
+        TableError: The file cannot be read, lacks a column, lists a galaxy twice, or contains invalid numbers.
+    """
+    path = Path(path)
+    table = _read(path, "")
+    keys = _keys(path, table, MappingFile())
+    missing = [column for column in (f"{name}_mean", f"{name}_std") if column not in table.columns]
+    if missing:
+        raise TableError(
+            f"Column '{missing[0]}' not found in '{path}'.",
+            f"mean and standard deviation of each galaxy: {name}_mean, {name}_std.",
+            "Add the missing column.",
+        )
+    values = np.column_stack([_numbers(path, table, keys, f"{name}_{end}")[0] for end in ("mean", "std")])
+    bad = ~(np.isfinite(values).all(axis=1) & (values[:, 1] > 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise TableError(
+            f"{_at(path, keys, row)}: mean {values[row, 0]:g}, standard deviation {values[row, 1]:g}.",
+            "finite numbers, and a positive standard deviation.",
+        )
+    return ClassPredictions(keys, values, _in_training_set(path, keys, table))
 
 
 # ----------------------------------------------------------------------------------------------------

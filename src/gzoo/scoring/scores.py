@@ -30,6 +30,7 @@ from gzoo.scoring.likelihood import (
 from gzoo.scoring.matching import match_held_out
 from gzoo.scoring.predictions import Kind, Predictions, read_predictions
 from gzoo.scoring.slices import Slicing, slicings
+from gzoo.scoring.targets import TargetScores, score_target, target_of
 from gzoo.trees.tree import FloatArray, IntArray, Question
 from gzoo.votes.votes import Votes
 
@@ -233,6 +234,17 @@ def score(
 ) -> GZEvo | DecalsConfident: ...
 
 
+@overload
+def score(
+    predictions: Path | str,
+    dataset: Path | str,
+    *,
+    target: str,
+    labels: Path | str | None = None,
+    include_trained_on: bool = False,
+) -> TargetScores: ...
+
+
 def score(
     predictions: Path | str,
     dataset: Path | str,
@@ -243,13 +255,16 @@ def score(
     baseline: Path | str | None = None,
     label: str | None = None,
     protocol: str | None = None,
+    target: str | None = None,
+    labels: Path | str | None = None,
     include_trained_on: bool = False,
     report: Path | str | None = None,
     overwrite: bool = False,
-) -> Scores | Classification | GZEvo | DecalsConfident:
-    """Score predictions against the votes of a dataset.
+) -> Scores | Classification | GZEvo | DecalsConfident | TargetScores:
+    """Score predictions against the votes or labels of a dataset.
 
-    With `label` or `protocol`, score predicted classes against labels, or follow the protocol of a paper.
+    Predictions of a run of `gzoo train --target` are scored against the labels of its target. With `label` or
+    `protocol`, score predicted classes against labels, or follow the protocol of a paper.
 
     Args:
         predictions: Prediction file with concentrations or fractions: Parquet, CSV, FITS, VOTable or ECSV.
@@ -262,6 +277,9 @@ def score(
             train split, the training galaxies of the model, whose baseline is kept with its predictions.
         label: Column of the dataset with classes to score instead of votes, or `summary`.
         protocol: Published protocol to follow: "gz-evo" or "decals-confident".
+        target: Column of labels to score against predictions with the columns `{target}_{class}_probability`, or
+            `{target}_mean` and `{target}_std`; by default the one that `gzoo predict` wrote into the file.
+        labels: Table with the column of `target` and `id_str`, if the dataset does not have it.
         include_trained_on: Score galaxies that the model was trained on as well, and report their number.
         report: HTML page to write with the result.
         overwrite: Replace an earlier report.
@@ -276,12 +294,18 @@ def score(
         InputError: Two arguments exclude each other.
         OutputExistsError: The report already exists.
     """
-    if label is not None or protocol is not None:
-        options = {"--label": label, "--protocol": protocol, "--report": report, "--slices": slices, "--table": table,
-                   "--mapping": mapping, "--baseline": baseline}  # fmt: skip
+    is_target = label is None and protocol is None and (target or labels or target_of(Path(predictions)) is not None)
+    if label is not None or protocol is not None or is_target:
+        options = {"--target": target or (is_target and "that of the file"), "--label": label, "--protocol": protocol,
+                   "--report": report, "--slices": slices, "--table": table, "--mapping": mapping,
+                   "--baseline": baseline}  # fmt: skip
         first, *others = [name for name, value in options.items() if value] or [""]
         if others:
             raise InputError(f"{first} and {others[0]} exclude each other.", hint=f"Omit {others[0]}, or run twice.")
+        if is_target:
+            return score_target(
+                Path(predictions), open_dataset(dataset), target, labels, include_trained_on=include_trained_on
+            )
         if label is not None:
             return classify(predictions, dataset, label=label, include_trained_on=include_trained_on)
         return published(predictions, dataset, protocol=str(protocol), include_trained_on=include_trained_on)

@@ -183,7 +183,7 @@ def _labels(
         found = None
         is_ignored = any(fnmatchcase(series.name, pattern) for pattern in names.ignore)
         if not is_ignored and series.name not in TAKEN_LABELS and series.name.isprintable():
-            found = _label(path, series)
+            found = label_of(path, series)
         if found is None:
             excluded.append(series.name)
         else:
@@ -198,8 +198,16 @@ def _labels(
     return pl.DataFrame(values), columns, tuple(excluded)
 
 
-def _label(path: Path, series: pl.Series) -> tuple[Label, pl.Series] | None:
-    """Return what a column contains and its values as they are stored; None if it contains nothing that can be."""
+def label_of(path: Path, series: pl.Series) -> tuple[Label, pl.Series] | None:
+    """Return what a column contains and its values as a dataset stores them; None if it has no label that can be.
+
+    Args:
+        path: The table, for error messages.
+        series: The column.
+
+    Raises:
+        TableError: The column contains numbers and text.
+    """
     name, kind = series.name, series.dtype
     if kind.is_integer() and not series.null_count() and (series <= 2**63 - 1).all():
         return Label(name=name, kind="integer"), series.cast(pl.Int64)

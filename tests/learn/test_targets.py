@@ -1,0 +1,197 @@
+"""Training on labels of one's own: classes and values, of the dataset or of a table beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from gzoo.dataset.build import build
+from gzoo.dataset.open import open_dataset
+from gzoo.dataset.targets import Target, read_labels
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, TableError
+from gzoo.learn.model import open_run
+from gzoo.learn.prediction import predict
+from gzoo.learn.training import train
+from gzoo.scoring.scores import score
+
+N = 120
+TINY = {"encoder": "resnet10t", "size": 32, "batch_size": 16}
+BRIGHT = np.random.default_rng(3).uniform(0, 1, N)
+
+
+def image(brightness: float, i: int) -> bytes:
+    out = io.BytesIO()
+    noise = np.random.default_rng(i).normal(0, 10, (32, 32, 3))
+    Image.fromarray((60 + 120 * brightness + noise).clip(0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose brightness is the label: as a class (bright above 0.5) and as a number."""
+    folder = tmp_path_factory.mktemp("bright")
+    (folder / "images").mkdir()
+    for i in range(N):
+        (folder / "images" / f"g{i}.png").write_bytes(image(BRIGHT[i], i))
+    label = [None if i == 5 else "bright" if one > 0.5 else "dark" for i, one in enumerate(BRIGHT)]
+    columns = {"file": [f"g{i}.png" for i in range(N)], "kind": label, "flux": BRIGHT, "n": [i % 3 for i in range(N)],
+               "yes": [i % 2 for i in range(N)], "half": [0.5 * (i % 2) for i in range(N)],
+               "remark": [f"remark {i}" for i in range(N)], "rare": ["a"] * N}  # fmt: skip
+    pl.DataFrame(columns).write_csv(folder / "bright.csv")
+    build(labels=folder / "bright.csv", images=folder / "images", out=folder / "dataset")
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "kind"
+    train(dataset, target="kind", out=out, epochs=8, learning_rate=3e-3, **TINY)  # type: ignore[arg-type]
+    return out
+
+
+@pytest.fixture(scope="module")
+def predictions(run: Path, dataset: Path) -> Path:
+    return predict(run, dataset, out=run.with_name("kind.parquet")).path
+
+
+def test_classes_are_learned_and_predicted_in_the_documented_columns(
+    run: Path, predictions: Path, dataset: Path
+) -> None:
+    table = pl.read_parquet(predictions)
+    names = ["kind_bright_probability", "kind_dark_probability"]
+    assert table.columns == ["dataset_name", "id_str", *names, "in_training_set"]
+    assert np.allclose(table.select(names).sum_horizontal(), 1)
+    found = score(predictions, dataset)
+    assert found.target == "kind"
+    assert found.log_likelihood_gain["low"] > 0
+    assert found.classes["mean_auc"]["value"] > 0.9
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    assert about["target"] == {"name": "kind", "kind": "classes", "classes": ["bright", "dark"]}
+    assert sum(about["n_galaxies_by_class"].values()) == about["n_train"]
+    assert about["data"]["n_galaxies_by_question"] == {}
+    assert open_run(run)[0].design.target == Target("kind", "classes", ("bright", "dark"))
+
+
+def test_a_value_has_a_mean_and_a_spread(dataset: Path, tmp_path: Path) -> None:
+    made = train(dataset, target="flux", out=tmp_path / "run", epochs=1, **TINY)  # type: ignore[arg-type]
+    table = pl.read_parquet(predict(tmp_path / "run", dataset, views=2, out=tmp_path / "flux.parquet").path)
+    assert table.columns == ["dataset_name", "id_str", "flux_mean", "flux_std", "in_training_set"]
+    assert (table["flux_std"] > 0).all()
+    found = score(tmp_path / "flux.parquet", dataset)
+    assert found.value["rmse"]["value"] < 0.5
+    assert made.n_galaxies_by_class == {}
+
+
+def test_labels_of_a_table_beside_the_dataset(dataset: Path, run: Path, predictions: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    rows = [{"id_str": f"g{i}", "mine": "x" if BRIGHT[i] > 0.5 else "y"} for i in range(0, N, 2)]
+    pl.DataFrame([*rows, {"id_str": "g9999", "mine": "x"}]).write_csv(table)
+    opened = open_dataset(dataset)
+    with pytest.warns(GZooWarning, match="1 of 61 galaxies of .* are not in"):
+        labels = read_labels(opened, "mine", table)
+    assert labels.target == Target("mine", "classes", ("x", "y"))
+    for split, values in labels.values.items():
+        for id_str, value in zip(opened.positions(split)["id_str"], values, strict=True):
+            i = int(id_str[1:])
+            assert np.isnan(value) if i % 2 else value == (0 if BRIGHT[i] > 0.5 else 1)
+    with pytest.warns(GZooWarning, match="not in"):
+        made = train(dataset, target="mine", labels=table, out=tmp_path / "run", epochs=1, **TINY)  # type: ignore[arg-type]
+    assert made.n_train == sum(made.n_galaxies_by_class.values()) < 60
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "classes"),
+    [
+        ("kind", "classes", ("bright", "dark")),
+        ("flux", "value", ()),
+        ("yes", "classes", ("0", "1")),
+        ("n:classes", "classes", ("0", "1", "2")),
+        ("n:value", "value", ()),
+        ("half:classes", "classes", ("0", "0.5")),
+    ],
+)
+def test_kind_of_a_target(dataset: Path, target: str, kind: str, classes: tuple[str, ...]) -> None:
+    assert read_labels(open_dataset(dataset), target).target == Target(target.partition(":")[0], kind, classes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("n", r"3 different numbers of column 'n' .* may be classes or values"),
+        ("half", r"2 different numbers of column 'half' .* may be classes or values"),
+        ("kind:value", "are classes, such as 'bright'"),
+        ("remark", r"120 different texts .* are not classes"),
+        ("rare", "contains 1 classes"),
+        ("knd", r"Column 'knd' not found[\s\S]*Did you mean 'kind'"),
+    ],
+)
+def test_what_is_not_clear_is_refused(dataset: Path, tmp_path: Path, target: str, message: str) -> None:
+    with pytest.raises((InputError, NotFoundError), match=message):
+        train(dataset, target=target, out=tmp_path / "run", **TINY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ({"id_str": ["g1"], "other": ["x"]}, NotFoundError, "Column 'mine' not found"),
+        ({"id_str": ["a", "b"], "mine": ["x", "y"]}, TableError, "None of the 2 galaxies"),
+        ({"id_str": ["g1", "g1"], "mine": ["x", "y"]}, TableError, "Galaxy 'g1' has different labels"),
+        ({"id_str": ["g1", "g2"], "mine": ["", "nan"]}, InputError, "No galaxy has a label"),
+        ({"id_str": ["g1", "g2"], "mine": [np.nan, np.nan]}, InputError, "No galaxy has a label"),
+        ({"id_str": ["g1", "g2", "g3"], "mine": ["1.5", "2.5", "inf"]}, InputError, "Row 3 of .* is infinite"),
+    ],
+)
+def test_labels_that_cannot_be_used(
+    dataset: Path, tmp_path: Path, rows: dict[str, list[object]], error: type[Exception], message: str
+) -> None:
+    table = tmp_path / "labels.csv"
+    pl.DataFrame(rows).write_csv(table)
+    with pytest.raises(error, match=message):
+        train(dataset, target="mine", labels=table, out=tmp_path / "run", **TINY)  # type: ignore[arg-type]
+
+
+def test_a_class_missing_from_train_is_named(dataset: Path, tmp_path: Path) -> None:
+    opened = open_dataset(dataset)
+    test_ids = opened.positions("test")["id_str"].to_list()
+    table = tmp_path / "labels.csv"
+    label = ["rare" if f"g{i}" in test_ids[:2] else "ab"[i % 2] for i in range(N)]
+    pl.DataFrame({"id_str": [f"g{i}" for i in range(N)], "mine": label}).write_csv(table)
+    with pytest.raises(InputError, match=r"Class 'rare' of .* is missing among the training galaxies; 2 galaxies"):
+        train(dataset, target="mine", labels=table, out=tmp_path / "run", **TINY)  # type: ignore[arg-type]
+
+
+def test_votes_are_not_looked_for_in_a_dataset_of_labels(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="contains labels instead of votes: kind, flux"):
+        train(dataset, out=tmp_path / "run", **TINY)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="requires --target"):
+        train(dataset, labels=tmp_path / "labels.csv", out=tmp_path / "run", **TINY)  # type: ignore[arg-type]
+
+
+def test_a_column_of_a_campaign_is_a_target_and_its_run_predicts_any_dataset(
+    sky: object, dataset: Path, run: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    votes = request.getfixturevalue("dataset_of_votes")
+    found = predict(run, votes, out=tmp_path / "there.parquet")
+    assert "kind_dark_probability" in pl.read_parquet(found.path).columns
+    with pytest.raises(DatasetError, match="contains labels"):
+        predict(request.getfixturevalue("run_of_votes"), dataset, out=tmp_path / "wrong.parquet")
+
+
+@pytest.fixture(scope="module")
+def dataset_of_votes(tmp_path_factory: pytest.TempPathFactory, sky: object) -> Path:
+    out = tmp_path_factory.mktemp("votes") / "dataset"
+    build("gz2", votes=sky.votes, images=sky.images, out=out)  # type: ignore[attr-defined]
+    return out
+
+
+@pytest.fixture(scope="module")
+def run_of_votes(dataset_of_votes: Path) -> Path:
+    out = dataset_of_votes.with_name("run")
+    train(dataset_of_votes, out=out, epochs=1, **TINY)  # type: ignore[arg-type]
+    return out
