@@ -52,23 +52,31 @@ def votes_table(n: int, images: Sequence[str], rng: np.random.Generator) -> pl.D
     for question in TREE.published().questions:
         total = rng.integers(5, 50, n) * (1 if not question.parents else rng.choice([0, 1], n, p=[1 / 3, 2 / 3]))
         counts = rng.multinomial(total, rng.dirichlet(np.ones(len(question.columns))))
-        columns |= {column: counts[:, i] for i, column in enumerate(question.columns)}
+        columns |= {column: counts[:, i].astype(np.int32) for i, column in enumerate(question.columns)}
     if images:
         columns["filename"] = [images[i % len(images)] for i in range(n)]
     return pl.DataFrame(columns)
 
 
 def made(folder: Path, n: int, n_images: int, rng: np.random.Generator) -> Path:
-    """Build a dataset."""
-    names: list[str] = []
-    if n_images:
-        from gzoo.simulator import simulate
+    """Build a dataset with images, or write one without as others publish them."""
+    if not n_images:
+        (folder / "data").mkdir()
+        table = votes_table(n, [], rng).with_columns(dataset_name=pl.lit("gz2"))
+        for question in TREE.published().questions:
+            total = pl.sum_horizontal(question.columns).cast(pl.Int32)
+            table = table.with_columns(total.alias(question.total_column)).with_columns(
+                (pl.col(column) / pl.col(question.total_column)).cast(pl.Float32).alias(f"{column}_fraction")
+                for column in question.columns
+            )
+        table.write_parquet(folder / "data" / "train-00000-of-00001.parquet")
+        return folder
+    from gzoo.simulator import simulate
 
-        sky = simulate("gz2", n_galaxies=n_images, seed=0, out=folder / "sky")
-        names = sorted(path.name for path in sky.images.iterdir())
+    sky = simulate("gz2", n_galaxies=n_images, seed=0, out=folder / "sky")
+    names = sorted(path.name for path in sky.images.iterdir())
     votes_table(n, names, rng).write_parquet(folder / "votes.parquet")
-    given = {"images": folder / "sky" / "images"} if n_images else {"no_images": True}
-    build("gz2", votes=folder / "votes.parquet", out=folder / "dataset", **given)  # type: ignore[arg-type]
+    build("gz2", votes=folder / "votes.parquet", images=sky.images, out=folder / "dataset")
     return folder / "dataset"
 
 
@@ -170,13 +178,19 @@ def main() -> None:
     """Measure both datasets, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rows and requests, to see that it runs")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--only", choices=("images", "labels"), help="measure one of the two datasets, and keep nothing"
+    )
+    given = parser.parse_args()
+    quick = given.quick
     rng = np.random.default_rng(0)
     sizes = [(2_000, 60), (5_000, 0)] if quick else [(100_000, 500), (1_000_000, 0)]
     lines = [f"gzoo explore over HTTP, {os.cpu_count()} cores; median and 95th percentile"]
     folder = Path(tempfile.mkdtemp(prefix="explore-"))
     try:
         for n, n_images in sizes:
+            if given.only and given.only != ("images" if n_images else "labels"):
+                continue
             own = folder / str(n)
             own.mkdir()
             lines += ["", f"{n:,} galaxies, {'with' if n_images else 'without'} images"]
@@ -190,7 +204,7 @@ def main() -> None:
             shutil.rmtree(own)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not quick:
+    if not quick and not given.only:
         (RESULTS / "explore_speed.txt").write_text("\n".join(lines) + "\n")
 
 

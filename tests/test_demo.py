@@ -108,7 +108,7 @@ def test_the_command_writes_all_files_without_local_data(home: Path, command: su
     for name in ("simulation", "dataset", "run", "predictions.parquet", "scores.json", "report.html"):
         assert (made / name).exists()
         assert f"made/{name}" in command.stderr
-    assert "Next: " in command.stderr.splitlines()[-1]
+    assert command.stderr.splitlines()[-1] == "Next: gzoo explore made/predictions.parquet made/dataset"
     assert "imulated" in command.stderr
 
     secrets = {str(home.parent), str(home), TOKEN, str(Path.cwd()), str(Path(sys.executable).parent), ".gzoo-partial"}

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,16 @@ def test_a_few_votes_are_less_surprising_than_many(client: TestClient, labels: L
     z = measures.standardized_of(0, k, n, p, np.zeros(3, np.int32))
     assert 0 < z[0] < z[1]
     assert abs(z[2]) < 0.2  # a prediction of 0 is not contradicted by no votes
+
+
+def test_the_same_galaxy_elsewhere_is_within_two_arcsec(labels: Labels) -> None:
+    ra, dec = (labels.frame[name].to_numpy().copy() for name in ("ra", "dec"))
+    ra[:3], dec[:3] = 359.9999, 60.0
+    ra[1] = 0.0001  # 0.36 arcsec away, at the other end of the scale
+    dec[2] += 2.1 / 3600
+    moved = replace(labels, frame=labels.frame.with_columns(ra=pl.Series(ra), dec=pl.Series(dec)))
+    same = serving.Views(serving.Engine(moved), has_images=False).galaxy(0)["same"]
+    assert [(one["row"], one["arcsec"]) for one in same] == [(1, 0.36)]
 
 
 def test_images_are_the_bytes_of_the_dataset(client: TestClient, dataset: Path, labels: Labels) -> None:

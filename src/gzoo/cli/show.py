@@ -734,4 +734,4 @@ def demo(made: DemoResult, given: Given, screen: Screen) -> None:
         ("report.html", "a page with examples, scores and calibration: open it in a browser"),
     ):
         screen.say(f"  {made.folder / name}  {what}")
-    screen.say(f"Next: gzoo explore {made.folder / 'predictions.parquet'} {made.folder / 'dataset'}")
+    screen.next("explore", made.folder / "predictions.parquet", made.folder / "dataset")
