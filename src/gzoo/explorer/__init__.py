@@ -128,6 +128,7 @@ def explore(
         lifespan="off",
         server_header=False,
         ws="none",
+        timeout_keep_alive=60,
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
