@@ -179,11 +179,18 @@ class Engine:
         wide = [*labels.counts.T, *(labels.totals[:, i] for i in several)]
         return [column.astype(np.min_scalar_type(int(column.max(initial=0)))) for column in wide]
 
-    def histogram(self, name: str, wanted: Filter) -> HistogramView:
-        """Return the histogram of a measure."""
+    def histogram(self, name: str, wanted: Filter, met: Rows | None) -> HistogramView:
+        """Return the histogram of a measure.
+
+        Args:
+            name: The measure.
+            wanted: The filter.
+            met: Its rows, which are used where it has no condition on this measure alone.
+        """
         name = self.measures.canonical(name)
         low, high, bins, everything = self._binned(name)
-        rows = self.rows(wanted, without=name)
+        has_own = any(one["names"] == [name] for one in self.conditions(wanted.expression))
+        rows = self.rows(wanted, without=name) if has_own else met
         chosen = everything if rows is None else _counted(np.take(bins, rows))
         return HistogramView(
             name=name,

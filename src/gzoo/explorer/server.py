@@ -231,7 +231,9 @@ class Server:
             "totals": totals.tolist(),
             "conditions": conditions,
             "notes": list(dict.fromkeys(note for one in bound for note in one.notes)),
-            "cards": [{**engine.histogram(name, wanted), "spelling": engine.measures.spelling(name)} for name in names],
+            "cards": [
+                {**engine.histogram(name, wanted, rows), "spelling": engine.measures.spelling(name)} for name in names
+            ],
             "splits": engine.n_by_split(wanted),
             "campaigns": engine.n_by_campaign(wanted) if len(self.labels.campaigns) > 1 else {},
             "rows": self.views.tiles(first, _shown(request, wanted)),
