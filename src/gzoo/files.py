@@ -256,8 +256,8 @@ def flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(out: Path) -> Generator[None]:
-    """Explain errors of the disk that a dataset is written to.
+def disk_errors(out: Path, kind: str = "dataset") -> Generator[None]:
+    """Explain errors of the disk that a result is written to.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -278,7 +278,7 @@ def disk_errors(out: Path) -> Generator[None]:
         if known is None and "No space left" in str(error):  # some libraries pass on the text without the number
             known = reasons[errno.ENOSPC]
         raise WriteError(
-            f"Cannot write the dataset to '{out.parent.absolute()}': {known or reason(error)}.",
+            f"Cannot write the {kind} to '{out.parent.absolute()}': {known or reason(error)}.",
             "a writable folder with enough free space.",
             "Fix the cause, then rerun the same command to resume.",
         ) from error
@@ -364,9 +364,8 @@ def work_on_file(
         OutputExistsError: There is unfinished work of another command.
         BusyError: Another run writes `out`, and `wait` is False.
     """
-    out = out.absolute()
-    partial = partial_name(out)
-    with locks.locked(out, str(begun.get("command", "")), wait, progress):
+    partial = partial_name(out.absolute())
+    with locks.locked(out.absolute(), str(begun.get("command", "")), wait, progress):
         is_new = _begin(partial, {"kind": "file", "digest": digest(begun), "begun": dict(begun)}, overwrite)
         try:
             yield partial

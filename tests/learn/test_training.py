@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +28,17 @@ from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import (
     DatasetError,
+    GZooWarning,
     HubError,
+    ImageError,
     InputError,
     NonFiniteLossError,
     NotFoundError,
     OutputExistsError,
     TableError,
+    WriteError,
 )
-from gzoo.learn import fitting, heads, training
+from gzoo.learn import checkpoints, fitting, heads, training
 from gzoo.learn.loader import loader
 from gzoo.learn.model import Design, Model, open_run
 from gzoo.learn.prediction import predict
@@ -48,7 +54,7 @@ from gzoo.trees.tree import Question, Tree
 from real_galaxies import REAL_MAPPING
 
 SMALL = "mobilenetv3_small_050"
-FILES = {"model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet"}
+FILES = {"model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet", "batch.png"}
 
 
 def quick(
@@ -72,6 +78,17 @@ def predictions(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("predicted") / "predictions.parquet"
     predict(run, dataset, out=out)
     return out
+
+
+def quicker(dataset: Path, out: Path, **settings: object) -> TrainResult:
+    """Two epochs of three batches."""
+    return quick(dataset, out, epochs=2, batch_size=16, **settings)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The content of such a run."""
+    return contents(quicker(dataset, tmp_path_factory.mktemp("undisturbed") / "run").run)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -123,10 +140,20 @@ def test_the_best_epoch_is_kept(trained: TrainResult, dataset: Path) -> None:
     assert total / trained.n_validation == pytest.approx(trained.best_loss, rel=1e-5)
 
 
-def test_an_early_stop_keeps_the_best_weights(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_early_stop_keeps_the_best_weights_and_is_judged_again_when_training_resumes(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(training, "PATIENCE", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "load_file", stop)  # after the last epoch
+        with pytest.raises(KeyboardInterrupt):
+            quick(dataset, tmp_path / "run", epochs=30, learning_rate=0.3)
+    n_epochs = pl.read_csv(files.partial_name(tmp_path / "run") / "metrics.csv").height
     made = quick(dataset, tmp_path / "run", epochs=30, learning_rate=0.3)
-    assert made.n_epochs < 30
+    assert made.n_epochs == n_epochs < 30
     assert made.best_epoch == made.n_epochs - 1
 
 
@@ -141,20 +168,123 @@ def test_five_steps_are_enough(dataset: Path, tmp_path: Path) -> None:
     assert made.n_epochs == 5
 
 
-@pytest.mark.parametrize("n_done", [1, 3, 7])
-def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, dataset: Path, tmp_path: Path, n_done: int) -> None:
+def stop_at(n_batches: int) -> Callable[[str, int, int], None]:
+    """Return a function that interrupts a training after so many batches."""
+
     def stop(stage: str, done: int, total: int) -> None:
-        if done == n_done:
+        if stage.startswith("Training") and done == n_batches:
             raise KeyboardInterrupt
 
+    return stop
+
+
+@pytest.mark.parametrize(("seconds", "n_done"), [(300.0, 1), (300.0, 4), (0.0, 5)])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    undisturbed: object, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, n_done: int
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", seconds)
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        quick(dataset, out, progress=stop)
+        quicker(dataset, out, progress=stop_at(n_done))
     assert not out.exists()
+    assert pl.read_csv(files.partial_name(out) / "metrics.csv").height == 1 if n_done > 3 else True
     seen: list[int] = []
-    quick(dataset, out, progress=lambda stage, done, total: seen.extend([done] * stage.startswith("Training")))
-    assert seen == list(range(n_done + 1 - n_done % 2, 9))  # from the last checkpoint on
-    assert contents(out) == contents(run)
+    quicker(dataset, out, progress=lambda stage, done, total: seen.extend([done] * stage.startswith("Training")))
+    n_kept = n_done - 1 if not seconds else n_done - n_done % 3  # batches before the last checkpoint
+    assert seen[0] == n_kept + 1
+    assert contents(out) == undisturbed
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
+    undisturbed: object, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    for n_damaged, damage in ((1, flip), (2, truncate)):
+        out = tmp_path / damage.__name__
+        with pytest.raises(KeyboardInterrupt):
+            quicker(dataset, out, progress=stop_at(5))
+        work = files.partial_name(out)
+        assert {checkpoints.LAST, checkpoints.PREVIOUS} <= names(work)
+        for name in (checkpoints.LAST, checkpoints.PREVIOUS)[:n_damaged]:
+            damage(work / name)
+        seen: list[tuple[str, int]] = []
+        with pytest.warns(GZooWarning, match=r"\.ckpt' is damaged"):
+            quicker(dataset, out, progress=lambda stage, done, total, seen=seen: seen.append((stage, done)))
+        assert contents(out) == undisturbed
+        first = next(done for stage, done in seen if stage.startswith("Training"))
+        assert (first == 1) == (n_damaged == 2)  # from the start where both are damaged
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5_000])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_full_disk_keeps_the_checkpoint(
+    undisturbed: object, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoints.save
+
+    def fail(folder: Path, state: dict[str, object]) -> None:
+        if len(cast("list[object]", state["epochs"])) == 2:
+            with files.whole_file(folder / checkpoints.LAST) as file:
+                file.write(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+        save(folder, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", fail)
+        with pytest.raises(WriteError, match=r"Cannot write the run to .*: the disk is full"):
+            quicker(dataset, tmp_path / "run")
+    assert checkpoints.LAST in names(files.partial_name(tmp_path / "run"))
+    assert contents(quicker(dataset, tmp_path / "run").run) == undisturbed
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from gzoo.learn import fitting
+from gzoo.learn.heads import VoteHead
+from gzoo.learn.training import train
+
+torch.set_num_threads(1)
+fitting.CHECKPOINT_SECONDS = 0.0
+folder, dataset, *moments = sys.argv[1:]
+forward = VoteHead.forward
+VoteHead.forward = lambda self, given: forward(self, torch.nn.functional.dropout(given, 0.2, self.training))
+
+def run(out, kill_at):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def report(stage, done, total):
+        if stage.startswith("Training") and done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=3, batch_size=8, augment="train",
+          progress=report)
+    os._exit(0)
+
+assert run(f"{folder}/whole", 0) == 0
+for moment in moments:
+    assert run(f"{folder}/{moment}", int(moment)) == -9
+    assert run(f"{folder}/{moment}", 0) == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_training_killed_at_any_batch_ends_with_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    n_steps = 3 * -(-len(open_dataset(dataset).read_votes("train")[0]) // 8)
+    moments = np.random.default_rng(0).choice(np.arange(1, n_steps + 1), 10, replace=False)
+    words = [sys.executable, "-c", KILLED, tmp_path, dataset, *moments]
+    subprocess.run([str(word) for word in words], check=True, timeout=1100)
+    for moment in moments:
+        assert contents(tmp_path / str(moment)) == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("function", ["predict_concentrations", "version"])
@@ -235,9 +365,43 @@ def test_a_non_finite_loss_raises_an_error_with_the_galaxies(
 
     monkeypatch.setattr(heads, "dirichlet_multinomial_nll", corrupt)
     same = [one for one, row in zip(keys["id_str"], votes.counts, strict=True) if (row == votes.counts[7]).all()]
-    with pytest.raises(NonFiniteLossError, match=f"{len(same)} galaxies of train: {same[0]}"):
+    with pytest.raises(NonFiniteLossError, match=f"{len(same)} galaxies of train: {same[0]}") as raised:
         quick(dataset, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    assert "Lower --learning-rate and pass --overwrite" in str(raised.value)
+    monkeypatch.setattr(heads, "dirichlet_multinomial_nll", forward)
+    quick(dataset, tmp_path / "run", epochs=1, learning_rate=1e-5, overwrite=True)
+
+
+def test_batches_of_one_galaxy_are_refused_where_batches_are_normalised(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="batch_size is 1, and encoder 'mobilenetv3_small_050' has batch norm"):
+        quick(dataset, tmp_path / "run", batch_size=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_images_are_refused_or_left_out_with_a_count(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published, tmp_path / "gz2")
+    path = files.shards(tmp_path / "gz2", "train")[0]
+    table = pl.read_parquet(path)
+    images = table["image"].to_list()
+    ids = table["id_str"].to_list()
+    held_out = next(row for row, one in enumerate(ids) if row and identifier_split.is_held_out(one))
+    for row in (0, held_out):
+        images[row] = {**images[row], "bytes": images[row]["bytes"][:200]}
+    table.with_columns(image=pl.Series(images, dtype=table.schema["image"])).write_parquet(path)
+    with pytest.raises(ImageError, match=f"galaxy '{table['id_str'][0]}': The image is corrupt"):
+        quick(tmp_path / "gz2", tmp_path / "run", epochs=1)
+    with pytest.warns(GZooWarning, match="2 images cannot be decoded"):
+        made = quick(tmp_path / "gz2", tmp_path / "run", epochs=1, corrupt="skip", overwrite=True)
+    assert made.n_corrupt == files.read_json(made.run / "run.json")["n_corrupt"] == 2
+
+
+def test_metrics_say_what_the_model_gains_and_how_fast_it_learns(trained: TrainResult) -> None:
+    rows = pl.read_csv(trained.run / "metrics.csv")
+    assert (trained.baseline_loss - rows["validation_loss"]).to_numpy() == pytest.approx(rows["gain"].to_numpy())
+    assert (rows["images_per_second"] > 0).all()
+    assert (rows["seconds"] > 0).all()
+    assert rows["learning_rate"].is_between(0, 1e-3).all()
 
 
 def test_training_needs_a_train_split(published: Path, tmp_path: Path) -> None:

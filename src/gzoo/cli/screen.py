@@ -5,39 +5,90 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _console = Console(stderr=True)
 
 
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(slots=True)
+class Stage:
+    """A stage of a command without a terminal.
+
+    Attributes:
+        started: When it began.
+        first: How much was done then.
+        said: When its last line was written.
+        details: The details of that line.
+    """
+
+    started: float
+    first: int
+    said: float
+    details: str
+
+
 @dataclass(slots=True)
 class Bars:
-    """A progress bar for each stage.
+    """A progress bar for each stage; plain lines without a terminal.
 
     Attributes:
         seconds: Seconds spent in each stage so far.
+        lines: Function that writes a line, or None in a terminal.
     """
 
     bars: Progress
+    lines: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     tasks: dict[str, TaskID] = field(default_factory=dict[str, TaskID])
+    stages: dict[str, Stage] = field(default_factory=dict[str, Stage])
     last: float = field(default_factory=time.monotonic)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Show that a part of a stage is done; a stage may end in details in brackets, which change."""
         now = time.monotonic()
-        self.seconds[stage], self.last = self.seconds.get(stage, 0.0) + now - self.last, now
-        name = stage.partition(" (")[0]
+        name, _, details = stage.partition(" (")
+        self.seconds[name], self.last = self.seconds.get(name, 0.0) + now - self.last, now
+        if self.lines is not None:
+            self._write(name, details.removesuffix(")"), done, total, now)
+            return
         if not self.tasks:
             self.bars.start()
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(stage, total=total)
         self.bars.update(self.tasks[name], description=stage, completed=done, total=total)
+
+    def _write(self, name: str, details: str, done: int, total: int, now: float) -> None:
+        """Write a line when details change, every ten seconds, and at the end of a stage that had lines."""
+        if name not in self.stages:
+            self.stages[name] = Stage(now, done, now, details)
+        stage = self.stages[name]
+        is_long = stage.said > stage.started and done >= total
+        if details == stage.details and now - stage.said < SECONDS_BETWEEN_LINES and not is_long:
+            return
+        stage.said, stage.details = now, details
+        words = [f"{name}: {done:,} of {total:,}", *([details] if details else [])]
+        if stage.first < done < total:
+            left = (now - stage.started) / (done - stage.first) * (total - done)
+            words.append(f"{timedelta(seconds=round(left))} left")
+        if self.lines is not None:
+            self.lines(", ".join(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +142,10 @@ class Screen:
     @contextmanager
     def progress(self) -> Generator[Bars]:
         """Show a bar for each stage that reports, until the block ends."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bars = Bars(Progress(*columns, console=_console, disable=self.is_quiet))
+        texts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        lines = None if _console.is_terminal or self.is_quiet else self.say
+        bars = Bars(Progress(*texts, *times, console=_console, disable=self.is_quiet), lines)
         try:
             yield bars
         finally:

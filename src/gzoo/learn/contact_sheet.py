@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont
 from gzoo import files
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
 from gzoo.learn.inputs import check_integers
-from gzoo.learn.loader import loader
+from gzoo.learn.loader import Batch, loader
 
 _VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of each galaxy, for one preset or for all
-_MAX_GALAXIES, _MAX_SIZE = 100, 1024
+_MAX_GALAXIES, _MAX_SIZE, _MAX_IN_BATCH = 100, 1024, 64
 _GAP_PIXELS, _WIDE_GAP_PIXELS, _TEXT_PIXELS = 2, 14, 13
 _BACKGROUND, _INK, _PALE_INK = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
@@ -76,6 +77,36 @@ def augmentations(
     return out
 
 
+def batch_sheet(batch: Batch) -> bytes:
+    """Return a PNG image of the galaxies of a batch, with their identifiers."""
+    image = batch["image"][:_MAX_IN_BATCH].cpu()
+    pixels = image if image.is_floating_point() else image.float() / 255
+    n_columns = math.ceil(math.sqrt(len(pixels)))
+    rows = pixels.split(n_columns)
+    data = io.BytesIO()
+    step = image.shape[3] + _GAP_PIXELS
+    high = step + _TEXT_PIXELS + _GAP_PIXELS
+    sheet = Image.new("RGB", (n_columns * step + _GAP_PIXELS, len(rows) * high + _GAP_PIXELS), _BACKGROUND)
+    font = ImageFont.load_default(_TEXT_PIXELS)
+    for i, one in enumerate(pixels):
+        place = _GAP_PIXELS + i % n_columns * step, _GAP_PIXELS + i // n_columns * high
+        sheet.paste(_image(one), place)
+        named = Image.new("RGB", (image.shape[3], _TEXT_PIXELS + _GAP_PIXELS), _BACKGROUND)  # cut off where it is long
+        ImageDraw.Draw(named).text((0, 0), _printable(batch["id_str"][i]), _PALE_INK, font)
+        sheet.paste(named, (place[0], place[1] + image.shape[3]))
+    sheet.save(data, "PNG")
+    return data.getvalue()
+
+
+def _image(pixels: torch.Tensor) -> Image.Image:
+    """Return an image from pixels of shape (3, y, x), 0 to 1."""
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _printable(id_str: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in id_str)
+
+
 def _view(preset: Augmentation, images: Sequence[torch.Tensor], size: int, seed: int, view: int) -> torch.Tensor:
     """Return one view of each galaxy: its next orientation, or the augmentation of an epoch."""
     epoch, turn = (0, view) if preset.is_exact else (view, 0)
@@ -95,12 +126,11 @@ def _draw(ids: Sequence[str], groups: Sequence[tuple[str, Sequence[torch.Tensor]
     for name, views in groups:
         canvas.text((left, _TEXT_PIXELS // 2), name, _INK, font)
         for view in views:
-            pixels = (view * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-            for i, image in enumerate(pixels):
-                sheet.paste(Image.fromarray(image), (left, top + i * row_height))
+            for i, image in enumerate(view):
+                sheet.paste(_image(image), (left, top + i * row_height))
             left += step
         left += _WIDE_GAP_PIXELS
     for i, id_str in enumerate(ids):
-        printable = "".join(c if c.isprintable() else "?" for c in id_str)
-        canvas.text((_WIDE_GAP_PIXELS, top + i * row_height + step - _GAP_PIXELS), printable, _PALE_INK, font)
+        place = (_WIDE_GAP_PIXELS, top + i * row_height + step - _GAP_PIXELS)
+        canvas.text(place, _printable(id_str), _PALE_INK, font)
     return sheet

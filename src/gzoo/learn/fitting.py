@@ -145,20 +145,24 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=n_steps, pct_start=rising)
     parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     epochs: list[Epoch] = []
-    n_done, total, spent = 0, 0.0, 0.0  # batches, sum of losses and seconds of the current epoch
+    n_done, n_seen, total, spent = 0, 0, 0.0, 0.0  # batches, galaxies, their losses and seconds of the current epoch
 
     def save_checkpoint() -> None:
         state = {name: part.state_dict() for name, part in parts.items()}
         random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        position = {"epochs": [asdict(each) for each in epochs], "n_done": n_done, "total": total, "spent": spent}
-        checkpoints.save(work, {**state, **position, "random": random, "loader": train.state_dict()})
+        position = {"n_done": n_done, "n_seen": n_seen, "total": total, "spent": spent, "loader": train.state_dict()}
+        skipped = [dict(each.skipped) for each in (train, validation)]
+        table = [asdict(each) for each in epochs]
+        checkpoints.save(work, {**state, **position, "random": random, "skipped": skipped, "epochs": table})
 
     state = checkpoints.load(work, device)
     if state is not None:
         for name, part in parts.items():
             part.load_state_dict(state[name])
         epochs = [Epoch(**each) for each in state["epochs"]]
-        n_done, total, spent = state["n_done"], state["total"], state["spent"]
+        n_done, n_seen, total, spent = (state[name] for name in ("n_done", "n_seen", "total", "spent"))
+        for each, skipped in zip((train, validation), state["skipped"], strict=True):
+            each.skipped |= skipped
         if n_done:
             train.load_state_dict(state["loader"])
             torch.set_rng_state(state["random"]["cpu"].cpu())
@@ -169,7 +173,7 @@ def fit(
             torch.manual_seed(hash((recipe.seed, len(epochs))) % 2**63)  # dropout is the same when training resumes
         model.train()
         average.eval()
-        stage = f"Training model (epoch {len(epochs) + 1} of {recipe.epochs}{_said(epochs)})"
+        stage = _stage(epochs, recipe.epochs)
         started = saved = clock()
         before = spent
         for batch in train:
@@ -180,22 +184,25 @@ def fit(
             optimizer.step()
             schedule.step()
             average.update_parameters(model)
-            n_done, total, spent = n_done + 1, total + each.sum().item(), before + clock() - started
+            n_done, n_seen, total = n_done + 1, n_seen + len(each), total + each.sum().item()
+            spent = before + clock() - started
             if progress:
                 progress(stage, len(epochs) * len(train) + n_done, n_steps)
             if clock() - saved > CHECKPOINT_SECONDS and n_done < len(train):
                 save_checkpoint()
                 saved = clock()
-        rate = len(train.rows) / max(spent, 1e-9)
+        rate = n_seen / max(spent, 1e-9)
         with torch.no_grad():
-            validated = sum(galaxy_losses(average, loss, batch, "validation").sum().item() for batch in validation)
+            validated = [galaxy_losses(average, loss, batch, "validation") for batch in validation]
         spent = before + clock() - started
-        validation_loss = validated / len(validation.rows)
+        validation_loss = torch.cat(validated).double().mean().item()
         last_rate = cast(float, schedule.get_last_lr()[0])
         gain = baseline_loss - validation_loss
-        train_loss = total / len(train.rows)
+        train_loss = total / n_seen
         epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
-        n_done, total, spent = 0, 0.0, 0.0
+        n_done, n_seen, total, spent = 0, 0, 0.0, 0.0
+        if progress:
+            progress(_stage(epochs, recipe.epochs), len(epochs) * len(train), n_steps)
         if _best_epoch(epochs) == len(epochs):
             write_weights(work, average.module)
         save_checkpoint()
@@ -225,8 +232,8 @@ def galaxy_losses(model: torch.nn.Module, loss: Loss, batch: Batch, split: str) 
     """
     device = next(model.parameters()).device
     moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-    # bfloat16 only for the model: the loss is computed in float32 in any case
-    is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    # bfloat16 only for the model in training: losses, and all that is kept of them, are computed in float32
+    is_mixed = split == "train" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
         prediction = model(moved["image"])
     losses = loss(prediction, moved)
@@ -257,9 +264,12 @@ def _best_epoch(epochs: list[Epoch]) -> int:
     return min(epochs, key=lambda each: each.validation_loss).epoch if epochs else 0
 
 
-def _said(epochs: list[Epoch]) -> str:
-    """Return what is known of the last epoch, to be added to the name of a stage."""
+def _stage(epochs: list[Epoch], n_epochs: int) -> str:
+    """Return what is being done, with the results of the last epoch."""
     if not epochs:
-        return ""
+        return "Training model"
     last = epochs[-1]
-    return f"; loss {last.validation_loss:.3f}, gain {last.gain:+.3f}, {last.images_per_second:,.0f} images/s"
+    return (
+        f"Training model (epoch {last.epoch} of {n_epochs}: validation loss {last.validation_loss:.3f}, gain "
+        f"{last.gain:+.3f}, {last.images_per_second:,.0f} images/s)"
+    )

@@ -81,7 +81,7 @@ def open_images(path: Path, campaign: Campaign) -> SplitInput:
     )
     if not named:
         raise InputError(
-            f"'{path}' is not a dataset, and none of its {len(listing):,} files is an image.",
+            f"'{path}' is not a dataset folder, and none of its {len(listing):,} files is an image.",
             f"a dataset folder, or files whose names end in {', '.join(SUFFIXES)}.",
         )
     if refused:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from gzoo.dataset.open import Dataset
 from gzoo.dataset.targets import Labels, Target
@@ -95,11 +96,11 @@ class VoteTask:
         """Number of training galaxies of each class; empty for votes."""
         return {}
 
-    def entries(self, predicted: FloatArray) -> dict[str, object]:
-        """Return entries of run.json, from the predictions of the validation galaxies."""
+    def entries(self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_]) -> dict[str, object]:
+        """Return entries of run.json, from the predictions of the validation galaxies whose image is shown."""
         return {
             "baseline": baselines.to_dict(self.train.votes, self.baseline),
-            "recalibration": fit_recalibration(self.validation.votes, predicted[None]).to_dict(),
+            "recalibration": fit_recalibration(self.validation.votes.take(is_shown), predicted[None]).to_dict(),
         }
 
 
@@ -189,8 +190,8 @@ class TargetTask:
         labels = self._labels(0)
         return {name: int((labels == i).sum()) for i, name in enumerate(self.target.classes)}
 
-    def entries(self, predicted: FloatArray) -> dict[str, object]:
-        """Return entries of run.json, from the predictions of the validation galaxies."""
+    def entries(self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_]) -> dict[str, object]:
+        """Return entries of run.json, from the predictions of the validation galaxies whose image is shown."""
         prediction = np.exp(predicted) if self.target.kind == "classes" else predicted
         return {
             "target": self.target.to_dict(),
@@ -199,7 +200,7 @@ class TargetTask:
                 "n_galaxies": len(self._labels(0)),
                 "prediction": dict(zip(self.columns, self.baseline.tolist(), strict=True)),
             },
-            "recalibration": fit_target_recalibration(self.target, prediction, self._labels(1)),
+            "recalibration": fit_target_recalibration(self.target, prediction, self._labels(1)[is_shown]),
         }
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
 from gzoo.learn import adaptation, checkpoints, floors
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
+from gzoo.learn.contact_sheet import batch_sheet
 from gzoo.learn.encoders import Design
 from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
 from gzoo.learn.floors import Floors
@@ -39,6 +41,8 @@ from gzoo.sky import identifier_split
 from gzoo.trees.tree import IntArray
 
 DEFAULT_ENCODER, DEFAULT_SIZE, LEARNING_RATE, AUGMENT = "resnet18", 128, 1e-3, "average"
+BATCH = "batch.png"
+"""The first training batch as the model sees it."""
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
 PATIENCE = 10  # epochs without a lower validation loss
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
@@ -52,6 +56,7 @@ class TrainResult(Shown):
         run: Run folder.
         n_train: Number of galaxies trained on.
         n_validation: Number of galaxies for validation.
+        n_corrupt: Number of these galaxies that were left out, because their image cannot be decoded.
         n_epochs: Number of epochs trained; the weights of the best one are kept. 0 if only the head learned.
         best_epoch: Epoch with the lowest validation loss; the first is 1.
         best_loss: Lowest validation loss, in nats per galaxy, summed over questions.
@@ -67,6 +72,7 @@ class TrainResult(Shown):
     run: Path
     n_train: int
     n_validation: int
+    n_corrupt: int
     n_epochs: int
     best_epoch: int
     best_loss: float
@@ -99,6 +105,7 @@ def train(
     learning_rate: float | None = None,
     augment: str = AUGMENT,
     seed: int = 0,
+    corrupt: Literal["raise", "skip"] = "raise",
     cache_dir: Path | str | None = None,
     overwrite: bool = False,
     wait: bool = False,
@@ -113,7 +120,8 @@ def train(
     identifiers.
 
     At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies,
-    which `predict` applies. Interrupted training resumes from the last complete epoch when the same command runs again.
+    which `predict` applies. Interrupted training resumes from its last checkpoint when the same command runs again, to
+    the same weights. There is a checkpoint after each epoch, and every five minutes within one.
 
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
@@ -138,6 +146,7 @@ def train(
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
             of the eight orientations; `train` does more, but requires longer training.
         seed: Seed of initial weights, order and augmentation.
+        corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later epochs reuse.
         overwrite: Replace an earlier run.
         wait: Wait for another run that writes the same output to end, instead of stopping.
@@ -171,7 +180,7 @@ def train(
         raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
     known = read_labels(opened, target, labels) if target is not None else None
     train_loader, plain_loader, validation_loader, held_out = _loaders(
-        opened, size, batch_size, augment, seed, cache_dir, known
+        opened, size, batch_size, augment, seed, cache_dir, known, corrupt
     )
     task = (
         TargetTask(known, train_loader, validation_loader)
@@ -202,7 +211,8 @@ def train(
     )
     origin = dict(start.origin) if start else None
     weights_sha256 = origin["weights_sha256"] if origin else None
-    command = {"command": "train", "data": opened.digest, "from": weights_sha256, **asdict(recipe)}
+    command = {"command": "train", "data": opened.digest, "from": weights_sha256, "corrupt": corrupt}
+    command |= asdict(recipe)
     if known:
         values = {split: values.tolist() for split, values in known.values.items()}
         command |= {"target": known.target.to_dict(), "labels": files.digest(str(values))}
@@ -214,9 +224,14 @@ def train(
         start.load_into(model)
     parts = parts_of(model, learn, learning_rate, is_trained=start is not None)
     freeze(model, parts)
+    if learn != HEAD:
+        _require_batches(model, n_train, batch_size)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
-    with files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress) as work:
+    in_progress = files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress)
+    with files.disk_errors(out, "run"), in_progress as work:
+        if not (work / BATCH).exists():
+            files.write_bytes(work / BATCH, batch_sheet(next(iter(plain_loader if learn == HEAD else train_loader))))
         loss, baseline_loss = task.loss, task.baseline_loss
         begun = floors.probe_start(
             model,
@@ -244,6 +259,8 @@ def train(
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader, views=recipe.views)
+        skipped = {**train_loader.skipped, **plain_loader.skipped, **validation_loader.skipped}
+        is_shown = ~validation_loader.keys["id_str"].is_in(list(skipped)).to_numpy()
         blocks_of = partial(_blocks, opened, validation_loader)
         judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn, progress=progress)
         places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
@@ -274,21 +291,27 @@ def train(
             "learning": [part.to_dict() for part in parts],
             "n_train": n_train,
             "n_validation": n_validation,
+            "n_corrupt": len(skipped),
             "n_epochs": n_epochs,
             "best_epoch": best_epoch,
             "validation_loss": min(losses),
             "baseline_validation_loss": baseline_loss,
             "floors": judged.to_dict(),
-            **task.entries(predicted),
+            **task.entries(predicted, is_shown),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         files.write_json(work / "run.json", metadata)
         checkpoints.remove(work)
+    if skipped:
+        named = " ".join(list(skipped.values())[:5])
+        message = f"{len(skipped):,} images cannot be decoded; these galaxies were left out. {named}"
+        warnings.warn(GZooWarning(message), stacklevel=2)
     return TrainResult(
         out,
         n_train,
         n_validation,
+        len(skipped),
         n_epochs,
         best_epoch,
         min(losses),
@@ -304,8 +327,27 @@ def train(
 def _blocks(dataset: Dataset, galaxies: Loader, places: IntArray) -> Blocks:
     """Return the resampling units of some galaxies of a loader."""
     positions = pl.concat([dataset.positions(split) for split in dataset.splits]).unique(KEY, keep="first")
-    keys = galaxies.keys[places].join(positions, on=KEY, how="left", maintain_order="left")
-    return blocks(len(places), *(keys[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("ra", "dec")))
+    shown = galaxies.keys[places].filter(~pl.col("id_str").is_in(list(galaxies.skipped)))
+    keys = shown.join(positions, on=KEY, how="left", maintain_order="left")
+    return blocks(keys.height, *(keys[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("ra", "dec")))
+
+
+def _require_batches(model: Model, n_train: int, batch_size: int) -> None:
+    """Check that batch normalisation gets more than one galaxy at a time."""
+    norms = torch.nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]  the base of all of them
+    if min(n_train, batch_size) > 1 or not any(isinstance(part, norms) for part in model.modules()):
+        return
+    if n_train == 1:
+        raise InputError(
+            f"There is one training galaxy, and encoder '{model.design.encoder}' has batch normalisation.",
+            "several galaxies, because it divides by their variance.",
+            "Build a larger dataset.",
+        )
+    raise InputError(
+        f"batch_size is 1, and encoder '{model.design.encoder}' has batch normalisation.",
+        "2 or more, because it divides by the variance of a batch.",
+        "Pass a larger --batch-size.",
+    )
 
 
 def _start(
@@ -354,6 +396,7 @@ def _loaders(
     seed: int,
     cache_dir: Path | str | None,
     labels: Labels | None,
+    corrupt: Literal["raise", "skip"] = "raise",
 ) -> tuple[Loader, Loader, Loader, str]:
     """Return loaders of the training galaxies to learn from, of the same in order and as they are, and of the
     validation galaxies; and a description of the latter. Galaxies without a label are omitted if there are labels.
@@ -385,7 +428,9 @@ def _loaders(
                 "training and validation galaxies with labels, about 12 or more.",
                 "Add labels of more galaxies, or choose another --target.",
             )
-    open_loader = partial(loader, dataset, batch_size, size, cache_dir=cache_dir, device=fastest_device())
+    open_loader = partial(
+        loader, dataset, batch_size, size, cache_dir=cache_dir, errors=corrupt, device=fastest_device()
+    )
     train = open_loader(augment=augment, seed=seed, rows=rows[0])
     plain = open_loader(rows=rows[0])
     validation = open_loader(split=held_out_split, rows=rows[1])
