@@ -108,6 +108,7 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
         "batch_size": 32,
         "learning_rate": 1e-3,
         "augment": "average",
+        "sampling": "proportional",
         "patience": 10,
         "views": 1,
         "seed": 5,

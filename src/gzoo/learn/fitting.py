@@ -19,6 +19,7 @@ from gzoo.errors import NonFiniteLossError
 from gzoo.files import Progress
 from gzoo.learn import checkpoints
 from gzoo.learn.adaptation import Part, parameter_groups
+from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.loader import Batch, Loader
 from gzoo.learn.model import Model, fastest_device
 
@@ -45,6 +46,7 @@ class Recipe:
         learning_rate: Peak learning rate of the one-cycle schedule, for the head; run.json lists the rates of the
             encoder's parts under `learning`.
         augment: Name of the augmentation preset.
+        sampling: How an epoch samples the campaigns of a union: "proportional" or "balanced".
         patience: Epochs without a lower validation loss after which training ends.
         views: Number of orientations of each image that predictions average over.
         seed: Seed of initial weights, order and augmentation.
@@ -59,6 +61,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     augment: str
+    sampling: str
     patience: int
     views: int
     seed: int
@@ -112,6 +115,8 @@ def fit(
     learning: Sequence[Part],
     baseline_loss: float,
     progress: Progress | None = None,
+    *,
+    by_campaign: CampaignLosses,
 ) -> list[Epoch]:
     """Train, from the checkpoint if there is one, and write the weights of the best epoch and the metrics of all.
 
@@ -125,6 +130,7 @@ def fit(
         learning: Parts of the model, with their learning rates.
         baseline_loss: Validation loss of the baseline, in nats per galaxy.
         progress: Function to call with (stage, batches done, batches in total).
+        by_campaign: Collects the validation losses of each campaign.
 
     Returns:
         All epochs.
@@ -152,14 +158,15 @@ def fit(
         random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
         position = {"n_done": n_done, "n_seen": n_seen, "total": total, "spent": spent, "loader": train.state_dict()}
         skipped = [dict(each.skipped) for each in (train, validation)]
-        table = [asdict(each) for each in epochs]
-        checkpoints.save(work, {**state, **position, "random": random, "skipped": skipped, "epochs": table})
+        tables = {"epochs": [asdict(each) for each in epochs], "by_campaign": by_campaign.state()}
+        checkpoints.save(work, {**state, **position, **tables, "random": random, "skipped": skipped})
 
     state = checkpoints.load(work, device)
     if state is not None:
         for name, part in parts.items():
             part.load_state_dict(state[name])
         epochs = [Epoch(**each) for each in state["epochs"]]
+        by_campaign.resume(state["by_campaign"])
         n_done, n_seen, total, spent = (state[name] for name in ("n_done", "n_seen", "total", "spent"))
         for each, skipped in zip((train, validation), state["skipped"], strict=True):
             each.skipped |= skipped
@@ -193,11 +200,12 @@ def fit(
                 saved = clock()
         rate = n_seen / max(spent, 1e-9)
         with torch.no_grad():
-            validated = [galaxy_losses(average, loss, batch, "validation") for batch in validation]
+            judged = [(batch["index"], galaxy_losses(average, loss, batch, "validation")) for batch in validation]
         spent = before + clock() - started
-        validation_loss = torch.cat(validated).double().mean().item()
+        validation_loss = torch.cat([each for _, each in judged]).double().mean().item()
         last_rate = cast(float, schedule.get_last_lr()[0])
         gain = baseline_loss - validation_loss
+        by_campaign.add(len(epochs) + 1, judged)
         train_loss = total / n_seen
         epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
         n_done, n_seen, total, spent = 0, 0, 0.0, 0.0
@@ -207,6 +215,8 @@ def fit(
             write_weights(work, average.module)
         save_checkpoint()
         write_metrics(work, epochs)
+        by_campaign.write(work)
+    by_campaign.write(work)
     write_metrics(work, epochs)  # again, if the process was killed between checkpoint and metrics
     return epochs
 

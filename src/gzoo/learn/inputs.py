@@ -18,6 +18,7 @@ from gzoo.learn.dealing import Cursor, augmentation_seeds, deal, n_batches, resu
 from gzoo.learn.decoding import fast_size
 from gzoo.learn.image_bytes import ImageReader, MemoryReader, ShardReader, TableReader
 from gzoo.learn.requests import BatchRequest, Counts, keys_of, votes_of
+from gzoo.learn.sampling import SAMPLINGS, balanced_order, groups_of
 from gzoo.learn.stream_input import THE_STREAM, StreamInput, columns_of
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.campaign import campaign as campaign_of
@@ -63,6 +64,7 @@ class SplitInput:
         self._totals = totals if rows is None else totals[self.rows]
         self._images, self._seed, self._data = images, seed, fingerprint
         self._cache: ImageCache | None = None
+        self._groups: IntArray | None = None
         chosen = 0 if rows is None else files.digest(self.rows.tolist())
         self.fingerprint = files.digest([fingerprint, len(self.rows), chosen, seed])
 
@@ -74,6 +76,13 @@ class SplitInput:
     def use_cache(self, folder: Path, size: int, max_bytes: int) -> None:
         """Keep decoded images of that size in a folder."""
         self._cache = ImageCache(folder, self._data, self._n_all, size, max_bytes)
+
+    def balance(self) -> None:
+        """Show equally many galaxies of each campaign in an epoch; see `gzoo.learn.sampling`."""
+        if self._seed is None:
+            raise InputError("Balanced sampling needs a seed.", hint="Pass a seed, or sampling='proportional'.")
+        self._groups = groups_of(self.keys)
+        self.fingerprint = files.digest([self.fingerprint, "balanced"])
 
     def decoded_size(self, min_size: int, max_size: int) -> int:
         """Return the smallest size within limits to which images like the first are decoded without resizing."""
@@ -90,7 +99,11 @@ class SplitInput:
         """Yield the batches of one process in an epoch, from a cursor on."""
         order = np.arange(len(self.rows))
         if self._seed is not None:
-            np.random.default_rng([self._seed, epoch]).shuffle(order)
+            generator = np.random.default_rng([self._seed, epoch])
+            if self._groups is None:
+                generator.shuffle(order)
+            else:
+                order = balanced_order(self._groups, generator)
         dealt_from, n_done = resumed(cursor, world_size)
         ends, n_shown = deal(len(order) - dealt_from, batch_size, rank, world_size, n_before=dealt_from)
         batches = [order[first:end] for first, end in (ends + dealt_from).tolist()]
@@ -126,10 +139,21 @@ class SplitInput:
 Input = SplitInput | StreamInput
 
 
+def sampled(data: Input, sampling: str) -> Input:
+    """Return galaxies whose epochs sample the campaigns of a union in this way."""
+    if sampling not in SAMPLINGS:
+        raise InputError(f"Invalid value for sampling: '{sampling}'.", choices(SAMPLINGS))
+    if sampling == "balanced":
+        if not isinstance(data, SplitInput):
+            hint = "Pass sampling='proportional', or download the dataset first."
+            raise InputError("A stream cannot be balanced.", hint=hint)
+        data.balance()
+    return data
+
+
 def open_input(
     dataset: Dataset | Path | str | datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict,
     split: str,
-    *,
     rows: IntArray | npt.NDArray[np.bool_] | None,
     seed: int | None,
     streaming: bool,

@@ -28,7 +28,7 @@ from gzoo.learn.buffers import BufferPool
 from gzoo.learn.cache import CACHE_SIZE_BYTES
 from gzoo.learn.dealing import START, Cursor
 from gzoo.learn.decoding import decode, decode_into
-from gzoo.learn.inputs import Input, SplitInput, StreamInput, check_integers, chosen_rows, open_input
+from gzoo.learn.inputs import Input, SplitInput, StreamInput, check_integers, chosen_rows, open_input, sampled
 from gzoo.learn.lightning_loops import training_loop
 from gzoo.learn.requests import BatchRequest
 from gzoo.trees.campaign import Campaign
@@ -71,6 +71,7 @@ def loader(
     split: str = "train",
     augment: Augmentation | str | None = None,
     seed: int | None = None,
+    sampling: Literal["proportional", "balanced"] = "proportional",
     rows: IntArray | npt.NDArray[np.bool_] | None = None,
     workers: int | None = None,
     cache_dir: Path | str | None = None,
@@ -101,16 +102,15 @@ def loader(
             seed, new in each epoch, which determines its augmentation wherever it is computed.
         seed: Seed of the order and the augmentation, which change each epoch. None keeps the order of the split and
             the same augmentation each time. Streams are shuffled by shards and in windows of about 2,000 galaxies.
+        sampling: "proportional" shows each galaxy once in an epoch; "balanced" equally many galaxies of each campaign
+            of a union, those of small ones several times. It needs a seed, and is not available for streams.
         rows: Rows of the split to use, or a mask of all rows; all when None. Not available for streams.
         workers: Number of threads; the number of available cores when None.
-        cache_dir: Folder on this machine for decoded images, for later epochs and other processes. Not available for
-            streams.
+        cache_dir: Folder on this machine for decoded images, for later epochs and other processes; not for streams.
         cache_size_bytes: Maximum size of all files in the cache folder, in bytes.
-        errors: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and list
-            it in `Loader.skipped`.
+        errors: "raise" an error that names an image that cannot be decoded, or "skip" it: `Loader.skipped` lists it.
         device: Device of the batches. Images are augmented there.
-        decode_on_device: Decode JPEG images on the device too (nvJPEG on an NVIDIA GPU). Pixels differ slightly from
-            those of other decoders.
+        decode_on_device: Decode JPEG images on the device too (nvJPEG on an NVIDIA GPU), to slightly other pixels.
         rank: Number of this process in a distributed run; taken from torch.distributed when None.
         world_size: Number of processes in a distributed run; taken from torch.distributed when None.
         streaming: Read a dataset on the Hub during iteration instead of downloading it first.
@@ -136,7 +136,7 @@ def loader(
         raise InputError(
             f"rank {rank} does not match world_size {world_size}.", "rank from 0 to world_size - 1, or neither."
         )
-    data = open_input(dataset, split, rows=rows, seed=seed, streaming=streaming, campaign=campaign)
+    data = sampled(open_input(dataset, split, rows, seed, streaming, campaign), sampling)
     augment = augmentation(augment) if isinstance(augment, str) else augment
     process = None if rank is None or world_size is None else (rank, world_size)
     skips, target, threads = errors == "skip", torch.device(device), workers or n_cores()

@@ -77,13 +77,18 @@ class VoteTask:
         """Number of training galaxies with any votes."""
         return int((self.train.votes.totals > 0).any(axis=1).sum())
 
-    @cached_property
+    @property
     def baseline_loss(self) -> float:
         """Validation loss of the baseline, in nats per galaxy."""
+        return float(self.baseline_losses.mean())
+
+    @cached_property
+    def baseline_losses(self) -> FloatArray:
+        """Loss of each validation galaxy by the baseline, in nats."""
         votes = self.validation.votes
         concentrations = np.broadcast_to(self.baseline, (len(votes), len(self.baseline)))
         nll = likelihood.dirichlet_multinomial_nll(votes.counts, concentrations, votes.tree, votes.totals)
-        return float(nll.sum(axis=1).mean())
+        return nll.sum(axis=1)
 
     @cached_property
     def n_galaxies_by_question(self) -> dict[str, int]:
@@ -172,12 +177,17 @@ class TargetTask:
         """Number of training galaxies with a label."""
         return len(self.train.rows)
 
-    @cached_property
+    @property
     def baseline_loss(self) -> float:
         """Validation loss of the baseline, in nats per galaxy."""
+        return float(self.baseline_losses.mean())
+
+    @cached_property
+    def baseline_losses(self) -> FloatArray:
+        """Loss of each validation galaxy by the baseline, in nats."""
         labels = self._labels(1)
         same = np.broadcast_to(self.baseline, (len(labels), len(self.baseline)))
-        return -float(target_log_likelihood(self.target, same, labels).mean())
+        return -target_log_likelihood(self.target, same, labels)
 
     @property
     def n_galaxies_by_question(self) -> dict[str, int]:

@@ -25,6 +25,7 @@ from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
 from gzoo.learn import adaptation, checkpoints, floors
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
+from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.contact_sheet import batch_sheet
 from gzoo.learn.encoders import Design
 from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
@@ -104,6 +105,7 @@ def train(
     batch_size: int = 32,
     learning_rate: float | None = None,
     augment: str = AUGMENT,
+    sampling: Literal["proportional", "balanced"] = "proportional",
     seed: int = 0,
     corrupt: Literal["raise", "skip"] = "raise",
     cache_dir: Path | str | None = None,
@@ -145,6 +147,8 @@ def train(
             tenth of it, and its earlier blocks at ever lower rates.
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
             of the eight orientations; `train` does more, but requires longer training.
+        sampling: How an epoch samples the campaigns of a union: `proportional` shows each galaxy once, `balanced`
+            equally many galaxies of each campaign.
         seed: Seed of initial weights, order and augmentation.
         corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later epochs reuse.
@@ -180,7 +184,7 @@ def train(
         raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
     known = read_labels(opened, target, labels) if target is not None else None
     train_loader, plain_loader, validation_loader, held_out = _loaders(
-        opened, size, batch_size, augment, seed, cache_dir, known, corrupt
+        opened, size, batch_size, augment, sampling, seed, cache_dir, known, corrupt
     )
     task = (
         TargetTask(known, train_loader, validation_loader)
@@ -205,6 +209,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         augment=augment,
+        sampling=sampling,
         patience=PATIENCE,
         views=VIEWS if learn == HEAD else 1,
         seed=seed,
@@ -251,7 +256,16 @@ def train(
             losses, n_epochs, best_epoch = [each.validation_loss for each in solved.attempts], 0, 0
         else:
             epochs_done = fit(
-                model, loss, train_loader, validation_loader, work, recipe, parts, baseline_loss, progress
+                model,
+                loss,
+                train_loader,
+                validation_loader,
+                work,
+                recipe,
+                parts,
+                baseline_loss,
+                progress,
+                by_campaign=CampaignLosses(validation_loader, task.baseline_losses),
             )
             losses = [each.validation_loss for each in epochs_done]
             n_epochs, best_epoch = len(losses), int(np.argmin(losses)) + 1
@@ -393,6 +407,7 @@ def _loaders(
     size: int,
     batch_size: int,
     augment: str,
+    sampling: Literal["proportional", "balanced"],
     seed: int,
     cache_dir: Path | str | None,
     labels: Labels | None,
@@ -431,7 +446,7 @@ def _loaders(
     open_loader = partial(
         loader, dataset, batch_size, size, cache_dir=cache_dir, errors=corrupt, device=fastest_device()
     )
-    train = open_loader(augment=augment, seed=seed, rows=rows[0])
+    train = open_loader(augment=augment, sampling=sampling, seed=seed, rows=rows[0])
     plain = open_loader(rows=rows[0])
     validation = open_loader(split=held_out_split, rows=rows[1])
     if labels:
