@@ -21,6 +21,7 @@ from gzoo.errors import InputError, OutputExistsError, TableError
 from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_likelihoods
 from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
+from gzoo.scoring.ordered import ranked_probability_score
 from gzoo.scoring.predictions import Kind, Predictions
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
@@ -432,3 +433,26 @@ def test_additional_galaxies_are_those_with_votes_and_those_of_all() -> None:
             sentences[found["n_galaxies"] < 400] = contrast["description"]
     assert "more galaxies with votes on it, which takes" in sentences[True]
     assert sentences[True].endswith("more of all galaxies.")
+
+
+def test_ordered_answers_are_compared_by_the_ranked_probability_score() -> None:
+    tree = Tree("small", (Question("q", ("a", "b", "c"), ("q_a", "q_b", "q_c"), ordered=("b", "a", "c")),))
+    rng = np.random.default_rng(0)
+    alpha = rng.gamma(2.0, 2.0, (200, 3)) + 0.1
+    votes = Votes(tree, np.array([rng.multinomial(6, rng.dirichlet(one)) for one in alpha]))
+    keys = pl.DataFrame({"dataset_name": ["d"] * 200, "id_str": [str(i) for i in range(200)]})
+    good, bad = (
+        Predictions(tree, keys, "concentrations", one[None], ("q",), pl.Series([False] * 200), Path("p"))
+        for one in (alpha, alpha[::-1])
+    )
+    found = compute({"good": good, "bad": bad}, votes, ("q",), blocks(200))
+    one = found.pairs[0]["questions"]["q"]["rps"]
+    means = [ranked_probability_score(model.fractions, votes.counts, tree.questions[0]).mean() for model in (good, bad)]
+    assert one["value"] == pytest.approx(means[0] - means[1])
+    assert one["better_model"] == "good"
+    assert found.pairs[0]["overall"]["rps"]["value"] == pytest.approx(one["value"])
+    assert found.to_polars()["measure"].unique().sort().to_list() == ["log_likelihood", "mse", "rps"]
+    votes, truth = world(50)
+    unordered = compared(votes, a=predicted(truth), b=perturbed(truth, 0.1, 1))
+    assert unordered.pairs[0]["questions"]["q"]["rps"]["n_galaxies"] == 0
+    assert "rps" not in unordered.to_polars()["measure"].to_list()

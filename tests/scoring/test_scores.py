@@ -16,6 +16,7 @@ from scipy import stats
 
 import gzoo
 from gzoo.scoring import Scores, Value, dirichlet_multinomial_nll, expected_fractions, fit_baseline
+from gzoo.scoring.ordered import ranked_probability_score
 from gzoo.scoring.scores import compute
 from gzoo.simulator import simulate
 from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
@@ -297,3 +298,63 @@ def test_a_gain_that_no_image_is_needed_for_is_shown_beside_it() -> None:
     assert per_vote == pytest.approx(gain / 10)
     fair = compute(votes, predicted, np.array([800.0, 200.0])).overall
     assert fair["constant_gain"]["value"] == pytest.approx(0, abs=0.01)
+
+
+# --- ordered answers ----------------------------------------------------------------------------------------------
+
+ARMS = next(one for one in gzoo.tree("gz2").questions if one.name == "spiral-arm-count-gz2")
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 5))
+@settings(max_examples=40, deadline=None)
+def test_the_ranked_probability_score_equals_its_definition_vote_by_vote(seed: int, n_ordered: int) -> None:
+    """The mean over single votes of the squared area between two step functions, in any order of the columns."""
+    rng = np.random.default_rng(seed)
+    answers = tuple("abcdef"[: n_ordered + 1])
+    question = Question("q", answers, answers, ordered=tuple(rng.permutation(answers)[:n_ordered].tolist()))
+    fractions, counts = rng.dirichlet(np.ones(len(answers)), 3), rng.integers(0, 4, (3, len(answers)))
+    found = ranked_probability_score(fractions, counts, question)
+    for own, votes, score in zip(fractions, counts, found, strict=True):
+        predicted = {answer: own[answers.index(answer)] for answer in question.ordered}
+        scores: list[float] = []
+        for step, voted in enumerate(question.ordered):
+            below = [sum(list(predicted.values())[: k + 1]) / sum(predicted.values()) for k in range(n_ordered)]
+            one = sum((f - (k >= step)) ** 2 for k, f in enumerate(below))
+            scores += [one] * int(votes[answers.index(voted)])
+        assert score == pytest.approx(np.mean(scores) if scores else 0.0, abs=1e-12)
+
+
+def test_answers_farther_away_cost_more_and_doubt_beside_the_order_nothing() -> None:
+    truth = np.array([[0, 0, 1, 0, 0, 7]])  # one vote for 3 arms, seven for cant-tell
+    near, rest = np.eye(6), np.array([0.05, 0.1, 0.25, 0.25, 0.35, 0.0])
+    said = [(near[place] + rest)[None] / 2 for place in (2, 1, 0, 4)]  # 3, 2, 1, more than 4
+    scores = [float(ranked_probability_score(one, truth, ARMS)[0]) for one in said]
+    assert np.diff(scores).min() > 0.2
+    assert len({float(one[0, 2]) for one in said[1:]}) == 1  # their log-likelihoods are alike
+    unsure = said[1] * 0.2 + 0.8 * near[5]
+    assert ranked_probability_score(unsure, truth, ARMS) == pytest.approx(scores[1])
+    exact = [float(ranked_probability_score(near[[place]], truth, ARMS)[0]) for place in range(6)]
+    assert exact == pytest.approx([2, 1, 0, 1, 2, 0.04 + 0.16 + 0.16 + 0.04])  # the last: all alike
+
+
+def test_questions_with_ordered_answers_have_a_ranked_probability_score() -> None:
+    question = Question("q", ("a", "b", "c"), ("q_a", "q_b", "q_c"), ordered=("c", "a", "b"))
+    tree = Tree("one", (question, Question("r", ("s", "t"), ("r_s", "r_t"))))
+    rng = np.random.default_rng(0)
+    alpha = rng.gamma(2.0, 2.0, (300, 5)) + 0.1
+    counts = np.column_stack(
+        [np.array([rng.multinomial(5, rng.dirichlet(one[:3])) for one in alpha]), alpha[:, 3:] > 2]
+    )
+    votes = Votes(tree, counts.astype(np.int64))
+    scores = compute(votes, alpha, alpha.mean(axis=0))
+    own = ranked_probability_score(
+        alpha[:, :3] / alpha[:, :3].sum(axis=1, keepdims=True), votes.counts[:, :3], question
+    )
+    assert number(scores, "q", "rps") == pytest.approx(own.mean())
+    gain = value(scores, "q", "rps_gain")
+    assert gain["low"] is not None
+    assert gain["low"] > 0
+    assert scores.questions["q"]["n_ordered"] == 300
+    assert value(scores, "r", "rps") == Value(value=None, low=None, high=None)
+    table = scores.to_polars().filter(name="q")
+    assert table["rps"][0] == number(scores, "q", "rps")

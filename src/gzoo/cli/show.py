@@ -492,6 +492,11 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
     rows += [_scored(name, one) for name, one in found["campaigns"].items()]
     rows.append(_scored("overall", found["overall"]))
     screen.table(rows)
+    if ordered := {name: one for name, one in found["questions"].items() if one["n_ordered"]}:
+        screen.print("\nOrdered answers, ranked probability score (lower is better):")
+        lines = [(name, f"{one['n_ordered']:,}", *(interval(one[key]) for key in ("rps", "rps_gain")))
+                 for name, one in ordered.items()]  # fmt: skip
+        screen.table([("question", "galaxies", "score", "gain over baseline"), *lines])
     if silent := [name for name, one in found["questions"].items() if not one["n_galaxies"]]:
         screen.print(f"no votes: {', '.join(silent)}")
     if found["questions_missing"]:
@@ -593,6 +598,13 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
             more = [f"{one[key]:,}" if one[key] else "-" for key in ("n_additional_galaxies", "n_additional_of_all")]
             rows.append((name, f"{one['n_galaxies']:,}", value, p, one["better_model"] or "inconclusive", *more))
         screen.table(rows)
+        parts = (*pair["questions"].items(), ("overall", pair["overall"]))
+        ordered = [(name, one["rps"]) for name, one in parts if one["rps"]["n_galaxies"]]
+        if ordered:
+            screen.print("Ordered answers, ranked probability score (lower is better):")
+            lines = [(name, f"{one['n_galaxies']:,}", interval(one, 4, "+"), one["better_model"] or "inconclusive")
+                     for name, one in ordered]  # fmt: skip
+            screen.table([("", "galaxies", "difference", "better"), *lines])
         screen.print(f"{pair['overall']['description']} {pair['description']}")
     screen.say(
         "Differences per galaxy with votes on the question, first minus second, with 95% confidence intervals over "

@@ -68,6 +68,11 @@ def _section(pair: Pair, tree: Tree) -> dict[str, object]:
             *(_row(name, "campaign", one) for name, one in pair["campaigns"].items()),
             *(_row(name, "question", one) for name, one in asked.items()),
         ],
+        "ordered": [
+            (name, f"{one['rps']['n_galaxies']:,}", _difference(one["rps"]), one["rps"]["better_model"])
+            for name, one in {**asked, "All of these": pair["overall"]}.items()
+            if one["rps"]["n_galaxies"]
+        ],
         "without_votes": [name for name in questions if name not in asked],
     }
 

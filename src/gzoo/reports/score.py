@@ -120,6 +120,7 @@ def write_report(
         forest=Markup(forest),
         rows=[_row("All questions", scores.overall)] + [_row(name, one) for name, (_, one) in with_votes.items()],
         answers=[(name, _answer_rows(*one)) for name, one in with_votes.items()],
+        ordered=[(name, *_order(*one)) for name, one in with_votes.items() if one[1]["n_ordered"]],
         campaigns=[_row(name, one) for name, one in scores.campaigns.items()],
         slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores.slices],
         truth=_truth(found, true_errors or {}),
@@ -347,6 +348,12 @@ def _row(name: str, score: Score) -> dict[str, object]:
             _noise_corrected(score),
         ],
     }
+
+
+def _order(question: Question, score: QuestionScore) -> tuple[str, str, Cell, Cell]:
+    """Return the order of the answers, the galaxies with votes for these, and their score with its gain."""
+    order = " < ".join(map(words, question.ordered))
+    return order, f"{score['n_ordered']:,}", _cell(score["rps"], 3), _cell(score["rps_gain"], 3)
 
 
 def _answer_rows(question: Question, score: QuestionScore) -> list[dict[str, object]]:

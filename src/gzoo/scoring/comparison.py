@@ -20,6 +20,7 @@ from gzoo.files import refuse_report
 from gzoo.scoring.intervals import Blocks, Bootstrap, Value, as_value, blocks, holm, ratio
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.scoring.matching import Matched, match, positions, refuse_other_scheme, refuse_seen
+from gzoo.scoring.ordered import ordered_votes, ranked_probability_score
 from gzoo.scoring.predictions import Predictions, read_predictions, same_questions
 from gzoo.trees.labels import label
 from gzoo.trees.tree import FloatArray, IntArray, Tree
@@ -31,7 +32,9 @@ MIN_GALAXIES = 10  # the fewest galaxies with votes for which there is an interv
 MAX_ADDITIONAL = 1e9  # more additional galaxies than this are not reported
 MAX_LIST = 12  # questions named in one sentence
 
-Unit = Literal["log_likelihood", "mse"]
+Unit = Literal["log_likelihood", "mse", "rps"]
+
+UNITS: tuple[Unit, ...] = ("log_likelihood", "mse", "rps")
 
 
 class Difference(TypedDict):
@@ -70,11 +73,14 @@ class Contrast(TypedDict):
     log_likelihood: In nats per galaxy, larger is better. This is also the difference of the gains over the baseline,
         because the baseline cancels.
     mse: Mean squared error of vote fractions, smaller is better; the sampling noise of the votes cancels.
+    rps: Ranked probability score of questions with ordered answers, over galaxies with votes for these; smaller is
+        better. Of several questions, the sum.
     description: Sentence about the log-likelihoods; where they are infinite, about the errors too.
     """
 
     log_likelihood: Difference
     mse: Difference
+    rps: Difference
     description: str
 
 
@@ -132,13 +138,14 @@ class Comparison(Shown):
 
         Returns:
             A row for each pair (`first`, `second`), part (`kind`: "overall", "campaign", "question"; `name`) and
-            `measure` ("log_likelihood", "mse").
+            `measure` ("log_likelihood", "mse" and, where answers are ordered, "rps").
         """
         return table_of(
             {"first": pair["first"], "second": pair["second"], "kind": kind, "name": name, "measure": measure, **one}
             for pair in self.pairs
             for kind, name, contrast in _parts(pair)
-            for measure, one in (("log_likelihood", contrast["log_likelihood"]), ("mse", contrast["mse"]))
+            for measure in UNITS
+            if (one := contrast[measure])["n_galaxies"] or measure != "rps"
         )
 
     def sheet(self) -> Sheet:
@@ -248,13 +255,16 @@ def compute(
     columns = _Columns.of(votes, questions)
     scores = {name: log_likelihoods(one, votes, questions) for name, one in models.items()}
     errors = {name: _squared_errors(one, votes, questions) for name, one in models.items()}
+    ranked = {name: _ranked_scores(one, votes, questions) for name, one in models.items()}
     n, m = len(columns.questions), len(columns.campaigns)
     pairs: list[Pair] = []
     for first, second in combinations(models, 2):
         by_score = _differences(scores[first], scores[second], columns.asked, columns, galaxy_blocks)
         by_error = _differences(errors[first], errors[second], columns.cells, columns, galaxy_blocks)
+        by_order = _differences(ranked[first], ranked[second], columns.ordered, columns, galaxy_blocks)
         contrasts = [
-            Contrast(log_likelihood=one, mse=two, description="") for one, two in zip(by_score, by_error, strict=True)
+            Contrast(log_likelihood=one, mse=two, rps=three, description="")
+            for one, two, three in zip(by_score, by_error, by_order, strict=True)
         ]
         pairs.append(
             Pair(
@@ -351,12 +361,14 @@ class _Columns:
         campaigns: Name -> indices of its questions among `questions`.
         asked: 1 for galaxies with votes, else 0, shape (galaxy, column).
         cells: Number of answers to questions with at least 2 votes, shape (galaxy, column).
+        ordered: 1 for galaxies with votes for ordered answers, else 0, shape (galaxy, column).
     """
 
     questions: tuple[str, ...]
     campaigns: Mapping[str, list[int]]
     asked: FloatArray
     cells: FloatArray
+    ordered: FloatArray
 
     @classmethod
     def of(cls, votes: Votes, questions: Sequence[str]) -> _Columns:
@@ -367,12 +379,14 @@ class _Columns:
         volunteers = votes.totals[:, indices]
         sizes = np.array([len(tree.questions[i].columns) for i in indices])
         asked, cells = (volunteers > 0).astype(np.float64), np.where(volunteers >= 2, sizes, 0).astype(np.float64)
+        ordered = _by_question(votes, questions, 1, lambda i, rows: _has_ordered_votes(votes, i, rows))
         groups = [*campaigns.values(), list(range(len(questions)))]
         return cls(
             tuple(questions),
             campaigns,
             np.column_stack([asked, *(asked[:, group].max(axis=1) for group in groups)]),
             np.column_stack([cells, *(cells[:, group].sum(axis=1) for group in groups)]),
+            np.column_stack([ordered, *(ordered[:, group].max(axis=1) for group in groups)]),
         )
 
     def with_groups(self, values: FloatArray) -> FloatArray:
@@ -419,6 +433,24 @@ def _squared_errors(predictions: Predictions, votes: Votes, questions: Sequence[
         return ((predictions.question_fractions(i, rows) - _voted(votes, i, rows)) ** 2).sum(axis=1)
 
     return _by_question(votes, questions, 2, squares)
+
+
+def _has_ordered_votes(votes: Votes, i: int, rows: IntArray) -> FloatArray:
+    question = votes.tree.questions[i]
+    return (ordered_votes(votes.counts[rows, votes.tree.slice(question.name)], question) > 0).astype(np.float64)
+
+
+def _ranked_scores(predictions: Predictions, votes: Votes, questions: Sequence[str]) -> FloatArray:
+    """Return ranked probability scores, shape (galaxy, question); 0 for questions without ordered answers."""
+
+    def scores(i: int, rows: IntArray) -> FloatArray:
+        question = votes.tree.questions[i]
+        if not question.ordered:
+            return np.zeros(len(rows))
+        counts = votes.counts[rows, votes.tree.slice(question.name)]
+        return ranked_probability_score(predictions.question_fractions(i, rows), counts, question)
+
+    return _by_question(votes, questions, 1, scores)
 
 
 def _noise(votes: Votes, questions: Sequence[str]) -> FloatArray:
@@ -473,14 +505,13 @@ def _judge(pairs: Sequence[Pair], n_all: int) -> int:
     """Adjust p-values for multiple testing, and fill in the better models and the numbers that depend on power.
 
     The overall differences of all pairs are one family of tests; those of questions and campaigns are another.
-    Log-likelihoods and errors are adjusted separately.
+    Each measure is adjusted separately.
 
     Returns:
         Number of log-likelihood tests in the larger family.
     """
-    units: tuple[Unit, Unit] = ("log_likelihood", "mse")
     n_tests = 0
-    for unit in units:
+    for unit in UNITS:
         overall = [(pair, pair["overall"][unit]) for pair in pairs]
         parts = [
             (pair, one[unit]) for pair in pairs for one in (*pair["campaigns"].values(), *pair["questions"].values())

@@ -28,10 +28,11 @@ from gzoo.scoring.likelihood import (
     sampling_noise,
 )
 from gzoo.scoring.matching import match_held_out
+from gzoo.scoring.ordered import ordered_votes, ranked_probability_score
 from gzoo.scoring.predictions import Kind, Predictions, read_predictions
 from gzoo.scoring.slices import Slicing, slicings
 from gzoo.scoring.targets import TargetScores, score_target, target_of
-from gzoo.trees.tree import FloatArray, IntArray, Question
+from gzoo.trees.tree import FloatArray, IntArray, Question, Tree
 from gzoo.votes.votes import Votes
 
 MIN_BALANCED = 30  # galaxies with votes that a question needs to be part of the balanced score
@@ -103,8 +104,17 @@ class Score(Errors):
 
 
 class QuestionScore(Score):
-    """Scores of one question, and of each of its answers by column name."""
+    """Scores of one question, and of each of its answers by column name.
 
+    rps: Ranked probability score of the votes for ordered answers, per galaxy with such votes; lower is better. Null if
+        the question has no ordered answers.
+    rps_gain: Paired difference, baseline minus model.
+    n_ordered: Galaxies with votes for ordered answers.
+    """
+
+    rps: Value
+    rps_gain: Value
+    n_ordered: int
     answers: dict[str, AnswerScore]
 
 
@@ -376,7 +386,11 @@ def compute(
         found, answers = _of_question(votes, predicted, baseline, constant, i, rows)
         own = units.take(rows)
         of_answers = _of_answers(question, answers, own, seed)
-        questions[question.name] = QuestionScore(**_score(found, own, seed), answers=of_answers)
+        questions[question.name] = QuestionScore(
+            **_score(found, own, seed),
+            **_of_order(votes, predicted, baseline, i, rows, own, seed),
+            answers=of_answers,
+        )
         for name, column in found.items():
             total[name][rows] += column
         total["galaxies"][rows] = 1
@@ -471,7 +485,7 @@ def _of_question(
     }
     places = votes.tree.concentration_slice(question.name)
     known = baseline[places] if baseline.ndim == 1 else baseline[rows, places]
-    same = np.broadcast_to(question_fractions(known, is_multiple=question.multiple), fractions.shape)
+    same = _baseline_fractions(baseline, votes.tree, question, rows)
     sums: _Sums = {
         "galaxies": np.ones(len(rows)),
         "votes": totals.astype(np.float64),
@@ -484,6 +498,35 @@ def _of_question(
         **{name: column.sum(axis=1) for name, column in answers.items()},
     }
     return sums, {**answers, "bias": off}
+
+
+def _baseline_fractions(baseline: FloatArray, tree: Tree, question: Question, rows: IntArray) -> FloatArray:
+    places = tree.concentration_slice(question.name)
+    known = baseline[places] if baseline.ndim == 1 else baseline[rows, places]
+    same = question_fractions(known, is_multiple=question.multiple)
+    return np.broadcast_to(same, (len(rows), len(question.columns)))
+
+
+class _OfOrder(TypedDict):
+    rps: Value
+    rps_gain: Value
+    n_ordered: int
+
+
+def _of_order(
+    votes: Votes, predicted: Predictions, baseline: FloatArray, i: int, rows: IntArray, units: Blocks, seed: int
+) -> _OfOrder:
+    """Return the ranked probability score of a question and its gain over the baseline."""
+    question = votes.tree.questions[i]
+    if not question.ordered:
+        nothing = as_value(None, None, None)
+        return _OfOrder(rps=nothing, rps_gain=nothing, n_ordered=0)
+    counts = votes.counts[rows, votes.tree.slice(question.name)]
+    own = ranked_probability_score(predicted.question_fractions(i, rows), counts, question)
+    same = ranked_probability_score(_baseline_fractions(baseline, votes.tree, question, rows), counts, question)
+    has_votes = ordered_votes(counts, question) > 0
+    found = ratio(np.column_stack([own, same - own]), has_votes[:, None].astype(np.float64), units, seed=seed)
+    return _OfOrder(rps=found.of(0), rps_gain=found.of(1), n_ordered=int(has_votes.sum()))
 
 
 def _brier(fractions: FloatArray, voted: FloatArray, question: Question) -> FloatArray:

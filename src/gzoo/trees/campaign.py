@@ -432,6 +432,11 @@ def _tree(asked: AskedTree, name: str, label: str) -> Tree:
         for answer, column in zip(one.answers, columns, strict=True):
             if answer in TAKEN_ANSWERS or column in TAKEN_COLUMNS:
                 raise at.wrong("answers", answer, f"another name, because column '{column}' has its own meaning.")
+        if one.ordered and (one.multiple or len(set(one.ordered) & set(one.answers)) < max(len(one.ordered), 3)):
+            expected = (
+                "three or more answers of this single-choice question, each once, in the order of their quantity."
+            )
+            raise at.wrong("ordered", list(one.ordered), expected)
         parents = tuple(parent.replace("_", f"{ending}_", 1) for parent in one.parents)
         questions.append(
             Question(
@@ -442,6 +447,7 @@ def _tree(asked: AskedTree, name: str, label: str) -> Tree:
                 one.multiple,
                 one.is_published,
                 one.grade or asked.grade,
+                one.ordered,
             )
         )
     try:

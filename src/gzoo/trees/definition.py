@@ -215,6 +215,7 @@ class AskedQuestion:
         answers: Short names of the answers, in the order of the columns.
         parents: Answers that lead to it, as `question_answer`; empty if everyone is asked.
         multiple: Whether one volunteer may give several answers at once.
+        ordered: The answers that are steps of one quantity, in its order; empty if there are none.
         is_published: Whether the dataset has columns for it.
         grade: Evidence grade, if it is not that of the tree.
         note: A remark.
@@ -224,6 +225,7 @@ class AskedQuestion:
     answers: Annotated[tuple[Word, ...], Rule(bool, "a list of answers, at least one.")]
     parents: tuple[Text, ...] = ()
     multiple: bool = False
+    ordered: tuple[Word, ...] = ()
     is_published: bool = True
     grade: Grade = ""
     note: str = ""

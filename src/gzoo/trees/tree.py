@@ -33,6 +33,8 @@ class Question(Shown):
         multiple: Whether one volunteer may give several answers at once.
         is_published: Whether the published dataset has columns for it.
         grade: Evidence grade (READ, COUNTED, FITTED, INFERRED, GUESS).
+        ordered: Its answers that are steps of one quantity, in its order, such as `("tight", "medium", "loose")`; those
+            beside it, such as "cant-tell", are left out. Empty for questions without such an order.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Question(Shown):
     multiple: bool = False
     is_published: bool = True
     grade: str = field(default="", compare=False)
+    ordered: tuple[str, ...] = field(default=(), compare=False)
 
     def sheet(self) -> Sheet:
         """Return the answers."""
@@ -50,12 +53,18 @@ class Question(Shown):
             {
                 "asked": f"after {' or '.join(self.parents)}" if self.parents else "of everyone",
                 "multiple choice": self.multiple or None,
+                "ordered": " < ".join(self.ordered) or None,
                 "published": self.is_published,
                 "evidence": self.grade,
             },
             ("answer", "column"),
             list(zip(self.answers, self.columns, strict=True)),
         )
+
+    @property
+    def ordered_places(self) -> list[int]:
+        """Positions of the ordered answers among all answers, in order."""
+        return [self.answers.index(answer) for answer in self.ordered]
 
     @property
     def total_column(self) -> str:
