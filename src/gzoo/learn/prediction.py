@@ -112,7 +112,7 @@ def predict(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
-    """Predict votes, or a target, of a split, or of a folder or archive of images.
+    """Predict votes or a target for a split, a folder or an archive.
 
     The file has `dataset_name` and `id_str` (together the key; images that are not in a dataset have only `id_str`,
     the name of the file without folder and ending); for each answer `{column}_concentration` and
