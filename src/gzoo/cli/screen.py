@@ -25,6 +25,7 @@ _console = Console(stderr=True)
 
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_TO_DETAILS = 1.0  # details of the last part come right after it, and need no line of their own before
 
 
 @dataclass(slots=True)
@@ -79,8 +80,8 @@ class Bars:
         if name not in self.stages:
             self.stages[name] = Stage(now, done, now, details)
         stage = self.stages[name]
-        is_long = stage.said > stage.started and done >= total
-        if details == stage.details and now - stage.said < SECONDS_BETWEEN_LINES and not is_long:
+        is_over = done >= total and stage.said > stage.started and now - stage.said >= SECONDS_TO_DETAILS
+        if details == stage.details and now - stage.said < SECONDS_BETWEEN_LINES and not is_over:
             return
         stage.said, stage.details = now, details
         words = [f"{name}: {done:,} of {total:,}", *([details] if details else [])]

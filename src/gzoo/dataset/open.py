@@ -276,7 +276,8 @@ class Dataset(Shown):
         counts = np.empty((borders[-1], len(tree.columns)), np.int32)
         totals = np.empty((borders[-1], len(tree.questions)), np.int32)
         for path, rows in zip(paths, starmap(slice, pairwise(borders)), strict=True):
-            for start in range(rows.start, rows.stop, ROWS_AT_ONCE):  # a shard may be the whole dataset
+            # a shard may be the whole dataset, or have no rows but columns
+            for start in range(rows.start, max(rows.stop, rows.start + 1), ROWS_AT_ONCE):
                 few = slice(start, min(start + ROWS_AT_ONCE, rows.stop))
                 table = _read([path], wanted, few.start - rows.start, few.stop - few.start)
                 keys.append(table.select(name for name in KEY if name in names))
