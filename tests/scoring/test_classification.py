@@ -17,6 +17,7 @@ import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, TableError
 from gzoo.scoring import classify, published
+from gzoo.scoring.ceiling import possible_accuracy
 from gzoo.scoring.classification import compute_classification, decals_confident, gz_evo, predicted_summary
 from gzoo.scoring.intervals import Value, blocks
 from gzoo.scoring.likelihood import expected_fractions
@@ -47,6 +48,66 @@ def number(value: Value) -> float:
     assert value["high"] is not None
     assert value["low"] <= value["value"] <= value["high"]
     return value["value"]
+
+
+def test_the_possible_accuracy_equals_a_simulation_of_single_volunteers() -> None:
+    """Galaxies drawn from the predictions, volunteers who answer one by one, and labels made of their votes."""
+    rng, n, repeats = np.random.default_rng(3), 30, 25
+    alpha = rng.gamma(1.0, 2.0, (n, len(GZ2.concentrations))) + 0.2
+    volunteers = rng.integers(3, 9, n)
+    nobody = np.zeros((n, len(GZ2.columns)), np.int64)
+    nobody[:, 0] = volunteers
+    votes = Votes(GZ2, nobody)
+    called = predicted_summary(expected_fractions(alpha, GZ2), votes)
+    found = possible_accuracy(
+        alpha[None],
+        votes,
+        called,
+        blocks(n),
+        label_of=summary,
+        class_of=lambda one: predicted_summary(one, votes),
+        n_drawn=12_000,
+    )
+    index = {column: i for i, column in enumerate(GZ2.columns)}
+    hits, best, total = 0, 0, 0
+    for _ in range(repeats):
+        fractions, counts = np.zeros((2, n, len(GZ2.columns)))
+        for row in range(n):
+            for question in GZ2.questions:
+                fractions[row, GZ2.slice(question.name)] = rng.dirichlet(alpha[row, GZ2.slice(question.name)])
+            for _ in range(volunteers[row]):
+                answered: set[str] = set()
+                for question in GZ2.ordered:
+                    if not question.parents or answered & set(question.parents):
+                        answer = rng.choice(question.columns, p=fractions[row, GZ2.slice(question.name)])
+                        answered.add(str(answer))
+                        counts[row, index[str(answer)]] += 1
+        labels = summary(Votes(GZ2, counts.astype(np.int64)))
+        is_in = labels != ""
+        hits += int((is_in & (labels == called)).sum())
+        best += int((is_in & (labels == predicted_summary(fractions, votes))).sum())
+        total += int(is_in.sum())
+    assert 0.2 < number(found.if_calibrated) < number(found.ceiling) - 0.1 < 0.85
+    for value, k in ((found.if_calibrated, hits), (found.ceiling, best)):
+        assert number(value) == pytest.approx(k / total, abs=4 * math.sqrt(0.25 / total))
+
+
+def test_the_ceiling_rises_to_1_with_the_number_of_votes() -> None:
+    rng, n = np.random.default_rng(0), 200
+    alpha = rng.gamma(1.0, 2.0, (2, n, len(GZ2.concentrations))) + 0.2  # a mixture of two members
+    found: list[float] = []
+    for volunteers in (3, 40, 4000):
+        counts = np.zeros((n, len(GZ2.columns)), np.int64)
+        counts[:, 0] = volunteers
+        votes = Votes(GZ2, counts)
+        possible = possible_accuracy(
+            alpha, votes, np.full(n, "none"), blocks(n), label_of=summary,
+            class_of=lambda one, votes=votes: predicted_summary(one, votes), seed=1, n_drawn=8_000,
+        )  # fmt: skip
+        assert possible.if_calibrated["value"] == 0.0
+        found.append(number(possible.ceiling))
+    assert found[0] < found[1] - 0.1 < found[2] - 0.2
+    assert found[2] > 0.97
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -181,6 +242,10 @@ def test_classes_from_files(dataset: Path, tmp_path: Path, command: Command) -> 
     )
     found = classify(from_votes, dataset)
     assert found.derived_from == "votes"
+    possible, ceiling = (one["value"] for one in (found.accuracy_if_calibrated, found.accuracy_ceiling))
+    assert possible is not None
+    assert ceiling is not None
+    assert 0.5 < possible < ceiling + 0.02 < 1.02
     assert found.cross_entropy["value"] is None
     assert found.n_galaxies == (labels != "").sum()
     assert found.n_unlabelled == (labels == "").sum()
@@ -194,6 +259,7 @@ def test_classes_from_files(dataset: Path, tmp_path: Path, command: Command) -> 
     labelled = write(tmp_path / "classes.parquet", dataset, {name: one / total for name, one in given.items()})
     found = classify(labelled, dataset)
     assert found.derived_from == "probabilities"
+    assert found.accuracy_ceiling["value"] is None
     assert found.accuracy["value"] == 1.0
     assert found == gzoo.score(labelled, dataset, label="summary")
     assert "balanced accuracy" in command("score", labelled, dataset, "--label", "summary")

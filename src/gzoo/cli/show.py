@@ -551,12 +551,16 @@ def _scored(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
 def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
     names = {
         "accuracy": "accuracy",
+        "accuracy_if_calibrated": "accuracy expected if the concentrations are right",
+        "accuracy_ceiling": "accuracy of a perfect predictor",
         "majority_class_accuracy": "accuracy of always the most common class",
         "balanced_accuracy": "balanced accuracy",
         "cross_entropy": "cross-entropy (nats)",
         "cross_entropy_of_frequencies": "cross-entropy of the class frequencies (nats)",
     }
-    screen.table([(name, interval(found[key], 4)) for key, name in names.items()])
+    possible = ("accuracy_if_calibrated", "accuracy_ceiling")
+    shown = {key: name for key, name in names.items() if key not in possible or found[key]["value"] is not None}
+    screen.table([(name, interval(found[key], 4)) for key, name in shown.items()])
     predicted = list(found["confusion"][found["classes"][0]])
     counts = [(one, *(str(cell["n"]) for cell in row.values())) for one, row in found["confusion"].items()]
     screen.print()
@@ -565,6 +569,11 @@ def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
         f"Column {found['label']} of {found['n_galaxies']:,} galaxies, derived from {found['derived_from']}; "
         f"{found['n_unlabelled']:,} galaxies without a label are excluded. In brackets: 95% confidence intervals."
     )
+    if found["accuracy_ceiling"]["value"] is not None:
+        screen.say(
+            "Labels made of votes are noisy. A perfect predictor knows the true vote fractions; these are drawn from "
+            "the predicted concentrations, which are assumed to be right: check the calibration with `gzoo score`."
+        )
     if found["n_zero_probability"]:
         screen.warn(
             f"The true class of {found['n_zero_probability']:,} galaxies has predicted probability 0. The "

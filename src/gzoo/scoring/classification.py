@@ -14,6 +14,7 @@ import polars as pl
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
 from gzoo.errors import InputError, TableError, choices, suggestion
+from gzoo.scoring.ceiling import possible_accuracy
 from gzoo.scoring.intervals import LEVEL, Blocks, Value, as_value, mean_value, ratio, root, wilson_interval
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.scoring.matching import match_held_out
@@ -55,6 +56,12 @@ class Classification(Shown):
         n_zero_probability: Galaxies whose true class has probability 0.
         classes: All classes.
         accuracy: Fraction of galaxies with the correct class.
+        accuracy_if_calibrated: Expected accuracy of these predictions if their concentrations are right; below it, the
+            model is to blame, not the votes. Null unless `summary` is derived from concentrations of all questions that
+            have votes.
+        accuracy_ceiling: The same for a perfect predictor, which knows the true vote fractions: labels made of few
+            votes differ from its classes by chance. It depends on the predicted concentrations, and is too high where
+            these are overconfident.
         majority_class_accuracy: Accuracy of always predicting the most frequent class.
         balanced_accuracy: Mean over classes of the fraction with the correct class.
         cross_entropy: Mean negative log probability of the true class, in nats; null without probabilities, and if the
@@ -73,6 +80,8 @@ class Classification(Shown):
     n_zero_probability: int
     classes: list[str]
     accuracy: Value
+    accuracy_if_calibrated: Value
+    accuracy_ceiling: Value
     majority_class_accuracy: Value
     balanced_accuracy: Value
     cross_entropy: Value
@@ -95,15 +104,21 @@ class Classification(Shown):
             {
                 "trained on": f"{self.n_trained_on:,} of these galaxies" if self.n_trained_on else None,
                 "accuracy": self.accuracy,
+                "accuracy if calibrated": _known(self.accuracy_if_calibrated),
+                "accuracy of a perfect predictor": _known(self.accuracy_ceiling),
                 "accuracy of the most common class": self.majority_class_accuracy,
                 "balanced accuracy": self.balanced_accuracy,
-                "cross-entropy (nats)": None if self.cross_entropy["value"] is None else self.cross_entropy,
+                "cross-entropy (nats)": _known(self.cross_entropy),
                 "derived from": self.derived_from,
                 "unlabelled": f"{self.n_unlabelled:,} galaxies, excluded" if self.n_unlabelled else None,
             },
             ("true \\ predicted", *(one or "no class" for one in predicted)),
             [(name, *(cell["n"] for cell in row.values())) for name, row in self.confusion.items()],
         )
+
+
+def _known(value: Value) -> Value | None:
+    return None if value["value"] is None else value
 
 
 class AnswerErrors(TypedDict):
@@ -243,7 +258,7 @@ def classify(
     labels = _labels(opened, label)
     known = labels.filter(pl.col("label") != NO_CLASS)["label"].unique().sort().to_list()
     classes = tuple(PUBLISHED) if label == SUMMARY and set(known) <= set(PUBLISHED) else tuple(known)
-    probabilities = None
+    probabilities, possible = None, None
     if label != SUMMARY or _has_class_columns(path, classes):
         read = read_class_predictions(path, classes)
         matched, units = match_held_out(opened, read, path, include_trained_on=include_trained_on)
@@ -252,6 +267,16 @@ def classify(
         votes = read_predictions(path, opened.tree)
         matched, units = match_held_out(opened, votes, path, include_trained_on=include_trained_on)
         called = predicted_summary(votes.fractions, matched.votes)
+        asked = {one.name for one, n in zip(opened.tree.questions, matched.votes.totals.T, strict=True) if n.any()}
+        if votes.kind == "concentrations" and asked <= set(votes.questions):
+            possible = possible_accuracy(
+                np.where(np.isnan(votes.concentrations), 1.0, votes.concentrations),  # of questions without votes
+                matched.votes,
+                called,
+                units,
+                label_of=summary,
+                class_of=lambda fractions: predicted_summary(fractions, matched.votes),
+            )
     found = matched.keys.join(labels, on=["dataset_name", "id_str"], how="left", maintain_order="left")
     true = found["label"].fill_null(NO_CLASS).to_numpy().astype(str)
     rows = np.flatnonzero(true != NO_CLASS)
@@ -263,6 +288,8 @@ def classify(
     out = compute_classification(
         true[rows], called[rows], classes, units.take(rows), None if probabilities is None else probabilities[rows]
     )
+    if possible is not None:
+        out = replace(out, accuracy_if_calibrated=possible.if_calibrated, accuracy_ceiling=possible.ceiling)
     n_unlabelled, n_trained_on = len(true) - len(rows), int(matched.is_seen.sum())
     return replace(out, label=label, n_unlabelled=n_unlabelled, n_trained_on=n_trained_on)
 
@@ -368,6 +395,8 @@ def compute_classification(
         n_zero_probability=n_zero_probability,
         classes=list(classes),
         accuracy=_fractions(is_right[:, None], everyone, units)[0],
+        accuracy_if_calibrated=as_value(None, None, None),
+        accuracy_ceiling=as_value(None, None, None),
         majority_class_accuracy=_fractions(is_class[:, [int(n.argmax())]], everyone, units)[0],
         balanced_accuracy=mean_value(balanced, units),
         cross_entropy=entropy,
