@@ -143,6 +143,7 @@ class LoopbackHub:
         self.page_size = page_size  # entries of a listing before the next page
         self.users: dict[str, str] = {}
         self.repos: dict[str, Repo] = {}
+        self.private_owners: set[str] = set()  # new repositories of these are private by default
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.lfs: dict[str, bytes] = {}  # large files that were uploaded, by sha256
@@ -601,7 +602,8 @@ class _Handler(_Base):
             raise _Answer(200, {})
         if repo:
             raise _Answer(409, {"error": f"You already created this {kind} repo", "url": url})
-        is_private = asked.get("private", asked.get("visibility") == "private")
+        is_default = owner in self.hub.private_owners and "visibility" not in asked
+        is_private = asked.get("private", is_default or asked.get("visibility") == "private")
         self.hub.add_repo(name, {".gitattributes": "*.parquet filter=lfs\n"}, private=bool(is_private), kind=kind)
         raise _Answer(200, {"url": url, "name": name, "id": "0"})
 

@@ -19,11 +19,6 @@ from gzoo.errors import DatasetError, InputError, NotFoundError
 from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.cite import cite
 
-OWNED = {
-    "dataset": r"(data|tiny|index)/.*\.parquet|[a-z_]+\.parquet|croissant\.json|tree\.svg",
-    "model": r"run/.*|config\.json|model\.safetensors",
-}
-"""Files that an earlier version may have left in a repository; they are removed if the new version lacks them."""
 Contents = tuple[dict[str, Path], dict[str, str], bool]
 """The files of a repository by name, their SHA-256, and whether the data are simulated."""
 RUN_FILES = ("model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet")
@@ -70,7 +65,7 @@ def publish(
     folder: Path | str,
     repository: str,
     *,
-    private: bool = False,
+    private: bool | None = None,
     gated: str | None = None,
     tag: str | None = None,
     source: str | None = None,
@@ -90,7 +85,8 @@ def publish(
     Args:
         folder: Dataset folder (from `gzoo build` or `gzoo union`) or run folder (from `gzoo train`).
         repository: `owner/name` on the Hub. The repository is created if it does not exist.
-        private: Make the repository visible to its owners only.
+        private: Make the repository visible to its owners only, or to everyone. Default: the repository's setting;
+            a new repository gets the default of its owner.
         gated: "auto" or "manual": how readers' requests for access are approved. Default: the repository's setting; a
             new repository is not gated.
         tag: Name of this version, such as v1. It must be new.
@@ -115,7 +111,7 @@ def publish(
         else:
             paths, checksums, is_simulated = _dataset_files(root, repository, progress, dry_run)
         upload = hub.Upload(
-            paths, checksums, repository, kind, OWNED[kind], private=private, gated=gated, tag=tag, progress=progress
+            paths, checksums, repository, kind, private=private, gated=gated, tag=tag, progress=progress
         )
         return PublishResult(kind, upload.run(dry_run=dry_run), dry_run, is_simulated)
 

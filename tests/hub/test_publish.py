@@ -93,14 +93,22 @@ def test_a_published_dataset_can_be_loaded(hub: LoopbackHub, alice: Client, data
     assert index.offset.tolist() == expected.offset.tolist()
 
 
-def test_only_changed_files_are_sent_and_obsolete_files_are_removed(
+def earlier_version(repo: Repo, names: list[str]) -> None:
+    """Commit an earlier version, whose manifest lists other files."""
+    manifest = json.loads(repo.files["manifest.json"])
+    manifest["files"] |= {name: {"bytes": 4, "sha256": hashlib.sha256(b"gone").hexdigest()} for name in names}
+    repo.commit({**repo.files, **dict.fromkeys(names, b"gone"), "manifest.json": json.dumps(manifest).encode()})
+
+
+def test_only_changed_files_are_sent_and_only_listed_files_are_removed(
     hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path
 ) -> None:
     publish(dataset, NAME)
     repo = hub.repos[NAME]
-    earlier = [f"{folder}/train-00000-of-00009.parquet" for folder in ("data", "index")]
-    other = {**dict.fromkeys(earlier, b"of an earlier version"), "LICENSE": b"mine", "notes/a.txt": b"mine"}
-    repo.commit({**repo.files, **other})
+    earlier = ["data/train-00000-of-00009.parquet", "index/train-00000-of-00009.parquet", "weighted.parquet"]
+    earlier_version(repo, earlier)
+    foreign = ("LICENSE", "notes/a.txt", "catalogue.parquet", "notes.parquet", "index/mine.parquet")
+    repo.commit({**repo.files, **dict.fromkeys(foreign, b"mine")})
     folder = tmp_path / "changed"
     shutil.copytree(dataset, folder)
     with (folder / "README.md").open("a") as file:
@@ -111,7 +119,24 @@ def test_only_changed_files_are_sent_and_obsolete_files_are_removed(
     made = publish(folder, NAME)
     assert made.sent.files == ("README.md", "manifest.json")
     assert made.sent.removed == tuple(earlier)
-    assert stored(repo) == {**contents(folder), "LICENSE": b"mine", "notes/a.txt": b"mine"}
+    assert stored(repo) == {**contents(folder), **dict.fromkeys(foreign, b"mine")}
+
+
+def test_a_file_of_others_among_the_shards_is_refused(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    name = "data/train-00000-of-00009.parquet"
+    head = hub.add_repo(NAME, {name: b"mine"}).head
+    with pytest.raises(InputError, match=name):
+        publish(dataset, NAME)
+    assert hub.repos[NAME].head == head
+
+
+@pytest.mark.parametrize(("private", "expected"), [(None, True), (False, False), (True, True)])
+def test_the_default_of_the_owner_holds(
+    hub: LoopbackHub, alice: Client, dataset: Path, private: bool | None, expected: bool
+) -> None:
+    hub.private_owners.add("alice")
+    publish(dataset, NAME, private=private)
+    assert hub.repos[NAME].private == expected
 
 
 def test_a_dry_run_needs_no_login(hub: LoopbackHub, client: Client, dataset: Path) -> None:

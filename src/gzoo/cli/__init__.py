@@ -199,10 +199,12 @@ def _described(function: Callable[..., Any], own: inspect.Signature) -> tuple[st
 def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
     is_flag, typed = one.annotation is bool, _typed(one.annotation)
     is_repeated = one.kind is one.KEYWORD_ONLY and "list[" in str(typed)
+    negative = f"--no-{_spelled(one.name)}" if is_flag and one.default is True else ""
+    negative = "--public" if one.name == "private" else negative  # a third state, the Hub's default, is neither
     about = Parameter(
         name=f"--{_spelled(one.name)}" if one.kind is one.KEYWORD_ONLY else None,
         help=f"{meaning} Repeat the option for several." if is_repeated else meaning,
-        negative=f"--no-{_spelled(one.name)}" if is_flag and one.default is True else "",
+        negative=negative,
         show_default=None if not is_flag and one.default not in (None, (), one.empty) else False,
     )
     kind = one.POSITIONAL_ONLY if one.kind is one.POSITIONAL_OR_KEYWORD else one.kind

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from gzoo import files
 from gzoo.display import Shown
-from gzoo.errors import AccessError, GZooError, HubError, InputError
+from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, NotFoundError
 from gzoo.hub import client
 from gzoo.hub.download import download_verified
 from gzoo.hub.permissions import EXIT_CODES, is_invalid
@@ -20,6 +21,9 @@ from gzoo.hub.permissions import EXIT_CODES, is_invalid
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
+
+
+_SHARD = re.compile(r"((?:data|tiny)/\w+-)\d{5}-of-\d{5}\.parquet")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,8 +103,8 @@ class Upload:
         checksums: Name in the repository -> SHA-256.
         repository: `owner/name`.
         kind: "dataset" or "model".
-        owned: Regular expression of the names that are removed if `paths` lacks them.
-        private: Make the repository visible to its owners only.
+        private: Make the repository visible to its owners only, or to everyone. None: leave it as it is; a new one
+            gets the default of its owner.
         gated: "auto" or "manual": readers must request access.
         tag: Name for the commit.
         progress: Called as (stage, MB done, MB in total).
@@ -110,8 +114,7 @@ class Upload:
     checksums: Mapping[str, str]
     repository: str
     kind: str
-    owned: str
-    private: bool = False
+    private: bool | None = None
     gated: str | None = None
     tag: str | None = None
     progress: client.Progress = client.ignore_progress
@@ -173,8 +176,8 @@ class Upload:
         if not head:
             self._request("create_repo", private=self.private, exist_ok=True)
             head = self._head()
-        if self.private or self.gated:
-            self._request("update_repo_settings", private=self.private or None, gated=self.gated)
+        if self.private is not None or self.gated:
+            self._request("update_repo_settings", private=self.private, gated=self.gated)
         return head
 
     def _head(self) -> str:
@@ -198,11 +201,36 @@ class Upload:
                 raise HubError(f"Tag '{self.tag}' of '{self.repository}' does not refer to commit {commit}.")
 
     def _differences(self, commit: str) -> tuple[list[str], list[str]]:
-        """Return the names of files to send and of files to remove."""
+        """Return the names of files to send and of files to remove: those that only the earlier manifest lists.
+
+        Raises:
+            InputError: A file of others would be read as a shard of the new version.
+        """
         entries = client.list_files(self.repository, commit, self.kind) if commit else {}
         changed = [name for name, path in self.paths.items() if not self._is_same(path, name, entries.get(name))]
-        obsolete = [name for name in entries if name not in self.paths and re.fullmatch(self.owned, name)]
-        return sorted(changed), sorted(obsolete)
+        others = [name for name in entries if name not in self.paths and name != ".gitattributes"]
+        listed = self._earlier_files(commit, entries) if others else set[str]()
+        starts = tuple({found[1] for name in self.paths if (found := _SHARD.fullmatch(name))})
+        mixed = [name for name in others if name not in listed and starts and name.startswith(starts)]
+        if mixed:
+            raise InputError(
+                f"'{mixed[0]}' in '{self.repository}' would be read as a part of the dataset.",
+                "files that the manifest of the earlier version there lists, under names of shards.",
+                "Delete or rename the file on the Hub, or publish to another repository.",
+            )
+        return sorted(changed), sorted(listed.intersection(others))
+
+    def _earlier_files(self, commit: str, entries: Mapping[str, RepoFile]) -> set[str]:
+        """Return the names that the manifest of a commit lists, none if it has no manifest of gzoo."""
+        if files.MANIFEST not in entries:
+            return set()
+        with tempfile.TemporaryDirectory(prefix="gzoo-") as folder:
+            options = {"kind": self.kind, "cache_dir": folder}
+            path = download_verified(self.repository, commit, entries[files.MANIFEST], **options)
+            try:
+                return set(cast("dict[str, object]", files.open_folder(path.parent)["files"]))
+            except (DatasetError, NotFoundError, KeyError, TypeError):
+                return set()
 
     def _is_same(self, path: Path, name: str, entry: RepoFile | None) -> bool:
         if entry and entry.lfs:
