@@ -300,6 +300,60 @@ def test_a_gain_that_no_image_is_needed_for_is_shown_beside_it() -> None:
     assert fair["constant_gain"]["value"] == pytest.approx(0, abs=0.01)
 
 
+# --- the weighted error -------------------------------------------------------------------------------------------
+
+
+def mixed_depth(n: int, seed: int) -> tuple[Votes, FloatArray, float]:
+    """Galaxies with 2 or 40 votes, whose errors depend on the number of votes; with the error by its definition."""
+    rng = np.random.default_rng(seed)
+    depth = rng.choice([2, 40], n)
+    predicted = rng.beta(4, 4, n)
+    true = np.clip(predicted + np.where(depth == 2, 0.15, 0.1) * rng.standard_normal(n), 0, 1)
+    yes = rng.binomial(depth, true)
+    weight = (depth - 1) / (depth + 1)
+    error = float(weight @ (predicted - true) ** 2 / weight.sum())
+    return Votes(RINGS, np.column_stack([yes, depth - yes])), 10 * np.column_stack([predicted, 1 - predicted]), error
+
+
+def test_the_weighted_error_is_unbiased_for_its_definition_and_more_precise() -> None:
+    differences: list[float] = []
+    for seed in range(30):
+        votes, alpha, error = mixed_depth(1200, seed)
+        scores = compute(votes, alpha, np.ones(2))
+        differences.append(number(scores, "ring", "mse_weighted") - error)
+        assert number(scores, "ring", "rmse_weighted") == number(scores, "overall", "rmse_weighted")
+    standard_error = np.std(differences, ddof=1) / np.sqrt(len(differences))
+    assert abs(np.mean(differences)) < 3 * standard_error
+    assert standard_error < 0.0008  # the unweighted error is another quantity, 0.003 larger
+    votes, alpha, _ = mixed_depth(20_000, 99)
+    scores = compute(votes, alpha, np.ones(2))
+    widths = [
+        cast(float, one["high"]) - cast(float, one["low"])
+        for one in (value(scores, "ring", kind) for kind in ("mse_noise_corrected", "mse_weighted"))
+    ]
+    assert widths[0] > 1.2 * widths[1]
+
+
+def test_equal_votes_give_equal_errors_with_and_without_weights() -> None:
+    votes, alpha, _ = mixed_depth(200, 0)
+    deep = np.flatnonzero(votes.totals[:, 0] == 40)
+    scores = compute(votes.take(deep), alpha[deep], np.ones(2))
+    assert number(scores, "ring", "mse_weighted") == pytest.approx(number(scores, "ring", "mse_noise_corrected"))
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_weighted_error_covers_its_estimand() -> None:
+    truth = mixed_depth(4_000_000, 10_000)[2]
+    found = [
+        value(compute(votes, alpha, np.ones(2)), "ring", "mse_weighted")
+        for votes, alpha, _ in (mixed_depth(300, seed) for seed in range(600))
+    ]
+    covered = np.mean([cast(float, one["low"]) <= truth <= cast(float, one["high"]) for one in found])
+    assert 0.92 <= covered <= 0.97
+    estimates = np.array([cast(float, one["value"]) for one in found])
+    assert estimates.mean() == pytest.approx(truth, abs=4 * estimates.std() / np.sqrt(len(estimates)))
+
+
 # --- ordered answers ----------------------------------------------------------------------------------------------
 
 ARMS = next(one for one in gzoo.tree("gz2").questions if one.name == "spiral-arm-count-gz2")

@@ -506,6 +506,8 @@ def _print_scores(found: Mapping[str, Any], screen: Screen) -> None:
         f"balanced over {balanced['n_questions']} questions: gain {interval(balanced['log_likelihood_gain'])}, "
         f"noise-corrected RMSE {interval(balanced['rmse_noise_corrected'])}"
     )
+    weighted = interval(found["overall"]["rmse_weighted"])
+    screen.print(f"galaxies weighted by votes, (N - 1) / (N + 1): overall noise-corrected RMSE {weighted}")
     if len(found["slices"]) > 1:
         screen.print("\nSlices, largest noise-corrected RMSE first:")
         slices = [_scored(f"{one['column']}: {one['range']}", one["score"]) for one in found["slices"]]

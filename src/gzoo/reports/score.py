@@ -346,6 +346,7 @@ def _row(name: str, score: Score) -> dict[str, object]:
             _cell(score["rmse"], 3),
             _cell(score["noise_floor"], 3),
             _noise_corrected(score),
+            _cell(score["rmse_weighted"], 3),
         ],
     }
 

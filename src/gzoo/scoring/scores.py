@@ -47,6 +47,9 @@ class Errors(TypedDict):
         MAE has no noise-corrected value, because that depends on the unknown distribution of the errors.
     mse_noise_corrected, rmse_noise_corrected: Mean squared error minus sampling noise, which is unbiased and may
         therefore be negative; and its root.
+    mse_weighted, rmse_weighted: The same as `mse_noise_corrected` and its root with the weight (N - 1) / (N + 1) for N
+        votes on the question: the mean squared error over galaxies with these weights, so that galaxies with 2 votes
+        count a third of those with many.
     exceeds_noise: Whether the interval of `mse_noise_corrected` is above 0; if not, only its upper end is known.
     """
 
@@ -54,6 +57,8 @@ class Errors(TypedDict):
     noise_floor: Value
     mse_noise_corrected: Value
     rmse_noise_corrected: Value
+    mse_weighted: Value
+    rmse_weighted: Value
     mae: Value
     mae_floor: Value
     exceeds_noise: bool | None
@@ -459,9 +464,9 @@ def _noise_corrected_error(one: SliceScore) -> float:
 # What scores are sums of, each of shape (galaxy,): 1 for galaxies with votes; votes; log-likelihoods of model,
 # baseline and a constant fitted to these votes, and their multinomial coefficient; Brier scores of model and baseline;
 # the number of answers to questions with at least 2 votes, and the sums over these answers of squared errors, absolute
-# errors and both noise floors.
+# errors, both noise floors, the weights by votes, and the weighted noise-corrected squared errors.
 SUMS = ("galaxies", "votes", "model", "baseline", "constant", "coefficient", "brier", "brier_baseline",
-        "cells", "square", "noise", "absolute", "floor")  # fmt: skip
+        "cells", "square", "noise", "absolute", "floor", "weight", "weighted")  # fmt: skip
 _Sums = dict[str, FloatArray]
 
 
@@ -476,10 +481,14 @@ def _of_question(
     voted = counts / np.maximum(totals, 1)[:, None]
     enough = (totals >= 2).astype(np.float64)[:, None]
     off = (fractions - voted) * enough
+    weight = enough * ((totals - 1) / (totals + 1))[:, None]
+    noise = enough * sampling_noise(voted, totals[:, None])
     answers: _Sums = {
         "cells": np.broadcast_to(enough, off.shape),
         "square": off**2,
-        "noise": enough * sampling_noise(voted, totals[:, None]),
+        "noise": noise,
+        "weight": np.broadcast_to(weight, off.shape),
+        "weighted": weight * (off**2 - noise),
         "absolute": np.abs(off),
         "floor": enough * binomial_deviation(totals[:, None], fractions),
     }
@@ -600,13 +609,17 @@ def _score(sums: _Sums, units: Blocks, seed: int) -> Score:
 def _errors(sums: _Sums, units: Blocks, seed: int) -> Errors:
     """Return the errors from their sums, each of shape (galaxy,)."""
     square, noise, absolute, floor, cells = (sums[name] for name in ("square", "noise", "absolute", "floor", "cells"))
-    found = ratio(np.column_stack([square, noise, square - noise, absolute, floor]), cells[:, None], units, seed=seed)
-    mse, of_noise, corrected, mae, mae_floor = (found.of(i) for i in range(5))
+    columns = np.column_stack([square, noise, square - noise, absolute, floor, sums["weighted"]])
+    denominators = np.column_stack([cells] * 5 + [sums["weight"]])
+    found = ratio(columns, denominators, units, seed=seed)
+    mse, of_noise, corrected, mae, mae_floor, weighted = (found.of(i) for i in range(6))
     return Errors(
         rmse=root(mse),
         noise_floor=root(of_noise),
         mse_noise_corrected=corrected,
         rmse_noise_corrected=root(corrected),
+        mse_weighted=weighted,
+        rmse_weighted=root(weighted),
         mae=mae,
         mae_floor=mae_floor,
         exceeds_noise=None if corrected["low"] is None else corrected["low"] > 0,
