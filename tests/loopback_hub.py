@@ -50,6 +50,7 @@ class Fault:
 
     kind:
         unavailable     503
+        refused         `status`, with the sentence `said`
         cut             the connection ends in the middle of the answer
         short           half of the file, with headers that declare it complete
         flip            one byte of the file is changed
@@ -66,6 +67,8 @@ class Fault:
     kind: str
     match: str = ""
     times: int | None = None
+    status: int = 0
+    said: str = ""
 
 
 @dataclass
@@ -417,6 +420,9 @@ class _Handler(_Base):
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         if self.hub.fault(f"{self.command} {self.path}", ("unavailable",)):
             raise _refusal(503, "", "Service Unavailable")
+        for one in self.hub.faults:
+            if one.kind == "refused" and re.search(one.match, f"{self.command} {self.path}"):
+                raise _refusal(one.status, "", one.said)
         if parts.path == "/api/whoami-v2":
             user = self._user()
             if not user:

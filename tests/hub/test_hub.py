@@ -559,3 +559,36 @@ def test_errors_never_contain_the_token(
         assert TOKEN not in "".join(traceback.format_exception(caught.value))
     assert safe_reason(ValueError(f"at {TOKEN}: no")) == "at ***: no"
     assert TOKEN not in caplog.text
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (403, "Please enable access to public gated repositories in your fine-grained token settings."),
+        (403, "Access to this resource is disabled."),
+        (403, "Blocked by the proxy of the university"),
+        (451, "Unavailable For Legal Reasons"),
+        (400, "Bad request"),
+    ],
+)
+def test_a_refusal_never_serves_the_cached_copy(
+    repo: Repo, client: Client, hub: LoopbackHub, status: int, said: str
+) -> None:
+    gzoo.load(NAME, split="train")
+    hub.faults.append(Fault("refused", "/api/datasets/", status=status, said=said))
+    found = gzoo.access(NAME)
+    assert (found.state, found.exit_code, found.resolved_commit) == ("denied", 8, "")
+    assert said.rstrip(".") in found.message
+    with pytest.raises(AccessError):
+        gzoo.load(NAME, split="train")
+
+
+def test_a_mirror_without_access_check_is_asked_for_the_repository(
+    repo: Repo, client: Client, hub: LoopbackHub
+) -> None:
+    hub.faults.append(Fault("refused", "/auth-check", status=404, said="Not Found"))
+    found = gzoo.access(NAME)
+    assert (found.state, found.commit) == ("public", repo.head)

@@ -302,6 +302,16 @@ def test_missing_permission_to_write_is_reported(hub: LoopbackHub, client: Clien
     assert hub.repos == {}
 
 
+@pytest.mark.parametrize("said", ["Private repository storage limit reached", "Your storage patterns tripped a limit"])
+def test_a_refused_upload_is_reported_in_the_words_of_the_hub(
+    hub: LoopbackHub, alice: Client, dataset: Path, said: str
+) -> None:
+    hub.faults.append(Fault("refused", "POST .*/commit/", status=403, said=said))
+    with pytest.raises(HubError, match=said) as found:
+        publish(dataset, NAME)
+    assert "token" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -14,6 +14,7 @@ from gzoo.files import Progress
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoFile
 
 MAX_ATTEMPTS = 5
@@ -80,6 +81,16 @@ def safe_reason(error: BaseException) -> str:
         text = text.replace(token, "***")
     text = re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)
     return "".join(filter(str.isprintable, text))[:500]
+
+
+def server_sentence(error: HfHubHTTPError) -> str:
+    """Return what the server says about a request that it refused, without tokens and without the final stop."""
+    return safe_reason(Exception(error.server_message) if error.server_message else error).rstrip(".")
+
+
+def is_refusal(status: int) -> bool:
+    """Return whether an HTTP status is a decision of the server, which no second attempt changes."""
+    return 400 <= status < 500 and status not in {408, 429}
 
 
 def page_of(repository: str, kind: str = "dataset") -> str:

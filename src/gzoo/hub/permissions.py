@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gzoo.display import Sheet, Shown, field_values
 from gzoo.errors import AccessError, HubError, NotFoundError, choices, suggestion
 from gzoo.hub.cache import COMMIT, cached_commit
-from gzoo.hub.client import page_of, request, safe_reason
+from gzoo.hub.client import is_refusal, page_of, request, safe_reason, server_sentence
 from gzoo.trees.campaign import campaign, names
 
 if TYPE_CHECKING:
@@ -177,7 +177,11 @@ def _ask_hub(repository: str, revision: str, kind: str) -> Access:
             state, message = "offline", "The Hub is not contacted because HF_HUB_OFFLINE is set."
             hint = f"Omit --offline, or unset HF_HUB_OFFLINE, to download the {kind}."
         else:
-            request(repository, lambda api: api.auth_check(repository, repo_type=kind))
+            try:
+                request(repository, lambda api: api.auth_check(repository, repo_type=kind))
+            except HfHubHTTPError as error:  # mirrors have no such check; they say with the repository if it is missing
+                if error.response.status_code != 404:
+                    raise
             info = request(repository, lambda api: api.repo_info(repository, revision=revision, repo_type=kind))
             commit = str(info.sha)
             if not COMMIT.fullmatch(commit):
@@ -211,6 +215,9 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str, kind: str) -
     if isinstance(error, RevisionNotFoundError):
         state, message = "not found", f"'{repository}' does not have a branch, tag or commit '{revision}'."
         hint = f"Choose one of those at {page}/tree/main."
+    elif status == 403 and "fine-grained" in said:
+        state, message = "denied", f"The Hub refuses access to '{repository}' (403): {server_sentence(error)}."
+        hint = "Allow your token to read gated repositories at https://huggingface.co/settings/tokens."
     elif isinstance(error, GatedRepoError) and not token:
         state, message = "authentication required", f"'{repository}' is gated, and you are not logged in."
         hint = f"Request access at {page}, then run `hf auth login`."
@@ -229,6 +236,9 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str, kind: str) -
     elif isinstance(error, RepositoryNotFoundError):
         state, message = "not found", f"{kind.capitalize()} '{repository}' not found on the Hub, or it is private."
         hint = f"Check the name{'' if token else f'; for a private {kind}, run `hf auth login`'}."
+    elif is_refusal(status):
+        state, message = "denied", f"The Hub refuses access to '{repository}' ({status}): {server_sentence(error)}."
+        hint = f"Check the settings of your token and of your proxy, and see {page}."
     else:
         state, message = "offline", f"The Hub returned an unexpected answer ({safe_reason(error)})."
         hint = "Retry the command later."

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 
+_ABOUT_RIGHTS = re.compile(r"right|permission|token|authori|forbidden", re.IGNORECASE)
 _SHARD = re.compile(r"((?:data|tiny)/\w+-)\d{5}-of-\d{5}\.parquet")
 
 
@@ -86,8 +87,15 @@ def _write_errors(repository: str) -> Generator[None]:
         status, token = error.response.status_code if isinstance(error, HfHubHTTPError) else 0, get_token()
         if status in {401, 403} and token and is_invalid(token):
             raise _access_error("invalid token", "Your Hub token is invalid or was revoked.") from None
-        if status in {401, 403, 404}:
-            raise _access_error("denied", f"You do not have permission to write to '{repository}'.") from None
+        if isinstance(error, HfHubHTTPError) and client.is_refusal(status):
+            said = client.server_sentence(error)
+            if status in {401, 404} or (status == 403 and _ABOUT_RIGHTS.search(said)):
+                message = f"You do not have permission to write to '{repository}': {said}."
+                raise _access_error("denied", message) from None
+            raise HubError(
+                f"The Hub refuses to write to '{repository}' ({status}): {said}.",
+                hint="Check the settings and limits of the repository and its owner, then rerun the command.",
+            ) from None
         raise HubError(
             f"Cannot write to '{repository}' on the Hub: {client.safe_reason(error)}.",
             hint="Check the network connection and rerun the command; uploaded files are not sent again.",
