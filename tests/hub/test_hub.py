@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import huggingface_hub
 import numpy as np
 import polars as pl
 import pytest
@@ -592,3 +593,21 @@ def test_a_mirror_without_access_check_is_asked_for_the_repository(
     hub.faults.append(Fault("refused", "/auth-check", status=404, said="Not Found"))
     found = gzoo.access(NAME)
     assert (found.state, found.commit) == ("public", repo.head)
+
+
+@pytest.mark.parametrize("patterns", [["README.md", "data/train*"], ["data/train*"]])
+def test_a_partial_cache_of_another_program_is_not_whole(repo: Repo, client: Client, patterns: list[str]) -> None:
+    huggingface_hub.snapshot_download(NAME, repo_type="dataset", allow_patterns=patterns)
+    client.set_offline()
+    with pytest.raises(AccessError, match="incomplete"):
+        open_dataset(NAME)
+
+
+def test_the_offline_variable_of_datasets_counts(
+    repo: Repo, client: Client, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    n = len(hub.log)
+    found = gzoo.access(NAME)
+    assert (found.state, len(hub.log)) == ("offline", n)
+    assert "HF_DATASETS_OFFLINE" in found.message

@@ -109,3 +109,10 @@ def files_of_config(listed: Iterable[str], folder: Path, config: str | None, rep
     needed = {name for name in visible if any(fnmatch.fnmatchcase(name, one) for one in patterns)}
     needed |= {files.index_name(name) for name in needed if name.startswith("data/")} | set(SHARED_FILES)
     return [name for name in visible if name in needed]
+
+
+def unmatched_patterns(listed: Iterable[str], folder: Path, config: str | None, repository: str) -> list[str]:
+    """Return the patterns of a config that match no listed file; for arguments and errors see `data_files`."""
+    names = list(listed)
+    patterns = [one for patterns in data_files(folder, config, repository).values() for one in patterns]
+    return [one for one in patterns if not any(fnmatch.fnmatchcase(name, one) for name in names)]

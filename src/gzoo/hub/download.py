@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gzoo import files
 from gzoo.errors import AccessError, DatasetError, HubError, NotFoundError
 from gzoo.hub import cache, client
-from gzoo.hub.card import SHARED_FILES, data_files, files_of_config
+from gzoo.hub.card import CARD, SHARED_FILES, data_files, files_of_config, unmatched_patterns
 from gzoo.hub.permissions import EXIT_CODES, Access, check_access
 
 WEIGHTS, CONFIGS = "model.safetensors", {"config.json", "run.json"}
@@ -170,9 +170,13 @@ def _copy(found: Access, config: str | None, progress: client.Progress | None) -
     repository, commit = found.repository, found.resolved_commit
     folder = cache.snapshot_folder(repository, commit)
     if found.state == "cached":
-        listed = list(cache.read_record(repository, commit)) or cache.cached_files(repository, commit)
+        recorded = list(cache.read_record(repository, commit))
+        listed = recorded or cache.cached_files(repository, commit)
         wanted = files_of_config(listed, folder, config, repository)
         missing = [name for name in wanted if not (folder / name).is_file()] or cache.missing_shards(wanted)
+        missing = missing or unmatched_patterns(wanted, folder, config, repository)
+        if not missing and not recorded and CARD not in listed:
+            missing = [CARD]  # only the card says which files there are
         if missing:
             raise AccessError(
                 f"{found.message} The cached copy is incomplete: '{missing[0]}' is missing.",

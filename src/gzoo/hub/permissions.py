@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -173,9 +174,11 @@ def _ask_hub(repository: str, revision: str, kind: str) -> Access:
 
     commit, hint = "", ""
     try:
-        if constants.is_offline_mode():
-            state, message = "offline", "The Hub is not contacted because HF_HUB_OFFLINE is set."
-            hint = f"Omit --offline, or unset HF_HUB_OFFLINE, to download the {kind}."
+        is_set = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
+        if constants.is_offline_mode() or is_set:
+            name = "HF_HUB_OFFLINE" if constants.is_offline_mode() else "HF_DATASETS_OFFLINE"
+            state, message = "offline", f"The Hub is not contacted because {name} is set."
+            hint = f"Omit --offline, or unset {name}, to download the {kind}."
         else:
             try:
                 request(repository, lambda api: api.auth_check(repository, repo_type=kind))
