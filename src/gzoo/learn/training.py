@@ -242,7 +242,7 @@ def train(
             model,
             loss,
             loss,
-            train_loader,
+            plain_loader,
             validation_loader,
             wanted=probe and learn != HEAD,
             seed=seed,
