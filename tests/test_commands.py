@@ -22,7 +22,7 @@ from gzoo import __version__, cli, files
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning
-from gzoo.learn import heads, prediction
+from gzoo.learn import heads, prediction, training
 from gzoo.simulator import SimulateResult
 
 SMALL = ["--encoder", "mobilenetv3_small_050", "--size", "32", "--epochs", "1"]
@@ -273,6 +273,23 @@ def test_brackets_in_a_message_are_shown(gzoo: Command, tmp_path: Path) -> None:
     assert "[red]x" in gzoo.fails("train", tmp_path / "[red]x", "--out", tmp_path / "run")
 
 
+def test_ctrl_c_ends_with_a_hint(gzoo: Command, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "predict_concentrations", interrupt)  # after the last epoch
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        said = gzoo("train", dataset, "--out", tmp_path / "run", *SMALL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said.code == 130
+    assert "Rerun the same command to resume" in said.err
+    assert not (tmp_path / "run").exists()
+    assert files.partial_name(tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_resume(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     # a shell that runs tests in the background may have made them deaf to Ctrl-C

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import re
 import socket
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from gzoo import files
+from gzoo import cli, files
 from gzoo.demonstration import DemoResult, demo
 from gzoo.errors import InputError, OutputExistsError
 
@@ -36,20 +37,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture(scope="module")
-def command(home: Path) -> subprocess.CompletedProcess[str]:
+def command(home: Path) -> Said:
     """The finished command, the same demo as `small`."""
-    environment = {**os.environ, "HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     words = ["demo", "--out", "made", "--n-galaxies", "100", "--epochs", "1", "--encoder", ENCODER, "--size", str(SIZE)]
-    return subprocess.run(
-        [sys.executable, "-m", "gzoo", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=home.parent,
-        env=environment,
-        timeout=250,
-    )
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name, value in {"HOME": str(home), "HF_TOKEN": TOKEN, "COLUMNS": "200"}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["gzoo", *words, "--workers", "1"])
+        patch.chdir(home.parent)
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+    return Said(code or 0, out.getvalue(), err.getvalue())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -57,9 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_demo_interrupted_at_every_stage_gives_the_same_files(
-    tmp_path: Path, home: Path, command: subprocess.CompletedProcess[str]
-) -> None:
+def test_a_demo_interrupted_at_every_stage_gives_the_same_files(tmp_path: Path, home: Path, command: Said) -> None:
     waiting = list(STAGES)
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -101,7 +110,7 @@ def text_of(path: Path) -> str:
     return text
 
 
-def test_the_command_writes_all_files_without_local_data(home: Path, command: subprocess.CompletedProcess[str]) -> None:
+def test_the_command_writes_all_files_without_local_data(home: Path, command: Said) -> None:
     assert command.returncode == 0, command.stderr
     assert command.stdout == ""
     made = home.parent / "made"

@@ -19,6 +19,7 @@ import polars as pl
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from distributed import LocalCluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -320,8 +321,11 @@ def test_workers_with_another_pyarrow_are_errors(
     sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "versions", lambda: versions() | {"pyarrow": "25.0.0"})
-    with pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*started with pyarrow 25\.0\.0"):
-        build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", workers=2)
+    with (
+        LocalCluster(n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None) as one,
+        pytest.raises(MissingExtraError, match=r"A worker has pyarrow 2.*started with pyarrow 25\.0\.0"),
+    ):
+        build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", scheduler=one.scheduler_address)
     assert not (tmp_path / "out").exists()
 
 

@@ -45,7 +45,7 @@ FILE_READERS = [
     (torch, "load"),
     (training, "load_file"),
 ]
-STRIDES = [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+STRIDES = [23, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -191,7 +191,7 @@ def quick(dataset: Path, out: Path, **settings: Any) -> None:
     training.train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=2, **settings)
 
 
-@pytest.mark.parametrize("stride", [3, STRIDES[1]])
+@pytest.mark.parametrize("stride", [7, STRIDES[1]])
 def test_a_training_keeps_its_checkpoint_when_a_read_fails(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:

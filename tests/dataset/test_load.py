@@ -23,7 +23,7 @@ from gzoo.trees.campaign import campaign
 
 SMOOTH = "smooth-or-featured-gz2_smooth"
 
-WITHOUT_GZOO = f"""
+WITHOUT_GZOO = """
 import sys
 
 class Refuse:
@@ -38,6 +38,9 @@ except ImportError:
     pass
 else:
     raise SystemExit("gzoo could be imported")
+"""
+WITH_DATASETS = f"""
+import sys
 
 from datasets import load_dataset
 from torch import uint8
@@ -68,8 +71,17 @@ def train_of(folder: Path) -> datasets.Dataset:
     return cast(datasets.Dataset, load(folder, split="train"))
 
 
+def test_torch_users_call_only_datasets(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["", str(dataset)])
+        exec(WITH_DATASETS, {})
+    rows = pl.read_parquet(dataset / "data" / "train-00000-of-00001.parquet")
+    assert capsys.readouterr().out.split() == [str(rows.height), rows["id_str"][0]]
+
+
+@pytest.mark.slow
 def test_torch_users_need_no_gzoo(dataset: Path, tmp_path: Path) -> None:
-    script = [sys.executable, "-c", WITHOUT_GZOO, str(dataset)]
+    script = [sys.executable, "-c", WITHOUT_GZOO + WITH_DATASETS, str(dataset)]
     environment = {**os.environ, "HF_HOME": str(tmp_path)}
     done = subprocess.run(script, capture_output=True, text=True, check=False, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr

@@ -334,7 +334,7 @@ def test_a_full_disk_is_an_error(
 # Laws
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     split=st.lists(st.integers(0, 2), min_size=3, max_size=40),
     seed=st.integers(0, 1000),

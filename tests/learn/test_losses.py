@@ -280,7 +280,9 @@ BACKENDS = [
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("is_known", [False, True], ids=["votes", "asked"])
+@pytest.mark.parametrize(
+    "is_known", [pytest.param(False, id="votes", marks=pytest.mark.slow), pytest.param(True, id="asked")]
+)
 def test_the_compiled_loss_is_the_same(backend: str, is_known: bool) -> None:
     tree = Tree(GZ2.name, GZ2.questions)  # without cached properties, because totals may be computed while compiling
 

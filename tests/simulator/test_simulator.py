@@ -67,8 +67,8 @@ def appearance(campaign: str, n: int) -> Appearance:
 
 
 def test_same_seed_gives_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
-    two = simulate(tmp_path / "two", "gz_desi", 66, seed=3, images=True, workers=2)  # two blocks for two workers
-    one = simulate(tmp_path / "one", "gz_desi", 66, seed=3, images=True)
+    two = simulate(tmp_path / "two", "gz_candels", 66, seed=3, images=True, workers=2)  # two blocks for two workers
+    one = simulate(tmp_path / "one", "gz_candels", 66, seed=3, images=True)
     assert contents(two.folder) == contents(one.folder)
 
 
@@ -488,7 +488,7 @@ if __name__ == "__main__":
     disk = pathlib.Path(sys.argv[1])
     for workers, images in ((1, False), (2, True)):
         try:
-            simulate("gz2", n_galaxies=130, workers=workers, images=images, out=disk / "sky")
+            simulate("gz_candels", n_galaxies=70, workers=workers, images=images, out=disk / "sky")
         except WriteError as error:
             print(error.message, [path.name for path in disk.iterdir()])
 """
@@ -499,7 +499,7 @@ def test_a_small_disk_is_reported_as_full(tmp_path: Path) -> None:
     disk.mkdir()
     script.write_text(SMALL_DISK)
     # The mount belongs to the child process, and ends with it.
-    mount = f"mount -t tmpfs -o size=1m none {disk}"
+    mount = f"mount -t tmpfs -o size=300k none {disk}"
     own = ["unshare", "--mount", "sh", "-c"]
     if not shutil.which("unshare") or subprocess.run([*own, mount], capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk is not permitted on this system")
