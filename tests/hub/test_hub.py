@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -611,3 +612,18 @@ def test_the_offline_variable_of_datasets_counts(
     found = gzoo.access(NAME)
     assert (found.state, len(hub.log)) == ("offline", n)
     assert "HF_DATASETS_OFFLINE" in found.message
+
+
+def test_records_are_not_needed_in_a_read_only_cache(
+    repo: Repo, client: Client, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface_hub.snapshot_download(NAME, repo_type="dataset")
+    make = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **options: Any) -> None:
+        if client.cache in path.parents and path.name in {"gzoo", "refs"}:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert train_of(NAME)["id_str"][:] == ids_of(dataset)

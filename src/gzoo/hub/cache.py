@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,9 +50,17 @@ def cached_files(repository: str, commit: str, kind: str = "dataset") -> list[st
 
 def write_reference(repository: str, revision: str, commit: str, kind: str = "dataset") -> None:
     """Record that the copy of a revision is complete."""
-    path = _storage(repository, kind) / "refs" / revision
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, commit.encode())
+    _write(_storage(repository, kind) / "refs" / revision, commit.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a record, unless the cache is read-only, as shared ones are: records only save work."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, data)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
 
 
 def _read_reference(path: Path) -> str:
@@ -80,9 +89,7 @@ def _verified(path: Path) -> Record:
 
 def write_record(repository: str, commit: str, record: Mapping[str, list[int] | None], kind: str = "dataset") -> None:
     """Replace the record of a commit."""
-    path = _record_path(repository, commit, kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"commit": commit, "files": record})
+    _write(_record_path(repository, commit, kind), files.json_bytes({"commit": commit, "files": record}))
 
 
 def missing_shards(names: Iterable[str]) -> list[str]:
