@@ -139,7 +139,7 @@ def test_the_probe_is_ridge_regression_with_the_best_penalty() -> None:
     x, weights = 5 + 3 * torch.randn(300, 6), torch.randn(6, 2)
     x[:, 5] = 7.0  # a feature that does not vary
     y = x @ weights + 2 * torch.randn(300, 2)
-    train_set, held_out = (Features(x[part], {"y": y[part]}) for part in (slice(200), slice(200, 300)))
+    train_set, held_out = (Features(x[part], {"y": y[part]}, ("g",) * 200) for part in (slice(200), slice(200, 300)))
     head = torch.nn.Linear(6, 2)
     found, attempts = solve(head, SquaredLoss(), train_set, held_out)
     mean, std = x[:200].mean(0), x[:200].std(0, correction=0)

@@ -43,10 +43,12 @@ class Features:
     Attributes:
         values: Features, shape (galaxy, feature), float32.
         labels: Their labels, in the same order.
+        ids: Their identifiers, in the same order, for messages.
     """
 
     values: torch.Tensor
     labels: Labels
+    ids: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -123,6 +125,7 @@ def features_of(
     turned = augmentation("average")
     values: list[torch.Tensor] = []
     labels: dict[str, list[torch.Tensor]] = {}
+    ids: list[str] = []
     done, n = 0, len(galaxies.rows if places is None else places)
     is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
@@ -133,11 +136,13 @@ def features_of(
             for name, value in cast("Mapping[str, object]", batch).items():
                 if isinstance(value, torch.Tensor) and name not in {"image", "seed"}:
                     labels.setdefault(name, []).append(value.cpu())
+            ids += batch["id_str"]
             done += len(values[-1])
             if progress:
                 progress(stage, done, n)
     # clones, because tensors of inference mode cannot be part of a later optimisation
-    return Features(torch.cat(values).clone(), {name: torch.cat(each).clone() for name, each in labels.items()})
+    together = {name: torch.cat(each).clone() for name, each in labels.items()}
+    return Features(torch.cat(values).clone(), together, tuple(ids))
 
 
 def _batches(galaxies: Loader, places: IntArray | None) -> Iterator[Batch]:
@@ -149,11 +154,23 @@ def _batches(galaxies: Loader, places: IntArray | None) -> Iterator[Batch]:
 
 
 def losses_of(head: nn.Module, loss: Loss, galaxies: Features) -> FloatArray:
-    """Return the loss of each galaxy, in nats."""
+    """Return the loss of each galaxy, in nats.
+
+    Raises:
+        NonFiniteLossError: A loss is NaN or infinite; the message names the galaxies.
+    """
     head = copy.deepcopy(head).cpu()
     with torch.no_grad():
         parts = [loss(head(values), labels).double().numpy() for values, labels in _chunks(galaxies)]
-    return np.concatenate(parts)
+    losses = np.concatenate(parts)
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        raise NonFiniteLossError(
+            f"The loss of the linear probe is NaN or infinite for {len(wrong)} galaxies: "
+            f"{', '.join(galaxies.ids[i] for i in wrong[:10])}.",
+            hint="Check the images and votes of these galaxies, or start from another encoder.",
+        )
+    return losses
 
 
 def solve(
@@ -173,9 +190,10 @@ def solve(
     """
     mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0)
     scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)  # features that do not vary say nothing
-    standard = [Features((each.values - mean) * scale, each.labels) for each in (train, validation)]
+    standard = [Features((each.values - mean) * scale, each.labels, each.ids) for each in (train, validation)]
     fitted = copy.deepcopy(head).cpu().requires_grad_(True)
     nn.init.zeros_(fitted.weight)
+    losses_of(fitted, loss, standard[0])  # a search that starts at NaN would fail in the arithmetic
     attempts: list[Attempt] = []
     best, best_loss, n_worse = copy.deepcopy(fitted), np.inf, 0
     for penalty in PENALTIES:
@@ -184,11 +202,6 @@ def solve(
             float(losses_of(fitted, by, each).mean())
             for by, each in zip((loss, judged_by or loss), standard, strict=True)
         )
-        if not np.isfinite(train_loss + validation_loss):
-            raise NonFiniteLossError(
-                "The loss of the linear probe is NaN or infinite.",
-                hint="Check the images and votes, or start from another encoder.",
-            )
         attempts.append(Attempt(penalty, train_loss, validation_loss))
         if validation_loss < best_loss:
             best, best_loss, n_worse = copy.deepcopy(fitted), validation_loss, 0
