@@ -298,9 +298,9 @@ def test_to_dict_is_what_json_prints(
             found = getattr(gzoo, verb)(*arguments, **named)
             check_shown(found)
             capsys.readouterr()
-            if verb == "catalog":  # whose command takes predictions and the dataset as one list of paths
-                arguments = ([one, dataset],)
-            cli.command(verb)(*arguments, **named, as_json=True)
+            # the command of catalog takes predictions and the dataset as one list of paths
+            words = ([one, dataset],) if verb == "catalog" else arguments
+            cli.command(verb)(*words, **named, as_json=True)
         printed = json.loads(capsys.readouterr().out)
         warned = printed.pop("warnings")
         assert isinstance(warned, list)

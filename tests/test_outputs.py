@@ -97,6 +97,14 @@ def _prioritize(given: Inputs, out: Path, overwrite: bool) -> object:
     return gzoo.prioritize([given.test], given.dataset, out=out, overwrite=overwrite)
 
 
+def _select(given: Inputs, out: Path, overwrite: bool) -> object:
+    return gzoo.select([given.test], given.dataset, where="bar-gz2.yes.model > 0.2", out=out, overwrite=overwrite)
+
+
+def _match(given: Inputs, out: Path, overwrite: bool) -> object:
+    return gzoo.match(given.votes, given.votes, out=out, overwrite=overwrite)
+
+
 def _leaks(given: Inputs, out: Path, overwrite: bool) -> object:
     return gzoo.leaks([given.dataset], out=out, overwrite=overwrite)
 
@@ -131,6 +139,14 @@ OUTPUTS = {
     "catalog .parquet": Output("catalogue", ".parquet", _catalog, "test"),
     "catalog .csv": Output("catalogue", ".csv", _catalog),
     "catalog .fits": Output("catalogue", ".fits", _catalog),
+    **{f"catalog {ending}": Output("catalogue", ending, _catalog) for ending in (".vot", ".ecsv")},
+    "select .parquet": Output("selection", ".parquet", _select, "test"),
+    "select .csv": Output("selection", ".csv", _select),
+    "select --report": Output("report", ".html", lambda given, out, overwrite: gzoo.select(
+        [given.test], given.dataset, where="bar-gz2.yes.model > 0.2", report=out, overwrite=overwrite),
+        option="--report"),
+    "match .parquet": Output("table of matches", ".parquet", _match, "votes"),
+    "match .csv": Output("table of matches", ".csv", _match),
 }  # fmt: skip
 every_output = pytest.mark.parametrize("verb", OUTPUTS)
 
