@@ -34,3 +34,11 @@ def test_plain_lines_say_what_is_done_and_the_time_left(monkeypatch: pytest.Monk
         "epoch 2 of 2: loss 2",
     ]
     assert bars.seconds["Training model"] == 0.0
+
+
+def test_a_transfer_begins_with_its_size() -> None:
+    lines = list[str]()
+    bars = Bars(Progress(disable=True), lines.append)
+    for done in (0, 1, 2_000):
+        bars.report("Downloading owner/name from the Hub (MB)", done, 2_000)
+    assert lines == ["Downloading owner/name from the Hub (MB): 2,000"]

@@ -76,9 +76,17 @@ class Bars:
         self.bars.update(self.tasks[name], description=stage, completed=done, total=total)
 
     def _write(self, name: str, details: str, done: int, total: int, now: float) -> None:
-        """Write a line when details change, every ten seconds, and at the end of a stage that had lines."""
+        """Write a line when details change, every ten seconds, and at the end of a stage that had lines.
+
+        Where details are a unit, such as MB, the stage is a transfer, whose first line says how large it is.
+        """
+        is_transfer = details.isupper()
+        if is_transfer:
+            name, details = f"{name} ({details})", ""
         if name not in self.stages:
             self.stages[name] = Stage(now, done, now, details)
+            if is_transfer and self.lines is not None and done < total:
+                self.lines(f"{name}: {total:,}")
         stage = self.stages[name]
         is_over = done >= total and stage.said > stage.started and now - stage.said >= SECONDS_TO_DETAILS
         if details == stage.details and now - stage.said < SECONDS_BETWEEN_LINES and not is_over:
