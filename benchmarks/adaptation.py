@@ -25,7 +25,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -136,10 +136,10 @@ def interval(differences: npt.NDArray[np.float64]) -> dict[str, float | None]:
     return {"mean": mean, "low": None if half is None else mean - half, "high": None if half is None else mean + half}
 
 
-def summary(cells: Mapping[str, float]) -> dict[str, Any]:
+def summary(cells: Mapping[str, float], counts: Iterable[int]) -> dict[str, Any]:
     """Return means and differences for each question and number of labels, of draws with all three ways."""
     result: dict[str, Any] = {}
-    for target, n in [*((target, n) for target in CLASSES for n in COUNTS), (VALUE, N_VALUE_LABELS)]:
+    for target, n in [*((target, n) for target in CLASSES for n in counts), (VALUE, N_VALUE_LABELS)]:
         by_way = {way: {draw: cells.get(f"{target}/{n}/{draw}/{way}") for draw in range(100)} for way in WAYS}
         whole = [draw for draw in range(100) if all(by_way[way][draw] is not None for way in WAYS)]
         if not whole:
@@ -229,7 +229,7 @@ def main() -> None:
         "epochs": options.epochs,
         "size_pixels": SIZE,
         "pretraining": json.loads((work / "pretrained.json").read_text()),
-        "results": summary(cells),
+        "results": summary(cells, options.labels),
     }
     write(options, record)
 

@@ -247,6 +247,10 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         split_scheme=data.get("split_scheme"),
         run=metadata,
         table="\n".join(f"| {name} | {value} |" for name, value in settings.items()),
+        epochs=f"best of {metadata['n_epochs']} epochs: {metadata['best_epoch']}"
+        if metadata["n_epochs"]
+        else "only the head was trained",
+        floors=cast("Mapping[str, str]", metadata["floors"])["description"].replace("`", ""),
         start=start,
         weights=weights,
         terms=terms,

@@ -448,3 +448,13 @@ def test_a_run_that_was_changed_is_refused(hub: LoopbackHub, alice: Client, run:
 def test_cards_of_real_datasets_name_their_licence() -> None:
     assert DatasetCard("---\nlicense: unknown\n---\n").data.to_dict()["license"] == "unknown"
     assert campaign("gz_euclid").hub.licence == "unknown"
+
+
+def test_the_card_names_the_encoder_that_training_started_from_and_keeps_its_licence(run: Path) -> None:
+    facts = files.read_json(run / "run.json")
+    start = {"name": "hf_hub:a/b", "commit": "c" * 40, "licence": "cc-by-nc-sa-4.0", "weights_sha256": "5" * 64}
+    text = model_card(campaign("gz2"), {**facts, "from": start, "n_epochs": 0}, "a/b", SOURCE, "0" * 64)
+    assert "license: cc-by-nc-sa-4.0\n" in text
+    assert f"started from the encoder of `hf_hub:a/b`, commit `{'c' * 40}`, licence cc-by-nc-sa-4.0" in text
+    assert "(only the head was trained)" in text
+    assert str(facts["floors"]["description"]).replace("`", "") in text  # type: ignore[index]

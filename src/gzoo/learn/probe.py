@@ -127,8 +127,7 @@ def features_of(
     labels: dict[str, list[torch.Tensor]] = {}
     ids: list[str] = []
     done, n = 0, len(galaxies.rows if places is None else places)
-    is_mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+    with torch.inference_mode():
         for batch in _batches(galaxies, places):
             image, seed = batch["image"].to(device), batch["seed"].to(device)
             shown = [image] if views == 1 else [turned(image, seed, view=view) for view in range(views)]
