@@ -59,6 +59,7 @@ for name, source in sources.items():
 """
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_without_what_only_linux_has() -> None:
     names = {module.__name__: absent for module, absent in ABSENT.items()}
     script = f"ABSENT, MODULES = {names!r}, {MODULES!r}\n{SCRIPT}"

@@ -532,6 +532,7 @@ def test_a_run_records_its_commit_and_no_token_is_written_anywhere(
     assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_another_process_with_the_hub_in_its_environment(hub: LoopbackHub, repo: Repo, tmp_path: Path) -> None:
     repo.gated = "auto"
     source = str(Path(gzoo.__file__).parents[1])

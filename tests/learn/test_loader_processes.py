@@ -42,7 +42,7 @@ def given_as(way: str, folder: Path) -> Any:
     return folder if way == "folder" else datasets.load_dataset(str(folder), split="train", streaming=way == "stream")
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:os.fork:RuntimeWarning")  # the latter of JAX
 @pytest.mark.parametrize("way", ["folder", "table", "stream"])
 def test_a_loader_that_was_used_can_be_used_in_a_fork(dataset: Path, tmp_path: Path, way: str) -> None:
     batches = loader(given_as(way, dataset), 8, 16, seed=1, workers=2, augment="train")
@@ -72,7 +72,7 @@ def test_a_loader_can_be_pickled_within_an_epoch(dataset: Path, tmp_path: Path, 
         assert torch.equal(mine["image"], theirs["image"])
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:os.fork:RuntimeWarning")  # the latter of JAX
 def test_a_data_loader_with_workers_is_refused(dataset: Path) -> None:
     batches = loader(dataset, 8, 16)
     alone = torch.utils.data.DataLoader(Wrapped(batches), batch_size=None)

@@ -403,7 +403,7 @@ def dependent(n: int, seed: int, factor: float = 1.0) -> tuple[IntArray, IntArra
     return np.stack([votes] * 3, axis=-1), volunteers, QuestionPrediction(values, True, SEVERAL)
 
 
-@pytest.mark.parametrize("blocks", ["galaxies", "sky cells"])
+@pytest.mark.parametrize("blocks", ["galaxies", pytest.param("sky cells", marks=pytest.mark.slow)])
 def test_perfectly_dependent_answers_do_not_reject_a_perfect_predictor(blocks: str) -> None:
     units = galaxies(400) if blocks == "galaxies" else Blocks(np.arange(400) // 4, 100, "sky cells")
     p_values: list[float] = []

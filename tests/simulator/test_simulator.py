@@ -494,6 +494,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_small_disk_is_reported_as_full(tmp_path: Path) -> None:
     disk, script = tmp_path / "disk", tmp_path / "script.py"
     disk.mkdir()
