@@ -135,7 +135,7 @@ def test_the_default_of_the_owner_holds(
     hub: LoopbackHub, alice: Client, dataset: Path, private: bool | None, expected: bool
 ) -> None:
     hub.private_owners.add("alice")
-    publish(dataset, NAME, private=private)
+    publish(dataset, NAME, **({} if private is None else {"private": private}))
     assert hub.repos[NAME].private == expected
 
 
