@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gzoo.dataset.merge import union
     from gzoo.dataset.open import load, open_dataset
     from gzoo.demonstration import demo
+    from gzoo.embeddings.table import open_embeddings
     from gzoo.errors import GZooError
     from gzoo.explorer import explore
     from gzoo.hub import access
@@ -73,6 +74,7 @@ __all__ = [
     "mapping",
     "match",
     "open_dataset",
+    "open_embeddings",
     "predict",
     "prioritize",
     "publish",
@@ -117,6 +119,7 @@ HOME = {
     "mapping": "zooniverse.mapping",
     "match": "catalogs.crossmatch",
     "open_dataset": "dataset.open",
+    "open_embeddings": "embeddings.table",
     "predict": "learn.prediction",
     "prioritize": "scoring.acquisition",
     "publish": "publication",

@@ -1,0 +1,1 @@
+"""Embeddings: their file, and what is done with them without torch: search, outliers, coordinates of a map."""
