@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
 from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.targets import Target, read_labels
 from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, TableError
+from gzoo.learn.export import export
+from gzoo.learn.loader import loader
 from gzoo.learn.model import open_run
 from gzoo.learn.prediction import predict
+from gzoo.learn.starting import open_encoder
 from gzoo.learn.training import train
 from gzoo.scoring.scores import score
 
@@ -195,3 +199,28 @@ def run_of_votes(dataset_of_votes: Path) -> Path:
     out = dataset_of_votes.with_name("run")
     train(dataset_of_votes, out=out, epochs=1, **TINY)  # type: ignore[arg-type]
     return out
+
+
+def test_only_the_central_part_is_seen_when_images_are_cropped(dataset: Path, tmp_path: Path) -> None:
+    train(dataset, out=tmp_path / "run", target="kind", crop=0.6, epochs=1, probe=False, **TINY)  # type: ignore[arg-type]
+    model, about = open_run(tmp_path / "run")
+    assert (model.design.crop, model.design.size, model.design.image_size) == (0.6, 32, 54)
+    assert about["settings"]["crop"] == 0.6  # type: ignore[index]
+    image = torch.rand(2, 3, 54, 54)
+    other = image.clone()
+    other[:, :, :11], other[..., -11:] = 0.0, 1.0
+    assert torch.equal(model(image), model(other))
+    assert not torch.equal(model(image), model(image.roll(4, 3)))
+    table = pl.read_parquet(predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet").path)
+    with torch.inference_mode():
+        batch = next(iter(loader(dataset, 64, 54, split="test")))
+        expected = model(batch["image"]).argmax(dim=1) == 0
+    assert ((table["kind_bright_probability"] > 0.5).to_numpy() == expected.numpy()).all()
+    export(tmp_path / "run", out=tmp_path / "encoder")
+    assert [open_encoder(tmp_path / name).crop for name in ("run", "encoder")] == [0.6, 0.6]
+
+
+@pytest.mark.parametrize("crop", [0.0, 1.5, float("nan")])
+def test_a_crop_is_a_part_of_the_image(dataset: Path, tmp_path: Path, crop: float) -> None:
+    with pytest.raises(InputError, match=r"crop must be from 0\.1 to 1"):
+        train(dataset, target="kind", out=tmp_path / "run", crop=crop, **TINY)  # type: ignore[arg-type]

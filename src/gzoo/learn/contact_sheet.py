@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont
 from gzoo import files
 from gzoo.learn.augmentation import PRESETS, Augmentation, augmentation
 from gzoo.learn.inputs import check_integers
-from gzoo.learn.loader import Batch, loader
+from gzoo.learn.loader import loader
 
 _VIEWS_OF_ONE, _VIEWS_OF_EACH = 8, 4  # of each galaxy, for one preset or for all
 _MAX_GALAXIES, _MAX_SIZE, _MAX_IN_BATCH = 100, 1024, 64
@@ -77,9 +77,14 @@ def augmentations(
     return out
 
 
-def batch_sheet(batch: Batch) -> bytes:
-    """Return a PNG image of the galaxies of a batch, with their identifiers."""
-    image = batch["image"][:_MAX_IN_BATCH].cpu()
+def batch_sheet(image: torch.Tensor, ids: Sequence[str]) -> bytes:
+    """Return a PNG image of the galaxies of a batch, with their identifiers.
+
+    Args:
+        image: Images, shape (galaxy, 3, y, x): uint8, or floats from 0 to 1.
+        ids: Identifier of each galaxy.
+    """
+    image = image[:_MAX_IN_BATCH].cpu()
     pixels = image if image.is_floating_point() else image.float() / 255
     n_columns = math.ceil(math.sqrt(len(pixels)))
     rows = pixels.split(n_columns)
@@ -92,7 +97,7 @@ def batch_sheet(batch: Batch) -> bytes:
         place = _GAP_PIXELS + i % n_columns * step, _GAP_PIXELS + i // n_columns * high
         sheet.paste(_image(one), place)
         named = Image.new("RGB", (image.shape[3], _TEXT_PIXELS + _GAP_PIXELS), _BACKGROUND)  # cut off where it is long
-        ImageDraw.Draw(named).text((0, 0), _printable(batch["id_str"][i]), _PALE_INK, font)
+        ImageDraw.Draw(named).text((0, 0), _printable(ids[i]), _PALE_INK, font)
         sheet.paste(named, (place[0], place[1] + image.shape[3]))
     sheet.save(data, "PNG")
     return data.getvalue()

@@ -15,6 +15,7 @@ from gzoo.dataset.targets import Target
 from gzoo.errors import InputError, choices, reason
 
 COLOURS = 3
+MIN_CROP = 0.1
 Normalisation = tuple[float, ...]
 """A number for each channel of the encoder: three, or one for a grey-scale encoder."""
 
@@ -25,13 +26,14 @@ class Design:
 
     Attributes:
         encoder: Name of the timm encoder.
-        size: Width and height of its images in pixels.
+        size: Width and height in pixels of the images that the encoder sees.
         columns: Names of the head's outputs, in their order: concentrations (`Tree.concentrations`), or the columns of
             `target`.
         mean: Mean of each channel, 0 to 1, which is subtracted from images.
         std: Standard deviation of each channel, by which they are then divided.
         arguments: Further arguments of the encoder's constructor in timm, such as `img_size`.
         target: What is predicted instead of votes.
+        crop: Width of the central part of an image that the encoder sees, as a fraction of the image's.
     """
 
     encoder: str
@@ -41,6 +43,12 @@ class Design:
     std: Normalisation
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
     target: Target | None = None
+    crop: float = 1.0
+
+    @property
+    def image_size(self) -> int:
+        """Width and height in pixels of the images that a model takes; the encoder sees their central part."""
+        return image_size(self.size, self.crop)
 
     @property
     def channels(self) -> int:
@@ -76,14 +84,23 @@ class FeatureExtractor(nn.Module):
         """Return features, shape (galaxy, feature).
 
         Args:
-            image: Images, shape (galaxy, 3, size, size): uint8, or floats from 0 to 1. A grey-scale encoder gets the
-                mean of the three colours.
+            image: Images, shape (galaxy, 3, image_size, image_size): uint8, or floats from 0 to 1. A grey-scale encoder
+                gets the mean of the three colours.
         """
+        image = self.central(image)
         mean, std = cast(torch.Tensor, self.mean), cast(torch.Tensor, self.std)
         unit = image if image.is_floating_point() else image.float() / 255
         if self.design.channels == 1:
             unit = unit.mean(dim=1, keepdim=True)
         return self.encoder((unit - mean) / std)
+
+    def central(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the central part of images, which the encoder sees, shape (galaxy, 3, size, size)."""
+        if self.design.crop == 1:  # some encoders take images of any size
+            return image
+        margin = (self.design.image_size - self.design.size) // 2
+        part = slice(margin, margin + self.design.size)
+        return image[:, :, part, part]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return features, shape (galaxy, feature)."""
@@ -102,6 +119,34 @@ class FeatureExtractor(nn.Module):
                 if own and not any(parameter.requires_grad for parameter in module.parameters()):
                     module.eval()
         return self
+
+
+def image_size(size: int, crop: float) -> int:
+    """Return the width of images whose central part an encoder sees.
+
+    Args:
+        size: Width of that part in pixels.
+        crop: The same as a fraction of the width of the images.
+
+    Equally many pixels are cut off on each side, so that the part is the centre of a turned image too.
+
+    >>> image_size(64, 0.75)
+    86
+    """
+    return size + 2 * round(size * (1 / crop - 1) / 2)
+
+
+def read_crop(crop: float) -> float:
+    """Return a fraction of the width of images, of which an encoder sees the central part.
+
+    Raises:
+        InputError: It is not a fraction, or the part is tiny.
+    """
+    if not MIN_CROP <= crop <= 1:
+        raise InputError(
+            f"crop must be from {MIN_CROP} to 1, got {crop}.", "the width of the central part that the encoder sees."
+        )
+    return float(crop)
 
 
 def create_encoder(name: str, channels: int = COLOURS, arguments: Mapping[str, object] | None = None) -> nn.Module:

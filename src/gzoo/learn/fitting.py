@@ -37,7 +37,8 @@ class Recipe:
 
     Attributes:
         encoder: Name of a timm model.
-        size: Width and height in pixels of the images that the model sees.
+        size: Width and height in pixels of the images that the encoder sees.
+        crop: Width of that central part of each image, as a fraction of the image's.
         pretrained: Whether training starts from the encoder's published weights.
         learn: What learns: "all", "head", or the number of the encoder's last blocks that learn with the head.
         warm_up: Fraction of the steps in which learning rates rise to their peaks.
@@ -54,6 +55,7 @@ class Recipe:
 
     encoder: str
     size: int
+    crop: float
     pretrained: bool
     learn: str | int
     warm_up: float

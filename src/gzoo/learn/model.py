@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from gzoo import files
 from gzoo.dataset.targets import Target
 from gzoo.errors import DatasetError, InputError, NotFoundError, reason
-from gzoo.learn.encoders import Design, FeatureExtractor
+from gzoo.learn.encoders import Design, FeatureExtractor, read_crop
 from gzoo.learn.heads import head_of
 from gzoo.trees.tree import FloatArray
 
@@ -38,7 +38,7 @@ class Model(FeatureExtractor):
         """Return concentrations, shape (galaxy, concentration); of a target, log probabilities or mean and spread.
 
         Args:
-            image: Images, shape (galaxy, 3, size, size): uint8, or floats from 0 to 1.
+            image: Images, shape (galaxy, 3, image_size, image_size): uint8, or floats from 0 to 1.
         """
         return self.head(self.features(image))
 
@@ -102,8 +102,8 @@ def read_run(run: Path) -> tuple[Design, dict[str, object]]:
         arguments = dict(cast("Mapping[str, object]", design.get("arguments") or {}))
         entry = design.get("target")
         target = Target.from_dict(entry, run / mark) if entry else None
-        size = int(cast(int, design["size"]))
-        return Design(str(design["encoder"]), size, columns, mean, std, arguments, target), metadata
+        size, crop = int(cast(int, design["size"])), read_crop(cast(float, design["crop"]))
+        return Design(str(design["encoder"]), size, columns, mean, std, arguments, target, crop), metadata
     except (KeyError, TypeError, ValueError) as error:
         why = f"it does not have {error}" if isinstance(error, KeyError) else reason(error)
         raise DatasetError(f"Cannot read '{run / mark}': {why}.", hint="Train the model again.") from error

@@ -171,7 +171,7 @@ def predict(
         opened.require(split)
         _require_questions_of(members[0], opened, str(data))
     loaders: dict[int, Loader] = {}
-    for size in sorted({each.model.design.size for each in members}):
+    for size in sorted({each.model.design.image_size for each in members}):
         if opened is not None:
             loaders[size] = loader(opened, batch_size, size, split=split or "", cache_dir=cache_dir, errors=corrupt)
         else:
@@ -293,7 +293,7 @@ def _predict_rows(
         for batch in galaxies.batches_of(np.array_split(rows, n_batches)):
             places = batch["index"].cpu().numpy() - rows[0]
             for i, each in enumerate(members):
-                if each.model.design.size == size:
+                if each.model.design.image_size == size:
                     values[i, places] = concentrations(each.model, batch, views)
             n_passes[places] += 1
             if progress:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from gzoo import files, hub
 from gzoo.dataset.card import UNKNOWN, model_licence
 from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, reason
-from gzoo.learn.encoders import COLOURS, Design, FeatureExtractor, Normalisation, create_encoder
+from gzoo.learn.encoders import COLOURS, Design, FeatureExtractor, Normalisation, create_encoder, read_crop
 from gzoo.learn.model import read_run
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -41,6 +41,7 @@ class StartingEncoder:
         arguments: Further arguments of its constructor in timm.
         weights: Its state.
         origin: What run.json says of it: `kind`, `name`, `licence`, `weights_sha256` and more.
+        crop: Width of the central part of images that it saw, as a fraction of theirs.
     """
 
     encoder: str
@@ -51,6 +52,7 @@ class StartingEncoder:
     arguments: Mapping[str, object]
     weights: Mapping[str, torch.Tensor]
     origin: Mapping[str, object]
+    crop: float = 1.0
 
     def load_into(self, model: FeatureExtractor) -> None:
         """Give a model of the same encoder these weights."""
@@ -72,7 +74,8 @@ class StartingEncoder:
                 "`input_size`, `mean` and `std` in the pretrained_cfg of its config.json.",
                 "Add them to its config.json.",
             )
-        model = FeatureExtractor(Design(self.encoder, size, (), self.mean, self.std, self.arguments))
+        design = Design(self.encoder, size, (), self.mean, self.std, self.arguments, crop=self.crop)
+        model = FeatureExtractor(design)
         self.load_into(model)
         return model.eval()
 
@@ -172,7 +175,15 @@ def _from_run(run: Path, origin: Mapping[str, str]) -> StartingEncoder:
         raise DatasetError(f"The weights in '{run}' do not match its run.json.", hint="Train the model again.")
     about = {**origin, **more} if origin["kind"] == "hub" else {**origin, "kind": "run", **more}
     return StartingEncoder(
-        design.encoder, design.size, channels, design.mean, design.std, design.arguments, weights, about
+        design.encoder,
+        design.size,
+        channels,
+        design.mean,
+        design.std,
+        design.arguments,
+        weights,
+        about,
+        design.crop,
     )
 
 
@@ -189,6 +200,9 @@ def _from_timm(folder: Path, origin: Mapping[str, str]) -> StartingEncoder:
         mean, std = (_normalisation(about.get(name), name) for name in ("mean", "std"))
         if (mean is None) != (std is None):
             raise ValueError("it has only one of mean and std")
+        # the crop of encoders from elsewhere was chosen for their photographs
+        key, value = files.SIGNS["encoder"]
+        crop = read_crop(float(str(about.get("crop_pct", 1)))) if config.get(key) == value else 1.0
     except (KeyError, TypeError, ValueError) as error:
         why = f"it does not have {error}" if isinstance(error, KeyError) else reason(error)
         raise DatasetError(
@@ -212,7 +226,7 @@ def _from_timm(folder: Path, origin: Mapping[str, str]) -> StartingEncoder:
         "licence": str(config.get("license") or about.get("license") or _licence_of_card(folder / card) or UNKNOWN),
         "weights_sha256": files.sha256(folder / WEIGHTS),
     }
-    return StartingEncoder(encoder, size, channels, mean, std, arguments, weights, {**origin, **more})
+    return StartingEncoder(encoder, size, channels, mean, std, arguments, weights, {**origin, **more}, crop)
 
 
 def _licence_of_card(card: Path) -> str:

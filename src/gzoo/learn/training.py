@@ -27,7 +27,7 @@ from gzoo.learn import adaptation, checkpoints, floors
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
 from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.contact_sheet import batch_sheet
-from gzoo.learn.encoders import Design
+from gzoo.learn.encoders import Design, image_size, read_crop
 from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
 from gzoo.learn.floors import Floors
 from gzoo.learn.inputs import check_integers
@@ -41,7 +41,7 @@ from gzoo.scoring.intervals import Blocks, blocks
 from gzoo.sky import identifier_split
 from gzoo.trees.tree import IntArray
 
-DEFAULT_ENCODER, DEFAULT_SIZE, LEARNING_RATE, AUGMENT = "resnet18", 128, 1e-3, "average"
+DEFAULT_ENCODER, DEFAULT_SIZE, DEFAULT_CROP, LEARNING_RATE, AUGMENT = "resnet18", 128, 1.0, 1e-3, "average"
 BATCH = "batch.png"
 """The first training batch as the model sees it."""
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
@@ -97,6 +97,7 @@ def train(
     labels: Path | str | None = None,
     encoder: str | None = None,
     size: int | None = None,
+    crop: float | None = None,
     pretrained: bool = False,
     from_: Path | str | None = None,
     learn: str | int | None = None,
@@ -132,8 +133,10 @@ def train(
             float is a value with a spread. Append `:classes` or `:value` where numbers could be either.
         labels: Table with the column of `target` and `id_str`.
         encoder: Name of a timm model; by default resnet18.
-        size: Width and height in pixels of the images that the model sees; by default 128, or with `from` the size that
-            the encoder was trained on.
+        size: Width and height in pixels of the images that the encoder sees; by default 128, or with `from` the size
+            that the encoder was trained on.
+        crop: Width of the central part of each image that the encoder sees, as a fraction of the image's: galaxies sit
+            in the middle. By default 1, all of the image, or with `from` the part that the run's encoder saw.
         pretrained: Start from the encoder's own weights that timm lists (from the Hub, safetensors only).
         from_: Start from the encoder of a run, of a folder in the layout of timm (config.json and model.safetensors,
             colour or grey-scale), or of `hf_hub:OWNER/NAME`, either of them on the Hub.
@@ -179,12 +182,13 @@ def train(
             "Pass --from or --pretrained.",
         )
     size = size or (start.size if start and from_ else None) or DEFAULT_SIZE
+    crop = read_crop(crop if crop is not None else start.crop if start else DEFAULT_CROP)
     opened = open_dataset(dataset, progress=progress)
     if labels is not None and target is None:
         raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
     known = read_labels(opened, target, labels) if target is not None else None
     train_loader, plain_loader, validation_loader, held_out = _loaders(
-        opened, size, batch_size, augment, sampling, seed, cache_dir, known, corrupt
+        opened, image_size(size, crop), batch_size, augment, sampling, seed, cache_dir, known, corrupt
     )
     task = (
         TargetTask(known, train_loader, validation_loader)
@@ -202,6 +206,7 @@ def train(
     recipe = Recipe(
         encoder=start.encoder if start else encoder or DEFAULT_ENCODER,
         size=size,
+        crop=crop,
         pretrained=pretrained,
         learn=learn,
         warm_up=adaptation.WARM_UP if start else WARM_UP,
@@ -236,7 +241,8 @@ def train(
     in_progress = files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress)
     with files.disk_errors(out, "run"), in_progress as work:
         if not (work / BATCH).exists():
-            files.write_bytes(work / BATCH, batch_sheet(next(iter(plain_loader if learn == HEAD else train_loader))))
+            batch = next(iter(plain_loader if learn == HEAD else train_loader))
+            files.write_bytes(work / BATCH, batch_sheet(model.central(batch["image"]), batch["id_str"]))
         loss, baseline_loss = task.loss, task.baseline_loss
         begun = floors.probe_start(
             model,
@@ -399,7 +405,7 @@ def _design(start: StartingEncoder | None, recipe: Recipe, task: Task, train: Lo
         if start and start.channels == 1:
             mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     arguments = start.arguments if start else {}
-    return Design(recipe.encoder, recipe.size, task.columns, mean, std, arguments, task.target)
+    return Design(recipe.encoder, recipe.size, task.columns, mean, std, arguments, task.target, recipe.crop)
 
 
 def _loaders(
