@@ -12,8 +12,8 @@ from filter_oracle import ODD
 from starlette.testclient import TestClient
 
 import gzoo
+from gzoo.dataset.images import Images
 from gzoo.dataset.open import open_dataset
-from gzoo.explorer.images import Images
 from gzoo.explorer.labels import Labels, read_labels
 from gzoo.explorer.server import Server, hosts_of
 

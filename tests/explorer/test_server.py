@@ -20,10 +20,10 @@ from filter_oracle import BAR, FILTERS, ODD, oracle
 from starlette.testclient import TestClient
 
 import gzoo
+from gzoo.dataset.images import MAX_AS_STORED, Images, reduced
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import DatasetError, InputError, NotFoundError, TableError, WriteError
 from gzoo.explorer import server as serving
-from gzoo.explorer.images import MAX_AS_STORED, Images, reduced
 from gzoo.explorer.labels import Labels, read_labels
 from gzoo.explorer.server import HEADERS, Server, hosts_of
 from gzoo.explorer.views import mollweide

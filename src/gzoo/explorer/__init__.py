@@ -103,7 +103,7 @@ def explore(
             )
     import uvicorn
 
-    from gzoo.explorer.images import Images
+    from gzoo.dataset.images import Images
     from gzoo.explorer.labels import read_labels
     from gzoo.explorer.server import Server, hosts_of
 

@@ -25,9 +25,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gzoo import files
+from gzoo.dataset.images import Images, content_type
 from gzoo.errors import DatasetError, ExpressionError, GZooError, InputError, NotFoundError, reason
 from gzoo.explorer.downloads import download, select_command
-from gzoo.explorer.images import Images, content_type
 from gzoo.explorer.labels import Labels
 from gzoo.explorer.query import MAX_HISTOGRAMS, Engine, Filter
 from gzoo.explorer.views import Views
