@@ -332,7 +332,7 @@ def test_workers_with_another_pyarrow_are_errors(
 def test_a_scheduler_that_does_not_answer_is_an_error(
     sky: SimulateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gzoo.dataset.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("gzoo.cluster.CONNECT_SECONDS", 1)
     with pytest.raises(NotFoundError, match=r"scheduler at 'tcp://127\.0\.0\.1:9'"):
         build("gz2", votes=sky.votes, no_images=True, out=tmp_path / "out", scheduler="tcp://127.0.0.1:9")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import zipfile
@@ -11,12 +12,22 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import torch
+from distributed import LocalCluster
 from PIL import Image
 
 from gzoo import cli, files
 from gzoo.dataset.open import open_dataset
-from gzoo.errors import BusyError, DatasetError, GZooWarning, ImageError, InputError, OutputExistsError
-from gzoo.learn import prediction
+from gzoo.errors import (
+    BusyError,
+    DatasetError,
+    GZooWarning,
+    ImageError,
+    InputError,
+    MissingExtraError,
+    OutputExistsError,
+)
+from gzoo.learn import parts, prediction
 from gzoo.learn.prediction import predict
 from gzoo.scoring.predictions import read_predictions
 from gzoo.scoring.scores import score
@@ -131,7 +142,7 @@ def test_several_runs_are_a_mixture(run: Path, dataset: Path, tmp_path: Path) ->
 def test_an_interrupted_prediction_repeats_at_most_one_part(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "PART_ROWS", 10)
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
     predict(run, dataset, split="train", batch_size=4, out=tmp_path / "whole.parquet")
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -150,6 +161,53 @@ def test_an_interrupted_prediction_repeats_at_most_one_part(
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert pq.ParquetFile(out).num_row_groups == -(-max(seen) // 10)
     assert {path.name for path in tmp_path.iterdir()} == {"p.parquet", "whole.parquet"}
+
+
+def predict_on_workers(
+    run: Path, dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, n_workers: int, *, processes: bool
+) -> tuple[Path, list[int]]:
+    """Predict the train split in parts of 10 on Dask workers."""
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    seen: list[int] = []
+    with LocalCluster(
+        n_workers=n_workers, threads_per_worker=2, processes=processes, protocol="tcp://", host="127.0.0.1",
+        dashboard_address=None,
+    ) as one:  # fmt: skip
+        predict(run, dataset, split="train", batch_size=4, out=out, scheduler=one.scheduler_address,
+                progress=lambda stage, done, total: seen.append(done))  # fmt: skip
+    return out, seen
+
+
+def test_a_dask_worker_writes_the_same_bytes(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seen = predict_on_workers(run, dataset, tmp_path / "dask.parquet", monkeypatch, 1, processes=False)
+    assert len(seen) == -(-max(seen) // 10)
+    alone = predict(run, dataset, split="train", batch_size=4, out=tmp_path / "alone.parquet").path
+    assert made.read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_dask_workers_write_the_same_bytes_as_one_process(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = predict_on_workers(run, dataset, tmp_path / "dask.parquet", monkeypatch, 2, processes=True)
+    alone = predict(run, dataset, split="train", batch_size=4, out=tmp_path / "alone.parquet").path
+    assert torch.get_num_threads() == 1  # as in the workers, so that sums have one order
+    assert made.read_bytes() == alone.read_bytes()
+
+
+def test_workers_that_read_other_data_or_have_other_packages_are_errors(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing = itertools.count()
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction._Predicting, "digest", property(lambda self: f"{next(changing)}"))
+        with pytest.raises(DatasetError, match="worker reads another run or other data"):
+            predict_on_workers(run, dataset, tmp_path / "p.parquet", monkeypatch, 1, processes=False)
+    monkeypatch.setattr(parts, "version", lambda name: "0.0")
+    with pytest.raises(MissingExtraError, match=r"A worker has gzoo .*started with gzoo 0\.0"):
+        predict_on_workers(run, dataset, tmp_path / "p.parquet", monkeypatch, 1, processes=False)
 
 
 def rewritten(published: Path, folder: Path, **columns: pl.Expr) -> Path:

@@ -12,15 +12,15 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 import pyarrow as pa
 
-from gzoo import files, zooniverse
-from gzoo.dataset import cluster, equal_images
+from gzoo import cluster, files, zooniverse
+from gzoo.dataset import equal_images
 from gzoo.dataset.finalize import (
     WrittenShards,
     assemble,
@@ -43,7 +43,7 @@ from gzoo.dataset.plan import (
     store_labels,
     store_votes,
 )
-from gzoo.dataset.shards import Job, versions, write_rows
+from gzoo.dataset.shards import Job, versions, write_rows, write_shard
 from gzoo.display import Shown
 from gzoo.errors import GZooWarning, InputError, NotFoundError, TableError
 from gzoo.files import Progress
@@ -430,8 +430,12 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
         return
     report(0)
     if scheduler or workers > 1:
-        cluster.write_shards(
-            job, missing, scheduler=scheduler, workers=workers, done=lambda number: report(sizes[number])
+        cluster.run_on_workers(
+            write_shard,
+            {number: (_for(job, number), number) for number in missing},
+            scheduler=scheduler,
+            workers=workers,
+            done=lambda number: report(sizes[number]),
         )
         return
     threads = os.cpu_count() or 1
@@ -446,6 +450,15 @@ def _write_shards(job: Job, workers: int, scheduler: str, say: Progress) -> None
             closing = closer.submit(close)
         if closing:
             closing.result()
+
+
+def _for(job: Job, number: int) -> Job:
+    """Return a job that locates only the images of one shard, because archives may list millions."""
+    names: dict[int, list[str]] = {}
+    if job.sources:
+        for source, name in job.plan(number).select("source", "image").iter_rows():
+            names.setdefault(source, []).append(name)
+    return replace(job, sources=tuple(one.only(names.get(i, [])) for i, one in enumerate(job.sources)))
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gzoo import files
+from gzoo import cluster, files
 from gzoo.dataset import schema
 from gzoo.dataset.index import locate_images, numbers_of, write_index
 from gzoo.dataset.schema import KEY
 from gzoo.dataset.tally import Tally
-from gzoo.errors import ImageError, MissingExtraError, NotFoundError
+from gzoo.errors import ImageError, NotFoundError
 from gzoo.images.archives import Source
 from gzoo.images.checks import Scratch, check_image
 from gzoo.images.fits import is_fits, render
@@ -236,13 +236,7 @@ def write_shard(job: Job, number: int) -> None:
     Raises:
         MissingExtraError: This machine has other versions than the one that started the build.
     """
-    for name, found in versions().items():
-        if found != job.versions[name]:
-            raise MissingExtraError(
-                f"A worker has {name} {found}, but the build was started with {name} {job.versions[name]}.",
-                "the same version on every machine.",
-                f"Run `pip install {name}=={job.versions[name]}` on the machine of the worker.",
-            )
+    cluster.require_versions(job.versions)
     if not job.result_path(number).is_file():
         with ThreadPoolExecutor(1) as pool:
             write_rows(job, number, pool, 1)()

@@ -24,6 +24,7 @@ from gzoo.learn.image_files import holds_images, image_loader
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
+from gzoo.learn.parts import write_parts
 from gzoo.scoring.prediction_files import (
     MIN_GALAXIES_WITH_VOTES,
     join_prediction_tables,
@@ -39,8 +40,6 @@ from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 
 MAX_VIEWS = 8  # orientations of an image
-PART_ROWS = 4096
-"""Galaxies whose predictions are written together: what an interrupted prediction computes again at most."""
 _N_NAMED = 5  # images that cannot be decoded and that a warning names
 
 
@@ -108,6 +107,7 @@ def predict(
     views: int | None = None,
     corrupt: Literal["raise", "skip"] = "raise",
     cache_dir: Path | str | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
     wait: bool = False,
     progress: Progress | None = None,
@@ -140,6 +140,7 @@ def predict(
             the settings of the run. The first is the image as stored.
         corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later runs reuse.
+        scheduler: Address of a Dask scheduler whose workers predict; they must be able to read the same files.
         overwrite: Replace an earlier prediction file.
         wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function to call with (stage, galaxies done, galaxies in total).
@@ -151,6 +152,7 @@ def predict(
         ImageError: An image cannot be decoded; the message names the galaxy and the file.
         OutputExistsError: `out` already exists.
         BusyError: Another run writes the same output, and `wait` is False.
+        MissingExtraError: A scheduler needs Dask, and workers the same versions of packages.
     """
     check_integers(1, MAX_VIEWS, views=1 if views is None else views)
     check_integers(1, batch_size=batch_size)
@@ -158,84 +160,169 @@ def predict(
         raise InputError(f"Invalid value for corrupt: '{corrupt}'.", choices(["raise", "skip"]))
     out = Path(out)
     refuse_predictions(out, overwrite, [data])
-    members = [_member(Path(one), recalibrate) for one in ([runs] if isinstance(runs, Path | str) else runs)]
-    if not members:
-        raise InputError("No run is given.", "at least one run folder.")
-    _require_same_questions(members)
-    views = views or max(_views(each) for each in members)
-    opened = None if holds_images(Path(data)) else open_dataset(data, progress=progress)
-    if opened is None and (split is not None or cache_dir is not None):
-        raise InputError("Images that are not in a dataset have no splits and no cache.", hint="Omit the option.")
-    if opened is not None:
-        split = split or "test"
-        opened.require(split)
-        _require_questions_of(members[0], opened, str(data))
-    loaders: dict[int, Loader] = {}
-    for size in sorted({each.model.design.image_size for each in members}):
-        if opened is not None:
-            loaders[size] = loader(opened, batch_size, size, split=split or "", cache_dir=cache_dir, errors=corrupt)
-        else:
-            loaders[size] = image_loader(Path(data), members[0].campaign, batch_size, size, corrupt)
-    first = next(iter(loaders.values()))
-    keys, tree = first.keys, first.tree
-    _check_keys(keys, str(data))
-    is_seen = _seen(members, opened, split, keys)
-    not_predicted = tuple(dict.fromkeys(name for each in members for name in each.not_predicted))
-    about: dict[str, object] = {
-        "run_sha256": _one_or_all([files.sha256(each.run / "run.json") for each in members]),
-        "data_sha256": opened.digest if opened else first.state_dict()["data"],
-        "hub": dict(opened.origin) if opened and opened.origin else None,
-        "split": split,
-        "is_simulated": opened.is_simulated if opened else None,
-        "views": views,
-        "is_recalibrated": any(each.recalibration is not None or each.target_recalibration for each in members),
-        "not_predicted": list(not_predicted),
-        **({"target": members[0].target.to_dict()} if members[0].target else {}),
-    }
-    begun = {"command": "predict", **about, "batch_size": batch_size, "corrupt": corrupt}
-    schemes = [each.training_data.get("split_scheme") for each in members]
-    baselines = [each.metadata.get("baseline") for each in members]
-    about |= {
-        "trained_by_scheme": _one_or_all(list(dict.fromkeys(schemes))),
-        "baseline": baselines[0] if all(each == baselines[0] for each in baselines) else None,
-    }
+    folders = tuple(Path(one).absolute() for one in ([runs] if isinstance(runs, Path | str) else runs))
+    source = str(Path(data).absolute()) if Path(data).exists() else str(data)
+    request = _Request(folders, source, split, batch_size, recalibrate, views, corrupt, cache_dir and str(cache_dir))
+    predicting = request.writer(progress)
+    settings = {"command": "predict", **predicting.about, "batch_size": batch_size, "corrupt": corrupt}
     skipped: dict[str, str] = {}
     n_written, n_trained_on = 0, 0
-
-    def table(rows: IntArray, values: FloatArray) -> pl.DataFrame:
-        if members[0].target:
-            named = target_columns(keys[rows], values, members, members[0].target)
-        else:
-            named = vote_columns(keys[rows], values, members, not_predicted, tree)
-        return named.with_columns(in_training_set=is_seen[rows])
-
-    with files.work_on_file(out, begun=begun, overwrite=overwrite, wait=wait, progress=progress) as work:
-        n = keys.height
-        starts = range(0, n, PART_ROWS)
-        paths = [work / f"part-{i:05d}.parquet" for i in range(len(starts))]
-        for path, start in zip(paths, starts, strict=True):
-            rows = np.arange(start, min(start + PART_ROWS, n))
-            if not path.exists():
-                values, is_read = _predict_rows(members, loaders, rows, views, progress)
-                lost = {one: _why(loaders.values(), one) for one in keys["id_str"][rows[~is_read]]}
-                write_prediction_table(path, table(rows[is_read], values[:, is_read]), {"skipped": lost})
+    with files.work_on_file(out, begun=settings, overwrite=overwrite, wait=wait, progress=progress) as work:
+        paths = write_parts(request, predicting, work, scheduler=scheduler, progress=progress)
+        for path in paths:
             skipped |= cast("dict[str, str]", read_metadata(path)["skipped"])
 
         def tables() -> Iterator[pl.DataFrame]:
             nonlocal n_written, n_trained_on
             if not paths:
-                yield table(np.arange(0), np.empty((len(members), 0, len(members[0].model.design.columns))))
+                yield predicting.table(np.arange(0), np.empty((len(folders), 0, predicting.n_outputs)))
             for path in paths:
                 part = pl.read_parquet(path, glob=False)
                 n_written, n_trained_on = n_written + part.height, n_trained_on + int(part["in_training_set"].sum())
                 yield part
 
-        join_prediction_tables(out, tables(), {**about, "n_corrupt": len(skipped)})
+        join_prediction_tables(out, tables(), {**predicting.about, **predicting.origin, "n_corrupt": len(skipped)})
     if skipped:
         named = " ".join(list(skipped.values())[:_N_NAMED])
         message = f"{len(skipped):,} images cannot be decoded; these galaxies are not in the file. {named}"
         warnings.warn(GZooWarning(message), stacklevel=2)
-    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), opened is not None)
+    not_predicted = predicting.not_predicted
+    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), predicting.is_dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What to predict, and with which runs; see `predict`."""
+
+    runs: tuple[Path, ...]
+    data: str
+    split: str | None
+    batch_size: int
+    recalibrate: bool
+    views: int | None
+    corrupt: Literal["raise", "skip"]
+    cache_dir: str | None
+
+    def writer(self, progress: Progress | None = None) -> _Predicting:
+        """Open runs and data."""
+        members = [_member(one, self.recalibrate) for one in self.runs]
+        if not members:
+            raise InputError("No run is given.", "at least one run folder.")
+        _require_same_questions(members)
+        opened = None if holds_images(Path(self.data)) else open_dataset(self.data, progress=progress)
+        if opened is None and (self.split is not None or self.cache_dir is not None):
+            raise InputError("Images that are not in a dataset have no splits and no cache.", hint="Omit the option.")
+        split = None if opened is None else self.split or "test"
+        if opened is not None and split is not None:
+            opened.require(split)
+            _require_questions_of(members[0], opened, self.data)
+        loaders: dict[int, Loader] = {}
+        for size in sorted({each.model.design.image_size for each in members}):
+            if opened is not None and split is not None:
+                loaders[size] = loader(
+                    opened, self.batch_size, size, split=split, cache_dir=self.cache_dir, errors=self.corrupt
+                )
+            else:
+                loaders[size] = image_loader(Path(self.data), members[0].campaign, self.batch_size, size, self.corrupt)
+        keys = next(iter(loaders.values())).keys
+        _check_keys(keys, self.data)
+        views = self.views or max(_views(each) for each in members)
+        return _Predicting(members, loaders, opened, split, views, _seen(members, opened, split, keys))
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicting:
+    """Writes the parts of a prediction file.
+
+    Attributes:
+        members: The runs.
+        loaders: The galaxies, at each size that a run sees.
+        opened: Dataset of the galaxies, if they are in one.
+        split: Its split.
+        views: Number of orientations of each image.
+        is_seen: Which galaxies a run was trained on.
+    """
+
+    members: Sequence[Member]
+    loaders: Mapping[int, Loader]
+    opened: Dataset | None
+    split: str | None
+    views: int
+    is_seen: pl.Series
+
+    stage = "Predicting galaxies"
+
+    @property
+    def _galaxies(self) -> Loader:
+        return next(iter(self.loaders.values()))
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether the images are those of a dataset."""
+        return self.opened is not None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of galaxies."""
+        return self._galaxies.keys.height
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of each model."""
+        return len(self.members[0].model.design.columns)
+
+    @property
+    def not_predicted(self) -> tuple[str, ...]:
+        """Questions that a run has not learned."""
+        return tuple(dict.fromkeys(name for each in self.members for name in each.not_predicted))
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What the predictions depend on, as JSON values."""
+        target = self.members[0].target
+        return {
+            "run_sha256": _one_or_all([files.sha256(each.run / "run.json") for each in self.members]),
+            "data_sha256": self.opened.digest if self.opened else self._galaxies.state_dict()["data"],
+            "hub": dict(self.opened.origin) if self.opened and self.opened.origin else None,
+            "split": self.split,
+            "is_simulated": self.opened.is_simulated if self.opened else None,
+            "views": self.views,
+            "is_recalibrated": any(
+                each.recalibration is not None or each.target_recalibration for each in self.members
+            ),
+            "not_predicted": list(self.not_predicted),
+            **({"target": target.to_dict()} if target else {}),
+        }
+
+    @property
+    def origin(self) -> dict[str, object]:
+        """What a score needs to know of the training, as JSON values."""
+        schemes = [each.training_data.get("split_scheme") for each in self.members]
+        baselines = [each.metadata.get("baseline") for each in self.members]
+        return {
+            "trained_by_scheme": _one_or_all(list(dict.fromkeys(schemes))),
+            "baseline": baselines[0] if all(each == baselines[0] for each in baselines) else None,
+        }
+
+    @property
+    def digest(self) -> str:
+        """Checksum of all that the parts depend on."""
+        return files.digest(self.about)
+
+    def write(self, path: Path, rows: IntArray, progress: Progress | None) -> None:
+        """Write the predictions of some galaxies; the metadata contain which were skipped, and why."""
+        values, is_read = _predict_rows(self.members, self.loaders, rows, self.views, progress)
+        lost = {one: _why(self.loaders.values(), one) for one in self._galaxies.keys["id_str"][rows[~is_read]]}
+        write_prediction_table(path, self.table(rows[is_read], values[:, is_read]), {"skipped": lost})
+
+    def table(self, rows: IntArray, values: FloatArray) -> pl.DataFrame:
+        """Return the predictions of some galaxies, from the outputs of the models, shape (member, row, output)."""
+        keys, target = self._galaxies.keys[rows], self.members[0].target
+        if target:
+            named = target_columns(keys, values, self.members, target)
+        else:
+            named = vote_columns(keys, values, self.members, self.not_predicted, self._galaxies.tree)
+        return named.with_columns(in_training_set=self.is_seen[rows])
 
 
 def vote_columns(

@@ -1,51 +1,65 @@
-"""Writing shards on several processes or machines with Dask; the only module that uses a Dask scheduler."""
+"""Work on several processes or machines with Dask; the only module that uses a Dask scheduler."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Any, TypeVar
 
-from gzoo.dataset.shards import Job, write_shard
 from gzoo.errors import MissingExtraError, NotFoundError, reason
 
 CONNECT_SECONDS = 30
+Key = TypeVar("Key")
 
 
-def write_shards(
-    job: Job, numbers: Sequence[int], *, scheduler: str, workers: int, done: Callable[[int], None]
+def run_on_workers(
+    function: Callable[..., object],
+    tasks: Mapping[Key, tuple[object, ...]],
+    *,
+    scheduler: str,
+    workers: int = 1,
+    done: Callable[[Key], None],
 ) -> None:
-    """Write shards on Dask workers; if a worker dies, another one writes its shard.
+    """Call a function with the arguments of each task on Dask workers; if a worker dies, another one repeats its task.
 
     Args:
-        job: All shards. Every worker must be able to read its folder and images under the same paths.
-        numbers: Numbers of the shards to write.
+        function: Function of a module, which writes files. Every worker must see the same files under the same paths.
+        tasks: Arguments of each call, which are sent to the worker.
         scheduler: Address of a Dask scheduler, such as "tcp://host:8786"; "" starts one on this machine.
         workers: Number of processes to start without a scheduler.
-        done: Called with the number of each shard after it was written.
+        done: Called with the key of each task after it was done.
 
     Raises:
         MissingExtraError: Dask is not installed.
         NotFoundError: No scheduler answers at that address.
-        GZooError: See `write_shard`.
+        Exception: What the function raises.
     """
     with _client(scheduler, workers) as client:
         as_completed: Any = import_module("distributed").as_completed
-        tasks = {client.submit(write_shard, _for(job, number), number, pure=False): number for number in numbers}
-        for task in as_completed(tasks):
-            task.result()
-            done(tasks[task])
+        futures = {client.submit(function, *arguments, pure=False): key for key, arguments in tasks.items()}
+        for future in as_completed(futures):
+            future.result()
+            done(futures[future])
 
 
-def _for(job: Job, number: int) -> Job:
-    """Return a job that locates only the images of one shard, because archives may list millions."""
-    names: dict[int, list[str]] = {}
-    if job.sources:
-        for source, name in job.plan(number).select("source", "image").iter_rows():
-            names.setdefault(source, []).append(name)
-    return replace(job, sources=tuple(one.only(names.get(i, [])) for i, one in enumerate(job.sources)))
+def require_versions(wanted: Mapping[str, str]) -> None:
+    """Check, on a worker, that it has the packages with which a command was started.
+
+    Args:
+        wanted: Version of each package.
+
+    Raises:
+        MissingExtraError: A version differs.
+    """
+    for name, expected in wanted.items():
+        if (found := version(name)) != expected:
+            raise MissingExtraError(
+                f"A worker has {name} {found}, but the command was started with {name} {expected}.",
+                "the same version on every machine.",
+                f"Run `pip install {name}=={expected}` on the machine of the worker.",
+            )
 
 
 @contextlib.contextmanager
@@ -55,7 +69,7 @@ def _client(scheduler: str, workers: int) -> Generator[Any]:
         dask: Any = import_module("dask")
     except ImportError as error:
         raise MissingExtraError(
-            "Building with several workers needs Dask, which is not installed.",
+            "Several workers need Dask, which is not installed.",
             "the extra 'cluster'.",
             "Run `pip install 'gzoo[cluster]'`, or omit --workers and --scheduler.",
         ) from error
@@ -66,7 +80,7 @@ def _client(scheduler: str, workers: int) -> Generator[Any]:
             raise NotFoundError(
                 f"Cannot connect to a Dask scheduler at '{scheduler}': {reason(error)}.",
                 "the address that `dask scheduler` prints, such as tcp://host:8786.",
-                "Start a scheduler, or pass --workers instead of --scheduler.",
+                "Start a scheduler, or omit --scheduler.",
             ) from error
         with client:
             yield client
