@@ -575,7 +575,7 @@ def write_table(path: Path, table: DataFrame, kind: str, metadata: Mapping[str, 
         with whole_file(path) as file:
             table.write_csv(file)
         return
-    write_tables(path, [table], kind, metadata)
+    write_tables(path, table.iter_slices(1 << 20) if table.height else [table], kind, metadata)
 
 
 def write_tables(
@@ -593,8 +593,8 @@ def write_tables(
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return a type of Arrow without 64-bit offsets, which not all readers know."""
-    if pa.types.is_large_string(kind):
+    """Return a type of Arrow without 64-bit offsets and dictionaries, which not all readers know."""
+    if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
         return pa.string()
     return pa.list_(_plain(kind.value_type)) if pa.types.is_large_list(kind) else kind
 

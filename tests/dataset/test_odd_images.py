@@ -156,6 +156,14 @@ def test_no_match_at_all_shows_one_expected_and_one_found_name(galaxies: Galaxie
     assert 'image = "COLUMN"' in caught.value.hint
 
 
+def test_names_that_differ_in_an_unknown_way_are_shown_too(galaxies: Galaxies) -> None:
+    rename(galaxies.images, [f"cutout-{i}-r.jpg" for i in range(12)])
+    with pytest.raises(TableError, match="12 x image missing, 12 x no row") as caught:
+        galaxies.build()
+    assert caught.value.expected == "for example 0.jpg, .jpeg, .png or .fits, found cutout-0-r.jpg."
+    assert 'image = "COLUMN"' in caught.value.hint
+
+
 def test_some_matches_are_kept_and_the_rest_is_told(galaxies: Galaxies) -> None:
     rename(galaxies.images, [f"J0{i % 3}/{i}.jpg" if i > 3 else f"{i}.jpg" for i in range(12)])
     with pytest.warns(

@@ -66,6 +66,7 @@ NAN = np.nan
         (RA / 15, DEC / 15, {"file_units": ("hourangle", "hourangle")}),
         (RA * 60, DEC * 60, {"unit": "arcmin"}),
         (RA * 3600, DEC * 3600, {"file_units": ("arcsec", "arcsec")}),
+        (RA, DEC * 3600, {"file_units": ("deg", "arcsec")}),
         (RA, DEC, {"unit": "deg", "file_units": ("rad", "rad")}),
         (RA * 1000, DEC * 1000, {"file_units": ("0.001deg", "0.001 deg")}),
         (hours(RA), angles(DEC), {}),
@@ -103,6 +104,8 @@ def test_a_told_or_unambiguous_position_is_read_without_a_warning(ra: Any, dec: 
         (RA.round(2), DEC.round(2), "rounded to 2 decimals, by up to 18 arcsec"),
         (np.full(400, 34.5), DEC, "all 400 positions have the same ra"),
         (np.full(400, 34.5), np.full(400, -5.2), "all 400 positions are the same: ra 34.50000, dec -5.20000"),
+        (RA, np.where(np.arange(400) % 3 == 0, 0, DEC), "'dec' is 0 in 134 of 400 rows"),
+        (np.where(np.arange(400) % 2, 34.51237, 150.31), np.where(np.arange(400) % 2, -5.2, 2.1), "only 2 different"),
         ([*hours(RA[:200]), *map(str, RA[200:])], DEC, "200 sexagesimal values and 200 numbers"),
     ],
 )  # fmt: skip
@@ -221,6 +224,22 @@ def test_a_wrong_unit_stops_with_the_line_to_write(ra: Any, dec: Any, how: dict[
     with pytest.raises(TableError) as caught:
         read(ra, dec, **how)
     assert hint in caught.value.hint
+
+
+def test_a_wrong_unit_that_puts_all_galaxies_together_is_warned_of() -> None:
+    said = read(RA / 100, DEC / 100, file_units=("mas", "mas")).warnings
+    assert len(said) == 1
+    assert "all 400 positions are within 5 arcsec of each other" in said[0]
+
+
+def test_hints_name_no_unit_that_cannot_be_meant() -> None:
+    packed = [one.replace(":", "") for one in hours(RA)], [one.replace(":", "") for one in angles(DEC)]
+    with pytest.raises(TableError) as caught:
+        read(*packed)
+    assert "unit =" not in caught.value.hint
+    with pytest.raises(TableError) as caught:
+        read([f"{one:.5f}".replace(".", ",") for one in RA], [f"{one:.5f}".replace(".", ",") for one in DEC])
+    assert caught.value.hint.startswith("Write numbers with a decimal point.")
 
 
 def test_vectors_and_truth_values_are_not_positions() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from gzoo.scoring.predictions import read_predictions
 from gzoo.trees.campaign import campaign
 from gzoo.votes.identifiers import DECIMAL, LOST, MISSING, QUOTE, IdentifierReader, identifier
 from gzoo.votes.reading import VoteTable, read_votes
+from gzoo.votes.tables import read_table
 
 RINGS = campaign("gz_rings")
 SDSS = [587722981736906813 + 7 * i for i in range(20)]
@@ -33,6 +35,7 @@ def ids(folder: Path, cells: list[object], **more: list[object]) -> VoteTable:
 AS_THEY_ARE = [
     "587722981736906813", "007", "00000.0x", "J1234.5-0607", "NGC 224", "-1", "abc", "1.2.3", "1237.1238-", "星系",
     "12345678901234567890123", "5.8e", "e17", "SDSS J0012+3456", "a,b", "1_000", "007.0", "0x1F", ".",
+    "12D-17", "1d5", "1.5E", "1,23,456",
 ]  # fmt: skip
 
 
@@ -43,8 +46,9 @@ def test_text_and_leading_zeros_stay(text: str) -> None:
 
 REFUSED = {
     **dict.fromkeys(["5.87722981742084e+17", "5.87723E+17", "5,87723E+17", "5e+17", "1.0e3", "1e-3", "5.e17"], LOST),
+    **dict.fromkeys(["5.877229817D+17", "5.877d17", "5.8772298174208E+", "-5,8e-"], LOST),
     **dict.fromkeys(["587722981742084096.0", "587722981742084096.00", "9007199254740992.", '="5.877E+17"'], LOST),
-    **dict.fromkeys(["123.45", "0.5", ".5", "1,000", "1.000", "12,5", "-3.25"], DECIMAL),
+    **dict.fromkeys(["123.45", "0.5", ".5", "1,000", "1.000", "12,5", "-3.25", "1,234,567"], DECIMAL),
     **dict.fromkeys(["", " ", "NA", "N/A", "nan", "NaN", "NULL", "null", "None", "<NA>"], MISSING),
     **dict.fromkeys(["#N/A", "inf", '=""', "\ufeff"], MISSING),
     **dict.fromkeys(['58"77', '"a', '"58"77"'], QUOTE),
@@ -93,6 +97,26 @@ def test_numbers(tmp_path: Path) -> None:
     read = IdentifierReader("ids").read(decimal)
     assert read.text.to_list()[:2] == ["587722981736906813", "2"]
     assert read.problem.to_list() == ["", "", DECIMAL]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot"])
+def test_a_missing_integer_is_a_missing_identifier(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"votes{ending}"
+    columns = {"id_str": [7, 8, -99], "ring_yes": [1, 2, 3], "ring_no": [1, 1, 1]}
+    if ending == ".parquet":
+        pl.DataFrame(columns).with_columns(pl.col("id_str").replace(-99, None)).write_parquet(path)
+    elif ending == ".fits":
+        parts = [fits.Column(name, "J", null=-99, array=np.array(cells)) for name, cells in columns.items()]
+        fits.BinTableHDU.from_columns(parts).writeto(path)
+    else:
+        masked = Table(columns, masked=True)
+        masked["id_str"].mask = [False, False, True]
+        masked.write(path, format="votable")
+    table = read_votes(path, RINGS)
+    assert table.rows["id_str"].to_list() == ["7", "8"]
+    assert table.dropped.select("row", "reason").rows() == [(3, MISSING)]
+    with pytest.raises(TableError, match="row 3: identifier missing"):
+        IdentifierReader("ids").read_all(read_table(path)["id_str"])
 
 
 def test_rows_are_refused_one_by_one_and_a_column_as_a_whole(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gzoo.errors import MissingExtraError, NotFoundError, TableError
 from gzoo.trees.campaign import campaign
 from gzoo.votes.reading import VoteTable, read_votes
-from gzoo.votes.tables import read_rows, read_table
+from gzoo.votes.tables import iter_rows, read_rows, read_table
 
 RINGS = campaign("gz_rings")
 FORMATS = (".csv", ".parquet", ".fits", ".vot", ".ecsv")
@@ -161,6 +161,24 @@ def test_vector_columns_are_rejected_only_if_used(tmp_path: Path, ending: str) -
     mapping.write_text('ignore = ["ring_no"]\n[answers]\nring_yes = "ring_yes"\nring_no = "flux"\n')
     with pytest.raises(TableError, match=r"Column 'flux' .* has type"):
         read_votes(path, RINGS, mapping)
+
+
+def test_what_astropy_masked_in_parquet_is_null(tmp_path: Path) -> None:
+    path = tmp_path / "votes.parquet"
+    table = Table(
+        {"id_str": ["a", "b"], "ra": [10.0, 20.0], "dec": [1.0, 2.0], "ring_yes": [5, 6], "ring_no": [1, 2]},
+        masked=True,
+    )
+    table["ra"].mask = [True, False]
+    table["ring_yes"].mask = [False, True]
+    table.write(path)
+    assert "ra.mask" in pl.read_parquet_schema(path)  # the numbers under the mask are in the file
+    frame = read_table(path)
+    assert (frame.columns, frame["ra"].to_list(), frame["ring_yes"].to_list()) == (
+        ["id_str", "ra", "dec", "ring_yes", "ring_no"], [None, 20.0], [5, None]
+    )  # fmt: skip
+    assert read_rows(path, columns=["ra"]).frame["ra"].to_list() == [None, 20.0]
+    assert [part.frame["ra"].to_list() for _, part in iter_rows(path, n_rows=1)] == [[None], [20.0]]
 
 
 def test_fits_columns_of_other_kinds(tmp_path: Path) -> None:

@@ -185,6 +185,11 @@ def test_a_header_with_a_sign_and_spaces(tmp_path: Path) -> None:
     assert votes_of(table) == {"a": [1, 2], "b": [3, 4]}
 
 
+def test_a_header_with_a_quoted_line_break_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="line 1: a quote that begins a column name does not end in this line"):
+        noted(tmp_path, 'id_str,"a\nnote",ring_yes,ring_no\na,x,1,2\n')
+
+
 def test_a_header_that_lacks_a_name_is_not_replaced_by_a_row(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"each of the 2 rows has 3 cells, but the header .line 1. has 1"):
         read_rows(write(tmp_path, "id_str\n1,2,3\n4,5,6\n"))

@@ -185,8 +185,10 @@ def match(
     pairs, n_by_identifier = _pairs(one, other, radius_arcsec, by_identifier, warned)
     matched = pairs.filter(pl.col("fate") == "matched")
     offset = _offset(one, other, matched)
-    n = matched.height
+    n, separation = matched.height, _median(matched["separation_arcsec"])
     chance = _chance(one, other, radius_arcsec)
+    table = _described(pairs, one, other)
+    del one, other, matched  # millions of rows need the memory where the table is written
     found = MatchResult(
         a=str(a),
         b=str(b),
@@ -195,11 +197,11 @@ def match(
         n_a=_counts(pairs, "a_row"),
         n_b=_counts(pairs, "b_row"),
         n_by_identifier=n_by_identifier,
-        median_separation_arcsec=_median(matched["separation_arcsec"]),
+        median_separation_arcsec=separation,
         median_offset_arcsec=offset,
         expected_chance_matches=chance,
         chance_fraction=min(chance / n, 1.0) if n else np.nan,
-        table=_described(pairs, one, other),
+        table=table,
         warnings=(*warned, *_doubts(offset, n, chance, radius_arcsec)),
     )
     for text in found.warnings:
@@ -384,7 +386,7 @@ def _separation(one: _Rows, other: _Rows, first: IntArray, second: IntArray) -> 
 
 
 def _counts(pairs: pl.DataFrame, row: str) -> dict[str, int]:
-    counted = dict(pairs.filter(pl.col(row).is_not_null())["fate"].cast(pl.String).value_counts().iter_rows())
+    counted = dict(pairs.lazy().filter(pl.col(row).is_not_null()).group_by("fate").len().collect().iter_rows())
     return {fate: int(counted.get(fate, 0)) for fate in FATES}
 
 
@@ -436,8 +438,8 @@ def _described(pairs: pl.DataFrame, one: _Rows, other: _Rows) -> pl.DataFrame:
         if part[2] is not None:
             columns[f"{side}_id_str"] = part[2].gather(rows)
         for name, values in zip(("ra", "dec"), part[:2], strict=True):
-            columns[f"{side}_{name}"] = pl.Series(values, nan_to_null=True).gather(rows)
+            columns[f"{side}_{name}"] = pl.Series(values).gather(rows).fill_nan(None)
     order = [name for name in pairs.columns if not name.endswith("_row")]
-    table = pairs.with_columns(**columns).with_columns(pl.col("fate", "matched_by").cast(pl.String))
+    table = pairs.with_columns(**columns)
     ends = [f"{side}_{name}" for side in "ab" for name in ("row", "id_str", "ra", "dec")]
     return table.select(*order, *(name for name in ends if name in table.columns))

@@ -22,7 +22,7 @@ from gzoo.trees.tree import IntArray
 from gzoo.votes.label_tables import LabelTable
 from gzoo.votes.reading import DROPPED_SCHEMA, RowTable, stream_votes
 
-IMAGE_MISSING = "image missing"
+IMAGE_MISSING, IMAGE_UNUSED = "image missing", "no row for this image"
 """Reason for rows without an image; a known difference of names follows after a colon."""
 WITHOUT_VALIDATION = "train,test"
 
@@ -161,7 +161,7 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         id_str=pl.lit(None, pl.String),
         row=pl.lit(None, pl.Int64),
         image="name",
-        reason=pl.lit("no row for this image"),
+        reason=pl.lit(IMAGE_UNUSED),
         detail=pl.lit("the table does not have a usable row for it"),
     )
     wanted = pl.when(is_named).then(pl.col("image")).otherwise(pl.col("id_str") + ".jpg, .jpeg, .png or .fits")
@@ -192,11 +192,18 @@ def _match(rows: pl.DataFrame, listed: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
 def misnamed(dropped: pl.DataFrame) -> tuple[str, str, str]:
     """Return how names of images in the table and of files differ: message, what was expected and a hint.
 
-    All are "" unless rows were dropped because the name of their image differs from that of a file in a known way.
+    The message is "" unless rows were dropped because the name of their image differs from that of a file in a known
+    way, and all are "" where no file is left that could be meant.
     """
     differing = dropped.filter(pl.col("reason").str.starts_with(f"{IMAGE_MISSING}: "))
     if differing.is_empty():
-        return "", "", ""
+        missing, unused = (
+            dropped.filter(reason=one).sort("row", "image", nulls_last=True) for one in (IMAGE_MISSING, IMAGE_UNUSED)
+        )
+        if missing.is_empty() or unused.is_empty():
+            return "", "", ""
+        wanted = missing["detail"][0].removeprefix("no file ")
+        return "", f"for example {wanted}, found {unused['image'][0]}.", names.hint("")
     kind, n = differing["reason"].value_counts(sort=True).row(0)
     kind = kind.removeprefix(f"{IMAGE_MISSING}: ")
     first = differing.filter(pl.col("reason").str.ends_with(kind)).sort("row").row(0, named=True)

@@ -9,13 +9,24 @@ import hpgeom
 import numpy as np
 import polars as pl
 
-from gzoo.sky.coordinates import ARCSEC, FloatArray, IntArray, cells, checked_positions, is_position, unit_vectors
+from gzoo.sky.coordinates import (
+    ARCSEC,
+    FloatArray,
+    IntArray,
+    cells,
+    checked_positions,
+    chunks,
+    is_position,
+    unit_vectors,
+)
 from gzoo.sky.positions import read_positions
 
 MANY_IDENTICAL = 0.01
 """Fraction of rows that share their exact position with another row, from which on a dataset is doubtful."""
 MIN_PAIRS = 3
 """Positions that must coincide before a disguise is suspected."""
+MIN_SAMPLED, MAX_SAMPLED = 10_000, 100_000
+"""Of more positions a sample is looked at first, in which a hundredth of the fewer would give dozens of pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +104,15 @@ def compared_footprints(datasets: Sequence[Footprint]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for one in datasets:
-        ra, _ = one.known
-        campaign = pl.lit("") if one.campaign is None else one.campaign
-        rows = pl.DataFrame({"ra": one.ra, "dec": one.dec}).with_columns(campaign.alias("campaign"))
+        rows = pl.DataFrame({"ra": one.ra, "dec": one.dec})
+        if one.campaign is not None:
+            rows = rows.with_columns(one.campaign.alias("campaign"))
         rows = rows.filter(pl.Series(is_position(one.ra, one.dec)))
-        n = rows.select(pl.struct("ra", "dec", "campaign").is_duplicated().sum()).item()
-        if n > max(2, MANY_IDENTICAL * len(ra)):
+        _, times = np.unique(rows.hash_rows().to_numpy(), return_counts=True)
+        n = int(times[times > 1].sum())
+        if n > max(2, MANY_IDENTICAL * rows.height):
             found.append(
-                f"{n:,} of {len(ra):,} positions of '{one.name}' are shared exactly with another of its rows: one "
+                f"{n:,} of {rows.height:,} positions of '{one.name}' are shared exactly with another of its rows: one "
                 "galaxy several times, or a placeholder."
             )
     for i, one in enumerate(datasets):
@@ -110,20 +122,31 @@ def compared_footprints(datasets: Sequence[Footprint]) -> tuple[str, ...]:
 
 
 def _compared(one: Footprint, other: Footprint) -> list[str]:
-    if not (len(one.known[0]) and len(other.known[0])):
+    ends = one.known, other.known
+    n_fewer = min(len(ends[0][0]), len(ends[1][0]))
+    if not n_fewer:
         return []
     for name, changed in _DISGUISES.items():
-        for first, second in ((one, other), (other, one)):
-            ra, dec = changed(*first.known)
+        for (first, known), (second, others) in (
+            ((one, ends[0]), (other, ends[1])),
+            ((other, ends[1]), (one, ends[0])),
+        ):
+            # a sample that would have many of the pairs shows whether it is worth while to look at all
+            step = max(1, min(n_fewer // MIN_SAMPLED, len(known[0]) // MAX_SAMPLED))
+            if not is_position(*changed(known[0][::step], known[1][::step])).all():
+                continue
+            if step > 1 and _n_near(changed(known[0][::step], known[1][::step]), others) * step < 0.005 * n_fewer:
+                continue
+            ra, dec = changed(*known)
             if not is_position(ra, dec).all():
                 continue
-            n, n_now = _n_near((ra, dec), second.known), _n_near(first.known, second.known)
-            if n >= MIN_PAIRS and n > 10 * n_now and n > 0.01 * min(len(ra), len(second.known[0])):
+            n, n_now = _n_near((ra, dec), others), _n_near(known, others)
+            if n >= MIN_PAIRS and n > 10 * n_now and n > 0.01 * n_fewer:
                 return [
                     f"{n:,} positions of '{first.name}' would be positions of '{second.name}' if {name}; as they are, "
                     f"{n_now:,} are."
                 ]
-    if _share_no_cell(one.known, other.known):
+    if _share_no_cell(*ends):
         return [
             f"The positions of '{one.name}' and '{other.name}' are nowhere near each other, so no galaxy can be "
             "matched."
@@ -144,8 +167,13 @@ def _n_near(one: Ends, other: Ends) -> int:
     from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     tree = cKDTree(unit_vectors(*checked_positions(*other)), balanced_tree=False, compact_nodes=False)
-    near, _ = tree.query(unit_vectors(*checked_positions(*one)), distance_upper_bound=2 * ARCSEC)
-    return int(np.isfinite(near).sum())
+    n = 0
+    for part in chunks(len(one[0])):
+        near, _ = tree.query(
+            unit_vectors(*checked_positions(one[0][part], one[1][part])), distance_upper_bound=2 * ARCSEC
+        )
+        n += int(np.isfinite(near).sum())
+    return n
 
 
 def _share_no_cell(one: Ends, other: Ends, nside: int = 16) -> bool:

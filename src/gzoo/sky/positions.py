@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo.errors import TableError
-from gzoo.sky.coordinates import BoolArray, FloatArray, is_position
+from gzoo.sky.coordinates import BoolArray, FloatArray, chunks, is_position
 
 MAX_BAD_FRACTION = 0.1
 """Of the rows that hold a position; with more that cannot be read or are out of range, the table is refused."""
@@ -33,6 +33,10 @@ MIN_ROWS = 10
 """Rows with a position from which on their range says something about the unit."""
 MIN_ROWS_ROUNDED = 100
 """Rows from which on few decimals, or one right ascension or declination for all, are not an accident."""
+MIN_SPREAD_ARCSEC = 5.0
+"""A table whose positions are all closer together holds one position, or another unit."""
+MAX_CONSTANT = 3
+"""A table of many rows with so few different positions has constants in place of positions."""
 MIN_REPEATED, MANY_TIMES = 10, 10
 """A position in so many rows, and so many times more than the median, is a placeholder."""
 UNITS = {
@@ -304,13 +308,8 @@ class _Reader:
         if is_zero.sum() > 1:
             is_placeholder |= is_zero
         rest = np.flatnonzero(is_left & ~is_placeholder)
-        pairs = pl.DataFrame({"ra": ra.raw[rest], "dec": dec.raw[rest]})
         if len(rest) >= MIN_REPEATED:
-            times = pairs.group_by("ra", "dec").len()["len"]
-            least = max(MIN_REPEATED, MANY_TIMES * float(cast(float, times.median())))
-            if cast(int, times.max()) >= least:
-                n = pairs.select(pl.len().over("ra", "dec"))["len"].to_numpy()
-                is_placeholder[rest[n >= least]] = True
+            is_placeholder[rest[_is_crowd(pl.DataFrame({"ra": ra.raw[rest], "dec": dec.raw[rest]}))]] = True
         if is_placeholder.any():
             at = np.flatnonzero(is_placeholder)
             listed = pl.DataFrame({"at": at, "ra": ra.raw[at], "dec": dec.raw[at]})
@@ -362,9 +361,11 @@ class _Reader:
         if n < MIN_ROWS:
             return found
         spread = tuple(float(one.max() - one.min()) for one in (longitude, latitude))
-        if spread == (0, 0):
+        if max(spread) * 3600 < MIN_SPREAD_ARCSEC:
+            how = "the same" if spread == (0, 0) else f"within {MIN_SPREAD_ARCSEC:g} arcsec of each other"
             place = f"ra {longitude[0]:.5f}, dec {latitude[0]:.5f}"
-            return [*found, f"{self.source}: all {n:,} positions are the same: {place}."]
+            return [*found, f"{self.source}: all {n:,} positions are {how}: {place}."]
+        found += self._repeated(ra.raw[is_known], dec.raw[is_known])
         if 0 in spread and n >= MIN_ROWS_ROUNDED:
             same = " and ".join(name for name, one in zip(self.names, spread, strict=True) if one == 0)
             found.append(f"{self.source}: all {n:,} positions have the same {same}.")
@@ -376,6 +377,22 @@ class _Reader:
         rounding = _rounding(ra, dec, is_known)
         if rounding:
             found.append(f"{self.source}: positions are {rounding}.")
+        return found
+
+    def _repeated(self, *raw: FloatArray) -> list[str]:
+        """Return warnings of one value, or a few positions, in far too many rows."""
+        n = len(raw[0])
+        rows = pl.DataFrame(dict(zip(("first", "second"), raw, strict=True)))
+        if rows[:MIN_ROWS_ROUNDED].n_unique() <= MAX_CONSTANT >= (n_places := rows.n_unique()):
+            return [f"{self.source}: {n:,} rows have only {n_places:,} different positions."]
+        found: list[str] = []
+        for name, values in zip(self.names, rows, strict=True):
+            crowd = values.filter(_is_crowd(values.to_frame()))
+            value, times = crowd.value_counts(sort=True).row(0) if len(crowd) else (0.0, 0)
+            if n > times >= max(1, n / 100):
+                found.append(
+                    f"{self.source}: '{name}' is {value:g} in {times:,} of {n:,} rows, which may stand for unknown."
+                )
         return found
 
     def _example(self, is_bad: BoolArray) -> str:
@@ -392,13 +409,16 @@ class _Reader:
         ra, dec = self._parsed()
         held = ra.is_number & dec.is_number
         if not held.any():
-            return ""
+            text = [one for one in self.columns if one.dtype == pl.String]
+            has_comma = [one.str.contains(r"^\s*[+-]?\d+,\d+\s*$").any() for one in text]
+            return "Write numbers with a decimal point. " if len(has_comma) == 2 and all(has_comma) else ""
         if (ra.is_sexagesimal | dec.is_sexagesimal)[held].mean() > 0.5:
             return 'Write `unit = "deg"` in a mapping file if ra is in degrees, minutes and seconds. '
         names = ("arcmin", "arcsec", "mas") if self.factors[0] is None else ("deg", "arcmin", "arcsec", "mas")
         for name in names:
             scale = UNITS[name]
-            if scale < 1 and np.abs(ra.raw[held]).max() < 720:
+            largest = float(np.abs(ra.raw[held]).max())
+            if scale < 1 and (largest < 720 or largest * scale < 1):  # text such as 123456.7 is 12:34:56.7
                 continue
             if is_position(ra.raw[held] * scale, dec.raw[held] * scale).mean() > 1 - MAX_BAD_FRACTION:
                 return f'Write `unit = "{name}"` in a mapping file if the values are in {name}. '
@@ -410,11 +430,12 @@ def _parsed(column: pl.Series, factor: float | None, is_ra: bool) -> _Column:
     none = np.zeros(n, bool)
     scale = 1.0 if factor is None else factor
     if column.dtype.is_numeric():
-        raw = column.cast(pl.Float64).fill_null(np.nan).to_numpy().astype(np.float64)
+        raw = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
         kind = str(column.dtype).lower()
         is_infinite = np.isinf(raw)
-        raw = np.where(is_infinite, np.nan, raw)
-        return _Column(raw, raw * scale, np.isnan(raw) & ~is_infinite, is_infinite, none, kind)
+        raw = np.where(is_infinite, np.nan, raw) if is_infinite.any() else raw
+        degrees = raw if scale == 1 else raw * scale
+        return _Column(raw, degrees, np.isnan(raw) & ~is_infinite, is_infinite, none, kind)
     try:
         text = column.cast(pl.String, strict=False)
     except pl.exceptions.PolarsError:  # vectors and other objects
@@ -459,10 +480,26 @@ def _sexagesimal(text: pl.Series, factor: float | None, is_ra: bool) -> FloatArr
     return np.where(np.isnan(angle), (number.cast(pl.Float64) * in_degrees).fill_null(np.nan).to_numpy(), angle)
 
 
+def _is_crowd(rows: pl.DataFrame) -> BoolArray:
+    """Return the rows that are repeated far more often than rows usually are.
+
+    Sorted hashes need a tenth of the memory of groups, which matters for millions of rows.
+    """
+    hashes = rows.hash_rows()
+    one_of_each, times = np.unique(hashes.to_numpy(), return_counts=True)
+    if times.max(initial=0) < MIN_REPEATED:
+        return np.zeros(len(hashes), bool)
+    often = one_of_each[times >= max(MIN_REPEATED, MANY_TIMES * float(np.median(times)))]
+    return hashes.is_in(pl.Series(often).implode()).to_numpy()
+
+
 def _is_nines(values: FloatArray) -> BoolArray:
     # float32 columns hold 99.9 as 99.90000153
-    near = np.round(values, 3)
-    return np.isin(near, _NINES) & (np.abs(values - near) <= 1e-6 * np.abs(near))
+    found = np.zeros(len(values), bool)
+    for part in chunks(len(values)):
+        near = np.round(values[part], 3)
+        found[part] = np.isin(near, _NINES) & (np.abs(values[part] - near) <= 1e-6 * np.abs(near))
+    return found
 
 
 def _plain(name: str) -> pl.Expr:
@@ -476,6 +513,11 @@ def _name_of(factor: float) -> str:
     return next((name for name, one in UNITS.items() if one == factor), f"{factor:g} deg")
 
 
+def _is_held(values: FloatArray, kind: type[np.floating]) -> bool:
+    """Return whether a type holds all of some numbers exactly."""
+    return float(np.abs(values).max()) <= float(np.finfo(kind).max) and bool((values == values.astype(kind)).all())
+
+
 def _rounding(ra: _Column, dec: _Column, is_known: BoolArray) -> str:
     """Return how coarsely positions are rounded, in words, or "" if it does not matter."""
     if (ra.is_sexagesimal | dec.is_sexagesimal)[is_known].any():
@@ -485,14 +527,14 @@ def _rounding(ra: _Column, dec: _Column, is_known: BoolArray) -> str:
     scale = abs(float(ra.degrees[is_known][0] / ra.raw[is_known][0])) if ra.raw[is_known][0] else 1.0
     for kind, decimals in ((np.float16, 1), (np.float32, 3)):
         name = kind.__name__
-        is_held = largest / scale < float(np.finfo(kind).max) and bool((values == values.astype(kind)).all())
+        is_held = all(_is_held(some, kind) for some in (values[:MIN_ROWS_ROUNDED], values))
         is_fine = is_held and bool((values != np.round(values, decimals)).mean() > 0.4)  # not numbers of few decimals
         if name in (ra.precision, dec.precision) or is_fine:
             error = float(np.spacing(kind(largest / scale))) * scale / 2 * 3600
             return f"{name} numbers, rounded by up to {error:.2g} arcsec"
     if len(values) >= 2 * MIN_ROWS_ROUNDED:
         for decimals in range(4):
-            if np.array_equal(values, np.round(values, decimals)):
+            if all(np.array_equal(some, np.round(some, decimals)) for some in (values[:MIN_ROWS_ROUNDED], values)):
                 error = 0.5 * 10**-decimals * scale * 3600
                 return f"rounded to {decimals} decimals, by up to {error:.2g} arcsec" if error > 0.5 else ""
     return ""

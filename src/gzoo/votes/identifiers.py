@@ -38,10 +38,13 @@ _REMOVED = re.compile("[\ufeff\u200b-\u200f\u2060-\u2064\u00ad\u180e\x00-\x08\x0
 _SPACE = re.compile("[\u00a0\u2007\u202f]")
 _GUARD = re.compile(r"""=?"([^"]*)"|=(\d+)|'(\d+)'?""")
 _SCIENTIFIC = re.compile(r"(?=[+-]?[.,]?\d)[+-]?\d*(?P<point>[.,]?)\d*[eE](?P<sign>[+-]?)\d+")
+_CUT_OR_FORTRAN = re.compile(r"[+-]?\d*[.,]\d*(?:[eE][+-]|[dD][+-]?\d+)")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}")
 _POINT = re.compile(r"(?=.*\d)(?P<integer>[+-]?(?:0|[1-9]\d*)?)(?P<point>[.,])(?P<rest>\d*)")
 # A cell that matches is read by `identifier`; all others are identifiers as they are.
 _SUSPECT = (
     r"""^$|^\s|\s$|[^ -~]|^['=#<-]|"|^[+-]?\d*[.,]\d*(?:[eE][+-]?\d+)?$|^[+-]?\d+[eE][+-]?\d+$"""
+    r"""|^[+-]?\d*[.,]\d*(?:[eE][+-]|[dD][+-]?\d+)$|^[+-]?\d{1,3}(?:,\d{3}){2,}$"""
     r"""|(?i)^(?:na|n/a|nan|null|none|[+-]?inf)$"""
 )
 _CHANCE_BITS = 12  # a chance of 1 in 4096 that identifiers which lost nothing look as if they had
@@ -105,6 +108,10 @@ def _of_text(value: str) -> Identifier:
         return Identifier(text, QUOTE)
     if scientific := _SCIENTIFIC.fullmatch(text):
         return Identifier(text, LOST) if scientific["point"] or scientific["sign"] else Identifier(text, "", _BARE)
+    if _CUT_OR_FORTRAN.fullmatch(text):
+        return Identifier(text, LOST)
+    if _THOUSANDS.fullmatch(text):
+        return Identifier(text, DECIMAL)
     point = _POINT.fullmatch(text)
     return _of_decimal(text, point) if point else Identifier(text, "", note)
 
@@ -174,7 +181,7 @@ class IdentifierReader:
         if kind.is_decimal():  # which is exact
             given = given.str.replace(r"\.0+$", "")
         text, problem = given, pl.repeat("", len(cells), dtype=pl.String, eager=True)
-        if not kind.is_integer():
+        if not kind.is_integer() or cells.null_count():
             changed = given.filter(given.str.contains(_SUSPECT)).value_counts()
             counts = dict(changed.iter_rows())
             found = {one: identifier(float(one) if kind.is_float() and one else one) for one in counts}

@@ -33,6 +33,8 @@ KINDS = {
 }
 _EXPECTED = "a CSV, Parquet, FITS, VOTable or ECSV file (.csv, .parquet, .fits, .vot, .ecsv)."
 _HEADER_EXPECTED = "a header, and one row per galaxy."
+_MASK = ".mask"
+"""End of the name of a column that astropy writes into Parquet beside one with masked values."""
 _DAMAGED_SCHEMA = {"row": pl.Int64, "reason": pl.String, "detail": pl.String}
 
 
@@ -101,9 +103,11 @@ def read_rows(path: Path | str, *, table: str = "", columns: Sequence[str] | Non
         frame = read_csv(path, damaged)
     elif kind == "Parquet":
         try:
-            frame = pl.read_parquet(path, columns=list(columns) if columns else None, glob=False)
-            units = _parquet_units(pq.read_schema(path))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            schema = pq.read_schema(path)
+            chosen = [name for name in schema.names if name.removesuffix(_MASK) in columns] if columns else None
+            frame = _without_masked(pl.read_parquet(path, columns=chosen, glob=False))
+            units = _parquet_units(schema)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
             raise unreadable(path, kind, error) from error
     else:
         from gzoo.votes.astropy_tables import read_astropy_table
@@ -137,12 +141,19 @@ def iter_rows(path: Path | str, *, n_rows: int, table: str = "") -> Iterator[tup
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             units = _parquet_units(file.schema_arrow)
             for batch in file.iter_batches(n_rows):
-                yield start, ReadTable(cast(pl.DataFrame, pl.from_arrow(batch)), none, units)
+                yield start, ReadTable(_without_masked(cast(pl.DataFrame, pl.from_arrow(batch))), none, units)
                 start += batch.num_rows
             if start == 0:
                 yield 0, ReadTable(cast(pl.DataFrame, pl.from_arrow(file.schema_arrow.empty_table())), none)
     except (Exception, pl.exceptions.PanicException) as error:  # readers raise arbitrary exceptions on corrupt files
         raise unreadable(path, "Parquet", error) from error
+
+
+def _without_masked(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which what the columns mask beside others, as astropy writes them, is null."""
+    masked = [name for name in frame.columns if frame.schema.get(f"{name}{_MASK}") == pl.Boolean]
+    values = (pl.when(~pl.col(f"{name}{_MASK}").fill_null(True)).then(pl.col(name)).alias(name) for name in masked)
+    return frame.with_columns(values).drop(f"{name}{_MASK}" for name in masked)
 
 
 def _parquet_units(schema: pa.Schema) -> dict[str, str]:

@@ -87,7 +87,10 @@ def read_header(path: Path) -> Header:
         given = next(csv.reader([text.removeprefix("#").lstrip() if text.startswith("#") else text], strict=True))
     except csv.Error as error:
         raise TableError(
-            f"'{path}', line {chosen.number}: {error}.", "column names separated by commas.", "Correct this line."
+            f"'{path}', line {chosen.number}: "
+            + ("a quote that begins a column name does not end in this line." if text.count('"') % 2 else f"{error}."),
+            "column names separated by commas, in one line.",
+            "Correct this line.",
         ) from error
     names = [without_invisible(name) for name in given]
     if text.startswith("#") or names != given:
