@@ -4,6 +4,8 @@ BIN := .venv/bin
 # trust what the machine trusts, so that set-up works behind an institute's proxy too
 export UV_SYSTEM_CERTS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+# modules are compiled once and kept, not again by each process that a test starts
+unexport PYTHONDONTWRITEBYTECODE
 
 # one process for each core, up to eight
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
