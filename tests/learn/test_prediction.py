@@ -134,7 +134,10 @@ def test_several_runs_are_a_mixture(run: Path, dataset: Path, tmp_path: Path) ->
     fractions = [pl.read_parquet(path)["smooth-or-featured-gz2_smooth_fraction"].to_numpy() for path in (*single, both)]
     assert fractions[2] == pytest.approx((fractions[0] + fractions[1]) / 2)
     assert score(both, dataset).n_galaxies > 0
-    assert len(json.loads(pq.read_schema(both).metadata[b"gzoo"])["run_sha256"]) == 2
+    metadata = json.loads(pq.read_schema(both).metadata[b"gzoo"])
+    assert len(metadata["run_sha256"]) == 2
+    assert [one["encoder"] for one in metadata["models"]] == [about["design"]["encoder"]] * 2
+    assert {one["n_train"] for one in metadata["models"]} == {about["n_train"]}
     with pytest.raises(InputError, match="No run"):
         predict([], dataset, out=tmp_path / "none.parquet")
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import gzoo.trees.campaign
 from gzoo.errors import OutputExistsError, TableError
-from gzoo.reports.figures import forest_svg
+from gzoo.reports.figures import forest
 from gzoo.reports.score import write_report
 from gzoo.scoring.calibration import calibration_of
 from gzoo.scoring.intervals import Value, blocks, wilson_interval
@@ -175,14 +175,17 @@ def test_page_shows_every_part(written: Path) -> None:
     page = written.read_text("utf-8")
     elements = Elements(page)
     sections = [attributes["id"] for attributes in elements.named("section")]
-    assert sections == ["examples", "tree", "scores", "calibration", "reading"]
+    assert sections == ["scores", "calibration", "examples", "tree", "reading"]  # what was found comes first
     assert len(elements.named("img")) == len(elements.named("article")) == 8
     assert "SIMULATED DATA" in page
     assert "convnext_atto" in page
     assert "smooth or featured" in page
     n_panels = sum(1 if len(question.answers) == 2 else len(question.answers) for question in gz2().questions)
-    n_of_calibration = 1 + 2 * len(gz2().questions)  # dispersion factors; PIT and coverage of each question
-    assert page.count("<svg") == 8 + 1 + 1 + n_of_calibration + n_panels
+    n_panels += 2 * len(gz2().questions)  # PIT and coverage
+    # gains and dispersion factors are drawn for a laptop and for a phone
+    assert page.count("<svg") == 8 + 2 + 1 + 2 + n_panels
+    saved = [one["download"] for one in elements.named("a") if "download" in one]
+    assert len(saved) == len(set(saved)) == 2 * (3 + n_panels)
     assert "By slice" in page
     assert "Errors of every answer" in page
     assert len(page) < 3_000_000
@@ -215,7 +218,10 @@ def test_page_loads_and_runs_nothing(written: Path) -> None:
             assert name != "style"
             if name in ("src", "href"):
                 assert value is not None
-                assert value.startswith(("data:image/jpeg;base64,", "#"))
+                is_saved = "download" in attributes and value.startswith(
+                    ("data:image/svg+xml;base64,", "data:text/csv")
+                )
+                assert is_saved or value.startswith(("data:image/jpeg;base64,", "#"))
 
 
 def test_real_data_has_no_banner(tmp_path: Path) -> None:
@@ -278,7 +284,7 @@ def test_small_errors_and_missing_gains_are_reported(tmp_path: Path) -> None:
     bar["rmse_noise_corrected"], bar["exceeds_noise"] = Value(value=0.05, low=0.0, high=0.063), False
     bar["log_likelihood_gain"] = Value(value=-0.2, low=-0.4, high=0.1)
     page = page_of(tmp_path, folder, predictions, scores)
-    assert "<td>0 to 0.063<small>consistent with 0</small>" in page
+    assert "<span>0 to 0.063<small>consistent with 0</small></span>" in page
     assert "No significant gain over the baseline:" in page
 
 
@@ -289,7 +295,7 @@ def test_a_page_without_held_out_galaxies_is_shown(tmp_path: Path) -> None:
     scores = scores_of(gz2(), counts[:0], concentrations[:0])
     page = page_of(tmp_path, folder, predictions, scores)
     assert "No galaxies to show" in page
-    assert "no votes" in page
+    assert "too few galaxies with votes" in page
 
 
 def test_corrupt_images_are_reported(tmp_path: Path) -> None:
@@ -352,9 +358,11 @@ def test_every_tree_is_drawn_completely_and_without_overlap(name: str) -> None:
 
 
 def test_forest_plot_without_votes_is_drawn() -> None:
-    figure = forest_svg({"bar": Value(value=None, low=None, high=None)}, axis="log_likelihood_gain", description="")
-    assert "no votes" in figure
-    assert "nan" not in figure
+    nothing = {"bar": Value(value=None, low=None, high=None)}
+    figure = forest("gain", nothing, axis="log-likelihood gain", description="")
+    for drawing in (figure.wide, figure.narrow):
+        assert "no votes" in drawing
+        assert "nan" not in drawing
 
 
 def test_wilson_interval_covers() -> None:

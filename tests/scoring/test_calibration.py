@@ -594,7 +594,7 @@ def test_the_section_shows_every_question_and_escapes_names() -> None:
     assert "<b>" not in page
     parsed = ElementTree.fromstring(page.replace("&times;", "x"))
     figures = [one for one in parsed.iter() if one.tag.endswith("svg")]
-    assert len(figures) == 1 + (2 + 1) + (2 + 3) + (2 + 3)
+    assert len(figures) == 2 + (2 + 1) + (2 + 3) + (2 + 3)  # dispersion factors for a laptop and for a phone
     for one in found["questions"].values():
         assert one["description"].split(" (")[0] in " ".join("".join(parsed.itertext()).split())
 

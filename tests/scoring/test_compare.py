@@ -413,6 +413,19 @@ def test_the_command_and_its_report(
     assert page.read_text("utf-8") == text
 
 
+def test_models_have_the_names_that_are_given(dataset: Path, files: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    found = gzoo.compare(files, dataset, name=["Zoobot", " mine "], report=page)
+    assert list(found.models) == ["Zoobot", "mine"]
+    assert found.pairs[0]["first"] == "Zoobot"
+    text = page.read_text("utf-8")
+
+    assert '<span class="name first">Zoobot</span>' in text
+    for names, message in ((["one"], "1 name for 2 prediction files"), (["a", "a"], "do not distinguish")):
+        with pytest.raises(InputError, match=message):
+            gzoo.compare(files, dataset, name=names)
+
+
 def test_the_report_escapes_names(dataset: Path, files: list[Path], tmp_path: Path) -> None:
     hostile = files[1].rename(tmp_path / "<script>alert(1)<.parquet")
     page = tmp_path / "page.html"

@@ -146,10 +146,9 @@ def check(
         findings=log.findings(),
     )
     if page:
-        from gzoo import reports
+        from gzoo.reports.check import check_page
 
-        name = shown(root.resolve().name)
-        files.write_bytes(page, reports.render("check", title=f"Check of {name}", found=found, name=name))
+        files.write_bytes(page, check_page(found, name=shown(root.resolve().name)))
     return found
 
 

@@ -31,6 +31,7 @@ from gzoo.explorer.downloads import download, select_command
 from gzoo.explorer.labels import Labels
 from gzoo.explorer.query import MAX_HISTOGRAMS, Engine, Filter
 from gzoo.explorer.views import Views
+from gzoo.palette import tokens_css
 
 PAGES = ("/", "/gallery", "/overview", "/model", "/galaxy/{id:path}")
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -287,7 +288,8 @@ class Server:
 
 def _page_files() -> dict[str, bytes]:
     folder = resources.files("gzoo.explorer") / "page"
-    return {one.name: one.read_bytes() for one in folder.iterdir() if Path(one.name).suffix in MEDIA}
+    found = {one.name: one.read_bytes() for one in folder.iterdir() if Path(one.name).suffix in MEDIA}
+    return {**found, "tokens.css": tokens_css().encode()}
 
 
 def _filter(request: Request) -> Filter:

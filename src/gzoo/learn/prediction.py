@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
@@ -301,6 +302,7 @@ class _Predicting:
         baselines = [each.metadata.get("baseline") for each in self.members]
         return {
             "trained_by_scheme": _one_or_all(list(dict.fromkeys(schemes))),
+            "models": [_origin(each) for each in self.members],
             "baseline": baselines[0] if all(each == baselines[0] for each in baselines) else None,
         }
 
@@ -423,6 +425,26 @@ def _member(run: Path, recalibrate: bool) -> Member:
     of_target = cast("Mapping[str, float]", kept or {}) if target else {}
     model.to(fastest_device()).eval()
     return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target)
+
+
+def _origin(member: Member) -> dict[str, object]:
+    """Return what readers of a report want to know about a model: its encoder, its training set, and when it was made.
+
+    A run has no date of its own, so that the same training gives the same run; the day is that of its file.
+    """
+    about, data, design = member.metadata, member.training_data, member.model.design
+    start = cast("Mapping[str, object] | None", about.get("from"))
+    hub = cast("Mapping[str, object] | None", data.get("hub"))
+    is_pretrained = bool(cast("Mapping[str, object]", about.get("settings", {})).get("pretrained"))
+    made = datetime.fromtimestamp((member.run / "run.json").stat().st_mtime, tz=UTC)
+    return {
+        "encoder": design.encoder,
+        "size": design.size,
+        "from": str(start.get("name", "")) if start else "weights of timm" if is_pretrained else "",
+        "data": str(hub["repository"]) if hub and "repository" in hub else str(data.get("campaign", "")),
+        "n_train": about.get("n_train"),
+        "date": made.strftime("%Y-%m-%d"),
+    }
 
 
 def _views(member: Member) -> int:

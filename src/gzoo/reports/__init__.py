@@ -1,4 +1,4 @@
-"""Self-contained HTML reports: one style, figures, and one template per kind of page.
+"""Self-contained HTML reports: one style, one set of parts (`gzoo.reports.parts`), one template per kind of page.
 
 Pages are read by others than their authors, perhaps as an e-mail attachment: a page loads nothing, runs nothing (its
 Content-Security-Policy forbids both), and every name and identifier in the data is untrusted text.
@@ -11,7 +11,7 @@ import hashlib
 
 from gzoo import files
 from gzoo.errors import MissingExtraError
-from gzoo.reports.figures import palette_css
+from gzoo.palette import figure_css, tokens_css
 
 try:
     import jinja2
@@ -30,7 +30,8 @@ def render(template: str, *, title: str, **values: object) -> bytes:
         title: Title and heading of the page.
         values: Values for the template. Strings are escaped, unless they are `Markup`.
     """
-    page = fragment(template, title=title, generator=files.mark("report"), palette=Markup(palette_css()), **values)
+    colours = Markup(tokens_css() + figure_css())
+    page = fragment(template, title=title, generator=files.mark("report"), palette=colours, **values)
     # a name that is not valid Unicode (a lone surrogate from a file name) becomes a reference, not an error
     return page.encode("utf-8", "xmlcharrefreplace")
 

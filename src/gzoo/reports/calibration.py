@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from gzoo import reports
 from gzoo.display import format_p
 from gzoo.reports import Markup
-from gzoo.reports.figures import LEFT, SIDE, panel, reliability_svg, tick_beside
+from gzoo.reports.figures import LEFT, SIDE, Chart, panel, reliability, tick_beside
+from gzoo.reports.parts import Column, Figure, Table, badge, figure, slug
 from gzoo.scoring.bands import Curve
 from gzoo.scoring.calibration import Calibration, Histogram, QuestionCalibration, Verdict, format_factor
 from gzoo.scoring.intervals import Value, as_value, root
-from gzoo.trees.drawing import Drawing
 from gzoo.trees.labels import label, words
 from gzoo.trees.tree import Question, Tree
 
@@ -41,23 +41,21 @@ def calibration_section(calibration: Calibration, tree: Tree) -> Markup:
         if one.name in calibration["questions"] and calibration["questions"][one.name]["n_used"]
     }
     drawn = [one for one in found if found[one]["n_used"] >= MIN_GALAXIES]
-    verdicts = [one["verdict"] for one in found.values()]
-    factors = {label(one.name, tree): found[one] for one in found}
+    by_label = {label(one.name, tree): found[one] for one in found}
     return reports.fragment(
         "calibration",
-        summary=[f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts],
+        summary=verdicts(calibration),
         n_questions=len(found),
         familywise_error_rate=f"{calibration['familywise_error_rate']:.0%}",
         unit=calibration["unit"],
-        factors=Markup(factors_svg(factors, description="Dispersion factor of each question")),
-        rows=[
-            {"label": name, "n_galaxies": one["n_galaxies"], "verdict": one["verdict"], "cells": _cells(one)}
-            for name, one in factors.items()
-        ],
+        factors=factors(by_label),
+        table=_table(by_label),
         groups=[
             {
                 "label": label(one.name, tree),
                 "found": found[one],
+                "verdict": badge(found[one]["verdict"]),
+                "is_open": found[one]["verdict"] not in ("consistent", "insufficient data"),
                 "panels": _panels(one, label(one.name, tree), found[one]),
             }
             for one in drawn
@@ -67,99 +65,113 @@ def calibration_section(calibration: Calibration, tree: Tree) -> Markup:
     )
 
 
+def verdicts(calibration: Calibration) -> str:
+    """Return how many questions have each verdict: "5 consistent, 4 overconfident"."""
+    found = [one["verdict"] for one in calibration["questions"].values() if one["n_used"]]
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
+
+
 # ----------------------------------------------------------------------------------------------------
 # Figures
 
 
-def factors_svg(questions: dict[str, QuestionCalibration], *, description: str) -> str:
-    """Draw a line per question: its dispersion factor on a logarithmic axis around 1; hollow if consistent with 1.
+def factors(questions: dict[str, QuestionCalibration]) -> Figure:
+    """Return a line per question: its dispersion factor on a logarithmic axis around 1; hollow if consistent with 1.
 
     Args:
         questions: Questions by label, top to bottom.
-        description: Text for readers who cannot see the figure.
     """
-    width, row, top = 760.0, 25.0, 26.0
-    left, right = 240.0, 150.0
-    factors = [one["dispersion"]["dispersion_factor"] for one in questions.values()]
-    ends = [end for one in factors for end in (one["value"], one["low"], one["high"]) if end]
+    description = "Dispersion factor of each question"
+    values = [one["dispersion"]["dispersion_factor"] for one in questions.values()]
+    ends = [end for one in values for end in (one["value"], one["low"], one["high"]) if end]
     most = min(max([2.2, *(max(end, 1 / end) for end in ends)]) * 1.1, 12.0)  # the axis is symmetric around 1
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if 1 / most <= tick <= most]
 
-    def place(value: float) -> float:
-        fraction = 0.5 + 0.5 * math.log(min(max(value, 1 / most), most)) / math.log(most)
-        return left + fraction * (width - left - right)
+    def draw(is_narrow: bool) -> str:
+        lines = [(name, _note(one)) for name, one in questions.items()]
+        chart = Chart(lines, (1 / most, most), "dispersion factor", description, is_narrow=is_narrow, top=34.0,
+                      ticks=ticks, is_logarithmic=True)  # fmt: skip
+        chart.rule(1)
+        middle, drawing = chart.place(1), chart.drawing
+        drawing.text(middle - 12, 16, "\N{LEFTWARDS ARROW} overconfident", role="muted", size=13, anchor="end")
+        drawing.text(middle + 12, 16, "underconfident \N{RIGHTWARDS ARROW}", role="muted", size=13)
+        for i, one in enumerate(questions.values()):
+            if _has_factor(one):
+                factor = one["dispersion"]["dispersion_factor"]
+                low, high = factor["low"] or 1 / most, factor["high"] or most
+                is_clear = one["verdict"] in ("overconfident", "underconfident")
+                if factor["value"] is None:
+                    drawing.line(chart.place(low), chart.y(i), chart.place(high), chart.y(i), role="muted",
+                                 thickness=2.5)  # fmt: skip
+                chart.interval(i, {**factor, "low": low, "high": high}, is_clear=is_clear)
+        return drawing.render()
 
-    bottom = top + row * len(questions)
-    drawing = Drawing(width, bottom + 44, description)
-    for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0):
-        if 1 / most <= tick <= most:
-            drawing.line(place(tick), top, place(tick), bottom, role="grid")
-            drawing.text(place(tick), bottom + 16, f"{tick:g}", role="muted", size=11, anchor="middle")
-    drawing.line(place(1), top, place(1), bottom, role="muted", thickness=1.5)
-    middle = (left + width - right) / 2
-    drawing.text(middle, bottom + 36, "dispersion factor", role="muted", size=12, anchor="middle")
-    drawing.text(place(1) - 10, 14, "\N{LEFTWARDS ARROW} overconfident", role="muted", size=11, anchor="end")
-    drawing.text(place(1) + 10, 14, "underconfident \N{RIGHTWARDS ARROW}", role="muted", size=11)
-    for i, (name, one) in enumerate(questions.items()):
-        y = top + row * (i + 0.5)
-        factor, verdict = one["dispersion"]["dispersion_factor"], one["verdict"]
-        drawing.text(left - 12, y + 4, name, size=12, anchor="end")
-        if not one["dispersion"]["n_galaxies"] or not one["dispersion"]["has_uncertainty"]:
-            note = "point predictions" if one["dispersion"]["n_galaxies"] else "one vote per galaxy"
-            drawing.text(width - right + 14, y + 4, note, role="muted", size=11)
-            continue
-        is_clear = verdict in ("overconfident", "underconfident")
-        role = "model" if is_clear else "muted"
-        drawing.line(place(factor["low"] or 1 / most), y, place(factor["high"] or most), y, role=role, thickness=2)
-        if factor["value"] is not None:
-            drawing.circle(place(factor["value"]), y, 4.5, fill=role if is_clear else "page", role=role)
-        drawing.text(width - right + 14, y + 4, _factor(factor), role="muted", size=11)
-    return drawing.render()
+    numbers = [
+        {"question": name, **one["dispersion"]["dispersion_factor"], "verdict": one["verdict"]}
+        for name, one in questions.items()
+    ]
+    return figure("dispersion-factors", draw, numbers, description=description)
 
 
-def histogram_svg(histogram: Histogram, *, description: str) -> str:
-    """Draw a PIT histogram with the band of sampling noise; it is flat for a calibrated prediction.
+def _has_factor(one: QuestionCalibration) -> bool:
+    return bool(one["dispersion"]["n_galaxies"]) and one["dispersion"]["has_uncertainty"]
+
+
+def _note(one: QuestionCalibration) -> str:
+    if not _has_factor(one):
+        return "point predictions" if one["dispersion"]["n_galaxies"] else "one vote per galaxy"
+    return _factor(one["dispersion"]["dispersion_factor"])
+
+
+def pit_histogram(histogram: Histogram, *, question: str) -> Figure:
+    """Return a PIT histogram with the band of sampling noise; it is flat for a calibrated prediction.
 
     Args:
         histogram: The histogram.
-        description: Text for readers who cannot see the figure.
+        question: Its question.
     """
-    density = histogram["density"]
+    description, density = f"Randomised PIT for {question}", histogram["density"]
     most = max(2.0, 1.08 * max(*density, histogram["high"]))
     drawing, bottom = panel("randomised PIT", "density", "PIT histogram", description)
     for value in range(int(most) + 1):
         if most <= 6 or value % math.ceil(most / 5) == 0:
             tick_beside(drawing, bottom - value / most * SIDE, f"{value}")
     step = SIDE / len(density)
+    low, high = (bottom - histogram[end] / most * SIDE for end in ("low", "high"))
+    drawing.box(LEFT, high, SIDE, low - high, fill="all", opacity=0.7)
+    numbers: list[dict[str, float]] = []
     for i, value in enumerate(density):
         height = value / most * SIDE
         is_off = not histogram["low"] <= value <= histogram["high"]
+        ends = i / len(density), (i + 1) / len(density)
         drawing.box(
             LEFT + i * step + 0.5,
             bottom - height,
             step - 1,
             height,
             fill="model" if is_off else "muted",
-            opacity=0.75 if is_off else 0.45,
-            tip=f"{i / len(density):.2f} to {(i + 1) / len(density):.2f}: {value:.3f}",
+            opacity=0.85 if is_off else 0.5,
+            tip=f"{ends[0]:.2f} to {ends[1]:.2f}: {value:.3f}",
         )
-    low, high = (bottom - histogram[end] / most * SIDE for end in ("low", "high"))
-    drawing.box(LEFT, high, SIDE, low - high, fill="volunteers", opacity=0.22)
-    drawing.line(LEFT, bottom - SIDE / most, LEFT + SIDE, bottom - SIDE / most, role="volunteers", dashes="3 3")
-    return drawing.render()
+        band = {"band_low": histogram["low"], "band_high": histogram["high"]}
+        numbers.append({"from": ends[0], "to": ends[1], "density": value, **band})
+    drawing.line(LEFT, bottom - SIDE / most, LEFT + SIDE, bottom - SIDE / most, role="ink", dashes="4 4")
+    return figure(f"pit-{slug(question)}", lambda _: drawing.render(), numbers, description=description, is_small=True)
 
 
-def coverage_svg(central: Curve, highest_density: Curve, *, description: str) -> str:
-    """Draw coverage minus level in percentage points with simultaneous 95% bands: 0 for a calibrated prediction.
+def coverage(central: Curve, highest_density: Curve, *, question: str) -> Figure:
+    """Return coverage minus level in percentage points with simultaneous 95% bands: 0 for a calibrated prediction.
 
     Args:
-        central: Coverage of central prediction intervals.
-        highest_density: Coverage of highest-density prediction intervals.
-        description: Text for readers who cannot see the figure.
+        central: Coverage of central prediction intervals, drawn as a solid line.
+        highest_density: Coverage of highest-density prediction intervals, drawn as a dashed line.
+        question: Their question.
     """
-    curves = ((highest_density, "volunteers"), (central, "model"))
+    description = f"Coverage of prediction intervals for {question}"
+    curves = (("highest density", highest_density, "muted", "5 4"), ("central", central, "model", ""))
     differences = [
         abs(end - level)
-        for curve, _ in curves
+        for _, curve, _, _ in curves
         for ends in (curve["band_low"], curve["band_high"], curve["coverage"])
         for level, end in zip(curve["levels"], ends, strict=True)
         if end is not None
@@ -180,14 +192,23 @@ def coverage_svg(central: Curve, highest_density: Curve, *, description: str) ->
     for value in (-points, 0, points):
         name = f"+{value}" if value > 0 else str(value).replace("-", MINUS)
         tick_beside(drawing, middle - value / 100 / most * SIDE / 2, name)
-    drawing.line(*start, *stop, role="muted", dashes="3 3")
-    for curve, role in curves:
+    drawing.line(*start, *stop, role="ink", dashes="4 4")
+    for _, curve, role, _ in curves:
         upper, lower = points_of(curve, curve["band_high"]), points_of(curve, curve["band_low"])
         if upper:
             drawing.path(_path([start, *upper, stop, *reversed(lower)]) + "Z", fill=role, opacity=0.2)
-    for curve, role in curves:
-        drawing.path(_path([start, *points_of(curve, curve["coverage"]), stop]), line=role)
-    return drawing.render()
+    for _, curve, role, dashes in curves:
+        line = _path([start, *points_of(curve, curve["coverage"]), stop])
+        drawing.path(line, line=role, thickness=2, dashes=dashes)
+    numbers = [
+        {"intervals": kind, "level": level, "coverage": value, "band_low": low, "band_high": high}
+        for kind, curve, _, _ in curves
+        for level, value, low, high in zip(
+            curve["levels"], curve["coverage"], curve["band_low"], curve["band_high"], strict=True
+        )
+    ]
+    name = f"coverage-{slug(question)}"
+    return figure(name, lambda _: drawing.render(), numbers, description=description, is_small=True)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -198,21 +219,28 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 # Panels and table cells
 
 
-def _panels(question: Question, name: str, found: QuestionCalibration) -> list[Markup]:
-    panels: list[str] = []
+def _panels(question: Question, name: str, found: QuestionCalibration) -> list[Figure]:
+    panels: list[Figure] = []
     if found["pit"] is not None:
-        panels.append(histogram_svg(found["pit"], description=f"Randomised PIT for {name}"))
+        panels.append(pit_histogram(found["pit"], question=name))
     if found["central"] is not None and found["highest_density"] is not None:
-        description = f"Coverage of prediction intervals for {name}"
-        panels.append(coverage_svg(found["central"], found["highest_density"], description=description))
+        panels.append(coverage(found["central"], found["highest_density"], question=name))
     for answer, column in zip(question.answers, question.columns, strict=True):
         if column in found["reliability"]:
             one = found["reliability"][column]
-            description = f"Voted against predicted fractions of {words(answer)} for {name}"
-            panels.append(
-                reliability_svg(one["groups"], one["histogram"], answer=words(answer), description=description)
-            )
-    return [Markup(one) for one in panels]
+            panels.append(reliability(one["groups"], one["histogram"], answer=words(answer), question=name))
+    return panels
+
+
+def _table(found: dict[str, QuestionCalibration]) -> Table:
+    columns = (
+        Column("Question"), Column("Galaxies", "with votes"), Column("Verdict", is_text=True),
+        Column("50% central", "coverage, %"), Column("90% central", "coverage, %"), Column("90% HDI", "coverage, %"),
+        Column("Variance ratio", "observed / predicted"), Column("Calibration error", "raw"),
+        Column("Calibration error", "noise-corrected"), Column("p", "adjusted"),
+    )  # fmt: skip
+    rows = [(name, f"{one['n_galaxies']:,}", badge(one["verdict"]), *_cells(one)) for name, one in found.items()]
+    return Table("Calibration by question", columns, rows)
 
 
 def _cells(found: QuestionCalibration) -> list[tuple[str, str]]:

@@ -10,74 +10,85 @@ from gzoo import files, reports
 from gzoo.dataset.open import Dataset
 from gzoo.display import format_p
 from gzoo.reports import Markup
-from gzoo.reports.figures import DifferenceRow, differences_svg
-from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Model, Pair, Unit, needed
+from gzoo.reports.figures import DifferenceRow, compared_role, differences
+from gzoo.reports.parts import Cell, Column, Figure, Table, provenance, slug
+from gzoo.scoring.comparison import MIN_GALAXIES, Comparison, Contrast, Difference, Pair, Unit, needed
 from gzoo.scoring.intervals import Value, root
+from gzoo.scoring.prediction_files import read_metadata
 from gzoo.trees.labels import label
 from gzoo.trees.tree import Tree
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
-Cell = tuple[str, str]  # a number, and the small text under it
 
-
-def write_comparison(path: Path, *, dataset: Dataset, found: Comparison) -> None:
+def write_comparison(path: Path, *, dataset: Dataset, found: Comparison, origins: Mapping[str, Path]) -> None:
     """Write the report of a comparison; the same inputs give the same bytes.
 
     Args:
         path: HTML file to write; an existing file is replaced.
         dataset: Dataset with the votes.
         found: Result of `gzoo.compare`.
+        origins: Prediction file of each model.
     """
     names = list(found.models)
     versus = " versus ".join(names) if len(names) == 2 else f"comparison of {', '.join(names[:-1])} and {names[-1]}"
+    roles = {name: compared_role(i) for i, name in enumerate(names)}
     page = reports.render(
         "compare",
         title=f"{dataset.campaign.title}: {versus}",
         campaign=dataset.campaign.title,
         is_simulated=dataset.is_simulated,
         found=found,
-        models=[_model_row(name, model) for name, model in found.models.items()],
+        roles=roles,
+        models=_models_table(found, roles),
+        origins={name: {"Predictions": one.name, **provenance(read_metadata(one))} for name, one in origins.items()},
         trained_on={name: one["n_trained_on"] for name, one in found.models.items() if one["n_trained_on"]},
         kinds={model["kind"].partition(",")[0] for model in found.models.values()},
-        sections=[_section(pair, dataset.tree) for pair in found.pairs],
+        sections=[_section(i, pair, dataset.tree, roles) for i, pair in enumerate(found.pairs)],
         min_galaxies=MIN_GALAXIES,
     )
     files.write_bytes(path, page)
 
 
-def _model_row(name: str, model: Model) -> dict[str, object]:
-    error = model["mse_noise_corrected"]
-    if model["n_zero_probability"]:
-        log_likelihood = (f"{MINUS}\N{INFINITY}", f"galaxies with zero probability: {model['n_zero_probability']:,}")
-    else:
-        log_likelihood = _interval(model["log_likelihood"], 3)
-    return {"name": name, "model": model, "log_likelihood": log_likelihood, "rmse": _interval(root(error), 4)}
+def _models_table(found: Comparison, roles: Mapping[str, str]) -> Table:
+    columns = (
+        Column("Model"), Column("Predicts", is_text=True), Column("Galaxies", "in its file"),
+        Column("Not shared", "galaxies missing from another file"), Column("Log-likelihood", "nats per galaxy"),
+        Column("RMSE", "noise-corrected"),
+    )  # fmt: skip
+    rows: list[list[Cell]] = []
+    for name, model in found.models.items():
+        if model["n_zero_probability"]:
+            n = f"galaxies with zero probability: {model['n_zero_probability']:,}"
+            log_likelihood = (f"{MINUS}\N{INFINITY}", n)
+        else:
+            log_likelihood = _interval(model["log_likelihood"], 3)
+        n_unshared = len(model["questions_unshared"])
+        rows.append([
+            _named(name, roles), (model["kind"], f"{n_unshared} questions not shared" if n_unshared else ""),
+            f"{model['n_galaxies']:,}", f"{model['n_unshared']:,}", log_likelihood,
+            _interval(root(model["mse_noise_corrected"]), 4),
+        ])  # fmt: skip
+    return Table("Models", columns, rows)
 
 
-def _section(pair: Pair, tree: Tree) -> dict[str, object]:
+def _section(i: int, pair: Pair, tree: Tree, roles: Mapping[str, str]) -> dict[str, object]:
     questions = {label(name, tree): one for name, one in pair["questions"].items()}
     asked = {name: one for name, one in questions.items() if one["log_likelihood"]["n_galaxies"]}
     shown = {**pair["campaigns"], **asked}
     return {
         "pair": pair,
-        "figure": _figure(pair, shown, "log_likelihood", "difference in log-likelihood  [nats per galaxy]"),
-        "errors": _figure(pair, shown, "mse", "difference in mean squared error of vote fractions, noise-corrected"),
-        "rows": [
-            _row("All questions", "overall", pair["overall"]),
-            *(_row(name, "campaign", one) for name, one in pair["campaigns"].items()),
-            *(_row(name, "question", one) for name, one in asked.items()),
-        ],
-        "ordered": [
-            (name, f"{one['rps']['n_galaxies']:,}", _difference(one["rps"]), one["rps"]["better_model"])
-            for name, one in {**asked, "All of these": pair["overall"]}.items()
-            if one["rps"]["n_galaxies"]
-        ],
+        "figure": _figure(i, pair, shown, roles, "log_likelihood", "difference in log-likelihood  [nats per galaxy]"),
+        "errors": _figure(i, pair, shown, roles, "mse", "difference in mean squared error, noise-corrected"),
+        "table": _table(pair, asked, roles),
+        "ordered": _ordered(pair, asked, roles),
         "without_votes": [name for name in questions if name not in asked],
     }
 
 
-def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) -> Markup:
+def _figure(
+    i: int, pair: Pair, shown: Mapping[str, Contrast], roles: Mapping[str, str], unit: Unit, axis: str
+) -> Figure:
     sign = 1 if unit == "log_likelihood" else -1  # the smaller error is the better one
     rows: list[DifferenceRow] = []
     for name, contrast in shown.items():
@@ -94,11 +105,47 @@ def _figure(pair: Pair, shown: Mapping[str, Contrast], unit: Unit, axis: str) ->
         else:
             note = "{}  [{}, {}]".format(*_alike(value, low, high))
         rows.append(DifferenceRow(name, value, low, high, one["minimum_detectable_difference"], better, note))
-    description = f"{pair['first']} versus {pair['second']} on each question, with 95% confidence intervals"
-    return Markup(differences_svg(rows, first=pair["first"], second=pair["second"], axis=axis, description=description))
+    what = "log-likelihood" if sign == 1 else "mean squared error"
+    return differences(
+        f"difference-{slug(what)}-{i + 1}",
+        rows,
+        first=(pair["first"], roles[pair["first"]]),
+        second=(pair["second"], roles[pair["second"]]),
+        axis=axis,
+        description=f"{pair['first']} versus {pair['second']}: difference in {what} on each question, with 95% "
+        "confidence intervals",
+    )
 
 
-def _row(name: str, kind: str, contrast: Contrast) -> dict[str, object]:
+def _table(pair: Pair, asked: Mapping[str, Contrast], roles: Mapping[str, str]) -> Table:
+    columns = (
+        Column("Question"), Column("Galaxies", "with votes"),
+        Column("Log-likelihood", "difference, nats per galaxy (95% CI)"), Column("p", "adjusted"),
+        Column("Better model", is_text=True), Column("Minimum detectable difference", "nats per galaxy, 80% power"),
+        Column("Mean squared error", "difference (95% CI)"), Column("Better model", "by error", is_text=True),
+    )  # fmt: skip
+    rows = [
+        _row("All questions", pair["overall"], roles),
+        *(_row((name, "campaign"), one, roles) for name, one in pair["campaigns"].items()),
+        *(_row(name, one, roles) for name, one in asked.items()),
+    ]
+    return Table(f"Differences of {pair['first']} and {pair['second']}", columns, rows, n_totals=1)
+
+
+def _ordered(pair: Pair, asked: Mapping[str, Contrast], roles: Mapping[str, str]) -> Table | None:
+    columns = (
+        Column("Question"), Column("Galaxies", "with votes for ordered answers"),
+        Column("Ranked probability score", "difference (95% CI)"), Column("Better model", is_text=True),
+    )  # fmt: skip
+    rows: list[list[Cell]] = [
+        [name, f"{one['rps']['n_galaxies']:,}", _difference(one["rps"]), _named(one["rps"]["better_model"], roles)]
+        for name, one in {**asked, "All of these": pair["overall"]}.items()
+        if one["rps"]["n_galaxies"]
+    ]
+    return Table("Differences in ranked probability score", columns, rows) if rows else None
+
+
+def _row(name: Cell, contrast: Contrast, roles: Mapping[str, str]) -> list[Cell]:
     score, error = contrast["log_likelihood"], contrast["mse"]
     remark = ""
     if any(score["n_zero_probability"]):
@@ -108,21 +155,26 @@ def _row(name: str, kind: str, contrast: Contrast) -> dict[str, object]:
     elif score["low"] is None:
         remark = "too few galaxies"
     minimum = score["minimum_detectable_difference"]
-    return {
-        "label": name,
-        "kind": kind,
-        "n_galaxies": score["n_galaxies"],
-        "log_likelihood": _difference(score),
-        "p": DASH if score["p_adjusted"] is None else format_p(score["p_adjusted"]),
-        "better_model": score["better_model"],
-        "remark": remark,
-        "minimum": DASH if minimum is None else _two_digits(minimum),
-        "mse": _difference(error),
-        "better_by_error": error["better_model"],
-    }
+    return [
+        name,
+        f"{score['n_galaxies']:,}",
+        _difference(score),
+        DASH if score["p_adjusted"] is None else format_p(score["p_adjusted"]),
+        (_named(score["better_model"], roles), remark),
+        DASH if minimum is None else _two_digits(minimum),
+        _difference(error),
+        _named(error["better_model"], roles),
+    ]
 
 
-def _difference(one: Difference) -> Cell:
+def _named(name: str | None, roles: Mapping[str, str]) -> Markup:
+    """Return the name of a model in its colour, or that no model is better."""
+    if not name:
+        return Markup('<span class="muted">inconclusive</span>')
+    return Markup('<b class="name {}">{}</b>').format(roles[name], name)
+
+
+def _difference(one: Difference) -> tuple[str, str]:
     if any(one["n_zero_probability"]):
         return "infinite", " / ".join(f"{n:,}" for n in one["n_zero_probability"]) + " galaxies"
     if one["value"] is None:
@@ -133,7 +185,7 @@ def _difference(one: Difference) -> Cell:
     return value, f"{low} to {high}"
 
 
-def _interval(value: Value, digits: int) -> Cell:
+def _interval(value: Value, digits: int) -> tuple[str, str]:
     if value["value"] is None or value["low"] is None or value["high"] is None:
         return DASH, ""
     ends = (value["value"], value["low"], value["high"])

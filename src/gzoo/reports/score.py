@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,25 +25,26 @@ from gzoo.errors import ImageError
 from gzoo.images.checks import check_image
 from gzoo.reports import Markup
 from gzoo.reports.calibration import calibration_section
-from gzoo.reports.figures import AnswerBars, QuestionBars, TruthRow, bars_svg, forest_svg, truth_svg
+from gzoo.reports.figures import AnswerBars, QuestionBars, TruthRow, bars_svg, excludes, forest, truth_figure
+from gzoo.reports.parts import Cell, Column, Figure, Number, Table, provenance
+from gzoo.reports.tree import tree_figure
 from gzoo.scoring.baseline import in_words
 from gzoo.scoring.intervals import Value, wilson_interval
 from gzoo.scoring.likelihood import expected_fractions, giving
 from gzoo.scoring.matching import match
+from gzoo.scoring.prediction_files import read_metadata
 from gzoo.scoring.predictions import Predictions, read_predictions
 from gzoo.scoring.scores import Errors, QuestionScore, Score, Scores
-from gzoo.trees.drawing import Estimate, tree_svg
+from gzoo.trees.drawing import Estimate
 from gzoo.trees.labels import label, words
 from gzoo.trees.tree import FloatArray, Question, Tree
 from gzoo.votes.votes import Votes
 
-IMAGE_PIXELS = 200
+IMAGE_PIXELS = 320
 QUESTIONS_PER_GALAXY = 4
 N_SPREAD, N_EXTREME = 4, 2
 Z_68, Z_95 = 1.0, 1.96
 P_68, P_95 = (0.1587, 0.8413), (0.025, 0.975)
-
-Cell = tuple[str, str]  # a number, and the small text under it
 
 
 def write_report(
@@ -86,43 +87,45 @@ def write_report(
         if question.name in scores.questions
     }
     with_votes = {name: one for name, one in found.items() if one[1]["n_galaxies"]}
-    gains = {name: score["log_likelihood_gain"] for name, (_, score) in found.items()}
-    proportion_asked = {
-        question.name: float(np.nanmean(column))
-        for question, column in zip(sample.votes.tree.questions, sample.proportion_asked.T, strict=True)
-        if np.isfinite(column).any()
-    }
-    description = "Log-likelihood gain on each question with 95% confidence interval"
-    forest = forest_svg(gains, axis="log-likelihood gain over the baseline [nats per galaxy]", description=description)
-    balanced = scores.balanced
+    gains = {name: score["log_likelihood_gain"] for name, (_, score) in with_votes.items()}
     page = reports.render(
         "score",
         title=title,
-        metadata=metadata,
+        metadata={**metadata, **provenance(read_metadata(predictions))},
         campaign=opened.campaign.title,
         is_simulated=opened.is_simulated,
         n_galaxies=scores.n_galaxies,
         n_trained_on=scores.n_trained_on,
+        verdict=_verdict(scores, gains),
+        numbers=_numbers(scores),
         galaxies=_cards(sample, opened),
-        tree=Markup(tree_svg(tree, proportion_asked, greyed=scores.questions_missing)),
-        has_proportion_asked=bool(proportion_asked),
+        tree=tree_figure(tree, _mean_proportion_asked(sample), greyed=scores.questions_missing),
+        has_proportion_asked=bool(_mean_proportion_asked(sample)),
         has_unpublished=any(not question.is_published for question in tree.questions),
         bootstrap=scores.bootstrap,
         n_zero_probability=scores.overall["n_zero_probability"],
         without_votes=[name for name in found if name not in with_votes],
         missing=[label(name, tree) for name in scores.questions_missing],
         baseline=in_words(scores.baseline) if scores.baseline else "training galaxies",
-        log_likelihood_gain=_cell(scores.overall["log_likelihood_gain"], 2),
         constant_gain=_cell(scores.overall["constant_gain"], 3),
-        n_balanced=balanced["n_questions"],
-        balanced_gain=_cell(balanced["log_likelihood_gain"], 2),
-        balanced_error=_cell(balanced["rmse_noise_corrected"], 3),
-        forest=Markup(forest),
-        rows=[_row("All questions", scores.overall)] + [_row(name, one) for name, (_, one) in with_votes.items()],
-        answers=[(name, _answer_rows(*one)) for name, one in with_votes.items()],
-        ordered=[(name, *_order(*one)) for name, one in with_votes.items() if one[1]["n_ordered"]],
-        campaigns=[_row(name, one) for name, one in scores.campaigns.items()],
-        slices=[_row(f"{one['column']}: {one['range']}", one["score"]) for one in scores.slices],
+        n_balanced=scores.balanced["n_questions"],
+        balanced_gain=_cell(scores.balanced["log_likelihood_gain"], 2),
+        balanced_error=_cell(scores.balanced["rmse_noise_corrected"], 3),
+        gains=forest(
+            "gain-by-question",
+            gains,
+            axis="log-likelihood gain over the baseline  [nats per galaxy]",
+            description="Log-likelihood gain on each question with 95% confidence interval",
+        ),
+        scores=_tables(
+            "question",
+            [("All questions", scores.overall), *((name, one) for name, (_, one) in with_votes.items())],
+            n_totals=1,
+        ),
+        answers=_answers(with_votes),
+        ordered=_ordered(with_votes),
+        campaigns=_tables("campaign", scores.campaigns.items()),
+        slices=_tables("slice", [(f"{one['column']}: {one['range']}", one["score"]) for one in scores.slices]),
         truth=_truth(found, true_errors or {}),
         calibration=calibration_section(scores.calibration, tree) if scores.calibration else None,
         no_gain=[name for name, gain in gains.items() if gain["low"] is not None and gain["low"] <= 0],
@@ -174,6 +177,15 @@ def _read(dataset: Dataset, predictions: Path, mapping: Path | str | None, inclu
         _strength(taken, fractions),
         dataset.tree.proportion_asked(fractions),
     )
+
+
+def _mean_proportion_asked(sample: _Sample) -> dict[str, float]:
+    """Return the mean predicted proportion of volunteers asked, by question."""
+    return {
+        question.name: float(np.nanmean(column))
+        for question, column in zip(sample.tree.questions, sample.proportion_asked.T, strict=True)
+        if np.isfinite(column).any()
+    }
 
 
 def _strength(predictions: Predictions, mean: FloatArray) -> FloatArray:
@@ -314,7 +326,7 @@ def _position(ra: object, dec: object) -> str:
 
 
 def _thumbnail(data: bytes) -> str:
-    """Return an image, resized to at most 200 pixels per side, as a data URI; "" if it is not valid."""
+    """Return an image, resized to at most 320 pixels per side, as a data URI; "" if it is not valid."""
     try:
         check_image(data)
     except ImageError:
@@ -331,43 +343,141 @@ def _thumbnail(data: bytes) -> str:
 # Scores
 
 
-def _row(name: str, score: Score) -> dict[str, object]:
-    """Return a line of a table of scores."""
+def _verdict(scores: Scores, gains: Mapping[str, Value]) -> str:
+    """Return the result of the page in one or two sentences."""
+    overall = scores.overall["log_likelihood_gain"]
+    value, low, high = overall["value"], overall["low"], overall["high"]
+    if value is None or low is None or high is None:
+        first = "There are too few galaxies with votes to say whether the model predicts better than the baseline."
+    elif low > 0:
+        n, n_known = sum(excludes(one, 0) and (one["low"] or 0) > 0 for one in gains.values()), len(gains)
+        first = (
+            f"The model predicts the votes better than the baseline, on {n} of {n_known} "
+            f"question{'s' * (n_known != 1)} beyond doubt of chance (95%)."
+        )
+    elif high < 0:
+        first = "The model predicts the votes worse than the baseline, which uses no images."
+    else:
+        first = "The model does not predict the votes significantly better than the baseline, which uses no images."
+    found = [one["verdict"] for one in scores.calibration["questions"].values()] if scores.calibration else []
+    n_judged = sum(one != "insufficient data" for one in found)
+    n_off = sum(one not in ("consistent", "insufficient data") for one in found)
+    if not n_judged:
+        return first
+    if not n_off:
+        return f"{first} Its uncertainties are consistent with the votes."
+    return f"{first} Its uncertainties contradict the votes on {n_off} of {n_judged} question{'s' * (n_judged != 1)}."
+
+
+def _numbers(scores: Scores) -> list[Number]:
+    """Return the main results at the top of the page."""
+    overall = scores.overall
+    gain, per_vote = _cell(overall["log_likelihood_gain"], 2), _cell(overall["log_likelihood_gain_per_vote"], 3)
+    error, found = _noise_corrected(overall), overall["log_likelihood_gain"]
+    kind = "" if not excludes(found, 0) else "good" if (found["low"] or 0) > 0 else "bad"
+    return [
+        Number("Log-likelihood gain", gain[0], _detail("nats per galaxy", gain[1]), kind),
+        Number("Gain per vote", per_vote[0], _detail("nats", per_vote[1])),
+        Number("RMSE, noise-corrected", error[0], _detail("of vote fractions", error[1])),
+        Number("Galaxies", f"{scores.n_galaxies:,}", "" if scores.n_trained_on else "none used in training"),
+    ]
+
+
+def _detail(unit: str, interval: str) -> str:
+    return f"{unit} ({interval})" if interval else unit
+
+
+def _tables(kind: str, found: Iterable[tuple[str, Score]], *, n_totals: int = 0) -> list[Table]:
+    """Return the likelihoods and the errors of some questions, campaigns or slices; [] if there are none.
+
+    Args:
+        kind: What the rows are, such as "question".
+        found: Name and score of each row.
+        n_totals: Number of rows that sum up the others.
+    """
+    rows = list(found)
+    galaxies = Column("Galaxies", "(effective)")
+    likelihoods = (
+        Column(kind.capitalize()), galaxies, Column("Gain over baseline", "nats per galaxy"),
+        Column("Gain per vote", "nats"), Column("Log-likelihood", "nats per galaxy"),
+        Column("Gain of a constant", "fitted to these votes"), Column("Brier gain", "over baseline"),
+    )  # fmt: skip
+    errors = (
+        Column(kind.capitalize()), galaxies, Column("RMSE", "noise-corrected"), Column("RMSE", "with sampling noise"),
+        Column("Noise floor", "RMSE of a perfect model"), Column("RMSE", "noise-corrected, weighted by votes"),
+    )  # fmt: skip
+    tables = [
+        Table(f"Likelihood by {kind}", likelihoods, [_likelihood_row(*row) for row in rows], n_totals),
+        Table(f"Errors by {kind}", errors, [_error_row(*row) for row in rows], n_totals),
+    ]
+    return tables if rows else []
+
+
+def _likelihood_row(name: str, score: Score) -> list[Cell]:
+    return [
+        name,
+        _n_galaxies(score),
+        _cell(score["log_likelihood_gain"], 2),
+        _cell(score["log_likelihood_gain_per_vote"], 3),
+        _cell(score["log_likelihood"], 2),
+        _cell(score["constant_gain"], 3),
+        _cell(score["brier_gain"], 3),
+    ]
+
+
+def _error_row(name: str, score: Score) -> list[Cell]:
+    return [
+        name,
+        _n_galaxies(score),
+        _noise_corrected(score),
+        _cell(score["rmse"], 3),
+        _cell(score["noise_floor"], 3),
+        _cell(score["rmse_weighted"], 3),
+    ]
+
+
+def _n_galaxies(score: Score) -> tuple[str, str]:
     effective = score["n_effective"]
-    return {
-        "label": name,
-        "cells": [
-            (f"{score['n_galaxies']:,}", "" if effective is None else f"({effective:,.0f})"),
-            _cell(score["log_likelihood"], 2),
-            _cell(score["log_likelihood_gain"], 2),
-            _cell(score["log_likelihood_gain_per_vote"], 3),
-            _cell(score["constant_gain"], 3),
-            _cell(score["brier_gain"], 3),
-            _cell(score["rmse"], 3),
-            _cell(score["noise_floor"], 3),
-            _noise_corrected(score),
-            _cell(score["rmse_weighted"], 3),
-        ],
-    }
+    return f"{score['n_galaxies']:,}", "" if effective is None else f"({effective:,.0f})"
 
 
-def _order(question: Question, score: QuestionScore) -> tuple[str, str, Cell, Cell]:
+def _ordered(found: Mapping[str, tuple[Question, QuestionScore]]) -> Table | None:
     """Return the order of the answers, the galaxies with votes for these, and their score with its gain."""
-    order = " < ".join(map(words, question.ordered))
-    return order, f"{score['n_ordered']:,}", _cell(score["rps"], 3), _cell(score["rps_gain"], 3)
+    columns = (
+        Column("Question"), Column("Order", is_text=True), Column("Galaxies"), Column("Ranked probability score"),
+        Column("Gain", "over baseline"),
+    )  # fmt: skip
+    rows = [
+        (name, " < ".join(map(words, question.ordered)), f"{one['n_ordered']:,}", _cell(one["rps"], 3),
+         _cell(one["rps_gain"], 3))
+        for name, (question, one) in found.items()
+        if one["n_ordered"]
+    ]  # fmt: skip
+    return Table("Ranked probability scores", columns, rows) if rows else None
 
 
-def _answer_rows(question: Question, score: QuestionScore) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _answers(found: Mapping[str, tuple[Question, QuestionScore]]) -> list[tuple[str, Table]]:
+    columns = (
+        Column("Answer"), Column("RMSE", "with sampling noise"), Column("Noise floor", "of the RMSE"),
+        Column("RMSE", "noise-corrected"), Column("MAE", "with sampling noise"), Column("Noise floor", "of the MAE"),
+        Column("Bias", "predicted \N{MINUS SIGN} observed"),
+    )  # fmt: skip
+    return [
+        (name, Table(f"Errors of the answers to {name}", columns, _answer_rows(question, one)))
+        for name, (question, one) in found.items()
+    ]
+
+
+def _answer_rows(question: Question, score: QuestionScore) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
     for answer, column in zip(question.answers, question.columns, strict=True):
         one = score["answers"][column]
         rest = [_cell(one[name], 3) for name in ("mae", "mae_floor", "bias")]
-        cells = [_cell(one["rmse"], 3), _cell(one["noise_floor"], 3), _noise_corrected(one), *rest]
-        rows.append({"label": words(answer), "cells": cells})
+        rows.append([words(answer), _cell(one["rmse"], 3), _cell(one["noise_floor"], 3), _noise_corrected(one), *rest])
     return rows
 
 
-def _noise_corrected(errors: Errors) -> Cell:
+def _noise_corrected(errors: Errors) -> tuple[str, str]:
     """Return the noise-corrected RMSE; if it is consistent with 0, only its upper end is known."""
     found = errors["rmse_noise_corrected"]
     if errors["exceeds_noise"] is False and found["high"] is not None:
@@ -375,7 +485,7 @@ def _noise_corrected(errors: Errors) -> Cell:
     return _cell(found, 3)
 
 
-def _cell(found: Value, places: int) -> Cell:
+def _cell(found: Value, places: int) -> tuple[str, str]:
     value, low, high = (_fixed(end, places) for end in (found["value"], found["low"], found["high"]))
     return value or "\N{EN DASH}", f"{low} to {high}" if value and low and high else ""
 
@@ -385,7 +495,7 @@ def _fixed(value: float | None, places: int) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if value is None or float(text) else text.removeprefix("-")
 
 
-def _truth(found: Mapping[str, tuple[Question, Score]], true_errors: Mapping[str, float]) -> Markup | None:
+def _truth(found: Mapping[str, tuple[Question, Score]], true_errors: Mapping[str, float]) -> Figure | None:
     """Return the figure of errors against votes and against the ground truth; None if the latter is unknown."""
     rows: list[TruthRow] = []
     for name, (question, score) in found.items():
@@ -394,4 +504,4 @@ def _truth(found: Mapping[str, tuple[Question, Score]], true_errors: Mapping[str
         known = [number for number in (*measured, true_errors.get(question.name)) if number is not None]
         if len(known) == 5:
             rows.append(TruthRow(name, *known))
-    return Markup(truth_svg(rows, description="Measured and true error on each question")) if rows else None
+    return truth_figure(rows, description="Measured and true error on each question") if rows else None

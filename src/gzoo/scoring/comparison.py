@@ -180,6 +180,7 @@ def compare(
     predictions: Sequence[Path | str],
     dataset: Path | str,
     *,
+    name: Sequence[str] | None = None,
     include_trained_on: bool = False,
     report: Path | str | None = None,
     overwrite: bool = False,
@@ -193,6 +194,7 @@ def compare(
     Args:
         predictions: Two or more prediction files, as for `gzoo score`. Fractions are scored as point predictions.
         dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
+        name: Name of each model, in the order of the prediction files; by default the names of the files.
         include_trained_on: Include galaxies that a model was trained on, and count them, instead of failing.
         report: HTML report to write.
         overwrite: Replace an earlier report.
@@ -201,14 +203,15 @@ def compare(
         The comparison, whose `to_dict()` is what `--json` prints.
 
     Raises:
-        InputError: Fewer than two files, one file twice, or no question that all of them predict.
+        InputError: Fewer than two files, one file twice, names that do not distinguish the files, or no question that
+            all of them predict.
         NotFoundError: A file does not exist.
         TableError: A file is invalid, no galaxy is in all of them, or a model was trained on some of the galaxies or
             on a dataset with another split scheme.
         OutputExistsError: The report already exists.
     """
     paths = [Path(path) for path in predictions]
-    names = _names(paths)
+    names = _names(paths, name)
     refuse_report(report, [*paths, dataset], overwrite)
     opened = open_dataset(dataset)
     if not include_trained_on:
@@ -222,13 +225,13 @@ def compare(
             refuse_seen(matched, one.source)
     votes = common[0][1].votes
     galaxy_blocks = blocks(len(votes), *positions(opened, common[0][1].keys))
-    models = {name: one for name, (one, _) in zip(names, common, strict=True)}
+    models = {model: one for model, (one, _) in zip(names, common, strict=True)}
     found = compute(models, votes, questions, galaxy_blocks)
     about: dict[str, Model] = {}
-    for name, one, (_, matched) in zip(names, files, common, strict=True):
+    for model, one, (_, matched) in zip(names, files, common, strict=True):
         n_unshared, n_trained_on = len(one) - len(votes), int(matched.is_seen.sum())
-        about[name] = {
-            **found.models[name],
+        about[model] = {
+            **found.models[model],
             "n_galaxies": len(one),
             "n_unshared": n_unshared,
             "n_trained_on": n_trained_on,
@@ -237,7 +240,8 @@ def compare(
     if report is not None:
         from gzoo.reports.comparison import write_comparison
 
-        write_comparison(Path(report), dataset=opened, found=found)
+        origins = dict(zip(names, paths, strict=True))
+        write_comparison(Path(report), dataset=opened, found=found, origins=origins)
     return found
 
 
@@ -328,8 +332,8 @@ def _common_galaxies(dataset: Dataset, files: Sequence[Predictions]) -> list[tup
     ]
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Return the shortest distinct names of the files: their last parts, with the suffix only if needed."""
+def _names(paths: Sequence[Path], given: Sequence[str] | None) -> list[str]:
+    """Return the given names, or the shortest distinct names of the files: the last parts of their paths."""
     if len(paths) < 2:
         raise InputError(
             f"A comparison needs at least two prediction files, got {len(paths)}.",
@@ -340,6 +344,17 @@ def _names(paths: Sequence[Path]) -> list[str]:
     for i, path in enumerate(whole):
         if path in whole[:i]:
             raise InputError(f"Prediction file '{paths[i]}' is passed twice.", "", "Remove one of the two.")
+    if given:
+        names = [text.strip() for text in given]
+        if len(names) != len(paths):
+            raise InputError(
+                f"{len(names)} name{'s' * (len(names) != 1)} for {len(paths)} prediction files.",
+                "one name for each file.",
+                "Pass --name once for each prediction file, in their order.",
+            )
+        if "" in names or len(set(names)) < len(names):
+            raise InputError(f"The names {names} do not distinguish the models.", hint="Pass a different --name each.")
+        return names
     for parts in ([path.with_suffix("").parts for path in whole], [path.parts for path in whole]):
         for n in range(1, max(map(len, parts)) + 1):
             names = ["/".join(part[-n:]) for part in parts]

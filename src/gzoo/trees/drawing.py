@@ -9,23 +9,11 @@ from statistics import fmean
 from typing import NamedTuple, TypedDict, Unpack
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from gzoo.palette import PALETTE
 from gzoo.trees.labels import label, words
 from gzoo.trees.tree import Question, Tree
 
 Interval = tuple[float, float]
-
-
-# role: (light, dark). Volunteers, model and warning are from Okabe & Ito's colour-blind-safe palette.
-PALETTE: Mapping[str, tuple[str, str]] = {
-    "ink": ("#1c2430", "#e7ebf0"),
-    "muted": ("#5c6773", "#9ba7b4"),
-    "grid": ("#d9dee4", "#39424d"),
-    "page": ("#ffffff", "#12161b"),
-    "panel": ("#f5f7f9", "#1b2128"),
-    "volunteers": ("#0072b2", "#56b4e9"),
-    "model": ("#d55e00", "#f0904a"),
-    "warning": ("#e69f00", "#e69f00"),
-}
 
 CHARACTER_WIDTH = 0.57  # of the font size; slightly more than most sans-serif fonts need
 
