@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import polars as pl
 import pytest
 import torch
@@ -62,6 +63,20 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def predictions(run: Path, dataset: Path) -> Path:
     return predict(run, dataset, out=run.with_name("kind.parquet")).path
+
+
+def test_a_run_for_a_target_is_exported_with_its_classes(run: Path, predictions: Path, dataset: Path) -> None:
+    made = export(run, out=run.with_name("exported"))
+    assert made.onnx is not None
+    pixels = next(iter(loader(dataset, batch_size=200, size=32, split="test")))["image"]
+    session = onnxruntime.InferenceSession(made.onnx.path)
+    found = session.run(["prediction"], {"images": pixels.permute(0, 2, 3, 1).numpy()})[0]
+    assert found == pytest.approx(
+        pl.read_parquet(predictions).select(made.onnx.columns["prediction"]).to_numpy(), abs=1e-4
+    )
+    card = (made.path / "README.md").read_text("utf-8")
+    assert "that predicts, from an image of a galaxy (32 x 32 pixels), `kind`." in card
+    assert "`kind_bright_probability`, `kind_dark_probability`" in card
 
 
 def test_classes_are_learned_and_predicted_in_the_documented_columns(

@@ -381,6 +381,9 @@ def export(made: ExportResult, given: Given, screen: Screen) -> None:
     screen.result(f"Wrote the encoder {made.encoder} with {made.n_features:,} features to {made.path}.")
     screen.say(f'timm opens it: timm.create_model("local-dir:{made.path}", pretrained=True)')
     screen.say(f"Training starts from it: gzoo train DATASET --from {shlex.quote(str(made.path))} --out RUN")
+    if made.onnx:
+        screen.result(f"Wrote the whole model to {made.onnx.path}: {made.onnx.description}.")
+    screen.say(f"What goes in, what comes out, and the terms of use: {made.path / 'README.md'}")
 
 
 def augmentations(made: Path, given: Given, screen: Screen) -> None:

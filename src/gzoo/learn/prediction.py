@@ -401,29 +401,43 @@ def _one_or_all(values: list[object]) -> object:
 
 
 def _member(run: Path, recalibrate: bool) -> Member:
-    """Return a run that predicts.
+    """Return a run that predicts, on the fastest device.
 
     Raises:
         NotFoundError: The run does not exist or is not finished.
         DatasetError: It is not a valid run.
         InputError: It has not learned any question.
     """
-    model, metadata = open_run(run)
-    training_data = cast("Mapping[str, object]", metadata["data"])
-    campaign = of_manifest(training_data, run / "run.json")
-    tree = campaign.published_tree
-    target = model.design.target
-    not_predicted = () if target else _unlearned_questions(run, training_data, tree)
-    if not target and len(not_predicted) == len(tree.questions):
+    member = open_member(run, recalibrate=recalibrate)
+    if not member.target and len(member.not_predicted) == len(member.campaign.published_tree.questions):
         raise InputError(
             f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
             "that it was trained on have votes on each.",
             hint="Train it on more galaxies.",
         )
+    member.model.to(fastest_device()).eval()
+    return member
+
+
+def open_member(run: Path, *, recalibrate: bool = True) -> Member:
+    """Return a run with all that turns the output of its model into predictions, on the CPU.
+
+    Args:
+        run: Run folder.
+        recalibrate: Whether to apply the recalibration fitted on the validation split.
+
+    Raises:
+        NotFoundError: The run does not exist or is not finished.
+        DatasetError: It is not a valid run.
+    """
+    model, metadata = open_run(run)
+    training_data = cast("Mapping[str, object]", metadata["data"])
+    campaign = of_manifest(training_data, run / "run.json")
+    target = model.design.target
+    not_predicted = () if target else _unlearned_questions(run, training_data, campaign.published_tree)
     kept = metadata.get("recalibration") if recalibrate else None
     recalibration = None if kept is None or target else Recalibration.from_dict(kept, run / "run.json")
     of_target = cast("Mapping[str, float]", kept or {}) if target else {}
-    model.to(fastest_device()).eval()
     return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target)
 
 
