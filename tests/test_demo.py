@@ -114,7 +114,16 @@ def test_the_command_writes_all_files_without_local_data(home: Path, command: Sa
     assert command.returncode == 0, command.stderr
     assert command.stdout == ""
     made = home.parent / "made"
-    for name in ("simulation", "dataset", "run", "predictions.parquet", "scores.json", "report.html"):
+    for name in (
+        "simulation",
+        "dataset",
+        "run",
+        "predictions.parquet",
+        "catalogue.parquet",
+        "matches.parquet",
+        "scores.json",
+        "report.html",
+    ):
         assert (made / name).exists()
         assert f"made/{name}" in command.stderr
     assert command.stderr.splitlines()[-1] == "Next: gzoo explore made/predictions.parquet made/dataset"
@@ -141,4 +150,6 @@ def test_the_command_writes_all_files_without_local_data(home: Path, command: Sa
     assert set(predictions["dataset_name"]) == {"gz2_simulated"}
     scores = json.loads((made / "scores.json").read_text("utf-8"))
     assert scores["n_galaxies"] == predictions.height
+    matched = pl.read_parquet(made / "matches.parquet").filter(fate="matched")
+    assert sorted(matched["a_row"]) == list(range(predictions.height)) == list(range(scores["n_galaxies"]))
     assert files.read_json(made / "demo.json")["n_galaxies"] == 100

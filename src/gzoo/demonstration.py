@@ -22,6 +22,7 @@ class DemoResult(Shown):
         report: The HTML report.
         n_galaxies: Number of simulated galaxies.
         n_test: Number of galaxies in the test split, which the scores describe.
+        n_matched: Galaxies of the catalogue that match one of the table of true parameters by position.
         log_likelihood_gain: Overall log-likelihood gain over the baseline in nats per galaxy: value, low, high.
     """
 
@@ -29,6 +30,7 @@ class DemoResult(Shown):
     report: Path
     n_galaxies: int
     n_test: int
+    n_matched: int
     log_likelihood_gain: tuple[float, float, float]
 
 
@@ -66,6 +68,8 @@ def demo(
         OutputExistsError: `out` already exists.
         BusyError: Another run writes the same output, and `wait` is False.
     """
+    from gzoo.catalogs.catalog import catalog
+    from gzoo.catalogs.crossmatch import match
     from gzoo.dataset.build import build
     from gzoo.learn.prediction import predict
     from gzoo.learn.training import train
@@ -106,6 +110,10 @@ def demo(
             train(folder, out=run, encoder=encoder, size=size, epochs=epochs, seed=seed, progress=say)
         if not predictions.exists():
             predict(run, folder, split="test", out=predictions, progress=say)
+        catalogue = partial / "catalogue.parquet"
+        if not catalogue.exists():
+            catalog([predictions], folder, out=catalogue, progress=say)
+        matched = match(catalogue, sky / "truth.parquet", out=partial / "matches.parquet", overwrite=True)
         say("Scoring predictions", 0, 1)
         scores = score(predictions, folder)
         files.write_json(partial / "scores.json", scores.to_dict())
@@ -129,4 +137,4 @@ def demo(
         files.write_json(partial / files.MARKS["demo"], begun)
     gain = scores.overall["log_likelihood_gain"]
     value, low, high = (float(gain[key] or 0.0) for key in ("value", "low", "high"))
-    return DemoResult(out, out / "report.html", n_galaxies, n_test, (value, low, high))
+    return DemoResult(out, out / "report.html", n_galaxies, n_test, matched.n_a["matched"], (value, low, high))

@@ -18,7 +18,7 @@ from gzoo.catalogs import hats
 from gzoo.catalogs.columns import catalogue_columns, healpix_column
 from gzoo.catalogs.formats import schema
 from gzoo.catalogs.origin import Content
-from gzoo.errors import DatasetError, OutputExistsError
+from gzoo.errors import DatasetError, InputError, OutputExistsError
 
 
 def positions(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +138,16 @@ def test_a_catalogue_as_a_collection(dataset: Path, published: Path, tmp_path: P
     with pytest.raises(OutputExistsError, match="finished catalogue"):
         gzoo.catalog(None, folder, out=out)
     gzoo.catalog(None, folder, out=out, questions=["bar-gz2"], overwrite=True)
+
+
+def test_a_collection_never_replaces_what_it_is_made_of(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    predicted = folder / "p.parquet"
+    before = sorted(dataset.rglob("*"))
+    for out, said in ((dataset, "is also an input"), (dataset / "hats", "is inside an input"), (folder, "contains")):
+        with pytest.raises(InputError, match=said):
+            gzoo.catalog([predicted], dataset, out=out, overwrite=True)
+    assert sorted(dataset.rglob("*")) == before
 
 
 @pytest.mark.slow

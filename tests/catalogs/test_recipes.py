@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import hpgeom
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 import gzoo
@@ -57,6 +60,36 @@ def test_recipes_run(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(Table.read("barred_spirals.fits")) == wanted.height
 
 
+@pytest.mark.skipif(shutil.which("stilts") is None, reason="STILTS is not installed")
+def test_the_recipe_for_stilts_keeps_units(dataset: Path, tmp_path: Path) -> None:
+    gzoo.catalog(None, dataset, out=tmp_path / "catalogue.fits", questions=["bar-gz2"])
+    (command,) = re.findall(r"```sh\n(stilts .*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name = "bar_gz2_yes_posterior_mean"
+    bars, whole = Table.read(tmp_path / "bars.fits"), Table.read(tmp_path / "catalogue.fits")
+    assert bars.colnames == ["id_str", "ra", "dec", name]
+    assert 0 < len(bars) == int((np.asarray(whole[name]) > 0.3).sum())
+    about, before = (fits.getheader(tmp_path / one, 1) for one in ("bars.fits", "catalogue.fits"))
+    i = whole.colnames.index(name) + 1
+    assert (about["TUNIT2"], about["TUCD2"], about["TUCD4"]) == ("deg", "pos.eq.ra;meta.main", before[f"TUCD{i}"])
+    assert about["TCOMM4"][:60] == before[f"TCOMM{i}"][:60] != ""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_for_lsdb_finds_each_galaxy_itself(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lsdb", reason="lsdb is not installed")
+    monkeypatch.chdir(tmp_path)
+    for name in ("galaxies_hats", "others_hats"):
+        made = gzoo.catalog(None, dataset, out=name, questions=["bar-gz2"])
+    pairs = run(BLOCKS[5])["pairs"]
+    assert len(pairs) == made.n_galaxies - made.n_without_position
+    assert (pairs["id_str_galaxy"] == pairs["id_str_other"]).all()
+
+
 @pytest.mark.slow
 def test_ranges_are_five_times_as_fast_as_distances_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cone of a degree among a million rows of 60 columns, by DuckDB."""
@@ -78,11 +111,10 @@ def test_ranges_are_five_times_as_fast_as_distances_alone(tmp_path: Path, monkey
         for name, query in queries.items():
             times = []
             for _ in range(3):
-                began = time.perf_counter()
+                began = time.process_time()  # of all threads: others may use the machine
                 found[name] = query()
-                times.append(time.perf_counter() - began)
+                times.append(time.process_time() - began)
             seconds[name] = min(times)
         assert found["plain"].sort("_healpix_29").equals(found["ranges"].sort("_healpix_29"))
         assert found["plain"].height > 0
-        if abs(place[1]) < 89:  # the cells around a pole are far from each other
-            assert seconds["plain"] > 5 * seconds["ranges"], (place, seconds)
+        assert seconds["plain"] > 5 * seconds["ranges"], (place, seconds)

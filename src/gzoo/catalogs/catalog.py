@@ -138,6 +138,7 @@ def catalog(
         raise InputError(f"level must be between 0 and 1, got {level}.")
     is_folder = not out.suffix
     if is_folder:
+        _refuse_inputs(out, [*paths, Path(dataset)])
         files.refuse_occupied(out, kind=KIND, overwrite=overwrite)
     else:
         refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset])
@@ -205,6 +206,17 @@ def _collection(out: Path, content: Content, rows: pl.DataFrame, overwrite: bool
             yield write
         files.write_bytes(folder / "ReadMe", readme(content, out.name).encode())
         files.write_json(folder / files.MARKS[KIND], content.about)
+
+
+def _refuse_inputs(out: Path, inputs: Sequence[Path]) -> None:
+    """Check that a folder is not, contains or is inside what is read, which would be lost or changed with it."""
+    place = out.resolve()
+    for one in (given.resolve() for given in inputs):
+        if place == one or place.is_relative_to(one) or one.is_relative_to(place):
+            said = "is also" if place == one else "contains" if one.is_relative_to(place) else "is inside"
+            raise InputError(
+                f"'{out}' {said} an input, '{one}'.", "a folder apart from all inputs.", "Choose another --out."
+            )
 
 
 def _check_questions(questions: Sequence[str], tree: Tree) -> None:

@@ -558,6 +558,8 @@ def demo(made: DemoResult, given: Given, screen: Screen) -> None:
         ("dataset", "the dataset that `gzoo build` makes of them; datasets.load_dataset opens it"),
         ("run", "the trained model"),
         ("predictions.parquet", f"predicted vote fractions of {made.n_test:,} held-out galaxies"),
+        ("catalogue.parquet", "their votes and posterior vote fractions; `gzoo catalog` writes FITS and VOTable too"),
+        ("matches.parquet", f"{made.n_matched:,} of them matched by position to the true parameters, with redshifts"),
         ("scores.json", f"gain over the baseline: {value:.2f} nats per galaxy, 95% interval [{low:.2f}, {high:.2f}]"),
         ("report.html", "a page with examples, scores and calibration: open it in a browser"),
     ):
