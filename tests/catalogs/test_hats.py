@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import hpgeom
@@ -148,6 +149,51 @@ def test_a_collection_never_replaces_what_it_is_made_of(dataset: Path, tmp_path:
         with pytest.raises(InputError, match=said):
             gzoo.catalog([predicted], dataset, out=out, overwrite=True)
     assert sorted(dataset.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_many_rows_take_no_more_than_with_the_writer_of_lsdb(tmp_path: Path) -> None:
+    pytest.importorskip("lsdb", reason="lsdb is not installed")
+    import dask
+    import lsdb
+
+    rng, n = np.random.default_rng(0), 200_000
+    tree = gzoo.tree("gz_rings")
+    names = [one.name for one in tree.questions]
+    columns = (*catalogue_columns(tree, counted=names, is_predicted=True), healpix_column())
+    ra, dec = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    made: dict[str, object] = {"ra": ra, "dec": dec, "_healpix_29": hpgeom.angle_to_pixel(1 << 29, ra, dec)}
+    kinds = {
+        "string": lambda: [f"{i:012d}" for i in range(n)],
+        "bool": lambda: np.zeros(n, bool),
+        "int32": lambda: rng.integers(0, 40, n).astype(np.int32),
+        "float32": lambda: rng.random(n, dtype=np.float32),
+    }
+    rows = pl.DataFrame({one.name: made[one.name] if one.name in made else kinds[one.kind]() for one in columns})
+    rows = rows.sort("_healpix_29")
+    about = {"kind": "catalogue", "gzoo_version": "0", "simulated": "", "campaign": "", "licence": "", "citation": [],
+             "posterior": "", "coordinate_frame": "ICRS"}  # fmt: skip
+    widths = {one.name: 12 for one in columns if one.kind == "string"}
+    content = Content("made up", "made up", columns, widths, n, about)
+    batches = rows.to_arrow().cast(schema(columns)).combine_chunks().to_batches(max_chunksize=10_000)
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    began = time.process_time()
+    with hats.hats(ours, content, rows["_healpix_29"].to_numpy()) as write:
+        for batch in batches:
+            write(batch)
+    seconds = time.process_time() - began
+    frame = rows.drop("_healpix_29").to_pandas(use_pyarrow_extension_array=True)
+    with dask.config.set(scheduler="synchronous"):
+        opened = lsdb.from_dataframe(
+            frame, ra_column="ra", dec_column="dec", margin_threshold=10, partition_rows=50_000
+        )
+        began = time.process_time()
+        opened.write_catalog(theirs)
+    assert seconds < time.process_time() - began
+    sizes = [sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) for folder in (ours, theirs)]
+    assert sizes[0] < 1.1 * sizes[1]
 
 
 @pytest.mark.slow
