@@ -210,7 +210,7 @@ def raise_passing(path: Path | str, error: BaseException) -> None:
 def write_parquet(
     path: Path, schema: pa.Schema, *, is_flushed: bool = True, compression: str | None = None
 ) -> Generator[pq.ParquetWriter]:
-    """Write a Parquet file with page checksums as `whole_file` does; the same batches give the same bytes.
+    """Write a Parquet file with page checksums and page index as `whole_file` does; the same batches, the same bytes.
 
     Images are compressed already, so they are stored as they are, without dictionary or statistics. Other columns
     beside images are in row groups so small that zstd would take time and save nothing.
@@ -234,7 +234,7 @@ def write_parquet(
         "write_statistics": plain,
     }
     with _renamed(path) as name:
-        with pq.ParquetWriter(name, schema, write_page_checksum=True, **by_column) as writer:
+        with pq.ParquetWriter(name, schema, write_page_checksum=True, write_page_index=True, **by_column) as writer:
             yield writer
         if is_flushed:
             flush(name)

@@ -32,6 +32,16 @@ def test_each_campaign_is_cited_by_its_papers_and_its_dataset(name: str) -> None
             assert fields.get(key, "") == known, key
     if facts.hub.repository:
         assert facts.hub.repository in entries[name].fields_dict["url"].value
+        first = entries[facts.papers[0].key].fields_dict
+        found = {key: entries[name].fields_dict[key].value for key in ("author", "year", "version")}
+        assert found == {"author": first["author"].value, "year": first["year"].value, "version": "main"}
+        of_commit = parsed(cite(f"{name}@{'a' * 40}"))[name].fields_dict
+        assert of_commit["version"].value == "a" * 40
+        assert f"({facts.papers[0].year}). {facts.title} (dataset). Version v1." in cite(f"{name}@v1", format="text")
+
+
+def test_gzoo_is_cited_with_author_year_and_version() -> None:
+    assert {"author", "title", "year", "version"} <= set(parsed(cite("gzoo"))["gzoo"].fields_dict)
 
 
 def test_the_merged_campaign_cites_each_member_once() -> None:

@@ -12,6 +12,7 @@ from gzoo.trees.campaign import Campaign
 from gzoo.trees.definition import Paper
 
 SOFTWARE = "gzoo"
+YEAR = "2026"  # of this version of gzoo
 FORMATS = ("bibtex", "text")
 PREPRINT = "arXiv preprint"
 _ACCENTS = {
@@ -32,10 +33,12 @@ def cite(*names: Path | str | Campaign, format: str = "bibtex") -> str:
     r"""Cite campaigns and their datasets, or gzoo itself.
 
     A merged campaign such as gz_evo includes the papers of all its members. Each entry is listed once, under a key that
-    never changes; unknown fields of a paper are omitted.
+    never changes; unknown fields of a paper are omitted. The entry of a dataset has the authors and the year of the
+    campaign's first paper.
 
     Args:
-        names: Names of campaigns, or paths of their TOML files; `gzoo` for the software.
+        names: Names of campaigns, or paths of their TOML files; `gzoo` for the software. A campaign may be followed by
+            `@` and the tag or commit of its dataset that was used, which becomes the version of that entry.
         format: Output format: "bibtex" (the default; plain ASCII) or "text" (one line per entry).
 
     Raises:
@@ -56,19 +59,36 @@ def cite(*names: Path | str | Campaign, format: str = "bibtex") -> str:
         )
     entries: dict[str, str] = {}
     for name in names:
-        entries |= _software(format) if str(name) == SOFTWARE else _entries(campaigns_of.campaign(name), format)
+        if isinstance(name, Campaign):
+            entries |= _entries(name, format)
+        elif str(name) == SOFTWARE:
+            entries |= _software(format)
+        else:
+            text, _, version = (str(name), "", "") if Path(name).is_file() else str(name).partition("@")
+            entries |= _entries(campaigns_of.campaign(text), format, version or "main")
     return ("\n\n" if format == "bibtex" else "\n").join(entries.values())
 
 
-def _entries(campaign: Campaign, format: str) -> dict[str, str]:
-    """Return key -> entry for the papers of a campaign and for its dataset."""
+def _entries(campaign: Campaign, format: str, version: str = "main") -> dict[str, str]:
+    """Return key -> entry for the papers of a campaign and for a version of its dataset."""
     found = {paper.key: bibtex(paper) if format == "bibtex" else paper.reference for paper in campaign.papers}
-    if campaign.hub.repository:
-        url = f"https://huggingface.co/datasets/{campaign.hub.repository}"
-        fields = {"title": _whole(f"{campaign.title} (dataset)"), "howpublished": "Hugging Face", "url": url}
-        found[campaign.name] = (
-            _entry("misc", campaign.name, fields) if format == "bibtex" else f"{campaign.title} (dataset). {url}"
-        )
+    if not campaign.hub.repository:
+        return found
+    title, url = f"{campaign.title} (dataset)", f"https://huggingface.co/datasets/{campaign.hub.repository}"
+    paper = next(iter(campaign.papers), None)
+    if format == "text":
+        by = f"{paper.reference.partition(f' ({paper.year})')[0]} ({paper.year}). " if paper else ""
+        found[campaign.name] = f"{by}{title}. Version {version}. {url}"
+    else:
+        fields = {
+            "author": _authors(paper) if paper else "",
+            "title": _whole(title),
+            "year": str(paper.year) if paper else "",
+            "version": _latex(version),
+            "howpublished": "Hugging Face",
+            "url": url,
+        }
+        found[campaign.name] = _entry("misc", campaign.name, fields)
     return found
 
 
@@ -76,9 +96,13 @@ def _software(format: str) -> dict[str, str]:
     about = metadata(SOFTWARE).json
     title, version, author = (str(about.get(key, "")) for key in ("summary", "version", "author"))
     if format == "text":
-        return {SOFTWARE: f"{author}. {SOFTWARE}: {title}. Version {version}"}
-    fields = {"author": _whole(author), "title": _whole(f"{SOFTWARE}: {title}"), "version": version}
+        return {SOFTWARE: f"{author} ({YEAR}). {SOFTWARE}: {title}. Version {version}"}
+    fields = {"author": _whole(author), "title": _whole(f"{SOFTWARE}: {title}"), "year": YEAR, "version": version}
     return {SOFTWARE: _entry("software", SOFTWARE, fields)}
+
+
+def _authors(paper: Paper) -> str:
+    return " and ".join(_latex(one) if "," in one or one == "others" else _whole(one) for one in paper.authors)
 
 
 def bibtex(paper: Paper) -> str:
@@ -91,7 +115,7 @@ def bibtex(paper: Paper) -> str:
     """
     is_preprint = paper.journal == PREPRINT
     fields = {
-        "author": " and ".join(_latex(one) if "," in one or one == "others" else _whole(one) for one in paper.authors),
+        "author": _authors(paper),
         "title": _whole(paper.title),
         "journal": "" if is_preprint else _latex(paper.journal),
         "volume": paper.volume,
