@@ -19,6 +19,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,12 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+import yaml
 
+SIZE_CATEGORIES = (
+    *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B"),
+    *("1B<n<10B", "10B<n<100B", "100B<n<1T", "n>1T"),
+)
 LFS_SUFFIXES = (".parquet", ".safetensors", ".jpg", ".png", ".tar", ".arrow", ".onnx", ".bin")
 
 
@@ -60,6 +66,16 @@ class Fault:
         imposter        302 to another host, which has another file of the same size
         unstored        an uploaded file is accepted and lost
         lost answer     a commit is made, and answered with 503
+        refuse later    after `times` such requests, each is refused with 403 and the sentence `said`
+        killed          after `times` requests, each connection ends without an answer
+        killed after    the same, but the last of these requests is still worked on, which its client never learns
+        dropped         the connection ends without an answer
+        silent          no answer within `seconds`, then the connection ends
+        slow            the file arrives in ten parts over `seconds`
+        stalled         half of the file arrives, then nothing for `seconds`
+        busy            429, with Retry-After and the Hub's own header: `seconds`
+        invalid card    the card's metadata are not accepted, with the sentence `said`
+        unlisted        a listing says nothing of the SHA-256 of large files
     match: a regular expression, searched in "METHOD path?query".
     times: how often the failure occurs; None for always.
     """
@@ -69,6 +85,7 @@ class Fault:
     times: int | None = None
     status: int = 0
     said: str = ""
+    seconds: float = 60.0
 
 
 @dataclass
@@ -147,6 +164,9 @@ class LoopbackHub:
         self.users: dict[str, str] = {}
         self.repos: dict[str, Repo] = {}
         self.private_owners: set[str] = set()  # new repositories of these are private by default
+        self.renamed: dict[str, str] = {}  # old name -> present name; requests for the old one are redirected
+        self.cas = ""  # address of the Xet storage, which keeps the large files of all repositories if it is not ""
+        self.ended = threading.Event()  # what waits goes on when the Hub ends
         self.faults: list[Fault] = []
         self.log: list[Request] = []
         self.lfs: dict[str, bytes] = {}  # large files that were uploaded, by sha256
@@ -164,6 +184,7 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -193,13 +214,18 @@ class LoopbackHub:
 
     def fault(self, request: str, kinds: Iterable[str]) -> str:
         """The kind of the failure that this request meets, or ""; counts it."""
+        found = self.met(request, kinds)
+        return found.kind if found else ""
+
+    def met(self, request: str, kinds: Iterable[str]) -> Fault | None:
+        """The failure that this request meets, or None; counts it."""
         with self.lock:
             for fault in self.faults:
                 if fault.kind in kinds and re.search(fault.match, request) and fault.times != 0:
                     if fault.times is not None:
                         fault.times -= 1
-                    return fault.kind
-        return ""
+                    return fault
+        return None
 
 
 def environment(hub: LoopbackHub, home: Path, token: str = "") -> dict[str, str]:
@@ -212,6 +238,43 @@ def environment(hub: LoopbackHub, home: Path, token: str = "") -> dict[str, str]
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     return {**settings, "HF_TOKEN": token} if token else settings
+
+
+class XetStorage:
+    """A Xet storage at `address` that answers every request with one status, or not at all (0)."""
+
+    def __init__(self, status: int) -> None:
+        self.log: list[str] = []
+        self._ended = threading.Event()
+        storage = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                storage.log.append(f"{self.command} {self.path}")
+                if not status:
+                    storage._ended.wait(60)
+                    return
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> XetStorage:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class Client:
@@ -244,6 +307,12 @@ class Client:
         """Do what `hf auth login` does; "" logs out."""
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "token").write_text(token)
+
+    def use_xet(self) -> None:
+        """Do what unsetting HF_HUB_DISABLE_XET does."""
+        from huggingface_hub import constants
+
+        self._patch.setattr(constants, "HF_HUB_DISABLE_XET", False)
 
     def set_offline(self, is_offline: bool = True) -> None:
         """Do what HF_HUB_OFFLINE does."""
@@ -294,6 +363,7 @@ class _Base(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or the body of each answer waits 40 ms for the client to acknowledge the header
     request_body = b""
+    is_mute = False  # the connection ends in place of the answer
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -306,8 +376,14 @@ class _Base(BaseHTTPRequestHandler):
                 Request(self.command, self.path, status, token, n_received, n_sent, self.headers.get("Range", ""))
             )
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
+    def _send(
+        self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False, slow: Fault | None = None
+    ) -> None:
         is_head = self.command == "HEAD"
+        if self.is_mute:
+            self._note(status, 0)
+            self.close_connection = True
+            return
         sent = b"" if is_head else body[: len(body) // 2] if cut else body
         self._note(status, len(sent))
         self.send_response(status)
@@ -315,16 +391,23 @@ class _Base(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(sent)
+        parts = 10 if slow else 1
+        for i in range(parts):
+            self.wfile.write(sent[i * len(sent) // parts : (i + 1) * len(sent) // parts])
+            if slow and (slow.kind == "slow" or i == parts // 2):
+                self.wfile.flush()
+                self.hub.ended.wait(slow.seconds / (parts if slow.kind == "slow" else 1))
         if cut and not is_head:
             self.wfile.flush()
             self.close_connection = True
 
-    def _send_file(self, data: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
+    def _send_file(
+        self, data: bytes, headers: Mapping[str, str], *, cut: bool = False, slow: Fault | None = None
+    ) -> None:
         headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **headers}
         wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if not wanted or self.command == "HEAD":
-            self._send(200, data, headers, cut=cut)
+            self._send(200, data, headers, cut=cut, slow=slow)
             return
         first, last = wanted.groups()
         start = int(first) if first else max(len(data) - int(last), 0)
@@ -333,7 +416,7 @@ class _Base(BaseHTTPRequestHandler):
             self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
             return
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-        self._send(206, data[start : end + 1], headers, cut=cut)
+        self._send(206, data[start : end + 1], headers, cut=cut, slow=slow)
 
 
 class _OtherHost(_Base):
@@ -418,11 +501,25 @@ class _Handler(_Base):
     def _handle(self) -> None:
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        if self.hub.fault(f"{self.command} {self.path}", ("unavailable",)):
+        self._end_or_refuse()
+        found = self.hub.met(f"{self.command} {self.path}", ("unavailable", "dropped", "silent", "busy"))
+        if found and found.kind == "unavailable":
             raise _refusal(503, "", "Service Unavailable")
+        if found and found.kind == "busy":
+            refusal = _refusal(429, "", "Too Many Requests")
+            refusal.headers |= {"Retry-After": f"{found.seconds:.0f}", "RateLimit": f'"api";r=0;t={found.seconds:.0f}'}
+            raise refusal
+        if found:
+            self._note(0, 0)
+            self.hub.ended.wait(found.seconds if found.kind == "silent" else 0)
+            self.close_connection = True
+            raise _Silence
         for one in self.hub.faults:
             if one.kind == "refused" and re.search(one.match, f"{self.command} {self.path}"):
                 raise _refusal(one.status, "", one.said)
+        for old, new in self.hub.renamed.items():
+            if re.search(rf"/{re.escape(old)}(/|$)", parts.path):
+                raise _Answer(307, b"", Location=self.hub.endpoint + self.path.replace(old, new, 1))
         if parts.path == "/api/whoami-v2":
             user = self._user()
             if not user:
@@ -432,7 +529,7 @@ class _Handler(_Base):
         if parts.path in {"/api/repos/create", "/api/repos/delete"}:
             self._create_or_delete(parts.path.endswith("create"))
         if parts.path == "/api/validate-yaml":
-            raise _Answer(200, {"errors": [], "warnings": []})
+            self._validate(json.loads(self.request_body)["content"])
         if parts.path.startswith("/lfs/"):
             self._take_large(parts.path)
         found = re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", parts.path)
@@ -446,6 +543,25 @@ class _Handler(_Base):
         if found:
             self._api(found[1], found[2], found[3] or "", query)
         raise _refusal(404, "", f"Nothing is at {self.path}")
+
+    def _end_or_refuse(self) -> None:
+        """Play the failures that begin after some requests."""
+        for one in self.hub.faults:
+            if one.kind not in {"refuse later", "killed", "killed after"}:
+                continue
+            if not re.search(one.match, f"{self.command} {self.path}"):
+                continue
+            with self.hub.lock:
+                n, one.times = one.times or 0, max((one.times or 0) - 1, -1)
+            if n == 0 and one.kind == "killed after":
+                self.is_mute = True
+            elif n <= 0 and one.kind == "refuse later":
+                one.times = 0
+                raise _refusal(403, "", one.said)
+            elif n <= 0:
+                self._note(0, 0)
+                self.close_connection = True
+                raise _Silence
 
     def _api(self, kind: str, name: str, rest: str, query: Mapping[str, str]) -> None:
         what, _, more = rest.partition("/")
@@ -470,6 +586,13 @@ class _Handler(_Base):
                 for oid in reversed(repo.commits)
             ]
             raise _Answer(200, listed)
+        if what == "xet-read-token" and self.hub.cas:
+            until = str(int(time.time()) + 3600)
+            about = {"X_Xet_Cas_Url": self.hub.cas, "X_Xet_Access_Token": "xet", "X_Xet_Token_Expiration": until}
+            raise _Answer(200, {}, **about)
+        if what == "xet-write-token" and self.hub.cas:
+            found = {"casUrl": self.hub.cas, "accessToken": "xet", "exp": int(time.time()) + 3600}
+            raise _Answer(200, found)
         if what == "tree":
             revision, _, folder = more.partition("/")
             self._tree(repo, self._commit(repo, revision), unquote(folder), query)
@@ -538,6 +661,9 @@ class _Handler(_Base):
                     entries.append({"type": "directory", "path": parent, "size": 0, "oid": tree})
             if is_recursive or len(parts) == 1:
                 entries.append(self._entry(path, data))
+        if self.hub.fault(f"{self.command} {self.path}", ("unlisted",)):
+            for one in entries:
+                one.pop("lfs", None)
         for kind in ("twice", "escape"):
             if self.hub.fault(f"{self.command} {self.path}", (kind,)):
                 first = next(one for one in entries if one["type"] == "file")
@@ -574,7 +700,11 @@ class _Handler(_Base):
         etag = hashlib.sha256(data).hexdigest() if _is_large(path, data) else _blob_id(path, data)
         kinds = ("elsewhere", "imposter", "short") + (("cut", "flip") if self.command == "GET" else ())
         fault = self.hub.fault(f"{self.command} {self.path}", kinds)
+        slow = self.hub.met(f"{self.command} {self.path}", ("slow", "stalled")) if self.command == "GET" else None
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": oid}
+        if self.hub.cas and _is_large(path, data):
+            route = f"{self.hub.endpoint}/api/{repo.kind}s/{repo.name}/xet-read-token/{oid}"
+            headers |= {"X-Xet-Hash": hashlib.sha256(data).hexdigest(), "Link": f'<{route}>; rel="xet-auth"'}
         if fault in {"elsewhere", "imposter"}:
             place = f"{self.hub.other_host}/{fault}/{hashlib.sha256(data).hexdigest()}"
             linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(data)), "Location": place}
@@ -584,9 +714,20 @@ class _Handler(_Base):
             data = data[: len(data) // 2]
         elif fault == "flip":
             data = _flipped(data)
-        self._send_file(data, headers, cut=fault == "cut")
+        self._send_file(data, headers, cut=fault == "cut", slow=slow)
 
     # Writing
+
+    def _validate(self, card: str) -> None:
+        found = self.hub.met("", ("invalid card",))
+        if found:
+            raise _Answer(400, {"errors": [{"message": found.said}], "warnings": []})
+        header = yaml.safe_load(card.split("---")[1])
+        unknown = [one for one in header.get("size_categories", []) if one not in SIZE_CATEGORIES]
+        if unknown:
+            message = f'"size_categories[0]" must be one of [{", ".join(SIZE_CATEGORIES)}]'
+            raise _Answer(400, {"errors": [{"message": message}], "warnings": []})
+        raise _Answer(200, {"errors": [], "warnings": []})
 
     def _create_or_delete(self, create: bool) -> None:
         user = self._user()

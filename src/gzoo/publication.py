@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -15,7 +18,7 @@ import yaml
 from gzoo import files, hub
 from gzoo.dataset import card
 from gzoo.display import Sheet, Shown
-from gzoo.errors import DatasetError, InputError, NotFoundError
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, reason
 from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.cite import cite
 
@@ -26,6 +29,8 @@ SIMULATED_NOTE = (
     "> **Simulated.** Trained on images and votes that gzoo simulated, for tests and demonstrations. The model has not "
     "seen real galaxies.\n\n"
 )
+_GATE = "extra_gated_"
+_PROMPT = f"{_GATE}prompt"
 _TAG = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*(?<!\.)(?<!\.lock)")
 _URL = re.compile(r"https?://[^\s/<>\"]+\.[^\s/<>\"]+(/[^\s<>\"]*)?")
 
@@ -69,14 +74,20 @@ def publish(
     gated: str | None = None,
     tag: str | None = None,
     source: str | None = None,
+    gate_terms: Path | str | None = None,
+    verify: bool = True,
     dry_run: bool = False,
     progress: files.Progress | None = None,
 ) -> PublishResult:
     """Publish a dataset, or a run as a model, in a repository of the Hub.
 
-    A dataset is checked first (`gzoo.check`), and refused if the check finds a problem. Only changed files are sent, in
-    one commit, so that nobody sees a part of them; an interrupted upload can be resumed. The uploaded files are
-    compared with the manifest before the commit gets its tag.
+    A dataset is checked first (`gzoo.check`), and refused if the check finds a problem. Only changed files are sent; an
+    interrupted upload can be resumed. Up to 100 of them become one commit, so that nobody sees a part of them. More
+    become several: until the last one, the repository is marked as unfinished, and gzoo does not read it. The checksums
+    that the Hub reports are compared with the manifest before the last commit gets its tag.
+
+    What owners wrote into the card on the Hub is kept: keys of its header that gzoo does not write, such as
+    `extra_gated_prompt`, further tags, and further sections.
 
     A model is published in the format of timm (`model.safetensors` and `config.json`, the encoder), with the run
     (`run/`) and a card. The licence cc-by-nc-sa-4.0 of data requires that the training code is released with the
@@ -91,19 +102,23 @@ def publish(
             new repository is not gated.
         tag: Name of this version, such as v1. It must be new.
         source: Address of the training code, for a model.
+        gate_terms: File with the terms that readers of a gated repository agree to: YAML with the Hub's keys, such as
+            `extra_gated_prompt` and `extra_gated_fields`, or text, which becomes the prompt.
+        verify: Download the files whose checksum the Hub does not report, to compare them.
         dry_run: Report what would be sent without sending it.
         progress: Called as (stage, done, total).
 
     Raises:
         NotFoundError: The folder, or a file in it, does not exist.
         DatasetError: The folder is not a dataset or run of gzoo, or the check found a problem.
-        InputError: An argument is invalid, or a model lacks its source.
+        InputError: An argument is invalid, a model lacks its source, or the Hub does not accept the card's metadata.
         AccessError: You are not logged in (which `dry_run` does not need), or may not write to the repository.
         HubError: The Hub cannot be reached, or its files differ from those that were sent.
     """
     root, progress = Path(folder), progress or hub.ignore_progress
     is_run = (root / files.MARKS["run"]).is_file() and not (root / files.MANIFEST).is_file()
     _check_arguments(repository, gated, tag, source, is_run)
+    terms = _gate_terms(Path(gate_terms)) if gate_terms is not None else {}
     kind = "model" if is_run else "dataset"
     with tempfile.TemporaryDirectory(prefix="gzoo-") as temporary:
         if is_run:
@@ -111,7 +126,16 @@ def publish(
         else:
             paths, checksums, is_simulated = _dataset_files(root, repository, progress, dry_run)
         upload = hub.Upload(
-            paths, checksums, repository, kind, private=private, gated=gated, tag=tag, progress=progress
+            paths,
+            checksums,
+            repository,
+            kind,
+            private=private,
+            gated=gated,
+            tag=tag,
+            card=partial(_merged_card, paths[hub.CARD].read_text("utf-8"), terms, repository),
+            verify=verify,
+            progress=progress,
         )
         return PublishResult(kind, upload.run(dry_run=dry_run), dry_run, is_simulated)
 
@@ -131,6 +155,53 @@ def _check_arguments(repository: str, gated: str | None, tag: str | None, source
             "a run folder with --source.",
             "Omit the --source option.",
         )
+
+
+def _gate_terms(path: Path) -> dict[str, object]:
+    """Return the entries of a card's header that a file of terms contains."""
+    if not path.is_file():
+        raise NotFoundError(f"File of terms not found: '{path}'.", hint="Check the path passed to `--gate-terms`.")
+    try:
+        text = path.read_text("utf-8")
+        found: object = yaml.safe_load(text) if path.suffix.lower() in {".yaml", ".yml"} else {_PROMPT: text.strip()}
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+        raise InputError(f"Cannot parse '{path}': {reason(error)}.", "YAML, or a text in UTF-8.") from error
+    entries = cast("dict[object, object]", found if isinstance(found, dict) else {})
+    wrong = [str(key) for key in entries if not str(key).startswith(_GATE)]
+    if not entries or wrong or entries.get(_PROMPT) == "":
+        what = f"key '{wrong[0]}'" if wrong else "no terms"
+        raise InputError(f"'{path}' contains {what}.", f"keys that start with `{_GATE}`, such as `{_PROMPT}`.")
+    return {str(key): value for key, value in entries.items()}
+
+
+def _merged_card(own: str, terms: Mapping[str, object], repository: str, there: str, checksum: str) -> str:
+    """Return a card with what owners added to the one on the Hub, and with terms of access.
+
+    Args:
+        own: The card.
+        terms: Further entries of its header.
+        repository: `owner/name`.
+        there: The card on the Hub, or "".
+        checksum: SHA-256 that the manifest there lists for its card, or "".
+    """
+    if not there:
+        return hub.with_additions(own, hub.Additions(terms))
+    try:
+        published, additions = hub.split_card(there, own)
+    except InputError as error:
+        raise InputError(
+            f"Cannot keep what the card of '{repository}' contains: {error.message}", hint="Fix the card on the Hub."
+        ) from error
+    is_same = hashlib.sha256(published.encode()).hexdigest() == checksum
+    replaced = [] if is_same else hub.replaced_parts(there, own)
+    if replaced and (checksum or "'introduction'" in replaced):  # else it may be an earlier version's card of a model
+        warnings.warn(
+            f"The card of '{repository}' was edited in parts that gzoo writes, which are replaced: "
+            f"{', '.join(replaced)}.",
+            GZooWarning,
+            stacklevel=2,
+        )
+    return hub.with_additions(own, replace(additions, keys={**additions.keys, **terms}))
 
 
 def _dataset_files(folder: Path, repository: str, progress: files.Progress, dry_run: bool) -> Contents:
@@ -232,8 +303,7 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         + ("" if licence == data["licence"] else f" The encoder that it started from puts this model under {licence}.")
     )
     template = (resources.files("gzoo") / "model_card.md").read_text("utf-8")
-    return template.format(
-        header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=110),
+    body = template.format(
         title=campaign.title,
         campaign=campaign.name,
         design=design,
@@ -258,3 +328,4 @@ def model_card(campaign: Campaign, metadata: Mapping[str, object], repository: s
         request="" if is_simulated else "Please cite the papers of the data:\n\n",
         citation=cite("gzoo") if is_simulated else cite(campaign, "gzoo"),
     )
+    return hub.card_text(header, body)

@@ -24,7 +24,7 @@ from gzoo import files
 from gzoo.dataset import card, croissant
 from gzoo.dataset.tally import Spread
 from gzoo.errors import InputError
-from gzoo.hub import card_metadata
+from gzoo.hub import Additions, card_metadata, split_card
 from gzoo.trees.campaign import Campaign, campaign, campaigns
 
 MANIFEST: dict[str, object] = {
@@ -55,6 +55,9 @@ def manifest_of(one: Campaign) -> dict[str, object]:
 @pytest.mark.parametrize("one", campaigns(), ids=lambda one: one.name)
 def test_hub_reads_the_card_of_each_campaign(one: Campaign, tmp_path: Path) -> None:
     text = card.text(one, manifest_of(one), tmp_path)
+    header = card.header(one, manifest_of(one), {"default": 1, "tiny": 1})
+    for own, headings in ((text, None), (header, card.headings())):
+        assert split_card(text, own, headings) == (text, Additions()), "what gzoo writes are no additions of others"
     facts = DatasetCard(text).data.to_dict()
     assert facts["license"] == one.hub.licence
     assert facts["size_categories"] == ["100K<n<1M"]

@@ -241,13 +241,13 @@ def test_revoked_access_is_reported_and_the_cached_copy_is_not_used(
 def test_access_reports_which_copy_is_cached(repo: Repo, command: Command) -> None:
     assert "The cache contains no copy." in gzoo.access(NAME).message
     gzoo.load(NAME, "tiny", split="train")
-    assert "The cache contains this commit." in gzoo.access(NAME).message
+    assert "The cache contains this commit (config 'tiny')." in gzoo.access(NAME).message
     old = repo.head
     new = repo.commit({**repo.files, "notes.txt": b"x"})
     code, output = command("access", NAME, "--json")
     facts = json.loads(output)
     assert (code, facts["commit"], facts["cached"], facts["resolved_commit"]) == (0, new, old, new)
-    assert f"another copy, commit {old}, which is not up to date" in facts["message"]
+    assert f"another copy, commit {old} (config 'tiny'), which is not up to date" in facts["message"]
     assert gzoo.access(NAME, revision=old).resolved_commit == old
     gzoo.load(NAME, "tiny", split="train")
     assert gzoo.access(NAME).cached == new
@@ -508,7 +508,8 @@ def test_a_run_records_its_commit_and_no_token_is_written_anywhere(
 
     small = ("--epochs", "1", "--size", "32", "--encoder", "mobilenetv3_small_050")
     gzoo_does("access", NAME, "--json")
-    gzoo_does("train", f"{NAME}@main", "--out", "run", *small)
+    gzoo_does("train", NAME, "--revision", "main", "--out", "run", *small)
+    assert f"To train on the same, pass --revision {repo.head}" in outputs[-1]
     gzoo_does("predict", "run", "gz2", "--out", "predictions.parquet")
     repo.revoke("bob")
     gzoo_does("predict", "run", "gz2", "--out", "more.parquet", code=8)
@@ -628,3 +629,25 @@ def test_records_are_not_needed_in_a_read_only_cache(
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     assert train_of(NAME)["id_str"][:] == ids_of(dataset)
+
+
+def test_an_interrupted_training_resumes_on_the_commit_that_it_began_with(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gzoo.learn import training
+
+    out, small = tmp_path / "run", {"size": 32, "encoder": "mobilenetv3_small_050", "epochs": 1, "probe": False}
+    old = repo.head
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            gzoo.train(NAME, out=out, **small)
+    repo.commit({**repo.files, "tree.svg": b"<svg/>"})
+    run = gzoo.train(NAME, out=out, **small).run
+    assert json.loads((run / "run.json").read_text())["data"]["hub"] == {"repository": NAME, "commit": old}
+    with pytest.raises(InputError, match="is a folder, so revision"):
+        gzoo.train(tmp_path, out=tmp_path / "other", revision="main")

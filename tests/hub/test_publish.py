@@ -21,7 +21,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 import gzoo
 from gzoo import files
-from gzoo.errors import AccessError, DatasetError, GZooError, HubError, InputError, NotFoundError
+from gzoo.errors import AccessError, DatasetError, GZooError, GZooWarning, HubError, InputError, NotFoundError
 from gzoo.hub import EXIT_CODES
 from gzoo.learn.model import open_run
 from gzoo.publication import RUN_FILES, model_card, publish
@@ -76,7 +76,7 @@ def test_publish_and_publish_again(hub: LoopbackHub, alice: Client, dataset: Pat
     assert (again.commit, again.is_new, again.files, again.n_bytes) == (made.sent.commit, False, (), 0)
     assert again.n_kept == len(made.sent.files)
     assert n_uploaded(hub) == n_bytes
-    assert {one.method for one in hub.log[n:]} == {"GET"}
+    assert {one.method for one in hub.log[n:]} == {"GET", "HEAD"}
 
 
 def test_a_published_dataset_can_be_loaded(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_dry_run_changes_nothing(hub: LoopbackHub, alice: Client, dataset: Pat
     publish(dataset, NAME)
     n = len(hub.log)
     assert publish(dataset, NAME, dry_run=True).sent.files == ()
-    assert {one.method for one in hub.log[n:]} == {"GET"}
+    assert {one.method for one in hub.log[n:]} == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "no manifest", "unfinished", "nothing"])
@@ -238,7 +238,7 @@ def test_a_tag_is_never_moved(hub: LoopbackHub, alice: Client, dataset: Path) ->
     publish(dataset, NAME, tag="v1")
     repo = hub.repos[NAME]
     first = repo.head
-    repo.commit({**repo.files, "README.md": b"other"})
+    repo.commit({**repo.files, "LICENSE": b"other"})
     n_bytes = n_uploaded(hub)
     with pytest.raises(InputError, match="Tag 'v1'"):
         publish(dataset, NAME, tag="v1")
@@ -248,16 +248,25 @@ def test_a_tag_is_never_moved(hub: LoopbackHub, alice: Client, dataset: Path) ->
     assert repo.tags == {"v1": first, "v2": repo.head}
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/test-00000-of-00001.parquet"])
-def test_a_flipped_byte_is_detected(hub: LoopbackHub, alice: Client, dataset: Path, name: str) -> None:
-    hub.faults.append(Fault("flip", f"GET .*/resolve/.*/{name}"))
-    with pytest.raises(HubError, match="wrong content") as found:
-        publish(dataset, NAME, tag="v1")
-    assert name in str(found.value)
-    assert hub.repos[NAME].tags == {}
-    hub.faults.clear()
+def test_files_are_verified_by_the_checksums_of_the_hub(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
     publish(dataset, NAME, tag="v1")
-    assert hub.repos[NAME].tags == {"v1": hub.repos[NAME].head}
+    assert not hub.asked("/resolve/"), "nothing is downloaded that the Hub vouches for"
+
+
+def test_files_without_a_checksum_on_the_hub_are_downloaded_and_compared(
+    hub: LoopbackHub, alice: Client, dataset: Path
+) -> None:
+    name = "data/test-00000-of-00001.parquet"
+    hub.faults += [Fault("unlisted", "/tree/"), Fault("flip", f"GET .*/resolve/.*/{name}", 1)]
+    with pytest.raises(HubError, match=f"differs from the local files: {name}"):
+        publish(dataset, NAME, tag="v1")
+    repo = hub.repos[NAME]
+    assert repo.tags == {}
+    n = len(hub.asked("GET .*/resolve/.*parquet"))
+    made = publish(dataset, NAME, verify=False)
+    assert name in made.sent.unverified
+    assert len(hub.asked("GET .*/resolve/.*parquet")) == n
+    assert publish(dataset, NAME).sent.unverified == ()
 
 
 def test_a_file_that_the_hub_loses_is_detected(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
@@ -272,7 +281,6 @@ def test_temporary_failures_do_not_matter(hub: LoopbackHub, alice: Client, datas
         Fault("unavailable", "POST /api/repos/create", 2),
         Fault("unavailable", "POST .*/commit/", 1),
         Fault("cut", "GET .*/resolve/.*README", 1),
-        Fault("flip", "GET .*/resolve/.*tree.svg", 1),
     ]
     publish(dataset, NAME)
     assert stored(hub.repos[NAME]) == contents(dataset)
@@ -458,3 +466,121 @@ def test_the_card_names_the_encoder_that_training_started_from_and_keeps_its_lic
     assert f"started from the encoder of `hf_hub:a/b`, commit `{'c' * 40}`, licence cc-by-nc-sa-4.0" in text
     assert "(only the head was trained)" in text
     assert str(facts["floors"]["description"]).replace("`", "") in text  # type: ignore[index]
+
+
+# Cards that owners edited
+
+TERMS = """extra_gated_prompt: Use the data for research only.
+extra_gated_fields:
+  Affiliation: text
+  I agree: checkbox
+"""
+SECTION = "## Thanks\n\nTo all volunteers.\n\n```text\n## no heading\n```"
+
+
+def edited(card: bytes) -> bytes:
+    """A card as an owner edits it on the Hub: more keys, another tag, a section in the middle and one at the end."""
+    text = card.decode().replace("\ntags:\n", f"\nlanguage: en\n{TERMS}tags:\n- DESI\n", 1)
+    text = text.replace("\n## Splits\n", f"\n{SECTION}\n\n\n## Splits\n", 1)
+    return f"{text}\n\n## Funding\n\nNone.\n".encode()
+
+
+def test_what_owners_add_to_the_card_is_kept_and_valid(
+    hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path
+) -> None:
+    publish(dataset, NAME)
+    repo = hub.repos[NAME]
+    own = repo.files["README.md"].decode()
+    repo.commit({**repo.files, "README.md": edited(repo.files["README.md"])})
+    copied = tmp_path / "copied"
+    for name, data in stored(repo).items():
+        (copied / name).parent.mkdir(parents=True, exist_ok=True)
+        (copied / name).write_bytes(data)
+    assert gzoo.check(copied).is_valid, gzoo.check(copied).findings
+    (copied / "README.md").write_bytes((copied / "README.md").read_bytes().replace(b"Small, distant", b"Far"))
+    (copied / "README.md").write_bytes(repo.files["README.md"].replace(b"Each row is a galaxy", b"Each row is a star"))
+    assert not gzoo.check(copied).is_valid, "an edited part of gzoo's own is no addition"
+
+    publish(dataset, NAME, tag="v2")
+    text = repo.files["README.md"].decode()
+    data = DatasetCard(text).data.to_dict()
+    assert data["extra_gated_fields"] == {"Affiliation": "text", "I agree": "checkbox"}
+    assert (data["language"], "DESI" in data["tags"]) == ("en", True)
+    assert text.index(SECTION) < text.index("## Splits") < text.index("## Funding")
+    for line in own.splitlines():
+        assert line in text
+    assert publish(dataset, NAME, tag="v2").sent.files == ()
+    assert len(cast(Any, gzoo.load(NAME, "tiny", split="train")))
+
+
+def test_edits_of_what_gzoo_writes_are_replaced_with_a_warning(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    publish(dataset, NAME)
+    repo = hub.repos[NAME]
+    text = repo.files["README.md"].decode()
+    repo.commit({**repo.files, "README.md": text.replace("license: cc0-1.0", "license: mit").encode()})
+    with pytest.warns(GZooWarning, match="edited in parts that gzoo writes, which are replaced: `license`"):
+        publish(dataset, NAME)
+    assert repo.files["README.md"].decode() == text
+
+
+def test_a_card_of_others_is_kept_beside_that_of_gzoo(hub: LoopbackHub, alice: Client, dataset: Path) -> None:
+    hub.add_repo(NAME, {"README.md": "# Mine\n\nAbout it.\n\n## History\n\nOld.\n"})
+    with pytest.warns(GZooWarning, match="'introduction'"):
+        publish(dataset, NAME)
+    assert "## History\n\nOld.\n" in hub.repos[NAME].files["README.md"].decode()
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".md"])
+def test_terms_of_a_gated_dataset_are_in_its_card(
+    hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"terms{suffix}"
+    path.write_text(TERMS if suffix == ".yaml" else "Use the data for research only.\n")
+    publish(dataset, NAME, gated="manual", gate_terms=path)
+    data = DatasetCard(hub.repos[NAME].files["README.md"].decode()).data.to_dict()
+    assert data["extra_gated_prompt"] == "Use the data for research only."
+    assert ("extra_gated_fields" in data) == (suffix == ".yaml")
+    assert publish(dataset, NAME).sent.files == ()
+
+
+@pytest.mark.parametrize("content", ["license: mit\n", "", "- a\n", "a: [\n"])
+def test_terms_that_are_none_are_refused(
+    hub: LoopbackHub, alice: Client, dataset: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "terms.yaml").write_text(content)
+    for path in (tmp_path / "terms.yaml", tmp_path / "missing.yaml"):
+        with pytest.raises((InputError, NotFoundError), match=path.name):
+            publish(dataset, NAME, gate_terms=path)
+    assert hub.log == []
+
+
+# Refusals before and during an upload
+
+
+def test_a_card_that_the_hub_does_not_accept_stops_the_upload_before_it_begins(
+    hub: LoopbackHub, alice: Client, dataset: Path
+) -> None:
+    message = '"license" must be one of [...]'
+    hub.faults.append(Fault("invalid card", said=message))
+    with pytest.raises(InputError, match='does not accept the metadata of the card: "license" must be one of'):
+        publish(dataset, NAME)
+    assert hub.repos == {}
+    assert not hub.asked("^(PUT|POST) (?!/api/validate-yaml)")
+
+
+@pytest.mark.parametrize(
+    "request_", ["PUT .*/settings", "POST .*/preupload", "POST .*/lfs/objects/batch", "POST .*/commit/"]
+)
+def test_no_empty_repository_is_left_by_a_refusal(
+    hub: LoopbackHub, alice: Client, dataset: Path, request_: str
+) -> None:
+    hub.faults.append(Fault("refused", request_, status=403, said="Private repository storage limit reached"))
+    with pytest.raises(HubError, match="storage limit"):
+        publish(dataset, NAME, private=True)
+    assert hub.repos == {}
+    hub.faults.clear()
+    repo = hub.add_repo(NAME, {"LICENSE": b"mine"})
+    hub.faults.append(Fault("refused", request_, status=403, said="Private repository storage limit reached"))
+    with pytest.raises(HubError, match="storage limit"):
+        publish(dataset, NAME, private=True)
+    assert stored(repo) == {"LICENSE": b"mine"}

@@ -353,6 +353,8 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
         f"knows only the training {'labels' if given['target'] else 'votes'}, has {made.baseline_loss:.3f}."
     )
     screen.result(made.floors.description)
+    if made.hub:
+        screen.say(f"Data: {made.hub['repository']}. To train on the same, pass --revision {made.hub['commit']}")
     if made.n_galaxies_by_class:
         counted = ", ".join(f"{name} {n:,}" for name, n in made.n_galaxies_by_class.items())
         screen.say(f"Training galaxies of each class: {counted}.")
@@ -531,7 +533,10 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
         screen.result(f"Published commit {sent.commit} of {made.kind} {repository}{tagged}: uploaded {what}.")
     else:
         screen.result(f"Nothing to upload: {made.kind} {repository} is up to date, commit {sent.commit}{tagged}.")
-    screen.say("Verified: every file on the Hub has the same SHA-256 checksum as here.")
+    if sent.unverified:
+        screen.say(f"Not verified: the Hub does not report the SHA-256 checksum of {len(sent.unverified):,} files.")
+    else:
+        screen.say("Verified: every file on the Hub has the same SHA-256 checksum as here.")
     screen.say(f"See {sent.page}")
     use = f"python -c \"import timm; timm.create_model('hf-hub:{repository}', pretrained=True)\""
     screen.say(f"Next: {use if made.kind == 'model' else f'gzoo access {repository}'}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from gzoo import files, sky
+from gzoo import files, hub, sky
 from gzoo.dataset.label_summary import in_words
 from gzoo.dataset.schema import Field, Record, record
 from gzoo.sky.identifier_split import PUBLISHED, WITHOUT_VALIDATION
@@ -27,12 +26,18 @@ SEVERAL_LIMIT = (
     "- The dataset has questions of several campaigns, which differ in wording, answers and images. Do not add up "
     "columns with similar names.\n"
 )
+MEMBERS = "## Datasets"
 SHARE_ALIKE = "cc-by-nc-sa-4.0"
 KEPT = re.compile(r"\b(nc|sa|nd|gpl|agpl)\b")
 """Parts of the names of licences that hold for whatever is made from the work."""
 UNKNOWN = "unknown"
 MAX_SIZES_SHOWN = 5
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
+SIZES = (
+    *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
+    *((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B")),
+    *((10**12, "100B<n<1T"),),
+)
+"""Numbers of rows, and the Hub's names for fewer than these; it knows no others."""
 
 _Manifest = Mapping[str, Any]
 
@@ -49,8 +54,7 @@ def text(campaign: Campaign, manifest: Mapping[str, Any], folder: Path) -> str:
         config: sum(path.stat().st_size for split in splits for path in files.shards(folder, split, config))
         for config, splits in manifest["splits"].items()
     }
-    yaml_header = yaml.safe_dump(header(campaign, manifest, n_bytes), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{yaml_header}---\n\n{_body(campaign, manifest)}"
+    return hub.card_text(header(campaign, manifest, n_bytes), _body(campaign, manifest))
 
 
 def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str, int]) -> dict[str, object]:
@@ -94,7 +98,7 @@ def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str
             *("galaxy zoo", "astronomy", "galaxies", "physics"),
             *(["simulated"] if is_simulated else ["citizen science", *arxiv]),
         ],
-        "size_categories": [next((name for limit, name in SIZES if n < limit), "n>10M")],
+        "size_categories": [next((name for limit, name in SIZES if n < limit), "n>1T")],
         "configs": [
             {
                 "config_name": config,
@@ -104,6 +108,15 @@ def header(campaign: Campaign, manifest: Mapping[str, Any], n_bytes: Mapping[str
         ],
         "dataset_info": infos,
     }
+
+
+@cache
+def headings() -> frozenset[str]:
+    """Return the headings of level 2 that cards may have."""
+    templates = [
+        (resources.files("gzoo") / "dataset" / name).read_text("utf-8") for name in ("card.md", "card_labels.md")
+    ]
+    return frozenset([MEMBERS, *(line for text in templates for line in text.splitlines() if line.startswith("## "))])
 
 
 def licence_of(campaign: Campaign, *, is_simulated: bool) -> str:
@@ -243,7 +256,7 @@ def _members(manifest: _Manifest) -> list[str]:
             "independently."
         )
     return [
-        "## Datasets",
+        MEMBERS,
         _table(["dataset_name", *splits, "total"], *rows),
         shared,
         *(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import pyarrow.parquet as pq
 
-from gzoo import files
-from gzoo.dataset import schema
+from gzoo import files, hub
+from gzoo.dataset import card, schema
 from gzoo.dataset.check_findings import CHECKING_FILES, FindingLog
 from gzoo.dataset.open import match_campaign
 from gzoo.errors import GZooError, reason
@@ -285,6 +286,8 @@ def check_files(folder: Folder, log: FindingLog) -> None:
             continue
         size = path.stat().st_size
         done += size
+        if name == hub.CARD and _is_extended(path, str(entry["sha256"]), folder):
+            continue
         if size != entry["bytes"]:
             log.add("size mismatch", name, examples=[f"{size:,} bytes, not {cast(int, entry['bytes']):,}"])
             continue
@@ -300,3 +303,16 @@ def check_files(folder: Folder, log: FindingLog) -> None:
             is_left = name == files.BEGUN or name.startswith(f"{files.WORK}/") or name.endswith(".writing")
             log.add("unlisted file", name, examples=["left over from an interrupted command"] * is_left)
     log.report(CHECKING_FILES, n_bytes, n_bytes)
+
+
+def _is_extended(path: Path, checksum: str, folder: Folder) -> bool:
+    """Return whether a card differs from the one in the manifest only by what owners add on the Hub."""
+    if not folder.campaign or not folder.metadata:
+        return False
+    try:
+        text = read_text(path).decode()
+        header = card.header(folder.campaign, asdict(folder.metadata), dict.fromkeys(folder.metadata.splits, 0))
+        own, _ = hub.split_card(text, header, card.headings())
+    except (OSError, ValueError):
+        return False
+    return hashlib.sha256(own.encode()).hexdigest() == checksum

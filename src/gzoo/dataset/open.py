@@ -83,8 +83,7 @@ def load(
             warnings.warn(f"'{repository}' {note}", GZooWarning, stacklevel=2)
         return loaded
     folder = Path(dataset)
-    if revision is not None:
-        raise InputError(f"'{folder}' is a folder, so revision '{revision}' does not exist.", hint="Omit the revision.")
+    _refuse_revision(folder, revision)
     splits_of = open_dataset(folder).splits_of
     config = name or "default"
     if config not in splits_of:
@@ -103,6 +102,11 @@ def load(
     import datasets
 
     return datasets.load_dataset(str(folder), name, split=split, streaming=streaming)
+
+
+def _refuse_revision(folder: Path | str, revision: str | None) -> None:
+    if revision is not None:
+        raise InputError(f"'{folder}' is a folder, so revision '{revision}' does not exist.", hint="Omit the revision.")
 
 
 def _on_hub(path: Path | str) -> tuple[str, str] | None:
@@ -396,7 +400,9 @@ class Dataset(Shown):
         return table.select(list(unknown))
 
 
-def open_dataset(dataset: Path | str, *, progress: files.Progress | None = None) -> Dataset:
+def open_dataset(
+    dataset: Path | str, *, revision: str | None = None, progress: files.Progress | None = None
+) -> Dataset:
     """Open a folder that gzoo built, a copy of a published dataset, or a name on the Hub.
 
     A folder without a manifest is identified by its columns: the campaign with most of its questions there. Questions
@@ -406,18 +412,22 @@ def open_dataset(dataset: Path | str, *, progress: files.Progress | None = None)
     Args:
         dataset: Dataset folder, campaign name, or `owner/name` on the Hub; the latter two may be followed by `@` and a
             branch, tag or commit.
+        revision: Branch, tag or commit on the Hub, instead of one after `@`.
         progress: Function that is called as (stage, MB done, MB) during the download.
 
     Raises:
         NotFoundError: The folder does not exist.
+        InputError: A folder has no revision.
         DatasetError: The folder is not a dataset.
         AccessError: The dataset on the Hub does not exist, may not be read, or cannot be reached.
         HubError: Downloaded files were corrupt after several attempts.
     """
     found = _on_hub(dataset)
     if found is None:
+        _refuse_revision(dataset, revision)
         return _open_folder(Path(dataset))
-    folder, access = hub.copy_of(*found, progress=progress)
+    repository, named = found
+    folder, access = hub.copy_of(repository, revision or named, progress=progress)
     if access.state == "cached":
         warnings.warn(access.message, GZooWarning, stacklevel=2)
     opened = _open_folder(folder, access.repository)

@@ -5,14 +5,22 @@ before anything is read; a cached copy is used without permission only if the Hu
 so. Every file is compared with the Hub's listing, and with the manifest of gzoo if there is one; a file that differs is
 removed. A revision such as `main` is recorded in the cache only once every requested file of its commit is complete.
 
+    waiting      lines during silence, and Ctrl-C at any time
     client       requests with retries, listings, progress
+    transfers    Xet, or plain HTTP if it fails
     cache        the client's cache and the record of verified files
     card         dataset cards: metadata and the files of each config
+    additions    what owners add to cards
     permissions  who may read a dataset
     download     verified downloads
     upload       verified uploads
 """
 
+from gzoo.hub.additions import Additions as Additions
+from gzoo.hub.additions import card_text as card_text
+from gzoo.hub.additions import replaced_parts as replaced_parts
+from gzoo.hub.additions import split_card as split_card
+from gzoo.hub.additions import with_additions as with_additions
 from gzoo.hub.cache import identity_of as identity_of
 from gzoo.hub.card import CARD as CARD
 from gzoo.hub.card import card_metadata as card_metadata

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gzoo import files
 from gzoo.errors import HubError, reason
 from gzoo.files import Progress
+from gzoo.hub import waiting
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -19,43 +23,128 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 5
 PAUSE_SECONDS = 1.0  # before the second attempt; each further pause is twice as long
+MAX_PAUSE_SECONDS = 600.0  # that the Hub may ask for; its windows are 300
+DEFAULT_PAUSE_SECONDS = 30.0  # where it does not say how long
 MAX_FILES = 200_000  # in a repository
 Answer = TypeVar("Answer")
 
 
-def request(repository: str, call: Callable[[HfApi], Answer]) -> Answer:
+def request(
+    repository: str,
+    call: Callable[[HfApi], Answer],
+    *,
+    attempts: int = MAX_ATTEMPTS,
+    upload: str = "",
+    stop: Callable[[], None] | None = None,
+) -> Answer:
     """Return the answer to a call of the Hub's API, repeated after temporary failures.
 
     Args:
-        repository: `owner/name`, for the error message.
-        call: The call, which receives the API.
+        repository: `owner/name`, for messages.
+        call: The call, which receives the API. It runs in another thread, which is left behind by Ctrl-C.
+        attempts: Number of attempts.
+        upload: What is sent, if the call sends something, for messages.
+        stop: Function that ends what runs outside of Python's threads, after an interrupt.
 
     Raises:
         HubError: The network failed in every attempt. Errors that the Hub itself reports keep their class.
     """
-    from huggingface_hub import HfApi
+
+    def work(_: None) -> Answer:
+        return repeated(repository, lambda: call(_api()), attempts)
+
+    if waiting.current():
+        return work(None)
+    what = f"sending {upload} to '{repository}'" if upload else f"'{repository}'"
+    return waiting.attend(work, [None], what, is_upload=bool(upload), stop=stop)[0]
+
+
+def repeated(repository: str, call: Callable[[], Answer], attempts: int = MAX_ATTEMPTS) -> Answer:
+    """Return the answer to a call, repeated after temporary failures; see `request`."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    why = ""
-    for attempt in range(MAX_ATTEMPTS):
-        pause(attempt)
+    started = time.monotonic()
+    asked = 0.0  # seconds that the Hub wants us to wait
+    for attempt in range(attempts):
+        pause(attempt, asked)
         try:
-            return call(HfApi())
+            return call()
         except Exception as error:  # the client's HTTP library raises classes that are not public
-            is_last = attempt == MAX_ATTEMPTS - 1
+            asked = _pause_asked(error)
+            started += asked
+            is_last = attempt == attempts - 1 or asked > MAX_PAUSE_SECONDS
+            is_last |= time.monotonic() - started > waiting.MAX_SECONDS
             if not _is_temporary(error) or (is_last and isinstance(error, HfHubHTTPError)):
                 raise
-            why = safe_reason(error.__cause__ or error)
-    raise HubError(
-        f"The Hub does not answer requests for '{repository}' ({MAX_ATTEMPTS} attempts): {why}.",
-        hint="Check the network connection and rerun the command; completed files are kept.",
-    )
+            if is_last:
+                why, tried = safe_reason(error.__cause__ or error), attempt + 1
+                raise HubError(
+                    f"The Hub does not answer requests for '{repository}' ({tried} attempt{'s' * (tried > 1)}): {why}.",
+                    hint="Check the network connection and rerun the command; completed files are kept.",
+                ) from None
+    raise AssertionError("the last attempt returns or raises")
 
 
-def pause(attempt: int) -> None:
-    """Wait before an attempt; the first one (0) starts at once."""
+def _api() -> HfApi:
+    """Return the API, whose requests by this thread tell how long to wait and give signs of life."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import get_session
+
+    session = get_session()
+    hooks = session.event_hooks
+    if _limit not in hooks["request"]:
+        session.event_hooks = {"request": [*hooks["request"], _limit], "response": [*hooks["response"], _note]}
+    return HfApi()
+
+
+def _limit(asked: Any) -> None:
+    """Limit the time of a request that somebody waits for, since the client sets no limits to most of them."""
+    watch = waiting.current()
+    if watch:
+        watch.note()
+        usual = dict.fromkeys(("read", "write", "pool"), watch.read_seconds)
+        given = {name: limit for name, limit in asked.extensions.get("timeout", {}).items() if limit is not None}
+        connect = min(given.get("connect", waiting.CONNECT_SECONDS), waiting.CONNECT_SECONDS)
+        asked.extensions["timeout"] = {**usual, **given, "connect": connect}
+
+
+def _note(response: Any) -> None:
+    """Take an answer for a sign of life, and heed its request for a pause."""
+    watch = waiting.current()
+    if watch:
+        watch.note()
+        if response.status_code == 429:
+            watch.pause(_pause_of(response.headers))
+
+
+def _pause_asked(error: BaseException) -> float:
+    """Return the seconds that the Hub wants us to wait, 0 if it did not say so."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cause = error if isinstance(error, HfHubHTTPError) else error.__cause__
+    if not isinstance(cause, HfHubHTTPError) or cause.response.status_code != 429:
+        return 0.0
+    return _pause_of(cause.response.headers)
+
+
+def _pause_of(headers: Mapping[str, str]) -> float:
+    """Return the seconds until the next request is welcome, as the headers of an answer with status 429 say."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limits, after = parse_ratelimit_headers(headers), headers.get("Retry-After", "")
+    if limits and not limits.remaining:
+        return limits.reset_in_seconds + 1.0
+    if after.isdigit():
+        return float(after) + 1.0
+    with contextlib.suppress(ValueError):
+        return max((parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds(), 0.0) + 1.0
+    return DEFAULT_PAUSE_SECONDS
+
+
+def pause(attempt: int, asked: float = 0.0) -> None:
+    """Wait before an attempt, at least for the seconds that the Hub asks for; the first one (0) starts at once."""
     if attempt:
-        time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        time.sleep(max(PAUSE_SECONDS * 2 ** (attempt - 1), asked))
 
 
 def _is_temporary(error: BaseException) -> bool:
@@ -152,15 +241,31 @@ def report_bytes(progress: Progress, stage: str, done: int, total: int) -> None:
     progress(f"{stage} (MB)", -(-done // 1_000_000), -(-total // 1_000_000))
 
 
-def silent_bar(advance: Callable[[int], None]) -> type:
-    """Return a class of progress bars for the client that shows nothing and calls `advance` with numbers of bytes."""
+def progress_bar(advance: Callable[[int], None], *, is_shown: bool) -> type:
+    """Return a class of progress bars for the client that calls `advance` with numbers of bytes that arrived.
+
+    Whoever waits for this thread gets a sign of life with each, from whichever thread the client reports.
+    """
     from huggingface_hub.utils import tqdm
+
+    watch = waiting.current()
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **{**settings, "disable": True})
+            super().__init__(*arguments, **(settings if is_shown else {**settings, "disable": True}))
 
         def update(self, n: float | None = 1) -> None:
+            if watch:
+                watch.note()
             advance(int(n or 0))
+            super().update(n)
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Take bytes that Xet received and has not written yet, for which the client has a second bar otherwise."""
+            if watch:
+                watch.note()
+
+        def set_transfer_postfix_str(self, text: str = "", refresh: bool = True) -> None:
+            """Show no speed of Xet's transfer."""
 
     return Bar

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gzoo import files
-from gzoo.errors import AccessError, DatasetError, HubError, NotFoundError
-from gzoo.hub import cache, client
-from gzoo.hub.card import CARD, SHARED_FILES, data_files, files_of_config, unmatched_patterns
-from gzoo.hub.permissions import EXIT_CODES, Access, check_access
+from gzoo.errors import DatasetError, HubError, NotFoundError
+from gzoo.hub import cache, client, transfers, waiting
+from gzoo.hub.card import SHARED_FILES, data_files, files_of_config
+from gzoo.hub.permissions import Access, check_access, refusals_worded
 
 WEIGHTS, CONFIGS = "model.safetensors", {"config.json", "run.json"}
+N_THREADS = 4  # that download at once
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def copy_of(
         NotFoundError: The dataset does not have the config.
         HubError: The Hub's listing is invalid, or every download of a file had the wrong content.
     """
-    found = check_access(repository, revision)
+    found = check_access(repository, revision, "dataset", config)
     return _copy(found, config, progress), found
 
 
@@ -65,12 +65,13 @@ def load_dataset(
     """
     import datasets
 
-    found = check_access(repository, revision)
+    found = check_access(repository, revision, "dataset", name)
     options: dict[str, Any] = {"split": split, "streaming": streaming}
     try:
         if streaming and found.state != "cached":
             found.require()
-            folder, path = _Download(repository, found.commit).folder, repository
+            with refusals_worded(found):
+                folder, path = _Download(repository, found.commit).folder, repository
             data_files(folder, name, repository)
             options |= {"revision": found.commit, **_page_verification(folder)}
         else:
@@ -78,7 +79,7 @@ def load_dataset(
             # without explicit files, `datasets` looks for those of the first config, whichever is requested
             path = str(folder)
             options["data_files"] = data_files(folder, name, repository) or None
-        loaded = client.request(repository, lambda _: cast("Loaded", datasets.load_dataset(path, name, **options)))
+        loaded = client.repeated(repository, lambda: cast("Loaded", datasets.load_dataset(path, name, **options)))
     except (HubError, NotFoundError):
         raise
     except Exception as error:  # `datasets` and the client raise many classes that are not public
@@ -148,52 +149,40 @@ def copy_of_model(
     found.require()
     folder = cache.snapshot_folder(repository, found.resolved_commit, "model")
     is_cached = found.state == "cached"
-    download = None if is_cached else _Download(repository, found.resolved_commit, "model")
-    listed = download.entries if download else cache.cached_files(repository, found.resolved_commit, "model")
-    if WEIGHTS not in listed or not CONFIGS & set(listed):
-        pickles = [name for name in listed if name.endswith(PICKLES)]
-        raise HubError(
-            f"'{repository}' contains no {WEIGHTS} beside a config.json or run.json."
-            + (f" Pickles such as '{pickles[0]}' are never loaded, because they can run code." if pickles else ""),
-            "a model in the format of timm, or a run of `gzoo train`.",
-            f"See its files at {found.page}/tree/main.",
-        )
-    if download:
-        download.fetch([name for name in (*sorted(CONFIGS), WEIGHTS) if name in listed], {}, progress)
-        cache.write_reference(repository, found.revision, found.resolved_commit, "model")
+    with refusals_worded(found, "model"):
+        download = None if is_cached else _Download(repository, found.resolved_commit, "model")
+        listed = download.entries if download else cache.cached_files(repository, found.resolved_commit, "model")
+        if WEIGHTS not in listed or not CONFIGS & set(listed):
+            pickles = [name for name in listed if name.endswith(PICKLES)]
+            raise HubError(
+                f"'{repository}' contains no {WEIGHTS} beside a config.json or run.json."
+                + (f" Pickles such as '{pickles[0]}' are never loaded, because they can run code." if pickles else ""),
+                "a model in the format of timm, or a run of `gzoo train`.",
+                f"See its files at {found.page}/tree/main.",
+            )
+        if download:
+            download.fetch([name for name in (*sorted(CONFIGS), WEIGHTS) if name in listed], {}, progress)
+            cache.record_copy(repository, found.revision, None, found.resolved_commit, "model")
     return folder, found
 
 
 def _copy(found: Access, config: str | None, progress: client.Progress | None) -> Path:
     """Return the folder of a complete copy in the cache."""
     found.require()
-    repository, commit = found.repository, found.resolved_commit
+    repository, commit = found.requested, found.resolved_commit
     folder = cache.snapshot_folder(repository, commit)
     if found.state == "cached":
-        recorded = list(cache.read_record(repository, commit))
-        listed = recorded or cache.cached_files(repository, commit)
-        wanted = files_of_config(listed, folder, config, repository)
-        missing = [name for name in wanted if not (folder / name).is_file()] or cache.missing_shards(wanted)
-        missing = missing or unmatched_patterns(wanted, folder, config, repository)
-        if not missing and not recorded and CARD not in listed:
-            missing = [CARD]  # only the card says which files there are
-        if missing:
-            raise AccessError(
-                f"{found.message} The cached copy is incomplete: '{missing[0]}' is missing.",
-                hint="Load the config once with a network connection.",
-                exit_code=EXIT_CODES["offline"],
-                state="offline",
-            )
         return folder
-    download = _Download(repository, commit)
-    wanted = files_of_config(download.entries, folder, config, repository)
-    try:
-        listed = cast("dict[str, dict[str, object]]", files.open_folder(folder)["files"])
-        checksums = {name: str(one["sha256"]) for name, one in listed.items()}
-    except (DatasetError, NotFoundError, KeyError, TypeError, AttributeError):
-        checksums = {}  # no manifest, or one of another program
-    download.fetch([name for name in wanted if name not in SHARED_FILES], checksums, progress)
-    cache.write_reference(repository, found.revision, commit)
+    with refusals_worded(found):
+        download = _Download(repository, commit)
+        wanted = files_of_config(download.entries, folder, config, repository)
+        try:
+            listed = cast("dict[str, dict[str, object]]", files.open_folder(folder)["files"])
+            checksums = {name: str(one["sha256"]) for name, one in listed.items()}
+        except (DatasetError, NotFoundError, KeyError, TypeError, AttributeError):
+            checksums = {}  # no manifest, or one of another program
+        download.fetch([name for name in wanted if name not in SHARED_FILES], checksums, progress)
+    cache.record_copy(repository, found.revision, config, commit)
     return folder
 
 
@@ -209,6 +198,12 @@ class _Download:
         self.repository, self.commit, self._kind = repository, commit, kind
         self.entries = client.list_files(repository, commit, kind)
         self.folder = cache.snapshot_folder(repository, commit, kind)
+        if files.BEGUN in self.entries:
+            raise HubError(
+                f"The publication of '{repository}' is not finished at commit {commit}.",
+                "a commit that contains all files.",
+                "Retry later, or name an earlier version with its tag or commit.",
+            )
         verified = cache.read_record(repository, commit, kind)  # spares computing checksums of large files again
         self._record = {name: verified.get(name) for name in self.entries}
         self.fetch([name for name in SHARED_FILES if name in self.entries], {}, client.ignore_progress)
@@ -242,26 +237,37 @@ class _Download:
             if progress:
                 client.report_bytes(progress, f"Downloading {self.repository} from the Hub", done, total)
 
-        options: dict[str, Any] = {"tqdm_class": client.silent_bar(advance)} if progress else {}
-
         def download(name: str) -> None:
-            checksum = checksums.get(name, "")
-            path = download_verified(
-                self.repository, self.commit, entries[name], kind=self._kind, checksum=checksum, **options
-            )
+            options = {"kind": self._kind, "checksum": checksums.get(name, "")}
+            bar = client.progress_bar(advance, is_shown=progress is None)
+            path = download_verified(self.repository, self.commit, entries[name], way, **options, tqdm_class=bar)
             self._record[name] = cache.stamp(path)
 
         if missing:
             advance(0)  # says where from and how much before anything is fetched
         try:
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(download, missing))  # after an error, the jobs that wait are cancelled
+            with transfers.begin() as way:
+                waiting.attend(
+                    download,
+                    missing,
+                    f"'{self.repository}'",
+                    n_threads=N_THREADS,
+                    rescue=way.leave,
+                    stop=transfers.abort if transfers.is_used() else None,
+                )
         finally:
-            cache.write_record(self.repository, self.commit, self._record, self._kind)
+            cache.write_record(self.repository, self.commit, dict(self._record), self._kind)
 
 
 def download_verified(
-    repository: str, commit: str, entry: RepoFile, *, kind: str = "dataset", checksum: str = "", **options: Any
+    repository: str,
+    commit: str,
+    entry: RepoFile,
+    way: transfers.Way,
+    *,
+    kind: str = "dataset",
+    checksum: str = "",
+    **options: Any,
 ) -> Path:
     """Return the path of one downloaded file that has the listed content.
 
@@ -269,6 +275,7 @@ def download_verified(
         repository: `owner/name`.
         commit: Commit.
         entry: The file in the Hub's listing.
+        way: What decides between Xet and plain HTTP.
         kind: "dataset" or "model".
         checksum: SHA-256 that the file must also have, or "".
         options: Of `HfApi.hf_hub_download`.
@@ -280,7 +287,14 @@ def download_verified(
     options |= {"repo_type": kind, "revision": commit}
     for attempt in range(client.MAX_ATTEMPTS):
         client.pause(attempt)
-        path = Path(client.request(repository, lambda api: str(api.hf_hub_download(repository, entry.path, **options))))
+        was_used = transfers.is_used()
+        try:
+            got = client.request(repository, lambda api: str(api.hf_hub_download(repository, entry.path, **options)))
+        except Exception as error:
+            if way.takes(error, was_used=was_used):
+                continue
+            raise
+        path = Path(got)
         if client.has_content(path, entry) and (checksum in {"", sha256} or files.sha256(path) == checksum):
             return path
         path.resolve().unlink(missing_ok=True)  # the blob, which the cache takes for the listed content

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gzoo.display import Sheet, Shown, field_values
 from gzoo.errors import AccessError, HubError, NotFoundError, choices, suggestion
-from gzoo.hub.cache import COMMIT, cached_commit
-from gzoo.hub.client import is_refusal, page_of, request, safe_reason, server_sentence
+from gzoo.hub.cache import COMMIT, find_copy
+from gzoo.hub.client import MAX_ATTEMPTS, is_refusal, page_of, request, safe_reason, server_sentence
 from gzoo.trees.campaign import campaign, names
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Access(Shown):
     """Whether a dataset on the Hub can be read, and which copy of it is cached.
 
     Attributes:
-        repository: `owner/name`.
+        repository: `owner/name`, the present one if the repository was renamed.
         revision: The requested branch, tag or commit.
         state: A key of `EXIT_CODES`: "public", "granted" (gated or private, and you have access), "gated" (you have
             not requested access), "pending", "not found", "authentication required", "invalid token", "denied" (or
@@ -46,7 +48,8 @@ class Access(Shown):
         hint: What to do about it, or "".
         page: Address of the dataset's page, where access is requested.
         commit: The Hub's commit of that revision, or "" if it is not known.
-        cached: Commit of the cached copy of that revision, or "".
+        cached: Commit of the complete cached copy of that revision, or "".
+        requested: `owner/name` that was asked for, under which files are cached.
     """
 
     repository: str
@@ -57,6 +60,7 @@ class Access(Shown):
     page: str
     commit: str = ""
     cached: str = ""
+    requested: str = ""
 
     @property
     def is_readable(self) -> bool:
@@ -145,64 +149,107 @@ def access(name: str, *, revision: str | None = None) -> Access:
     return check_access(repository, revision or named)
 
 
-def check_access(repository: str, revision: str, kind: str = "dataset") -> Access:
-    """Return what the Hub permits, and the cached copy, which is used if the Hub cannot be reached."""
-    found = _ask_hub(repository, revision, kind)
-    cached = cached_commit(repository, revision, kind)
+def check_access(repository: str, revision: str, kind: str = "dataset", *configs: str | None) -> Access:
+    """Return what the Hub permits, and the cached copy, which is used if the Hub cannot be reached.
+
+    Args:
+        repository: `owner/name`.
+        revision: Branch, tag or commit.
+        kind: "dataset" or "model".
+        configs: Configs of which a cached copy is looked for; any if there are none.
+    """
+    copy = find_copy(repository, revision, kind, *configs)
+    found = _ask_hub(repository, revision, kind, attempts=1 if copy.is_whole else MAX_ATTEMPTS)
+    cached = copy.commit if copy.is_whole else ""
+    of = f"{cached or copy.commit} (config '{copy.config}')" if copy.config else cached or copy.commit
     state, message, hint = found.state, found.message, found.hint
     if found.is_readable and not cached:
-        message += " The cache contains no copy."
+        message += f" The cache contains {'an incomplete' if copy.commit else 'no'} copy."
     elif found.is_readable and cached == found.commit:
-        message += " The cache contains this commit."
+        message += f" The cache contains this commit{f' (config {copy.config!r})' if copy.config else ''}."
     elif found.is_readable:
-        message += f" The cache contains another copy, commit {cached}, which is not up to date."
+        message += f" The cache contains another copy, commit {of}, which is not up to date."
     elif state == "offline" and cached:
-        state, message, hint = "cached", f"{message} '{repository}' is read from the cache, commit {cached}.", ""
+        state, message, hint = "cached", f"{message} '{repository}' is read from the cache, commit {of}.", ""
+    elif state == "offline" and copy.commit:
+        message += f" The cached copy, commit {of}, is incomplete: {copy.missing} is missing."
+        hint = "Load the config once with a network connection."
     elif state == "offline":
         message += f" The cache contains no copy of '{repository}' at '{revision}'."
-    elif cached:
+    elif copy.commit:
         if state == "gated":
             state, message = "denied", f"'{repository}' is gated, and your access was revoked."
-        message += f" The cache contains a copy, commit {cached}, which is not used."
+        message += f" The cache contains a copy, commit {of}, which is not used."
     return replace(found, state=state, message=message, hint=hint, cached=cached)
 
 
-def _ask_hub(repository: str, revision: str, kind: str) -> Access:
+def _ask_hub(repository: str, revision: str, kind: str, attempts: int) -> Access:
     """Return what the Hub answers, whatever is cached."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
-    commit, hint = "", ""
+    commit, hint, name = "", "", repository
     try:
         is_set = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
         if constants.is_offline_mode() or is_set:
-            name = "HF_HUB_OFFLINE" if constants.is_offline_mode() else "HF_DATASETS_OFFLINE"
-            state, message = "offline", f"The Hub is not contacted because {name} is set."
-            hint = f"Omit --offline, or unset {name}, to download the {kind}."
+            variable = "HF_HUB_OFFLINE" if constants.is_offline_mode() else "HF_DATASETS_OFFLINE"
+            state, message = "offline", f"The Hub is not contacted because {variable} is set."
+            hint = f"Omit --offline, or unset {variable}, to download the {kind}."
         else:
             try:
-                request(repository, lambda api: api.auth_check(repository, repo_type=kind))
+                request(repository, lambda api: api.auth_check(repository, repo_type=kind), attempts=attempts)
             except HfHubHTTPError as error:  # mirrors have no such check; they say with the repository if it is missing
                 if error.response.status_code != 404:
                     raise
-            info = request(repository, lambda api: api.repo_info(repository, revision=revision, repo_type=kind))
-            commit = str(info.sha)
+            info = request(
+                repository,
+                lambda api: api.repo_info(repository, revision=revision, repo_type=kind),
+                attempts=attempts,
+            )
+            commit, name = str(info.sha), str(info.id or repository)
+            renamed = "" if name.lower() == repository.lower() else f" '{repository}' was renamed to '{name}'."
             if not COMMIT.fullmatch(commit):
                 state, message, commit = "offline", "The Hub does not report a valid commit.", ""
             elif info.private or info.gated:
-                kind = "private" if info.private else "gated"
-                state, message = "granted", f"'{repository}' is {kind}, and you have access to it, commit {commit}."
+                what = "private" if info.private else "gated"
+                state, message = "granted", f"'{name}' is {what}, and you have access to it, commit {commit}.{renamed}"
             else:
-                state, message = "public", f"'{repository}' is public, commit {commit}."
+                state, message = "public", f"'{name}' is public, commit {commit}.{renamed}"
     except HfHubHTTPError as error:
         state, message, hint = _refusal(error, repository, revision, kind)
     except Exception as error:  # the client's HTTP library raises classes that are not public
         # an error of gzoo is a sentence that says so already
         state, message = "offline", f"The Hub cannot be reached ({safe_reason(error)})."
         if isinstance(error, HubError):
-            message = str(error).partition("\n")[0]
+            message = error.message
         hint = "Check the network connection and rerun the command."
-    return Access(repository, revision, state, message, hint, page_of(repository, kind), commit)
+    return Access(name, revision, state, message, hint, page_of(name, kind), commit, requested=repository)
+
+
+@contextlib.contextmanager
+def refusals_worded(found: Access, kind: str = "dataset") -> Generator[None]:
+    """Explain what the Hub answers while files are read that may be read.
+
+    Raises:
+        AccessError: The Hub refuses to go on.
+        HubError: The Hub fails.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except Exception as error:  # the client wraps some of its errors in others
+        cause = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if not isinstance(cause, HfHubHTTPError):
+            raise
+        if is_refusal(cause.response.status_code):
+            state, message, hint = _refusal(cause, found.requested, found.revision, kind)
+            message += " The download was stopped; completed files are kept."
+            raise AccessError(message, "", hint, exit_code=EXIT_CODES[state], state=state) from None
+        raise HubError(
+            f"The Hub failed while '{found.repository}' was downloaded ({safe_reason(cause)}).",
+            hint="Rerun the command later; completed files are kept.",
+        ) from None
 
 
 def _refusal(error: HfHubHTTPError, repository: str, revision: str, kind: str) -> tuple[str, str, str]:
@@ -242,6 +289,9 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str, kind: str) -
     elif is_refusal(status):
         state, message = "denied", f"The Hub refuses access to '{repository}' ({status}): {server_sentence(error)}."
         hint = f"Check the settings of your token and of your proxy, and see {page}."
+    elif status == 429:
+        state, message = "offline", f"The Hub is busy (429): {server_sentence(error)}."
+        hint = "Rerun the command later; the limit is per token, so run fewer jobs at once."
     else:
         state, message = "offline", f"The Hub returned an unexpected answer ({safe_reason(error)})."
         hint = "Retry the command later."

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from gzoo import files
+from gzoo import files, hub
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.dataset.targets import Labels, read_labels
 from gzoo.display import Shown, field_values
@@ -68,6 +68,7 @@ class TrainResult(Shown):
         start: Where the weights of the encoder come from; None if they were random.
         learning: Parts of the model, with their learning rates.
         floors: What the model gains over a linear probe of the encoder it started from, and over the baseline.
+        hub: Repository and commit of the data on the Hub; None for a folder.
     """
 
     run: Path
@@ -83,6 +84,7 @@ class TrainResult(Shown):
     start: Mapping[str, object] | None
     learning: tuple[Part, ...]
     floors: Floors
+    hub: Mapping[str, str] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the object that `gzoo train --json` prints."""
@@ -93,6 +95,7 @@ def train(
     dataset: Path | str,
     *,
     out: Path | str,
+    revision: str | None = None,
     target: str | None = None,
     labels: Path | str | None = None,
     encoder: str | None = None,
@@ -129,6 +132,8 @@ def train(
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
         out: Run folder to write.
+        revision: Branch, tag or commit of a dataset on the Hub. Pass the commit that is printed after a training to
+            train on the same again. By default the newest, or the commit that an interrupted training began with.
         target: Column to predict instead of votes, of the dataset or of `labels`: text and yes or no are classes, a
             float is a value with a spread. Append `:classes` or `:value` where numbers could be either.
         labels: Table with the column of `target` and `id_str`.
@@ -183,7 +188,7 @@ def train(
         )
     size = size or (start.size if start and from_ else None) or DEFAULT_SIZE
     crop = read_crop(crop if crop is not None else start.crop if start else DEFAULT_CROP)
-    opened = open_dataset(dataset, progress=progress)
+    opened = open_dataset(dataset, revision=revision or _commit_begun(dataset, out, overwrite), progress=progress)
     if labels is not None and target is None:
         raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
     known = read_labels(opened, target, labels) if target is not None else None
@@ -223,6 +228,8 @@ def train(
     weights_sha256 = origin["weights_sha256"] if origin else None
     command = {"command": "train", "data": opened.digest, "from": weights_sha256, "corrupt": corrupt}
     command |= asdict(recipe)
+    if opened.origin:
+        command["hub"] = dict(opened.origin)
     if known:
         values = {split: values.tolist() for split, values in known.values.items()}
         command |= {"target": known.target.to_dict(), "labels": files.digest(str(values))}
@@ -341,6 +348,7 @@ def train(
         origin,
         parts,
         judged,
+        opened.origin,
     )
 
 
@@ -368,6 +376,17 @@ def _require_batches(model: Model, n_train: int, batch_size: int) -> None:
         "2 or more, because it divides by the variance of a batch.",
         "Pass a larger --batch-size.",
     )
+
+
+def _commit_begun(dataset: Path | str, out: Path, overwrite: bool) -> str | None:
+    """Return the commit that unfinished training on a dataset of the Hub began with, so that no run has two."""
+    begun = files.partial_name(out.absolute()) / files.BEGUN
+    if overwrite or "@" in str(dataset) or Path(dataset).exists() or not begun.is_file():
+        return None
+    command = cast("Mapping[str, object]", files.read_json(begun).get("begun") or {})
+    origin = cast("Mapping[str, str]", command.get("hub") or {})
+    found = hub.repository_of(str(dataset))
+    return origin.get("commit") if found and origin.get("repository") == found[0] else None
 
 
 def _start(
