@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo.dataset.expression import Name, Node, quoted
+from gzoo.dataset.expression import Comparison, Constant, Name, Node, quoted
 from gzoo.dataset.names import Filter, Names, Quantity, bind
 from gzoo.errors import ExpressionError
 from gzoo.explorer.labels import LEVEL, BoolArray, Labels, Numbers, Predicted, Rows
@@ -25,7 +25,42 @@ DISAGREEMENT = "disagreement"
 OF_ANSWER = (".model", ".low", ".high", ".posterior")
 KEPT_COLUMNS = 64
 
+OF_PREDICTIONS = {"model", "low", "high", "posterior", "proportion"}
+MAX_PLAIN = 2**24  # up to which 32-bit floats contain every integer
+
 T = TypeVar("T")
+
+
+class Limit(NamedTuple):
+    """A comparison of one measure with one number: the measure, `<`, `>`, `<=`, `>=` or `=`, and the number."""
+
+    name: str
+    operator: str
+    number: float
+
+
+def limits_of(node: Node) -> Limit | None:
+    """Return an expression as a comparison of one measure with one number, or None."""
+    if not isinstance(node, Comparison) or node.operator == "!=":
+        return None
+    left, right, operator = node.left, node.right, node.operator
+    if isinstance(left, Constant):
+        left, right = right, left
+        operator = operator.translate(str.maketrans("<>", "><"))
+    if not isinstance(left, Name) or not isinstance(right, Constant) or isinstance(right.value, str):
+        return None
+    return Limit(left.text, operator, float(right.value)) if abs(right.value) <= MAX_PLAIN else None
+
+
+Plain = Numbers | FloatArray | npt.NDArray[np.int32]
+
+_COMPARE: Mapping[str, Callable[[Plain, np.floating], BoolArray]] = {
+    "<": np.less,
+    ">": np.greater,
+    "<=": np.less_equal,
+    ">=": np.greater_equal,
+    "=": np.equal,
+}
 
 
 class Kept:
@@ -34,18 +69,28 @@ class Kept:
     def __init__(self, size: int) -> None:
         self._size, self._lock = size, threading.Lock()
         self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is kept under a key, made if it is not."""
+        """Return what is kept under a key, made if it is not; threads that ask for the same wait for the first."""
         with self._lock:
             if key in self._found:
                 self._found.move_to_end(key)
                 return cast(T, self._found[key])
-        made = make()
-        with self._lock:
-            self._found[key] = made
-            while len(self._found) > self._size:
-                self._found.popitem(last=False)
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._found:
+                    return cast(T, self._found[key])
+            try:
+                made = make()
+                with self._lock:
+                    self._found[key] = made
+                    while len(self._found) > self._size:
+                        self._found.popitem(last=False)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
         return made
 
 
@@ -114,10 +159,34 @@ class Measures:
     def mask(self, node: Node) -> BoolArray:
         """Return whether each galaxy meets an expression."""
         found = self.bound(node)
+        limits = limits_of(node)
+        if limits and (values := self._plain(self.find(limits.name))) is not None:
+            # decimal numbers are rounded as the column is: see `gzoo.dataset.names`; a missing value meets no condition
+            number = np.float32(limits.number) if values.dtype == np.float32 else np.float64(limits.number)
+            with np.errstate(invalid="ignore"):
+                return _COMPARE[limits.operator](values, number)
         table = pl.DataFrame({name: self._source(name) for name in found.columns})
         if not table.width:  # an expression on constants alone
             table = pl.DataFrame({"row": np.empty(len(self.labels), np.bool_)})
         return found.mask(table).to_numpy()
+
+    def _plain(self, quantity: Quantity) -> Plain | None:
+        """Return a measure as an array that NumPy compares as a query would, NaN where missing; None for all others.
+
+        A query starts threads, which several users at once wait for.
+        """
+        if quantity.kind in {"votes", "asked"}:
+            (name, *others) = self.names.columns(quantity)
+            source = self._source(name)
+            return source.to_numpy() if not others and source.dtype == pl.Int32 else None
+        if quantity.kind in OF_PREDICTIONS and self.names.is_float32(quantity):
+            return self._source(quantity.name).to_numpy()
+        if quantity.kind == "fraction" and quantity.answer in self.labels.tree.columns:
+            answer = self.labels.answer(quantity.answer)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                totals = self.labels.totals[:, self.labels.tree.question_of_answer[answer]]
+                return self.labels.counts[:, answer] / totals
+        return None
 
     def answer_of(self, name: str) -> int | None:
         """Return the index of the answer that a measure is about, or None."""
@@ -231,7 +300,8 @@ class Measures:
             else:
                 found = self._distribution(question, with_votes=False)
                 alone = Posterior(
-                    found.tree, *(one[:, :, i : i + 1] for one in (found.alpha, found.beta, found.weights))
+                    found.tree,
+                    *(one[:, :, i : i + 1] for one in (found.alpha, found.beta, found.weights)),
                 )
                 values = alone.interval(LEVEL)[end == "high"][:, 0]
         full = np.full(len(self.labels), np.nan, np.float32)
@@ -290,7 +360,10 @@ class Measures:
         worst = np.full(len(predicted.row), np.nan)
         for i, question in enumerate(labels.tree.question_of_answer):
             n = labels.totals[predicted.row, question].astype(np.float64)
-            k, p = labels.counts[predicted.row, i].astype(np.float64), predicted.fractions[:, i].astype(np.float64)
+            k, p = (
+                labels.counts[predicted.row, i].astype(np.float64),
+                predicted.fractions[:, i].astype(np.float64),
+            )
             z = np.abs(self.standardized_of(i, k, n, p, np.arange(len(p), dtype=np.int32)))
             z[n < WELL_VOTED] = np.nan
             worst = np.fmax(worst, z)
@@ -299,7 +372,10 @@ class Measures:
 
 
 def _standardized(
-    k: FloatArray, n: FloatArray, p: npt.NDArray[np.floating], precision: npt.NDArray[np.floating]
+    k: FloatArray,
+    n: FloatArray,
+    p: npt.NDArray[np.floating],
+    precision: npt.NDArray[np.floating],
 ) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         edge = 0.5 / (n + 1)  # a prediction of 0 does not make one vote infinitely surprising

@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gzoo.dataset.expression import And, Comparison, Constant, Name, Node, Or, parse
+from gzoo.dataset.expression import And, Node, Or, parse
 from gzoo.errors import ExpressionError, choices, suggestion
 from gzoo.explorer.labels import BoolArray, Codes, Labels, Rows
-from gzoo.explorer.measures import DISAGREEMENT, Kept, Measures
+from gzoo.explorer.measures import DISAGREEMENT, Kept, Measures, limits_of
 
 N_BINS = 25
-MISSING = 255  # bin of missing values
 MAX_HISTOGRAMS = 40
 MAX_ROWS = 400  # in one answer
-KEPT_PARTS, KEPT_BINS, KEPT_ORDERS = 48, 160, 8
+KEPT_EXPRESSIONS, KEPT_PARTS, KEPT_BINS, KEPT_TOGETHER, KEPT_ORDERS = 64, 48, 160, 24, 8
+TOGETHER = 3  # histograms that are counted at once: the product of their bins fits 16 bits
+FEW = 0.2  # of all galaxies: below this it is quicker to add up the chosen ones than to mask the others
+BLOCK = 256  # galaxies whose votes, below 256 each, are added up in 16 bits
 
 Sums = npt.NDArray[np.int64]
 
@@ -78,7 +80,12 @@ class Engine:
 
     def __init__(self, labels: Labels) -> None:
         self.labels, self.measures = labels, Measures(labels)
-        self._parts, self._bins, self._orders = Kept(KEPT_PARTS), Kept(KEPT_BINS), Kept(KEPT_ORDERS)
+        self._expressions, self._parts = Kept(KEPT_EXPRESSIONS), Kept(KEPT_PARTS)
+        self._bins, self._together, self._orders = (
+            Kept(KEPT_BINS),
+            Kept(KEPT_TOGETHER),
+            Kept(KEPT_ORDERS),
+        )
 
     # ------------------------------------------------------------------------------------------------
     # Filters
@@ -89,37 +96,37 @@ class Engine:
         Raises:
             ExpressionError: The expression cannot be read, or names something unknown.
         """
-        if not expression.strip():
-            return ()
-        node = parse(expression)
-        self.measures.bound(node)
-        return _flat(node)
+        return tuple(part for part, _ in self._read(expression))
 
     def conditions(self, expression: str) -> list[Condition]:
         """Return what the parts of an expression are about."""
-        return [self._condition(part) for part in self.parts(expression)]
+        return [condition for _, condition in self._read(expression)]
+
+    def _read(self, expression: str) -> list[tuple[Node, Condition]]:
+        def read() -> list[tuple[Node, Condition]]:
+            node = parse(expression)
+            self.measures.bound(node)
+            return [(part, self._condition(part)) for part in _flat(node)]
+
+        return self._expressions.get(expression, read) if expression.strip() else []
 
     def _condition(self, part: Node) -> Condition:
         found = self.measures.bound(part)
         names = list(dict.fromkeys(quantity.name for quantity in found.quantities.values()))
         return Condition(
-            text=f"({part})" if isinstance(part, Or) else str(part), names=names, limits=self._limits(part)
+            text=f"({part})" if isinstance(part, Or) else str(part),
+            names=names,
+            limits=self._limits(part),
         )
 
     def _limits(self, part: Node) -> Limits | None:
-        if not isinstance(part, Comparison) or part.operator == "!=":
+        found = limits_of(part)
+        if found is None:
             return None
-        left, right, operator = part.left, part.right, part.operator
-        if isinstance(left, Constant):
-            left, right = right, left
-            operator = operator.translate(str.maketrans("<>", "><"))
-        if not isinstance(left, Name) or not isinstance(right, Constant) or isinstance(right.value, str):
-            return None
-        number = float(right.value)
         return Limits(
-            name=self.measures.canonical(left.text),
-            low=number if operator[0] in ">=" else None,
-            high=number if operator[0] in "<=" else None,
+            name=self.measures.canonical(found.name),
+            low=found.number if found.operator[0] in ">=" else None,
+            high=found.number if found.operator[0] in "<=" else None,
         )
 
     def rows(self, wanted: Filter, *, without: str = "") -> Rows | None:
@@ -131,13 +138,27 @@ class Engine:
         """
         masks = [
             self._mask(part)
-            for part in self.parts(wanted.expression)
-            if not without or self._condition(part)["names"] != [without]
+            for part, condition in self._read(wanted.expression)
+            if not without or condition["names"] != [without]
         ]
         if wanted.splits and without != "split":
-            masks.append(_member(self.labels.split, self.labels.dataset.splits, wanted.splits, "Split"))
+            masks.append(
+                _member(
+                    self.labels.split,
+                    self.labels.dataset.splits,
+                    wanted.splits,
+                    "Split",
+                )
+            )
         if wanted.campaigns and without != "campaign":
-            masks.append(_member(self.labels.campaign, self.labels.campaigns, wanted.campaigns, "Campaign"))
+            masks.append(
+                _member(
+                    self.labels.campaign,
+                    self.labels.campaigns,
+                    wanted.campaigns,
+                    "Campaign",
+                )
+            )
         if not masks:
             return None
         mask = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
@@ -158,8 +179,7 @@ class Engine:
         """Return the votes for each answer and on each question, of some galaxies."""
         if rows is None:
             return self.total
-        columns = self._narrow_columns
-        sums = np.array([np.take(column, rows).sum(dtype=np.int64) for column in columns], np.int64)
+        sums = self._sums(rows)
         n = self.labels.counts.shape[1]
         counts, totals = sums[:n], np.empty(self.labels.totals.shape[1], np.int64)
         several = 0
@@ -171,35 +191,110 @@ class Engine:
                 totals[i] = counts[self.labels.tree.slice(question.name)].sum()
         return counts, totals
 
+    def _sums(self, rows: Rows) -> Sums:
+        """Return the sums of `_narrow_columns` over some rows."""
+        columns, n = self._narrow_columns, len(self.labels)
+        if len(rows) < FEW * n or any(column.dtype != np.uint8 for column in columns):
+            return np.array(
+                [np.take(column, rows).sum(dtype=np.int64) for column in columns],
+                np.int64,
+            )
+        chosen = np.zeros(len(columns[0]), np.uint8)
+        chosen[rows] = 255
+        return np.array(
+            [
+                np.add.reduce((column & chosen).reshape(-1, BLOCK), axis=1, dtype=np.uint16).sum(dtype=np.int64)
+                for column in columns
+            ],
+            np.int64,
+        )
+
     @cached_property
     def _narrow_columns(self) -> list[npt.NDArray[np.integer]]:
         """Vote counts, and total votes of multiple-choice questions, in the narrowest type: memory limits sums."""
         labels = self.labels
         several = [i for i, question in enumerate(labels.tree.questions) if question.multiple]
         wide = [*labels.counts.T, *(labels.totals[:, i] for i in several)]
-        return [column.astype(np.min_scalar_type(int(column.max(initial=0)))) for column in wide]
+        padded = -(-len(labels) // BLOCK) * BLOCK  # with zeros, to whole blocks
+        narrow = [np.zeros(padded, np.min_scalar_type(int(column.max(initial=0)))) for column in wide]
+        for own, column in zip(narrow, wide, strict=True):
+            own[: len(labels)] = column
+        return narrow
 
-    def histogram(self, name: str, wanted: Filter, met: Rows | None) -> HistogramView:
-        """Return the histogram of a measure.
+    def histograms(self, names: Sequence[str], wanted: Filter, met: Rows | None) -> list[HistogramView]:
+        """Return the histograms of some measures.
 
         Args:
-            name: The measure.
+            names: The measures.
             wanted: The filter.
-            met: Its rows, which are used where it has no condition on this measure alone.
+            met: Its rows, which are used where it has no condition on the measure alone.
         """
-        name = self.measures.canonical(name)
-        low, high, bins, everything = self._binned(name)
-        has_own = any(one["names"] == [name] for one in self.conditions(wanted.expression))
-        rows = self.rows(wanted, without=name) if has_own else met
-        chosen = everything if rows is None else _counted(np.take(bins, rows))
+        names = [self.measures.canonical(name) for name in names]
+        own = {
+            condition["names"][0] for condition in self.conditions(wanted.expression) if len(condition["names"]) == 1
+        }
+        # the same names are together whatever the conditions are, so that their bins are combined once
+        groups = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
+        counted: dict[str, Sums] = {}
+        rest = self._rest(met)
+        for group in groups:
+            if not own.issuperset(group):
+                counted |= dict(zip(group, self._counted(group, met, rest), strict=True))
+            for name in own.intersection(group):
+                rows = self.rows(wanted, without=name)
+                counted |= dict(
+                    zip(
+                        [name],
+                        self._counted([name], rows, self._rest(rows)),
+                        strict=True,
+                    )
+                )
+        return [self._histogram(name, counted[name]) for name in names]
+
+    def _histogram(self, name: str, chosen: Sums) -> HistogramView:
+        low, high, _, everything = self._binned(name)
         return HistogramView(
             name=name,
             low=low,
             high=high,
             all=everything[:N_BINS].tolist(),
             selected=chosen[:N_BINS].tolist(),
-            n_missing=int(chosen[MISSING]),
+            n_missing=int(chosen[N_BINS]),
         )
+
+    def _rest(self, rows: Rows | None) -> Rows | None:
+        """Return the other rows where these are fewer, and counting them is less work; otherwise None."""
+        n = len(self.labels)
+        if rows is None or len(rows) <= n / 2:
+            return None
+        is_other = np.ones(n, np.bool_)
+        is_other[rows] = False
+        return np.flatnonzero(is_other).astype(np.int32)
+
+    def _counted(self, names: Sequence[str], rows: Rows | None, rest: Rows | None) -> list[Sums]:
+        """Return the number of galaxies in each bin of some measures, the last for missing values."""
+        everything = [self._binned(name)[3] for name in names]
+        if rows is None:
+            return everything
+        codes = self._combined(tuple(names))
+        counts = np.bincount(
+            np.take(codes, rows if rest is None else rest),
+            minlength=(N_BINS + 1) ** len(names),
+        )
+        cube = counts.reshape([N_BINS + 1] * len(names))
+        sums = [cube.sum(axis=tuple(j for j in range(len(names)) if j != i)) for i in range(len(names))]
+        return sums if rest is None else [all - one for all, one in zip(everything, sums, strict=True)]
+
+    def _combined(self, names: tuple[str, ...]) -> npt.NDArray[np.integer]:
+        """Return one code for the bins of several measures, so that all are counted in one pass."""
+
+        def make() -> npt.NDArray[np.integer]:
+            codes = np.zeros(len(self.labels), np.uint16)
+            for name in names:
+                codes = codes * np.uint16(N_BINS + 1) + self._binned(name)[2]
+            return codes
+
+        return self._binned(names[0])[2] if len(names) == 1 else self._together.get(names, make)
 
     def _binned(self, name: str) -> tuple[float, float, Codes, Sums]:
         def make() -> tuple[float, float, Codes, Sums]:
@@ -208,22 +303,24 @@ class Engine:
             with np.errstate(invalid="ignore"):
                 scaled = np.floor((numbers - low) * (N_BINS / (high - low)))
             known = np.isfinite(scaled)
-            bins = np.full(len(numbers), MISSING, np.uint8)
+            bins = np.full(len(numbers), N_BINS, np.uint8)  # the last bin is that of missing values
             bins[known] = np.clip(scaled[known], 0, N_BINS - 1)
-            return low, high, bins, _counted(bins)
+            return low, high, bins, np.bincount(bins, minlength=N_BINS + 1)
 
         return self._bins.get(name, make)
 
-    def n_by_split(self, wanted: Filter) -> dict[str, int]:
-        """Return the number of galaxies in each split that meet all other conditions."""
-        return self._n_by(self.labels.split, self.labels.dataset.splits, self.rows(wanted, without="split"))
+    def n_by_split(self, wanted: Filter, met: Rows | None) -> dict[str, int]:
+        """Return the number of galaxies in each split that meet all other conditions; `met` are the rows of all."""
+        rows = self.rows(wanted, without="split") if wanted.splits else met
+        return self._n_by(self.labels.split, self.labels.dataset.splits, rows)
 
-    def n_by_campaign(self, wanted: Filter) -> dict[str, int]:
-        """Return the number of galaxies in each campaign that meet all other conditions."""
-        return self._n_by(self.labels.campaign, self.labels.campaigns, self.rows(wanted, without="campaign"))
+    def n_by_campaign(self, wanted: Filter, met: Rows | None) -> dict[str, int]:
+        """Return the number of galaxies in each campaign that meet all other conditions; `met` are the rows of all."""
+        rows = self.rows(wanted, without="campaign") if wanted.campaigns else met
+        return self._n_by(self.labels.campaign, self.labels.campaigns, rows)
 
     def _n_by(self, codes: Codes, names: Sequence[str], rows: Rows | None) -> dict[str, int]:
-        counted = _counted(codes if rows is None else np.take(codes, rows))
+        counted = np.bincount(codes if rows is None else np.take(codes, rows), minlength=256)
         return {name: int(counted[i]) for i, name in enumerate(names[:255])}
 
     # ------------------------------------------------------------------------------------------------
@@ -236,20 +333,13 @@ class Engine:
             wanted: The filter.
             rows: Its rows.
         """
-        n = len(self.labels)
         if not wanted.sort:
-            return np.arange(n, dtype=np.int32) if rows is None else rows
-        is_descending = wanted.sort.startswith("-")
-        name = self.measures.canonical(wanted.sort.removeprefix("-"))
-        rank = self._orders.get((name, is_descending), lambda: self._ranks(name, is_descending))
-        if rows is None:
-            order = np.empty(n, np.int32)
-            order[rank] = np.arange(n, dtype=np.int32)
-            return order
-        return rows[np.argsort(np.take(rank, rows), kind="stable")]
+            return np.arange(len(self.labels), dtype=np.int32) if rows is None else rows
+        order = self._order(wanted.sort)
+        return order if rows is None else order[np.take(self._is_in(rows), order)]
 
     def first(self, wanted: Filter, rows: Rows | None, start: int, n: int) -> Rows:
-        """Return some of the rows that meet a filter, in order, without sorting all of them.
+        """Return some of the rows that meet a filter, in order.
 
         Args:
             wanted: The filter.
@@ -257,22 +347,25 @@ class Engine:
             start: Number of rows to leave out.
             n: Number of rows to return, at most `MAX_ROWS`.
         """
-        n = min(n, MAX_ROWS)
+        n_all, end = len(self.labels), start + min(n, MAX_ROWS)
         if not wanted.sort:
-            few = np.arange(start, min(start + n, len(self.labels))) if rows is None else rows[start : start + n]
+            few = np.arange(start, min(end, n_all)) if rows is None else rows[start:end]
             return few.astype(np.int32)
-        is_descending = wanted.sort.startswith("-")
-        name = self.measures.canonical(wanted.sort.removeprefix("-"))
-        rank = self._orders.get((name, is_descending), lambda: self._ranks(name, is_descending))
-        chosen = np.arange(len(self.labels), dtype=np.int32) if rows is None else rows
-        own = np.take(rank, chosen)
-        end = min(start + n, len(own))
-        if start >= end:
-            return np.empty(0, np.int32)
-        if end < len(own):  # only the part that is asked for is sorted
-            near = np.argpartition(own, end - 1)[:end]
-            chosen, own = chosen[near], own[near]
-        return chosen[np.argsort(own)[start:end]]
+        order = self._order(wanted.sort)
+        if rows is None or not len(rows):
+            return order[start:end] if rows is None else rows
+        is_in, size = self._is_in(rows), 2 * n_all * end // len(rows) + 1000
+        while True:  # from the top of the order, as far as it takes to find enough
+            top = order[:size]
+            found = top[np.take(is_in, top)]
+            if len(found) >= end or size >= n_all:
+                return found[start:end]
+            size *= 4
+
+    def _is_in(self, rows: Rows) -> BoolArray:
+        is_in = np.zeros(len(self.labels), np.bool_)
+        is_in[rows] = True
+        return is_in
 
     def neighbours(self, wanted: Filter, rows: Rows | None, row: int) -> tuple[int | None, int | None, int | None]:
         """Return the place of a row (from 1) in the order of a filter, the row before it and the row after it.
@@ -288,31 +381,40 @@ class Engine:
         after = int(order[i + 1]) if i + 1 < len(order) else None
         return i + 1, before, after
 
-    def _ranks(self, name: str, is_descending: bool) -> Rows:
-        """Return the place of each row in the order by a measure."""
-        column = self.measures.column(name)
-        frame = pl.DataFrame({"value": column, "votes": self.measures.weight(name)})
-        order = frame.with_row_index("row").sort(
-            ["value", "votes", "row"], descending=[is_descending, True, False], nulls_last=True
-        )["row"]
-        rank = np.empty(len(order), np.int32)
-        rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
-        return rank
+    def _order(self, sort: str) -> Rows:
+        """Return all rows in the order by a measure; of equal values, the one with more votes comes first."""
+        is_descending = sort.startswith("-")
+        name = self.measures.canonical(sort.removeprefix("-"))
+
+        def make() -> Rows:
+            column, votes = self.measures.column(name), self.measures.weight(name)
+            if column.dtype in (pl.Float32, pl.Float64, pl.Int32) and int(votes.max() or 0) < 2**16:  # type: ignore[arg-type]
+                values = column.cast(pl.Float64).to_numpy()  # NaN, the last in both directions, where missing
+                by_votes = np.argsort(~votes.to_numpy().astype(np.uint16), kind="stable")
+                order = np.argsort((-values if is_descending else values)[by_votes], kind="stable")
+                return by_votes[order].astype(np.int32)
+            frame = pl.DataFrame({"value": column, "votes": votes})
+            order = frame.with_row_index("row").sort(
+                ["value", "votes", "row"],
+                descending=[is_descending, True, False],
+                nulls_last=True,
+            )
+            return order["row"].to_numpy().astype(np.int32)
+
+        return self._orders.get((name, is_descending), make)
 
 
 def _flat(node: Node) -> tuple[Node, ...]:
     return tuple(part for one in node.parts for part in _flat(one)) if isinstance(node, And) else (node,)
 
 
-def _counted(codes: Codes) -> Sums:
-    return np.bincount(codes, minlength=256)
-
-
 def _member(codes: Codes, names: Sequence[str], wanted: Sequence[str], what: str) -> BoolArray:
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise ExpressionError(
-            f"{what} not found: '{unknown[0][:80]}'.", choices(names, unknown[0]), suggestion(names, unknown[0])
+            f"{what} not found: '{unknown[0][:80]}'.",
+            choices(names, unknown[0]),
+            suggestion(names, unknown[0]),
         )
     table = np.zeros(256, np.bool_)
     table[[names.index(name) for name in wanted]] = True

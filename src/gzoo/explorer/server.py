@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import threading
 import time
@@ -29,6 +30,7 @@ from gzoo.dataset.images import Images, content_type
 from gzoo.errors import DatasetError, ExpressionError, GZooError, InputError, NotFoundError, reason
 from gzoo.explorer.downloads import download, select_command
 from gzoo.explorer.labels import Labels
+from gzoo.explorer.measures import Kept
 from gzoo.explorer.query import MAX_HISTOGRAMS, Engine, Filter
 from gzoo.explorer.views import Views
 from gzoo.palette import tokens_css
@@ -48,6 +50,8 @@ HEADERS = {
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CHECK_SECONDS = 1.0
 PAGE_HEADER = "x-gzoo-page"
+KEPT_ANSWERS = 32
+LASTING = {"view", "rows", "galaxy", "overview", "sky", "select"}  # the scores of "model" come later
 FOREVER = "private, max-age=31536000, immutable"
 
 
@@ -135,6 +139,8 @@ class Server:
         self.labels, self.images = labels, images
         self.engine = Engine(labels)
         self.views = Views(self.engine, images.are_there)
+        # labels do not change, so the same question has the same answer; more threads than cores slow each other
+        self._answers, self._at_work = Kept(KEPT_ANSWERS), threading.BoundedSemaphore(os.cpu_count() or 1)
         dataset = labels.dataset
         shards = [path for split in dataset.splits for path in files.shards(dataset.folder, split)]
         manifest = dataset.folder / files.MANIFEST
@@ -164,7 +170,7 @@ class Server:
         # every route is made here once; the names of files come from the package, never from a request
         routes = [Route(path, self._file(shell, "index.html")) for path in PAGES]
         routes += [Route(f"/page/{name}", self._file(data, name)) for name, data in page.items()]
-        routes += [Route(f"/api/{name}", self._json(make)) for name, make in json_routes.items()]
+        routes += [Route(f"/api/{name}", self._json(name, make)) for name, make in json_routes.items()]
         routes += [
             Route("/image/{row:int}", self._guarded(self._image)),
             Route("/thumbnail/{row:int}", self._guarded(self._thumbnail)),
@@ -203,8 +209,15 @@ class Server:
 
         return guarded
 
-    def _json(self, make: Callable[[Request], Mapping[str, Any]]) -> Callable[[Request], Response]:
-        return self._guarded(lambda request: _json(make(request)))
+    def _json(self, name: str, make: Callable[[Request], Mapping[str, Any]]) -> Callable[[Request], Response]:
+        def answer(request: Request) -> Response:
+            def made() -> bytes:
+                with self._at_work:
+                    return _encoded(make(request))
+
+            return _json(self._answers.get((name, request.url.query), made) if name in LASTING else made())
+
+        return self._guarded(answer)
 
     @cached_property
     def names(self) -> list[dict[str, str]]:
@@ -221,9 +234,13 @@ class Server:
         rows = engine.rows(wanted)
         counts, totals = engine.votes(rows)
         conditions = engine.conditions(wanted.expression)
-        asked = [one["limits"]["name"] for one in conditions if one["limits"]]
-        asked += [name.strip("`") for name in request.query_params.get("cards", "").split(",") if name]
-        names = list(dict.fromkeys(map(engine.measures.canonical, asked)))[:MAX_HISTOGRAMS]
+        others = [name.strip("`") for name in request.query_params.get("cards", "").split(",") if name]
+        of_conditions = [one["limits"]["name"] for one in conditions if one["limits"]]
+        of_conditions, others = ([*map(engine.measures.canonical, names)] for names in (of_conditions, others))
+        names = list(dict.fromkeys(of_conditions + others))[:MAX_HISTOGRAMS]
+        # cards stay while conditions come and go: in this order, each is counted with the same neighbours again
+        steady = [name for name in dict.fromkeys(others + of_conditions) if name in names]
+        histograms = {one["name"]: one for one in engine.histograms(steady, wanted, rows)}
         first = engine.first(wanted, rows, _number(request, "from", 0), _number(request, "n", 60))
         bound = [engine.measures.bound(part) for part in engine.parts(wanted.expression)]
         return {
@@ -232,11 +249,9 @@ class Server:
             "totals": totals.tolist(),
             "conditions": conditions,
             "notes": list(dict.fromkeys(note for one in bound for note in one.notes)),
-            "cards": [
-                {**engine.histogram(name, wanted, rows), "spelling": engine.measures.spelling(name)} for name in names
-            ],
-            "splits": engine.n_by_split(wanted),
-            "campaigns": engine.n_by_campaign(wanted) if len(self.labels.campaigns) > 1 else {},
+            "cards": [{**histograms[name], "spelling": engine.measures.spelling(name)} for name in names],
+            "splits": engine.n_by_split(wanted, rows),
+            "campaigns": engine.n_by_campaign(wanted, rows) if len(self.labels.campaigns) > 1 else {},
             "rows": self.views.tiles(first, _shown(request, wanted)),
         }
 
@@ -313,8 +328,11 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _json(value: Mapping[str, Any], status: int = 200) -> Response:
-    data = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _json(data: bytes, status: int = 200) -> Response:
     return Response(data, status, {"cache-control": "no-store"}, "application/json")
 
 
@@ -331,7 +349,7 @@ def _failed(status: int, error: GZooError, *, shown_as: int = 0) -> Response:
     }
     if isinstance(error, ExpressionError):
         about["position"] = error.position
-    return _json(about, shown_as or status)
+    return _json(_encoded(about), shown_as or status)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
