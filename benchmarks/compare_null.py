@@ -33,7 +33,7 @@ import numpy.typing as npt
 from measuring import arguments, save
 from scipy import optimize, stats
 
-from gzoo.scoring.comparison import LEVEL, MIN_GALAXIES, POWER
+from gzoo.scoring.differences import LEVEL, MIN_GALAXIES, POWER
 from gzoo.scoring.intervals import N_BOOTSTRAP, blocks, holm, ratio
 from gzoo.scoring.likelihood import question_nll
 

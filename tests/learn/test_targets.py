@@ -23,6 +23,8 @@ from gzoo.learn.model import open_run
 from gzoo.learn.prediction import predict
 from gzoo.learn.starting import open_encoder
 from gzoo.learn.training import train
+from gzoo.scoring.comparison import compare
+from gzoo.scoring.prediction_files import read_metadata, write_prediction_table
 from gzoo.scoring.scores import score
 
 N = 120
@@ -214,6 +216,51 @@ def run_of_votes(dataset_of_votes: Path) -> Path:
     out = dataset_of_votes.with_name("run")
     train(dataset_of_votes, out=out, epochs=1, **TINY)  # type: ignore[arg-type]
     return out
+
+
+def test_predictions_of_a_target_are_compared(run: Path, predictions: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.parquet"
+    names = ["kind_bright_probability", "kind_dark_probability"]
+    table = pl.read_parquet(predictions)
+    chance = np.random.default_rng(1).uniform(0.4, 0.6, table.height)
+    columns = {names[0]: pl.Series(chance), names[1]: pl.Series(1 - chance)}
+    write_prediction_table(other, table.with_columns(**columns).tail(-1), read_metadata(predictions))
+    found = compare([predictions, other], dataset)
+    pair = found.pairs[0]
+    assert (found.n_galaxies, found.models["kind"]["n_unshared"]) == (table.height - 1, 1)
+    assert list(pair["differences"]) == ["log_likelihood", "accuracy", "mean_auc", "brier"]
+    assert pair["differences"]["log_likelihood"]["better_model"] == "kind"
+    assert pair["differences"]["brier"]["value"] < 0 < pair["differences"]["log_likelihood"]["low"]
+    scores = {name: one["scores"].values() for name, one in found.models.items()}
+    for name, one in pair["differences"].items():
+        assert one["value"] == pytest.approx(scores["kind"][name]["value"] - scores["other"][name]["value"])
+    assert pair["description"].startswith("kind is better by ")
+    assert found.to_polars().height == 4
+
+
+def test_a_comparison_of_targets_refuses_what_is_not_comparable(
+    predictions: Path, dataset: Path, tmp_path: Path
+) -> None:
+    named, certain = tmp_path / "flux.parquet", tmp_path / "certain.parquet"
+    table = pl.read_parquet(predictions)
+    about = {"target": {"name": "flux", "kind": "value", "classes": []}}
+    mean = table.select("dataset_name", "id_str", "in_training_set", flux_mean=pl.lit(0.5), flux_std=pl.lit(1.0))
+    write_prediction_table(named, mean, about)
+    with pytest.raises(InputError, match="different targets: kind, flux"):
+        compare([predictions, named], dataset)
+    values = compare([named, _copy(named, tmp_path / "same.parquet")], dataset).pairs[0]
+    assert list(values["differences"]) == ["log_likelihood", "mse"]
+    assert values["description"] == "The predictions are equally good for every galaxy."
+    columns = {"kind_bright_probability": pl.lit(1.0), "kind_dark_probability": pl.lit(0.0)}
+    write_prediction_table(certain, table.with_columns(**columns), read_metadata(predictions))
+    pair = compare([predictions, certain], dataset).pairs[0]
+    assert pair["differences"]["log_likelihood"]["value"] is None
+    assert pair["description"].startswith("kind is better: certain assigned probability 0 to the class of ")
+
+
+def _copy(path: Path, other: Path) -> Path:
+    other.write_bytes(path.read_bytes())
+    return other
 
 
 def test_only_the_central_part_is_seen_when_images_are_cropped(dataset: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from scipy import stats
 import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, OutputExistsError, TableError
-from gzoo.scoring.comparison import LEVEL, Comparison, compute, log_likelihoods
+from gzoo.scoring.comparison import Comparison, compute, log_likelihoods
+from gzoo.scoring.differences import LEVEL
 from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.ordered import ranked_probability_score

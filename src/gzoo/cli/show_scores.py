@@ -42,11 +42,7 @@ def score(scores: Shown, given: Given, screen: Screen) -> None:
 
 
 def _print_target(scores: Any, found: Mapping[str, Any], screen: Screen) -> None:
-    words: dict[str, str] = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE", "r2": "R2", "brier": "Brier"}
-    rows = [
-        (" ".join(words.get(word) or word for word in name.split("_")), interval(one, 4))
-        for name, one in scores.values().items()
-    ]
+    rows = [(_words(name), interval(one, 4)) for name, one in scores.values().items()]
     screen.table([("score", found["target"]), *rows])
     if found["classes"]:
         confusion = found["classes"]["confusion"]
@@ -171,6 +167,9 @@ def _print_classes(found: Mapping[str, Any], screen: Screen) -> None:
 def compare(comparison: Shown, given: Given, screen: Screen) -> None:
     """Print paired differences, with adjusted p-values."""
     found = comparison.to_dict()
+    if "target" in found:
+        _print_target_comparison(found, screen)
+        return
     for name, one in found["models"].items():
         more = f"; {one['n_unshared']:,} more that not every model predicts" if one["n_unshared"] else ""
         screen.say(f"{name}: {one['how_read']}; {found['n_galaxies']:,} galaxies{more}.")
@@ -209,3 +208,33 @@ def compare(comparison: Shown, given: Given, screen: Screen) -> None:
     for name, one in found["models"].items():
         if one["n_trained_on"]:
             screen.warn(f"{name} was trained on {one['n_trained_on']:,} of these galaxies.")
+
+
+def _print_target_comparison(found: Mapping[str, Any], screen: Screen) -> None:
+    for name, one in found["models"].items():
+        more = f"; {one['n_unshared']:,} more with a label that not every model predicts" if one["n_unshared"] else ""
+        screen.say(f"{name}: {found['n_galaxies']:,} galaxies{more}.")
+    for pair in found["pairs"]:
+        screen.print(f"\n{pair['first']} compared with {pair['second']} on {found['target']}")
+        rows: list[tuple[str, ...]] = [(found["kind"], "difference", "adjusted p", "better", "more galaxies")]
+        for measure, one in pair["differences"].items():
+            p = "-" if one["p_adjusted"] is None else format_p(one["p_adjusted"])
+            more = f"{one['n_additional_galaxies']:,}" if one["n_additional_galaxies"] else "-"
+            rows.append((_words(measure), interval(one, 4, "+"), p, one["better_model"] or "inconclusive", more))
+        screen.table(rows)
+        screen.print(pair["description"])
+    screen.say(
+        "Differences per galaxy, first minus second, with 95% confidence intervals over "
+        f"{found['bootstrap']['unit']}; log-likelihood in nats, where as in accuracy and AUC more is better. Verdicts "
+        f"of each measure have a familywise error rate of 5% over {found['n_tests']} "
+        f"{'pairs' if found['n_tests'] > 1 else 'pair'}."
+    )
+    for name, one in found["models"].items():
+        if one["n_trained_on"]:
+            screen.warn(f"{name} was trained on {one['n_trained_on']:,} of these galaxies.")
+
+
+def _words(name: str) -> str:
+    """Return the name of a score as it is written in a sentence."""
+    words = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE", "r2": "R2", "brier": "Brier", "mse": "mean squared error"}
+    return " ".join(words.get(word) or word for word in name.split("_"))

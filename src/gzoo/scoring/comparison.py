@@ -11,60 +11,37 @@ from typing import Literal, TypedDict
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Sheet, Shown, interval, table_of
-from gzoo.errors import InputError, TableError
+from gzoo.errors import TableError
 from gzoo.files import refuse_report
+from gzoo.scoring.differences import (
+    MIN_GALAXIES,
+    Difference,
+    amount,
+    decide,
+    names_of,
+    needed,
+    number,
+    standard_errors_needed,
+)
 from gzoo.scoring.intervals import Blocks, Bootstrap, Value, as_value, blocks, holm, ratio
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.scoring.matching import Matched, match, positions, refuse_other_scheme, refuse_seen
 from gzoo.scoring.ordered import ordered_votes, ranked_probability_score
 from gzoo.scoring.predictions import Predictions, read_predictions, same_questions
+from gzoo.scoring.target_comparison import TargetComparison, compare_targets
+from gzoo.scoring.targets import target_of
 from gzoo.trees.labels import label
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 from gzoo.votes.votes import Votes
 
-LEVEL = 0.05  # probability of any false call, over all questions and pairs together
-POWER = 0.8  # of the minimum detectable difference
-MIN_GALAXIES = 10  # the fewest galaxies with votes for which there is an interval and a verdict
-MAX_ADDITIONAL = 1e9  # more additional galaxies than this are not reported
 MAX_LIST = 12  # questions named in one sentence
 
 Unit = Literal["log_likelihood", "mse", "rps"]
 
 UNITS: tuple[Unit, ...] = ("log_likelihood", "mse", "rps")
-
-
-class Difference(TypedDict):
-    """First minus second model, in one measure, for one question, one campaign or overall.
-
-    value, low, high: The difference with its 95% confidence interval, not adjusted for multiple testing.
-    p, p_adjusted: Two-sided p-value of no difference; the same adjusted by Holm's method.
-    better_model: Name of the better model; null if the difference is not significant at 5% after adjustment.
-    n_galaxies: Galaxies with votes.
-    n_effective: Number of independent galaxies with the same information.
-    n_zero_probability: Galaxies with votes to which the first and the second model assigned zero probability: their
-        log-likelihood is minus infinity, and `value` is null.
-    minimum_detectable_difference: True difference that these galaxies reveal with 80% power.
-    n_additional_galaxies: Galaxies with votes needed beyond these to reveal a true difference as large as the observed
-        one with 80% power.
-    n_additional_of_all: The same in galaxies of all kinds, if as many of them have votes on the question as here.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_adjusted: float | None
-    better_model: str | None
-    n_galaxies: int
-    n_effective: float | None
-    n_zero_probability: tuple[int, int]
-    minimum_detectable_difference: float | None
-    n_additional_galaxies: int | None
-    n_additional_of_all: int | None
 
 
 class Contrast(TypedDict):
@@ -181,20 +158,25 @@ def compare(
     dataset: Path | str,
     *,
     name: Sequence[str] | None = None,
+    target: str | None = None,
+    labels: Path | str | None = None,
     include_trained_on: bool = False,
     report: Path | str | None = None,
     overwrite: bool = False,
-) -> Comparison:
+) -> Comparison | TargetComparison:
     """Compare predictions of the same galaxies, with significance tests.
 
     Differences are paired: they are computed on the galaxies that all prediction files contain. Verdicts hold at a
     family-wise error rate of 5% (Holm 1979), for all questions, campaigns and pairs together; overall verdicts, for
-    all pairs together.
+    all pairs together. Predictions of runs of `gzoo train --target` are compared on the labels of their target.
 
     Args:
         predictions: Two or more prediction files, as for `gzoo score`. Fractions are scored as point predictions.
-        dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
+        dataset: Dataset with the votes or labels: a folder, a campaign's name or `owner/name` on the Hub.
         name: Name of each model, in the order of the prediction files; by default the names of the files.
+        target: Column of labels to compare on, as for `gzoo score`; by default the one that `gzoo predict` wrote into
+            the files.
+        labels: Table with the column of `target` and `id_str`, if the dataset does not have it.
         include_trained_on: Include galaxies that a model was trained on, and count them, instead of failing.
         report: HTML report to write.
         overwrite: Replace an earlier report.
@@ -211,9 +193,16 @@ def compare(
         OutputExistsError: The report already exists.
     """
     paths = [Path(path) for path in predictions]
-    names = _names(paths, name)
-    refuse_report(report, [*paths, dataset], overwrite)
+    names = names_of(paths, name)
+    refuse_report(report, [*paths, dataset, labels], overwrite)
     opened = open_dataset(dataset)
+    if target or labels or any(target_of(path) for path in paths):
+        of_target = compare_targets(paths, names, opened, target, labels, include_trained_on=include_trained_on)
+        if report is not None:
+            from gzoo.reports.target import write_target_comparison
+
+            write_target_comparison(Path(report), dataset=opened, found=of_target)
+        return of_target
     if not include_trained_on:
         for path in paths:
             refuse_other_scheme(path, opened)
@@ -330,37 +319,6 @@ def _common_galaxies(dataset: Dataset, files: Sequence[Predictions]) -> list[tup
         (one.take(row), Matched(keys, votes, own.is_seen[row]))
         for one, own, row in zip(files, matched, taken, strict=True)
     ]
-
-
-def _names(paths: Sequence[Path], given: Sequence[str] | None) -> list[str]:
-    """Return the given names, or the shortest distinct names of the files: the last parts of their paths."""
-    if len(paths) < 2:
-        raise InputError(
-            f"A comparison needs at least two prediction files, got {len(paths)}.",
-            "",
-            "Pass all prediction files first, then the dataset.",
-        )
-    whole = [path.absolute() for path in paths]
-    for i, path in enumerate(whole):
-        if path in whole[:i]:
-            raise InputError(f"Prediction file '{paths[i]}' is passed twice.", "", "Remove one of the two.")
-    if given:
-        names = [text.strip() for text in given]
-        if len(names) != len(paths):
-            raise InputError(
-                f"{len(names)} name{'s' * (len(names) != 1)} for {len(paths)} prediction files.",
-                "one name for each file.",
-                "Pass --name once for each prediction file, in their order.",
-            )
-        if "" in names or len(set(names)) < len(names):
-            raise InputError(f"The names {names} do not distinguish the models.", hint="Pass a different --name each.")
-        return names
-    for parts in ([path.with_suffix("").parts for path in whole], [path.parts for path in whole]):
-        for n in range(1, max(map(len, parts)) + 1):
-            names = ["/".join(part[-n:]) for part in parts]
-            if len(set(names)) == len(names):
-                return names
-    return [str(path) for path in whole]
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -501,14 +459,14 @@ def _differences(
                 value=value["value"] if has_value else None,
                 low=value["low"] if is_judged else None,
                 high=value["high"] if is_judged else None,
-                p=_number(p[i]) if is_judged else None,
+                p=number(p[i]) if is_judged else None,
                 p_adjusted=None,
                 better_model=None,
                 n_galaxies=n,
-                n_effective=_number(found.n_effective[i]) if has_value else None,
+                n_effective=number(found.n_effective[i]) if has_value else None,
                 n_zero_probability=(int(impossible[0][i]), int(impossible[1][i])),
-                # the standard error, until `_decide` multiplies it
-                minimum_detectable_difference=_number(found.standard_error[i]) if is_judged else None,
+                # the standard error, until `decide` multiplies it
+                minimum_detectable_difference=number(found.standard_error[i]) if is_judged else None,
                 n_additional_galaxies=None,
                 n_additional_of_all=None,
             )
@@ -535,33 +493,12 @@ def _judge(pairs: Sequence[Pair], n_all: int) -> int:
             adjusted = holm([one["p"] if one["p"] is not None else np.nan for _, one in family])
             n_known = int(np.isfinite(adjusted).sum())
             n_tests = max(n_tests, n_known) if unit == "log_likelihood" else n_tests
-            z = float(stats.norm.isf(LEVEL / 2 / max(n_known, 1)) + stats.norm.isf(1 - POWER))
+            z = standard_errors_needed(n_known)
             for (pair, one), p in zip(family, adjusted.tolist(), strict=True):
-                _decide(one, p, z, (pair["first"], pair["second"]), larger_is_better=unit == "log_likelihood")
+                decide(one, p, z, (pair["first"], pair["second"]), larger_is_better=unit == "log_likelihood")
                 if one["n_additional_galaxies"]:
                     one["n_additional_of_all"] = math.ceil(one["n_additional_galaxies"] * n_all / one["n_galaxies"])
     return n_tests
-
-
-def _decide(one: Difference, p: float, z: float, names: tuple[str, str], *, larger_is_better: bool) -> None:
-    first, second = names
-    impossible = one["n_zero_probability"]
-    if (impossible[0] > 0) != (impossible[1] > 0):
-        one["better_model"] = second if impossible[0] else first
-        return
-    value, error = one["value"], one["minimum_detectable_difference"]
-    if not math.isfinite(p) or value is None or error is None:
-        return
-    one["p_adjusted"], one["minimum_detectable_difference"] = p, z * error
-    if p < LEVEL:
-        one["better_model"] = first if (value > 0) == larger_is_better else second
-    elif value:
-        more = one["n_galaxies"] * ((z * error / value) ** 2 - 1)
-        one["n_additional_galaxies"] = math.ceil(max(more, 1)) if more < MAX_ADDITIONAL else None
-
-
-def _number(value: np.floating | float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -585,7 +522,7 @@ def _summary(pair: Pair, tree: Tree) -> Iterator[str]:
     asked = {name: one for name, one in known.items() if one["n_galaxies"]}
     for model in (pair["first"], pair["second"]):
         won = {name: one for name, one in asked.items() if one["better_model"] == model}
-        measured = [f"{name} by {_amount(one)}" for name, one in won.items() if one["value"] is not None]
+        measured = [f"{name} by {amount(one)}" for name, one in won.items() if one["value"] is not None]
         infinite = [name for name, one in won.items() if one["value"] is None]
         if measured:
             yield f"{model} is better on {_and(measured)} nats per galaxy."
@@ -617,10 +554,10 @@ def _contrast(one: Contrast, where: str, names: tuple[str, str]) -> str:
             "sky cells."
         )
     if difference["better_model"]:
-        return f"{difference['better_model']} is better {where} by {_amount(difference)} nats per galaxy."
+        return f"{difference['better_model']} is better {where} by {amount(difference)} nats per galaxy."
     if difference["value"] == 0 and difference["p"] == 1.0:
         return f"The predictions are identical {where}."
-    return f"Inconclusive {where} ({_amount(difference, sign='+')} nats per galaxy).{_more(difference)}"
+    return f"Inconclusive {where} ({amount(difference, sign='+')} nats per galaxy).{_more(difference)}"
 
 
 def _by_error(error: Difference) -> str:
@@ -631,38 +568,6 @@ def _by_error(error: Difference) -> str:
 
 def _more(difference: Difference) -> str:
     return f" To detect a true difference of this size would take {needed(difference)}." if needed(difference) else ""
-
-
-def needed(difference: Difference) -> str:
-    """Return how many more galaxies a comparison needs: "560 more galaxies with votes (5,600 of all galaxies)"."""
-    more, of_all = difference["n_additional_galaxies"], difference["n_additional_of_all"]
-    if more is None or of_all is None:
-        return ""
-    if more == of_all:
-        return f"{rounded_up(more)} more galaxies"
-    return f"{rounded_up(more)} more galaxies with votes on it, which takes {rounded_up(of_all)} more of all galaxies"
-
-
-def rounded_up(n: int) -> str:
-    """Return a number of galaxies, rounded up to two digits.
-
-    >>> rounded_up(12_345), rounded_up(20_000_000)
-    ('13,000', 'over 10 million')
-    """
-    unit = 10 ** max(len(str(n)) - 2, 0)
-    return f"{-(-n // unit) * unit:,}" if n <= 10_000_000 else "over 10 million"
-
-
-def _amount(difference: Difference, sign: str = "") -> str:
-    """Return the size of a difference with half the width of its 95% interval: "0.012 ± 0.003"."""
-    value = difference["value"] or 0.0
-    half = ((difference["high"] or 0.0) - (difference["low"] or 0.0)) / 2
-    digits = 3
-    if half > 0:  # one digit of the half width, or two if the first is 1
-        power = math.floor(math.log10(half))
-        digits = max(0, -power + (1 if half / 10.0**power < 2 else 0))
-    number = f"{value if sign else abs(value):{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    return f"{number} ± {half:.{digits}f}"
 
 
 def _and(names: Sequence[str]) -> str:

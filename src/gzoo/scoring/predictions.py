@@ -198,7 +198,7 @@ def read_predictions(path: Path | str, tree: Tree, mapping: Path | str | None = 
         raise InputError(
             f"'{tree.name}' is a dataset of labels, without votes that '{path}' could be compared with.",
             "a dataset of votes.",
-            "Pass --target with one of its columns, if the command has this option.",
+            "Predict one of its labels with a run of `gzoo train --target`, and score or compare these predictions.",
         )
     columns = MappingFile.read(Path(mapping)) if mapping else MappingFile()
     table = _read(path, columns.table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -22,7 +22,7 @@ from gzoo.scoring.matching import match_held_out
 from gzoo.scoring.prediction_files import read_metadata
 from gzoo.scoring.predictions import ClassPredictions, read_class_predictions, read_value_predictions
 from gzoo.scoring.target_likelihood import fit_target_baseline, target_log_likelihood
-from gzoo.trees.tree import FloatArray
+from gzoo.trees.tree import FloatArray, IntArray
 
 LEVELS = (0.68, 0.9, 0.95)
 """Probabilities of the central prediction intervals whose coverage is reported."""
@@ -176,6 +176,17 @@ class LabelledPredictions:
     n_unlabelled: int
     is_seen: np.ndarray
 
+    def take(self, rows: IntArray) -> LabelledPredictions:
+        """Return the predictions and labels of some galaxies."""
+        return replace(
+            self,
+            prediction=self.prediction[rows],
+            labels=self.labels[rows],
+            keys=self.keys[rows],
+            units=self.units.take(rows),
+            is_seen=self.is_seen[rows],
+        )
+
 
 def target_of(path: Path) -> Target | None:
     """Return the target that a prediction file of `gzoo predict` contains, None for votes and other files."""
@@ -201,13 +212,13 @@ def score_target(
     """
     labels = labels_for([path], dataset, target, table)
     one = labelled(path, dataset, labels, include_trained_on=include_trained_on)
-    baseline, about = _baseline(path, dataset, one.target, labels)
+    baseline, about = baseline_for(path, dataset, one.target, labels)
     found = compute(one, baseline)
     n_seen = int(one.is_seen.sum())
     return replace(found, n_unlabelled=one.n_unlabelled, n_trained_on=n_seen, baseline=about)
 
 
-def labels_for(paths: list[Path], dataset: Dataset, target: str | None, table: Path | str | None) -> Labels:
+def labels_for(paths: Sequence[Path], dataset: Dataset, target: str | None, table: Path | str | None) -> Labels:
     """Return the labels that prediction files are scored against.
 
     Raises:
@@ -289,7 +300,7 @@ def _read(path: Path, target: Target) -> ClassPredictions:
     return read_class_predictions(path, [f"{target.name}_{one}" for one in target.classes])
 
 
-def _baseline(path: Path, dataset: Dataset, target: Target, labels: Labels) -> tuple[FloatArray, BaselineSource]:
+def baseline_for(path: Path, dataset: Dataset, target: Target, labels: Labels) -> tuple[FloatArray, BaselineSource]:
     """Return the baseline: of the training labels of the dataset, otherwise the one kept with the predictions."""
     train = labels.values.get("train", np.empty(0))
     train = train[~np.isnan(train)]
@@ -379,7 +390,7 @@ def _of_classes(one: LabelledPredictions, same: FloatArray) -> ClassScores:
     )
     own, base = (squared_errors(target, each, one.labels) for each in (one.prediction, same))
     brier, gain = _means(one.units, own, base - own)
-    responses = [_auc(one.labels == i, one.prediction[:, i]) for i in range(len(names))]
+    responses = [auc_responses(one.labels == i, one.prediction[:, i]) for i in range(len(names))]
     possible = [each for each in responses if each is not None]
     areas = [as_value(None, None, None) if each is None else _area(one.units, each) for each in responses]
     mean = _area(one.units, np.mean(possible, axis=0)) if possible else as_value(None, None, None)
@@ -395,7 +406,7 @@ def _of_classes(one: LabelledPredictions, same: FloatArray) -> ClassScores:
     )
 
 
-def _auc(is_class: np.ndarray, probability: FloatArray) -> FloatArray | None:
+def auc_responses(is_class: np.ndarray, probability: FloatArray) -> FloatArray | None:
     """Return values of the galaxies whose mean is the AUC, and whose scatter is its own; None for a single class.
 
     The AUC is a mean over pairs of a galaxy of the class and another one. The response of each galaxy is its mean over
