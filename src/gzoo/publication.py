@@ -25,6 +25,8 @@ from gzoo.trees.cite import cite
 Contents = tuple[dict[str, Path], dict[str, str], bool]
 """The files of a repository by name, their SHA-256, and whether the data are simulated."""
 RUN_FILES = ("model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet")
+OPTIONAL_RUN_FILES = ("metrics_by_campaign.csv", "training_features.safetensors")
+"""Files that a run has if it was trained on several campaigns, and on enough galaxies."""
 SIMULATED_NOTE = (
     "> **Simulated.** Trained on images and votes that gzoo simulated, for tests and demonstrations. The model has not "
     "seen real galaxies.\n\n"
@@ -263,6 +265,7 @@ def _model_files(run: Path, repository: str, source: str, temporary: Path) -> Co
     files.write_bytes(temporary / "README.md", card_text.encode())
     paths = {name: temporary / name for name in ("README.md", "config.json", "model.safetensors")}
     paths |= {f"run/{name}": run / name for name in RUN_FILES}
+    paths |= {f"run/{name}": run / name for name in OPTIONAL_RUN_FILES if (run / name).is_file()}
     return paths, {name: files.sha256(path) for name, path in paths.items()}, is_simulated
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.targets import Target, read_labels
-from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, TableError
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.learn.export import export
 from gzoo.learn.loader import loader
 from gzoo.learn.model import open_run
@@ -198,7 +198,8 @@ def test_a_column_of_a_campaign_is_a_target_and_its_run_predicts_any_dataset(
     sky: object, dataset: Path, run: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     votes = request.getfixturevalue("dataset_of_votes")
-    found = predict(run, votes, out=tmp_path / "there.parquet")
+    with pytest.warns(GZooWarning, match="are farther from those"):
+        found = predict(run, votes, out=tmp_path / "there.parquet")
     assert "kind_dark_probability" in pl.read_parquet(found.path).columns
     with pytest.raises(DatasetError, match="contains labels"):
         predict(request.getfixturevalue("run_of_votes"), dataset, out=tmp_path / "wrong.parquet")
@@ -238,6 +239,20 @@ def test_predictions_of_a_target_are_compared(run: Path, predictions: Path, data
     assert found.to_polars().height == 4
 
 
+def test_reports_of_targets(run: Path, predictions: Path, dataset: Path, tmp_path: Path) -> None:
+    other = _copy(predictions, tmp_path / "<b>.parquet")
+    found = score(predictions, dataset, report=tmp_path / "score.html")
+    compare([predictions, other], dataset, report=tmp_path / "compare.html")
+    page, compared = ((tmp_path / name).read_text("utf-8") for name in ("score.html", "compare.html"))
+    assert f"{found.log_likelihood_gain['value']:.4f}" in page
+    assert "The model is better than the baseline" in page
+    assert "true \\ predicted" in page
+    assert "kind versus &lt;b&gt;: The predictions are equally good" in compared
+    assert "<b>" not in compared
+    with pytest.raises(OutputExistsError):
+        score(predictions, dataset, report=tmp_path / "score.html")
+
+
 def test_a_comparison_of_targets_refuses_what_is_not_comparable(
     predictions: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -261,6 +276,65 @@ def test_a_comparison_of_targets_refuses_what_is_not_comparable(
 def _copy(path: Path, other: Path) -> Path:
     other.write_bytes(path.read_bytes())
     return other
+
+
+def test_a_trained_encoder_is_adapted_to_a_target(
+    run: Path, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = open_run(run)[0].encoder.state_dict()
+    with caplog.at_level("INFO", "gzoo"):
+        train(dataset, target="flux", from_=run, learn="head", out=tmp_path / "head")
+    assert "head     1,026      solved for" in caplog.text
+    after = open_run(tmp_path / "head")[0].encoder.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    predict(tmp_path / "head", dataset, out=tmp_path / "flux.parquet")
+    assert score(tmp_path / "flux.parquet", dataset).value["r2"]["value"] > 0.5
+    caplog.clear()
+    said: list[bool] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        said.append("1,026      1.0e-03" in caplog.text)
+
+    with caplog.at_level("INFO", "gzoo"):
+        train(
+            dataset, target="kind", from_=run, learn=1, out=tmp_path / "one", epochs=1, batch_size=16, progress=progress
+        )
+    assert said
+    assert all(said)  # the rates are known before the training, not after it
+    score(predict(tmp_path / "one", dataset, out=tmp_path / "one.parquet").path, dataset)
+
+
+def test_accumulated_batches_are_a_larger_batch(dataset: Path, tmp_path: Path) -> None:
+    settings = {"target": "kind", "encoder": "convnext_atto", "size": 32, "epochs": 1, "probe": False}
+    train(dataset, out=tmp_path / "one", batch_size=26, **settings)  # type: ignore[arg-type]
+    train(dataset, out=tmp_path / "two", batch_size=13, accumulate=2, **settings)  # type: ignore[arg-type]
+    one, two = (pl.read_csv(tmp_path / name / "metrics.csv").row(0, named=True) for name in ("one", "two"))
+    for name in ("train_loss", "validation_loss", "learning_rate"):
+        assert one[name] == pytest.approx(two[name], abs=1e-4)
+
+
+def test_epochs_are_logged_to_tensorboard(dataset: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(dataset, target="kind", out=tmp_path / "run", epochs=2, probe=False, logger="tensorboard", **TINY)  # type: ignore[arg-type]
+    events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    metrics = pl.read_csv(tmp_path / "run" / "metrics.csv")
+    assert [each.step for each in events.Scalars("validation_loss")] == [1, 2]
+    for name in ("validation_loss", "gain", "learning_rate"):
+        assert [each.value for each in events.Scalars(name)] == pytest.approx(metrics[name].to_list())
+    with pytest.raises(InputError, match="Invalid value for logger: 'mlflow'"):
+        train(dataset, target="kind", out=tmp_path / "other", logger="mlflow", **TINY)  # type: ignore[arg-type]
+
+
+def test_images_unlike_those_of_the_training_are_warned_of(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{i}.png")
+    with pytest.warns(GZooWarning, match=r"100\.0% of the images \(12 of 12\) are farther from those that the model"):
+        found = predict(run, tmp_path / "noise", out=tmp_path / "noise.parquet")
+    assert found.n_unfamiliar == (12,)
+    assert read_metadata(found.path)["n_unfamiliar"] == [12]
 
 
 def test_only_the_central_part_is_seen_when_images_are_cropped(dataset: Path, tmp_path: Path) -> None:

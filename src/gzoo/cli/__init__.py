@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import re
 import sys
@@ -156,7 +157,7 @@ def command(verb: str) -> Callable[..., int]:
         screen = Screen(bound.arguments.get("as_json", False), is_quiet)
         started = time.monotonic()
         named = {name: value for name, value in given.items() if name in own.parameters}
-        with screen.progress() as bars, _warnings() as warned:
+        with screen.progress() as bars, _warnings() as warned, _notices(screen):
             if "progress" in own.parameters:
                 named["progress"] = bars.report
             result = function(*positional, **named)
@@ -267,6 +268,31 @@ def _warnings() -> Generator[list[str]]:
         yield warned
     finally:
         warnings.showwarning = shown
+
+
+class _Notices(logging.Handler):
+    """Writes what the package logs to the terminal."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage())
+
+
+@contextmanager
+def _notices(screen: Screen) -> Generator[None]:
+    """Show what the package logs until the block ends."""
+    logger, handler = logging.getLogger("gzoo"), _Notices(screen)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _shown_by(screen: Screen, show: Callable[..., None]) -> Callable[..., None]:

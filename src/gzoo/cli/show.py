@@ -51,7 +51,6 @@ __all__ = ["compare", "score"]  # and a function of each other verb
 
 SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
 N_PAIRS_SHOWN = 20
-N_PARTS_SHOWN = 8
 
 
 def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.Parameter:
@@ -344,9 +343,6 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
     """Say how good the model is on validation."""
     from gzoo.scoring.prediction_files import MIN_GALAXIES_WITH_VOTES
 
-    if made.start:
-        screen.say(f"Started from {made.start['name']} ({made.start['kind']}), licence {made.start['licence']}.")
-        screen.table(_learning(made))
     how = f"{made.n_epochs} epochs, the best is {made.best_epoch}" if made.n_epochs else "only its head"
     screen.result(
         f"Trained {made.run} on {made.n_train:,} galaxies: {how}. "
@@ -368,15 +364,6 @@ def train(made: TrainResult, given: Given, screen: Screen) -> None:
         )
     out = made.run.with_name("predictions.parquet")
     screen.next("predict", made.run, given["dataset"], "--split", "test", "--out", out)
-
-
-def _learning(made: TrainResult) -> list[tuple[str, str, str]]:
-    """Return the table of what learned, and at which rate; of many parts, the middle is left out."""
-    rows = [("part", "weights", "peak learning rate")]
-    for part in made.learning:
-        rate = f"{part.rate:.1e}" if made.n_epochs else "solved for"
-        rows.append((part.name, f"{part.n_parameters:,}", rate if part.rate else "stays as it is"))
-    return rows if len(rows) <= N_PARTS_SHOWN else [*rows[: N_PARTS_SHOWN - 2], ("...", "...", "..."), rows[-1]]
 
 
 def export(made: ExportResult, given: Given, screen: Screen) -> None:

@@ -26,6 +26,7 @@ WARM_UP = 0.1
 FEW_LABELS = 200
 """With fewer labelled galaxies, only the head of a trained encoder learns unless `learn` says more."""
 WEIGHT_DECAY = 0.05
+N_PARTS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ class Part:
     def to_dict(self) -> dict[str, object]:
         """Return what run.json says of the part."""
         return {"part": self.name, "n_parameters": self.n_parameters, "learning_rate": self.rate}
+
+
+def rates(parts: Sequence[Part], *, is_solved: bool) -> str:
+    """Return the table of what learns and at which rate; of many parts, the middle is left out.
+
+    Args:
+        parts: Parts of the model.
+        is_solved: Whether the head is solved for instead.
+    """
+    rows = [("part", "weights", "peak learning rate")]
+    for part in parts:
+        rate = "solved for" if is_solved else f"{part.rate:.1e}"
+        rows.append((part.name, f"{part.n_parameters:,}", rate if part.rate else "stays as it is"))
+    if len(rows) > N_PARTS_SHOWN:
+        rows = [*rows[: N_PARTS_SHOWN - 2], ("...", "...", "..."), rows[-1]]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
 
 
 def read_learn(learn: str | int | None) -> str | int | None:

@@ -44,6 +44,7 @@ class Recipe:
         warm_up: Fraction of the steps in which learning rates rise to their peaks.
         epochs: Maximum number of epochs.
         batch_size: Maximum number of images in a batch.
+        accumulate: Number of batches whose gradients are averaged for one step.
         learning_rate: Peak learning rate of the one-cycle schedule, for the head; run.json lists the rates of the
             encoder's parts under `learning`.
         augment: Name of the augmentation preset.
@@ -61,6 +62,7 @@ class Recipe:
     warm_up: float
     epochs: int
     batch_size: int
+    accumulate: int
     learning_rate: float
     augment: str
     sampling: str
@@ -119,6 +121,7 @@ def fit(
     progress: Progress | None = None,
     *,
     by_campaign: CampaignLosses,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Train, from the checkpoint if there is one, and write the weights of the best epoch and the metrics of all.
 
@@ -133,6 +136,7 @@ def fit(
         baseline_loss: Validation loss of the baseline, in nats per galaxy.
         progress: Function to call with (stage, batches done, batches in total).
         by_campaign: Collects the validation losses of each campaign.
+        on_epoch: Function to call after each epoch.
 
     Returns:
         All epochs.
@@ -142,10 +146,14 @@ def fit(
     """
     device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
     model.to(device)
-    average = AveragedModel(model, avg_fn=_moving_average(max(10, min(len(train), 1000))), use_buffers=True)
+    average = AveragedModel(
+        model, avg_fn=_moving_average(max(10, min(-(-len(train) // recipe.accumulate), 1000))), use_buffers=True
+    )
     optimizer = torch.optim.AdamW(parameter_groups(model, learning), lr=recipe.learning_rate)
     # sized by the loader, because a schedule that counts what is left would differ after resuming
-    n_steps = recipe.epochs * len(train)
+    n_together = recipe.accumulate
+    n_steps_each = -(-len(train) // n_together)
+    n_steps = recipe.epochs * n_steps_each
     rising = recipe.warm_up
     if math.isclose(rising * n_steps, 1):  # a rise of exactly one step makes the schedule divide by 0
         rising *= 1.25
@@ -187,17 +195,20 @@ def fit(
         before = spent
         for batch in train:
             each = galaxy_losses(model, loss, batch, "train")
-            optimizer.zero_grad()
-            each.mean().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
+            first = n_done - n_done % n_together  # of the batches of this step, of which the last may have fewer
+            (each.mean() / min(n_together, len(train) - first)).backward()
+            is_step = (n_done + 1) % n_together == 0 or n_done + 1 == len(train)
+            if is_step:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                average.update_parameters(model)
             n_done, n_seen, total = n_done + 1, n_seen + len(each), total + each.sum().item()
             spent = before + clock() - started
             if progress:
-                progress(stage, len(epochs) * len(train) + n_done, n_steps)
-            if clock() - saved > CHECKPOINT_SECONDS and n_done < len(train):
+                progress(stage, len(epochs) * len(train) + n_done, recipe.epochs * len(train))
+            if is_step and clock() - saved > CHECKPOINT_SECONDS and n_done < len(train):
                 save_checkpoint()
                 saved = clock()
         rate = n_seen / max(spent, 1e-9)
@@ -212,7 +223,9 @@ def fit(
         epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
         n_done, n_seen, total, spent = 0, 0, 0.0, 0.0
         if progress:
-            progress(_stage(epochs, recipe.epochs), len(epochs) * len(train), n_steps)
+            progress(_stage(epochs, recipe.epochs), len(epochs) * len(train), recipe.epochs * len(train))
+        if on_epoch:
+            on_epoch(epochs[-1])
         if _best_epoch(epochs) == len(epochs):
             write_weights(work, average.module)
         save_checkpoint()

@@ -92,12 +92,12 @@ def probe_start(
         seed: Seed of the choice of galaxies, if there are more than 5,000.
         progress: Function to call with (stage, galaxies done, galaxies in total).
     """
-    places = _some(len(validation.rows), seed)
+    places = some(len(validation.rows), seed)
     baseline = copy.deepcopy(model.head).cpu()
     nn.init.zeros_(baseline.weight)
     if not wanted:
         return Start(None, 0, places, baseline)
-    own = _some(len(train.rows), seed)
+    own = some(len(train.rows), seed)
     probe = fit_probe(model, loss, train, validation, progress, judged_by=validation_loss, places=(own, places))
     return Start(probe, len(own), places, baseline)
 
@@ -110,6 +110,7 @@ def judge(
     blocks_of: Callable[[IntArray], Blocks],
     *,
     learn: str | int,
+    is_trained: bool,
     progress: Progress | None = None,
 ) -> Floors:
     """Return what a trained model gains.
@@ -121,6 +122,7 @@ def judge(
         validation: Loader of the validation galaxies.
         blocks_of: Function that returns the resampling units of validation galaxies, given their places.
         learn: What learned: "all", "head" or a number of blocks.
+        is_trained: Whether the encoder was trained before; otherwise its weights were random.
         progress: Function to call with (stage, galaxies done, galaxies in total).
     """
     galaxies = features_of(model, validation, progress, stage="Judging the model", places=start.places)
@@ -136,23 +138,28 @@ def judge(
         float(by_baseline.mean()),
         over_probe,
         over_baseline,
-        _sentence(len(galaxies), over_probe, over_baseline, learn),
+        _sentence(len(galaxies), over_probe, over_baseline, learn, is_trained=is_trained),
     )
 
 
-def _sentence(n: int, over_probe: Value | None, over_baseline: Value, learn: str | int) -> str:
+def _sentence(n: int, over_probe: Value | None, over_baseline: Value, learn: str | int, *, is_trained: bool) -> str:
     what = "the linear probe" if learn == "head" else "the trained model"
     text = f"On {n:,} validation galaxies, {what} gains {_said(over_baseline)} nats per galaxy over the baseline"
     if over_probe is None:
         return f"{text}{_without_gain(over_baseline)}."
-    text += f", and {_said(over_probe)} over a linear probe of the encoder that it started from"
+    start = "the encoder that it started from" if is_trained else "its encoder with random weights"
+    text += f", and {_said(over_probe)} over a linear probe of {start}"
+    longer = "train on more galaxies or for longer"
+    if not is_trained:
+        longer += ", or start from a trained encoder (`--from`)"
     low, high = over_probe["low"], over_probe["high"]
     if low is None or high is None:
         return f"{text}: too few galaxies to tell them apart."
     if high < 0:
-        return f"{text}: it is worse than the probe; use `--learn head`, or train on more galaxies or for longer."
+        return f"{text}: it is worse than the probe; {'use `--learn head`, or ' if is_trained else ''}{longer}."
     if low <= 0:
-        return f"{text}: not distinguishable from the probe: `--learn head` is enough."
+        then = "`--learn head` is enough" if is_trained else longer
+        return f"{text}: not distinguishable from the probe: {then}."
     return f"{text}: training paid{_without_gain(over_baseline)}."
 
 
@@ -167,8 +174,8 @@ def _said(value: Value) -> str:
     return f"{mean:.3f}{interval}"
 
 
-def _some(n: int, seed: int) -> IntArray:
-    """Return the places of at most 5,000 of n galaxies, in order."""
-    if n <= MAX_GALAXIES:
+def some(n: int, seed: int, most: int = MAX_GALAXIES) -> IntArray:
+    """Return the places of at most so many of n galaxies, in order."""
+    if n <= most:
         return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, MAX_GALAXIES, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

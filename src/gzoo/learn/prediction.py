@@ -21,6 +21,7 @@ from gzoo.dataset.targets import Target
 from gzoo.display import Shown
 from gzoo.errors import DatasetError, GZooWarning, InputError, choices
 from gzoo.files import Progress
+from gzoo.learn.familiarity import LEVEL, FeatureDistance, read_distance
 from gzoo.learn.image_files import holds_images, image_loader
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Batch, Loader, loader
@@ -56,6 +57,8 @@ class PredictResult(Shown):
         not_predicted: Questions that are null in the file, because too few galaxies of the training data have votes on
             them.
         n_corrupt: Number of galaxies that are not in the file, because their image cannot be decoded.
+        n_unfamiliar: For each run, number of galaxies whose image is farther from its training images than 99% of
+            those, in the space of its encoder's features.
         is_dataset: Whether the images are those of a dataset.
     """
 
@@ -64,6 +67,7 @@ class PredictResult(Shown):
     n_trained_on: int
     not_predicted: tuple[str, ...]
     n_corrupt: int
+    n_unfamiliar: tuple[int, ...]
     is_dataset: bool
 
 
@@ -80,6 +84,7 @@ class Member:
         not_predicted: Questions that it has not learned.
         recalibration: What to apply to its predictions, if anything.
         target_recalibration: The same for a target; empty if nothing.
+        distance: Distance of features from those of its training images; None if it had too few.
     """
 
     run: Path
@@ -90,6 +95,7 @@ class Member:
     not_predicted: tuple[str, ...]
     recalibration: Recalibration | None
     target_recalibration: Mapping[str, float]
+    distance: FeatureDistance | None
 
     @property
     def target(self) -> Target | None:
@@ -167,11 +173,13 @@ def predict(
     predicting = request.writer(progress)
     settings = {"command": "predict", **predicting.about, "batch_size": batch_size, "corrupt": corrupt}
     skipped: dict[str, str] = {}
-    n_written, n_trained_on = 0, 0
+    n_written, n_trained_on, n_unfamiliar = 0, 0, np.zeros(len(folders), np.int64)
     with files.work_on_file(out, begun=settings, overwrite=overwrite, wait=wait, progress=progress) as work:
         paths = write_parts(request, predicting, work, scheduler=scheduler, progress=progress)
         for path in paths:
-            skipped |= cast("dict[str, str]", read_metadata(path)["skipped"])
+            metadata = read_metadata(path)
+            skipped |= cast("dict[str, str]", metadata["skipped"])
+            n_unfamiliar += np.array(metadata["n_unfamiliar"], np.int64)
 
         def tables() -> Iterator[pl.DataFrame]:
             nonlocal n_written, n_trained_on
@@ -182,13 +190,23 @@ def predict(
                 n_written, n_trained_on = n_written + part.height, n_trained_on + int(part["in_training_set"].sum())
                 yield part
 
-        join_prediction_tables(out, tables(), {**predicting.about, **predicting.origin, "n_corrupt": len(skipped)})
+        join_prediction_tables(out, tables(), {**predicting.about, **predicting.origin, "n_corrupt": len(skipped),
+                                            "n_unfamiliar": n_unfamiliar.tolist()})  # fmt: skip
     if skipped:
         named = " ".join(list(skipped.values())[:_N_NAMED])
         message = f"{len(skipped):,} images cannot be decoded; these galaxies are not in the file. {named}"
         warnings.warn(GZooWarning(message), stacklevel=2)
+    unfamiliar = tuple(n_unfamiliar.tolist())
+    for each, n_far in zip(predicting.members, unfamiliar, strict=True):
+        if each.distance is not None and each.distance.is_surprising(n_far, n_written):
+            message = (
+                f"{n_far / n_written:.1%} of the images ({n_far:,} of {n_written:,}) are farther from those that the "
+                f"model in '{each.run}' was trained on than {LEVEL:.0%} of those: it has not seen such images, and its "
+                "predictions for them may be wrong."
+            )
+            warnings.warn(GZooWarning(message), stacklevel=2)
     not_predicted = predicting.not_predicted
-    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), predicting.is_dataset)
+    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), unfamiliar, predicting.is_dataset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +331,13 @@ class _Predicting:
 
     def write(self, path: Path, rows: IntArray, progress: Progress | None) -> None:
         """Write the predictions of some galaxies; the metadata contain which were skipped, and why."""
-        values, is_read = _predict_rows(self.members, self.loaders, rows, self.views, progress)
+        values, is_read, is_far = _predict_rows(self.members, self.loaders, rows, self.views, progress)
         lost = {one: _why(self.loaders.values(), one) for one in self._galaxies.keys["id_str"][rows[~is_read]]}
-        write_prediction_table(path, self.table(rows[is_read], values[:, is_read]), {"skipped": lost})
+        write_prediction_table(
+            path,
+            self.table(rows[is_read], values[:, is_read]),
+            {"skipped": lost, "n_unfamiliar": is_far.sum(axis=1).tolist()},
+        )
 
     def table(self, rows: IntArray, values: FloatArray) -> pl.DataFrame:
         """Return the predictions of some galaxies, from the outputs of the models, shape (member, row, output)."""
@@ -369,13 +391,15 @@ def target_columns(keys: pl.DataFrame, values: FloatArray, members: Sequence[Mem
 
 def _predict_rows(
     members: Sequence[Member], loaders: Mapping[int, Loader], rows: IntArray, views: int, progress: Progress | None
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Return the outputs of all models, shape (member, row, output), and which rows have an image.
+) -> tuple[FloatArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return the outputs of all models, shape (member, row, output); which rows have an image, shape (row,); and which
+    are far from the images that a model was trained on, shape (member, row).
 
     Rows are always in the same batches, so that a resumed prediction gives the same numbers.
     """
     n_outputs = len(members[0].model.design.columns)
     values = np.full((len(members), len(rows), n_outputs), np.nan)
+    is_far = np.zeros((len(members), len(rows)), bool)
     n_passes = np.zeros(len(rows), np.int64)
     for size, galaxies in loaders.items():
         n_batches = -(-len(rows) // galaxies.batch_size)
@@ -383,12 +407,14 @@ def _predict_rows(
             places = batch["index"].cpu().numpy() - rows[0]
             for i, each in enumerate(members):
                 if each.model.design.image_size == size:
-                    values[i, places] = concentrations(each.model, batch, views)
+                    values[i, places], features = _outputs(each.model, batch, views)
+                    if each.distance is not None:
+                        is_far[i, places] = each.distance.is_far(features).cpu().numpy()
             n_passes[places] += 1
             if progress:
                 done = int(rows[0]) + int(n_passes.sum()) // len(loaders)
                 progress("Predicting galaxies", done, len(galaxies.rows))
-    return values, n_passes == len(loaders)
+    return values, n_passes == len(loaders), is_far
 
 
 def _why(loaders: Iterable[Loader], id_str: str) -> str:
@@ -408,8 +434,19 @@ def _member(run: Path, recalibrate: bool) -> Member:
         DatasetError: It is not a valid run.
         InputError: It has not learned any question.
     """
+<<<<<<< HEAD
     member = open_member(run, recalibrate=recalibrate)
     if not member.target and len(member.not_predicted) == len(member.campaign.published_tree.questions):
+=======
+    model, metadata = open_run(run)
+    distance = read_distance(run, model.n_features)
+    training_data = cast("Mapping[str, object]", metadata["data"])
+    campaign = of_manifest(training_data, run / "run.json")
+    tree = campaign.published_tree
+    target = model.design.target
+    not_predicted = () if target else _unlearned_questions(run, training_data, tree)
+    if not target and len(not_predicted) == len(tree.questions):
+>>>>>>> e6c0f7d (Warn of images unlike those of a training, log to TensorBoard and Weights & Biases, accumulate gradients, and write reports about targets)
         raise InputError(
             f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
             "that it was trained on have votes on each.",
@@ -438,7 +475,23 @@ def open_member(run: Path, *, recalibrate: bool = True) -> Member:
     kept = metadata.get("recalibration") if recalibrate else None
     recalibration = None if kept is None or target else Recalibration.from_dict(kept, run / "run.json")
     of_target = cast("Mapping[str, float]", kept or {}) if target else {}
+<<<<<<< HEAD
     return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target)
+=======
+    device = fastest_device()
+    model.to(device).eval()
+    return Member(
+        run,
+        model,
+        metadata,
+        training_data,
+        campaign,
+        not_predicted,
+        recalibration,
+        of_target,
+        distance.to(device) if distance else None,
+    )
+>>>>>>> e6c0f7d (Warn of images unlike those of a training, log to TensorBoard and Weights & Biases, accumulate gradients, and write reports about targets)
 
 
 def _origin(member: Member) -> dict[str, object]:
@@ -579,12 +632,18 @@ def concentrations(model: Model, batch: Batch, views: int) -> FloatArray:
             image as stored. Which come next depends on the identifier of the galaxy, so that no orientation is
             preferred in a dataset, and a galaxy has the same prediction in any folder.
     """
+    return _outputs(model, batch, views)[0]
+
+
+def _outputs(model: Model, batch: Batch, views: int) -> tuple[FloatArray, torch.Tensor]:
+    """Return what `concentrations` does, and the features of the images as stored."""
     device = next(model.parameters()).device
     image = batch["image"].to(device)
     first = torch.tensor([zlib.crc32(one.encode()) % (MAX_VIEWS - 1) for one in batch["id_str"]], device=device)
     with torch.inference_mode():
-        of_views = torch.stack([model(_view(image, first, view)).double() for view in range(views)])
-        return model.head.average(of_views).cpu().numpy()
+        features = [model.features(_view(image, first, view)) for view in range(views)]
+        of_views = torch.stack([model.head(each).double() for each in features])
+        return model.head.average(of_views).cpu().numpy(), features[0]
 
 
 def _view(image: torch.Tensor, first: torch.Tensor, view: int) -> torch.Tensor:

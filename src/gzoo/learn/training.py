@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
 import warnings
@@ -23,7 +24,7 @@ from gzoo.dataset.targets import Labels, read_labels
 from gzoo.display import Shown, field_values
 from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
-from gzoo.learn import adaptation, checkpoints, floors
+from gzoo.learn import adaptation, checkpoints, familiarity, floors
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
 from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.contact_sheet import batch_sheet
@@ -32,9 +33,10 @@ from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weight
 from gzoo.learn.floors import Floors
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Loader, loader
+from gzoo.learn.loggers import epoch_logger, require_logger
 from gzoo.learn.model import Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
-from gzoo.learn.probe import VIEWS, fit_probe
+from gzoo.learn.probe import VIEWS, features_of, fit_probe
 from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
 from gzoo.learn.tasks import TargetTask, Task, VoteTask
 from gzoo.scoring.intervals import Blocks, blocks
@@ -46,6 +48,8 @@ BATCH = "batch.png"
 """The first training batch as the model sees it."""
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
 PATIENCE = 10  # epochs without a lower validation loss
+NOTICES = logging.getLogger("gzoo")
+"""What is worth knowing before the training ends; commands print it."""
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
 
 
@@ -107,12 +111,14 @@ def train(
     probe: bool = True,
     epochs: int = 30,
     batch_size: int = 32,
+    accumulate: int = 1,
     learning_rate: float | None = None,
     augment: str = AUGMENT,
     sampling: Literal["proportional", "balanced"] = "proportional",
     seed: int = 0,
     corrupt: Literal["raise", "skip"] = "raise",
     cache_dir: Path | str | None = None,
+    logger: Literal["tensorboard", "wandb"] | None = None,
     overwrite: bool = False,
     wait: bool = False,
     progress: Progress | None = None,
@@ -151,6 +157,7 @@ def train(
         probe: Compare the model with a linear probe of the encoder it started from, fitted to at most 5,000 galaxies.
         epochs: Maximum number of epochs.
         batch_size: Images per training batch.
+        accumulate: Batches whose gradients are averaged for one step, where a larger batch does not fit into memory.
         learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3. A trained encoder learns at a
             tenth of it, and its earlier blocks at ever lower rates.
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
@@ -160,6 +167,8 @@ def train(
         seed: Seed of initial weights, order and augmentation.
         corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later epochs reuse.
+        logger: Where to log each epoch too, beside metrics.csv: "tensorboard", in the folder `tensorboard` of the run,
+            or "wandb" (Weights & Biases). Each is an extra of gzoo.
         overwrite: Replace an earlier run.
         wait: Wait for another run that writes the same output to end, instead of stopping.
         progress: Function to call with (stage, batches done, batches in total).
@@ -172,7 +181,8 @@ def train(
         BusyError: Another run writes the same output, and `wait` is False.
         HubError: The pretrained weights cannot be downloaded.
     """
-    check_integers(1, size=1 if size is None else size, epochs=epochs, batch_size=batch_size)
+    check_integers(1, size=1 if size is None else size, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
+    require_logger(logger)
     check_integers(0, 2**63 - 1, seed=seed)
     learn = read_learn(learn)
     if learning_rate is not None and not 0 < learning_rate < math.inf:
@@ -217,6 +227,7 @@ def train(
         warm_up=adaptation.WARM_UP if start else WARM_UP,
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         augment=augment,
         sampling=sampling,
@@ -245,6 +256,9 @@ def train(
         _require_batches(model, n_train, batch_size)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
+    if start:
+        NOTICES.info("Starts from %s (%s), licence %s.", *(start.origin[key] for key in ("name", "kind", "licence")))
+        NOTICES.info("%s", adaptation.rates(parts, is_solved=learn == HEAD))
     in_progress = files.work(out, kind="run", begun=command, overwrite=overwrite, wait=wait, progress=progress)
     with files.disk_errors(out, "run"), in_progress as work:
         if not (work / BATCH).exists():
@@ -266,20 +280,25 @@ def train(
             model.head.load_state_dict(solved.head.state_dict())
             write_weights(work, model)
             write_metrics(work, solved.attempts)
+            with epoch_logger(logger, work, out.name, command) as log:
+                for i, attempt in enumerate(solved.attempts, 1):
+                    log(i, asdict(attempt))
             losses, n_epochs, best_epoch = [each.validation_loss for each in solved.attempts], 0, 0
         else:
-            epochs_done = fit(
-                model,
-                loss,
-                train_loader,
-                validation_loader,
-                work,
-                recipe,
-                parts,
-                baseline_loss,
-                progress,
-                by_campaign=CampaignLosses(validation_loader, task.baseline_losses),
-            )
+            with epoch_logger(logger, work, out.name, command) as log:
+                epochs_done = fit(
+                    model,
+                    loss,
+                    train_loader,
+                    validation_loader,
+                    work,
+                    recipe,
+                    parts,
+                    baseline_loss,
+                    progress,
+                    by_campaign=CampaignLosses(validation_loader, task.baseline_losses),
+                    on_epoch=lambda each: log(each.epoch, asdict(each)),
+                )
             losses = [each.validation_loss for each in epochs_done]
             n_epochs, best_epoch = len(losses), int(np.argmin(losses)) + 1
         weights = work / WEIGHTS
@@ -289,7 +308,13 @@ def train(
         skipped = {**train_loader.skipped, **plain_loader.skipped, **validation_loader.skipped}
         is_shown = ~validation_loader.keys["id_str"].is_in(list(skipped)).to_numpy()
         blocks_of = partial(_blocks, opened, validation_loader)
-        judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn, progress=progress)
+        judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn,
+                              is_trained=start is not None, progress=progress)  # fmt: skip
+        some = floors.some(n_train, seed, familiarity.MAX_GALAXIES)
+        shown = features_of(best, plain_loader, progress, views=1, stage="Computing distances", places=some)
+        distance = familiarity.fit_distance(shown.values)
+        if distance:
+            distance.write(work)
         places = pl.concat([opened.positions(split) for split in opened.splits]).unique(KEY, keep="first")
         galaxies = [
             each.keys.with_columns(role=pl.lit(role)).join(

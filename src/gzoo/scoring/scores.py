@@ -257,6 +257,8 @@ def score(
     target: str,
     labels: Path | str | None = None,
     include_trained_on: bool = False,
+    report: Path | str | None = None,
+    overwrite: bool = False,
 ) -> TargetScores: ...
 
 
@@ -312,15 +314,20 @@ def score(
     is_target = label is None and protocol is None and (target or labels or target_of(Path(predictions)) is not None)
     if label is not None or protocol is not None or is_target:
         options = {"--target": target or (is_target and "that of the file"), "--label": label, "--protocol": protocol,
-                   "--report": report, "--slices": slices, "--table": table, "--mapping": mapping,
-                   "--baseline": baseline}  # fmt: skip
+                   "--report": None if is_target else report, "--slices": slices, "--table": table,
+                   "--mapping": mapping, "--baseline": baseline}  # fmt: skip
         first, *others = [name for name, value in options.items() if value] or [""]
         if others:
             raise InputError(f"{first} and {others[0]} exclude each other.", hint=f"Omit {others[0]}, or run twice.")
         if is_target:
-            return score_target(
-                Path(predictions), open_dataset(dataset), target, labels, include_trained_on=include_trained_on
-            )
+            refuse_report(report, (predictions, dataset, labels), overwrite)
+            opened = open_dataset(dataset)
+            found = score_target(Path(predictions), opened, target, labels, include_trained_on=include_trained_on)
+            if report is not None:
+                from gzoo.reports.target import write_target_scores
+
+                write_target_scores(Path(report), dataset=opened, predictions=Path(predictions), found=found)
+            return found
         if label is not None:
             return classify(predictions, dataset, label=label, include_trained_on=include_trained_on)
         return published(predictions, dataset, protocol=str(protocol), include_trained_on=include_trained_on)
