@@ -246,7 +246,7 @@ def test_reports_of_targets(run: Path, predictions: Path, dataset: Path, tmp_pat
     page, compared = ((tmp_path / name).read_text("utf-8") for name in ("score.html", "compare.html"))
     assert f"{found.log_likelihood_gain['value']:.4f}" in page
     assert "The model is better than the baseline" in page
-    assert "true \\ predicted" in page
+    assert "Confusion" in page
     assert "kind versus &lt;b&gt;: The predictions are equally good" in compared
     assert "<b>" not in compared
     with pytest.raises(OutputExistsError):

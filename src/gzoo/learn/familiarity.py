@@ -70,10 +70,6 @@ class FeatureDistance:
         rank = _rank(n_judged)
         return bool(stats.betabinom.sf(n_far - 1, n, n_judged + 1 - rank, rank) < SURE)
 
-    def to(self, device: torch.device) -> FeatureDistance:
-        """Return the same on a device."""
-        return FeatureDistance(*(getattr(self, name).to(device) for name in _NAMES))
-
     def write(self, folder: Path) -> None:
         """Write the numbers to a run folder."""
         files.write_bytes(folder / FILE, save({name: getattr(self, name).contiguous() for name in _NAMES}))

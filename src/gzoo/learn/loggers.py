@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -56,11 +57,14 @@ def epoch_logger(logger: str | None, work: Path, name: str, settings: Mapping[st
 
             yield write
     elif logger == "wandb":
-        import wandb
-
+        wandb: Any = importlib.import_module("wandb")
         kept = {key: value for key, value in settings.items() if isinstance(value, str | int | float | None)}
         about: dict[str, Any] = {"project": "gzoo", "name": name, "id": files.digest(settings)[:32], "config": kept}
         with wandb.init(**about, resume="allow") as run:
-            yield lambda step, row: run.log(dict(row), step=step)
+
+            def send(step: int, row: Mapping[str, float]) -> None:
+                run.log(dict(row), step=step)
+
+            yield send
     else:
         yield lambda step, row: None

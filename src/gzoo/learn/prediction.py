@@ -409,7 +409,7 @@ def _predict_rows(
                 if each.model.design.image_size == size:
                     values[i, places], features = _outputs(each.model, batch, views)
                     if each.distance is not None:
-                        is_far[i, places] = each.distance.is_far(features).cpu().numpy()
+                        is_far[i, places] = each.distance.is_far(features.cpu()).numpy()
             n_passes[places] += 1
             if progress:
                 done = int(rows[0]) + int(n_passes.sum()) // len(loaders)
@@ -434,19 +434,8 @@ def _member(run: Path, recalibrate: bool) -> Member:
         DatasetError: It is not a valid run.
         InputError: It has not learned any question.
     """
-<<<<<<< HEAD
     member = open_member(run, recalibrate=recalibrate)
     if not member.target and len(member.not_predicted) == len(member.campaign.published_tree.questions):
-=======
-    model, metadata = open_run(run)
-    distance = read_distance(run, model.n_features)
-    training_data = cast("Mapping[str, object]", metadata["data"])
-    campaign = of_manifest(training_data, run / "run.json")
-    tree = campaign.published_tree
-    target = model.design.target
-    not_predicted = () if target else _unlearned_questions(run, training_data, tree)
-    if not target and len(not_predicted) == len(tree.questions):
->>>>>>> e6c0f7d (Warn of images unlike those of a training, log to TensorBoard and Weights & Biases, accumulate gradients, and write reports about targets)
         raise InputError(
             f"The model in '{run}' has not learned any question: fewer than {MIN_GALAXIES_WITH_VOTES} of the galaxies "
             "that it was trained on have votes on each.",
@@ -475,23 +464,8 @@ def open_member(run: Path, *, recalibrate: bool = True) -> Member:
     kept = metadata.get("recalibration") if recalibrate else None
     recalibration = None if kept is None or target else Recalibration.from_dict(kept, run / "run.json")
     of_target = cast("Mapping[str, float]", kept or {}) if target else {}
-<<<<<<< HEAD
-    return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target)
-=======
-    device = fastest_device()
-    model.to(device).eval()
-    return Member(
-        run,
-        model,
-        metadata,
-        training_data,
-        campaign,
-        not_predicted,
-        recalibration,
-        of_target,
-        distance.to(device) if distance else None,
-    )
->>>>>>> e6c0f7d (Warn of images unlike those of a training, log to TensorBoard and Weights & Biases, accumulate gradients, and write reports about targets)
+    distance = read_distance(run, model.n_features)
+    return Member(run, model, metadata, training_data, campaign, not_predicted, recalibration, of_target, distance)
 
 
 def _origin(member: Member) -> dict[str, object]:

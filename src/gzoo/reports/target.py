@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from gzoo import files, reports
 from gzoo.dataset.open import Dataset
 from gzoo.display import interval
+from gzoo.reports.parts import Cell, Column, Table, provenance
 from gzoo.scoring.baseline import in_words
+from gzoo.scoring.differences import Difference
+from gzoo.scoring.intervals import Value
+from gzoo.scoring.prediction_files import read_metadata
 from gzoo.scoring.target_comparison import LARGER_IS_BETTER, TargetComparison
 from gzoo.scoring.targets import TargetScores
 
@@ -33,14 +37,6 @@ MEANINGS = {
 }
 
 
-class _Table(NamedTuple):
-    heading: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str
-    texts: Sequence[str] = ("meaning", "better model")  # columns that are not numbers
-
-
 def write_target_scores(path: Path, *, dataset: Dataset, predictions: Path, found: TargetScores) -> None:
     """Write the report about one model; the same inputs give the same bytes.
 
@@ -51,101 +47,112 @@ def write_target_scores(path: Path, *, dataset: Dataset, predictions: Path, foun
         found: Its scores.
     """
     baseline = in_words(found.baseline) if found.baseline else "training galaxies"
-    rows = [(*_named(name), interval(one, 4)) for name, one in found.values().items()]
+    rows = [(_named(name)[0], _cell(one, 4), _named(name)[1]) for name, one in found.values().items()]
+    columns = (Column("Score"), Column("Value", f"{found.level:.0%} CI"), Column("Meaning", is_text=True))
     unit = f"{found.bootstrap['n_units']:,} {found.bootstrap['unit']}"
-    tables = [
-        _Table(
-            "Scores",
-            ("score", "meaning", "value"),
-            rows,
-            f"In brackets: {found.level:.0%} confidence intervals (bootstrap over {unit}). The baseline knows only the "
-            f"labels of {baseline}.",
-        )
-    ]
+    about = f"Confidence intervals are a bootstrap over {unit}. The baseline knows only the labels of {baseline}."
+    sections = [(Table("Scores", columns, rows), about)]
     if found.classes:
-        tables.append(_confusion(found))
-    seen = f"The model was trained on {found.n_trained_on:,} of these {found.n_galaxies:,} galaxies."
+        note = "Galaxies of each true class by their most probable class, and the fraction of those of the true class."
+        sections.append((_confusion(found.classes["confusion"]), note))
+    n, seen = found.n_galaxies, found.n_trained_on
+    without = f", without {found.n_unlabelled:,} that have none" if found.n_unlabelled else ""
     _write(
         path,
         dataset,
         title=f"{found.target}: scores",
-        lead=f"How well does {predictions.name} predict {found.target}? Scored on {found.n_galaxies:,} galaxies with a "
-        f"label{f', without {found.n_unlabelled:,} that have none' if found.n_unlabelled else ''}.",
+        lead=f"How well does {predictions.name} predict {found.target}? Scored on {n:,} galaxies with a label"
+        f"{without}.",
         verdicts=[_verdict(found)],
-        trained_on=seen if found.n_trained_on else "",
-        tables=tables,
+        trained_on=f"The model was trained on {seen:,} of these {n:,} galaxies." if seen else "",
+        sections=sections,
+        origins={"": predictions},
     )
 
 
-def write_target_comparison(path: Path, *, dataset: Dataset, found: TargetComparison) -> None:
+def write_target_comparison(
+    path: Path, *, dataset: Dataset, found: TargetComparison, origins: Mapping[str, Path]
+) -> None:
     """Write the report about a comparison; the same inputs give the same bytes.
 
     Args:
         path: HTML file to write.
         dataset: Dataset with the labels.
         found: The comparison.
+        origins: Prediction file of each model.
     """
-    unit = f"{found.bootstrap['n_units']:,} {found.bootstrap['unit']}"
-    tables = [
-        _Table(
-            f"{pair['first']} versus {pair['second']}",
-            ("measure", "meaning", "difference", "adjusted p", "better model", "minimum detectable difference"),
-            [
-                (
-                    *_named(name),
-                    interval(one, 4, "+"),
-                    "-" if one["p_adjusted"] is None else f"{one['p_adjusted']:.2g}",
-                    one["better_model"] or "inconclusive",
-                    _number(one["minimum_detectable_difference"] if one["p_adjusted"] is not None else None),
-                )
-                for name, one in pair["differences"].items()
-            ],
-            f"Differences are {pair['first']} minus {pair['second']}, with 95% confidence intervals (bootstrap over "
-            f"{unit}). A model is called better only if the difference is significant at 5% for all pairs together "
-            "(Holm 1979). A true difference as large as the minimum detectable one is found in 4 of 5 samples like "
-            "this one.",
+    n, unit = found.n_galaxies, f"{found.bootstrap['n_units']:,} {found.bootstrap['unit']}"
+    columns = (
+        Column("Measure"),
+        Column("Difference", "95% CI"),
+        Column("p", "adjusted"),
+        Column("Better model", is_text=True),
+        Column("Minimum detectable difference", "80% power"),
+        Column("Meaning", is_text=True),
+    )
+    sections = [
+        (
+            Table(
+                f"{pair['first']} versus {pair['second']}", columns, [_row(*one) for one in pair["differences"].items()]
+            ),
+            f"Differences are {pair['first']} minus {pair['second']} (confidence intervals: bootstrap over {unit}). A "
+            "model is called better only if the difference is significant at 5% for all pairs together (Holm 1979).",
         )
         for pair in found.pairs
     ]
-    shown = [name for name in (*LARGER_IS_BETTER, "rmse") if all(name in one for one in _scores(found))]
-    models = [
-        (name, f"{one['n_galaxies']:,}", *(interval(scores[each], 4) for each in shown))
-        for (name, one), scores in zip(found.models.items(), _scores(found), strict=True)
+    scores = {name: one["scores"].values() for name, one in found.models.items()}
+    shown = [name for name in (*LARGER_IS_BETTER, "rmse") if all(name in one for one in scores.values())]
+    rows = [
+        (name, f"{one['n_galaxies']:,}", *(_cell(scores[name][each], 4) for each in shown))
+        for name, one in found.models.items()
     ]
-    tables.append(
-        _Table(
-            "Models",
-            ("model", "galaxies in its file", *(_named(name)[0] for name in shown)),
-            models,
+    heads = (Column("Model"), Column("Galaxies", "in its file"), *(Column(_named(name)[0], "95% CI") for name in shown))
+    sections.append(
+        (
+            Table("Models", heads, rows),
             "Scores on the galaxies that all models predict. These intervals include what is the same for all models; "
             "only the paired differences show which model is better.",
         )
     )
-    seen = [
-        f"{name} was trained on {one['n_trained_on']:,} of these {found.n_galaxies:,} galaxies."
-        for name, one in found.models.items()
-        if one["n_trained_on"]
-    ]
+    seen = {name: one["n_trained_on"] for name, one in found.models.items() if one["n_trained_on"]}
     _write(
         path,
         dataset,
-        title=f"{found.target}: comparison",
-        lead=f"Which model predicts {found.target} better? Compared on {found.n_galaxies:,} galaxies with a label that "
-        "all of them predict.",
+        title=f"{found.target}: {' versus '.join(found.models)}",
+        lead=f"Which model predicts {found.target} better? Compared on {n:,} galaxies with a label that all predict.",
         verdicts=[f"{pair['first']} versus {pair['second']}: {pair['description']}" for pair in found.pairs],
-        trained_on=" ".join(seen),
-        tables=tables,
+        trained_on=" ".join(f"{name} was trained on {k:,} of these {n:,} galaxies." for name, k in seen.items()),
+        sections=sections,
+        origins=origins,
     )
 
 
-def _write(path: Path, dataset: Dataset, *, title: str, **values: object) -> None:
-    page = reports.render("target", title=title, is_simulated=dataset.is_simulated, **values)
+def _write(path: Path, dataset: Dataset, *, title: str, origins: Mapping[str, Path], **values: object) -> None:
+    facts = {name: {"Predictions": one.name, **provenance(read_metadata(one))} for name, one in origins.items()}
+    page = reports.render("target", title=title, is_simulated=dataset.is_simulated, origins=facts, **values)
     files.write_bytes(path, page)
 
 
-def _scores(found: TargetComparison) -> Iterator[dict[str, object]]:
-    for one in found.models.values():
-        yield dict(one["scores"].values())
+def _row(name: str, one: Difference) -> Sequence[Cell]:
+    p, least = one["p_adjusted"], one["minimum_detectable_difference"]
+    return (
+        _named(name)[0],
+        _cell(one, 4, "+"),
+        "-" if p is None else f"{p:.2g}",
+        one["better_model"] or "inconclusive",
+        "-" if p is None or least is None else f"{least:.2g}",
+        _named(name)[1],
+    )
+
+
+def _cell(one: Value | Difference, digits: int, sign: str = "") -> Cell:
+    """Return a value, and its interval under it."""
+    value, low, high = one["value"], one["low"], one["high"]
+    if value is None:
+        return "-"
+    return f"{value:{sign}.{digits}f}", "" if low is None or high is None else (
+        f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
+    )
 
 
 def _named(name: str) -> tuple[str, str]:
@@ -155,10 +162,6 @@ def _named(name: str) -> tuple[str, str]:
             meaning = "against the other classes" if prefix == "auc_" else "galaxies within this prediction interval"
             return words.format(known if prefix == "auc_" else f"{float(known):.0%}"), meaning
     return MEANINGS.get(name, (name.replace("_", " "), ""))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
 
 
 def _verdict(found: TargetScores) -> str:
@@ -174,12 +177,10 @@ def _verdict(found: TargetScores) -> str:
     return f"The model is not distinguishable from the baseline: {interval(gain, 3, '+')} nats per galaxy."
 
 
-def _confusion(found: TargetScores) -> _Table:
-    assert found.classes
-    confusion = found.classes["confusion"]
-    rows: list[Sequence[str]] = []
+def _confusion(confusion: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows: list[list[Cell]] = []
     for true, row in confusion.items():
         n = sum(cell["n"] for cell in row.values())
-        rows.append((true, *(f"{cell['n']:,} ({cell['n'] / n:.0%})" if n else "0" for cell in row.values())))
-    columns = ("true \\ predicted", *next(iter(confusion.values()), {}))
-    return _Table("Confusion", columns, rows, "Galaxies, and the fraction of those of the true class.")
+        rows.append([true, *((f"{cell['n']:,}", f"{cell['n'] / n:.0%}" if n else "") for cell in row.values())])
+    predicted = next(iter(confusion.values()), {})
+    return Table("Confusion", (Column("True class"), *(Column(name, "predicted") for name in predicted)), rows)

@@ -201,7 +201,8 @@ def compare(
         if report is not None:
             from gzoo.reports.target import write_target_comparison
 
-            write_target_comparison(Path(report), dataset=opened, found=of_target)
+            origins = dict(zip(names, paths, strict=True))
+            write_target_comparison(Path(report), dataset=opened, found=of_target, origins=origins)
         return of_target
     if not include_trained_on:
         for path in paths:
