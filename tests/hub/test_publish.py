@@ -24,7 +24,7 @@ from gzoo import files
 from gzoo.errors import AccessError, DatasetError, GZooError, GZooWarning, HubError, InputError, NotFoundError
 from gzoo.hub import EXIT_CODES
 from gzoo.learn.model import open_run
-from gzoo.publication import RUN_FILES, model_card, publish
+from gzoo.publication import OPTIONAL_RUN_FILES, RUN_FILES, model_card, publish
 from gzoo.trees.campaign import campaign, campaigns
 from loopback_hub import Client, Fault, LoopbackHub, Repo, environment
 
@@ -368,8 +368,10 @@ def real(run: Path, place: Path) -> Path:
 
 
 def test_a_model_is_published_and_timm_loads_it(
-    hub: LoopbackHub, alice: Client, run: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, alice: Client, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    (run / "metrics_by_campaign.csv").write_text("epoch,dataset_name\n")  # as a run on several campaigns has it
     made = publish(run, "alice/model", tag="v1")
     repo = hub.repos["models/alice/model"]
     assert made.kind == "model"
@@ -377,7 +379,7 @@ def test_a_model_is_published_and_timm_loads_it(
         "README.md",
         "config.json",
         "model.safetensors",
-        *(f"run/{name}" for name in RUN_FILES),
+        *(f"run/{name}" for name in (*RUN_FILES, *OPTIONAL_RUN_FILES)),
     }
     images = torch.rand(2, 3, 32, 32)
     expected = open_run(run)[0].encoder(images)

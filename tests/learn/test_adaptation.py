@@ -304,6 +304,15 @@ def test_the_sentence_says_what_the_intervals_say(
     over_probe: tuple[float | None, ...] | None, over_baseline: tuple[float, ...], words: str
 ) -> None:
     probe, baseline = (each and as_value(*each) for each in (over_probe, over_baseline))
-    sentence = floors._sentence(100, probe, baseline, "all")  # type: ignore[arg-type]
+    sentence = floors._sentence(100, probe, baseline, "all", is_trained=True)  # type: ignore[arg-type]
     assert sentence.endswith(words) or words in sentence
     assert (" [" in sentence.split("probe")[0]) == (over_baseline[1] is not None)
+
+
+def test_an_encoder_with_random_weights_is_not_advised_to_learn_its_head_alone() -> None:
+    """`--learn head` needs a trained encoder."""
+    baseline = as_value(0.5, 0.4, 0.6)
+    for ends in ((0.2, -0.1, 0.5), (-0.2, -0.3, -0.1)):
+        sentence = floors._sentence(100, as_value(*ends), baseline, "all", is_trained=False)
+        assert "--learn" not in sentence
+        assert sentence.endswith("train on more galaxies or for longer, or start from a trained encoder (`--from`).")

@@ -95,7 +95,7 @@ class Member:
     not_predicted: tuple[str, ...]
     recalibration: Recalibration | None
     target_recalibration: Mapping[str, float]
-    distance: FeatureDistance | None
+    distance: FeatureDistance | None = None
 
     @property
     def target(self) -> Target | None:
