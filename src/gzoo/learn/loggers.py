@@ -22,7 +22,7 @@ def require_logger(logger: str | None) -> None:
     """Check that a logger can be used.
 
     Raises:
-        InputError: There is no such logger.
+        InputError: It is not the name of a logger.
         MissingExtraError: Its package is not installed.
     """
     if logger is None:
