@@ -288,3 +288,66 @@ def test_placeholders_are_not_positions(published: Path, tmp_path: Path) -> None
     assert made.n_without_position == table["ra"].null_count() == table["dec"].null_count() == 2
     assert table["_healpix_29"][:3].to_list()[:2] == [-1, -1]
     assert table.height == shard.height
+
+
+# ----------------------------------------------------------------------------------------------------
+# Images without votes
+
+
+def image_predictions(folder: Path, n: int = 6) -> tuple[Path, Path]:
+    """Predictions for a folder of images, and the folder, which only has to exist."""
+    rng = np.random.default_rng(3)
+    values = {f"{column}_concentration": rng.uniform(0.5, 5, n) for column in GZ2.columns}
+    pl.DataFrame({"id_str": [f"im{i}" for i in range(n)], **values}).write_parquet(folder / "p.parquet")
+    (folder / "im").mkdir()
+    return folder / "p.parquet", folder / "im"
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv", ".csv", ""])
+def test_images_without_votes_get_the_positions_of_a_table(tmp_path: Path, ending: str) -> None:
+    path, images = image_predictions(tmp_path)
+    table = tmp_path / "where.csv"
+    hours = [f"{i:02d}:00:00" for i in range(5)]
+    pl.DataFrame({"id_str": [f"im{i}" for i in range(5)], "RAJ2000": hours, "DEJ2000": ["-01:30:00"] * 5}).write_csv(
+        table
+    )
+    with pytest.warns(GZooWarning, match=r"where\.csv' lacks 1 of the 6 galaxies"):
+        made = gzoo.catalog([path], images, out=tmp_path / f"c{ending}", positions=table)
+    assert (made.n_galaxies, made.n_with_votes, made.n_without_position, dict(made.calibration)) == (6, 0, 1, {})
+    assert "nobody has voted" in made.posterior
+    assert "Positions: where.csv, SHA-256" in made.readme.read_text("utf-8")
+    if ending != ".parquet":
+        return
+    found = pl.read_parquet(made.path).sort("id_str")
+    assert found["ra"].to_list() == [0.0, 15.0, 30.0, 45.0, 60.0, None]
+    assert found["dec"].to_list() == [-1.5] * 5 + [None]
+    assert not [name for name in found.columns if name.endswith(("_vote_count", "_vote_fraction", "_total_votes"))]
+    read = read_predictions(path, GZ2)
+    wanted = posterior(gzoo.Votes(GZ2, np.zeros((6, len(GZ2.columns)), int)), read.concentrations).fractions
+    for i, column in enumerate(GZ2.columns):
+        name = f"{column.replace('-', '_')}_posterior_mean"
+        np.testing.assert_allclose(found[name].to_numpy(), wanted[:, i], rtol=1e-6)
+
+
+def test_positions_of_images_are_refused_where_they_cannot_be_meant(dataset: Path, tmp_path: Path) -> None:
+    path, images = image_predictions(tmp_path)
+    table, out = tmp_path / "where.csv", tmp_path / "c.parquet"
+    for text, said in (
+        ("id_str,ra,dec\nim0.jpg,1,2\n", "none of the 6 galaxies that are predicted"),
+        ("id_str,ra,dec\nim0,1,2\nim0,3,4\n", "lists galaxy 'im0' more than once"),
+        ("name,ra,dec\nim0,1,2\n", "no column of identifiers"),
+        ("id_str,ra\nim0,1\n", "no column of positions called dec"),
+    ):
+        table.write_text(text)
+        with pytest.raises(TableError, match=said):
+            gzoo.catalog([path], images, out=out, positions=table)
+    table.write_text("id_str,ra,dec\nim0,1,2\n")
+    with pytest.raises(InputError, match="is a dataset, which has positions of its own"):
+        gzoo.catalog([path], dataset, out=out, positions=table)
+    with pytest.raises(InputError, match="has no votes, so a catalogue of it needs predictions"):
+        gzoo.catalog(None, images, out=out, positions=table)
+    with pytest.raises(NotFoundError, match="Folder of images not found"):
+        gzoo.catalog([path], tmp_path / "nowhere", out=out, positions=table)
+    with pytest.raises(InputError, match="is also an input"):
+        gzoo.catalog([path], images, out=tmp_path / "where.csv", positions=table, overwrite=True)
+    assert not out.exists()

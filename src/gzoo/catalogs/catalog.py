@@ -25,6 +25,7 @@ from gzoo.catalogs.columns import HEALPIX, NO_HEALPIX, Column, Names, catalogue_
 from gzoo.catalogs.coverage import HeldOutCoverage, held_out_coverage
 from gzoo.catalogs.formats import FORMATS, Write, refuse_columns, refuse_content, refuse_text, schema, writer
 from gzoo.catalogs.hats import hats
+from gzoo.catalogs.image_folder import ImageFolder, open_image_folder
 from gzoo.catalogs.origin import KIND, Content, origin, readme
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.display import Shown
@@ -86,6 +87,7 @@ def catalog(
     *,
     out: Path | str,
     level: float = 0.9,
+    positions: Path | str | None = None,
     questions: Sequence[str] = (),
     names: Names = "legal",
     include_trained_on: bool = False,
@@ -111,10 +113,13 @@ def catalog(
     Args:
         predictions: Prediction files with concentrations; none for a catalogue of votes alone. Several files are
             merged; of each, the galaxies that its model was not trained on are used.
-        dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub.
+        dataset: Dataset with the votes: a folder, a campaign's name or `owner/name` on the Hub. With `positions`, the
+            folder or archive of images that the predictions are for.
         out: Catalogue to write: `.fits`, `.vot`, `.ecsv`, `.parquet` or `.csv`; without a suffix, a folder with a HATS
             collection.
         level: Probability mass of the credible intervals, between 0 and 1.
+        positions: Table with the positions of images without votes: `id_str` (the name of the file without its
+            ending), `ra` and `dec`.
         questions: Question to include, of those that are predicted; by default all.
         names: "legal" for column names with underscores, which FITS, VOTable, SQL and ADQL accept without quotes;
             "published" for the names of datasets, with hyphens.
@@ -138,11 +143,15 @@ def catalog(
         raise InputError(f"level must be between 0 and 1, got {level}.")
     is_folder = not out.suffix
     if is_folder:
-        _refuse_inputs(out, [*paths, Path(dataset)])
+        _refuse_inputs(out, [*paths, Path(dataset), *([Path(positions)] if positions else [])])
         files.refuse_occupied(out, kind=KIND, overwrite=overwrite)
     else:
-        refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset])
-    opened = open_dataset(dataset, progress=progress)
+        refuse_file(out, KIND, ENDINGS, overwrite=overwrite, inputs=[*paths, dataset, positions])
+    opened = (
+        open_dataset(dataset, progress=progress)
+        if positions is None
+        else open_image_folder(Path(dataset), positions, paths, allow_bad=allow_bad_positions)
+    )
     _check_questions(questions, opened.tree)
     counted = [one.name for one in opened.tree.questions if one.name not in opened.not_collected]
     dictionary = partial(
@@ -172,10 +181,12 @@ def catalog(
         n_in_training_set=n_trained_on,
         n_columns=len(columns),
         level=level,
-        posterior=_in_words(paths, of_prior, n_trained_on, level),
-        not_predicted=tuple(one.name for one in opened.tree.questions if one not in tree.questions),
+        posterior=_in_words(paths, of_prior, n_trained_on, level, has_votes=positions is None),
+        not_predicted=()
+        if positions
+        else tuple(one.name for one in opened.tree.questions if one not in tree.questions),
         proportion_asked_unknown=tree.unreachable,
-        calibration=held_out_coverage(held_out, opened, level) if paths and held_out else {},
+        calibration=held_out_coverage(held_out, opened, level) if paths and held_out and positions is None else {},
         is_simulated=opened.is_simulated,
     )
     _warn(result)
@@ -321,18 +332,21 @@ def _content(
         else int(cast(int, rows[name].str.len_bytes().max()))
         for name in TEXTS
     }
+    is_folder = isinstance(dataset, ImageFolder)
     about = origin(
         campaign,
-        dataset,
+        None if is_folder else dataset,
         sources,
         is_simulated=made.is_simulated,
         level=made.level,
         posterior=made.posterior,
         calibration={name: asdict(one) for name, one in made.calibration.items()},
+        **({"positions": {"file": dataset.positions_file.name, "sha256": dataset.digest}} if is_folder else {}),
     )
     title = f"Morphology of {made.n_galaxies:,} galaxies from {campaign.title}"
     said = f"{title}{' (SIMULATED)' * made.is_simulated}"
-    text = f"Votes of volunteers and posterior vote fractions of {made.n_galaxies:,} galaxies. {campaign.description}"
+    what = "Predicted" if is_folder else "Votes of volunteers and posterior"
+    text = f"{what} vote fractions of {made.n_galaxies:,} galaxies. {campaign.description}"
     return Content(
         said,
         text,
@@ -344,10 +358,12 @@ def _content(
     )
 
 
-def _in_words(predictions: Sequence[Path], of_prior: str, n_trained_on: int, level: float) -> str:
+def _in_words(predictions: Sequence[Path], of_prior: str, n_trained_on: int, level: float, *, has_votes: bool) -> str:
     votes = f"the votes of each galaxy and a prior that is the same for all, fitted to {of_prior}"
     if not predictions:
         said = f"The posterior is that of {votes}."
+    elif not has_votes:
+        said = "The posterior is that of the predictions alone, because nobody has voted on these galaxies."
     else:
         said = "The posterior combines predictions with the votes of galaxies that their model was not trained on."
         if n_trained_on:

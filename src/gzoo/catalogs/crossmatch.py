@@ -213,6 +213,25 @@ def match(
     return found
 
 
+def read_positions_of(
+    table: Path | str, *, allow_bad: bool = False
+) -> tuple[FloatArray, FloatArray, pl.Series, tuple[str, ...]]:
+    """Return right ascension and declination in degrees, identifiers, and what is doubtful about a table.
+
+    Args:
+        table: Table with `id_str` and positions under their usual names, or a dataset.
+        allow_bad: Whether to go on with any number of positions that cannot be used.
+
+    Raises:
+        NotFoundError: It does not exist.
+        TableError: It has no such columns, or more than 10% of the positions are out of range.
+    """
+    warned: list[str] = []
+    ra, dec, texts = _read(table, None, True, allow_bad, warned)
+    assert texts is not None
+    return ra, dec, texts, tuple(warned)
+
+
 _Rows = tuple[FloatArray, FloatArray, "pl.Series | None"]
 """Right ascension, declination, and identifiers if the table has any."""
 
@@ -239,7 +258,7 @@ def _read(
         raise TableError(
             f"{name} has no column of identifiers.",
             "a column id_str, or its name in a mapping file.",
-            "Omit --by-identifier, or name the column in a mapping file.",
+            "Rename the column, or name it in a mapping file.",
         )
     found = sky.read_positions(
         frame[ra], frame[dec], source=name, names=(ra, dec), unit=given, file_units=units, allow_bad=allow_bad

@@ -162,6 +162,9 @@ def readme(content: Content, name: str) -> str:
     parts += ["-" * WIDTH, "", "Origin:", *_indented(f"gzoo {about['gzoo_version']}, campaign {about['campaign']}.")]
     if about["data_sha256"]:
         parts += _indented(f"Votes: dataset {about['dataset']}, SHA-256 {about['data_sha256']}.")
+    for one in _listed(about.get("positions", ())):
+        if isinstance(one, dict):
+            parts += _indented(f"Positions: {one['file']}, SHA-256 {one['sha256']}.")
     for one in _listed(about["predictions"]):
         if isinstance(one, dict):
             run = f", run {one['run_sha256']}" if "run_sha256" in one else ""
