@@ -571,7 +571,11 @@ def test_a_card_that_the_hub_does_not_accept_stops_the_upload_before_it_begins(
 
 
 @pytest.mark.parametrize(
-    "request_", ["PUT .*/settings", "POST .*/preupload", "POST .*/lfs/objects/batch", "POST .*/commit/"]
+    "request_",
+    [
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("POST .*/preupload", "POST .*/lfs/objects/batch")),
+        *("PUT .*/settings", "POST .*/commit/"),
+    ],
 )
 def test_no_empty_repository_is_left_by_a_refusal(
     hub: LoopbackHub, alice: Client, dataset: Path, request_: str

@@ -80,6 +80,7 @@ def test_a_slow_shard_is_waited_for_without_a_line(hub: LoopbackHub, repo: Repo)
     assert is_whole(folder, repo)
 
 
+@pytest.mark.slow
 def test_a_download_that_stalls_says_so_and_ends(hub: LoopbackHub, repo: Repo, client: Client) -> None:
     hub.faults.append(Fault("stalled", SHARDS[1]))
     with pytest.warns(GZooWarning, match="no answer for"), pytest.raises(HubError, match=r"sent nothing for \d s"):
@@ -127,7 +128,7 @@ def test_the_pause_may_be_a_date_or_unknown() -> None:
         assert hub_client._pause_of({"Retry-After": text}) == seconds  # pyright: ignore[reportPrivateUsage]
 
 
-@pytest.mark.parametrize("status", [404, 500, 0])
+@pytest.mark.parametrize("status", [404, pytest.param(500, marks=pytest.mark.slow), 0])
 def test_faults_of_xet_end_in_plain_http(hub: LoopbackHub, repo: Repo, client: Client, status: int) -> None:
     client.use_xet()
     with XetStorage(status) as storage:
@@ -161,7 +162,14 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("kind", ["stalled shard", "silent Hub", "silent Xet"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("stalled shard", marks=pytest.mark.slow),
+        pytest.param("silent Hub", marks=pytest.mark.slow),
+        "silent Xet",
+    ],
+)
 def test_an_interrupt_ends_within_five_seconds_and_keeps_files(
     hub: LoopbackHub, repo: Repo, tmp_path: Path, kind: str
 ) -> None:

@@ -290,7 +290,7 @@ def download_verified(
         was_used = transfers.is_used()
         try:
             got = client.request(repository, lambda api: str(api.hf_hub_download(repository, entry.path, **options)))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:  # the latter from Xet, because this is not the main thread
             if way.takes(error, was_used=was_used):
                 continue
             raise

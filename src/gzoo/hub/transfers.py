@@ -12,7 +12,8 @@ from gzoo.hub import waiting
 
 MAX_FAULTS = 2  # of Xet before plain HTTP
 CHUNK_BYTES = 65_536  # after which plain HTTP reports progress: the client's own 10 MB look like silence on a slow line
-_FAULTS = (RuntimeError, ValueError)  # what hf_xet raises, and the client where Xet's own headers are wrong
+_FAULTS = (RuntimeError, ValueError, KeyboardInterrupt)
+"""What hf_xet raises, also in threads that `abort` ends, and the client where Xet's own headers are wrong."""
 
 
 def is_used() -> bool:
@@ -49,6 +50,8 @@ class Way:
         """
         if not was_used or type(error) not in _FAULTS:
             return False
+        if isinstance(error, KeyboardInterrupt) and not waiting.current():
+            return False  # Ctrl-C, which reaches only the main thread
         with self._lock:
             self.n_faults += 1
             if self.n_faults >= MAX_FAULTS:

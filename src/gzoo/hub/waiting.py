@@ -121,6 +121,8 @@ def attend(
                     watch.messages.put((i, work(task), None))
                 except BaseException as error:
                     is_failed.set()
+                    if isinstance(error, KeyboardInterrupt):  # an abort of Xet: Ctrl-C reaches only the main thread
+                        error = RuntimeError(str(error))
                     watch.messages.put((i, None, error))
         watch.messages.put(None)
 
