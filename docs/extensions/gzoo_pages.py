@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 import typing
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
-from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.application import Sphinx
+import gzoo_results
 
 import gzoo
-from gzoo.cli import GROUPS, application, summary
+from gzoo import errors
+from gzoo.catalogs.columns import Column, catalogue_columns, healpix_column
+from gzoo.cli import GROUPS, application, show, summary
+from gzoo.dataset.schema import record
+from gzoo.simulator.galaxies import Galaxy
 from gzoo.trees.campaign import Campaign, campaigns
 from gzoo.trees.drawing import tree_svg
+
+if typing.TYPE_CHECKING:  # tests read the pages without Sphinx
+    from docutils import nodes
+    from sphinx.application import Sphinx
 
 MODULES = {
     "gzoo.learn": "Training: loss, model and loader for training loops of one's own",
@@ -38,14 +46,20 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def inline_formula(writer: nodes.NodeVisitor, node: nodes.math) -> None:
     """Write a formula within a sentence."""
+    from docutils.nodes import SkipNode
+    from docutils.utils.math.latex2mathml import tex2mathml
+
     writer.body.append(tex2mathml(node.astext()))  # type: ignore[attr-defined]
-    raise nodes.SkipNode
+    raise SkipNode
 
 
 def formula(writer: nodes.NodeVisitor, node: nodes.math_block) -> None:
     """Write a formula on lines of its own."""
+    from docutils.nodes import SkipNode
+    from docutils.utils.math.latex2mathml import tex2mathml
+
     writer.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>')  # type: ignore[attr-defined]
-    raise nodes.SkipNode
+    raise SkipNode
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -66,6 +80,9 @@ def pages() -> Iterator[tuple[str, str]]:
     for verb in verbs:
         yield f"commands/{verb}.md", _page_of_command(verb, described[verb])
     yield "python.md", _page_of_names(verbs)
+    yield "json.md", gzoo_results.page(show.WITH_JSON)
+    yield "columns.md", _page_of_columns()
+    yield "errors.md", _page_of_errors()
     known = campaigns()
     yield "campaigns/index.md", _index_of_campaigns(known)
     for campaign in known:
@@ -153,6 +170,69 @@ def _page_of_names(verbs: list[str]) -> str:
             is_class = inspect.isclass(getattr(import_module(module), name.rpartition(".")[2]))
             parts += [_autodoc("autoclass" if is_class else "autofunction", name)]
     return "\n\n".join(parts) + "\n"
+
+
+def _page_of_errors() -> str:
+    """Return the family of errors, and the warning."""
+    tree = inspect.cleandoc(errors.__doc__ or "").partition("\n\n")[2].partition("\n\n")[0]
+    known = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, Exception)]
+    parts = [
+        "# Errors",
+        "Every deliberate error of gzoo is a `GZooError`, and also the error of Python that it refines, so that "
+        "`except ValueError` works too. Commands print it and end with its [exit code](exit-codes.md).",
+        f"```text\n{textwrap.dedent(tree)}\n```",
+        *(_autodoc("autoclass", f"gzoo.errors.{one.__name__}") for one in known if one is not errors.GZooError),
+        "`gzoo.GZooError` is among the [names in Python](python.md).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _page_of_columns() -> str:
+    """Return the columns of datasets, catalogues and simulated galaxies, as the code defines them."""
+    known = gzoo.campaign("gz_rings")
+    question = known.tree.questions[0]
+    answer, column, other = question.answers[0], *question.columns
+
+    def row(name: str, kind: str, meaning: str) -> str:
+        return f"| `{name}` | {kind} | {' '.join(meaning.split())} |"
+
+    def rows(columns: typing.Iterable[tuple[str, str, str]]) -> str:
+        found = ["| column | type | contents |", "|---|---|---|"]
+        for name, kind, meaning in columns:
+            if not name.startswith(other):
+                general = re.sub(f"^{question.name}_", "{question}_", re.sub(f"^{column}", "{column}", name))
+                text = meaning.replace(f"answered '{answer}' to {question.name}", "gave this answer")
+                text = text.replace(f"'{answer}'", "this answer").replace(question.name, "the question")
+                found.append(row(general, kind, text))
+        return "\n".join(found)
+
+    datasets = record(known, source_id=True).fields
+    tree = known.published_tree
+    catalogues = (*catalogue_columns(tree, counted=[question.name], is_predicted=True), healpix_column())
+    kinds = {one.name: one.type for one in fields(Galaxy)}
+    parts = [
+        "# Columns of datasets, catalogues and simulations",
+        "`{question}` is the name of a question and `{column}` that of an answer: `{question}_{answer}`. What other "
+        "tables contain is listed under [tables](tables.md).",
+        "## Datasets",
+        rows((one.name, one.dtype, one.meaning) for one in datasets),
+        "## Catalogues",
+        "Names of questions and answers have underscores in place of hyphens. Numbers may be unknown for the reason in "
+        "brackets.",
+        rows((one.name, one.kind, _of_catalogue(one)) for one in catalogues),
+        "## Ground truth of simulated galaxies",
+        "`truth.parquet` of a simulation: `id_str`, the probabilities of [answers](other-files.md), and",
+        "\n".join(
+            ["| column | type | contents |", "|---|---|---|"]
+            + [row(name, kinds[name], meaning) for name, meaning in gzoo_results.keys(Galaxy).items() if name in kinds]
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_catalogue(column: Column) -> str:
+    unit = f", {column.unit}" if column.unit else ""
+    return f"{column.description}{unit}{f' ({column.missing})' if column.missing else ''}"
 
 
 def _is_described(value: object) -> bool:

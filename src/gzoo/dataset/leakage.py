@@ -101,7 +101,10 @@ class Leaks(Shown):
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the outcome as a JSON object, with the first 100 pairs."""
+        """Return the outcome as a JSON object, with the first 100 pairs.
+
+        n_pairs, n_overlaps: Number of pairs, and of overlaps.
+        """
         return {
             "has_leaks": self.has_leaks,
             "folders": [

@@ -46,7 +46,11 @@ class Part:
     rate: float
 
     def to_dict(self) -> dict[str, object]:
-        """Return what run.json says of the part."""
+        """Return what run.json says of the part.
+
+        part: Its name.
+        learning_rate: Peak learning rate; 0 if it does not learn.
+        """
         return {"part": self.name, "n_parameters": self.n_parameters, "learning_rate": self.rate}
 
 

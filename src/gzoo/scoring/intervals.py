@@ -69,7 +69,12 @@ class Value(TypedDict):
 
 
 class Bootstrap(TypedDict):
-    """What the intervals resample: the unit, the number of units, and the width of a sky cell (0 for galaxies)."""
+    """What the intervals resample.
+
+    unit: "galaxies" or "sky cells".
+    n_units: Number of them.
+    cell_arcmin: Width of a sky cell; 0 for galaxies.
+    """
 
     unit: Kind
     n_units: int

@@ -97,7 +97,11 @@ class Positions:
         return ~np.isnan(self.ra)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the counts, units and warnings as a JSON object."""
+        """Return the counts, units and warnings as a JSON object.
+
+        n_rows, n_known: Number of rows, and of those with a position.
+        n_unreadable, n_out_of_range: Number of rows whose position is not a number or angle, or not on the sky.
+        """
         return {
             "n_rows": len(self.ra),
             "n_known": int(self.is_known.sum()),

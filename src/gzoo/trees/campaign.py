@@ -147,7 +147,13 @@ class Campaigns(Shown):
         return self.known[i]
 
     def to_dict(self) -> dict[str, object]:
-        """Return the facts in `to_polars` as JSON values."""
+        """Return the facts in `to_polars` as JSON values.
+
+        campaigns: Facts of each campaign.
+        name, title: Its name in commands, and in words.
+        n_questions, n_published: Number of questions, and of those that the published dataset has.
+        repository, gated: Its dataset on the Hub, and whether access must be requested there.
+        """
         return {"campaigns": [self._facts(one) for one in self.known]}
 
     def to_polars(self) -> pl.DataFrame:

@@ -138,7 +138,9 @@ class Ingest(Shown):
         classifications_per_volunteer: Quantile (as "0.5") -> classifications.
         n_suspicious: Rule -> volunteers that it flagged as bots.
         versions: Workflow and version ("6122 28.30") -> rows of that version.
-        weights: Summary of the volunteers' weights; empty without weights.
+        weights: Summary of the volunteers' weights: `mean_weight`, and how many have a weight of 1 or more
+            (`fraction_of_volunteers_at_full_weight`, `fraction_of_classifications_at_full_weight`); empty without
+            weights.
         files: Role -> name and SHA-256 of each file that was read.
         positions: How the subjects' positions were read; see `gzoo.sky.Positions.to_dict`.
     """

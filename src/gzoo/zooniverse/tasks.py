@@ -67,7 +67,10 @@ class Tasks(Shown):
     unit: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the tasks as JSON values."""
+        """Return the tasks as JSON values.
+
+        reason: Of a task that matches no question: why.
+        """
         unmatched = [
             {"workflow": workflow, "task": task, "label": label, "reason": why}
             for (workflow, task, label), why in self.unmatched.items()
