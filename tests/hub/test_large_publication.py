@@ -11,10 +11,10 @@ import pytest
 
 from gzoo import files
 from gzoo import hub as gzoo_hub
-from gzoo.errors import GZooError, HubError
+from gzoo.errors import GZooError, GZooWarning, HubError
 from gzoo.hub import upload as upload_module
 from gzoo.hub.upload import Upload, UploadResult
-from loopback_hub import Client, Fault, LoopbackHub, Repo
+from loopback_hub import Client, Fault, LoopbackHub, Repo, XetStorage
 
 TOKEN = "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
 NAME = "alice/large"
@@ -155,3 +155,18 @@ def test_killed_at_each_request_and_run_again(
         if is_over:
             break
     assert n_requests > 20, "or this test shows nothing"
+
+
+def test_files_that_xet_does_not_take_are_sent_by_plain_http(
+    hub: LoopbackHub, alice: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_module, "FILES_IN_COMMIT", 100)
+    folder = folder_of(tmp_path / "v1", 1, n_shards=2)
+    alice.use_xet()
+    with XetStorage(404) as storage:
+        hub.cas = storage.address
+        with pytest.warns(GZooWarning, match="HF_HUB_DISABLE_XET=1"):
+            publish(folder)
+        assert storage.log, "or this test shows nothing"
+    hub.cas = ""
+    assert stored(hub.repos[NAME]) == contents(folder)

@@ -12,7 +12,7 @@ from gzoo.hub import waiting
 
 MAX_FAULTS = 2  # of Xet before plain HTTP
 CHUNK_BYTES = 65_536  # after which plain HTTP reports progress: the client's own 10 MB look like silence on a slow line
-_FAULTS = (RuntimeError, ValueError, KeyboardInterrupt)
+_FAULTS = (RuntimeError, ValueError, ConnectionError, TimeoutError, KeyboardInterrupt)
 """What hf_xet raises, also in threads that `abort` ends, and the client where Xet's own headers are wrong."""
 
 
