@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import gzoo
+from embedded import SOURCE, write
 from gzoo import files
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import InputError, NotFoundError, OutputExistsError
@@ -35,6 +36,7 @@ class Inputs:
     test: Path
     again: Path
     validation: Path
+    embeddings: Path
     spare: Path
 
 
@@ -101,6 +103,14 @@ def _select(given: Inputs, out: Path, overwrite: bool) -> object:
     return gzoo.select([given.test], given.dataset, where="bar-gz2.yes.model > 0.2", out=out, overwrite=overwrite)
 
 
+def _similar(given: Inputs, out: Path, overwrite: bool) -> object:
+    return gzoo.similar(given.embeddings, ["1"], k=2, out=out, overwrite=overwrite)
+
+
+def _outliers(given: Inputs, out: Path, overwrite: bool) -> object:
+    return gzoo.outliers(given.embeddings, k=2, out=out, overwrite=overwrite)
+
+
 def _match(given: Inputs, out: Path, overwrite: bool) -> object:
     return gzoo.match(given.votes, given.votes, out=out, overwrite=overwrite)
 
@@ -127,6 +137,16 @@ OUTPUTS = {
     "gallery .jpg": Output("gallery", ".jpg", _gallery),
     "predict": Output("set of predictions", ".parquet", lambda given, out, overwrite: gzoo.predict(
         given.run, given.dataset, out=out, overwrite=overwrite)),
+    "embed": Output("set of embeddings", ".parquet", lambda given, out, overwrite: gzoo.embed(
+        given.run, given.dataset, views=1, split="test", out=out, overwrite=overwrite)),
+    "similar .parquet": Output("list of similar galaxies", ".parquet", _similar, "embeddings"),
+    "similar .csv": Output("list of similar galaxies", ".csv", _similar),
+    "similar --sheet": Output("report", ".html", lambda given, out, overwrite: gzoo.similar(
+        given.embeddings, ["1"], k=2, sheet=out, overwrite=overwrite), option="--sheet"),
+    "outliers .parquet": Output("list of outliers", ".parquet", _outliers, "embeddings"),
+    "outliers .csv": Output("list of outliers", ".csv", _outliers),
+    "outliers --sheet": Output("report", ".html", lambda given, out, overwrite: gzoo.outliers(
+        given.embeddings, k=2, sheet=out, overwrite=overwrite), option="--sheet"),
     "write_predictions": Output("set of predictions", ".parquet", _write_predictions),
     "recalibrate": Output("set of predictions", ".parquet", lambda given, out, overwrite: gzoo.recalibrate(
         given.test, given.dataset, validation=given.validation, out=out, overwrite=overwrite), "validation"),
@@ -160,6 +180,11 @@ def inputs(sky: SimulateResult, dataset: Path, run: Path, tmp_path_factory: pyte
         values = np.full((keys.height, len(opened.tree.concentrations)), 0.8)
         gzoo.write_predictions(folder / f"{split}.parquet", keys, values, opened.tree, in_training_set=False)
     again = Path(shutil.copy(folder / "test.parquet", folder / "again.parquet"))
+    (folder / "images").mkdir()
+    for i, path in enumerate(sorted(sky.images.rglob("*.jpg"))[:15]):
+        shutil.copy(path, folder / "images" / f"{i}.jpg")
+    source = replace(SOURCE, data=str(folder / "images"))
+    embeddings = write(folder / "embeddings.parquet", np.eye(15), names=None, source=source)
     return Inputs(
         sky.votes,
         sky.classifications,
@@ -169,6 +194,7 @@ def inputs(sky: SimulateResult, dataset: Path, run: Path, tmp_path_factory: pyte
         folder / "test.parquet",
         again,
         folder / "validation.parquet",
+        embeddings,
         folder / "spare",
     )
 

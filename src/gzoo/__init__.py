@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from gzoo.dataset.merge import union
     from gzoo.dataset.open import load, open_dataset
     from gzoo.demonstration import demo
+    from gzoo.embeddings.outliers import outliers
+    from gzoo.embeddings.similarity import similar
     from gzoo.embeddings.table import open_embeddings
     from gzoo.errors import GZooError
     from gzoo.explorer import explore
     from gzoo.hub import access
     from gzoo.learn.augmentation import Augmentation, augmentation
     from gzoo.learn.contact_sheet import augmentations
+    from gzoo.learn.embedding import embed
     from gzoo.learn.export import export
     from gzoo.learn.loader import loader
     from gzoo.learn.prediction import predict
@@ -66,6 +69,7 @@ __all__ = [
     "compare",
     "count",
     "demo",
+    "embed",
     "explore",
     "export",
     "leaks",
@@ -75,6 +79,7 @@ __all__ = [
     "match",
     "open_dataset",
     "open_embeddings",
+    "outliers",
     "predict",
     "prioritize",
     "publish",
@@ -82,6 +87,7 @@ __all__ = [
     "recalibrate",
     "score",
     "select",
+    "similar",
     "simulate",
     "summary",
     "train",
@@ -111,6 +117,7 @@ HOME = {
     "compare": "scoring.comparison",
     "count": "zooniverse.counting",
     "demo": "demonstration",
+    "embed": "learn.embedding",
     "explore": "explorer",
     "export": "learn.export",
     "leaks": "dataset.leakage",
@@ -120,6 +127,7 @@ HOME = {
     "match": "catalogs.crossmatch",
     "open_dataset": "dataset.open",
     "open_embeddings": "embeddings.table",
+    "outliers": "embeddings.outliers",
     "predict": "learn.prediction",
     "prioritize": "scoring.acquisition",
     "publish": "publication",
@@ -127,6 +135,7 @@ HOME = {
     "recalibrate": "scoring.recalibration",
     "score": "scoring.scores",
     "select": "catalogs.selection",
+    "similar": "embeddings.similarity",
     "simulate": "simulator",
     "summary": "votes.summary",
     "train": "learn.training",

@@ -89,6 +89,8 @@ PARTS = {
 """Patterns of the files that show that a part of the work is finished, which is then kept after every error."""
 FIRST_LINES = {
     "catalogue": r"dataset_name,id_str,ra,dec,source_id,.*_posterior_mean",
+    "list of outliers": r"dataset_name,id_str,.*distance,mahalanobis,",
+    "list of similar galaxies": r"dataset_name,id_str,score(,|$)",
     "list of volunteers": r"volunteer,n_classifications,is_anonymous,",
     "mapping": r"# Mapping file for gzoo",
     "ranking": r"dataset_name,id_str,n_votes,\w+,question,subtree$",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -13,7 +13,7 @@ from gzoo.embeddings.space import Space, _widen
 from gzoo.errors import InputError
 
 FINITE = st.floats(-65504, 65504, width=16)
-FEW = arrays.arrays(np.float16, st.tuples(st.integers(2, 40), st.integers(1, 9)), elements=FINITE)
+FEW = arrays.arrays(np.float16, st.tuples(st.integers(2, 12), st.integers(1, 4)), elements=FINITE)
 
 
 def brute(space: Space, point: npt.NDArray[np.float64], by: str) -> npt.NDArray[np.float64]:
@@ -33,6 +33,7 @@ def found(space: Space, point: npt.NDArray[np.float64], k: int, by: str) -> npt.
     return (space.nearest if by == "distance" else space.most_alike)(point[None], k)[0].rows
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(FEW, st.data())
 def test_search_is_that_of_float64(vectors: npt.NDArray[np.float16], data: st.DataObject) -> None:
     space = Space(vectors)

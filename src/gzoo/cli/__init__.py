@@ -35,11 +35,11 @@ GROUPS = {
     "Start": ("demo", "campaigns", "tree"),
     "Prepare": ("simulate", "count", "mapping", "audit", "build", "union", "check", "leaks"),
     "Publish": ("access", "publish", "cite"),
-    "Learn": ("train", "predict", "export", "augmentations"),
+    "Learn": ("train", "predict", "embed", "export", "augmentations"),
     "Judge": ("score", "compare", "recalibrate", "prioritize"),
-    "Use": ("explore", "select", "catalog", "match"),
+    "Use": ("explore", "select", "similar", "outliers", "catalog", "match"),
 }
-LOADS_TORCH = frozenset({"train", "predict", "export", "augmentations"})
+LOADS_TORCH = frozenset({"train", "predict", "embed", "export", "augmentations"})
 EPILOGUE = (
     "Exit codes: 0 done; 1 an error, or a check that failed; 2 a wrong command line; 130 interrupted. "
     "`gzoo access` has codes of its own. Start with: gzoo demo"
@@ -186,7 +186,7 @@ def _described(function: Callable[..., Any], own: inspect.Signature) -> tuple[st
     named = dict(zip(sections[1::2], sections[2::2], strict=False))
     found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", named.get("Args", ""), re.MULTILINE)
     options = {
-        one.name.rstrip("_"): f"--{_spelled(one.name)}"
+        one.name.rstrip("_"): f"{'-' * min(len(one.name), 2)}{_spelled(one.name)}"
         for one in own.parameters.values()
         if one.kind is one.KEYWORD_ONLY
     }
@@ -203,7 +203,7 @@ def _option(one: inspect.Parameter, meaning: str) -> inspect.Parameter:
     negative = f"--no-{_spelled(one.name)}" if is_flag and one.default is True else ""
     negative = "--public" if one.name == "private" else negative  # a third state, the Hub's default, is neither
     about = Parameter(
-        name=f"--{_spelled(one.name)}" if one.kind is one.KEYWORD_ONLY else None,
+        name=f"{'-' * min(len(one.name), 2)}{_spelled(one.name)}" if one.kind is one.KEYWORD_ONLY else None,
         help=f"{meaning} Repeat the option for several." if is_repeated else meaning,
         negative=negative,
         show_default=None if not is_flag and one.default not in (None, (), one.empty) else False,

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from gzoo.dataset.leakage import Leaks
     from gzoo.dataset.merge import UnionResult
     from gzoo.demonstration import DemoResult
+    from gzoo.embeddings.outliers import Outliers
+    from gzoo.embeddings.similarity import Similar
     from gzoo.explorer import ExploreResult
     from gzoo.hub import Access
+    from gzoo.learn.embedding import EmbedResult
     from gzoo.learn.export import ExportResult
     from gzoo.learn.prediction import PredictResult
     from gzoo.learn.training import TrainResult
@@ -51,6 +54,7 @@ __all__ = ["compare", "score"]  # and a function of each other verb
 
 SIMULATED = "SIMULATED: no telescope and no volunteer was involved."
 N_PAIRS_SHOWN = 20
+N_GALAXIES_SHOWN = 20
 
 
 def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.Parameter:
@@ -60,8 +64,21 @@ def _option(name: str, default: object, kind: Any, /, **about: Any) -> inspect.P
 
 _JSON = _option("as_json", False, bool, name="--json", help="Print one JSON object to standard output.", negative="")
 WITH_JSON = (
-    *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "export", "leaks"),
-    *("mapping", "match", "predict", "prioritize", "publish", "recalibrate", "score", "select", "simulate"),
+    *("access", "audit", "build", "campaigns", "catalog", "check", "compare", "count", "demo", "embed", "export"),
+    *(
+        "leaks",
+        "mapping",
+        "match",
+        "outliers",
+        "predict",
+        "prioritize",
+        "publish",
+        "recalibrate",
+        "score",
+        "select",
+        "similar",
+        "simulate",
+    ),
     *("train", "union"),
 )
 OF_ALL = (
@@ -398,6 +415,56 @@ def predict(made: PredictResult, given: Given, screen: Screen) -> None:
         )
     if made.is_dataset:
         screen.next("score", made.path, given["data"], *["--include-trained-on"] * bool(made.n_trained_on))
+
+
+def embed(made: EmbedResult, given: Given, screen: Screen) -> None:
+    """Say how many vectors there are, and search among them."""
+    screen.result(f"Wrote {made.path} (vectors of {made.n_features:,} features for {made.n_galaxies:,} galaxies).")
+    if made.variance:
+        parts = " and ".join(f"{one:.0%}" for one in made.variance)
+        screen.say(f"x and y are the first two principal components, with {parts} of the variance.")
+    if made.example and made.n_galaxies > 1:
+        k = [] if made.n_galaxies > 50 else ["-k", made.n_galaxies - 1]
+        screen.next("similar", made.path, made.example, *k, "--sheet", made.path.with_name("similar.html"))
+
+
+def similar(found: Similar, given: Given, screen: Screen) -> None:
+    """List the first galaxies, or say where the page is."""
+    _print_galaxies(found.table, ["score"], given, screen)
+    screen.say(f"Score: {found.method}. Searched among {found.n_galaxies:,} galaxies.")
+    if given["sheet"]:
+        screen.result(f"Wrote {given['sheet']}. Open it in a browser.")
+        screen.say("Add identifiers of good galaxies, those of bad ones with --unlike, and run the command again.")
+
+
+def outliers(found: Outliers, given: Given, screen: Screen) -> None:
+    """List the first galaxies, or say where the page is."""
+    _print_galaxies(found.table, ["distance", "mahalanobis", "is_likely_artifact"], given, screen)
+    screen.say(
+        "Distance: to the tenth neighbour, of standardised features. Mahalanobis: from the mean of all galaxies."
+    )
+    screen.say(f"Likely artifacts: {found.n_likely_artifacts:,} of {found.table.height:,}.")
+    if found.n_references < found.n_galaxies:
+        n = f"{found.n_references:,} of {found.n_galaxies:,}"
+        screen.say(f"Neighbours were searched among {n} galaxies, drawn at random.")
+    if given["sheet"]:
+        screen.result(f"Wrote {given['sheet']}. Open it in a browser.")
+
+
+def _print_galaxies(table: pl.DataFrame, values: Sequence[str], given: Given, screen: Screen) -> None:
+    """Print the first galaxies; all of them are in the table that was written."""
+    rows: list[Sequence[str]] = [("", "dataset", "galaxy", *(name.replace("_", " ") for name in values))]
+    for i, one in enumerate(table.head(N_GALAXIES_SHOWN).iter_rows(named=True), 1):
+        names = ("".join(c if c.isprintable() else "?" for c in one[key] or "-") for key in ("dataset_name", "id_str"))
+        numbers = (
+            "yes" if one[name] is True else "no" if one[name] is False else f"{one[name]:.3f}" for name in values
+        )
+        rows.append((str(i), *names, *numbers))
+    screen.table(rows)
+    if table.height > N_GALAXIES_SHOWN:
+        screen.say(f"The first {N_GALAXIES_SHOWN} of {table.height:,}; --out writes all of them.")
+    if given["out"]:
+        screen.result(f"Wrote {given['out']} ({table.height:,} galaxies).")
 
 
 def recalibrate(made: RecalibrateResult, given: Given, screen: Screen) -> None:

@@ -51,6 +51,7 @@ class Source:
         data_sha256: Checksum of the manifest of a dataset, or of the list of images.
         splits: Splits of the dataset; empty for images that are not in a dataset.
         is_simulated: Whether the galaxies are simulated; None if that is not known.
+        campaign: Campaign whose survey says how FITS images are shown; None if that is not known.
         n_corrupt: Number of galaxies that are not in the file, because their image cannot be decoded.
         coordinates: How `x` and `y` were computed, "pca" or "tsne"; None if they are not in the file.
         variance: Fraction of the variance of the standardised features along `x` and `y`, for "pca".
@@ -65,6 +66,7 @@ class Source:
     data_sha256: str
     splits: tuple[str, ...]
     is_simulated: bool | None
+    campaign: str | None = None
     n_corrupt: int = 0
     coordinates: str | None = None
     variance: tuple[float, ...] | None = None

@@ -22,6 +22,7 @@ from gzoo.learn.inputs import SplitInput
 from gzoo.learn.loader import Loader, n_cores
 from gzoo.trees.campaign import Campaign
 from gzoo.trees.definition import Stretch
+from gzoo.trees.tree import Tree
 
 ARCHIVES = (".tar", ".zip")
 
@@ -59,14 +60,15 @@ def holds_images(path: Path) -> bool:
     return path.is_dir() and not (path / files.MANIFEST).exists() and not any(path.glob("data/*.parquet"))
 
 
-def open_images(path: Path, campaign: Campaign) -> SplitInput:
+def open_images(path: Path, campaign: Campaign | None) -> SplitInput:
     """Return the images of a folder or an archive, without votes, in the order of their identifiers.
 
     An identifier is the name of the file without its folders and its ending.
 
     Args:
         path: A folder, a `.tar` or a `.zip` archive.
-        campaign: Campaign whose questions are predicted, and whose survey says how FITS images are shown.
+        campaign: Campaign whose questions are predicted, and whose survey says how FITS images are shown; without
+            one, nothing can be predicted, and FITS images are refused.
 
     Raises:
         NotFoundError: The folder or archive does not exist.
@@ -97,14 +99,20 @@ def open_images(path: Path, campaign: Campaign) -> SplitInput:
                 "Rename one of them.",
             )
     ids, names = [one for one, _ in named], [name for _, name in named]
-    stretch = campaign.stretch
+    stretch = campaign.stretch if campaign else None
     if stretch is None and (first := next(filter(is_fits, names), None)):
+        if campaign is None:
+            raise InputError(
+                f"'{first}' in '{path}' is a FITS image, and the encoder does not say how to show it.",
+                "a campaign, whose survey says it.",
+                "Pass --campaign, or convert the images to JPEG or PNG.",
+            )
         raise InputError(
             f"'{first}' in '{path}' is a FITS image, and {campaign.name} does not say how to show it.",
             "a table [surveys.stretch] in the TOML file of the campaign.",
             "Convert the images to JPEG or PNG.",
         )
-    tree, n = campaign.published_tree, len(ids)
+    tree, n = campaign.published_tree if campaign else Tree("", ()), len(ids)
     keys = pl.DataFrame({"dataset_name": pl.Series([None] * n, dtype=pl.String), "id_str": ids})
     nothing = [np.broadcast_to(np.int32(0), (n, width)) for width in (len(tree.columns), len(tree.questions))]
     status = path.stat()
@@ -114,7 +122,7 @@ def open_images(path: Path, campaign: Campaign) -> SplitInput:
 
 
 def image_loader(
-    path: Path, campaign: Campaign, batch_size: int, size: int, errors: Literal["raise", "skip"]
+    path: Path, campaign: Campaign | None, batch_size: int, size: int, errors: Literal["raise", "skip"]
 ) -> Loader:
     """Return a loader of the images of a folder or an archive; see `open_images`."""
     return Loader(

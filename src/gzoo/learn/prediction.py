@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from gzoo.learn.image_files import holds_images, image_loader
 from gzoo.learn.inputs import check_integers
 from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
+from gzoo.learn.orientations import MAX_VIEWS, orientations
 from gzoo.learn.parts import write_parts
 from gzoo.scoring.prediction_files import (
     MIN_GALAXIES_WITH_VOTES,
@@ -41,8 +41,7 @@ from gzoo.sky import is_near
 from gzoo.trees.campaign import Campaign, of_manifest
 from gzoo.trees.tree import FloatArray, IntArray, Tree
 
-MAX_VIEWS = 8  # orientations of an image
-_N_NAMED = 5  # images that cannot be decoded and that a warning names
+N_NAMED = 5  # images that cannot be decoded and that a warning names
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -193,7 +192,7 @@ def predict(
         join_prediction_tables(out, tables(), {**predicting.about, **predicting.origin, "n_corrupt": len(skipped),
                                             "n_unfamiliar": n_unfamiliar.tolist()})  # fmt: skip
     if skipped:
-        named = " ".join(list(skipped.values())[:_N_NAMED])
+        named = " ".join(list(skipped.values())[:N_NAMED])
         message = f"{len(skipped):,} images cannot be decoded; these galaxies are not in the file. {named}"
         warnings.warn(GZooWarning(message), stacklevel=2)
     unfamiliar = tuple(n_unfamiliar.tolist())
@@ -244,7 +243,7 @@ class _Request:
             else:
                 loaders[size] = image_loader(Path(self.data), members[0].campaign, self.batch_size, size, self.corrupt)
         keys = next(iter(loaders.values())).keys
-        _check_keys(keys, self.data)
+        check_keys(keys, self.data)
         views = self.views or max(_views(each) for each in members)
         return _Predicting(members, loaders, opened, split, views, _seen(members, opened, split, keys))
 
@@ -532,7 +531,7 @@ def _require_questions_of(member: Member, opened: Dataset, data: str) -> None:
         )
 
 
-def _check_keys(keys: pl.DataFrame, data: str) -> None:
+def check_keys(keys: pl.DataFrame, data: str) -> None:
     """Check that every galaxy has an identifier of its own.
 
     Raises:
@@ -602,35 +601,18 @@ def concentrations(model: Model, batch: Batch, views: int) -> FloatArray:
     Args:
         model: Model to apply, on the device where it is to run.
         batch: Batch of images without augmentation.
-        views: Number of orientations of each image, over which the head of the model averages. The first is the
-            image as stored. Which come next depends on the identifier of the galaxy, so that no orientation is
-            preferred in a dataset, and a galaxy has the same prediction in any folder.
+        views: Number of orientations of each image, over which the head of the model averages; see `orientations`.
     """
     return _outputs(model, batch, views)[0]
 
 
 def _outputs(model: Model, batch: Batch, views: int) -> tuple[FloatArray, torch.Tensor]:
     """Return what `concentrations` does, and the features of the images as stored."""
-    device = next(model.parameters()).device
-    image = batch["image"].to(device)
-    first = torch.tensor([zlib.crc32(one.encode()) % (MAX_VIEWS - 1) for one in batch["id_str"]], device=device)
+    image = batch["image"].to(next(model.parameters()).device)
     with torch.inference_mode():
-        features = [model.features(_view(image, first, view)) for view in range(views)]
+        features = [model.features(view) for view in orientations(image, batch["id_str"], views)]
         of_views = torch.stack([model.head(each).double() for each in features])
         return model.head.average(of_views).cpu().numpy(), features[0]
-
-
-def _view(image: torch.Tensor, first: torch.Tensor, view: int) -> torch.Tensor:
-    """Return a view of each image: as stored, or one of the seven other orientations from the `first` on."""
-    if not view:
-        return image
-    orientation = (first + (view - 1)) % (MAX_VIEWS - 1) + 1
-    turned = torch.empty_like(image)
-    for each in range(1, MAX_VIEWS):
-        places = (orientation == each).nonzero().squeeze(1)
-        part = image[places] if each < 4 else image[places].flip(3)
-        turned[places] = torch.rot90(part, each % 4, (2, 3))
-    return turned
 
 
 def predict_concentrations(model: Model, galaxies: Loader, *, views: int = 1) -> FloatArray:
