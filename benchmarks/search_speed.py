@@ -83,7 +83,7 @@ def recall(path: Path, answers: list[list[object]]) -> list[float]:
     import gzoo
 
     vectors = gzoo.open_embeddings(path).vectors
-    n, width = vectors.shape
+    n = len(vectors)
     blocks = [slice(start, start + PART) for start in range(0, n, PART)]
     mean = sum(vectors[block].astype(float).sum(axis=0) for block in blocks) / n
     std = np.sqrt(sum(((vectors[block].astype(float) - mean) ** 2).sum(axis=0) for block in blocks) / n)
