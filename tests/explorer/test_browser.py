@@ -319,6 +319,18 @@ def test_no_view_has_a_serious_fault_of_accessibility(
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "cut off at the right"
 
 
+def test_a_view_that_waits_says_so(open_tab: Callable[..., Tab], served: ExploreResult, labels: Any) -> None:
+    tab, held = open_tab(served, PHONE), []
+    tab.page.route("**/api/galaxy?*", lambda route: held.append(route))  # noqa: PLW0108
+    tab.page.goto(f"{tab.url}galaxy/{labels.frame['id_str'][0]}")
+    tab.page.wait_for_selector("#main .loading", state="visible")
+    tab.page.wait_for_timeout(100)
+    assert tab.page.inner_text("#main") == "Loading …"
+    held[0].continue_()
+    tab.settle()
+    assert tab.page.inner_text("h1") == labels.frame["id_str"][0]
+
+
 @pytest.mark.slow
 def test_odd_identifiers_are_shown_as_text(open_tab: Callable[..., Tab], odd: Path) -> None:
     served = gzoo.explore(odd, port=0, browser=False)

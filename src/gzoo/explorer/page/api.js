@@ -16,15 +16,16 @@ export async function get(what, query = new URLSearchParams(), { kind = what } =
   running.set(kind, abort);
   const text = String(query);
   let answer;
+  let body;
   try {
     answer = await fetch(`/api/${what}${text ? `?${text}` : ""}`, { signal: abort.signal, headers: { "x-gzoo-page": "1" } });
+    body = await answer.json(); // a newer request still aborts this one: an older answer never follows a newer one
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { message: "The server does not answer.", hint: "Run `gzoo explore` again, then reload this page." });
   } finally {
     if (running.get(kind) === abort) running.delete(kind);
   }
-  const body = await answer.json();
   if (!answer.ok || body.refused) throw new Refused(body.refused ?? answer.status, body);
   return body;
 }

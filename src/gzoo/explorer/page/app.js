@@ -91,6 +91,7 @@ export const app = {
       main.className = "";
       this.shown = chosen;
       this.view = VIEWS[chosen].open(main, this);
+      if (!main.firstChild) main.append(h("p", { class: "loading" }, "Loading …")); // until the view draws over it
     }
     this.view.update(state);
     this.drawHeader();
