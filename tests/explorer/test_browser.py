@@ -319,6 +319,35 @@ def test_no_view_has_a_serious_fault_of_accessibility(
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "cut off at the right"
 
 
+def test_keys_label_the_galaxies_in_view(open_tab: Callable[..., Tab], dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    served = gzoo.explore(dataset, port=0, browser=False, labels=path, classes=["ring", "no ring"])
+    try:
+        tab = open_tab(served)
+        tab.open("gallery")
+        tab.page.keyboard.press("Shift+Digit2")  # all that are seen whole
+        tab.page.wait_for_selector(".given")
+        n = tab.page.locator(".given").count()
+        assert n > 5
+        tab.page.locator(".window a.tile").first.focus()
+        tab.page.keyboard.press("Shift+Digit1")
+        tab.page.locator(".given").get_by_text("ring", exact=True).wait_for()
+        tab.page.keyboard.press("Enter")
+        tab.settle()
+        given = tab.page.locator("dl.facts dd").get_by_text("ring", exact=True)
+        assert given.count() == 1
+        tab.page.keyboard.press("Shift+Digit0")
+        given.wait_for(state="detached")
+        assert f"{n - 1} labels in labels.csv" in tab.page.inner_text("#header")
+        lines = path.read_text("utf-8").splitlines()
+        assert lines[0] == "dataset_name,id_str,label"
+        assert len(lines) == n
+        assert {line.rpartition(",")[2] for line in lines[1:]} == {"no ring"}
+        assert not tab.problems
+    finally:
+        served.close()
+
+
 def test_a_view_that_waits_says_so(open_tab: Callable[..., Tab], served: ExploreResult, labels: Any) -> None:
     tab, held = open_tab(served, PHONE), []
     tab.page.route("**/api/galaxy?*", lambda route: held.append(route))  # noqa: PLW0108

@@ -609,6 +609,10 @@ def explore(page: ExploreResult, given: Given, screen: Screen) -> None:
     except KeyboardInterrupt:
         page.close()
         screen.say("Stopped.")
+    if page.labelling and page.labelling.n:
+        path, target = page.labelling.path, page.labelling.target
+        screen.result(f"Wrote {path} (labels of {page.labelling.n:,} galaxies).")
+        screen.next("train", page.dataset, "--labels", path, "--target", target, "--out", "run")
 
 
 def demo(made: DemoResult, given: Given, screen: Screen) -> None:

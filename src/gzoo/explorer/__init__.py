@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from gzoo.files import Progress
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from gzoo.explorer.labelling import Labelling
 
 PORT = 8642
 """Port that is taken if it is free and no other was asked for."""
@@ -35,6 +38,7 @@ class ExploreResult(Shown):
         n_galaxies: Number of galaxies.
         has_images: Whether the dataset contains images.
         is_simulated: Whether the galaxies are simulated.
+        labelling: The labels that are given while looking, or None.
     """
 
     url: str
@@ -43,6 +47,7 @@ class ExploreResult(Shown):
     n_galaxies: int
     has_images: bool
     is_simulated: bool
+    labelling: Labelling | None
     _server: uvicorn.Server = field(repr=False)
     _thread: threading.Thread = field(repr=False)
 
@@ -55,6 +60,7 @@ class ExploreResult(Shown):
             "n_galaxies": self.n_galaxies,
             "has_images": self.has_images,
             "is_simulated": self.is_simulated,
+            "labels": str(self.labelling.path) if self.labelling else None,
         }
 
     def wait(self) -> None:
@@ -73,12 +79,16 @@ def explore(
     port: int | None = None,
     host: str = "127.0.0.1",
     browser: bool = True,
+    labels: Path | str | None = None,
+    target: str = "label",
+    classes: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> ExploreResult:
     """Serve a page to look at a dataset, its votes and its predictions.
 
     The page filters galaxies by votes and predictions, shows each galaxy with its decision tree, and compares the model
-    with the volunteers. It reads the dataset and never writes. Only this machine can open it, unless `host` is another.
+    with the volunteers. It reads the dataset and never writes to it. Only this machine can open it, unless `host` is
+    another. With `labels`, Shift+1 to Shift+9 give the galaxies in view a class, for `gzoo train --labels`.
 
     Args:
         inputs: Prediction file, if there is one, then the dataset: a folder, a campaign's name or `owner/name` on the
@@ -86,10 +96,13 @@ def explore(
         port: Port to listen on; by default 8642, or any other if that is taken.
         host: Address to listen on. Whoever can reach another address than 127.0.0.1 can see the dataset.
         browser: Open the page in the browser.
+        labels: CSV table to write with the labels that are given while looking; an earlier one is continued.
+        target: Name of its column of labels.
+        classes: Names of the classes that Shift+1 to Shift+9 give, in their order.
         progress: Called with (stage, done, total).
 
     Raises:
-        InputError: Neither one nor two inputs were given.
+        InputError: Neither one nor two inputs were given, or `labels` came without `classes`.
         MissingExtraError: The server is not installed.
         NotFoundError: The dataset or the prediction file does not exist.
         DatasetError: The dataset cannot be read.
@@ -104,6 +117,7 @@ def explore(
     import uvicorn
 
     from gzoo.dataset.images import Images
+    from gzoo.explorer.labelling import Labelling
     from gzoo.explorer.labels import read_labels
     from gzoo.explorer.server import Server, hosts_of
 
@@ -113,12 +127,15 @@ def explore(
         )
     predictions = Path(inputs[0]) if len(inputs) == 2 else None
     dataset = open_dataset(inputs[-1], progress=progress)
-    labels = read_labels(dataset, predictions, progress)
+    read = read_labels(dataset, predictions, progress)
+    if classes and labels is None:
+        raise InputError("--classes requires --labels.", hint="Pass --labels with the table to write.")
+    labelling = Labelling(Path(labels), read, target, classes or ()) if labels is not None else None
     images = Images(dataset)
     listening = _listen(host, port)
     address = listening.getsockname()
     shown = f"[{host}]" if ":" in host else host
-    serving = Server(labels, images)
+    serving = Server(read, images, labelling)
     # the first galaxy needs tables of quantiles, which take a second to make
     threading.Thread(target=serving.views.galaxy, args=(0,), daemon=True).start()
     config = uvicorn.Config(
@@ -141,7 +158,7 @@ def explore(
     if browser:
         webbrowser.open(url)
     return ExploreResult(
-        url, dataset.folder, predictions, len(labels), images.are_there, dataset.is_simulated, server, thread
+        url, dataset.folder, predictions, len(read), images.are_there, dataset.is_simulated, labelling, server, thread
     )
 
 

@@ -1,6 +1,7 @@
-"""The server of the page: read-only, on this machine, and without a path that comes from a request.
+"""The server of the page: on this machine, without a path that comes from a request, and read-only but for one table.
 
 Every answer is one of four: a file of the page, JSON about the labels, an image by row number, or a table to download.
+The table of labels that are given while looking is written only if it was asked for, see `gzoo.explorer.labelling`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +32,7 @@ from gzoo import files
 from gzoo.dataset.images import Images, content_type
 from gzoo.errors import DatasetError, ExpressionError, GZooError, InputError, NotFoundError, reason
 from gzoo.explorer.downloads import download, select_command
+from gzoo.explorer.labelling import Labelling
 from gzoo.explorer.labels import Labels
 from gzoo.explorer.measures import Kept
 from gzoo.explorer.query import MAX_HISTOGRAMS, Engine, Filter
@@ -50,6 +54,9 @@ HEADERS = {
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CHECK_SECONDS = 1.0
 PAGE_HEADER = "x-gzoo-page"
+TOKEN_HEADER = "x-gzoo-token"
+LABELS_PATH = "/api/labels"
+MAX_BODY = 100_000  # bytes of a request
 KEPT_ANSWERS = 32
 LASTING = {"view", "rows", "galaxy", "overview", "sky", "select"}  # the scores of "model" come later
 FOREVER = "private, max-age=31536000, immutable"
@@ -61,8 +68,8 @@ class Gate:
     A name of the attacker that resolves to this machine (DNS rebinding) is not among the hosts.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
-        self.app, self.hosts = app, frozenset(hosts)
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], token: str = "") -> None:
+        self.app, self.hosts, self.token = app, frozenset(hosts), token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -79,10 +86,10 @@ class Gate:
                 ]
             await send(message)
 
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
         await (_failed(*refusal) if refusal else self.app)(scope, receive, with_headers)
 
-    def _refusal(self, method: str, headers: Headers) -> tuple[int, GZooError] | None:
+    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, GZooError] | None:
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if name.lower() not in self.hosts:
@@ -92,7 +99,12 @@ class Gate:
             return 403, InputError(f"Requests from '{origin[:80]}' are refused.", "requests from this page.")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return 403, InputError("Requests from another site are refused.", "requests from this page.")
-        if method not in {"GET", "HEAD"}:
+        if method == "POST" and path == LABELS_PATH and self.token:
+            # the origin of a page is not a secret, its token is: a browser shows it to this page alone
+            given = headers.get(TOKEN_HEADER, "").encode()
+            if origin is None or not secrets.compare_digest(given, self.token.encode()):
+                return 403, InputError("Labels are given by this page only.", "the token of this page.")
+        elif method not in {"GET", "HEAD"}:
             return 405, InputError(f"Method {method[:20]} is not allowed.", "GET.")
         return None
 
@@ -135,8 +147,8 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 class Server:
     """The application for one dataset."""
 
-    def __init__(self, labels: Labels, images: Images) -> None:
-        self.labels, self.images = labels, images
+    def __init__(self, labels: Labels, images: Images, labelling: Labelling | None = None) -> None:
+        self.labels, self.images, self.labelling = labels, images, labelling
         self.engine = Engine(labels)
         self.views = Views(self.engine, images.are_there)
         # labels do not change, so the same question has the same answer; more threads than cores slow each other
@@ -155,7 +167,7 @@ class Server:
         page = _page_files()
         shell = page["index.html"]
         json_routes: dict[str, Callable[[Request], Mapping[str, Any]]] = {
-            "about": lambda _: self.views.about,
+            "about": self._about,
             "names": lambda _: {"names": self.names},
             "check": self._check,
             "view": self._view,
@@ -179,7 +191,10 @@ class Server:
             Route(f"/download/galaxies.{format}", self._guarded(self._download(format)))
             for format in ("txt", "csv", "parquet")
         ]
-        return Gate(Starlette(routes=routes, exception_handlers={404: _not_found}), hosts)
+        if self.labelling is not None:
+            routes.append(Route(LABELS_PATH, self._labels, methods=["GET", "POST"]))
+        token = self.labelling.token if self.labelling else ""
+        return Gate(Starlette(routes=routes, exception_handlers={404: _not_found}), hosts, token)
 
     # ------------------------------------------------------------------------------------------------
     # Answers
@@ -218,6 +233,39 @@ class Server:
             return _json(self._answers.get((name, request.url.query), made) if name in LASTING else made())
 
         return self._guarded(answer)
+
+    def _about(self, _: Request) -> Mapping[str, Any]:
+        found = self.labelling
+        labelling: Mapping[str, Any] | None = found and {
+            "token": found.token,
+            "target": found.target,
+            "classes": found.classes,
+            "file": found.path.name,
+        }
+        return {**self.views.about, "labelling": labelling}
+
+    async def _labels(self, request: Request) -> Response:
+        """Say which galaxies have a label or, as a POST, give some of them one."""
+        labelling = self.labelling
+        assert labelling is not None
+        try:
+            if request.method == "GET":
+                return _json(_encoded(labelling.to_dict()))
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise InputError("The request is too long.", f"at most {MAX_BODY:,} bytes.")
+            asked = json.loads(body)
+            if not isinstance(asked, dict):
+                raise InputError("The request is not a JSON object.")
+            wanted = cast("Mapping[str, object]", asked)
+            found = await run_in_threadpool(labelling.label, wanted.get("rows"), wanted.get("class"))
+        except GZooError as error:
+            return _failed(404 if isinstance(error, NotFoundError) else 400, error)
+        except (ValueError, RecursionError):
+            return _failed(400, InputError("The request is not JSON.", "a JSON object."))
+        return _json(_encoded(found))
 
     @cached_property
     def names(self) -> list[dict[str, str]]:

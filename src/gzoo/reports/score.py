@@ -352,8 +352,8 @@ def _verdict(scores: Scores, gains: Mapping[str, Value]) -> str:
     elif low > 0:
         n, n_known = sum(excludes(one, 0) and (one["low"] or 0) > 0 for one in gains.values()), len(gains)
         first = (
-            f"The model predicts the votes better than the baseline, on {n} of {n_known} "
-            f"question{'s' * (n_known != 1)} beyond doubt of chance (95%)."
+            f"The model predicts the votes better than the baseline; on {n} of {n_known} "
+            f"question{'s' * (n_known != 1)}, the 95% confidence interval of the gain excludes 0."
         )
     elif high < 0:
         first = "The model predicts the votes worse than the baseline, which uses no images."
@@ -481,7 +481,8 @@ def _noise_corrected(errors: Errors) -> tuple[str, str]:
     """Return the noise-corrected RMSE; if it is consistent with 0, only its upper end is known."""
     found = errors["rmse_noise_corrected"]
     if errors["exceeds_noise"] is False and found["high"] is not None:
-        return f"0 to {_fixed(found['high'], 3)}", "consistent with 0"
+        high = _fixed(found["high"], 3)
+        return (f"0 to {high}" if float(high) else "below 0.001"), "consistent with 0"
     return _cell(found, 3)
 
 

@@ -1,7 +1,7 @@
 // Header, navigation, keys and dialogs; each view is a module of its own.
 
-import { get, isAbort, Refused } from "./api.js";
-import { h, s, announce } from "./dom.js";
+import { get, isAbort, label, Refused } from "./api.js";
+import { h, s, announce, plural } from "./dom.js";
 import { showHelp, showSave } from "./dialogs.js";
 import { filter, read, write } from "./state.js";
 import * as gallery from "./gallery.js";
@@ -17,6 +17,7 @@ export const app = {
   state: read(location),
   pins: new Map(),
   names: null,
+  labels: new Map(), // row -> class that was given while looking
   running: 0,
   lettersOff: localStorage.getItem("gzoo-letters") === "off",
 
@@ -73,6 +74,26 @@ export const app = {
     document.getElementById("banner").textContent = [error.message, error.hint].filter(Boolean).join(" ");
   },
 
+  takeLabels({ labels }) {
+    this.labels = new Map(Object.entries(labels).map(([row, name]) => [Number(row), name]));
+  },
+
+  // Shift+1 to Shift+9 give the galaxies in view a class, Shift+0 takes it away.
+  async label(key) {
+    const { labelling } = this.about;
+    const rows = this.view.inView?.() ?? [];
+    const name = key ? labelling.classes[key - 1] : "";
+    if (!rows.length || name === undefined) return;
+    try {
+      this.takeLabels(await label(labelling, rows, name));
+    } catch (error) {
+      return this.warn(error instanceof Refused ? error : { message: "The labels were not written.", hint: "The server does not answer." });
+    }
+    announce(`${plural(rows.length, "galaxy", "galaxies")}: ${name || "label removed"}`);
+    this.view.labelled?.();
+    this.drawHeader();
+  },
+
   // An image failed: the dataset may have changed, or the server may have ended.
   checkServer() {
     clearTimeout(this.checking);
@@ -114,7 +135,8 @@ export const app = {
         onclick: (event) => this.follow(event, { view: "gallery", q: "", sort: "", split: "", campaign: "", cards: "", z: "" }) },
         logo(), "gzoo"),
       h("span", { class: "dataset", title: about.folder }, about.name,
-        h("small", {}, about.is_simulated ? "simulated images and votes" : about.title)),
+        h("small", {}, about.is_simulated ? "simulated images and votes" : about.title),
+        about.labelling && h("small", { class: "labelled" }, `${plural(this.labels.size, "label")} in ${about.labelling.file}`)),
       h("nav", { class: "views", "aria-label": "Views" }, views.map(([name, text]) => link(name, text))),
       h("div", { class: "tools" },
         h("button", { class: "save", onclick: () => showSave(this) }, "Save rows"),
@@ -168,6 +190,11 @@ addEventListener("keydown", (event) => {
     else app.view.escape?.();
     return;
   }
+  if (event.shiftKey && /^Digit\d$/.test(event.code) && app.about.labelling && !inField && !app.lettersOff) {
+    event.preventDefault();
+    app.label(Number(event.code.slice(5)));
+    return;
+  }
   if (inField || (app.lettersOff && event.key !== "?")) return;
   const act = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
   if (act) {
@@ -189,6 +216,7 @@ addEventListener("scroll", () => {
 
 try {
   app.about = await get("about");
+  if (app.about.labelling) app.takeLabels(await get("labels"));
   app.show();
 } catch (error) {
   if (!isAbort(error)) app.warn(error);

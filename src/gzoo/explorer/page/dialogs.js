@@ -16,6 +16,14 @@ const KEYS = [
   ["?", "this list"],
 ];
 
+function labelKeys({ about: { labelling } }) {
+  if (!labelling) return [];
+  return [
+    ...labelling.classes.map((name, i) => [`Shift+${i + 1}`, `label the galaxy that has the focus, or else all in view: ${name}`]),
+    ["Shift+0", "take the label away"],
+  ];
+}
+
 function open(title, ...content) {
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
     h("h2", { id: "dialog-title" }, title), content,
@@ -39,7 +47,7 @@ export function showHelp(app) {
     h("p", {}, "Write a condition, choose answers in the tree, or drag on a histogram: all three edit one expression. " +
       "Blue is volunteers, orange is the model."),
     h("pre", {}, "bar.yes > 0.6 and bar.asked >= 10\nnot (ra < 180 or summary is missing)\nbar.yes.model > 0.5 and bar.yes < 0.2"),
-    h("div", { class: "rows" }, KEYS.map(([keys, text]) => [
+    h("div", { class: "rows" }, [...KEYS, ...labelKeys(app)].map(([keys, text]) => [
       h("span", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("span", {}, text)])),
     h("p", {}, letters, " ", h("label", { for: "letters" }, "Single letters act as keys")));
 }

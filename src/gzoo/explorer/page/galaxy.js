@@ -82,6 +82,7 @@ export function open(main, app) {
       : h("span", { class: "absent" }, "This dataset does not contain images.");
     const facts = h("dl", { class: "facts" },
       hasPosition && fact("Position", `${found.ra.toFixed(5)}° ${found.dec < 0 ? "−" : "+"}${Math.abs(found.dec).toFixed(5)}°`),
+      app.labels.has(found.row) && fact("Label", app.labels.get(found.row)),
       fact("Split", [found.split, from].filter(Boolean).join(", ")),
       fact("Volunteers", count(volunteers)),
       about.campaigns.length > 1 && fact("Campaign", found.campaign),
@@ -167,6 +168,8 @@ export function open(main, app) {
       if (app.pins.has(found.row)) app.pins.delete(found.row);
       else app.pins.set(found.row, { row: found.row, id: found.id, k: found.counts[question.answers[0].index], n: found.totals[question.index], label: question.answers[0].label });
     },
+    inView: () => (found ? [found.row] : []),
+    labelled: () => draw(app.state),
     escape: () => app.leave(),
   };
 }

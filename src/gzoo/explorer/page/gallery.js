@@ -174,10 +174,12 @@ export function open(main, app) {
       title: tile.id,
       onclick: (event) => { current = i; app.follow(event, { view: "galaxy", id: tile.id }); },
       onfocus: () => { if (current !== i) { current = i; [...window_.querySelectorAll("a")].forEach((one) => { one.tabIndex = one === link ? 0 : -1; }); } },
-    }, h("div", { class: "frame" }, thumbnail(app, tile.row, alt(app, tile, sentence()))), caption(tile));
+    }, h("div", { class: "frame" }, thumbnail(app, tile.row, alt(app, tile, sentence())), mark(tile)), caption(tile));
     node.append(link);
     return node;
   }
+
+  const mark = (tile) => app.labels.has(tile.row) && h("span", { class: "given" }, app.labels.get(tile.row));
 
   function sentence() {
     const name = app.state.sort.replace(/^-/, "");
@@ -315,6 +317,23 @@ export function open(main, app) {
       window_.replaceChildren();
       draw(true);
       focusTile(false);
+    },
+    // The galaxy that has the focus, or else those that are seen whole.
+    inView() {
+      const focused = document.activeElement.closest?.(".window li");
+      const head = content.querySelector(".topbar").getBoundingClientRect().bottom;
+      const seen = [...window_.children].filter((one) => {
+        const { top, bottom } = one.getBoundingClientRect();
+        return top >= head - 1 && bottom <= innerHeight + gap;
+      });
+      return (focused ? [focused] : seen).map((one) => tiles.get(Number(one.dataset.place))?.row).filter((row) => row !== undefined);
+    },
+    labelled() {
+      const wasFocused = window_.contains(document.activeElement);
+      drawn = "";
+      window_.replaceChildren();
+      draw(true);
+      if (wasFocused) focusTile(false);
     },
     close() {
       removeEventListener("scroll", onScroll);
