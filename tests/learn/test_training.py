@@ -54,7 +54,14 @@ from gzoo.trees.tree import Question, Tree
 from real_galaxies import REAL_MAPPING
 
 SMALL = "mobilenetv3_small_050"
-FILES = {"model.safetensors", "run.json", "metrics.csv", "training_galaxies.parquet", "batch.png"}
+FILES = {
+    "model.safetensors",
+    "run.json",
+    "metrics.csv",
+    "training_galaxies.parquet",
+    "training_features.safetensors",
+    "batch.png",
+}
 
 
 def quick(
