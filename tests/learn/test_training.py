@@ -108,11 +108,13 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
     assert metadata["settings"] == {
         "encoder": SMALL,
         "size": 32,
+        "crop": 1.0,
         "pretrained": False,
         "learn": "all",
         "warm_up": 0.2,
         "epochs": 4,
         "batch_size": 32,
+        "accumulate": 1,
         "learning_rate": 1e-3,
         "augment": "average",
         "sampling": "proportional",
