@@ -30,6 +30,7 @@ VIEWS = {
     "galaxy": "galaxy/{id}?q=" + quote("bar.asked >= 3"),
     "overview": "overview",
     "model": "model?question=smooth-or-featured-gz2&bin=3",
+    "map": "map?shape=100.100.600.100.600.900",
 }
 
 
@@ -103,8 +104,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def served(dataset: Path, predicted: Path) -> Iterator[ExploreResult]:
-    page = gzoo.explore(predicted, dataset, port=0, browser=False)
+def served(dataset: Path, predicted: Path, embeddings: Path) -> Iterator[ExploreResult]:
+    page = gzoo.explore(predicted, dataset, embeddings=embeddings, port=0, browser=False)
     yield page
     page.close()
 
@@ -358,6 +359,105 @@ def test_a_view_that_waits_says_so(open_tab: Callable[..., Tab], served: Explore
     held[0].continue_()
     tab.settle()
     assert tab.page.inner_text("h1") == labels.frame["id_str"][0]
+
+
+def inside_of(tab: Tab) -> set[str]:
+    """The galaxies that the server gives for the shape in the address, asked without the page."""
+    shape = parse_qs(urlsplit(tab.page.url).query).get("shape", [""])[0]
+    return set(tab.page.request.get(f"{tab.url}download/galaxies.txt?shape={shape}").text().split())
+
+
+@pytest.mark.slow
+def test_a_shape_on_the_map_filters_the_gallery_and_back_undoes_it(
+    open_tab: Callable[..., Tab], served: ExploreResult
+) -> None:
+    tab = open_tab(served)
+    tab.open("map")
+    assert tab.page.inner_text("aside .count").startswith("60 of 60")
+    box = tab.page.locator(".map").bounding_box()
+    corners = [(0.2, 0.15), (0.7, 0.2), (0.8, 0.7), (0.45, 0.5), (0.15, 0.8)]
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    tab.page.mouse.move(*at[0])
+    tab.page.mouse.down()
+    for one in [*at[1:], at[0]]:
+        tab.page.mouse.move(*one, steps=4)
+    tab.page.mouse.up()
+    tab.settle()
+    wanted = inside_of(tab)
+    assert 5 < len(wanted) < 55
+    assert tab.page.inner_text("aside .count").startswith(f"{len(wanted)} of 60")
+    tab.page.get_by_text("Show them in the gallery").click()
+    tab.settle()
+    assert (tab.tiles, tab.count) == (wanted, len(wanted))
+    tab.page.reload()
+    tab.settle()
+    assert tab.tiles == wanted
+    assert "Only galaxies inside a shape on the map" in tab.page.inner_text(".content")
+    tab.page.get_by_role("button", name="remove it").click()
+    tab.settle()
+    assert tab.count == 60
+    tab.page.go_back()
+    tab.settle()
+    assert tab.tiles == wanted
+    tab.page.go_back()
+    tab.page.go_back()
+    tab.settle()
+    assert tab.address == "/map"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_canvas", [True, False])
+def test_the_map_works_by_keyboard_and_without_a_canvas(
+    open_tab: Callable[..., Tab], served: ExploreResult, has_canvas: bool
+) -> None:
+    tab = open_tab(served)
+    if not has_canvas:
+        tab.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    tab.open("gallery")
+    tab.page.keyboard.press("4")
+    tab.settle()
+    tab.page.get_by_label("right").focus()
+    for _ in range(5):
+        tab.page.keyboard.press("PageDown")
+    tab.settle()
+    wanted = inside_of(tab)
+    assert 0 < len(wanted) < 60
+    assert tab.page.inner_text("aside .count").startswith(f"{len(wanted)} of 60")
+    listed = tab.page.eval_on_selector_all(".map-view .strip a", "all => all.map(one => one.title)")
+    assert set(listed) <= wanted
+    tab.page.locator(".map-view .strip a").first.press("Enter")
+    tab.settle()
+    assert tab.page.inner_text("h1") == listed[0]
+    tab.page.locator(".neighbours .tile").first.wait_for()
+    neighbour = tab.page.locator(".neighbours .tile").first
+    name = neighbour.get_attribute("title")
+    neighbour.press("Enter")
+    tab.settle()
+    assert tab.page.inner_text("h1") == name
+
+
+@pytest.mark.slow
+def test_a_point_of_the_map_shows_and_opens_its_galaxy(open_tab: Callable[..., Tab], served: ExploreResult) -> None:
+    tab = open_tab(served)
+    tab.open("map")
+    x, y = tab.page.evaluate(
+        """async () => {
+          const steps = new Uint16Array(await (await fetch("/map/places")).arrayBuffer());
+          const isCentral = (one) => one > 20000 && one < 45000;
+          const i = steps.findIndex((one, j) => j % 2 === 0 && isCentral(one) && isCentral(steps[j + 1]));
+          return [steps[i] / 65534, 1 - steps[i + 1] / 65534];
+        }"""
+    )
+    box = tab.page.locator(".map").bounding_box()
+    place = box["x"] + x * box["width"], box["y"] + y * box["height"]
+    tab.page.mouse.move(*place)
+    tab.page.locator(".peek img").wait_for()
+    row = tab.page.get_attribute(".peek img", "src").split("?")[0].rsplit("/", 1)[1]
+    tab.page.mouse.down()
+    tab.page.mouse.up()
+    tab.page.wait_for_selector("h1")
+    tab.settle()
+    assert tab.page.get_attribute(".portrait img", "src").startswith(f"/image/{row}?")
 
 
 @pytest.mark.slow

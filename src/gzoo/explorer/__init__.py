@@ -76,6 +76,7 @@ class ExploreResult(Shown):
 
 def explore(
     *inputs: Path | str,
+    embeddings: Path | str | None = None,
     port: int | None = None,
     host: str = "127.0.0.1",
     browser: bool = True,
@@ -87,12 +88,14 @@ def explore(
     """Serve a page to look at a dataset, its votes and its predictions.
 
     The page filters galaxies by votes and predictions, shows each galaxy with its decision tree, and compares the model
-    with the volunteers. It reads the dataset and never writes to it. Only this machine can open it, unless `host` is
-    another. With `labels`, Shift+1 to Shift+9 give the galaxies in view a class, for `gzoo train --labels`.
+    with the volunteers. With `embeddings`, it has a map of the galaxies, and the nearest neighbours of each. With
+    `labels`, Shift+1 to Shift+9 give the galaxies in view a class, for `gzoo train --labels`. It reads the dataset and
+    never writes to it. Only this machine can open it, unless `host` is another.
 
     Args:
         inputs: Prediction file, if there is one, then the dataset: a folder, a campaign's name or `owner/name` on the
             Hub.
+        embeddings: File of `gzoo embed` with galaxies of the dataset.
         port: Port to listen on; by default 8642, or any other if that is taken.
         host: Address to listen on. Whoever can reach another address than 127.0.0.1 can see the dataset.
         browser: Open the page in the browser.
@@ -104,9 +107,9 @@ def explore(
     Raises:
         InputError: Neither one nor two inputs were given, or `labels` came without `classes`.
         MissingExtraError: The server is not installed.
-        NotFoundError: The dataset or the prediction file does not exist.
-        DatasetError: The dataset cannot be read.
-        TableError: The predictions cannot be read, or are of other galaxies.
+        NotFoundError: The dataset, the prediction file or the embedding file does not exist.
+        DatasetError: The dataset or the embedding file cannot be read.
+        TableError: The predictions cannot be read, or predictions or embeddings are of other galaxies.
         WriteError: The port is taken.
     """
     for name in ("starlette", "uvicorn"):
@@ -117,6 +120,7 @@ def explore(
     import uvicorn
 
     from gzoo.dataset.images import Images
+    from gzoo.explorer.embedded import read_embedded
     from gzoo.explorer.labelling import Labelling
     from gzoo.explorer.labels import read_labels
     from gzoo.explorer.server import Server, hosts_of
@@ -131,11 +135,12 @@ def explore(
     if classes and labels is None:
         raise InputError("--classes requires --labels.", hint="Pass --labels with the table to write.")
     labelling = Labelling(Path(labels), read, target, classes or ()) if labels is not None else None
+    embedded = read_embedded(Path(embeddings), read, progress) if embeddings is not None else None
     images = Images(dataset)
     listening = _listen(host, port)
     address = listening.getsockname()
     shown = f"[{host}]" if ":" in host else host
-    serving = Server(read, images, labelling)
+    serving = Server(read, images, labelling, embedded)
     # the first galaxy needs tables of quantiles, which take a second to make
     threading.Thread(target=serving.views.galaxy, args=(0,), daemon=True).start()
     config = uvicorn.Config(

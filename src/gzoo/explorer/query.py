@@ -16,7 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from gzoo.dataset.expression import And, Node, Or, parse
-from gzoo.errors import ExpressionError, choices, suggestion
+from gzoo.errors import ExpressionError, InputError, choices, suggestion
+from gzoo.explorer.embedded import Embedded
 from gzoo.explorer.labels import BoolArray, Codes, Labels, Rows
 from gzoo.explorer.measures import DISAGREEMENT, Kept, Measures, limits_of
 
@@ -67,19 +68,21 @@ class Filter:
         splits: Names of splits; () for all.
         campaigns: Names of campaigns; () for all.
         sort: Measure to sort by, with `-` before it for the largest first; '' for the order of the dataset.
+        shape: Corners of a shape on the map (see `Embedded.within`); '' for all galaxies.
     """
 
     expression: str = ""
     splits: tuple[str, ...] = ()
     campaigns: tuple[str, ...] = ()
     sort: str = ""
+    shape: str = ""
 
 
 class Engine:
     """Answers questions about all galaxies; several threads may ask at once."""
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels, self.measures = labels, Measures(labels)
+    def __init__(self, labels: Labels, embedded: Embedded | None = None) -> None:
+        self.labels, self.measures, self.embedded = labels, Measures(labels), embedded
         self._expressions, self._parts = Kept(KEPT_EXPRESSIONS), Kept(KEPT_PARTS)
         self._bins, self._together, self._orders = (
             Kept(KEPT_BINS),
@@ -159,6 +162,10 @@ class Engine:
                     "Campaign",
                 )
             )
+        if wanted.shape:
+            if self.embedded is None:
+                raise InputError("A shape is given, but there is no map.", hint="Run `gzoo explore` with --embeddings.")
+            masks.append(self.embedded.within(wanted.shape))
         if not masks:
             return None
         mask = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)

@@ -32,6 +32,7 @@ from gzoo import files
 from gzoo.dataset.images import Images, content_type
 from gzoo.errors import DatasetError, ExpressionError, GZooError, InputError, NotFoundError, reason
 from gzoo.explorer.downloads import download, select_command
+from gzoo.explorer.embedded import Embedded
 from gzoo.explorer.labelling import Labelling
 from gzoo.explorer.labels import Labels
 from gzoo.explorer.measures import Kept
@@ -39,7 +40,7 @@ from gzoo.explorer.query import MAX_HISTOGRAMS, Engine, Filter
 from gzoo.explorer.views import Views
 from gzoo.palette import tokens_css
 
-PAGES = ("/", "/gallery", "/overview", "/model", "/galaxy/{id:path}")
+PAGES = ("/", "/gallery", "/overview", "/model", "/map", "/galaxy/{id:path}")
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     "content-security-policy": (
@@ -53,12 +54,14 @@ HEADERS = {
 }
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CHECK_SECONDS = 1.0
+BYTES = "application/octet-stream"
+MAX_NEIGHBOURS = 100
 PAGE_HEADER = "x-gzoo-page"
 TOKEN_HEADER = "x-gzoo-token"
 LABELS_PATH = "/api/labels"
 MAX_BODY = 100_000  # bytes of a request
 KEPT_ANSWERS = 32
-LASTING = {"view", "rows", "galaxy", "overview", "sky", "select"}  # the scores of "model" come later
+LASTING = {"view", "rows", "galaxy", "overview", "sky", "select", "neighbours"}  # the scores of "model" come later
 FOREVER = "private, max-age=31536000, immutable"
 
 
@@ -147,9 +150,11 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 class Server:
     """The application for one dataset."""
 
-    def __init__(self, labels: Labels, images: Images, labelling: Labelling | None = None) -> None:
-        self.labels, self.images, self.labelling = labels, images, labelling
-        self.engine = Engine(labels)
+    def __init__(
+        self, labels: Labels, images: Images, labelling: Labelling | None = None, embedded: Embedded | None = None
+    ) -> None:
+        self.labels, self.images, self.labelling, self.embedded = labels, images, labelling, embedded
+        self.engine = Engine(labels, embedded)
         self.views = Views(self.engine, images.are_there)
         # labels do not change, so the same question has the same answer; more threads than cores slow each other
         self._answers, self._at_work = Kept(KEPT_ANSWERS), threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -177,7 +182,8 @@ class Server:
             "overview": lambda _: self.views.overview,
             "sky": lambda request: self.views.sky(_filter(request)),
             "model": self._model,
-            "select": lambda request: {"command": select_command(self.engine, _filter(request))},
+            "select": self._select,
+            "neighbours": self._neighbours,
         }
         # every route is made here once; the names of files come from the package, never from a request
         routes = [Route(path, self._file(shell, "index.html")) for path in PAGES]
@@ -186,6 +192,8 @@ class Server:
         routes += [
             Route("/image/{row:int}", self._guarded(self._image)),
             Route("/thumbnail/{row:int}", self._guarded(self._thumbnail)),
+            Route("/map/places", self._guarded(self._places)),
+            Route("/map/chosen", self._guarded(self._chosen)),
         ]
         routes += [
             Route(f"/download/galaxies.{format}", self._guarded(self._download(format)))
@@ -334,6 +342,39 @@ class Server:
         chosen = _number(request, "bin", 0) if "bin" in given else None
         return self.views.model(given.get("question", ""), given.get("answer", ""), chosen, _filter(request))
 
+    def _select(self, request: Request) -> Mapping[str, Any]:
+        wanted = _filter(request)
+        command = select_command(self.engine, wanted)
+        without = "The command of the filter; it does not know the shape on the map, so save the rows instead:"
+        return {"command": command, "unsaid": without if wanted.shape else ""}
+
+    def _neighbours(self, request: Request) -> Mapping[str, Any]:
+        row, n = _number(request, "row", 0), _number(request, "n", 12)
+        if row >= len(self.labels):
+            raise NotFoundError(f"Row {row} not found.", f"0 to {len(self.labels) - 1:,}.")
+        if self.embedded is None:
+            raise InputError("Neighbours are not known.", hint="Run `gzoo explore` with --embeddings.")
+        ids, campaigns = (self.labels.frame[name] for name in ("id_str", "dataset_name"))
+        return {
+            "rows": [
+                {"row": other, "id": str(ids[other]), "campaign": str(campaigns[other]), "similarity": round(score, 4)}
+                for other, score in self.embedded.neighbours(row, min(n, MAX_NEIGHBOURS))
+            ]
+        }
+
+    def _places(self, request: Request) -> Response:
+        if self.embedded is None:
+            raise NotFoundError("There is no map.", hint="Run `gzoo explore` with --embeddings.")
+        return Response(self.embedded.places, media_type=BYTES, headers={"cache-control": FOREVER})
+
+    def _chosen(self, request: Request) -> Response:
+        rows = self.engine.rows(_filter(request))
+        chosen = np.ones(len(self.labels), np.bool_)
+        if rows is not None:
+            chosen[:] = False
+            chosen[rows] = True
+        return Response(np.packbits(chosen).tobytes(), media_type=BYTES, headers={"cache-control": "no-store"})
+
     def _image(self, request: Request) -> Response:
         return _image(self.images.read(request.path_params["row"]))
 
@@ -360,7 +401,7 @@ def _filter(request: Request) -> Filter:
     splits, campaigns = (
         tuple(name for name in given.get(what, "").split(",") if name) for what in ("split", "campaign")
     )
-    return Filter(given.get("q", ""), splits, campaigns, given.get("sort", ""))
+    return Filter(given.get("q", ""), splits, campaigns, given.get("sort", ""), given.get("shape", ""))
 
 
 def _shown(request: Request, wanted: Filter) -> str:

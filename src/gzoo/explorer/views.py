@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from collections import Counter
@@ -103,6 +104,7 @@ class Views:
             "level": LEVEL,
             "min_votes": WELL_VOTED,
             "version": dataset.digest[:12],
+            "map": self._map,
             "predictions": None
             if predicted is None
             else {
@@ -111,6 +113,18 @@ class Views:
                 "n_held_out": int((~predicted.is_seen).sum()),
                 "kind": predicted.read.kind,
             },
+        }
+
+    @property
+    def _map(self) -> Values | None:
+        embedded = self.engine.embedded
+        if embedded is None:
+            return None
+        places, axes = embedded.map
+        return {
+            "n": int(np.isfinite(places).all(axis=1).sum()),
+            "axes": axes,
+            "version": hashlib.sha256(embedded.places).hexdigest()[:12],
         }
 
     @cached_property

@@ -10,24 +10,35 @@ export class Refused extends Error {
   }
 }
 
-export async function get(what, query = new URLSearchParams(), { kind = what } = {}) {
+export async function get(what, query, options) {
+  const { answer, body } = await request(`/api/${what}`, query, { kind: what, ...options });
+  if (!answer.ok || body.refused) throw new Refused(body.refused ?? answer.status, body);
+  return body;
+}
+
+// Numbers of all galaxies, as an ArrayBuffer.
+export async function getBytes(what, query, options) {
+  const { answer, body } = await request(`/${what}`, query, { kind: what, ...options });
+  if (!(body instanceof ArrayBuffer)) throw new Refused(body.refused ?? answer.status, body);
+  return body;
+}
+
+async function request(address, query = new URLSearchParams(), { kind }) {
   running.get(kind)?.abort();
   const abort = new AbortController();
   running.set(kind, abort);
   const text = String(query);
-  let answer;
-  let body;
   try {
-    answer = await fetch(`/api/${what}${text ? `?${text}` : ""}`, { signal: abort.signal, headers: { "x-gzoo-page": "1" } });
-    body = await answer.json(); // a newer request still aborts this one: an older answer never follows a newer one
+    const answer = await fetch(`${address}${text ? `?${text}` : ""}`, { signal: abort.signal, headers: { "x-gzoo-page": "1" } });
+    // a newer request still aborts this one: an older answer never follows a newer one
+    const isJson = answer.headers.get("content-type") === "application/json";
+    return { answer, body: isJson ? await answer.json() : await answer.arrayBuffer() };
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { message: "The server does not answer.", hint: "Run `gzoo explore` again, then reload this page." });
   } finally {
     if (running.get(kind) === abort) running.delete(kind);
   }
-  if (!answer.ok || body.refused) throw new Refused(body.refused ?? answer.status, body);
-  return body;
 }
 
 export const isAbort = (error) => error.name === "AbortError";

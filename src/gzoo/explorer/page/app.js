@@ -8,9 +8,10 @@ import * as gallery from "./gallery.js";
 import * as galaxy from "./galaxy.js";
 import * as overview from "./overview.js";
 import * as model from "./model.js";
+import * as map from "./map.js";
 
-const VIEWS = { gallery, galaxy, overview, model };
-const TITLES = { gallery: "Gallery", overview: "Overview", model: "Model against volunteers" };
+const VIEWS = { gallery, galaxy, overview, model, map };
+const TITLES = { gallery: "Gallery", overview: "Overview", model: "Model against volunteers", map: "Map" };
 
 export const app = {
   about: null,
@@ -102,7 +103,7 @@ export const app = {
 
   show() {
     const { state } = this;
-    const chosen = VIEWS[state.view] ? state.view : "gallery";
+    const chosen = VIEWS[state.view] && this.has(state.view) ? state.view : "gallery";
     document.body.classList.toggle("whole", state.z === "whole");
     delete document.body.dataset.sheet;
     if (this.shown !== chosen) {
@@ -118,13 +119,17 @@ export const app = {
     this.drawHeader();
   },
 
+  has(view) {
+    return (view !== "model" || this.about.predictions) && (view !== "map" || this.about.map);
+  },
+
   title(text) {
     document.title = `${text} · ${this.about.name} · gzoo`;
   },
 
   drawHeader() {
     const { about, state } = this;
-    const views = Object.entries(TITLES).filter(([name]) => name !== "model" || about.predictions);
+    const views = Object.entries(TITLES).filter(([name]) => this.has(name));
     const link = (name, text) =>
       h("a", {
         href: this.link({ view: name }), "aria-current": state.view === name && "page",
@@ -132,7 +137,7 @@ export const app = {
       }, text);
     document.getElementById("header").replaceChildren(
       h("a", { class: "brand", href: "/gallery", "aria-label": "gzoo, all galaxies",
-        onclick: (event) => this.follow(event, { view: "gallery", q: "", sort: "", split: "", campaign: "", cards: "", z: "" }) },
+        onclick: (event) => this.follow(event, { view: "gallery", q: "", sort: "", split: "", campaign: "", shape: "", cards: "", z: "" }) },
         logo(), "gzoo"),
       h("span", { class: "dataset", title: about.folder }, about.name,
         h("small", {}, about.is_simulated ? "simulated images and votes" : about.title),
@@ -178,7 +183,8 @@ const KEYS = {
   k: () => app.view.turn?.(-1),
   1: () => app.go({ view: "gallery" }),
   2: () => app.go({ view: "overview" }),
-  3: () => app.about.predictions && app.go({ view: "model" }),
+  3: () => app.has("model") && app.go({ view: "model" }),
+  4: () => app.has("map") && app.go({ view: "map" }),
   "?": () => showHelp(app),
 };
 

@@ -12,7 +12,7 @@ const KEYS = [
   ["z", "whole image or its centre"],
   ["m", "keep the galaxy in a strip to compare"],
   ["s", "save rows"],
-  ["1 2 3", "gallery, overview, model against volunteers"],
+  ["1 2 3 4", "gallery, overview, model against volunteers, map"],
   ["?", "this list"],
 ];
 
@@ -56,9 +56,10 @@ export async function showSave(app) {
   if (document.querySelector("dialog")) return;
   const query = filter(app.state);
   let command;
+  let unsaid;
   let n;
   try {
-    [{ command }, { count: n }] = await Promise.all([
+    [{ command, unsaid }, { count: n }] = await Promise.all([
       app.get("select", query),
       app.get("view", new URLSearchParams([...query, ["n", "1"]]), { kind: "save" }),
     ]);
@@ -74,6 +75,6 @@ export async function showSave(app) {
   } }, "Copy");
   open(`Save ${count(n)} ${n === 1 ? "row" : "rows"}`,
     h("div", { class: "links" }, link("csv", "CSV"), link("parquet", "Parquet"), link("txt", "Identifiers")),
-    h("p", { class: "muted" }, "The command that chooses the same galaxies:"),
+    h("p", { class: "muted" }, unsaid || "The command that chooses the same galaxies:"),
     h("pre", { tabindex: "0" }, command), copy);
 }

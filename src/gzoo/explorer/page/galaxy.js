@@ -1,6 +1,6 @@
 // One galaxy: its image, its votes down the tree, and the model beside them.
 
-import { h, s, count, fraction } from "./dom.js";
+import { h, s, count, fraction, thumbnail } from "./dom.js";
 import { isAbort } from "./api.js";
 import { wideFlow } from "./flow.js";
 import { filter } from "./state.js";
@@ -57,6 +57,24 @@ function legend(found) {
   return [h("span", { class: "key" }, s("svg", { width: 30, height: 10, "aria-hidden": "true" },
     s("rect", { x: 0, y: 1, width: 22, height: 8, rx: 2, fill: "var(--volunteers)" }), s("line", { x1: 14, x2: 30, y1: 5, y2: 5, stroke: "var(--ink)", "stroke-width": 1.5 })),
   "volunteers, with the 90% range that their number allows"), model];
+}
+
+const N_NEIGHBOURS = 12;
+
+// The galaxies most like one of them, by the features of an encoder; they are searched for after the galaxy is drawn.
+function neighbours(app, row) {
+  const list = h("ul", { class: "strip", role: "list", "aria-label": "Nearest neighbours" });
+  const remark = h("p", { class: "small" }, "Searching …");
+  app.get("neighbours", new URLSearchParams({ row, n: N_NEIGHBOURS })).then(({ rows }) => {
+    remark.textContent = rows.length ? "" : "This galaxy is not among the embeddings.";
+    list.replaceChildren(...rows.map((one) => h("li", {}, h("a", {
+      class: "tile", href: app.link({ view: "galaxy", id: one.id, of: one.campaign }), title: one.id,
+      onclick: (event) => app.follow(event, { view: "galaxy", id: one.id, of: one.campaign }),
+    }, h("div", { class: "frame" }, thumbnail(app, one.row, `Galaxy ${one.id}, similarity ${fraction(one.similarity)}`)),
+    h("span", { class: "values", "aria-hidden": "true" }, fraction(one.similarity))))));
+  }).catch((error) => { if (!isAbort(error)) remark.textContent = error.message; });
+  return h("section", { class: "neighbours", "aria-label": "Nearest neighbours" },
+    h("h2", {}, "Nearest neighbours", h("small", {}, "cosine similarity of their features")), remark, list);
 }
 
 export function open(main, app) {
@@ -139,7 +157,8 @@ export function open(main, app) {
       h("section", { class: "detail", "aria-label": "Votes" },
         h("div", { class: "bar-top" }, legend(found), turn),
         h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Votes down the decision tree" }, flow),
-        h("div", { class: "tall" }, tall.root)));
+        h("div", { class: "tall" }, tall.root),
+        about.map && neighbours(app, found.row)));
     if (document.activeElement === document.body) main.focus({ preventScroll: true });
     for (const one of [found.previous, found.next]) if (one && about.has_images) new Image().src = `/image/${one.row}?v=${about.version}`;
     requestAnimationFrame(tall.draw);

@@ -4,6 +4,7 @@ import { h, announce, count, number, thumbnail } from "./dom.js";
 import { isAbort } from "./api.js";
 import { histogramCards } from "./cards.js";
 import { edited, expressionBox } from "./expression.js";
+import { shapeNote } from "./map.js";
 import { filter } from "./state.js";
 import { filterTree } from "./tree.js";
 
@@ -50,6 +51,7 @@ export function open(main, app) {
   const of = h("span", {}, ` of ${count(about.n)}`);
   const counter = h("p", { class: "count" }, number_, of);
   const sorting = sortBox();
+  const shape = shapeNote(app);
   const note = h("p", { class: "note", hidden: true });
   const window_ = h("ul", { class: "window", role: "list", "aria-label": "Galaxies" });
   const grid = h("div", { class: "grid" }, window_);
@@ -60,7 +62,7 @@ export function open(main, app) {
   const panel = h("aside", { class: "tree-panel", "aria-label": "Decision tree" }, tree.root);
   const content = h("div", { class: "content" },
     h("div", { class: "topbar" }, expression.root, counter, sorting.root),
-    cards.chips, cards.root, note, grid);
+    cards.chips, cards.root, shape.node, note, grid);
   main.classList.add("gallery");
   main.classList.toggle("without-tree", !about.questions.length);
   main.append(panel, content, sheetHead, dock, pins());
@@ -254,6 +256,7 @@ export function open(main, app) {
   async function update(state) {
     expression.update(state.q);
     sorting.update(state.sort);
+    shape.update(state);
     app.title("Gallery");
     const query = filter(state);
     query.set("n", PAGE);

@@ -1,7 +1,7 @@
 // The address is the state: back, forward, reload and a copied link give the same view.
 
-const DEFAULTS = { q: "", sort: "", split: "", campaign: "", z: "", cards: "", of: "", question: "", answer: "", bin: "" };
-const KEPT = ["q", "sort", "split", "campaign", "z", "cards"];
+const DEFAULTS = { q: "", sort: "", split: "", campaign: "", shape: "", z: "", cards: "", of: "", question: "", answer: "", bin: "" };
+const KEPT = ["q", "sort", "split", "campaign", "shape", "z", "cards"];
 
 export function read(location) {
   const [, view = "", ...rest] = location.pathname.split("/");
@@ -30,7 +30,7 @@ export function write(state) {
 // Parameters that the server understands.
 export function filter(state) {
   const query = new URLSearchParams();
-  for (const name of ["q", "sort", "split", "campaign"]) if (state[name]) query.set(name, state[name]);
+  for (const name of ["q", "sort", "split", "campaign", "shape"]) if (state[name]) query.set(name, state[name]);
   return query;
 }
 
