@@ -130,7 +130,7 @@ def test_what_is_no_shape_is_refused(mapped: TestClient, shape: str) -> None:
         read_shape(shape)
     if shape:
         failed = mapped.get("/api/view", params={"shape": shape})
-        assert (failed.status_code, failed.json()["hint"]) == (400, "Draw it on the map.")
+        assert (failed.status_code, failed.json()["hint"]) == (400, "Pass a shape that was drawn on the map.")
 
 
 def test_a_page_without_embeddings_has_no_map(client: TestClient) -> None:

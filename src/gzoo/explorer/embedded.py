@@ -164,7 +164,7 @@ def read_shape(text: str) -> npt.NDArray[np.float64]:
         raise InputError(
             f"'{text[:60]}' is not a shape on the map.",
             f"x.y.x.y... of 3 to {MAX_CORNERS} corners, integers from 0 to {STEPS}.",
-            "Draw it on the map.",
+            "Pass a shape that was drawn on the map.",
         )
     return np.array([int(one) for one in numbers], np.float64).reshape(-1, 2) / STEPS
 

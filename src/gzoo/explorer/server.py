@@ -364,7 +364,7 @@ class Server:
 
     def _places(self, request: Request) -> Response:
         if self.embedded is None:
-            raise NotFoundError("There is no map.", hint="Run `gzoo explore` with --embeddings.")
+            raise NotFoundError("The page has no map.", hint="Run `gzoo explore` with --embeddings.")
         return Response(self.embedded.places, media_type=BYTES, headers={"cache-control": FOREVER})
 
     def _chosen(self, request: Request) -> Response:
