@@ -127,9 +127,9 @@ def test_the_verbs_in_a_row(gzoo: Command, tmp_path: Path, monkeypatch: pytest.M
     said = gzoo("catalog", "predictions.parquet", "dataset", "--out", "catalogue.fits")
     assert f"Wrote catalogue.fits ({scores['n_galaxies']} galaxies" in said.err
     assert "SIMULATED" in said.err
-    said = gzoo("prioritize", "predictions.parquet", "dataset", "--n", "1", "--json")
+    said = gzoo("prioritize", "predictions.parquet", "dataset", "-n", "1", "--json")
     assert len(json.loads(said.out)["galaxies"]) == 1
-    said = gzoo("prioritize", "predictions.parquet", "dataset", "--n", "1")
+    said = gzoo("prioritize", "predictions.parquet", "dataset", "-n", "1")
     assert len(said.out.splitlines()) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
         "sky", "dataset", "run", "predictions.parquet", "report.html", "catalogue.fits", "catalogue.fits.ReadMe",

@@ -21,7 +21,7 @@ MAX_ROWS = 400  # at once
 
 
 class Labelling:
-    """The table of labels of a page: a row for each labelled galaxy, written anew with each change.
+    """The table of labels of a page: a row for each labelled galaxy, written again with each change.
 
     Attributes:
         path: The table, a CSV file with `dataset_name`, `id_str` and the column of the labels.
