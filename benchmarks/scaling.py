@@ -43,10 +43,10 @@ from gzoo.simulator import simulate
 
 CAMPAIGN, SEED = "gz2", 31
 ENCODERS = ("test_resnet", "test_convnext")
-FRACTIONS = (1 / 64, 1 / 16, 1 / 4, 1.0)
+FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
 N_VALIDATION, N_TEST = 500, 2000
-IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 60_000, 15, 120
+IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 30_000, 10, 60
 DESCRIPTION = (
     "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
     "and the straight line through them with its prediction interval, for each encoder. Hollow points were not fitted."

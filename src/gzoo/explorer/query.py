@@ -164,7 +164,9 @@ class Engine:
             )
         if wanted.shape:
             if self.embedded is None:
-                raise InputError("A shape is given, but the page has no map.", hint="Run `gzoo explore` with --embeddings.")
+                raise InputError(
+                    "A shape is given, but the page has no map.", hint="Run `gzoo explore` with --embeddings."
+                )
             masks.append(self.embedded.within(wanted.shape))
         if not masks:
             return None
