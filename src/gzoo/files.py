@@ -68,6 +68,7 @@ MARKS = {
     "simulation": "simulation.json",
     "demo": "demo.json",
     "encoder": "config.json",
+    "site": "site.json",
 }
 """The file that marks a folder as a finished result of each kind."""
 SIGNS = {
@@ -77,6 +78,7 @@ SIGNS = {
     "simulation": ("kind", "simulation"),
     "demo": ("command", "demo"),
     "encoder": ("exported_by", "gzoo"),
+    "site": ("kind", "site"),
 }
 """A key and value in that file, because other programs use the same file names."""
 PARTS = {

@@ -64,9 +64,16 @@ def browser() -> Iterator[Any]:
 def test_every_report_can_be_read(browser: Any, pages: Path, tmp_path: Path, name: str, theme: str, width: int) -> None:
     path = pages / f"{name}.html"
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True)
-    page, problems, requested = context.new_page(), [], set[str]()
-    page.on("console", lambda one: problems.append(one.text))
-    page.on("request", lambda one: requested.add(one.url.partition(":")[0]))
+    page, problems, requested = context.new_page(), list[str](), set[str]()
+
+    def complain(one: Any) -> None:
+        problems.append(one.text)
+
+    def note(one: Any) -> None:
+        requested.add(one.url.partition(":")[0])
+
+    page.on("console", complain)
+    page.on("request", note)
     page.goto(path.as_uri())
     assert not problems
     assert requested <= {"file", "data"}

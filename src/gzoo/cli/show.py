@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gzoo.demonstration import DemoResult
     from gzoo.embeddings.outliers import Outliers
     from gzoo.embeddings.similarity import Similar
-    from gzoo.explorer import ExploreResult
+    from gzoo.explorer import ExploreResult, SiteResult
     from gzoo.hub import Access
     from gzoo.learn.embedding import EmbedResult
     from gzoo.learn.export import ExportResult
@@ -597,8 +597,16 @@ def publish(made: PublishResult, given: Given, screen: Screen) -> None:
     screen.say(f"Next: {use if made.kind == 'model' else f'gzoo access {repository}'}")
 
 
-def explore(page: ExploreResult, given: Given, screen: Screen) -> None:
-    """Say where the page is, and serve it until Ctrl-C."""
+def explore(page: ExploreResult | SiteResult, given: Given, screen: Screen) -> None:
+    """Say where the page is, and serve it until Ctrl-C; or say what was exported."""
+    from gzoo.explorer import SiteResult
+
+    if isinstance(page, SiteResult):
+        of = f" of {page.n_of:,}, a random sample" if page.n_of > page.n_galaxies else ""
+        screen.result(f"Wrote {page.folder} (a static site of {page.n_galaxies:,} galaxies{of}; "
+                      f"{page.n_bytes / 1e6:.1f} MB).")  # fmt: skip
+        screen.say(f"Copy the folder to any web host, or look at it: python -m http.server --directory {page.folder}")
+        return
     what = f"{page.n_galaxies:,} {'simulated ' * page.is_simulated}galaxies{', without images' * (not page.has_images)}"
     screen.result(f"Serving {page.dataset} ({what}) at {page.url}")
     screen.say("Open that address in a browser. Stop with Ctrl-C.")

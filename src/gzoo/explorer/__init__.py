@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from gzoo.dataset.open import open_dataset
 from gzoo.display import Shown
@@ -74,6 +74,24 @@ class ExploreResult(Shown):
         self._thread.join()
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class SiteResult(Shown):
+    """A static site.
+
+    Attributes:
+        folder: The folder to copy to a host of files.
+        n_galaxies: Number of its galaxies.
+        n_of: Number of galaxies of the dataset that they were chosen from.
+        n_bytes: Size of all its files.
+    """
+
+    folder: Path
+    n_galaxies: int
+    n_of: int
+    n_bytes: int
+
+
+@overload
 def explore(
     *inputs: Path | str,
     embeddings: Path | str | None = None,
@@ -83,8 +101,43 @@ def explore(
     labels: Path | str | None = None,
     target: str = "label",
     classes: Sequence[str] | None = None,
+    export: None = None,
+    where: str | None = None,
+    limit: int = 500,
+    overwrite: bool = False,
     progress: Progress | None = None,
-) -> ExploreResult:
+) -> ExploreResult: ...
+@overload
+def explore(
+    *inputs: Path | str,
+    embeddings: Path | str | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    browser: bool = True,
+    labels: Path | str | None = None,
+    target: str = "label",
+    classes: Sequence[str] | None = None,
+    export: Path | str,
+    where: str | None = None,
+    limit: int = 500,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> SiteResult: ...
+def explore(
+    *inputs: Path | str,
+    embeddings: Path | str | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    browser: bool = True,
+    labels: Path | str | None = None,
+    target: str = "label",
+    classes: Sequence[str] | None = None,
+    export: Path | str | None = None,
+    where: str | None = None,
+    limit: int = 500,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ExploreResult | SiteResult:
     """Serve a page to look at a dataset, its votes and its predictions.
 
     The page filters galaxies by votes and predictions, shows each galaxy with its decision tree, and compares the model
@@ -102,6 +155,11 @@ def explore(
         labels: CSV table to write with the labels that are given while looking; an earlier one is continued.
         target: Name of its column of labels.
         classes: Names of the classes that Shift+1 to Shift+9 give, in their order.
+        export: Folder to write with a static site of some galaxies, instead of serving the page: any host of files
+            shows it, without gzoo.
+        where: Filter expression that the galaxies of `export` meet; by default all galaxies.
+        limit: Greatest number of galaxies of `export`, at most 2,000; of more, it shows a random sample.
+        overwrite: Replace an earlier site.
         progress: Called with (stage, done, total).
 
     Raises:
@@ -111,6 +169,7 @@ def explore(
         DatasetError: The dataset or the embedding file cannot be read.
         TableError: The predictions cannot be read, or predictions or embeddings are of other galaxies.
         WriteError: The port is taken.
+        OutputExistsError: The folder of `export` already exists.
     """
     for name in ("starlette", "uvicorn"):
         if find_spec(name) is None:
@@ -124,6 +183,7 @@ def explore(
     from gzoo.explorer.labelling import Labelling
     from gzoo.explorer.labels import read_labels
     from gzoo.explorer.server import Server, hosts_of
+    from gzoo.explorer.site import write_site
 
     if not 1 <= len(inputs) <= 2:
         raise InputError(
@@ -135,8 +195,20 @@ def explore(
     if classes and labels is None:
         raise InputError("--classes requires --labels.", hint="Pass --labels with the table to write.")
     labelling = Labelling(Path(labels), read, target, classes or ()) if labels is not None else None
-    embedded = read_embedded(Path(embeddings), read, progress) if embeddings is not None else None
     images = Images(dataset)
+    if export is not None:
+        if labels is not None:
+            raise InputError("--export and --labels exclude each other.", hint="Omit one of them.")
+        if embeddings is not None:
+            raise InputError(
+                "--export and --embeddings exclude each other.", "a site without a map.", "Omit one of them."
+            )
+        return write_site(
+            Path(export), read, images, where=where or "", limit=limit, overwrite=overwrite, progress=progress
+        )
+    if where is not None:
+        raise InputError("--where requires --export.", hint="Write the condition into the page's expression box.")
+    embedded = read_embedded(Path(embeddings), read, progress) if embeddings is not None else None
     listening = _listen(host, port)
     address = listening.getsockname()
     shown = f"[{host}]" if ":" in host else host

@@ -169,7 +169,7 @@ class Server:
         Args:
             hosts: Names under which it may be called.
         """
-        page = _page_files()
+        page = page_files()
         shell = page["index.html"]
         json_routes: dict[str, Callable[[Request], Mapping[str, Any]]] = {
             "about": self._about,
@@ -390,7 +390,8 @@ class Server:
         return answer
 
 
-def _page_files() -> dict[str, bytes]:
+def page_files() -> dict[str, bytes]:
+    """Return the files of the page by name."""
     folder = resources.files("gzoo.explorer") / "page"
     found = {one.name: one.read_bytes() for one in folder.iterdir() if Path(one.name).suffix in MEDIA}
     return {**found, "tokens.css": tokens_css().encode()}
@@ -443,6 +444,11 @@ def _failed(status: int, error: GZooError, *, shown_as: int = 0) -> Response:
 
 async def _not_found(request: Request, error: Exception) -> Response:
     return _failed(404, NotFoundError(f"Nothing is served under '{request.url.path[:80]}'.", hint=reason(error)))
+
+
+def image_suffix(data: bytes) -> str:
+    """Return the ending of the name of an image file."""
+    return ".png" if content_type(data) == "image/png" else ".jpg"
 
 
 def hosts_of(host: str) -> tuple[str, ...]:

@@ -437,6 +437,12 @@ class Views:
                 threading.Thread(target=self._score, daemon=True).start()
         return self._scores
 
+    def score_now(self) -> None:
+        """Compute the scores, and wait for them."""
+        with self._scoring:
+            if self._scores["state"] == "waiting":
+                self._score()
+
     def _score(self) -> None:
         predicted = self.labels.predicted
         assert predicted is not None

@@ -3,7 +3,7 @@
 import { get, isAbort, label, Refused } from "./api.js";
 import { h, s, announce, plural } from "./dom.js";
 import { showHelp, showSave } from "./dialogs.js";
-import { filter, read, write } from "./state.js";
+import { filter, isStatic, read, write } from "./state.js";
 import * as gallery from "./gallery.js";
 import * as galaxy from "./galaxy.js";
 import * as overview from "./overview.js";
@@ -12,6 +12,8 @@ import * as map from "./map.js";
 
 const VIEWS = { gallery, galaxy, overview, model, map };
 const TITLES = { gallery: "Gallery", overview: "Overview", model: "Model against volunteers", map: "Map" };
+
+const EVERYTHING = { view: "gallery", q: "", sort: "", split: "", campaign: "", shape: "", cards: "", z: "" };
 
 export const app = {
   about: null,
@@ -136,8 +138,8 @@ export const app = {
         onclick: (event) => this.follow(event, { view: name }),
       }, text);
     document.getElementById("header").replaceChildren(
-      h("a", { class: "brand", href: "/gallery", "aria-label": "gzoo, all galaxies",
-        onclick: (event) => this.follow(event, { view: "gallery", q: "", sort: "", split: "", campaign: "", shape: "", cards: "", z: "" }) },
+      h("a", { class: "brand", href: this.link(EVERYTHING), "aria-label": "gzoo, all galaxies",
+        onclick: (event) => this.follow(event, EVERYTHING) },
         logo(), "gzoo"),
       h("span", { class: "dataset", title: about.folder }, about.name,
         h("small", {}, about.is_simulated ? "simulated images and votes" : about.title),
@@ -214,6 +216,11 @@ addEventListener("popstate", () => {
   app.show();
 });
 history.scrollRestoration = "manual";
+document.querySelector(".skip").addEventListener("click", (event) => {
+  if (!isStatic) return;
+  event.preventDefault(); // what follows the # is the view
+  document.getElementById("main").focus();
+});
 let settling;
 addEventListener("scroll", () => {
   clearTimeout(settling);

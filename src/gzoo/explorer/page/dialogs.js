@@ -1,7 +1,7 @@
 // Help with the list of keys, and saving the rows that are shown.
 
 import { h, announce, count } from "./dom.js";
-import { filter } from "./state.js";
+import { filter, isStatic } from "./state.js";
 
 const KEYS = [
   ["/", "expression box; Esc leaves it"],
@@ -67,7 +67,9 @@ export async function showSave(app) {
     return;
   }
   const text = String(query);
-  const link = (format, label) => h("a", { href: `/download/galaxies.${format}${text ? `?${text}` : ""}`, download: `galaxies.${format}` }, label);
+  const blob = async (format) => URL.createObjectURL(new Blob([await (await import("./static.js")).table(query, format)], { type: "text/plain" }));
+  const files = isStatic ? { csv: await blob("csv"), txt: await blob("txt") } : null;
+  const link = (format, label) => files && !files[format] ? "" : h("a", { href: files?.[format] ?? `/download/galaxies.${format}${text ? `?${text}` : ""}`, download: `galaxies.${format}` }, label);
   const copy = h("button", { class: "button", onclick: async () => {
     await navigator.clipboard.writeText(command);
     announce("Copied");

@@ -30,10 +30,15 @@ export function announce(text) {
   document.getElementById("live").textContent = text;
 }
 
+// Where an image is: of a site without a server, both sizes are one file.
+export function address(app, kind, row) {
+  return app.about.images ? `image/${row}${app.about.images[row]}` : `/${kind}/${row}?v=${app.about.version}`;
+}
+
 export function thumbnail(app, row, alt, props = {}) {
   if (!app.about.has_images) return h("span", { class: "absent" }, alt);
   const image = h("img", {
-    src: `/thumbnail/${row}?v=${app.about.version}`, alt, loading: "lazy", decoding: "async", draggable: "false", ...props,
+    src: address(app, "thumbnail", row), alt, loading: "lazy", decoding: "async", draggable: "false", ...props,
   });
   image.addEventListener("error", () => {
     image.replaceWith(h("span", { class: "absent" }, "The image cannot be shown."));

@@ -1,6 +1,6 @@
 // One galaxy: its image, its votes down the tree, and the model beside them.
 
-import { h, s, count, fraction, thumbnail } from "./dom.js";
+import { address, h, s, count, fraction, thumbnail } from "./dom.js";
 import { isAbort } from "./api.js";
 import { wideFlow } from "./flow.js";
 import { filter } from "./state.js";
@@ -93,7 +93,7 @@ export function open(main, app) {
       onclick: (event) => app.follow(event, { view: "galaxy", id: one.id, of: one.campaign ?? "" }),
     });
     const image = about.has_images
-      ? h("img", { src: `/image/${found.row}?v=${about.version}`, alt: `Galaxy ${found.id}`, onerror: (event) => {
+      ? h("img", { src: address(app, "image", found.row), alt: `Galaxy ${found.id}`, onerror: (event) => {
         event.target.replaceWith(h("span", { class: "absent" }, "The image cannot be shown."));
         app.checkServer();
       } })
@@ -105,8 +105,8 @@ export function open(main, app) {
       fact("Volunteers", count(volunteers)),
       about.campaigns.length > 1 && fact("Campaign", found.campaign),
       Object.entries(found.columns).map(([name, value]) => fact(name, String(value))),
-      hasPosition && !about.is_simulated && fact("Sky viewers", VIEWERS.map(([name, address]) =>
-        h("a", { href: address(found.ra, found.dec), target: "_blank", rel: "noopener noreferrer" }, name))));
+      hasPosition && !about.is_simulated && fact("Sky viewers", VIEWERS.map(([name, viewer]) =>
+        h("a", { href: viewer(found.ra, found.dec), target: "_blank", rel: "noopener noreferrer" }, name))));
     const same = found.same.length > 0 && [h("h2", {}, "The same galaxy elsewhere in this dataset"),
       h("ul", { class: "small" }, found.same.map((one) => h("li", {}, h("a", open_(one), one.id), ` in ${one.campaign}, ${one.arcsec} arcsec`)))];
     const answers = new Map(about.questions.flatMap((question) => question.answers.map((answer) => [answer.index, [question, answer]])));
@@ -160,7 +160,7 @@ export function open(main, app) {
         h("div", { class: "tall" }, tall.root),
         about.map && neighbours(app, found.row)));
     if (document.activeElement === document.body) main.focus({ preventScroll: true });
-    for (const one of [found.previous, found.next]) if (one && about.has_images) new Image().src = `/image/${one.row}?v=${about.version}`;
+    for (const one of [found.previous, found.next]) if (one && about.has_images) new Image().src = address(app, "image", one.row);
     requestAnimationFrame(tall.draw);
   }
 

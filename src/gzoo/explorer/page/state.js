@@ -3,9 +3,14 @@
 const DEFAULTS = { q: "", sort: "", split: "", campaign: "", shape: "", z: "", cards: "", of: "", question: "", answer: "", bin: "" };
 const KEPT = ["q", "sort", "split", "campaign", "shape", "z", "cards"];
 
+// A site without a server has no other addresses than its own: the same strings follow a #.
+export const isStatic = "static" in document.documentElement.dataset;
+const PREFIX = isStatic ? "#" : "";
+
 export function read(location) {
-  const [, view = "", ...rest] = location.pathname.split("/");
-  const given = new URLSearchParams(location.search);
+  const { pathname, search } = isStatic ? new URL(location.hash.slice(1) || "/", "http://site") : location;
+  const [, view = "", ...rest] = pathname.split("/");
+  const given = new URLSearchParams(search);
   const state = { view: view || "gallery", id: "", ...DEFAULTS };
   if (view === "galaxy") state.id = decode(rest.join("/"));
   for (const name of Object.keys(DEFAULTS)) state[name] = given.get(name) ?? "";
@@ -24,7 +29,7 @@ export function write(state) {
   const path = state.view === "galaxy" ? `/galaxy/${encodeURIComponent(state.id)}` : `/${state.view}`;
   const names = { galaxy: [...KEPT, "of"], model: [...KEPT, "question", "answer", "bin"] }[state.view] ?? KEPT;
   const query = names.filter((name) => state[name] !== "").map((name) => `${name}=${encodeURIComponent(state[name])}`);
-  return query.length ? `${path}?${query.join("&")}` : path;
+  return PREFIX + (query.length ? `${path}?${query.join("&")}` : path);
 }
 
 // Parameters that the server understands.
