@@ -266,7 +266,9 @@ def test_a_nan_loss_ends_the_command(
     gzoo: Command, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = heads.dirichlet_multinomial_nll
-    monkeypatch.setattr(heads, "dirichlet_multinomial_nll", lambda *given: real(*given) * float("nan"))
+    monkeypatch.setattr(
+        heads, "dirichlet_multinomial_nll", lambda *given, **named: real(*given, **named) * float("nan")
+    )
     message = gzoo.fails("train", dataset, "--out", tmp_path / "run", *SMALL)
     assert "simulated-gz2-1-" in message
     assert not (tmp_path / "run").exists()

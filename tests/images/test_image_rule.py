@@ -21,6 +21,7 @@ import gzoo
 from gzoo.errors import GZooWarning, ImageError
 from gzoo.images.checks import check_image, upright
 from gzoo.learn.decoding import decode
+from gzoo.learn.image_files import image_loader
 from gzoo.simulator import SimulateResult
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -221,7 +222,7 @@ def test_a_round_galaxy_stays_round_in_an_image_that_is_not_square() -> None:
     assert (seen * y**2).sum() / (seen * x**2).sum() == pytest.approx(1, abs=0.02)
 
 
-def test_every_part_agrees_on_every_kind(sky: SimulateResult, tmp_path: Path) -> None:
+def test_every_part_agrees_on_every_kind(sky: SimulateResult, run: Path, tmp_path: Path) -> None:
     kinds: dict[str, Callable[[], bytes]] = {**SHOWN, **{name: made for name, (_, made) in REFUSED.items()}}
     images = tmp_path / "images"
     images.mkdir()
@@ -268,3 +269,26 @@ def test_every_part_agrees_on_every_kind(sky: SimulateResult, tmp_path: Path) ->
                         off = image.permute(1, 2, 0).int() - torch.from_numpy(expected.copy()).int()
                         assert off.abs().max() <= 2, (id_str, on_device)
     assert seen == set(SHOWN)
+    with pytest.warns(GZooWarning, match=f"{len(REFUSED)} images cannot be decoded"):
+        made = gzoo.predict(run, images, out=tmp_path / "folder.parquet", corrupt="skip")
+    assert (made.n_galaxies, made.n_corrupt) == (len(SHOWN), len(REFUSED))
+    of_dataset: dict[str, list[float]] = {}
+    for split in built.n_galaxies:
+        made = gzoo.predict(run, built.folder, split=split, out=tmp_path / f"{split}.parquet")
+        of_dataset |= predicted(made.path)
+    kind_of = dict(zip((Path(name).stem for name in names), kinds, strict=True))
+    of_folder = {kind_of[name]: values for name, values in predicted(tmp_path / "folder.parquet").items()}
+    assert of_folder.keys() == of_dataset.keys() == SHOWN.keys()
+    for kind, values in of_folder.items():
+        assert values == pytest.approx(of_dataset[kind], rel=1e-4), kind
+    reading = image_loader(images, gzoo.campaign("gz2"), 4, 32, "skip")
+    assert sum(len(batch["index"]) for batch in reading.batches_of(np.arange(len(kinds))[:, None])) == len(SHOWN)
+    assert reading.skipped.keys() == {name for name, kind in kind_of.items() if kind in REFUSED}
+    for name, sentence in reading.skipped.items():
+        assert sentence.endswith(f"galaxy '{name}': {details[kind_of[name]]}")
+
+
+def predicted(path: Path) -> dict[str, list[float]]:
+    table = pl.read_parquet(path)
+    values = table.select(pl.selectors.ends_with("_concentration").fill_null(0)).rows()
+    return dict(zip(table["id_str"], map(list, values), strict=True))

@@ -369,8 +369,8 @@ def test_a_non_finite_loss_raises_an_error_with_the_galaxies(
     marked = torch.from_numpy(votes.counts[7])
     forward = heads.dirichlet_multinomial_nll
 
-    def corrupt(k: torch.Tensor, *rest: object) -> torch.Tensor:
-        nll = forward(k, *rest)  # type: ignore[arg-type]
+    def corrupt(k: torch.Tensor, *rest: object, **named: bool) -> torch.Tensor:
+        nll = forward(k, *rest, **named)  # type: ignore[arg-type]
         return torch.where((k == marked).all(dim=1, keepdim=True), torch.nan, nll)
 
     monkeypatch.setattr(heads, "dirichlet_multinomial_nll", corrupt)

@@ -193,7 +193,7 @@ def test_questions_without_votes_cost_exactly_0(value: float, dtype: torch.dtype
     assert not asked.all()
     extreme = torch.tensor(np.where(cell_asked, alpha, value), dtype=dtype, requires_grad=True)
     plain = torch.tensor(alpha, dtype=dtype, requires_grad=True)
-    loss, same = (torch_nll(torch.tensor(counts), each, GZ2) for each in (extreme, plain))
+    loss, same = (torch_nll(torch.tensor(counts), each, GZ2, check=False) for each in (extreme, plain))
     assert torch.equal(loss, same)
     assert (loss.detach().numpy()[~asked] == 0).all()
     loss.sum().backward()
@@ -219,25 +219,71 @@ def test_no_votes_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("votes", "alpha", "totals"),
+    ("votes", "alpha", "totals", "words"),
     [
-        ([[1, 2]], [[1.0, 1.0]], None),
-        ([1, 2, 3], [1.0, 1.0, 1.0], None),
-        ([[1, 2, 3]], [[1.0, 1.0]], None),
-        ([[1, 2, 3]], [[1.0, 0.0, 1.0]], None),
-        ([[1, 2, 3]], [[1.0, -1.0, 1.0]], None),
-        ([[1, 2, 3]], [[1.0, math.nan, 1.0]], None),
-        ([[1, 2, 3]], [[1.0, math.inf, 1.0]], None),
-        ([[0.5, 0.5, 0.0]], [[1.0, 1.0, 1.0]], None),
-        ([[-1, 2, 3]], [[1.0, 1.0, 1.0]], None),
-        ([[math.nan, 2, 3]], [[1.0, 1.0, 1.0]], None),
-        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[7]]),
-        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[6, 6]]),
+        ([[1, 2]], [[1.0, 1.0]], None, "[Ss]hape"),
+        ([1, 2, 3], [1.0, 1.0, 1.0], None, "[Ss]hape"),
+        ([[1, 2, 3]], [[1.0, 1.0]], None, "[Ss]hape"),
+        ([[1, 2, 3], [1, 2, 3]], [[1.0] * 3, [1.0, 0.0, 1.0]], None, r"galaxy 1, q_b is 0\.0"),
+        ([[1, 2, 3]], [[1.0, -1.0, 1.0]], None, r"galaxy 0, q_b is -1\.0"),
+        ([[0.5, 0.5, 0.0]], [[1.0, 1.0, 1.0]], None, r"vote count of galaxy 0, q_a is 0\.5"),
+        ([[-1, 2, 3]], [[1.0, 1.0, 1.0]], None, "vote count of galaxy 0, q_a is -1"),
+        ([[1, 2, math.nan]], [[1.0, 1.0, 1.0]], None, "vote count of galaxy 0, q_c is nan"),
+        ([[1, math.inf, 3]], [[1.0, 1.0, 1.0]], None, "vote count of galaxy 0, q_b is inf"),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[7]], r"total of galaxy 0, q is 7, but its votes are \[1, 2, 3\]"),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[6, 6]], "[Ss]hape"),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[6], [6]], "votes of 1 galaxies and totals of 2"),
+        ([[1, 2, 3]], [[1.0, 1.0, 1.0]], [[math.nan]], "total of galaxy 0, q is nan"),
     ],
 )
-def test_invalid_arguments_are_rejected(votes: list[object], alpha: list[object], totals: list[object] | None) -> None:
-    with pytest.raises(InputError):
+def test_invalid_arguments_are_rejected_alike(
+    votes: list[object], alpha: list[object], totals: list[object] | None, words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as in_numpy:
         dirichlet_multinomial_nll(votes, alpha, ONE, totals)
+    with pytest.raises(InputError, match=words) as in_torch:
+        torch_nll(torch.tensor(votes), torch.tensor(alpha), ONE, None if totals is None else torch.tensor(totals))
+    if words.startswith("vote count"):
+        assert in_torch.value.message == in_numpy.value.message
+
+
+def test_a_total_below_a_vote_count_of_several_answers_is_rejected_alike() -> None:
+    counts = np.zeros((2, len(GZ2.columns)), int)
+    question = next(one for one in GZ2.questions if one.multiple)
+    counts[1, GZ2.slice(question.name)] = 5
+    totals = GZ2.totals(counts)
+    alpha = np.ones((2, len(GZ2.concentrations)))
+    i = GZ2.questions.index(question)
+    for more in (0, 3):  # volunteers who gave no answer
+        totals[1, i] = 5 + more
+        found = torch_nll(torch.tensor(counts), torch.tensor(alpha), GZ2, torch.tensor(totals)).numpy()
+        assert found == pytest.approx(dirichlet_multinomial_nll(counts, alpha, GZ2, totals))
+    totals[1, i] = 4
+    words = f"total of galaxy 1, {question.name} is 4, but its votes are"
+    with pytest.raises(InputError, match=words):
+        dirichlet_multinomial_nll(counts, alpha, GZ2, totals)
+    with pytest.raises(InputError, match=words):
+        torch_nll(torch.tensor(counts), torch.tensor(alpha), GZ2, torch.tensor(totals))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_concentrations_that_are_not_finite_are_an_error_in_numpy_and_a_loss_in_torch(value: float) -> None:
+    alpha = [[1.0, value, 1.0]]
+    with pytest.raises(InputError, match=f"galaxy 0, q_b is {value}"):
+        dirichlet_multinomial_nll([[1, 2, 3]], alpha, ONE)
+    assert not torch.isfinite(torch_nll(torch.tensor([[1, 2, 3]]), torch.tensor(alpha), ONE)).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_votes_in_half_precision_are_taken(dtype: torch.dtype) -> None:
+    counts = np.array([[3, 0, 250], [0, 0, 0], [1, 2, 3]])
+    alpha = torch.tensor([[0.5, 2.0, 7.0]] * 3)
+    votes = torch.tensor(counts)
+    for totals in (None, votes.sum(dim=1, keepdim=True)):
+        known = None if totals is None else totals.to(dtype)
+        found = torch_nll(votes.to(dtype), alpha, ONE, known)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, torch_nll(votes, alpha, ONE, totals))
 
 
 def test_torch_rejects_different_shapes() -> None:

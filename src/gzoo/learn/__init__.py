@@ -1,7 +1,8 @@
 """Training and prediction. Only this package imports torch; it needs the `learn` extra.
 
 For models of one's own: `gzoo.loader` makes batches, `dirichlet_multinomial_nll` is the loss, `Model` the model that
-`gzoo.train` trains, and `gzoo.write_predictions` writes what `gzoo.score` reads. `examples/own_model.py` uses them.
+`gzoo.train` trains, and `gzoo.write_predictions` writes what `gzoo.score` reads. `examples/own_model.py` uses them in a
+plain loop and in Lightning's.
 """
 
 from importlib import import_module

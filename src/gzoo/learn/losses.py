@@ -11,7 +11,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from gzoo.errors import InputError
+from gzoo.scoring.likelihood import checked_votes
 from gzoo.trees.tree import Tree
+
+__all__ = ["asked_questions", "dirichlet_multinomial_nll"]
 
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)  # B2, B4, ... in Stirling's series
 MAX_TABLE = 65_536
@@ -23,6 +26,8 @@ def dirichlet_multinomial_nll(
     tree: Tree,
     totals: torch.Tensor | None = None,
     asked: torch.Tensor | None = None,
+    *,
+    check: bool | None = None,
 ) -> torch.Tensor:
     """Return the negative log-likelihood of the votes on each question, in nats.
 
@@ -37,19 +42,28 @@ def dirichlet_multinomial_nll(
     other devices and under `torch.compile`, all are computed and masked, because counting those with votes would make
     the host wait for the device. Pass `asked` to compute only those there too.
 
+    What `gzoo.scoring.dirichlet_multinomial_nll` refuses is refused in the same words: votes that are not counts,
+    totals that contradict them, and concentrations of 0 or less. A NaN or infinite concentration does not raise an
+    error, but makes the loss of its question NaN or infinite, which gradient scalers and training loops watch for.
+    The check takes up to a fifth of the time of the loss. Batches of `gzoo.loader` were checked when the dataset was
+    opened: pass `check=False` for them.
+
     Args:
-        votes: Vote counts, shape (galaxy, answer), columns as `tree.columns`.
+        votes: Vote counts of any type, shape (galaxy, answer), columns as `tree.columns`.
         concentration: Positive concentrations, shape (galaxy, concentration), columns as `tree.concentrations`.
         tree: Decision tree.
         totals: Total votes, shape (galaxy, question); by default the sum of the vote counts, or, where a question
             allows several answers, the number of volunteers who gave a parent answer.
         asked: Result of `asked_questions(totals)`, if it is already known.
+        check: Whether to check votes, totals and concentrations; by default on a CPU alone, because the host would
+            wait for another device. `torch.compile` omits the check.
 
     Returns:
         Loss, shape (galaxy, question), in the type of the concentrations (at least float32).
 
     Raises:
-        InputError: The shapes do not match the tree.
+        InputError: The shapes do not match the tree, votes are not counts, totals contradict them, or a concentration
+            is not positive.
 
     >>> import gzoo, torch
     >>> one = torch.ones(1, 2, dtype=torch.float64)
@@ -64,6 +78,9 @@ def dirichlet_multinomial_nll(
             f"Votes have shape {tuple(votes.shape)} and concentrations {tuple(concentration.shape)}.",
             f"shapes (galaxy, {n_answers}) and (galaxy, {n_concentrations}), with the columns of tree '{tree.name}'.",
         )
+    votes, totals = _without_half(votes), None if totals is None else _without_half(totals)
+    if (check or (check is None and _is_eager_on_cpu(concentration))) and not torch.compiler.is_compiling():
+        _check(votes, totals, concentration, tree)
     device, n_questions = concentration.device, len(questions)
     with torch.autocast(device.type, enabled=False):
         if totals is None:
@@ -118,6 +135,24 @@ def asked_questions(totals: torch.Tensor) -> torch.Tensor:
     place = np.flatnonzero(totals.numpy() > 0)  # NumPy takes half the time of torch
     galaxy = place // max(1, totals.shape[1])
     return torch.from_numpy(np.stack([galaxy, place - galaxy * totals.shape[1]]))
+
+
+def _without_half(counts: torch.Tensor) -> torch.Tensor:
+    """Return counts in a type in which they can be added."""
+    return counts.float() if counts.dtype in {torch.float16, torch.bfloat16} else counts
+
+
+def _check(votes: torch.Tensor, totals: torch.Tensor | None, concentration: torch.Tensor, tree: Tree) -> None:
+    """Refuse what the likelihood in NumPy refuses."""
+    checked_votes(votes.cpu().numpy(), tree, None if totals is None else totals.cpu().numpy())
+    lowest = concentration.detach().min() if concentration.numel() else 1
+    if lowest <= 0:
+        row, column = (concentration <= 0).nonzero()[0].tolist()
+        raise InputError(
+            f"The prediction for galaxy {row}, {tree.concentrations[column]} is {concentration[row, column].item()}.",
+            "positive numbers.",
+            "Let the model end with softplus or exp, and add a small number.",
+        )
 
 
 def _all_questions(totals: torch.Tensor) -> torch.Tensor:

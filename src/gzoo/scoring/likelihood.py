@@ -111,9 +111,9 @@ def _tree_nll(
     *,
     is_fraction: bool,
 ) -> FloatArray:
-    counts = _counts(votes, "Votes")
+    counts, volunteers = checked_votes(votes, tree, totals)
     names = tree.columns if is_fraction else tree.concentrations
-    if counts.ndim != 2 or counts.shape[1] != len(tree.columns) or members.shape[1:] != (len(counts), len(names)):
+    if members.shape[1:] != (len(counts), len(names)):
         raise InputError(
             f"Shapes differ: votes {counts.shape}, predictions {members.shape[1:]}.",
             f"votes (galaxy, {len(tree.columns)}) and predictions (galaxy, {len(names)}) for tree '{tree.name}', with "
@@ -125,8 +125,6 @@ def _tree_nll(
             f"The prediction for galaxy {row}, {names[column]} is {members[member, row, column]}.",
             "numbers from 0 to 1." if is_fraction else "positive, finite numbers.",
         )
-    given = None if totals is None else Votes(tree, counts, _counts(totals, "Totals")).totals
-    volunteers = tree.totals(counts) if given is None else given
     out = np.zeros(volunteers.shape)
     for i, question in enumerate(tree.questions):
         rows, where = volunteers[:, i] > 0, tree.slice(question.name)
@@ -140,10 +138,57 @@ def _tree_nll(
     return out
 
 
-def _counts(numbers: npt.ArrayLike, what: str) -> IntArray:
+def checked_votes(votes: npt.ArrayLike, tree: Tree, totals: npt.ArrayLike | None = None) -> tuple[IntArray, IntArray]:
+    """Return vote counts and total votes as integers; the torch loss refuses what this refuses, in the same words.
+
+    Args:
+        votes: Vote counts, shape (galaxy, answer).
+        tree: Decision tree.
+        totals: Total votes, shape (galaxy, question); by default `tree.totals(votes)`.
+
+    Raises:
+        InputError: The shapes do not match the tree, votes are not counts, or totals contradict them.
+    """
+    counts = _counts(votes, "vote count", tree.columns, tree)
+    if totals is None:
+        return counts, tree.totals(counts)
+    given = _counts(totals, "total", [question.name for question in tree.questions], tree)
+    if len(given) != len(counts):
+        raise InputError(f"There are votes of {len(counts)} galaxies and totals of {len(given)}.")
+    starts = [tree.slice(question.name).start for question in tree.questions]
+    is_wrong = given != np.add.reduceat(counts, starts, axis=1)
+    for i, question in enumerate(tree.questions):
+        if question.multiple:
+            is_wrong[:, i] = given[:, i] < counts[:, tree.slice(question.name)].max(axis=1)
+    if is_wrong.any():
+        row, i = np.argwhere(is_wrong)[0].tolist()
+        question = tree.questions[i]
+        own = counts[row, tree.slice(question.name)].tolist()
+        raise InputError(
+            f"The total of galaxy {row}, {question.name} is {given[row, i]}, but its votes are {own}.",
+            "at least the largest vote count." if question.multiple else "the sum of the votes.",
+            "Omit the totals to have them computed.",
+        )
+    return counts, given
+
+
+def _counts(numbers: npt.ArrayLike, what: str, names: Sequence[str], tree: Tree) -> IntArray:
     given = np.asarray(numbers)
-    if not np.isfinite(given).all() or (given < 0).any() or (given != np.floor(given)).any():
-        raise InputError(f"{what} contain numbers that are not vote counts.", "integers, 0 or more.", "Use raw counts.")
+    if given.ndim != 2 or given.shape[1] != len(names):
+        raise InputError(
+            f"The {what}s have shape {given.shape}.",
+            f"(galaxy, {len(names)}), with the columns of tree '{tree.name}' in their order.",
+        )
+    is_count = given >= 0
+    if given.dtype.kind == "f":
+        is_count &= np.isfinite(given) & (given == np.floor(given))
+    if not is_count.all():
+        row, column = np.argwhere(~is_count)[0].tolist()
+        raise InputError(
+            f"The {what} of galaxy {row}, {names[column]} is {given[row, column]}.",
+            "an integer, 0 or more.",
+            "Use raw counts.",
+        )
     return given.astype(np.int64)
 
 
