@@ -110,4 +110,4 @@ def main(dataset: str, out: str, loop: str = "plain", epochs: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(sys.argv[1], sys.argv[2], *sys.argv[3:4])

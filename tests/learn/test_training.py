@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,7 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
         "epochs": 4,
         "batch_size": 32,
         "accumulate": 1,
+        "devices": 1,
         "learning_rate": 1e-3,
         "augment": "average",
         "sampling": "proportional",
@@ -285,6 +287,40 @@ for moment in moments:
     assert run(f"{folder}/{moment}", 0) == 0
 """
 
+KILLED_AT_ANY_TIME = """
+import os, signal, sys, time
+import numpy as np
+import torch
+from gzoo.learn import fitting
+from gzoo.learn.training import train
+
+torch.set_num_threads(1)
+fitting.CHECKPOINT_SECONDS = 0.0
+folder, dataset, n_runs, n_kills = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+def run(out, kill_after=None):
+    child = os.fork()
+    if not child:
+        train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=3, batch_size=8)
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+started = time.monotonic()
+assert run(f"{folder}/whole") == 0
+seconds, n_killed = time.monotonic() - started, 0
+chance = np.random.default_rng(0)
+for i in range(n_runs):
+    for _ in range(n_kills):  # what is left is shorter each time
+        if not os.path.exists(f"{folder}/{i}"):
+            n_killed += run(f"{folder}/{i}", chance.uniform(0.1, 0.7) * seconds) == -9
+    if not os.path.exists(f"{folder}/{i}"):
+        assert run(f"{folder}/{i}") == 0
+print(n_killed)
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
@@ -295,6 +331,51 @@ def test_a_training_killed_at_any_batch_ends_with_the_same_weights(dataset: Path
     subprocess.run([str(word) for word in words], check=True, timeout=1100)
     for moment in moments:
         assert contents(tmp_path / str(moment)) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_training_killed_at_any_time_ends_with_the_same_weights_wherever_the_temporary_folder_is(
+    dataset: Path, tmp_path: Path
+) -> None:
+    memory = Path("/dev/shm")  # another file system, to which nothing can be renamed
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system for the temporary folder")
+    words = [sys.executable, "-c", KILLED_AT_ANY_TIME, tmp_path, dataset, 10, 4]
+    done = subprocess.run(
+        [str(word) for word in words],
+        env={**os.environ, "TMPDIR": str(memory)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=3500,
+    )
+    assert int(done.stdout) >= 30
+    for i in range(10):
+        assert contents(tmp_path / str(i)) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_training_on_a_full_disk_ends_with_the_same_weights_when_there_is_space(
+    undisturbed: object, dataset: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here: that needs root")
+    try:
+        for i, megabytes in enumerate((1, 4, 9, 13, 17)):  # weights or checkpoints, or some of them, do not fit
+            subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(folder)], check=True)
+            with pytest.raises(WriteError, match="the disk is full"):
+                quicker(dataset, folder / f"run{i}")
+            subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
+            made = quicker(dataset, folder / f"run{i}").run
+            assert contents(made) == undisturbed
+            shutil.rmtree(made)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("function", ["predict_concentrations", "version"])

@@ -151,12 +151,16 @@ def command(verb: str) -> Callable[..., int]:
         if last:
             positional = positional[0][:-1], positional[0][-1]
             bound.arguments |= dict(zip(own.parameters, positional, strict=False))
+        is_follower = int(os.environ.get("RANK", "0")) > 0  # of torchrun: the first process reports for all
         is_quiet, is_verbose, _ = (bound.arguments.pop(name) for name in ("quiet", "verbose", "offline"))
         if is_quiet and is_verbose:
             raise InputError("--quiet and --verbose exclude each other.", hint="Omit one of them.")
         screen = Screen(bound.arguments.get("as_json", False), is_quiet)
         started = time.monotonic()
         named = {name: value for name, value in given.items() if name in own.parameters}
+        if is_follower:
+            function(*positional, **named)
+            return 0
         with screen.progress() as bars, _warnings() as warned, _notices(screen):
             if "progress" in own.parameters:
                 named["progress"] = bars.report

@@ -22,6 +22,7 @@ from gzoo.learn.adaptation import Part, parameter_groups
 from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.loader import Batch, Loader
 from gzoo.learn.model import Model, fastest_device
+from gzoo.learn.processes import Processes
 
 METRICS, WEIGHTS = "metrics.csv", "model.safetensors"
 CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
@@ -43,8 +44,9 @@ class Recipe:
         learn: What learns: "all", "head", or the number of the encoder's last blocks that learn with the head.
         warm_up: Fraction of the steps in which learning rates rise to their peaks.
         epochs: Maximum number of epochs.
-        batch_size: Maximum number of images in a batch.
+        batch_size: Maximum number of images in a batch of each process.
         accumulate: Number of batches whose gradients are averaged for one step.
+        devices: Number of processes, each on its own device.
         learning_rate: Peak learning rate of the one-cycle schedule, for the head; run.json lists the rates of the
             encoder's parts under `learning`.
         augment: Name of the augmentation preset.
@@ -63,6 +65,7 @@ class Recipe:
     epochs: int
     batch_size: int
     accumulate: int
+    devices: int
     learning_rate: float
     augment: str
     sampling: str
@@ -121,9 +124,12 @@ def fit(
     progress: Progress | None = None,
     *,
     by_campaign: CampaignLosses,
+    group: Processes,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Train, from the checkpoint if there is one, and write the weights of the best epoch and the metrics of all.
+
+    Of several processes, each trains and validates on its own part of the galaxies, and the first one writes.
 
     Args:
         model: Model to train.
@@ -136,6 +142,7 @@ def fit(
         baseline_loss: Validation loss of the baseline, in nats per galaxy.
         progress: Function to call with (stage, batches done, batches in total).
         by_campaign: Collects the validation losses of each campaign.
+        group: Processes that train together.
         on_epoch: Function to call after each epoch.
 
     Returns:
@@ -146,6 +153,7 @@ def fit(
     """
     device = torch.device("mps") if torch.backends.mps.is_available() else fastest_device()
     model.to(device)
+    together = group.with_shared_gradients(model)
     average = AveragedModel(
         model, avg_fn=_moving_average(max(10, min(-(-len(train) // recipe.accumulate), 1000))), use_buffers=True
     )
@@ -164,39 +172,50 @@ def fit(
     n_done, n_seen, total, spent = 0, 0, 0.0, 0.0  # batches, galaxies, their losses and seconds of the current epoch
 
     def save_checkpoint() -> None:
-        state = {name: part.state_dict() for name, part in parts.items()}
-        random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        position = {"n_done": n_done, "n_seen": n_seen, "total": total, "spent": spent, "loader": train.state_dict()}
-        skipped = [dict(each.skipped) for each in (train, validation)]
-        tables = {"epochs": [asdict(each) for each in epochs], "by_campaign": by_campaign.state()}
-        checkpoints.save(work, {**state, **position, **tables, "random": random, "skipped": skipped})
+        n, sum_of_losses = group.sums(n_seen, total)
+        random = group.of_all({"cpu": torch.get_rng_state(), "cuda": _cuda_random_state()})
+        skipped = group.of_all([dict(each.skipped) for each in (train, validation)])
+        for each, *of_all in zip((train, validation), *skipped, strict=True):
+            each.skipped |= {name: why for one in of_all for name, why in one.items()}
+        if group.is_first:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            position = {"n_done": n_done, "n_seen": int(n), "total": sum_of_losses, "spent": spent}
+            tables = {"epochs": [asdict(each) for each in epochs], "by_campaign": by_campaign.state()}
+            lost = [dict(each.skipped) for each in (train, validation)]
+            state |= {**position, **tables, "loader": train.state_dict(), "random": random, "skipped": lost}
+            checkpoints.save(work, state)
 
-    state = checkpoints.load(work, device)
+    state = group.of_first(checkpoints.load(work, group.meeting_place(device)) if group.is_first else None)
     if state is not None:
         for name, part in parts.items():
             part.load_state_dict(state[name])
         epochs = [Epoch(**each) for each in state["epochs"]]
         by_campaign.resume(state["by_campaign"])
         n_done, n_seen, total, spent = (state[name] for name in ("n_done", "n_seen", "total", "spent"))
+        n_seen, total = (n_seen, total) if group.is_first else (0, 0.0)  # which the checkpoint has of all
         for each, skipped in zip((train, validation), state["skipped"], strict=True):
             each.skipped |= skipped
         if n_done:
             train.load_state_dict(state["loader"])
-            torch.set_rng_state(state["random"]["cpu"].cpu())
-            torch.cuda.set_rng_state_all([each.cpu() for each in state["random"]["cuda"]])
+            random = state["random"][group.rank]
+            torch.set_rng_state(random["cpu"].cpu())
+            if random["cuda"] is not None:
+                torch.cuda.set_rng_state(random["cuda"].cpu())
     while len(epochs) < recipe.epochs and len(epochs) - _best_epoch(epochs) < recipe.patience:
         if not n_done:
             train.epoch = len(epochs)
-            torch.manual_seed(hash((recipe.seed, len(epochs))) % 2**63)  # dropout is the same when training resumes
+            key = (recipe.seed, len(epochs), group.rank) if group.rank else (recipe.seed, len(epochs))
+            torch.manual_seed(hash(key) % 2**63)  # dropout is the same when training resumes
         model.train()
         average.eval()
         stage = _stage(epochs, recipe.epochs)
         started = saved = clock()
         before = spent
         for batch in train:
-            each = galaxy_losses(model, loss, batch, "train")
+            each = galaxy_losses(together, loss, batch, "train")
+            n_of_all, is_due = group.sums(len(each), group.is_first and clock() - saved > CHECKPOINT_SECONDS)
             first = n_done - n_done % n_together  # of the batches of this step, of which the last may have fewer
-            (each.mean() / min(n_together, len(train) - first)).backward()
+            (group.mean(each, n_of_all) / min(n_together, len(train) - first)).backward()
             is_step = (n_done + 1) % n_together == 0 or n_done + 1 == len(train)
             if is_step:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -208,32 +227,40 @@ def fit(
             spent = before + clock() - started
             if progress:
                 progress(stage, len(epochs) * len(train) + n_done, recipe.epochs * len(train))
-            if is_step and clock() - saved > CHECKPOINT_SECONDS and n_done < len(train):
+            if is_step and is_due and n_done < len(train):
                 save_checkpoint()
                 saved = clock()
-        rate = n_seen / max(spent, 1e-9)
+        n, sum_of_losses = group.sums(n_seen, total)
+        rate, train_loss = n / max(spent, 1e-9), sum_of_losses / n
+        group.share_state(average)  # batch normalisation saw other galaxies in each process
         with torch.no_grad():
             judged = [(batch["index"], galaxy_losses(average, loss, batch, "validation")) for batch in validation]
+        judged = group.all_batches(judged)
         spent = before + clock() - started
         validation_loss = torch.cat([each for _, each in judged]).double().mean().item()
         last_rate = cast(float, schedule.get_last_lr()[0])
         gain = baseline_loss - validation_loss
         by_campaign.add(len(epochs) + 1, judged)
-        train_loss = total / n_seen
         epochs.append(Epoch(len(epochs) + 1, train_loss, validation_loss, gain, last_rate, rate, spent))
         n_done, n_seen, total, spent = 0, 0, 0.0, 0.0
         if progress:
             progress(_stage(epochs, recipe.epochs), len(epochs) * len(train), recipe.epochs * len(train))
         if on_epoch:
             on_epoch(epochs[-1])
-        if _best_epoch(epochs) == len(epochs):
+        if group.is_first and _best_epoch(epochs) == len(epochs):
             write_weights(work, average.module)
         save_checkpoint()
-        write_metrics(work, epochs)
+        if group.is_first:
+            write_metrics(work, epochs)
+            by_campaign.write(work)
+    if group.is_first:  # again, if the process was killed between checkpoint and metrics
         by_campaign.write(work)
-    by_campaign.write(work)
-    write_metrics(work, epochs)  # again, if the process was killed between checkpoint and metrics
+        write_metrics(work, epochs)
     return epochs
+
+
+def _cuda_random_state() -> torch.Tensor | None:
+    return torch.cuda.get_rng_state() if torch.cuda.is_available() else None
 
 
 def write_weights(work: Path, model: torch.nn.Module) -> None:

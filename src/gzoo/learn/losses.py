@@ -151,7 +151,7 @@ def _check(votes: torch.Tensor, totals: torch.Tensor | None, concentration: torc
         raise InputError(
             f"The prediction for galaxy {row}, {tree.concentrations[column]} is {concentration[row, column].item()}.",
             "positive numbers.",
-            "Let the model end with softplus or exp, and add a small number.",
+            "Use softplus or exp as the last step of the model, and add a small number.",
         )
 
 

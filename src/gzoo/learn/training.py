@@ -6,7 +6,7 @@ import logging
 import math
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,19 +24,20 @@ from gzoo.dataset.targets import Labels, read_labels
 from gzoo.display import Shown, field_values
 from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
-from gzoo.learn import adaptation, checkpoints, familiarity, floors
+from gzoo.learn import adaptation, checkpoints, familiarity, floors, processes
 from gzoo.learn.adaptation import FEW_LABELS, HEAD, Part, freeze, parts_of, read_learn
 from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.contact_sheet import batch_sheet
 from gzoo.learn.encoders import Design, image_size, read_crop
-from gzoo.learn.fitting import WEIGHTS, Recipe, fit, write_metrics, write_weights
+from gzoo.learn.fitting import WEIGHTS, Epoch, Recipe, fit, write_metrics, write_weights
 from gzoo.learn.floors import Floors
 from gzoo.learn.inputs import check_integers
-from gzoo.learn.loader import Loader, loader
+from gzoo.learn.loader import Loader, loader, n_cores
 from gzoo.learn.loggers import epoch_logger, require_logger
 from gzoo.learn.model import Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
 from gzoo.learn.probe import VIEWS, features_of, fit_probe
+from gzoo.learn.processes import Processes
 from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
 from gzoo.learn.tasks import TargetTask, Task, VoteTask
 from gzoo.scoring.intervals import Blocks, blocks
@@ -112,6 +113,7 @@ def train(
     epochs: int = 30,
     batch_size: int = 32,
     accumulate: int = 1,
+    devices: int = 1,
     learning_rate: float | None = None,
     augment: str = AUGMENT,
     sampling: Literal["proportional", "balanced"] = "proportional",
@@ -135,6 +137,9 @@ def train(
     which `predict` applies. Interrupted training resumes from its last checkpoint when the same command runs again, to
     the same weights. There is a checkpoint after each epoch, and every five minutes within one.
 
+    With several `devices`, or started by `torchrun` on one or several machines, one process for each device trains on
+    its own part of every batch; a script must then protect its entry point with `if __name__ == "__main__":`.
+
     Args:
         dataset: Dataset with images: a folder, a campaign's name, or `owner/name` on the Hub.
         out: Run folder to write.
@@ -156,8 +161,9 @@ def train(
             fewer than 200 labelled galaxies.
         probe: Compare the model with a linear probe of the encoder it started from, fitted to at most 5,000 galaxies.
         epochs: Maximum number of epochs.
-        batch_size: Images per training batch.
+        batch_size: Images per training batch of each device.
         accumulate: Batches whose gradients are averaged for one step, where a larger batch does not fit into memory.
+        devices: Number of GPUs, or of processes where there is no GPU, that train together on this machine.
         learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3. A trained encoder learns at a
             tenth of it, and its earlier blocks at ever lower rates.
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
@@ -181,14 +187,24 @@ def train(
         BusyError: Another run writes the same output, and `wait` is False.
         HubError: The pretrained weights cannot be downloaded.
     """
+    given = dict(locals())
     check_integers(1, size=1 if size is None else size, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
+    check_integers(1, devices=devices)
     require_logger(logger)
     check_integers(0, 2**63 - 1, seed=seed)
     learn = read_learn(learn)
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be positive and finite, got {learning_rate}.")
     out = Path(out)
-    files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
+    group = processes.current()
+    if group.is_first:
+        files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
+    if group.size > 1 and devices not in {1, group.size}:
+        raise InputError(
+            f"devices is {devices}, but torchrun has started {group.size} processes.", hint="Omit devices."
+        )
+    if devices > 1 and group.size == 1:
+        return processes.run_together(train, given, devices)
     start = _start(from_, encoder, pretrained, progress)
     if start is None and learn not in {None, "all"}:
         raise InputError(
@@ -202,8 +218,8 @@ def train(
     if labels is not None and target is None:
         raise InputError(f"--labels '{labels}' requires --target.", hint="Pass --target with a column of this table.")
     known = read_labels(opened, target, labels) if target is not None else None
-    train_loader, plain_loader, validation_loader, held_out = _loaders(
-        opened, image_size(size, crop), batch_size, augment, sampling, seed, cache_dir, known, corrupt
+    train_loader, plain_loader, validation_loader, own_validation, held_out = _loaders(
+        opened, image_size(size, crop), batch_size, augment, sampling, seed, cache_dir, known, corrupt, group
     )
     task = (
         TargetTask(known, train_loader, validation_loader)
@@ -228,6 +244,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         accumulate=accumulate,
+        devices=group.size,
         learning_rate=learning_rate,
         augment=augment,
         sampling=sampling,
@@ -253,9 +270,31 @@ def train(
     parts = parts_of(model, learn, learning_rate, is_trained=start is not None)
     freeze(model, parts)
     if learn != HEAD:
-        _require_batches(model, n_train, batch_size)
+        _require_batches(model, n_train, batch_size, group)
     if torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  as the loader's images are
+    loss, baseline_loss = task.loss, task.baseline_loss
+
+    def learn_together(work: Path, on_epoch: Callable[[Epoch], None] | None = None) -> list[Epoch]:
+        return fit(
+            model,
+            loss,
+            train_loader,
+            own_validation,
+            work,
+            recipe,
+            parts,
+            baseline_loss,
+            progress,
+            by_campaign=CampaignLosses(validation_loader, task.baseline_losses),
+            group=group,
+            on_epoch=on_epoch,
+        )
+
+    if not group.is_first:
+        if learn != HEAD:
+            learn_together(out)
+        return group.of_first(cast(TrainResult, None))
     if start:
         NOTICES.info("Starts from %s (%s), licence %s.", *(start.origin[key] for key in ("name", "kind", "licence")))
         NOTICES.info("%s", adaptation.rates(parts, is_solved=learn == HEAD))
@@ -264,7 +303,6 @@ def train(
         if not (work / BATCH).exists():
             batch = next(iter(plain_loader if learn == HEAD else train_loader))
             files.write_bytes(work / BATCH, batch_sheet(model.central(batch["image"]), batch["id_str"]))
-        loss, baseline_loss = task.loss, task.baseline_loss
         begun = floors.probe_start(
             model,
             loss,
@@ -286,26 +324,15 @@ def train(
             losses, n_epochs, best_epoch = [each.validation_loss for each in solved.attempts], 0, 0
         else:
             with epoch_logger(logger, work, out.name, command) as log:
-                epochs_done = fit(
-                    model,
-                    loss,
-                    train_loader,
-                    validation_loader,
-                    work,
-                    recipe,
-                    parts,
-                    baseline_loss,
-                    progress,
-                    by_campaign=CampaignLosses(validation_loader, task.baseline_losses),
-                    on_epoch=lambda each: log(each.epoch, asdict(each)),
-                )
+                epochs_done = learn_together(work, lambda each: log(each.epoch, asdict(each)))
             losses = [each.validation_loss for each in epochs_done]
             n_epochs, best_epoch = len(losses), int(np.argmin(losses)) + 1
         weights = work / WEIGHTS
         best = Model(model.design)  # as `predict` will load it
         best.load_state_dict(load_file(weights))
         predicted = predict_concentrations(best, validation_loader, views=recipe.views)
-        skipped = {**train_loader.skipped, **plain_loader.skipped, **validation_loader.skipped}
+        loaders_used = (train_loader, plain_loader, validation_loader, own_validation)
+        skipped = {name: why for each in loaders_used for name, why in each.skipped.items()}
         is_shown = ~validation_loader.keys["id_str"].is_in(list(skipped)).to_numpy()
         blocks_of = partial(_blocks, opened, validation_loader)
         judged = floors.judge(begun, best, loss, validation_loader, blocks_of, learn=learn,
@@ -359,7 +386,7 @@ def train(
         named = " ".join(list(skipped.values())[:5])
         message = f"{len(skipped):,} images cannot be decoded; these galaxies were left out. {named}"
         warnings.warn(GZooWarning(message), stacklevel=2)
-    return TrainResult(
+    made = TrainResult(
         out,
         n_train,
         n_validation,
@@ -375,6 +402,7 @@ def train(
         judged,
         opened.origin,
     )
+    return group.of_first(made)
 
 
 def _blocks(dataset: Dataset, galaxies: Loader, places: IntArray) -> Blocks:
@@ -385,10 +413,19 @@ def _blocks(dataset: Dataset, galaxies: Loader, places: IntArray) -> Blocks:
     return blocks(keys.height, *(keys[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("ra", "dec")))
 
 
-def _require_batches(model: Model, n_train: int, batch_size: int) -> None:
+def _require_batches(model: Model, n_train: int, batch_size: int, group: Processes) -> None:
     """Check that batch normalisation gets more than one galaxy at a time."""
     norms = torch.nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]  the base of all of them
-    if min(n_train, batch_size) > 1 or not any(isinstance(part, norms) for part in model.modules()):
+    if not any(isinstance(part, norms) for part in model.modules()):
+        return
+    if min(n_train // group.size, batch_size) > 1:
+        if group.size > 1 and group.is_first:
+            warnings.warn(
+                f"Encoder '{model.design.encoder}' has batch normalisation, which each of the {group.size} processes "
+                f"computes from its own {batch_size} galaxies: the result differs from that of one process.",
+                GZooWarning,
+                stacklevel=3,
+            )
         return
     if n_train == 1:
         raise InputError(
@@ -461,10 +498,12 @@ def _loaders(
     seed: int,
     cache_dir: Path | str | None,
     labels: Labels | None,
-    corrupt: Literal["raise", "skip"] = "raise",
-) -> tuple[Loader, Loader, Loader, str]:
-    """Return loaders of the training galaxies to learn from, of the same in order and as they are, and of the
-    validation galaxies; and a description of the latter. Galaxies without a label are omitted if there are labels.
+    corrupt: Literal["raise", "skip"],
+    group: Processes,
+) -> tuple[Loader, Loader, Loader, Loader, str]:
+    """Return loaders of the training galaxies to learn from, of the same in order and as they are, of the validation
+    galaxies, and of this process's part of them; and a description of these galaxies. Galaxies without a label are
+    omitted if there are labels.
     """
     is_labelled = {split: ~np.isnan(values) for split, values in labels.values.items()} if labels else {}
     if "train" not in dataset.splits:
@@ -493,16 +532,21 @@ def _loaders(
                 "training and validation galaxies with labels, about 12 or more.",
                 "Add labels of more galaxies, or choose another --target.",
             )
+    threads = max(1, n_cores() // group.size_here)
     open_loader = partial(
-        loader, dataset, batch_size, size, cache_dir=cache_dir, errors=corrupt, device=fastest_device()
+        loader, dataset, batch_size, size, cache_dir=cache_dir, errors=corrupt, device=fastest_device(), workers=threads
     )
-    train = open_loader(augment=augment, sampling=sampling, seed=seed, rows=rows[0])
-    plain = open_loader(rows=rows[0])
-    validation = open_loader(split=held_out_split, rows=rows[1])
+    train = open_loader(
+        augment=augment, sampling=sampling, seed=seed, rows=rows[0], rank=group.rank, world_size=group.size
+    )
+    plain = open_loader(rows=rows[0], rank=0, world_size=1)
+    validation = own = open_loader(split=held_out_split, rows=rows[1], rank=0, world_size=1)
+    if group.size > 1:
+        own = open_loader(split=held_out_split, rows=rows[1], rank=group.rank, world_size=group.size)
     if labels:
-        for each, split in ((train, "train"), (plain, "train"), (validation, held_out_split)):
+        for each, split in ((train, "train"), (plain, "train"), (validation, held_out_split), (own, held_out_split)):
             each.labels = torch.tensor(labels.values[split])
-    return train, plain, validation, description
+    return train, plain, validation, own, description
 
 
 def _colour_statistics(train: Loader) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
