@@ -104,11 +104,13 @@ class Processes:
 
 def current() -> Processes:
     """Return the processes that this one belongs to: those of torch.distributed, which `torchrun` starts."""
+    if not distributed.is_available():
+        return Processes()
     if distributed.is_torchelastic_launched() and not distributed.is_initialized():
         device = distributed.get_node_local_rank()  # pyright: ignore[reportPrivateImportUsage]
         _join("env://", device)
         atexit.register(distributed.destroy_process_group)
-    if not distributed.is_available() or not distributed.is_initialized():
+    if not distributed.is_initialized():
         return Processes()
     size = distributed.get_world_size()
     return Processes(distributed.get_rank(), size, min(size, torch.cuda.device_count() or size))
