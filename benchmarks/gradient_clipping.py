@@ -1,4 +1,4 @@
-"""At which norm gradients should be clipped: validation loss and share of clipped steps, on simulated galaxies.
+"""At which norm gradients should be clipped: validation loss and fraction of clipped steps, on simulated galaxies.
 
     python benchmarks/gradient_clipping.py [--encoder mobilenetv4_conv_small] [--galaxies 1200] [--seeds 2] [--quick]
 

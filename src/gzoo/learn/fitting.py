@@ -22,7 +22,7 @@ from gzoo.learn.adaptation import Part, parameter_groups
 from gzoo.learn.by_campaign import CampaignLosses
 from gzoo.learn.loader import Batch, Loader
 from gzoo.learn.model import Model, fastest_device
-from gzoo.learn.processes import Processes
+from gzoo.learn.processes import ALONE, Processes
 
 METRICS, WEIGHTS = "metrics.csv", "model.safetensors"
 CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
@@ -124,7 +124,7 @@ def fit(
     progress: Progress | None = None,
     *,
     by_campaign: CampaignLosses,
-    group: Processes,
+    group: Processes = ALONE,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Train, from the checkpoint if there is one, and write the weights of the best epoch and the metrics of all.

@@ -102,16 +102,19 @@ class Processes:
         return losses.mean() if self.size == 1 else losses.sum() * (self.size / n_together)
 
 
+ALONE = Processes()
+
+
 def current() -> Processes:
     """Return the processes that this one belongs to: those of torch.distributed, which `torchrun` starts."""
     if not distributed.is_available():
-        return Processes()
+        return ALONE
     if distributed.is_torchelastic_launched() and not distributed.is_initialized():
         device = distributed.get_node_local_rank()  # pyright: ignore[reportPrivateImportUsage]
         _join("env://", device)
         atexit.register(distributed.destroy_process_group)
     if not distributed.is_initialized():
-        return Processes()
+        return ALONE
     size = distributed.get_world_size()
     return Processes(distributed.get_rank(), size, min(size, torch.cuda.device_count() or size))
 
@@ -189,7 +192,7 @@ def _follow(
 ) -> None:
     """Take part, as another process than the first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    warnings.simplefilter("ignore")  # which it has told
+    warnings.simplefilter("ignore")  # the first process shows them
     pipe.send(None)
     try:
         _join(meeting, rank, rank, n)

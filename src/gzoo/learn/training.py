@@ -163,7 +163,7 @@ def train(
         epochs: Maximum number of epochs.
         batch_size: Images per training batch of each device.
         accumulate: Batches whose gradients are averaged for one step, where a larger batch does not fit into memory.
-        devices: Number of GPUs, or of processes where there is no GPU, that train together on this machine.
+        devices: Number of GPUs, or of processes on a machine without one, that train together on this machine.
         learning_rate: Peak learning rate of the one-cycle schedule; by default 1e-3. A trained encoder learns at a
             tenth of it, and its earlier blocks at ever lower rates.
         augment: Name of the augmentation preset for training images (`gzoo augmentations` draws them): by default one
@@ -201,7 +201,8 @@ def train(
         files.refuse_occupied(out.absolute(), kind="run", overwrite=overwrite)
     if group.size > 1 and devices not in {1, group.size}:
         raise InputError(
-            f"devices is {devices}, but torchrun has started {group.size} processes.", hint="Omit devices."
+            f"devices is {devices}, but torchrun has started {group.size} processes.",
+            hint="Omit --devices under torchrun.",
         )
     if devices > 1 and group.size == 1:
         return processes.run_together(train, given, devices)
