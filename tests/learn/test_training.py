@@ -288,7 +288,7 @@ for moment in moments:
 """
 
 KILLED_AT_ANY_TIME = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 import numpy as np
 import torch
 from gzoo.learn import fitting
@@ -296,28 +296,27 @@ from gzoo.learn.training import train
 
 torch.set_num_threads(1)
 fitting.CHECKPOINT_SECONDS = 0.0
-folder, dataset, n_runs, n_kills = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+folder, dataset, n_runs, n_kills, n_steps = *sys.argv[1:3], *map(int, sys.argv[3:])
+chance, n_killed = np.random.default_rng(0), 0
 
-def run(out, kill_after=None):
+def run(out, at=None, delay=0.0):
     child = os.fork()
-    if not child:
-        train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=3, batch_size=8)
-        os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seen = []
+    def report(stage, done, total):
+        seen.append(time.monotonic())
+        if stage.startswith("Training") and at is not None and done >= at and len(seen) > 2:
+            seconds = delay * (seen[-1] - seen[-2])  # that a batch and its checkpoint take
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=3, batch_size=8, progress=report)
+    os._exit(0)
 
-started = time.monotonic()
 assert run(f"{folder}/whole") == 0
-seconds, n_killed = time.monotonic() - started, 0
-chance = np.random.default_rng(0)
 for i in range(n_runs):
-    for _ in range(n_kills):  # what is left is shorter each time
-        if not os.path.exists(f"{folder}/{i}"):
-            n_killed += run(f"{folder}/{i}", chance.uniform(0.1, 0.7) * seconds) == -9
-    if not os.path.exists(f"{folder}/{i}"):
-        assert run(f"{folder}/{i}") == 0
+    for at in sorted(chance.integers(1, n_steps, n_kills)):
+        n_killed += run(f"{folder}/{i}", at, chance.uniform(0, 1.5)) == -9
+    assert os.path.exists(f"{folder}/{i}") or run(f"{folder}/{i}") == 0
 print(n_killed)
 """
 
@@ -341,7 +340,8 @@ def test_a_training_killed_at_any_time_ends_with_the_same_weights_wherever_the_t
     memory = Path("/dev/shm")  # another file system, to which nothing can be renamed
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no other file system for the temporary folder")
-    words = [sys.executable, "-c", KILLED_AT_ANY_TIME, tmp_path, dataset, 10, 4]
+    n_steps = 3 * -(-len(open_dataset(dataset).read_votes("train")[0]) // 8)
+    words = [sys.executable, "-c", KILLED_AT_ANY_TIME, tmp_path, dataset, 10, 3, n_steps]
     done = subprocess.run(
         [str(word) for word in words],
         env={**os.environ, "TMPDIR": str(memory)},
@@ -350,7 +350,7 @@ def test_a_training_killed_at_any_time_ends_with_the_same_weights_wherever_the_t
         text=True,
         timeout=3500,
     )
-    assert int(done.stdout) >= 30
+    assert int(done.stdout) == 30
     for i in range(10):
         assert contents(tmp_path / str(i)) == contents(tmp_path / "whole")
 
