@@ -32,6 +32,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: .venv-docs/ready  ## The site, into docs/build/html; a warning is an error
+	.venv-docs/bin/python docs/figures.py
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html -d docs/build/doctrees docs docs/build/html
 	@echo "Wrote docs/build/html/index.html. Open it in a browser."
 

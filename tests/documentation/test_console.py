@@ -180,6 +180,7 @@ def given(
 
     makers: dict[str, Callable[[], object]] = {
         "a vote table": lambda: write_table(sky, folder),
+        "its mapping": lambda: gzoo.mapping("votes.csv", "gz2", out="mapping.toml"),
         "an export": lambda: write_export(sky, folder),
         "labels": lambda: write_labels(sky, folder),
         "a campaign": lambda: write_own_campaign(folder),
@@ -225,6 +226,7 @@ PAGES = {
     "catalogue": ("galaxies", "predictions.parquet"),
     "match-catalogues": ("galaxies", "redshifts.fits"),
     "merge-campaigns": ("galaxies", "more_galaxies", "published_copy"),
+    "plan-a-survey": ("a vote table", "its mapping"),
     "predict": ("galaxies", "run", "run2, run3", "cutouts.zip"),
     "publish": ("galaxies", "a login"),
     "read-from-the-hub": ("mwalmsley/gz_candels",),
