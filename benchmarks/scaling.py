@@ -45,7 +45,7 @@ CAMPAIGN, SEED = "gz2", 31
 ENCODERS = ("test_resnet", "test_convnext")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
-N_VALIDATION, N_TEST = 500, 2000
+N_VALIDATION, N_TEST = 300, 2000
 IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 30_000, 10, 60
 DESCRIPTION = (
     "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
@@ -122,7 +122,7 @@ def test_loss(run: Path, dataset: Path) -> float:
 def cell(encoder: str, n: int, seed: int, galaxies: Path, work: Path) -> dict[str, Any]:
     """Train one encoder once, and return its loss, that of the truth, and what it cost."""
     began = cpu_seconds()
-    data, run = work / "dataset", work / "run"
+    data, run = work / f"dataset-{encoder}", work / f"run-{encoder}"  # several processes may train one encoder each
     drawn(galaxies, n, seed, data)
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, IMAGES_SEEN // n))
     made = train(data, out=run, encoder=encoder, size=SIZE, epochs=epochs, seed=seed, probe=False, overwrite=True)
