@@ -45,7 +45,7 @@ CAMPAIGN, SEED = "gz2", 31
 ENCODERS = ("test_resnet", "test_convnext")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
-N_VALIDATION, N_TEST = 300, 2000
+N_HELD_OUT = (300, 2000)  # galaxies for validation and for the test
 IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 30_000, 10, 60
 DESCRIPTION = (
     "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
@@ -80,13 +80,12 @@ def simulated(n: int, work: Path) -> Path:
     return folder
 
 
-def drawn(galaxies: Path, n: int, seed: int, out: Path) -> Path:
+def drawn(galaxies: Path, n: int, seed: int, held_out: tuple[int, int], out: Path) -> Path:
     """Return a dataset with n galaxies to train on; those of a smaller n with the same seed are among them."""
     votes = pl.read_parquet(galaxies / "votes.parquet")
-    rest = np.arange(N_VALIDATION + N_TEST, votes.height)
-    order = np.random.default_rng([SEED, seed]).permutation(rest)[:n]
+    order = np.random.default_rng([SEED, seed]).permutation(np.arange(sum(held_out), votes.height))[:n]
     split = np.full(votes.height, "", dtype=object)
-    split[:N_VALIDATION], split[N_VALIDATION : N_VALIDATION + N_TEST], split[order] = "validation", "test", "train"
+    split[: held_out[0]], split[held_out[0] : sum(held_out)], split[order] = "validation", "test", "train"
     table = votes.with_columns(split=pl.Series(split.tolist())).filter(pl.col("split") != "")
     table.write_parquet(out.with_suffix(".parquet"))
     return build(
@@ -119,11 +118,11 @@ def test_loss(run: Path, dataset: Path) -> float:
     return float(dirichlet_multinomial_nll(votes.counts, found, tree, votes.totals).sum(axis=1).mean())
 
 
-def cell(encoder: str, n: int, seed: int, galaxies: Path, work: Path) -> dict[str, Any]:
+def cell(encoder: str, n: int, seed: int, galaxies: Path, held_out: tuple[int, int], work: Path) -> dict[str, Any]:
     """Train one encoder once, and return its loss, that of the truth, and what it cost."""
     began = cpu_seconds()
     data, run = work / f"dataset-{encoder}", work / f"run-{encoder}"  # several processes may train one encoder each
-    drawn(galaxies, n, seed, data)
+    drawn(galaxies, n, seed, held_out, data)
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, IMAGES_SEEN // n))
     made = train(data, out=run, encoder=encoder, size=SIZE, epochs=epochs, seed=seed, probe=False, overwrite=True)
     return {
@@ -186,13 +185,14 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, help="SVG file of the figure")
     parser.add_argument("--quick", action="store_true", help="use few galaxies, and write only to --out")
     options = parser.parse_args()
-    started = time.monotonic()
+    started, held_out = time.monotonic(), N_HELD_OUT
     if options.quick:
+        held_out = (30, 60)
         options.encoders, options.galaxies, options.seeds = options.encoders[:1], 128, 2
         options.fractions = [0.25, 0.5, 1.0]
     work = options.work or Path(tempfile.mkdtemp(prefix="gzoo-scaling-"))
     (work / "trainings").mkdir(parents=True, exist_ok=True)
-    galaxies = simulated(N_VALIDATION + N_TEST + options.galaxies, work)
+    galaxies = simulated(sum(held_out) + options.galaxies, work)
     simulation = json.loads((galaxies / "cost.json").read_text())
 
     grid = [
@@ -207,7 +207,7 @@ def main() -> None:
             continue
         if time.monotonic() - started > 60 * options.minutes:
             break
-        made = {"encoder": encoder, "seed": seed, **cell(encoder, n, seed, galaxies, work)}
+        made = {"encoder": encoder, "seed": seed, **cell(encoder, n, seed, galaxies, held_out, work)}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(made))
         partial.rename(path)
@@ -222,7 +222,7 @@ def main() -> None:
         options.draw.write_text(figure.wide)
     result = {
         "n_trainings": f"{len(cells)} of {len(grid)}",
-        "n_galaxies": {"validation": N_VALIDATION, "test": N_TEST},
+        "n_galaxies": dict(zip(("validation", "test"), held_out, strict=True)),
         "image_size": SIZE,
         "floor": floor,
         "cpu_seconds": {"simulation": simulation, "trainings": round(sum(one["cpu_seconds"] for one in cells), 1)},
