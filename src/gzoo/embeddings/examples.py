@@ -32,9 +32,8 @@ def direction(space: Space, like: FloatArray, unlike: FloatArray, known: IntArra
         known: Rows of examples and unwanted galaxies, which are not drawn as others.
         seed: Seed of the draw of the others.
     """
-    rows = np.setdiff1d(np.arange(len(space)), known)
-    rng = np.random.default_rng(seed)
-    others = space.points(np.sort(rng.choice(rows, min(N_OTHERS, len(rows)), replace=False)))
+    drawn = np.random.default_rng(seed).choice(len(space), min(N_OTHERS + len(known), len(space)), replace=False)
+    others = space.points(np.sort(drawn[~np.isin(drawn, known)][:N_OTHERS]))
     groups = [(like, 1.0, 1.0), (unlike, -1.0, UNLIKE), (others, -1.0, 1 - UNLIKE if len(unlike) else 1.0)]
     points = np.concatenate([group for group, _, _ in groups])
     sign = np.concatenate([np.full(len(group), sign) for group, sign, _ in groups])
