@@ -722,7 +722,7 @@ class _Handler(_Base):
         found = self.hub.met("", ("invalid card",))
         if found:
             raise _Answer(400, {"errors": [{"message": found.said}], "warnings": []})
-        header = yaml.safe_load(card.split("---")[1])
+        header = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
         unknown = [one for one in header.get("size_categories", []) if one not in SIZE_CATEGORIES]
         if unknown:
             message = f'"size_categories[0]" must be one of [{", ".join(SIZE_CATEGORIES)}]'

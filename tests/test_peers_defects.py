@@ -20,6 +20,7 @@ from gzoo.learn.heads import VoteLoss
 from gzoo.learn.loader import Batch, loader
 from gzoo.learn.losses import dirichlet_multinomial_nll as torch_nll
 from gzoo.learn.model import Design, Model
+from gzoo.learn.processes import ALONE
 from gzoo.scoring import dirichlet_multinomial_nll, expected_fractions
 from gzoo.scoring.calibration import calibration_of
 from gzoo.scoring.classification import compute_classification
@@ -111,7 +112,7 @@ def test_predicted_fractions_reach_0_and_1() -> None:
 
 def test_training_images_are_augmented_and_validation_images_are_not(dataset: Path) -> None:
     opened = open_dataset(dataset)
-    train, _, validation, _ = training._loaders(opened, 32, 8, "train", "proportional", 0, None, None)
+    train, _, validation, *_ = training._loaders(opened, 32, 8, "train", "proportional", 0, None, None, "raise", ALONE)
     for batch in validation:
         plain = loader(opened, len(batch["id_str"]), 32, split="validation", rows=batch["index"].numpy())
         assert torch.equal(next(iter(plain))["image"], batch["image"])
@@ -237,7 +238,7 @@ def test_fractions_that_give_no_integer_are_not_counts(tmp_path: Path) -> None:
     read = read_votes(tmp_path / "t.csv", campaign("gz_rings"), mapping)
     assert read.votes.counts.tolist() == [[16, 15]]
     assert read.dropped.select("id_str", "reason").rows() == [("1", "fraction x total not an integer")]
-    with pytest.raises(InputError, match="vote counts"):
+    with pytest.raises(InputError, match="vote count of galaxy 0, ring_yes"):
         dirichlet_multinomial_nll([[16.43, 14.57]], [[1.0, 1.0]], RINGS)
 
 
