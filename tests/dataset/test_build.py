@@ -591,7 +591,7 @@ def make(out, votes, images):
 """
 
 
-@pytest.mark.parametrize("stride", [397, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("stride", [797, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_at_any_moment_the_next_build_gives_the_same_bytes(
     sky: SimulateResult, dataset: Path, tmp_path: Path, stride: int
 ) -> None:

@@ -191,7 +191,7 @@ def quick(dataset: Path, out: Path, **settings: Any) -> None:
     training.train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=2, **settings)
 
 
-@pytest.mark.parametrize("stride", [7, STRIDES[1]])
+@pytest.mark.parametrize("stride", [13, STRIDES[1]])
 def test_a_training_keeps_its_checkpoint_when_a_read_fails(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:

@@ -303,7 +303,7 @@ SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize(
-    ("kind", "stride"), [("published", 419), *(pytest.param(kind, 1, marks=SLOW) for kind in ("built", "published"))]
+    ("kind", "stride"), [("published", 839), *(pytest.param(kind, 1, marks=SLOW) for kind in ("built", "published"))]
 )
 def test_killed_at_any_moment_the_next_union_gives_the_same_bytes(
     parts: dict[str, Path], published: Path, tmp_path: Path, kind: str, stride: int

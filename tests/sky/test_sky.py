@@ -185,7 +185,15 @@ def test_splits_agree_with_the_independent_implementation_near_borders() -> None
 
 
 @pytest.mark.parametrize(
-    ("nside", "margin_arcsec"), [(2048, 1.5), (2048, 1.449), (2048, 2.898), (1024, 4.0), (4096, 1.0), (16, 1.5)]
+    ("nside", "margin_arcsec"),
+    [
+        (2048, 1.5),
+        (16, 1.5),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in [(2048, 1.449), (2048, 2.898), (1024, 4.0), (4096, 1.0)]
+        ),
+    ],
 )
 def test_the_shortcut_near_cell_edges_misses_no_border(nside: int, margin_arcsec: float) -> None:
     """Against all 16 points around every position; 1.449 is where sub-cells are only just wide enough."""
