@@ -45,7 +45,7 @@ FILE_READERS = [
     (torch, "load"),
     (training, "load_file"),
 ]
-STRIDES = [47, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+STRIDES = [23, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
