@@ -159,6 +159,7 @@ def test_random_sequences_of_steps_kills_and_numbers_of_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", WAYS)
 def test_fifty_random_sequences(expected: dict[str, tuple[Any, list[Shown]]], way: str) -> None:
     for seed in range(50):
@@ -285,6 +286,7 @@ def test_lightning_resumes_exactly_wherever_it_was_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore:.*:Warning:lightning")
 @pytest.mark.parametrize("way", ["folder", "stream", "mapped"])
 @pytest.mark.parametrize("estimates_steps", [False, True])
