@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from gzoo.images.checks import (
     central_square,
     corrupt,
     is_jpeg,
+    is_plain_jpeg,
     jpeg_header,
     jpeg_orientation,
     n_scans,
@@ -94,6 +96,59 @@ def decode_into(data: bytes | memoryview, out: Pixels, scratch: Scratch) -> None
     out[:] = resized.permute(0, 2, 3, 1)[0].numpy()
 
 
+def decode_on_device(
+    encoded: Mapping[int, bytes],
+    n_and_size: tuple[int, int],
+    device: torch.device,
+    scratch: Scratch,
+    on_error: Callable[[int, ImageError], None],
+) -> torch.Tensor:
+    """Return the images of a batch, uint8, shape (image, 3, size, size), decoded on a device by torchvision.
+
+    All are decoded on the CPU, by `decode_into`, if that fails for one.
+
+    Args:
+        encoded: Content of the image files, by their place in the batch; places without one are black.
+        n_and_size: Number of images in the batch, and their width and height in pixels.
+        device: Device to decode on.
+        scratch: Buffer for decoding.
+        on_error: Function to call with the place and the error of an image that cannot be decoded, which is black.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    n, size = n_and_size
+    image = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=device)
+    # the decoder on the device knows neither other formats than JPEG nor EXIF data
+    order = [i for i in sorted(encoded) if is_plain_jpeg(encoded[i])]
+    on_cpu = sorted(encoded.keys() - set(order))
+    try:
+        data = [torch.frombuffer(bytearray(encoded[i]), dtype=torch.uint8) for i in order]
+        decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, device) if data else [])
+        # A truncated or corrupt image either raises or ends in one colour; an image that does may still be valid.
+        doubtful = [_ends_in_one_colour(pixels) for pixels in decoded]
+        doubtful = torch.stack(doubtful).tolist() if doubtful else []
+        for i, pixels, is_doubtful in zip(order, decoded, doubtful, strict=True):
+            if is_doubtful:
+                decode(encoded[i], size)
+            rows, columns = central_square(*pixels.shape[1:])
+            wide = pixels[None, :, rows, columns]
+            if wide.shape[2:] != (size, size):
+                wide = torch.nn.functional.interpolate(wide.float(), (size, size), mode="bilinear", antialias=True)
+                wide = wide.round_().clamp_(0, 255).to(torch.uint8)
+            image[i] = wide[0]
+    except (RuntimeError, ImageError):  # one of them is corrupt
+        on_cpu = sorted(encoded)
+    pixels = np.zeros((size, size, 3), np.uint8)
+    for i in on_cpu:
+        try:
+            decode_into(encoded[i], pixels, scratch)
+        except ImageError as error:
+            on_error(i, error)
+        else:
+            image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(device)
+    return image
+
+
 def fast_size(data: bytes | memoryview, min_size: int, max_size: int) -> int:
     """Return the smallest size within limits to which a JPEG is decoded without resizing; else `min_size`."""
     try:
@@ -107,3 +162,9 @@ def fast_size(data: bytes | memoryview, min_size: int, max_size: int) -> int:
 def _fast_sizes(side: int) -> list[int]:
     """Return the sizes to which decoding a JPEG is faster than decoding all pixels and resizing, ascending."""
     return [-(-side * n // 8) for n in _FAST_EIGHTHS]
+
+
+def _ends_in_one_colour(image: torch.Tensor) -> torch.Tensor:
+    """Return whether the last rows of an image, shape (3, y, x), have one colour."""
+    last = image[:, -8:].flatten(1)
+    return (last.amax(1) == last.amin(1)).all()

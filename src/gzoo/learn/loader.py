@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
 
@@ -22,12 +23,12 @@ import torch
 from gzoo.dataset.open import Dataset
 from gzoo.display import Sheet, Shown
 from gzoo.errors import ImageError, InputError, choices
-from gzoo.images.checks import Pixels, Scratch, central_square, is_plain_jpeg
+from gzoo.images.checks import Pixels, Scratch
 from gzoo.learn.augmentation import Augmentation, Plan, augmentation
 from gzoo.learn.buffers import BufferPool
 from gzoo.learn.cache import CACHE_SIZE_BYTES
 from gzoo.learn.dealing import START, Cursor
-from gzoo.learn.decoding import decode, decode_into
+from gzoo.learn.decoding import decode_into, decode_on_device
 from gzoo.learn.inputs import Input, SplitInput, StreamInput, check_integers, chosen_rows, open_input, sampled
 from gzoo.learn.lightning_loops import training_loop
 from gzoo.learn.requests import BatchRequest
@@ -608,7 +609,13 @@ class Loader(Shown):
             future.result()
         request, image = pending.request, pending.image
         if self.decodes_on_device:
-            image = self._decode_on_device(pending)
+            image = decode_on_device(
+                pending.encoded,
+                (len(request.index), self.decoded_size),
+                self.device,
+                self._scratch("decoding"),
+                partial(self._handle_error, pending),
+            )
         elif image.dtype == torch.uint8:
             image = image.permute(0, 3, 1, 2)
         keep = [i for i in range(len(request.index)) if i not in pending.errors]
@@ -650,42 +657,6 @@ class Loader(Shown):
             self._sent.append((copied, batch["image"]))
         return cast(Batch, moved)
 
-    def _decode_on_device(self, pending: _PendingBatch) -> torch.Tensor:
-        """Decode the images of a batch on the device, or all of them on the CPU if that fails for one."""
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        n, size = len(pending.request.index), self.decoded_size
-        image = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=self.device)
-        # the decoder on the device knows neither other formats than JPEG nor EXIF data
-        order = [i for i in sorted(pending.encoded) if is_plain_jpeg(pending.encoded[i])]
-        on_cpu = sorted(pending.encoded.keys() - set(order))
-        try:
-            data = [torch.frombuffer(bytearray(pending.encoded[i]), dtype=torch.uint8) for i in order]
-            decoded = cast("list[torch.Tensor]", decode_jpeg(data, ImageReadMode.RGB, self.device) if data else [])
-            # A truncated or corrupt image either raises or ends in one colour; an image that does may still be valid.
-            doubtful = [_ends_in_one_colour(pixels) for pixels in decoded]
-            doubtful = torch.stack(doubtful).tolist() if doubtful else []
-            for i, pixels, is_doubtful in zip(order, decoded, doubtful, strict=True):
-                if is_doubtful:
-                    decode(pending.encoded[i], size)
-                rows, columns = central_square(*pixels.shape[1:])
-                wide = pixels[None, :, rows, columns]
-                if wide.shape[2:] != (size, size):
-                    wide = torch.nn.functional.interpolate(wide.float(), (size, size), mode="bilinear", antialias=True)
-                    wide = wide.round_().clamp_(0, 255).to(torch.uint8)
-                image[i] = wide[0]
-        except (RuntimeError, ImageError):  # one of them is corrupt
-            on_cpu = sorted(pending.encoded)
-        pixels = np.zeros((size, size, 3), np.uint8)
-        for i in on_cpu:
-            try:
-                decode_into(pending.encoded[i], pixels, self._scratch("decoding"))
-            except ImageError as error:
-                self._handle_error(pending, i, error)
-            else:
-                image[i] = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
-        return image
-
 
 def _require_image(data: bytes | ImageError | None) -> bytes:
     if isinstance(data, ImageError):
@@ -693,12 +664,6 @@ def _require_image(data: bytes | ImageError | None) -> bytes:
     if data is None:
         raise ImageError("The image is missing.", "a JPEG or PNG image.")
     return data
-
-
-def _ends_in_one_colour(image: torch.Tensor) -> torch.Tensor:
-    """Return whether the last rows of an image, shape (3, y, x), have one colour."""
-    last = image[:, -8:].flatten(1)
-    return (last.amax(1) == last.amin(1)).all()
 
 
 def n_cores() -> int:
