@@ -80,10 +80,23 @@ def test_distances_to_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     some = np.arange(0, 50, 2)
     np.fill_diagonal(apart, np.inf)
     assert space.neighbour_distances(3, some) == pytest.approx(np.sort(apart[:, some], axis=1)[:, 2], rel=1e-4)
-    assert space.covariance() == pytest.approx(np.cov(points.T, bias=True), abs=1e-4)
     assert space.projected(np.eye(6)) == pytest.approx(points, abs=1e-4)
     with pytest.raises(InputError, match="rank must be"):
         space.neighbour_distances(50, np.arange(50))
+
+
+def test_principal_components_are_those_of_all_or_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gzoo.embeddings.space.ROWS", 64)
+    rng = np.random.default_rng(2)
+    vectors = (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 6)) + 5).astype(np.float16)
+    variances, directions = Space(vectors).principal_components
+    components = Space(vectors).points(slice(None)) @ directions.T
+    assert np.cov(components.T, bias=True) == pytest.approx(np.diag(variances), abs=1e-4)
+    assert (np.diff(variances) < 0).all()
+    monkeypatch.setattr("gzoo.embeddings.space.SAMPLE", 1500)
+    sampled, turned = Space(vectors).principal_components
+    assert sampled == pytest.approx(variances, rel=0.1)
+    assert abs(turned[0] @ directions[0]) > 0.99
 
 
 def test_features_that_do_not_vary_say_nothing() -> None:

@@ -52,15 +52,10 @@ def coordinates_of(
     if progress:
         progress("Computing coordinates", 0, n)
     space = Space(vectors)
-    variances, directions = np.linalg.eigh(space.covariance())
-    order = np.argsort(-variances)[: N_COMPONENTS if method == "tsne" else 2]
-    chosen = directions[:, order].T
-    # eigenvectors have no sign of their own
-    largest = np.abs(chosen).argmax(axis=1)
-    chosen = chosen * np.sign(chosen[np.arange(len(chosen)), largest])[:, None]
-    components = space.projected(chosen)
+    variances, directions = space.principal_components
+    components = space.projected(directions[: N_COMPONENTS if method == "tsne" else 2])
     if method == "pca":
-        found, variance = components, tuple(float(one) for one in variances[order] / max(variances.sum(), 1e-300))
+        found, variance = components, tuple(float(one) for one in variances[:2] / max(variances.sum(), 1e-300))
     else:
         import openTSNE
 

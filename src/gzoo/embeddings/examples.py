@@ -1,8 +1,9 @@
 """A query by examples: the direction in feature space that leads from random galaxies to the ones that are wanted.
 
-A logistic regression on standardised features tells the examples from random other galaxies and, where there are any,
-from galaxies that are not wanted. Wanted galaxies are rare, so few of the random ones are wanted too. The penalty is
-strong, because there are more features than examples.
+A logistic regression on the leading principal components tells the examples from random other galaxies and, where there
+are any, from galaxies that are not wanted. Wanted galaxies are rare, so few of the random ones are wanted too. There
+are more components than examples, so the penalty is strong. Each component is divided by the fourth root of its
+variance: a rare kind may differ from the others along a component that varies little, and the last ones are noise.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from gzoo.trees.tree import FloatArray, IntArray
 
 N_OTHERS = 1000
 """Random galaxies that examples are compared with."""
+N_COMPONENTS = 100
+"""Leading principal components that are compared."""
 PENALTY = 0.3
-"""Weight of half the squared length of the direction, per feature, where each class has a weight of 1 in the loss."""
-UNLIKE = 0.5
-"""Fraction of the weight of all that is not wanted that the galaxies named by the user have; others have the rest."""
+"""Weight of half the squared length of the direction, per component, where each class has a weight of 1 in the loss."""
+UNLIKE = 0.03
+"""Weight of each galaxy that is not wanted, where all others together have a weight of 1."""
 
 
 def direction(space: Space, like: FloatArray, unlike: FloatArray, known: IntArray, seed: int) -> FloatArray:
@@ -32,13 +35,17 @@ def direction(space: Space, like: FloatArray, unlike: FloatArray, known: IntArra
         known: Rows of examples and unwanted galaxies, which are not drawn as others.
         seed: Seed of the draw of the others.
     """
-    drawn = np.random.default_rng(seed).choice(len(space), min(N_OTHERS + len(known), len(space)), replace=False)
+    variances, directions = space.principal_components
+    n = min(N_COMPONENTS, int((variances > 1e-6 * variances[0]).sum()))
+    axes = directions[:n] / variances[:n, None] ** 0.25
+    n_drawn = min(N_OTHERS + len(known), len(space))
+    drawn = np.random.default_rng(seed).choice(len(space), n_drawn, replace=False)
     others = space.points(np.sort(drawn[~np.isin(drawn, known)][:N_OTHERS]))
-    groups = [(like, 1.0, 1.0), (unlike, -1.0, UNLIKE), (others, -1.0, 1 - UNLIKE if len(unlike) else 1.0)]
+    groups = [(like, 1.0, 1 / len(like)), (unlike, -1.0, UNLIKE), (others, -1.0, 1 / max(len(others), 1))]
     points = np.concatenate([group for group, _, _ in groups])
     sign = np.concatenate([np.full(len(group), sign) for group, sign, _ in groups])
-    weight = np.concatenate([np.full(len(group), total / max(len(group), 1)) for group, _, total in groups])
-    return _solve(points / points.shape[1] ** 0.5, sign, weight)
+    weight = np.concatenate([np.full(len(group), each) for group, _, each in groups])
+    return axes.T @ _solve(points @ axes.T / n**0.5, sign, weight)
 
 
 def _solve(points: FloatArray, sign: FloatArray, weight: FloatArray) -> FloatArray:

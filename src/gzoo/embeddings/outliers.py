@@ -146,10 +146,9 @@ def outliers(
 
 def mahalanobis_distances(space: Space) -> FloatArray:
     """Return the distance of each galaxy from the mean, in standard deviations along principal components."""
-    variances, directions = np.linalg.eigh(space.covariance())
-    order = np.argsort(-variances)[:N_COMPONENTS]
-    order = order[variances[order] > 1e-6 * variances.max()]
-    components = space.projected(directions[:, order].T) / np.sqrt(variances[order])
+    variances, directions = space.principal_components
+    n = min(N_COMPONENTS, int((variances > 1e-6 * variances[0]).sum()))
+    components = space.projected(directions[:n]) / np.sqrt(variances[:n])
     return np.sqrt((components.astype(np.float64) ** 2).sum(axis=1))
 
 

@@ -22,8 +22,9 @@ from gzoo.errors import InputError
 from gzoo.files import Progress
 from gzoo.trees.tree import FloatArray, IntArray
 
-ROWS = 4096  # of a block: it stays in the cache of a core
+ROWS = 1024  # of a block: it stays in the cache of a core
 QUERIES = 16  # that are searched for at once
+SAMPLE = 50_000  # galaxies whose principal components stand for those of all
 _ROUNDING = 2.0**-24  # relative, of a float32
 _MIN_STD = 1e-3  # of the largest standard deviation: less is noise of float16
 
@@ -60,7 +61,9 @@ class Space:
         n, width = vectors.shape
         first = vectors[0].astype(np.float64)  # as a shift, so that squares do not cancel
         total, squares = np.zeros(width), np.zeros(width)
-        for _, block in self._blocks():
+        self._norms = np.empty(n, np.float32)  # of the vectors as stored, for the bounds on rounding
+        for rows, block in self._blocks():
+            self._norms[rows] = np.sqrt(np.einsum("ij,ij->i", block, block))
             moved = block - first.astype(np.float32)
             total += moved.sum(axis=0, dtype=np.float64)
             squares += np.einsum("ij,ij->j", moved, moved).astype(np.float64)
@@ -83,7 +86,7 @@ class Space:
     def lengths(self) -> FloatArray:
         """Distance of each galaxy from the mean of all, shape (galaxy,)."""
         lengths = np.empty(len(self))
-        for rows, block in self._blocks(ROWS // 4):
+        for rows, block in self._blocks():
             points = (block - self.mean) * self.scale  # in float64, because differences of float32 may cancel
             lengths[rows] = np.sqrt(np.einsum("ij,ij->i", points, points))
         return lengths
@@ -132,7 +135,7 @@ class Space:
         column_of = np.full(len(self), -1)
         column_of[references] = np.arange(len(references))
         distances = np.empty(len(self))
-        for rows, block in self._standard_blocks(ROWS // 8):
+        for rows, block in self._standard_blocks(ROWS // 2):
             apart = block @ others
             apart *= -2
             apart += squares
@@ -145,8 +148,24 @@ class Space:
                 progress("Measuring distances", rows.stop, len(self))
         return distances
 
-    def covariance(self) -> FloatArray:
+    @cached_property
+    def principal_components(self) -> tuple[FloatArray, FloatArray]:
+        """Variances along the principal components, the largest first, and directions, shape (component, feature).
+
+        They are those of the standardised features; of more than 50,000 galaxies, of a random sample of so many.
+        """
+        variances, directions = np.linalg.eigh(self._covariance())
+        chosen = directions[:, ::-1].T
+        largest = np.abs(chosen).argmax(axis=1)  # eigenvectors have no sign of their own
+        return variances[::-1], chosen * np.sign(chosen[np.arange(len(chosen)), largest])[:, None]
+
+    def _covariance(self) -> FloatArray:
         """Return the covariance matrix of the standardised features, shape (feature, feature)."""
+        if len(self) > SAMPLE:
+            drawn = np.sort(np.random.default_rng(0).choice(len(self), SAMPLE, replace=False, shuffle=False))
+            points = self.points(drawn).astype(np.float32)
+            points -= points.mean(axis=0)
+            return (points.T @ points).astype(np.float64) / SAMPLE
         total = np.zeros((len(self.mean), len(self.mean)))
         for _, block in self._standard_blocks():
             total += block.T @ block
@@ -180,10 +199,9 @@ class Space:
         scores, bounds = np.empty((len(points), len(self))), np.empty((len(points), len(self)), np.float32)
         for rows, block in self._blocks():
             product = (block @ narrow).T
-            longest = np.sqrt(np.einsum("ij,ij->i", block, block))
             factor, term = self._factor_and_term(rows, by)
             scores[:, rows] = factor * (product - offset[:, None]) + term
-            bounds[:, rows] = factor * longest * size[:, None] * (1 + 1e-3)
+            bounds[:, rows] = factor * self._norms[rows] * size[:, None] * (1 + 1e-3)
         scores[:, excluded] = -np.inf
         return [self._compared_again(points[i], scores[i], bounds[i], k, by) for i in range(len(points))]
 
