@@ -11,6 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+import gzoo
 from gzoo import files
 from gzoo.dataset.open import open_dataset
 from gzoo.errors import GZooWarning, InputError
@@ -192,6 +193,16 @@ def test_a_probe_leaves_the_encoder_as_it_is(probe: TrainResult, pretrained: Tra
     assert [part["learning_rate"] for part in metadata["learning"]] == [0.1, 0]  # type: ignore[union-attr]
     assert (probe.run / "metrics.csv").read_text().startswith("penalty,train_loss,validation_loss\n100.0,")
     assert json.dumps(probe.to_dict())
+
+
+def test_an_exported_encoder_is_adapted_like_its_run(
+    probe: TrainResult, pretrained: TrainResult, dataset: Path
+) -> None:
+    made = gzoo.export(pretrained.run, out=pretrained.run.with_name("exported"), onnx=False)
+    out = pretrained.run.with_name("probe-of-exported")
+    with pytest.warns(GZooWarning, match=r"Only \d+ galaxies are labelled"):
+        train(dataset, out=out, from_=made.path)
+    assert (out / "model.safetensors").read_bytes() == (probe.run / "model.safetensors").read_bytes()
 
 
 def test_a_probe_predicts_with_the_views_that_it_was_fitted_on(

@@ -17,6 +17,7 @@ from gzoo.dataset.open import open_dataset
 from gzoo.embeddings.table import open_embeddings
 from gzoo.errors import DatasetError, GZooWarning, ImageError, InputError, MissingExtraError, NotFoundError
 from gzoo.learn import parts
+from gzoo.learn.decoding import decode
 from gzoo.learn.embedding import embed, embed_images
 from gzoo.learn.loader import loader
 from gzoo.learn.model import open_run
@@ -84,6 +85,27 @@ def test_a_folder_turned_images_and_an_exported_encoder_give_the_same_vectors(
     assert sources[0].difference(sources[1]) == ""
     assert sources[1].run_sha256 is None
     assert sources[0].run_sha256
+
+
+def test_the_encoder_sees_the_part_of_an_image_that_it_was_trained_on(run: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    about = (run / "run.json").read_text()
+    (tmp_path / "run" / "run.json").write_text(about.replace('"crop": 1.0', '"crop": 0.5'))
+    for name in ("whole", "central"):
+        (tmp_path / name).mkdir()
+    for path in sorted(images.iterdir())[:3]:
+        shutil.copy(path, tmp_path / "whole")
+        pixels = decode(path.read_bytes(), 64)
+        Image.fromarray(pixels[16:48, 16:48]).save(tmp_path / "central" / f"{path.stem}.png")
+    cropped = embed(tmp_path / "run", tmp_path / "whole", views=2, out=tmp_path / "cropped.parquet").path
+    wanted = vectors(embed(run, tmp_path / "central", views=2, out=tmp_path / "wanted.parquet").path)
+    found = vectors(cropped)
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(value, wanted[id_str]) for id_str, value in found.items())
+    source = open_embeddings(cropped).source
+    assert (source.preprocessing["size"], source.preprocessing["crop"]) == (32, 0.5)
+    image = tmp_path / "whole" / f"{next(iter(found))}.jpg"
+    assert embed_images(tmp_path / "run", [image], source, cropped)[0] == pytest.approx(found[image.stem], rel=2e-3)
 
 
 def test_an_interrupted_embedding_resumes_with_the_same_bytes(
