@@ -174,7 +174,10 @@ def corrupted(name: str, n: int, seed: int, folder: Path) -> tuple[IntArray, Tre
     return counts, asked
 
 
-@pytest.mark.parametrize("name", ["gz_hubble", "gz_desi", "gz_candels"])
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("gz_hubble", "gz_desi")]
+
+
+@pytest.mark.parametrize("name", ["gz_candels", *SLOWER])
 def test_parent_answers_are_inferred_from_corrupted_votes(name: str, tmp_path: Path) -> None:
     counts, asked = corrupted(name, 2000, 11, tmp_path)
     questions = [(q.name, q.columns) for q in asked.questions]
@@ -188,7 +191,7 @@ def test_parent_answers_are_inferred_from_corrupted_votes(name: str, tmp_path: P
     assert not [parents for _, parents in missed if parents.is_certain]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(11)), seed=st.integers(0, 5))
 def test_the_order_of_questions_does_not_matter(order: list[int], seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)

@@ -182,7 +182,10 @@ def test_other_spellings_in_another_order(simulated: pl.DataFrame, tmp_path: Pat
     assert (read.votes.counts == simulated.select(GZ2.tree.columns).to_numpy()).all()
 
 
-@pytest.mark.parametrize("name", names())
+FAST = ("gz_candels", "gz_rings", "gz_jwst")
+
+
+@pytest.mark.parametrize("name", [one if one in FAST else pytest.param(one, marks=pytest.mark.slow) for one in names()])
 def test_the_datasets_own_names_of_every_campaign(name: str, tmp_path: Path) -> None:
     """A merged campaign has no volunteers of its own, so its names are read without votes."""
     tree = campaign(name).tree

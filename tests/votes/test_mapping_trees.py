@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from _pytest.mark import ParameterSet
 
 from gzoo.errors import GZooWarning, TableError
 from gzoo.simulator import simulate
@@ -17,21 +19,26 @@ from gzoo.votes.proposal import Proposal, patterns
 from gzoo.votes.reading import read_votes
 from gzoo.zooniverse.mapping import mapping
 
+FAST = ("candels", "rings", "dr5")  # parts of trees
 
-def trees() -> Iterator[tuple[str, str]]:
+
+def trees() -> Iterator[ParameterSet]:
     for name in names():
         if not campaign(name).members:
-            yield from ((name, part) for part in campaign(name).tree.parts)
+            for part in campaign(name).tree.parts:
+                yield pytest.param(name, part, marks=() if part in FAST else pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
-    votes: dict[str, pl.DataFrame] = {}
-    for name in dict(trees()):
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pl.DataFrame]:
+    """Votes on 60 galaxies of a campaign."""
+
+    @cache
+    def votes(name: str) -> pl.DataFrame:
         out = tmp_path_factory.mktemp(name) / "sky"
-        votes[name] = pl.read_parquet(
-            simulate(name, n_galaxies=60, seed=2, out=out, images=False, export=False, workers=1).votes
-        )
+        made = simulate(name, n_galaxies=60, seed=2, out=out, images=False, export=False, workers=1)
+        return pl.read_parquet(made.votes)
+
     return votes
 
 
@@ -55,8 +62,8 @@ def as_others(votes: pl.DataFrame, name: str, part: str) -> tuple[pl.DataFrame, 
 
 
 @pytest.mark.parametrize(("name", "part"), trees())
-def test_every_answer_of_every_tree_is_found(simulated: dict[str, pl.DataFrame], name: str, part: str) -> None:
-    frame, right = as_others(simulated[name], name, part)
+def test_every_answer_of_every_tree_is_found(simulated: Callable[[str], pl.DataFrame], name: str, part: str) -> None:
+    frame, right = as_others(simulated(name), name, part)
     found = propose(frame, campaign(name), Path(f"votes_{part}.parquet"))
     assert dict(found.mapping.answers) == right
     assert not found.not_found
@@ -67,8 +74,8 @@ def test_every_answer_of_every_tree_is_found(simulated: dict[str, pl.DataFrame],
         assert {"*_fraction", "*_prediction"} <= set(found.mapping.ignore)
 
 
-def test_trees_that_fit_equally_are_named(simulated: dict[str, pl.DataFrame], tmp_path: Path) -> None:
-    frame, right = as_others(simulated["gz_desi"], "gz_desi", "dr8")
+def test_trees_that_fit_equally_are_named(simulated: Callable[[str], pl.DataFrame], tmp_path: Path) -> None:
+    frame, right = as_others(simulated("gz_desi"), "gz_desi", "dr8")
     frame.write_parquet(tmp_path / "votes.parquet")
     with pytest.warns(
         GZooWarning, match="The columns fit dr8 as well as dr5, because questions and answers are the same"
@@ -83,18 +90,18 @@ def test_trees_that_fit_equally_are_named(simulated: dict[str, pl.DataFrame], tm
     read = read_votes(tmp_path / "votes.parquet", campaign("gz_desi"), tmp_path / "map.toml")
     for column in right:
         i = read.votes.tree.columns.index(column)
-        assert read.votes.counts[:, i].tolist() == simulated["gz_desi"][column].to_list()
+        assert read.votes.counts[:, i].tolist() == simulated("gz_desi")[column].to_list()
 
 
-def test_a_column_that_names_the_tree_decides(simulated: dict[str, pl.DataFrame]) -> None:
-    frame, _ = as_others(simulated["gz_desi"], "gz_desi", "dr8")
+def test_a_column_that_names_the_tree_decides(simulated: Callable[[str], pl.DataFrame]) -> None:
+    frame, _ = as_others(simulated("gz_desi"), "gz_desi", "dr8")
     found = propose(frame.rename({"iauname": "dr8_id"}), campaign("gz_desi"), Path("votes.parquet"))
     assert (found.part, found.alternatives) == ("dr8", ())
 
 
 @pytest.mark.parametrize("end", [".jpg", ".png", ".fits", ".FIT"])
-def test_image_names_of_every_kind_and_splits_are_found(simulated: dict[str, pl.DataFrame], end: str) -> None:
-    frame, _ = as_others(simulated["gz2"], "gz2", "gz2")
+def test_image_names_of_every_kind_and_splits_are_found(simulated: Callable[[str], pl.DataFrame], end: str) -> None:
+    frame, _ = as_others(simulated("gz2"), "gz2", "gz2")
     n = frame.height
     frame = frame.with_columns(
         file_loc=pl.Series([f"a/{i}{end}" for i in range(n)]), split=pl.Series(["train", "test"] * (n // 2))
@@ -114,8 +121,8 @@ def test_a_table_of_weighted_votes_alone_says_where_counts_are() -> None:
     assert "mwalmsley/gz2" in caught.value.hint
 
 
-def test_weighted_votes_beside_few_counts_are_said(simulated: dict[str, pl.DataFrame]) -> None:
-    frame, _ = as_others(simulated["gz2"], "gz2", "gz2")
+def test_weighted_votes_beside_few_counts_are_said(simulated: Callable[[str], pl.DataFrame]) -> None:
+    frame, _ = as_others(simulated("gz2"), "gz2", "gz2")
     kept = [name for name in frame.columns if name.startswith(("iauname", "smooth-or"))]
     frame = frame.select(kept).with_columns(pl.lit(0.5).alias("bar_yes_debiased"))
     found = propose(frame, campaign("gz2"), Path("votes.parquet"))
