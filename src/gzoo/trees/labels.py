@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from gzoo.trees.tree import Tree
 
@@ -19,6 +20,7 @@ _SAME = {
 }  # fmt: skip
 
 
+@lru_cache(100_000)  # proposals of mappings compare the same few names thousands of times
 def tokens(text: str) -> tuple[str, ...]:
     """Return the distinguishing words of a name, in a uniform spelling."""
     plain = re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower()
@@ -28,7 +30,8 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(" ".join(words).split())
 
 
-def likeness(one: Sequence[str], other: Sequence[str]) -> float:
+@lru_cache(100_000)
+def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     """Return the similarity of two names, 0 to 1."""
     if not one or not other:
         return float(not one and not other)
@@ -45,7 +48,7 @@ def likeness(one: Sequence[str], other: Sequence[str]) -> float:
     return max(overlap, ratio if ratio > 0.75 else 0.0)
 
 
-def answer_likeness(label: Sequence[str], answer: str, question: Sequence[str]) -> float:
+def answer_likeness(label: tuple[str, ...], answer: str, question: Sequence[str]) -> float:
     """Return `likeness`, but take `spiral` and `no_spiral` as yes and no to has-spiral-arms."""
     wanted = tokens(answer)
     about = {word for word in label if word != "no"}

@@ -105,7 +105,7 @@ def _plain_name(question: Question, tree: Tree) -> str:
     return start if start and sum(one.name.endswith(f"-{end}") for one in tree.questions) > 2 else question.name
 
 
-def matched(labels: Sequence[Sequence[str]], question: Question, tree: Tree) -> tuple[tuple[int, ...], list[float]]:
+def matched(labels: Sequence[tuple[str, ...]], question: Question, tree: Tree) -> tuple[tuple[int, ...], list[float]]:
     """Return the label that matches each answer best (each label once), and how well it does."""
     from scipy.optimize import linear_sum_assignment
 
