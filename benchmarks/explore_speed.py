@@ -108,6 +108,12 @@ def random_view(chance: random.Random) -> str:
     return f"/api/view?{urlencode(query, quote_via=quote)}"
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """Processor time that a process has used, which other work on the machine does not change much."""
+    used = process.cpu_times()
+    return used.user + used.system
+
+
 def described(seconds: Sequence[float]) -> str:
     """Median and 95th percentile in ms."""
     return f"{np.median(seconds) * 1e3:7.1f} {np.quantile(seconds, 0.95) * 1e3:7.1f}"
@@ -132,11 +138,14 @@ def measured(dataset: Path, n_requests: int, n_random: int, has_images: bool) ->
             process = psutil.Process(server.pid)
             for _ in range(12):  # bins and orders are made when they are first asked for
                 client.get(random_view(chance))
+            used = cpu_seconds(process)
             views = [client.get(random_view(chance)) for _ in range(n_requests)]
+            used = cpu_seconds(process) - used
             assert all(status == 200 for status, *_ in views)
-            lines.append(
-                f"filter, tree, 60 rows, {N_HISTOGRAMS} histograms (ms)       {described([one[2] for one in views])}"
-            )
+            lines += [
+                f"filter, tree, 60 rows, {N_HISTOGRAMS} histograms (ms)       {described([one[2] for one in views])}",
+                f"processor time of the server for each (ms)   {used / n_requests * 1e3:7.1f}",
+            ]
             if has_images:
                 n = json.loads(client.get("/api/about")[1])["n"]
                 rows = chance.sample(range(n), N_THUMBNAILS)
@@ -160,7 +169,10 @@ def measured(dataset: Path, n_requests: int, n_random: int, has_images: bool) ->
                 one.start()
             for one in users:
                 one.join()
-            lines.append(f"the same, {N_USERS} users at once (ms)               {described(waits)}")
+            lines += [
+                f"the same, {N_USERS} users at once (ms)               {described(waits)}",
+                f"load of the machine                            {os.getloadavg()[0]:7.1f}",
+            ]
             client, before = Client(url), 0  # the server has closed the connection that was idle
             for i in range(n_random):
                 path = f"/image/{chance.randrange(1000)}" if has_images and i % 2 else random_view(chance)
@@ -202,7 +214,7 @@ def main() -> None:
                 40 if quick else 10_000 if n_images else 300,
                 bool(n_images),
             )
-            print("\n".join(lines[-8:]), flush=True)
+            print("\n".join(lines[-10:]), flush=True)
             shutil.rmtree(own)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -54,7 +54,7 @@ class Embedded:
     @cached_property
     def vector_of(self) -> Rows:
         """Vector of each row of the labels, -1 for galaxies without one."""
-        place = np.full(self.n, -1, np.int32)
+        place = np.full(self.n, -1)
         known = np.flatnonzero(self.row >= 0)
         place[self.row[known]] = known
         return place

@@ -34,7 +34,7 @@ LEVEL = 0.9
 Counts = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -224,7 +224,7 @@ def _predicted(labels: Labels, path: Path) -> Predicted:
             f"'{labels.dataset.folder}', first '{first}'.",
             "predictions for galaxies of this dataset.",
         )
-    row = joined["row"].cast(pl.Int32).to_numpy()
+    row = joined["row"].cast(pl.Int64).to_numpy()
     is_train = np.zeros(len(labels), np.bool_)
     with contextlib.suppress(ValueError):
         is_train = labels.split == labels.dataset.splits.index("train")

@@ -160,7 +160,7 @@ class Measures:
         """Return whether each galaxy meets an expression."""
         found = self.bound(node)
         limits = limits_of(node)
-        if limits and (values := self._plain(self.find(limits.name))) is not None:
+        if limits and (values := self.plain(limits.name)) is not None:
             # decimal numbers are rounded as the column is: see `gzoo.dataset.names`; a missing value meets no condition
             number = np.float32(limits.number) if values.dtype == np.float32 else np.float64(limits.number)
             with np.errstate(invalid="ignore"):
@@ -170,11 +170,14 @@ class Measures:
             table = pl.DataFrame({"row": np.empty(len(self.labels), np.bool_)})
         return found.mask(table).to_numpy()
 
-    def _plain(self, quantity: Quantity) -> Plain | None:
+    def plain(self, name: str) -> Plain | None:
         """Return a measure as an array that NumPy compares as a query would, NaN where missing; None for all others.
 
         A query starts threads, which several users at once wait for.
         """
+        if name == DISAGREEMENT:
+            return self._disagreement
+        quantity = self.find(name)
         if quantity.kind in {"votes", "asked"}:
             (name, *others) = self.names.columns(quantity)
             source = self._source(name)
@@ -213,6 +216,8 @@ class Measures:
         Raises:
             ExpressionError: They are not numbers.
         """
+        if (plain := self.plain(name)) is not None:
+            return plain.astype(np.float32)
         column = self.column(name)
         if not column.dtype.is_numeric():
             raise ExpressionError(f"'{name}' does not contain numbers.", "a measure with numbers.")
@@ -364,7 +369,7 @@ class Measures:
                 labels.counts[predicted.row, i].astype(np.float64),
                 predicted.fractions[:, i].astype(np.float64),
             )
-            z = np.abs(self.standardized_of(i, k, n, p, np.arange(len(p), dtype=np.int32)))
+            z = np.abs(self.standardized_of(i, k, n, p, np.arange(len(p))))
             z[n < WELL_VOTED] = np.nan
             worst = np.fmax(worst, z)
         full[predicted.row] = worst

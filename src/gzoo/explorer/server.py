@@ -321,7 +321,7 @@ class Server:
         row = _number(request, "row", 0)
         if row >= len(self.labels):
             raise NotFoundError(f"Row {row} not found.", f"0 to {len(self.labels) - 1:,}.")
-        return {"rows": self.views.tiles(np.array([row], np.int32), "")}
+        return {"rows": self.views.tiles(np.array([row]), "")}
 
     def _galaxy(self, request: Request) -> Mapping[str, Any]:
         given, wanted = request.query_params, _filter(request)

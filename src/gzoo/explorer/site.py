@@ -63,12 +63,12 @@ def write_site(
             hint="Pass --limit with another number of galaxies.",
         )
     found = Engine(labels).rows(Filter(where))
-    rows = np.arange(len(labels), dtype=np.int32) if found is None else found
+    rows = np.arange(len(labels)) if found is None else found
     n_of = len(rows)
     if not n_of:
         raise InputError("No galaxy meets the expression.", hint="Pass another condition with --where.")
     if n_of > limit:
-        rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False)).astype(np.int32)
+        rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
     part = _part(labels, rows)
     begun: dict[str, object] = {"command": "explore", "data": labels.dataset.digest, "where": where, "limit": limit}
     if labels.predicted:
@@ -87,7 +87,7 @@ def _part(labels: Labels, rows: Rows) -> Labels:
         place = np.full(len(labels), -1)
         place[rows] = np.arange(len(rows))
         kept = np.flatnonzero(place[predicted.row] >= 0)
-        row = place[predicted.row[kept]].astype(np.int32)
+        row = place[predicted.row[kept]]
         predicted = Predicted(predicted.read.take(kept), row, predicted.is_seen[kept])
     return Labels(
         labels.dataset,

@@ -385,7 +385,7 @@ class Views:
         k = labels.counts[row, i].astype(np.float64)
         n = labels.totals[row, labels.question(one.name)].astype(np.float64)
         p = predicted.fractions[use, i].astype(np.float64)
-        place = np.flatnonzero(use).astype(np.int32)
+        place = np.flatnonzero(use)
         asked = (n > 0) & np.isfinite(p)
         row, k, n, p, place = row[asked], k[asked], n[asked], p[asked], place[asked]
         gap = k / n - p
