@@ -46,7 +46,7 @@ COUNTS, CLASSES, VALUE = (100, 300, 1000), ("bulge", "disturbed"), "redshift"
 N_VALUE_LABELS, N_VALUE_DRAWS = 300, 3
 WAYS = ("probe", "fine-tuned", "scratch")
 CROP_PIXELS = 240  # the galaxy fills the middle third of an image
-SIZE, SEED = 64, 77
+ENCODER, SIZE, SEED = "mobilenetv4_conv_small_050", 64, 77
 
 
 def crop(folder: Path, out: Path) -> None:
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8, help="draws of the labelled galaxies (default: 8)")
     parser.add_argument("--labels", type=int, nargs="+", default=COUNTS, help="numbers of labels")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time after which no draw is begun")
-    parser.add_argument("--encoder", default="mobilenetv4_conv_small_050", help="timm encoder")
+    parser.add_argument("--encoder", default=ENCODER, help="timm encoder")
     parser.add_argument("--work", type=Path, help="folder to keep datasets, the trained encoder and finished draws in")
     parser.add_argument("--quick", action="store_true", help="use few galaxies, and write only to --out")
     options = parser.parse_args()

@@ -10,12 +10,14 @@ of all folds together are scored: log-likelihood in nats per galaxy, and the ROC
 - plain: resnet18, 64 pixels, all of the image, AdamW at 1e-3, one cycle, batches of 32, 25 epochs, one of eight
   orientations, one view;
 - default: `gzoo train` and `gzoo predict` without options;
-- other recipes, with seed 1 alone: the default is chosen by it, and judged by seed 2, with other folds;
+- other recipes, with seed 1 alone, in the first fold or more: the default is chosen by it, and judged by seed 2, with
+  other folds;
 - forest: a random forest on ten numbers that describe an image.
 
 With 50 and 100 labelled galaxies (a fifth of them for validation), a model from random weights is compared with one
-that started from an encoder that was trained on simulated Galaxy Zoo 2, over draws of the labelled galaxies; all others
-are predicted. Differences in log-likelihood have 95% confidence intervals over galaxies, or of Student's t over draws.
+that started from the encoder that `adaptation.py` trains on three simulated campaigns, over draws of the labelled
+galaxies; all others are predicted. Differences in log-likelihood have 95% confidence intervals over galaxies, or of
+Student's t over draws.
 
 An interrupted benchmark continues with `--work`, and reports what is finished. Writes
 benchmarks/results/real_recipe.json.
@@ -34,14 +36,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from adaptation import CROP_PIXELS, ENCODER, SIZE, interval
 from measuring import arguments, write
 from PIL import Image, ImageFilter
-from scipy import stats
 from simulator_realism import numbers_of
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
-from gzoo import build, open_dataset, predict, simulate, train
+from gzoo import build, open_dataset, predict, train
 from gzoo.scoring.comparison import log_likelihoods
 from gzoo.scoring.intervals import blocks, mean_value
 from gzoo.scoring.matching import match
@@ -60,17 +62,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
     "mobilenetv4, 64, crop 0.7": {"encoder": "mobilenetv4_conv_small", "size": 64, "crop": 0.7},
     "mobilenetv4, 96, crop 0.7": {"encoder": "mobilenetv4_conv_small", "size": 96, "crop": 0.7},
-    "resnet18, 64, crop 0.7": {"encoder": "resnet18", "size": 64, "crop": 0.7, "epochs": 25},
-    "mobilenetv4, 64, crop 0.7, 3e-3": {
-        "encoder": "mobilenetv4_conv_small",
-        "size": 64,
-        "crop": 0.7,
-        "learning_rate": 3e-3,
-    },
 }
 FEW = (50, 100)
-SMALL = {"encoder": "mobilenetv4_conv_small_050", "size": 64, "crop": 0.7}
-"""Encoder that is trained on simulated galaxies, and from random weights beside it."""
+CROP = CROP_PIXELS / 424
+"""Part of a real image that shows as much of the sky as the simulated ones do."""
 
 
 class Benchmark:
@@ -215,7 +210,7 @@ def recipes_of(given: Benchmark, seed: int, views: str) -> Iterator[tuple[str, d
         featured = np.array([each["featured"] for each in own.values()])
         known = ~np.isnan(kind)
         cells = [given.cells.get(f"{name}/{seed}/{fold}") for fold in range(N_FOLDS)]
-        of_training = [cell["training_cpu_seconds"] for cell in cells if cell]
+        seconds = [(cell["training_cpu_seconds"], cell[views]["cpu_seconds"]) for cell in cells if cell]
         differences = np.array([own[one]["log_likelihood"] - plain[one]["log_likelihood"] for one in both])
         yield (
             name,
@@ -223,7 +218,8 @@ def recipes_of(given: Benchmark, seed: int, views: str) -> Iterator[tuple[str, d
                 "n_galaxies": len(own),
                 "log_likelihood": float(np.mean([each["log_likelihood"] for each in own.values()])),
                 "auc": float(roc_auc_score(kind[known], featured[known])),
-                "training_cpu_seconds": round(float(np.mean(of_training)), 1),
+                "training_cpu_seconds_of_a_fold": round(float(np.mean([one for one, _ in seconds])), 1),
+                "prediction_cpu_seconds_of_a_fold": round(float(np.mean([one for _, one in seconds])), 1),
                 "minus_plain": mean_value(differences, blocks(len(both))) if both and name != "plain" else None,
                 "n_in_both": len(both),
             },
@@ -258,31 +254,14 @@ def auc_of(given: Benchmark, cell: Mapping[str, Any]) -> float:
     return float(roc_auc_score(kind[known], np.array(cell["views default"]["featured"])[known]))
 
 
-def interval(differences: Floats) -> dict[str, float | None]:
-    """Return the mean of paired differences with a 95% interval of Student's t over draws."""
-    n, mean = len(differences), float(differences.mean())
-    half = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5) if n > 1 else None
-    return {"mean": mean, "low": None if half is None else mean - half, "high": None if half is None else mean + half}
-
-
-def simulated_encoder(given: Benchmark, n: int, epochs: int) -> Path:
-    """Return a run on simulated galaxies, whose size and crop are those of the real ones."""
-    out, data = given.work / "simulated-run", given.work / "simulated-data"
-    if not out.exists():
-        if not data.exists():
-            sky = simulate("gz2", n_galaxies=n, seed=41, out=given.work / "sky", export=False)
-            build("gz2", votes=sky.votes, images=sky.images, out=data)
-        train(data, out=out, epochs=epochs, probe=False, cache_dir=given.work / "cache", **SMALL)
-    return out
-
-
 def main() -> None:
     parser = arguments(__doc__, "real_recipe.json")
     data = Path(__file__).parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder with gz2_sample (default: ../shared/data)")
-    parser.add_argument("--simulated", type=int, default=4000, help="simulated galaxies to train on (default: 4000)")
+    parser.add_argument("--start", type=Path, help="run of adaptation.py on simulated galaxies (WORK/pretrained)")
     parser.add_argument("--draws", type=int, default=8, help="draws of the labelled galaxies (default: 8)")
-    parser.add_argument("--choosing-folds", type=int, default=N_FOLDS, help="folds of seed 1 (default: 5)")
+    parser.add_argument("--choosing-folds", type=int, default=1, help="folds of seed 1 (default: 1)")
+    parser.add_argument("--reported-folds", type=int, default=N_FOLDS, help="folds of seed 2 (default: 5)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time after which no training is begun")
     parser.add_argument("--work", type=Path, help="folder to keep datasets and finished trainings in")
     parser.add_argument("--quick", action="store_true", help="one epoch, one fold, one draw; write only to --out")
@@ -297,18 +276,17 @@ def main() -> None:
         for name in names:
             settings = {**RECIPES[name], "seed": CHOOSING, **quick}
             given.run(f"{name}/{CHOOSING}/{fold}", given.fold(CHOOSING, fold), views=(1, 8), **settings)
-    for fold in range(n_folds):
+    for fold in range(min(n_folds, options.reported_folds)):
         for name in ("plain", "default"):
             settings = {**RECIPES[name], "seed": REPORTED, **quick}
             given.run(f"{name}/{REPORTED}/{fold}", given.fold(REPORTED, fold), views=(1, 8), **settings)
     n_draws = 1 if options.quick else options.draws
-    if time.monotonic() < given.ends:
-        start = simulated_encoder(given, 60 if options.quick else options.simulated, 1 if options.quick else 10)
-        for draw in range(n_draws):
-            for n in FEW:
-                for way in ("simulated", "scratch"):
-                    own: dict[str, Any] = {"from_": start, "learn": "all"} if way == "simulated" else SMALL
-                    given.run(f"{way}/{n}/{draw}", given.draw(n, draw), seed=draw, **own, **quick)
+    for draw in range(n_draws if options.start else 0):
+        for n in FEW:
+            ways = {"simulated": {"from_": options.start, "learn": "all"}, "scratch": {"encoder": ENCODER}}
+            for way, own in ways.items():
+                settings = {**own, "size": SIZE, "crop": CROP, "seed": draw, **quick}
+                given.run(f"{way}/{n}/{draw}", given.draw(n, draw), **settings)
     views = "views 8"
     record = {
         "n_galaxies": given.votes.height,

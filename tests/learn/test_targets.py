@@ -17,6 +17,7 @@ from gzoo.dataset.build import build
 from gzoo.dataset.open import open_dataset
 from gzoo.dataset.targets import Target, read_labels
 from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
+from gzoo.learn.embedding import embed
 from gzoo.learn.export import export
 from gzoo.learn.loader import loader
 from gzoo.learn.model import open_run
@@ -347,11 +348,14 @@ def test_only_the_central_part_is_seen_when_images_are_cropped(dataset: Path, tm
     other[:, :, :11], other[..., -11:] = 0.0, 1.0
     assert torch.equal(model(image), model(other))
     assert not torch.equal(model(image), model(image.roll(4, 3)))
-    table = pl.read_parquet(predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet").path)
     with torch.inference_mode():
         batch = next(iter(loader(dataset, 64, 54, split="test")))
-        expected = model(batch["image"]).argmax(dim=1) == 0
-    assert ((table["kind_bright_probability"] > 0.5).to_numpy() == expected.numpy()).all()
+        expected, features = model(batch["image"]).softmax(dim=1), model.features(batch["image"])
+    table = pl.read_parquet(predict(tmp_path / "run", dataset, out=tmp_path / "p.parquet").path)
+    assert table["kind_bright_probability"].to_numpy() == pytest.approx(expected[:, 0].numpy(), abs=1e-4)
+    embed(tmp_path / "run", dataset, split="test", views=1, out=tmp_path / "e.parquet")
+    vectors = pl.read_parquet(tmp_path / "e.parquet")["vector"].to_numpy()
+    assert vectors == pytest.approx(features.numpy(), abs=2e-3)
     export(tmp_path / "run", out=tmp_path / "encoder")
     assert [open_encoder(tmp_path / name).crop for name in ("run", "encoder")] == [0.6, 0.6]
 
