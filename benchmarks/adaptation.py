@@ -68,7 +68,7 @@ def dataset(campaign: str, n: int, seed: int, work: Path) -> tuple[Path, pl.Data
     """Return a simulated dataset, and the truth of its galaxies."""
     folder, truth = work / f"data-{campaign}-{seed}", work / f"truth-{campaign}-{seed}.parquet"
     if not folder.exists():
-        sky = simulate(campaign, n_galaxies=n, seed=seed, workers=2, out=work / "sky", export=False, overwrite=True)
+        sky = simulate(campaign, n_galaxies=n, seed=seed, workers=1, out=work / "sky", export=False, overwrite=True)
         crop(sky.images, work / "cropped")
         build(campaign, votes=sky.votes, images=work / "cropped", out=folder)
         shutil.copy(sky.truth, truth)
@@ -113,6 +113,7 @@ def score(way: str, target: str, n: int, draw: int, given: Mapping[str, Any]) ->
         target=target,
         labels=table,
         size=SIZE,
+        crop=1,
         learn="head" if way == "probe" else "all",
         epochs=max(15, min(100, 12_000 // n)),
         probe=False,
@@ -184,6 +185,7 @@ def main() -> None:
             out=work / "pretrained",
             encoder=options.encoder,
             size=SIZE,
+            crop=1,
             epochs=options.epochs,
             batch_size=64,
             sampling="balanced",
@@ -221,8 +223,10 @@ def main() -> None:
             cells[key] = score(way, target, n, draw, given)
             finished.write_text(json.dumps(cells))
             print(f"{(time.monotonic() - started) / 60:5.1f} min  {key}: {cells[key]:.3f}", flush=True)
+    truths = [work / f"truth-{name}-{SEED + i}.parquet" for i, name in enumerate(CAMPAIGNS)]
+    heights = [pl.scan_parquet(path).select(pl.len()).collect().item() for path in truths]
     record = {
-        "n_simulated": options.n,
+        "n_simulated": {name: heights[i] for i, name in enumerate(CAMPAIGNS)},
         "n_pool": options.pool,
         "n_draws_asked": options.draws,
         "encoder": options.encoder,

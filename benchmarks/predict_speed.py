@@ -38,7 +38,13 @@ def main() -> None:
         made = gzoo.simulate("gz2", n_galaxies=options.n, seed=1, workers=2, export=False, out=work / "sky")
         gzoo.build("gz2", votes=made.votes, images=made.images, out=work / "galaxies")
         run = gzoo.train(
-            work / "galaxies", out=work / "run", encoder=options.encoder, size=options.size, epochs=1, probe=False
+            work / "galaxies",
+            out=work / "run",
+            encoder=options.encoder,
+            size=options.size,
+            crop=1,
+            epochs=1,
+            probe=False,
         ).run
         images = sorted(made.images.iterdir())
         short = work / "short"

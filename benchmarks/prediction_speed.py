@@ -39,7 +39,7 @@ BATCH, RATIO, MEMORY_RATIO = 64, 0.9, 1.1
 PREDICT = """
 import json, resource, sys
 import gzoo
-made = gzoo.predict(sys.argv[1], sys.argv[2], out=sys.argv[3])
+made = gzoo.predict(sys.argv[1], sys.argv[2], out=sys.argv[3], views=1)
 print(json.dumps([made.n_galaxies, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
         folder = Path(name)
         sky = gzoo.simulate("gz2", n_galaxies=64, seed=4, out=folder / "sky")
         gzoo.build("gz2", votes=sky.votes, images=sky.images, out=folder / "galaxies")
-        settings = {"epochs": 1, "probe": False}
+        settings = {"crop": 1, "epochs": 1, "probe": False}
         run = gzoo.train(
             folder / "galaxies", out=folder / "run", encoder=options.encoder, size=options.size, **settings
         ).run  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def speed(folder: Path, run: Path, images: list[Path], options: argparse.Namespa
             concentrations(model, batch, 1)
 
     def predict() -> None:
-        gzoo.predict(run, data, out=out, batch_size=BATCH, overwrite=True)
+        gzoo.predict(run, data, out=out, batch_size=BATCH, views=1, overwrite=True)
 
     parts: dict[str, Callable[[], None]] = {"loader": load, "encoder": encode, "predict": predict}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}

@@ -124,7 +124,9 @@ def cell(encoder: str, n: int, seed: int, galaxies: Path, held_out: tuple[int, i
     data, run = work / f"dataset-{encoder}", work / f"run-{encoder}"  # several processes may train one encoder each
     drawn(galaxies, n, seed, held_out, data)
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, IMAGES_SEEN // n))
-    made = train(data, out=run, encoder=encoder, size=SIZE, epochs=epochs, seed=seed, probe=False, overwrite=True)
+    made = train(
+        data, out=run, encoder=encoder, size=SIZE, crop=1, epochs=epochs, seed=seed, probe=False, overwrite=True
+    )
     return {
         "loss": test_loss(run, data),
         "true_loss": true_loss(galaxies, data),

@@ -119,6 +119,7 @@ def main() -> None:
             out=run,
             encoder=options.encoder,
             size=SIZE,
+            crop=1,
             epochs=options.epochs,
             batch_size=64,
             sampling="balanced",

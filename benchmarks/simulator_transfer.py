@@ -120,6 +120,7 @@ def main() -> None:
             out=run,
             encoder=options.encoder,
             size=options.size,
+            crop=1,
             epochs=options.epochs,
             seed=SEED,
             overwrite=True,

@@ -68,7 +68,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gzoo.learn.training import train
 
     out = tmp_path_factory.mktemp("trained") / "run"
-    return train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, epochs=1, probe=False).run
+    return train(dataset, out=out, encoder="mobilenetv3_small_050", size=32, crop=1, epochs=1, probe=False).run
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ SMALL = "mobilenetv3_small_050"
 @pytest.fixture(scope="session")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A training of 4 epochs on `dataset`; look, do not touch."""
-    return train(
-        dataset, out=tmp_path_factory.mktemp("trained") / "run", encoder=SMALL, size=32, epochs=4, seed=5, probe=False
-    )
+    out = tmp_path_factory.mktemp("trained") / "run"
+    return train(dataset, out=out, encoder=SMALL, size=32, crop=1, epochs=4, seed=5, probe=False)
 
 
 @pytest.fixture(scope="session")

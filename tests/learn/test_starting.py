@@ -56,7 +56,7 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     out = tmp_path_factory.mktemp("pretrained") / "run"
-    return train(dataset, out=out, encoder=TINY, size=32, epochs=1, seed=1, probe=False)
+    return train(dataset, out=out, encoder=TINY, size=32, crop=1, epochs=1, seed=1, probe=False)
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ FILES = {
 def quick(
     folder: Path, out: Path, *, encoder: str = SMALL, epochs: int = 4, seed: int = 5, **settings: object
 ) -> TrainResult:
-    return train(folder, out=out, encoder=encoder, size=32, epochs=epochs, seed=seed, probe=False, **settings)  # type: ignore[arg-type]
+    settings = {"size": 32, "crop": 1, "probe": False, **settings}
+    return train(folder, out=out, encoder=encoder, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> set[str]:
@@ -121,7 +122,7 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
         "augment": "average",
         "sampling": "proportional",
         "patience": 10,
-        "views": 1,
+        "views": 8,
         "seed": 5,
     }
     assert metadata["data"]["manifest_sha256"] == files.sha256(dataset / "manifest.json")
@@ -787,7 +788,7 @@ def test_a_model_of_real_galaxies_beats_the_baseline(shared_data: Path, tmp_path
     folder, out = tmp_path / "dataset", tmp_path / "predictions.parquet"
     columns = tmp_path / "columns.toml"
     build("gz2", votes=sample / "votes.csv", images=sample / "images", mapping=columns, out=folder)
-    run = train(folder, out=tmp_path / "run", encoder="resnet18", size=64).run
+    run = train(folder, out=tmp_path / "run").run
     predict(run, folder, out=out)
     log_likelihood_gain = score(out, folder).questions["smooth-or-featured-gz2"]["log_likelihood_gain"]
     print(log_likelihood_gain)  # noqa: T201

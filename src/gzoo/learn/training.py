@@ -44,7 +44,10 @@ from gzoo.scoring.intervals import Blocks, blocks
 from gzoo.sky import identifier_split
 from gzoo.trees.tree import IntArray
 
-DEFAULT_ENCODER, DEFAULT_SIZE, DEFAULT_CROP, LEARNING_RATE, AUGMENT = "resnet18", 128, 1.0, 1e-3, "average"
+DEFAULT_ENCODER, DEFAULT_SIZE, DEFAULT_CROP = "mobilenetv4_conv_small", 64, 0.7
+"""Chosen on real galaxies by benchmarks/real_recipe.py."""
+PRETRAINED_SIZE = 128  # of encoders whose published weights know photographs, without crop
+LEARNING_RATE, AUGMENT = 1e-3, "average"
 BATCH = "batch.png"
 """The first training batch as the model sees it."""
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
@@ -134,8 +137,9 @@ def train(
     identifiers.
 
     At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies,
-    which `predict` applies. Interrupted training resumes from its last checkpoint when the same command runs again, to
-    the same weights. There is a checkpoint after each epoch, and every five minutes within one.
+    which `predict` applies. Predictions average over the eight orientations of an image. Interrupted training resumes
+    from its last checkpoint when the same command runs again, to the same weights. There is a checkpoint after each
+    epoch, and every five minutes within one.
 
     With several `devices`, or started by `torchrun` on one or several machines, one process for each device trains on
     its own part of every batch; a script must then protect its entry point with `if __name__ == "__main__":`.
@@ -148,11 +152,12 @@ def train(
         target: Column to predict instead of votes, of the dataset or of `labels`: text and yes or no are classes, a
             float is a value with a spread. Append `:classes` or `:value` where numbers could be either.
         labels: Table with the column of `target` and `id_str`.
-        encoder: Name of a timm model; by default resnet18.
-        size: Width and height in pixels of the images that the encoder sees; by default 128, or with `from` the size
-            that the encoder was trained on.
+        encoder: Name of a timm model; by default mobilenetv4_conv_small.
+        size: Width and height in pixels of the images that the encoder sees; by default 64, with `from` the size that
+            the encoder was trained on, with `pretrained` 128.
         crop: Width of the central part of each image that the encoder sees, as a fraction of the image's: galaxies sit
-            in the middle. By default 1, all of the image, or with `from` the part that the run's encoder saw.
+            in the middle. By default 0.7; with `from` the part that the run's encoder saw; 1, all of the image, for
+            other trained encoders.
         pretrained: Start from the encoder's own weights that timm lists (from the Hub, safetensors only).
         from_: Start from the encoder of a run, of a folder in the layout of timm (config.json and model.safetensors,
             colour or grey-scale), or of `hf_hub:OWNER/NAME`, either of them on the Hub.
@@ -213,7 +218,7 @@ def train(
             "a trained encoder, of which a part may stay as it is.",
             "Pass --from or --pretrained.",
         )
-    size = size or (start.size if start and from_ else None) or DEFAULT_SIZE
+    size = size or (start.size if start and from_ else None) or (PRETRAINED_SIZE if start else DEFAULT_SIZE)
     crop = read_crop(crop if crop is not None else start.crop if start else DEFAULT_CROP)
     opened = open_dataset(dataset, revision=revision or _commit_begun(dataset, out, overwrite), progress=progress)
     if labels is not None and target is None:
@@ -250,7 +255,7 @@ def train(
         augment=augment,
         sampling=sampling,
         patience=PATIENCE,
-        views=VIEWS if learn == HEAD else 1,
+        views=VIEWS,
         seed=seed,
     )
     origin = dict(start.origin) if start else None
