@@ -143,7 +143,7 @@ def predict(
         batch_size: Images per batch.
         recalibrate: Apply the recalibration fitted on the validation split, or write raw model output.
         views: Number of orientations of each image to average over (test-time augmentation), 1 to 8; by default as in
-            the settings of the run, 8. The first is the image as stored. One is up to eight times as fast.
+            the settings of the run, 8. The first is the image as stored. One view is up to eight times as fast.
         corrupt: What to do with an image that cannot be decoded: "raise" an error that names it, or "skip" it and warn.
         cache_dir: Folder on this machine for decoded images, up to 50 GB, which later runs reuse.
         scheduler: Address of a Dask scheduler whose workers predict; they must be able to read the same files.
