@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from gzoo import files
 from gzoo.display import Shown
@@ -39,8 +40,8 @@ def demo(
     out: Path | str = "gzoo-demo",
     n_galaxies: int = 1500,
     epochs: int = 16,
-    encoder: str = "resnet18",
-    size: int = 64,
+    encoder: str | None = None,
+    size: int | None = None,
     seed: int = 0,
     workers: int = 2,
     overwrite: bool = False,
@@ -55,8 +56,8 @@ def demo(
         out: Folder to write.
         n_galaxies: Number of galaxies to simulate, 100 or more.
         epochs: Number of training epochs.
-        encoder: Name of a timm model.
-        size: Width and height of the model's input images, pixels.
+        encoder: Name of a timm model; by default that of `train`.
+        size: Width and height of the model's input images, pixels; by default those of `train`.
         seed: Seed of galaxies, volunteers and training.
         workers: Number of processes that draw images.
         overwrite: Replace an earlier demo.
@@ -118,6 +119,7 @@ def demo(
         scores = score(predictions, folder)
         files.write_json(partial / "scores.json", scores.to_dict())
         trained, n_test = files.read_json(run / "run.json"), scores.n_galaxies
+        design = cast("dict[str, object]", trained["design"])
         write_report(
             partial / "report.html",
             dataset=folder,
@@ -126,7 +128,7 @@ def demo(
             title="Galaxy Zoo 2, simulated: observed and predicted vote fractions",
             metadata={
                 "Galaxies": f"{n_galaxies:,} simulated; {n_test:,} scored, none of them used in training",
-                "Encoder": f"{encoder}, {size} x {size} pixels, from random weights",
+                "Encoder": f"{design['encoder']}, {design['size']} x {design['size']} pixels, from random weights",
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),
             },

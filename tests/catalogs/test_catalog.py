@@ -222,7 +222,7 @@ def test_intervals_are_compared_with_held_out_votes(dataset: Path, tmp_path: Pat
         else:
             assert first.verdict == "overconfident"
             assert first.coverage < 0.7
-            assert f"smooth-or-featured-gz2 (overconfident: {first.coverage:.0%})" in said[name]
+            assert f"smooth-or-featured-gz2 (overconfident, {first.coverage:.0%})" in said[name]
     assert "smooth-or-featured-gz2" not in said["modest"]
 
 

@@ -372,12 +372,13 @@ def _in_words(predictions: Sequence[Path], of_prior: str, n_trained_on: int, lev
 
 
 def _warn(made: CatalogResult) -> None:
-    off = [f"{name} ({one.verdict}: {one.coverage:.0%})" for name, one in made.calibration.items() if one.is_off]
+    off = [f"{name} ({one.verdict}, {one.coverage:.0%})" for name, one in made.calibration.items() if one.is_off]
     if off:
         warnings.warn(
-            f"The predictions do not agree with held-out votes, of which their {made.level:.0%} intervals cover: "
-            f"{', '.join(off)}. The credible intervals of the catalogue are as wrong as the predictions. "
-            "`gzoo recalibrate` corrects predictions.",
+            f"The predictions do not agree with held-out votes for {len(off)} of {len(made.calibration)} questions "
+            f"(verdict, coverage of {made.level:.0%} intervals): {', '.join(off)}. Credible intervals of "
+            "these questions are as wrong as the predictions, even where coverage is right on average. "
+            "`gzoo score --report` shows how they disagree, and `gzoo recalibrate` corrects predictions.",
             GZooWarning,
             stacklevel=3,
         )
