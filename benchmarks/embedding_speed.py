@@ -174,12 +174,17 @@ def main() -> None:
         memory = [peak_mb(run, few, once), peak_mb(run, images(folder, options.large), folder / "large.parquet")]
         parts = killed_and_resumed(run, few, folder / "killed.parquet")
         by_workers(run, few, folder / "workers.parquet")
+        n_bytes = once.stat().st_size / options.n
         same = {name: sha256(folder / f"{name}.parquet") == sha256(once) for name in ("killed", "workers")}
     ratio = memory[1] / memory[0]
     write(
         options,
         {
+            "encoder": ENCODER,
+            "size": SIZE,
+            "images": len(os.listdir(speed_images)),
             "throughput": speed,
+            "bytes a galaxy": round(n_bytes),
             "peak MB": {f"{options.n:,} images": round(memory[0]), f"{options.large:,} images": round(memory[1])},
             "ratio of peak memory": round(ratio, 3),
             "parts when killed": parts,

@@ -21,7 +21,7 @@ extensions = [
     "sphinx_design",
     "gzoo_pages",
 ]
-exclude_patterns = ["build", "**/.ipynb_checkpoints"]
+exclude_patterns = ["build", "measured", "**/.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb"}
 
 # Markdown

@@ -1,4 +1,4 @@
-"""The figures of the explanation pages and of the README: every number in them is computed here.
+"""The figures of the explanation pages and of the page on architecture: every number in them is computed here.
 
     .venv-docs/bin/python docs/figures.py [NAME ...]
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -245,11 +246,48 @@ def fine_tuning() -> Figure:
     return figure
 
 
+def adaptation() -> Figure:
+    """ROC AUC of probe, fine-tuning and training from scratch, by the number of labels; benchmarks/adaptation.py."""
+    results = json.loads((RESULTS / "adaptation.json").read_text("utf-8"))["results"]
+    found = {name: one for name, one in results.items() if one["measure"] == "ROC AUC"}
+    questions = sorted({name.partition(", ")[0] for name in found})
+    figure, drawn = axes(len(questions), height=3, sharey=True)
+    for axis, question in zip(drawn, questions, strict=True):
+        own = {int(name.split()[1]): one for name, one in found.items() if name.startswith(f"{question}, ")}
+        for way, style, colour in (("probe", "o-", ORANGE), ("fine-tuned", "^-", BLUE), ("scratch", "s-", GREY)):
+            label = {"probe": "linear probe", "scratch": "from scratch"}.get(way, way)
+            axis.plot(list(own), [one[way] for one in own.values()], style, color=colour, label=label)
+        axis.set(xlabel="labelled galaxies", title=question)
+        log_axis(axis, list(own))
+    drawn[0].set_ylabel("ROC AUC")
+    drawn[0].legend(frameon=False)
+    return figure
+
+
+def layers() -> Figure:
+    """The layers of the package, as `pyproject.toml` has them: each imports from those below it only."""
+    settings = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (found,) = (one["layers"] for one in settings["contracts"] if one["type"] == "layers")
+    figure = Figure(figsize=(7, 0.36 * len(found)), layout="constrained")
+    axis = figure.subplots()
+    for row, layer in enumerate(found):
+        names = layer.split(" : ")
+        for i, name in enumerate(names):
+            axis.barh(row, 1 / len(names) - 0.01, left=i / len(names), height=0.78, color=BLUE, alpha=0.15)
+            axis.text((i + 0.5) / len(names), row, name, ha="center", va="center")
+    axis.annotate("", (1.04, len(found) - 0.7), (1.04, -0.3), arrowprops={"arrowstyle": "->", "color": GREY})
+    axis.text(1.06, len(found) / 2 - 0.5, "imports", rotation=270, va="center", color=GREY)
+    axis.set(xlim=(0, 1.1), ylim=(len(found) - 0.5, -0.5))
+    axis.set_axis_off()
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     one.__name__.replace("_", "-"): one
     for one in (
         *(votes_and_trees, splits, likelihood, scores, noise_correction, calibration, comparing_models, posteriors),
-        *(purity, fine_tuning),
+        *(purity, fine_tuning, layers),
+        *([adaptation] if (RESULTS / "adaptation.json").exists() else []),
     )
 }
 

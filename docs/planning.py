@@ -79,6 +79,7 @@ def steps() -> list[Step]:
             *(f"`gzoo predict`, {predicted['encoder']} at {predicted['size']} px", predicted["galaxies a core second"]),
             *(predicted["galaxies"], predicted["peak megabytes"], predicted["bytes a galaxy"], "predict_speed", True),
         ),
+        *_embedding(),
         Step(
             *("`gzoo match` with a million others", n_votes / matched["CPU seconds"], n_votes),
             *(1e3 * matched["GB of memory at peak"], None, "sky_match", False),
@@ -87,6 +88,21 @@ def steps() -> list[Step]:
             *("`gzoo select`", selected["galaxies"] / selected["processor seconds"], selected["galaxies"]),
             *(selected["resident MB"], None, "selection_speed", False),
         ),
+    ]
+
+
+def _embedding() -> list[Step]:
+    """Return the step of `gzoo embed`; none where it has not been measured."""
+    if not (RESULTS / "embedding_speed.json").exists():
+        return []
+    found = _read("embedding_speed")
+    (*_, peak) = found["peak MB"].values()
+    return [
+        Step(
+            f"`gzoo embed`, {found['encoder']} at {found['size']} px",
+            found["throughput"]["galaxies per CPU second"]["embed"],
+            *(found["images"], peak, found["bytes a galaxy"], "embedding_speed", True),
+        )
     ]
 
 

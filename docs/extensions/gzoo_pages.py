@@ -11,6 +11,7 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import gzoo_measured
 import gzoo_results
 
 import gzoo
@@ -67,9 +68,11 @@ def formula(writer: nodes.NodeVisitor, node: nodes.math_block) -> None:
 
 
 def write_pages(app: Sphinx) -> None:
-    """Write all pages that are made from the code, below `reference/`."""
+    """Write all pages that are made from the code, below `reference/`, and parts of others, below `measured/`."""
     for path, text in pages():
         write(Path(app.srcdir) / "reference" / path, text)
+    for path, text in gzoo_measured.parts():
+        write(Path(app.srcdir) / "measured" / path, text)
 
 
 def pages() -> Iterator[tuple[str, str]]:
