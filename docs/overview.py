@@ -42,6 +42,8 @@ def galaxy(picture: Axes, bars: Axes, folder: Path, predictions: pl.DataFrame) -
     image = Image.open(io.BytesIO(row["image"]["bytes"]))
     picture.imshow(image.crop(tuple(np.multiply((0.2, 0.2, 0.8, 0.8), image.width).round())))
     picture.set_axis_off()
+    picture.set_title("A simulated galaxy", loc="left")
+    bars.set_title("Votes and prediction", loc="left")
     predicted = predictions.row(by_predicate=pl.col("id_str") == row["id_str"], named=True)
     at, names = 0.0, []
     for question in map(gzoo.tree("gz2").question, QUESTIONS):
@@ -69,7 +71,8 @@ def gains(axis: Axes, scores: dict[str, Any]) -> None:
     axis.errorbar(value, rows, xerr=np.abs(np.subtract((low, high), value)), fmt="o", color=ORANGE, capsize=3)
     axis.axvline(0, color=GREY, linewidth=0.7)
     axis.set_yticks(rows, names, fontsize=8)
-    axis.set(xlabel="gain over the baseline (nats per galaxy)")
+    axis.set(xlabel="nats per galaxy")
+    axis.set_title("Gain over the baseline", loc="left")
 
 
 def coverage(axis: Axes, scores: dict[str, Any]) -> None:
@@ -80,6 +83,7 @@ def coverage(axis: Axes, scores: dict[str, Any]) -> None:
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
     axis.set(xlabel="probability of a prediction interval", ylabel="counts inside it", xlim=(0, 1), ylim=(0, 1))
     axis.set_aspect("equal")
+    axis.set_title("Calibration", loc="left")
 
 
 def main() -> None:
