@@ -172,6 +172,15 @@ def test_a_calibrated_model_loses_little_at_50_galaxies() -> None:
     assert abs(costs[0]) < 1e-3  # single votes do not constrain concentrations
 
 
+def test_a_calibrated_model_loses_little_at_20_galaxies() -> None:
+    lost: list[float] = []
+    for seed in range(20):
+        fit = best_parameters(Scaling.of(*galaxies(TWO, 20, seed), is_fraction=False))
+        fresh = Scaling.of(*galaxies(TWO, 500, 1000 + seed), is_fraction=False)
+        lost.append(float((fresh.cost(fit)[0] - fresh.cost(changes(TWO))[0]).mean()))
+    assert np.mean(lost) < 0.01
+
+
 @pytest.mark.parametrize("question", [TWO, FOUR, SEVERAL])
 def test_a_clear_bias_is_corrected_and_only_that(question: Question) -> None:
     rng = np.random.default_rng(9)

@@ -5,9 +5,10 @@ temperature moves these fractions towards each other (above 1) or apart (below 1
 of one answer in all galaxies.
 
 The factor has a prior: a mixture of a normal distribution around 1 and of one around usual concentrations of votes,
-however large or small the predicted concentration is. Temperature and biases are costly where there are few votes, so
-the result is an average over fits with and without them, weighted by the Bayesian information criterion. An answer is
-given a bias only where the scatter between galaxies shows one.
+however large or small the predicted concentration is. Each parameter is costly where there are few votes, so the result
+is an average over fits with and without factor, temperature and biases, weighted by the Bayesian information criterion:
+the galaxies that a model was selected on are few, and would otherwise make it overconfident. An answer is given a bias
+only where the scatter between galaxies shows one.
 
 Where a question allows several answers, each of them is recalibrated as if it were a question of its own, which
 volunteers answer by giving it or not: some answers scatter more than others.
@@ -263,16 +264,19 @@ def _choices(values: FloatArray, question: Question, *, is_fraction: bool) -> li
 
 
 def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
-    """Return the parameters of `gzoo.scoring.scaling`, averaged over fits with and without temperature and biases."""
-    n, penalty = len(votes), _penalty(votes, is_fraction=is_fraction)
+    """Return the parameters of `gzoo.scoring.scaling`, averaged over fits with and without each of them."""
+    penalty, cost_of_one = _penalty(votes, is_fraction=is_fraction), 0.5 * math.log(int(votes.totals.sum()))
     free = np.zeros(votes.n_parameters, bool)
+    unchanged, least = votes.fit(free, penalty=penalty)
+    fits, costs = [unchanged], [least - cost_of_one]
     free[0] = is_fraction or bool((votes.totals > 1).any())
     first, least = votes.fit(free, penalty=penalty)
-    if n < MIN_GALAXIES:
-        return first
-    fits, costs = [first], [least]
-    shows_bias, n_votes = _shows_bias(votes, first), int(votes.totals.sum())
+    # fractions have no concentration of their own to keep
+    fits, costs = ([*fits, first], [*costs, least]) if free[0] and not is_fraction else ([first], [least])
+    shows_bias = _shows_bias(votes, first)
     choices = [(True, False)] if not shows_bias.any() else [(True, False), (False, True), (True, True)]
+    if len(votes) < MIN_GALAXIES:
+        choices = []
     for has_temperature, has_bias in choices:
         freed = free.copy()
         freed[1] = has_temperature
@@ -282,7 +286,7 @@ def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
         n_biases = min(n_biases, len(shows_bias) - 1)  # fractions sum to 1
         fit[2:] -= fit[2:].mean()
         fits.append(fit)
-        costs.append(cost + 0.5 * math.log(n_votes) * (has_temperature + n_biases))
+        costs.append(cost + cost_of_one * (has_temperature + n_biases))
     weights = np.exp(min(costs) - np.array(costs))
     return weights @ np.array(fits) / weights.sum()
 
