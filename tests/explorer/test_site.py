@@ -120,7 +120,11 @@ def test_it_answers_what_the_server_answers(browser: Any, address: str, client: 
         assert page.evaluate(ask, ["row", "row=2"])["rows"][0]["id"] == there_id
         for query in ({"question": "bar-gz2"}, {"question": "bar-gz2", "answer": "no", "bin": "3"}):
             here, there = page.evaluate(ask, ["model", urlencode(query)]), client.get("/api/model", params=query).json()
-            assert {**here, "scores": 0} == {**there, "scores": 0}
+            assert {**here, "scores": 0, "isUnfiltered": 0} == {**there, "scores": 0, "isUnfiltered": 0}
+    for query in ("", "?q=" + quote("bar.yes > 0.25")):
+        with opened(browser, address, f"#/model{query}") as page:
+            page.wait_for_selector(".plots")
+            assert ("The filter does not apply" in page.inner_text("main")) == bool(query)
 
 
 @pytest.mark.slow

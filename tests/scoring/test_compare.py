@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ import gzoo
 from gzoo import cli
 from gzoo.errors import InputError, OutputExistsError, TableError
 from gzoo.scoring.comparison import Comparison, compute, log_likelihoods
-from gzoo.scoring.differences import LEVEL
+from gzoo.scoring.differences import LEVEL, amount
 from gzoo.scoring.intervals import Blocks, blocks, holm, ratio
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, mixture_nll, multinomial_nll, question_nll
 from gzoo.scoring.ordered import ranked_probability_score
@@ -341,6 +341,22 @@ def files(dataset: Path, tmp_path: Path) -> list[Path]:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     return [write(tmp_path / "a" / "p.parquet", dataset, 1), write(tmp_path / "b" / "p.parquet", dataset, 2, n=7)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "sign", "text"),
+    [
+        ((3.5, 2.6, 4.5), "", "3.5 ± 0.9"),
+        ((0.6, 0.2, 2.3), "", "0.6 [0.2, 2.3]"),
+        ((-0.6, -2.3, -0.2), "", "0.6 [0.2, 2.3]"),
+        ((-0.6, -2.3, -0.2), "+", "-0.6 [-2.3, -0.2]"),
+        ((0.1, -0.3, 0.1), "+", "+0.1 [-0.3, 0.1]"),
+        ((0.25, 0.25, 0.25), "", "0.250 ± 0.000"),
+    ],
+)
+def test_a_lopsided_interval_is_given_by_its_ends(ends: tuple[float, ...], sign: str, text: str) -> None:
+    difference: Any = dict(zip(("value", "low", "high"), ends, strict=True))
+    assert amount(difference, sign).replace("\N{MINUS SIGN}", "-") == text
 
 
 def test_models_are_compared_on_their_common_galaxies(dataset: Path, files: list[Path]) -> None:

@@ -16,6 +16,7 @@ LEVEL = 0.05  # probability of any false call, over all questions and pairs toge
 POWER = 0.8  # of the minimum detectable difference
 MIN_GALAXIES = 10  # the fewest galaxies with votes for which there is an interval and a verdict
 MAX_ADDITIONAL = 1e9  # more additional galaxies than this are not reported
+MAX_SKEW = 1.5  # an interval that extends this many times as far above as below the value is given by its ends
 
 
 class Difference(TypedDict):
@@ -136,12 +137,19 @@ def rounded_up(n: int) -> str:
 
 
 def amount(difference: Difference, sign: str = "") -> str:
-    """Return the size of a difference with half the width of its 95% interval: "0.012 ± 0.003"."""
-    value = difference["value"] or 0.0
-    half = ((difference["high"] or 0.0) - (difference["low"] or 0.0)) / 2
+    """Return the size of a difference with half the width of its 95% interval, "0.012 ± 0.003".
+
+    Where the interval extends much further to one side, both ends are given, "0.6 [0.2, 2.3]": half of its width would
+    seem to include 0.
+    """
+    value, low, high = (difference[name] or 0.0 for name in ("value", "low", "high"))
+    if value < 0 and not sign:
+        value, low, high = -value, -high, -low
+    half = (high - low) / 2
     digits = 3
     if half > 0:  # one digit of the half width, or two if the first is 1
         power = math.floor(math.log10(half))
         digits = max(0, -power + (1 if half / 10.0**power < 2 else 0))
-    number = f"{value if sign else abs(value):{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    return f"{number} ± {half:.{digits}f}"
+    shorter, longer = sorted((value - low, high - value))
+    interval = f"± {half:.{digits}f}" if longer <= MAX_SKEW * shorter else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:{sign}.{digits}f} {interval}".replace("-", "\N{MINUS SIGN}")

@@ -113,9 +113,11 @@ export function open(main, app) {
         h("nav", { class: "tabs", "aria-label": "Answers" }, question.answers.map((one, i) => h("a", {
           ...follow({ view: "model", question: question.name, answer: i ? one.answer : "", bin: "" }),
           "aria-current": one === answer && "true" }, one.label))),
+        found.isUnfiltered ? h("p", { class: "note", role: "status" }, `Of ${count(found.n_galaxies)} held-out galaxies with votes on this question. The filter does not apply here: this is a copy of the page without a server.`) : "",
         h("p", { class: "verdict" }, said || `When the model predicts ${fraction(middle)}, do ${Math.round(middle * 100)}% of volunteers agree?`),
         found.n_galaxies ? h("div", { class: "plots" },
           h("figure", {}, reliability(found, answer.label, choose, chosen),
+            h("p", { class: "small bins-title", "aria-hidden": "true" }, "galaxies with a prediction from"),
             h("nav", { class: "bins", "aria-label": "Bins of the predicted fraction" }, Array.from({ length: N_BINS }, (_, i) => {
               const label = `${(i / N_BINS).toFixed(1)} to ${((i + 1) / N_BINS).toFixed(1)}`;
               return found.groups.some((one) => one.bin === i)

@@ -113,7 +113,7 @@ export function open(main, app) {
         dropped.length ? h("ul", { class: "small bullets" }, dropped.map(([reason, number]) => h("li", {}, `${reason}: ${count(number)}`))) : "",
         found.not_collected.length ? [h("h2", {}, "Without votes", h("small", {}, plural(found.not_collected.length, "question"))),
           h("details", { class: "small table", open: found.not_collected.length < 12 }, h("summary", {}, "questions"), h("p", {}, found.not_collected.join(", ")))] : "",
-        h("h2", {}, "About"),
+        h("h2", {}, `About ${about.title}`),
         h("p", { class: "small" }, about.is_simulated ? "Simulated: no telescope and no volunteer was involved." : found.description),
         !about.is_simulated && found.surveys.length ? h("p", { class: "small" }, `Images: ${found.surveys.join("; ")}.`) : "",
         found.licence ? h("p", { class: "small" }, `Licence: ${found.licence}.`) : "",

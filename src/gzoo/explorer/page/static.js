@@ -367,6 +367,7 @@ class Site {
     const answer = query.get("answer") ? question?.answers.find((one) => one.answer === query.get("answer")) : question?.answers[0];
     if (!answer) throw new Wrong("Predicted question or answer not found.", { status: 404 });
     const { bins, ...found } = await file(`model/${answer.index}`);
+    found.isUnfiltered = ["q", "split", "campaign"].some((name) => query.get(name));
     return query.get("bin") ? { ...found, ...(bins[query.get("bin")] ?? { listed: [], n_listed: 0 }) } : found;
   }
 
