@@ -5,10 +5,10 @@ temperature moves these fractions towards each other (above 1) or apart (below 1
 of one answer in all galaxies.
 
 The factor has a prior: a mixture of a normal distribution around 1 and of one around usual concentrations of votes,
-however large or small the predicted concentration is. Each parameter is costly where there are few votes, so the result
-is an average over fits with and without factor, temperature and biases, weighted by the Bayesian information criterion:
-the galaxies that a model was selected on are few, and would otherwise make it overconfident. An answer is given a bias
-only where the scatter between galaxies shows one.
+however large or small the predicted concentration is. Temperature and biases are costly where there are few votes, so
+the result is an average over fits with and without them, weighted by the Bayesian information criterion. Below 50
+galaxies the factor is averaged over too: a model is selected on the same galaxies, and so few of them would make it
+overconfident. An answer is given a bias only where the scatter between galaxies shows one.
 
 Where a question allows several answers, each of them is recalibrated as if it were a question of its own, which
 volunteers answer by giving it or not: some answers scatter more than others.
@@ -43,6 +43,7 @@ LOG_FACTOR_SD, LOG_TEMPERATURE_SD, BIAS_SD = 1.0, 0.25, 1.0  # prior standard de
 USUAL_CONCENTRATION, LOG_CONCENTRATION_SD = 20.0, 2.0  # prior of the resulting concentration
 P_UNCHANGED = 0.25  # prior weight of a factor near 1
 MIN_GALAXIES = 10  # the fewest for temperature, biases and a gain
+FEW_GALAXIES = 50  # fewer have to show that a factor is needed
 N_FOLDS, MAX_FOR_GAIN = 5, 10_000  # of the galaxies that measure the gain
 PARAMETERS = ("factor", "temperature", "bias")
 PASSED_ON = ("run_sha256", "trained_by_scheme", "baseline", "hub", "split")
@@ -264,15 +265,15 @@ def _choices(values: FloatArray, question: Question, *, is_fraction: bool) -> li
 
 
 def best_parameters(votes: Scaling, *, is_fraction: bool = False) -> FloatArray:
-    """Return the parameters of `gzoo.scoring.scaling`, averaged over fits with and without each of them."""
+    """Return the parameters of `gzoo.scoring.scaling`, averaged over fits with and without temperature and biases."""
     penalty, cost_of_one = _penalty(votes, is_fraction=is_fraction), 0.5 * math.log(int(votes.totals.sum()))
     free = np.zeros(votes.n_parameters, bool)
-    unchanged, least = votes.fit(free, penalty=penalty)
-    fits, costs = [unchanged], [least - cost_of_one]
     free[0] = is_fraction or bool((votes.totals > 1).any())
     first, least = votes.fit(free, penalty=penalty)
-    # fractions have no concentration of their own to keep
-    fits, costs = ([*fits, first], [*costs, least]) if free[0] and not is_fraction else ([first], [least])
+    fits, costs = [first], [least]
+    if len(votes) < FEW_GALAXIES and free[0] and not is_fraction:  # fractions have no concentration of their own
+        unchanged, cost = votes.fit(np.zeros_like(free), penalty=penalty)
+        fits, costs = [*fits, unchanged], [*costs, cost - cost_of_one]
     shows_bias = _shows_bias(votes, first)
     choices = [(True, False)] if not shows_bias.any() else [(True, False), (False, True), (True, True)]
     if len(votes) < MIN_GALAXIES:
