@@ -19,9 +19,9 @@ N_OTHERS = 1000
 """Random galaxies that examples are compared with."""
 N_COMPONENTS = 100
 """Leading principal components that are compared."""
-PENALTY = 0.3
+PENALTY = 0.1
 """Weight of half the squared length of the direction, per component, where each class has a weight of 1 in the loss."""
-UNLIKE = 0.03
+UNLIKE = 0.01
 """Weight of each galaxy that is not wanted, where all others together have a weight of 1."""
 
 
