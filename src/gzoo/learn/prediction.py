@@ -136,8 +136,8 @@ def predict(
 
     Args:
         runs: Run folders, written by `gzoo train`.
-        data: Dataset with images (a folder, a campaign's name, or `owner/name` on the Hub), or a folder, .tar or .zip
-            archive of JPEG, PNG or FITS images.
+        data: Dataset with images (a folder, a campaign's name, or `owner/name` on the Hub; a commit, tag or branch may
+            follow after `@`), or a folder, .tar or .zip archive of JPEG, PNG or FITS images.
         split: Split of the dataset to predict, by default test.
         out: Parquet file to write.
         batch_size: Images per batch.

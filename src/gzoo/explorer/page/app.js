@@ -142,7 +142,7 @@ export const app = {
         onclick: (event) => this.follow(event, EVERYTHING) },
         logo(), "gzoo"),
       h("span", { class: "dataset", title: about.folder }, about.name,
-        h("small", {}, about.is_simulated ? "simulated images and votes" : about.title),
+        about.is_simulated ? h("small", { class: "simulated" }, "simulated", h("span", {}, " images and votes")) : h("small", {}, about.title),
         about.labelling && h("small", { class: "labelled" }, `${plural(this.labels.size, "label")} in ${about.labelling.file}`)),
       h("nav", { class: "views", "aria-label": "Views" }, views.map(([name, text]) => link(name, text))),
       h("div", { class: "tools" },
