@@ -25,6 +25,7 @@ from gzoo.errors import (
     NotFoundError,
     OutputExistsError,
     ReadError,
+    raise_passing,
 )
 
 BEGUN = {"command": "build", "of": 1}
@@ -149,10 +150,10 @@ def test_an_earlier_result_comes_back_if_it_could_not_be_replaced(
 )
 def test_errors_of_the_system_are_not_damaged_data(error: Exception, kind: type[Exception] | None) -> None:
     if kind is None:
-        files.raise_passing(Path("a"), error)
+        raise_passing(Path("a"), error)
     else:
         with pytest.raises(kind) as found:
-            files.raise_passing(Path("a"), error)
+            raise_passing(Path("a"), error)
         assert not isinstance(found.value, InputError)
 
 
@@ -182,6 +183,17 @@ def test_a_finished_result_is_replaced_only_when_the_new_one_is_done(tmp_path: P
     finish(out, overwrite=True, word="second")
     assert (out / "result.txt").read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", sorted(files.MARKS))
+def test_no_result_is_put_into_a_dataset(tmp_path: Path, kind: str) -> None:
+    with files.work(tmp_path / "out", kind="dataset", begun=BEGUN) as partial:
+        files.write_manifest(partial, {})
+    (tmp_path / "out" / "data").mkdir(exist_ok=True)
+    for place in ("run", "data/run"):
+        with pytest.raises(InputError, match="inside the dataset folder"):
+            files.refuse_occupied(tmp_path / "out" / place, kind=kind, overwrite=True)
+    files.refuse_occupied(tmp_path / "run", kind=kind, overwrite=False)
 
 
 @pytest.mark.parametrize("kind", sorted(files.MARKS))

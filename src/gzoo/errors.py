@@ -24,9 +24,15 @@ expected, and what to do next. The class writes the labels "Expected" and "Hint:
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 MAX_CHOICES = 8
+NOT_PASSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}
+"""Errors of the system that are about the file or its name. All others may be gone at the next attempt."""
 
 
 class GZooError(Exception):
@@ -144,6 +150,26 @@ class NonFiniteLossError(GZooError, FloatingPointError):
 
 class GZooWarning(UserWarning):
     """A fact that does not stop the work but changes its meaning; commands print it."""
+
+
+def raise_passing(path: Path | str, error: BaseException) -> None:
+    """Raise an error of reading a file unless it may be about the content of the file.
+
+    Readers report damaged content as `OSError` too, but without the number of an error of the system.
+
+    Raises:
+        ReadError: The system failed: too many open files, no permission, an error of the disk.
+        MemoryError: There is not enough memory.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # polars writes it into the text
+        number = int(found[1])
+    if isinstance(number, int) and number not in NOT_PASSING:
+        raise ReadError(
+            f"Cannot read '{path}': {os.strerror(number)}.", hint="Fix the cause, then rerun the same command."
+        ) from error
 
 
 def reason(error: BaseException) -> str:

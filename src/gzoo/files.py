@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,8 +31,8 @@ from gzoo.errors import (
     InputError,
     NotFoundError,
     OutputExistsError,
-    ReadError,
     WriteError,
+    raise_passing,
     reason,
 )
 
@@ -101,8 +101,6 @@ FIRST_LINES = {
     "table of matches": r"fate,matched_by,separation_arcsec,",
 }
 """What the first line of a text file of each kind begins with, because text files have no place for a mark."""
-NOT_PASSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}
-"""Errors of the system that are about the file or its name. All others may be gone at the next attempt."""
 
 
 def sha256(path: Path) -> str:
@@ -188,26 +186,6 @@ def read_json(path: Path) -> dict[str, object]:
             "Recreate the file with gzoo.",
         )
     return cast("dict[str, object]", value)
-
-
-def raise_passing(path: Path | str, error: BaseException) -> None:
-    """Raise an error of reading a file unless it may be about the content of the file.
-
-    Readers report damaged content as `OSError` too, but without the number of an error of the system.
-
-    Raises:
-        ReadError: The system failed: too many open files, no permission, an error of the disk.
-        MemoryError: There is not enough memory.
-    """
-    if isinstance(error, MemoryError):
-        raise error
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # polars writes it into the text
-        number = int(found[1])
-    if isinstance(number, int) and number not in NOT_PASSING:
-        raise ReadError(
-            f"Cannot read '{path}': {os.strerror(number)}.", hint="Fix the cause, then rerun the same command."
-        ) from error
 
 
 @contextlib.contextmanager
@@ -461,8 +439,12 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
     """Check that a folder may become the result; see `work`.
 
     Raises:
-        OutputExistsError: It may not.
+        InputError: It is inside a dataset folder.
+        OutputExistsError: It is another result, or one that must not be replaced.
     """
+    for one in out.resolve().parents:
+        if _is_finished(one, "dataset"):
+            _refuse_inside(out, one, "--out")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     is_own = _is_finished(out, kind)
@@ -473,6 +455,14 @@ def refuse_occupied(out: Path, *, kind: str, overwrite: bool) -> None:
         if not overwrite:
             _tidy(out)
     _refuse_taken(out, kind, is_own, overwrite, f"a new name, an empty folder, or an earlier {kind}.", "--out")
+
+
+def _refuse_inside(out: Path, folder: Path, option: str) -> NoReturn:
+    raise InputError(
+        f"'{out}' is inside the dataset folder '{folder}'.",
+        "a name outside it, because its manifest lists every file.",
+        f"Choose another {option}.",
+    )
 
 
 def _refuse_taken(out: Path, kind: str, is_own: bool, overwrite: bool, expected: str, option: str) -> None:
@@ -521,11 +511,7 @@ def refuse_file(
         if place == one.resolve():
             raise InputError(f"'{path}' is also an input.", "a new name.", f"Choose another {option}.")
         if place.is_relative_to(one.resolve()):
-            raise InputError(
-                f"'{path}' is inside the dataset folder '{one}'.",
-                "a file outside it, because its manifest lists every file.",
-                f"Choose another {option}.",
-            )
+            _refuse_inside(path, one, option)
     if not path.absolute().parent.is_dir():
         raise NotFoundError(
             f"Output folder not found: '{path.parent}'.", hint=f"Create the folder, or choose another {option}."

@@ -18,7 +18,7 @@ from PIL import Image
 from gzoo import files
 from gzoo.dataset.index import ImageIndex
 from gzoo.dataset.open import Dataset, reading
-from gzoo.errors import DatasetError, ImageError, NotFoundError, reason
+from gzoo.errors import DatasetError, ImageError, NotFoundError, raise_passing, reason
 from gzoo.images.checks import READER_ERRORS, corrupt, is_jpeg, jpeg_header, jpeg_orientation, png_pixels, upright
 
 THUMBNAIL_PIXELS = 320  # twice the width of a tile, of which the page shows the central 62%
@@ -95,7 +95,7 @@ class Images:
             finally:
                 os.close(file)
         except OSError as error:
-            files.raise_passing(path, error)
+            raise_passing(path, error)
             raise DatasetError(f"Cannot read '{path}': {error.strerror or error}.", hint=COPY_AGAIN) from error
         if len(data) < length:
             raise DatasetError(f"Shard '{path}' is truncated.", hint=COPY_AGAIN)

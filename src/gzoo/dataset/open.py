@@ -21,7 +21,7 @@ from gzoo.dataset import schema
 from gzoo.dataset.index import ImageIndex, indices, read_locations, vote_columns
 from gzoo.dataset.schema import KEY
 from gzoo.display import Sheet, Shown
-from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, choices, reason, suggestion
+from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, choices, raise_passing, reason, suggestion
 from gzoo.sky.identifier_split import PUBLISHED
 from gzoo.trees import campaign as campaigns_of
 from gzoo.trees.campaign import Campaign
@@ -625,7 +625,7 @@ def reading(path: Path) -> Generator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
-        files.raise_passing(path, error)
+        raise_passing(path, error)
         raise DatasetError(
             f"Cannot read '{path}': {reason(error)}.",
             "a Parquet file with the columns of the dataset.",

@@ -9,12 +9,11 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from gzoo import files
 from gzoo.dataset.images import Images
 from gzoo.dataset.open import Dataset, open_dataset
 from gzoo.dataset.schema import KEY
 from gzoo.embeddings.table import Source
-from gzoo.errors import DatasetError, GZooError, GZooWarning, InputError, NotFoundError
+from gzoo.errors import DatasetError, GZooError, GZooWarning, InputError, NotFoundError, raise_passing
 from gzoo.images.archives import Source as Files
 from gzoo.images.archives import open_source
 from gzoo.images.checks import SUFFIXES
@@ -162,7 +161,7 @@ def _read(opened: Files, name: str, source: Source) -> bytes | None:
     except GZooError:
         return None
     except OSError as error:
-        files.raise_passing(f"{opened.path}/{name}", error)
+        raise_passing(f"{opened.path}/{name}", error)
         return None
 
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from gzoo import files
 from gzoo.dataset.schema import KEY
 from gzoo.display import Sheet, Shown
-from gzoo.errors import DatasetError, InputError, NotFoundError, reason
+from gzoo.errors import DatasetError, InputError, NotFoundError, raise_passing, reason
 
 KIND = "set of embeddings"
 VECTOR = "vector"
@@ -324,5 +324,5 @@ def _reading(path: Path) -> Generator[None]:
     try:
         yield
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeError) as error:
-        files.raise_passing(path, error)
+        raise_passing(path, error)
         raise DatasetError(f"Cannot read '{path}': {reason(error)}.", EXPECTED, "Run `gzoo embed` again.") from error

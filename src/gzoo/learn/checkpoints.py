@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gzoo import files
-from gzoo.errors import GZooWarning
+from gzoo.errors import GZooWarning, raise_passing
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -41,7 +41,7 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
         try:
             data = path.read_bytes()
         except OSError as error:
-            files.raise_passing(path, error)
+            raise_passing(path, error)
             raise
         content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:

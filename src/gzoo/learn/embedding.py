@@ -28,7 +28,7 @@ from gzoo.embeddings.table import (
     refuse_embeddings,
     write_embeddings,
 )
-from gzoo.errors import DatasetError, GZooWarning, ImageError, InputError, NotFoundError, choices, reason
+from gzoo.errors import DatasetError, GZooWarning, ImageError, InputError, NotFoundError, choices, raise_passing, reason
 from gzoo.files import Progress
 from gzoo.images.fits import is_fits, render
 from gzoo.learn.decoding import decode
@@ -218,7 +218,7 @@ def _decoded(path: Path, size: int, stretch: Stretch | None) -> npt.NDArray[np.u
     try:
         data = path.read_bytes()
     except OSError as error:
-        files.raise_passing(path, error)
+        raise_passing(path, error)
         raise NotFoundError(f"Cannot read the image '{path}': {reason(error)}.", hint="Check the path.") from error
     try:
         if is_fits(path.name):

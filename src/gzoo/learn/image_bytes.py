@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from gzoo import files
 from gzoo.dataset.index import ImageIndex
-from gzoo.errors import DatasetError, ImageError
+from gzoo.errors import DatasetError, ImageError, raise_passing
 from gzoo.images.archives import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ShardReader:
             if shard not in self._files:
                 os.close(file)
         except OSError as error:
-            files.raise_passing(self.location(row), error)
+            raise_passing(self.location(row), error)
             message = f"Cannot read '{self.location(row)}': {error.strerror or error}."
             raise DatasetError(message, hint=hint) from error
         if len(data) < length:

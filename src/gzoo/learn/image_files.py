@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from gzoo import files
-from gzoo.errors import GZooWarning, ImageError, InputError, reason
+from gzoo.errors import GZooWarning, ImageError, InputError, raise_passing, reason
 from gzoo.images.archives import Source, open_source
 from gzoo.images.checks import SUFFIXES
 from gzoo.images.fits import is_fits, render
@@ -49,7 +49,7 @@ class FileReader:
         except ImageError as error:
             return error
         except OSError as error:
-            files.raise_passing(f"{self.source.path}/{name}", error)
+            raise_passing(f"{self.source.path}/{name}", error)
             return ImageError(f"The image cannot be read: {reason(error)}.")
 
 

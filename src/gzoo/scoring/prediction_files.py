@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.dataset.schema import KEY
-from gzoo.errors import InputError
+from gzoo.errors import InputError, raise_passing
 from gzoo.scoring.likelihood import expected_fractions
 from gzoo.trees.tree import FloatArray, Tree
 
@@ -148,7 +148,7 @@ def read_metadata(path: Path) -> Mapping[str, object]:
     try:
         metadata: object = json.loads((pq.read_schema(path).metadata or {}).get(b"gzoo", b"{}"))
     except (OSError, ValueError) as error:  # not a Parquet file, or a corrupt one, which its reader reports
-        files.raise_passing(path, error)
+        raise_passing(path, error)
         return {}
     return cast("Mapping[str, object]", metadata) if isinstance(metadata, dict) else {}
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from gzoo import files
 from gzoo.display import Shown
-from gzoo.errors import GZooError, InputError, NotFoundError, WriteError, reason
+from gzoo.errors import GZooError, InputError, NotFoundError, WriteError, raise_passing, reason
 from gzoo.files import Progress
 from gzoo.simulator.blocks import BLOCK, SOURCE_COLUMNS, Job, simulated_blocks
 from gzoo.simulator.camera import visible
@@ -259,7 +259,7 @@ def _source_facts(folder: Path, truth: Path, n: int) -> dict[str, object]:
         with pq.ParquetFile(truth) as table:
             names, n_rows = table.schema_arrow.names, table.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
-        files.raise_passing(truth, error)
+        raise_passing(truth, error)
         raise InputError(f"Cannot read '{truth}': {reason(error)}.", "", "Simulate the galaxies again.") from error
     for name in SOURCE_COLUMNS:
         if name not in names:

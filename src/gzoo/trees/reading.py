@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from gzoo.errors import InputError, NotFoundError, choices, reason, suggestion
+from gzoo.errors import InputError, NotFoundError, choices, raise_passing, reason, suggestion
 
 MAX_BYTES = 1_000_000
 """Largest file that is read; the largest campaign of gzoo has 14,000 bytes."""
@@ -88,9 +88,7 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        from gzoo import files  # loads pyarrow, which nothing else here needs
-
-        files.raise_passing(path, error)
+        raise_passing(path, error)
         raise InputError(f"Cannot read campaign file '{path}': {reason(error)}.", "a TOML file.", hint) from error
     if len(data) > MAX_BYTES:
         raise InputError(f"Campaign file '{path}' is too large.", f"at most {MAX_BYTES:,} bytes.", hint)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gzoo import files
-from gzoo.errors import TableError, reason
+from gzoo.errors import TableError, raise_passing, reason
 
 
 class Damage(NamedTuple):
@@ -27,7 +26,7 @@ def unreadable(path: Path, kind: str, error: BaseException) -> TableError:
         ReadError: The reader did not reject it: the file cannot be read now.
         MemoryError: There is not enough memory.
     """
-    files.raise_passing(path, error)
+    raise_passing(path, error)
     return TableError(
         f"Cannot read '{path}': {reason(error)[:200]}.",
         f"an intact {kind} table.",
