@@ -55,7 +55,7 @@ class OnnxModel(Shown):
         largest_difference: Name of each output -> its largest difference to the run on these images: of concentrations
             and fractions in their logarithm, of probabilities as they are, of a value in units of its standard
             deviation, of features in units of the largest.
-        versions: Version of each package that it was written and read with.
+        versions: Version of each package that it was written and read with: gzoo, torch, timm, onnx, onnxruntime.
     """
 
     path: Path

@@ -73,7 +73,8 @@ class TrainResult(Shown):
         n_galaxies_by_question: Number of galaxies trained on that have votes on each question. The model predicts no
             question with fewer than 30.
         n_galaxies_by_class: Number of galaxies trained on of each class, if the target is classes.
-        start: Where the weights of the encoder come from; None if they were random.
+        start: Where the weights of the encoder come from; None if they were random. For a run: `run_sha256`, the
+            SHA-256 of its run.json, and `weights_sha256`, its campaign, licence and own start.
         learning: Parts of the model, with their learning rates.
         floors: What the model gains over a linear probe of the encoder it started from, and over the baseline.
         hub: Repository and commit of the data on the Hub; None for a folder.
