@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,7 +29,8 @@ source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Tutorials run when the site is built, on simulated galaxies
+# Tutorials run when the site is built, on simulated galaxies; bars of progress are not for pages
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 nb_execution_mode = "cache"
 nb_execution_timeout = 600  # of a cell; on two quiet cores a whole notebook takes a minute
 nb_execution_in_temp = True

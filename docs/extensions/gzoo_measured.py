@@ -20,7 +20,7 @@ def parts(results: Path = RESULTS) -> Iterator[tuple[str, str]]:
 def adaptation(record: Mapping[str, Any] | None) -> str:
     """Return what `benchmarks/adaptation.py` measured, as a table, or that there is no result."""
     if record is None:
-        return "There is no result of `benchmarks/adaptation.py` yet; run it to measure the three ways.\n"
+        return "`benchmarks/adaptation.py` measures the three ways; it was not run in full yet.\n"
     heads = ("question and labels", "measure", *WAYS, "probe - scratch", "fine-tuned - probe")
     rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name, found in record["results"].items():
