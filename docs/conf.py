@@ -53,6 +53,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "gzoo"
 html_static_path = ["static"]
 html_css_files = ["gzoo.css"]
+html_js_files = ["gzoo.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

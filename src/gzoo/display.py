@@ -116,7 +116,7 @@ class Sheet:
                 parts.append(f'<div class="gzoo-note">... and {n_more:,} more</div>')
         if self.note:
             parts.append(f'<div class="gzoo-note">{escape(as_text(self.note))}</div>')
-        return f'<div class="gzoo-shown">{STYLE}{"".join(parts)}</div>'
+        return f'<div class="gzoo-shown" tabindex="0">{STYLE}{"".join(parts)}</div>'
 
     def _facts(self) -> list[tuple[str, str]]:
         texts = [(as_text(name), as_text(value)) for name, value in self.facts.items() if value not in (None, "")]
