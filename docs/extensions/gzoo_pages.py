@@ -59,7 +59,7 @@ def formula(writer: nodes.NodeVisitor, node: nodes.math_block) -> None:
     from docutils.nodes import SkipNode
     from docutils.utils.math.latex2mathml import tex2mathml
 
-    writer.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>')  # type: ignore[attr-defined]
+    writer.body.append(f'<div class="formula" tabindex="0">{tex2mathml(node.astext(), as_block=True)}</div>')  # type: ignore[attr-defined]
     raise SkipNode
 
 
