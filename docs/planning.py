@@ -76,7 +76,10 @@ def steps() -> list[Step]:
             *(None, "build_millions", False),
         ),
         Step(
-            *(f"`gzoo predict`, {predicted['encoder']} at {predicted['size']} px", predicted["galaxies a core second"]),
+            *(
+                f"`gzoo predict --views 1`, {predicted['encoder']} at {predicted['size']} px",
+                predicted["galaxies a core second"],
+            ),
             *(predicted["galaxies"], predicted["peak megabytes"], predicted["bytes a galaxy"], "predict_speed", True),
         ),
         *_embedding(),
