@@ -40,7 +40,7 @@ from gzoo.learn.image_files import image_loader
 from gzoo.learn.orientations import orientations
 from gzoo.learn.starting import open_encoder
 
-ENCODER, SIZE, IMAGE_PIXELS, N_IMAGES, BATCH = "mobilenetv3_small_050", 64, 256, 200, 64
+ENCODER, SIZE, IMAGE_PIXELS, N_IMAGES, N_TIMED, BATCH = "mobilenetv3_small_050", 64, 256, 200, 1024, 64
 BAR_THROUGHPUT, BAR_MEMORY = 0.9, 1.1
 EMBED = """
 import json, resource, sys
@@ -168,8 +168,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run, few = encoder(folder), images(folder, options.n)
-        speed_images = images(folder, 1024)
-        speed = throughput(run, speed_images, 1024, folder)
+        speed = throughput(run, images(folder, N_TIMED), N_TIMED, folder)
         once = folder / "once.parquet"
         memory = [peak_mb(run, few, once), peak_mb(run, images(folder, options.large), folder / "large.parquet")]
         parts = killed_and_resumed(run, few, folder / "killed.parquet")
@@ -182,7 +181,7 @@ def main() -> None:
         {
             "encoder": ENCODER,
             "size": SIZE,
-            "images": len(os.listdir(speed_images)),
+            "images": N_TIMED,
             "throughput": speed,
             "bytes a galaxy": round(n_bytes),
             "peak MB": {f"{options.n:,} images": round(memory[0]), f"{options.large:,} images": round(memory[1])},
