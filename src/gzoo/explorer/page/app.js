@@ -136,7 +136,7 @@ export const app = {
       h("a", {
         href: this.link({ view: name }), "aria-current": state.view === name && "page",
         onclick: (event) => this.follow(event, { view: name }),
-      }, text);
+      }, name === "model" ? ["Model", h("span", { class: "rest" }, " against volunteers")] : text);
     document.getElementById("header").replaceChildren(
       h("a", { class: "brand", href: this.link(EVERYTHING), "aria-label": "gzoo, all galaxies",
         onclick: (event) => this.follow(event, EVERYTHING) },

@@ -84,7 +84,7 @@ export function open(main, app) {
       const gain = known[one.name]?.gain?.value;
       return h("a", { ...follow({ view: "model", question: one.name, answer: "", bin: "" }), "aria-current": one === question && "true" },
         h("span", {}, one.label), h("span", { class: "gauge", "aria-hidden": "true" }, h("i", { style: { width: `${Math.max((100 * (gain ?? 0)) / mostGain, 0)}%` } })),
-        h("span", {}, gain === undefined || gain === null ? "" : gain.toFixed(2)));
+        h("span", {}, gain === undefined || gain === null ? "" : gain.toFixed(2).replace("-", "−")));
     });
     const own = known[question.name];
     const said = { done: own?.description ?? "", running: "Scoring the predictions …", failed: [scores.message, scores.hint].filter(Boolean).join(" ") }[scores.state] ?? "";
