@@ -1,6 +1,6 @@
 """How the loss falls with the number of galaxies trained on, and what more of them would be expected to bring.
 
-    python benchmarks/scaling.py [--encoders A B] [--galaxies 4096] [--fractions ...] [--seeds 3] [--work FOLDER]
+    python benchmarks/scaling.py [--encoders A B] [--galaxies 2048] [--fractions ...] [--seeds 3] [--work FOLDER]
         [--draw FIGURE.svg] [--minutes M] [--quick]
 
 Galaxies of Galaxy Zoo 2 are simulated. Each encoder is trained on each fraction of them, once for each seed: another
@@ -46,7 +46,7 @@ ENCODERS = ("test_resnet", "test_convnext")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
 N_HELD_OUT = (300, 2000)  # galaxies for validation and for the test
-IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 30_000, 10, 60
+IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 60_000, 30, 60  # with fewer, the largest trainings stop before they have learned
 DESCRIPTION = (
     "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
     "and the straight line through them with its prediction interval, for each encoder. Hollow points were not fitted."
@@ -179,7 +179,7 @@ def studied(found: Sequence[dict[str, Any]], encoder: str, floor: float) -> tupl
 def main() -> None:
     parser = arguments(__doc__, "scaling.json")
     parser.add_argument("--encoders", nargs="+", default=ENCODERS, help="timm encoders")
-    parser.add_argument("--galaxies", type=int, default=4096, help="galaxies of the largest training (default: 4096)")
+    parser.add_argument("--galaxies", type=int, default=2048, help="galaxies of the largest training (default: 2048)")
     parser.add_argument("--fractions", type=float, nargs="+", default=FRACTIONS, help="fractions of them")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each encoder and fraction (default: 3)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="time after which no training is begun")

@@ -127,7 +127,7 @@ def demo(
             scores=scores,
             title="Galaxy Zoo 2, simulated: observed and predicted vote fractions",
             metadata={
-                "Galaxies": f"{n_galaxies:,} simulated; {n_test:,} scored, none of them used in training",
+                "Simulated": f"{n_galaxies:,} galaxies",
                 "Encoder": f"{design['encoder']}, {design['size']} x {design['size']} pixels, from random weights",
                 "Training": f"{trained['n_train']:,} galaxies, best of {trained['n_epochs']} epochs",
                 "Seed": str(seed),

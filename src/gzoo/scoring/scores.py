@@ -356,7 +356,7 @@ def score(
             mapping=mapping,
             scores=scores,
             title=f"{opened.campaign.title}: scores",
-            metadata={"Predictions": path.name, "Galaxies": f"{len(read):,}"},
+            metadata={"Predictions": f"{path.name}, {len(read):,} galaxies"},
             overwrite=overwrite,
         )
     return scores
