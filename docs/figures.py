@@ -17,8 +17,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, NullLocator, StrMethodFormatter
 from scipy import stats
 
+from gzoo.scoring.learning_curve import fit_learning_curve
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.sky import split
 
@@ -264,6 +266,31 @@ def adaptation() -> Figure:
     return figure
 
 
+def learning_curves() -> Figure:
+    """Excess loss against the number of galaxies: fitted trainings, others, and what the curve says; scaling.json."""
+    study = json.loads((RESULTS / "scaling.json").read_text("utf-8"))
+    figure, (axis,) = axes(height=3)
+    for (name, found), colour, mark in zip(study["encoders"].items(), (BLUE, ORANGE), "os", strict=True):
+        sparse = found["curve_without_the_largest"]
+        n, losses = sparse["n_galaxies"], sparse["losses"]
+        curve = fit_learning_curve(n, losses, floor=study["floor"])
+        at = np.geomspace(min(n), found["at_n_galaxies"], 40)
+        expected = [curve.training(one) for one in at]
+        low, middle, high = ([one[end] - study["floor"] for one in expected] for end in ("low", "value", "high"))
+        axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(at, middle, color=colour, linewidth=1)
+        axis.plot(n, np.subtract(losses, study["floor"]), mark, color=colour, markersize=4, label=name)
+        reached = np.subtract(found["reached_losses"], study["floor"])
+        axis.plot([found["at_n_galaxies"]] * len(reached), reached, mark, color=colour, markersize=5, fillstyle="none")
+    axis.set(xlabel="galaxies trained on", ylabel="excess loss, nats per galaxy", yscale="log")
+    axis.yaxis.set_major_locator(MultipleLocator(1))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+    log_axis(axis, sorted({one["n_train"] for one in study["trainings"]}))
+    axis.legend(frameon=False)
+    return figure
+
+
 def layers() -> Figure:
     """The layers of the package, as `pyproject.toml` has them: each imports from those below it only."""
     settings = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
@@ -282,12 +309,13 @@ def layers() -> Figure:
     return figure
 
 
+MEASURED = {"adaptation": "adaptation.json", "learning_curves": "scaling.json"}
 FIGURES: dict[str, Callable[[], Figure]] = {
     one.__name__.replace("_", "-"): one
     for one in (
         *(votes_and_trees, splits, likelihood, scores, noise_correction, calibration, comparing_models, posteriors),
         *(purity, fine_tuning, layers),
-        *([adaptation] if (RESULTS / "adaptation.json").exists() else []),
+        *(one for one in (adaptation, learning_curves) if (RESULTS / MEASURED[one.__name__]).exists()),
     )
 }
 

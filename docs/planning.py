@@ -102,7 +102,7 @@ def _embedding() -> list[Step]:
     (*_, peak) = found["peak MB"].values()
     return [
         Step(
-            f"`gzoo embed`, {found['encoder']} at {found['size']} px",
+            f"`gzoo embed` of 8 orientations, {found['encoder']} at {found['size']} px",
             found["throughput"]["galaxies per CPU second"]["embed"],
             *(found["images"], peak, found["bytes a galaxy"], "embedding_speed", True),
         )
