@@ -227,7 +227,7 @@ def as_text(value: object) -> str:
         case {"value": number, "low": low, "high": high}:
             text = interval({"value": number, "low": low, "high": high})
         case Mapping():
-            parts = {as_text(name): as_text(one) for name, one in value.items()}
+            parts = {_key(as_text(name)): as_text(one) for name, one in value.items()}
             text = ", ".join(f"{name} {part}" for name, part in parts.items() if part)  # an empty list says nothing
         case str():
             text = value
@@ -240,6 +240,11 @@ def as_text(value: object) -> str:
         case _:
             text = str(value)
     return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+
+
+def _key(name: str) -> str:
+    """Return a key of JSON in words: numbers of something are called by what they count."""
+    return name.removeprefix("n_").replace("_", " ") if name.startswith("n_") else name
 
 
 def format_p(p: float) -> str:

@@ -488,6 +488,15 @@ def test_damaged_images_are_refused_or_left_out_with_a_count(published: Path, tm
     assert made.n_corrupt == files.read_json(made.run / "run.json")["n_corrupt"] == 2
 
 
+def test_a_training_shows_what_learned_and_whether_it_paid(trained: TrainResult) -> None:
+    shown = " ".join(repr(trained).split())
+    assert trained.floors.description in shown
+    assert f"{trained.n_epochs}, the best is {trained.best_epoch}" in shown
+    assert f"{trained.best_loss:.3f} nats per galaxy; baseline {trained.baseline_loss:.3f}" in shown
+    assert "parts, peak learning rate" in shown
+    assert "encoder." not in shown  # names of hundreds of parameters
+
+
 def test_metrics_say_what_the_model_gains_and_how_fast_it_learns(trained: TrainResult) -> None:
     rows = pl.read_csv(trained.run / "metrics.csv")
     assert (trained.baseline_loss - rows["validation_loss"]).to_numpy() == pytest.approx(rows["gain"].to_numpy())

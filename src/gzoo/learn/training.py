@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from gzoo import files, hub
 from gzoo.dataset.open import KEY, Dataset, open_dataset
 from gzoo.dataset.targets import Labels, read_labels
-from gzoo.display import Shown, field_values
+from gzoo.display import Sheet, Shown, field_values
 from gzoo.errors import GZooWarning, InputError, NotFoundError
 from gzoo.files import Progress
 from gzoo.learn import adaptation, checkpoints, familiarity, floors, processes
@@ -98,6 +98,29 @@ class TrainResult(Shown):
     def to_dict(self) -> dict[str, object]:
         """Return the object that `gzoo train --json` prints."""
         return {**field_values(self), "learning": [part.to_dict() for part in self.learning]}
+
+    def sheet(self) -> Sheet:
+        """Return what `repr` and notebooks show."""
+        learns = [part for part in self.learning if part.rate]
+        rates = [f"{rate:.1g}" for rate in sorted({part.rate for part in learns})]
+        at = " to ".join(dict.fromkeys((rates[0], rates[-1]))) if rates else "0"
+        learned = f"{len(learns)} of {len(self.learning)} parts, peak learning rate {at}"
+        return Sheet(
+            f"Training on {self.n_train:,} galaxies",
+            {
+                "run": self.run,
+                "validation galaxies": self.n_validation,
+                "corrupt images left out": self.n_corrupt or None,
+                "start": self.start.get("name", "pretrained weights") if self.start else "random weights",
+                "learned": learned if self.n_epochs else "the head, solved for",
+                "epochs": f"{self.n_epochs}, the best is {self.best_epoch}" if self.n_epochs else None,
+                "validation loss": f"{self.best_loss:.3f} nats per galaxy; baseline {self.baseline_loss:.3f}",
+                "galaxies by question": self.n_galaxies_by_question,
+                "galaxies by class": self.n_galaxies_by_class,
+                "data": self.hub and f"{self.hub['repository']} at {self.hub['commit']}",
+            },
+            note=self.floors.description,
+        )
 
 
 def train(
