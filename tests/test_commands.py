@@ -413,3 +413,16 @@ def test_the_next_command_that_is_suggested_works(gzoo: Command, sky: SimulateRe
         )
         assert next_of(predicted)[-1] == "--include-trained-on"
         assert gzoo(*next_of(predicted)).code == 0
+    votes = pl.read_parquet(sky.votes)
+    splits = pl.Series(["train", "test"] * votes.height).head(votes.height)
+    votes.with_columns(id_str="other-" + pl.col("id_str"), ra=pl.col("ra") % 359 + 1, split=splits).write_parquet(table)
+    words = ("--votes", table, "--images", sky.images, "--split-column", "split", "--out", folder / "published")
+    assert gzoo("build", "gz2", *words).code == 0
+    predicted = gzoo("predict", folder / "run", folder / "published", "--out", folder / "published.parquet")
+    assert "split by another scheme" in predicted.err
+    assert gzoo(*next_of(predicted)).code == 0
+    mapped = gzoo("mapping", sky.classifications, "gz2", "--workflows", sky.workflows, "--out", folder / "mapping.toml")
+    line = next(one for one in mapped.err.splitlines() if one.startswith("Next: "))
+    places = {"IMAGES": str(sky.images), "OUT": str(folder / "counted")}
+    named = [places.get(word, word) for word in shlex.split(line.partition("then run gzoo ")[2])]
+    assert gzoo(*named).code == 0

@@ -156,11 +156,14 @@ def mapping(made: Any, given: Given, screen: Screen) -> None:
     if not given["out"]:
         screen.print(made.to_toml().rstrip("\n"))
         return
-    option = "--votes" if hasattr(made, "summary") else "--classifications"
-    screen.result(f"Wrote {given['out']}. {getattr(made, 'summary', '')}".rstrip())
+    sources = ["--votes", given["source"]]
+    if given["workflows"]:
+        sources = ["--classifications", given["source"], "--workflows", given["workflows"]]
+    words = ["gzoo", "build", given["campaign"], *sources, "--mapping", given["out"]]
+    screen.result(f"Wrote {given['out']}. {made.summary}")
     screen.say(
-        f"Next: review {given['out']} (each line lists its evidence), then run gzoo build {given['campaign']} {option} "
-        f"{given['source']} --mapping {given['out']} ..."
+        f"Next: review {given['out']} (each line lists its evidence), then run {shlex.join(map(str, words))} "
+        "--images IMAGES --out OUT"
     )
 
 
@@ -413,8 +416,14 @@ def predict(made: PredictResult, given: Given, screen: Screen) -> None:
             f"The model was trained on {made.n_trained_on:,} of these galaxies. `gzoo score` refuses them unless you "
             "pass --include-trained-on, and its scores are then too optimistic."
         )
+    elif made.has_other_scheme:
+        screen.warn(
+            "The model was trained on a dataset that was split by another scheme, and may have seen these galaxies. "
+            "`gzoo score` refuses them unless you pass --include-trained-on."
+        )
     if made.is_dataset:
-        screen.next("score", made.path, given["data"], *["--include-trained-on"] * bool(made.n_trained_on))
+        must_include = made.n_trained_on or made.has_other_scheme
+        screen.next("score", made.path, given["data"], *["--include-trained-on"] * bool(must_include))
 
 
 def embed(made: EmbedResult, given: Given, screen: Screen) -> None:

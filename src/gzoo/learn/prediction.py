@@ -27,6 +27,7 @@ from gzoo.learn.loader import Batch, Loader, loader
 from gzoo.learn.model import Model, fastest_device, open_run
 from gzoo.learn.orientations import MAX_VIEWS, orientations
 from gzoo.learn.parts import write_parts
+from gzoo.scoring.matching import other_scheme
 from gzoo.scoring.prediction_files import (
     MIN_GALAXIES_WITH_VOTES,
     join_prediction_tables,
@@ -59,6 +60,8 @@ class PredictResult(Shown):
         n_unfamiliar: For each run, number of galaxies whose image is farther from its training images than 99% of
             those, in the space of its encoder's features.
         is_dataset: Whether the images are those of a dataset.
+        has_other_scheme: Whether a run was trained on splits of another scheme than those of the dataset, so that any
+            of its galaxies may be among those of the training.
     """
 
     path: Path
@@ -68,6 +71,7 @@ class PredictResult(Shown):
     n_corrupt: int
     n_unfamiliar: tuple[int, ...]
     is_dataset: bool
+    has_other_scheme: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +208,9 @@ def predict(
                 "predictions for them may be wrong."
             )
             warnings.warn(GZooWarning(message), stacklevel=2)
-    not_predicted = predicting.not_predicted
-    return PredictResult(out, n_written, n_trained_on, not_predicted, len(skipped), unfamiliar, predicting.is_dataset)
+    is_other = bool(predicting.opened and other_scheme(out, predicting.opened))
+    return PredictResult(out, n_written, n_trained_on, predicting.not_predicted, len(skipped), unfamiliar,
+                         predicting.is_dataset, is_other)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _section(i: int, pair: Pair, tree: Tree, roles: Mapping[str, str]) -> dict[s
     return {
         "pair": pair,
         "figure": _figure(i, pair, shown, roles, "log_likelihood", "difference in log-likelihood  [nats per galaxy]"),
-        "errors": _figure(i, pair, shown, roles, "mse", "reduction of the mean squared error, noise-corrected"),
+        "errors": _figure(i, pair, shown, roles, "mse", "reduction of the mean squared error  [noise-corrected]"),
         "table": _table(pair, asked, roles),
         "ordered": _ordered(pair, asked, roles),
         "without_votes": [name for name in questions if name not in asked],

@@ -149,6 +149,17 @@ def refuse_seen(matched: Matched, source: Path) -> None:
         )
 
 
+def other_scheme(source: Path, dataset: Dataset) -> object:
+    """Return the split scheme that a model was trained with, if it differs from that of a dataset; None otherwise.
+
+    Args:
+        source: Prediction file.
+        dataset: Dataset to score against.
+    """
+    scheme = read_metadata(source).get("trained_by_scheme")
+    return scheme if scheme and scheme != dataset.split_scheme and "train" in dataset.splits else None
+
+
 def refuse_other_scheme(source: Path, dataset: Dataset) -> None:
     """Check that the model was trained with the split scheme of a dataset, if the prediction file names a scheme.
 
@@ -161,8 +172,7 @@ def refuse_other_scheme(source: Path, dataset: Dataset) -> None:
     Raises:
         TableError: The schemes differ.
     """
-    scheme = read_metadata(source).get("trained_by_scheme")
-    if scheme and scheme != dataset.split_scheme and "train" in dataset.splits:
+    if scheme := other_scheme(source, dataset):
         raise TableError(
             f"Split schemes differ: '{scheme}' for the model of '{source}', '{dataset.split_scheme}' for "
             f"'{dataset.folder}'.",

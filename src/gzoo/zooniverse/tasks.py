@@ -104,7 +104,8 @@ class Tasks(Shown):
     @property
     def summary(self) -> str:
         """What was matched, in one or two sentences."""
-        text = f"{len(self.entries) - len(self.doubts)} tasks matched by their labels"
+        n_sure = len(self.entries) - len(self.doubts)
+        text = f"{n_sure} task{'s' * (n_sure != 1)} matched by their labels"
         text += f", {len(self.doubts)} to confirm" if self.doubts else ""
         text += f"; {len(self.unmatched)} match no question of {self.campaign}" if self.unmatched else ""
         return text + (f". Questions without a task: {', '.join(self.not_found)}." if self.not_found else ".")
