@@ -33,7 +33,8 @@ class Similar(Shown):
             file has positions.
         like: The examples.
         unlike: Galaxies that are not wanted.
-        method: What `score` is: "cosine similarity" to one example, or "log-odds" of a logistic regression.
+        method: What `score` is: "cosine similarity" to one example, or "log-odds up to a constant" of a logistic
+            regression, which ranks but is not a probability.
         n_galaxies: Number of galaxies among which was searched.
     """
 
@@ -151,7 +152,7 @@ def similar(
         table=table,
         like=(*like, *map(str, examples)),
         unlike=tuple(not_like),
-        method="cosine similarity" if is_single else "log-odds",
+        method="cosine similarity" if is_single else "log-odds up to a constant",
         n_galaxies=len(found) - len(known),
     )
     if out is not None:
