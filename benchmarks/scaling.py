@@ -1,11 +1,12 @@
 """How the loss falls with the number of galaxies trained on, and what more of them would be expected to bring.
 
-    python benchmarks/scaling.py [--encoders A B] [--galaxies 2048] [--fractions ...] [--seeds 3] [--work FOLDER]
-        [--draw FIGURE.svg] [--minutes M] [--quick]
+    python benchmarks/scaling.py [--encoders A B] [--galaxies 2048] [--fractions ...] [--seeds 3] [--images-seen N]
+        [--epochs LEAST MOST] [--work FOLDER] [--draw FIGURE.svg] [--minutes M] [--quick]
 
 Galaxies of Galaxy Zoo 2 are simulated. Each encoder is trained on each fraction of them, once for each seed: another
-draw of the galaxies, other initial weights. The excess loss of a model is its loss on the test galaxies minus that of
-the truth, which is known here: the probabilities that the votes were drawn from. The excess loss is fitted by
+draw of the galaxies, other initial weights. A training sees about --images-seen images, in --epochs epochs, or stops
+when its validation loss does not fall any more. The excess loss of a model is its loss on the test galaxies minus that
+of the truth, which is known here: the probabilities that the votes were drawn from. The excess loss is fitted by
 scale * n^-exponent (`gzoo.scoring.learning_curve`).
 
 To judge the method, the curve is also fitted without the largest fraction, and its prediction interval for one more
@@ -46,7 +47,7 @@ ENCODERS = ("test_resnet", "test_convnext")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
 N_HELD_OUT = (300, 2000)  # galaxies for validation and for the test
-IMAGES_SEEN, MIN_EPOCHS, MAX_EPOCHS = 60_000, 30, 60  # with fewer, the largest trainings stop before they have learned
+IMAGES_SEEN, EPOCHS = 60_000, (30, 60)
 DESCRIPTION = (
     "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
     "and the straight line through them with its prediction interval, for each encoder. Hollow points were not fitted."
@@ -118,12 +119,13 @@ def test_loss(run: Path, dataset: Path) -> float:
     return float(dirichlet_multinomial_nll(votes.counts, found, tree, votes.totals).sum(axis=1).mean())
 
 
-def cell(encoder: str, n: int, seed: int, galaxies: Path, held_out: tuple[int, int], work: Path) -> dict[str, Any]:
+def cell(
+    encoder: str, n: int, epochs: int, seed: int, galaxies: Path, held_out: tuple[int, int], work: Path
+) -> dict[str, Any]:
     """Train one encoder once, and return its loss, that of the truth, and what it cost."""
     began = cpu_seconds()
     data, run = work / f"dataset-{encoder}", work / f"run-{encoder}"  # several processes may train one encoder each
     drawn(galaxies, n, seed, held_out, data)
-    epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, IMAGES_SEEN // n))
     made = train(
         data, out=run, encoder=encoder, size=SIZE, crop=1, epochs=epochs, seed=seed, probe=False, overwrite=True
     )
@@ -182,6 +184,8 @@ def main() -> None:
     parser.add_argument("--galaxies", type=int, default=2048, help="galaxies of the largest training (default: 2048)")
     parser.add_argument("--fractions", type=float, nargs="+", default=FRACTIONS, help="fractions of them")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each encoder and fraction (default: 3)")
+    parser.add_argument("--images-seen", type=int, default=IMAGES_SEEN, help="of a training, if --epochs allow it")
+    parser.add_argument("--epochs", type=int, nargs=2, default=EPOCHS, help="least and most epochs (default: 30 60)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="time after which no training is begun")
     parser.add_argument("--work", type=Path, help="folder to keep galaxies and finished trainings in")
     parser.add_argument("--draw", type=Path, help="SVG file of the figure")
@@ -209,7 +213,8 @@ def main() -> None:
             continue
         if time.monotonic() - started > 60 * options.minutes:
             break
-        made = {"encoder": encoder, "seed": seed, **cell(encoder, n, seed, galaxies, held_out, work)}
+        epochs = min(options.epochs[1], max(options.epochs[0], options.images_seen // n))
+        made = {"encoder": encoder, "seed": seed, **cell(encoder, n, epochs, seed, galaxies, held_out, work)}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(made))
         partial.rename(path)
@@ -226,6 +231,8 @@ def main() -> None:
         "n_trainings": f"{len(cells)} of {len(grid)}",
         "n_galaxies": dict(zip(("validation", "test"), held_out, strict=True)),
         "image_size": SIZE,
+        "images_seen": options.images_seen,
+        "epochs": list(options.epochs),
         "floor": floor,
         "cpu_seconds": {"simulation": simulation, "trainings": round(sum(one["cpu_seconds"] for one in cells), 1)},
         "encoders": {encoder: study for encoder, (study, _) in studies.items()},
