@@ -153,6 +153,8 @@ def summary(cells: Mapping[str, float], counts: Iterable[int]) -> dict[str, Any]
             "probe - scratch": interval(values["probe"] - values["scratch"]),
             "fine-tuned - scratch": interval(values["fine-tuned"] - values["scratch"]),
             "fine-tuned - probe": interval(values["fine-tuned"] - values["probe"]),
+            "draws with fine-tuned above scratch": int((values["fine-tuned"] > values["scratch"]).sum()),
+            "of each draw": {way: each.round(4).tolist() for way, each in values.items()},
         }
     return result
 
