@@ -105,7 +105,8 @@ def test_the_encoder_sees_the_part_of_an_image_that_it_was_trained_on(run: Path,
     source = open_embeddings(cropped).source
     assert (source.preprocessing["size"], source.preprocessing["crop"]) == (32, 0.5)
     image = tmp_path / "whole" / f"{next(iter(found))}.jpg"
-    assert embed_images(tmp_path / "run", [image], source, cropped)[0] == pytest.approx(found[image.stem], rel=2e-3)
+    again = embed_images(tmp_path / "run", [image], source, cropped)[0]
+    assert again == pytest.approx(found[image.stem], rel=2e-3, abs=1e-6)  # steps of float16 are 6e-8 near zero
 
 
 def test_an_interrupted_embedding_resumes_with_the_same_bytes(
