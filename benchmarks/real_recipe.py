@@ -200,7 +200,7 @@ def forest_auc(given: Benchmark, seed: int) -> float:
 
 def recipes_of(given: Benchmark, seed: int, views: str) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield each recipe with its scores, and its paired difference from the plain one with one view."""
-    plain = given.pooled("plain", seed, "views 1")
+    plain, same = given.pooled("plain", seed, "views 1"), given.pooled("plain", seed, views)
     for name in RECIPES:
         own = given.pooled(name, seed, views)
         both = [one for one in own if one in plain]
@@ -211,7 +211,10 @@ def recipes_of(given: Benchmark, seed: int, views: str) -> Iterator[tuple[str, d
         known = ~np.isnan(kind)
         cells = [given.cells.get(f"{name}/{seed}/{fold}") for fold in range(N_FOLDS)]
         seconds = [(cell["training_cpu_seconds"], cell[views]["cpu_seconds"]) for cell in cells if cell]
-        differences = np.array([own[one]["log_likelihood"] - plain[one]["log_likelihood"] for one in both])
+        differences, of_same = (
+            np.array([own[one]["log_likelihood"] - other[one]["log_likelihood"] for one in both])
+            for other in (plain, same)
+        )
         yield (
             name,
             {
@@ -221,6 +224,9 @@ def recipes_of(given: Benchmark, seed: int, views: str) -> Iterator[tuple[str, d
                 "training_cpu_seconds_of_a_fold": round(float(np.mean([one for one, _ in seconds])), 1),
                 "prediction_cpu_seconds_of_a_fold": round(float(np.mean([one for _, one in seconds])), 1),
                 "minus_plain": mean_value(differences, blocks(len(both))) if both and name != "plain" else None,
+                "minus_plain_with_as_many_views": (
+                    mean_value(of_same, blocks(len(both))) if both and name != "plain" else None
+                ),
                 "n_in_both": len(both),
             },
         )

@@ -1,19 +1,20 @@
 """How the loss falls with the number of galaxies trained on, and what more of them would be expected to bring.
 
     python benchmarks/scaling.py [--encoders A B] [--galaxies 2048] [--fractions ...] [--seeds 3] [--images-seen N]
-        [--epochs LEAST MOST] [--work FOLDER] [--draw FIGURE.svg] [--minutes M] [--quick]
+        [--epochs LEAST MOST] [--work FOLDER] [--minutes M] [--quick]
 
 Galaxies of Galaxy Zoo 2 are simulated. Each encoder is trained on each fraction of them, once for each seed: another
-draw of the galaxies, other initial weights. A training sees about --images-seen images, in --epochs epochs, or stops
-when its validation loss does not fall any more. The excess loss of a model is its loss on the test galaxies minus that
-of the truth, which is known here: the probabilities that the votes were drawn from. The excess loss is fitted by
+draw of the galaxies, other initial weights. A training sees about --images-seen images, as far as --epochs allow it, or
+stops when its validation loss does not fall any more. The excess loss of a model is its loss on the test galaxies minus
+that of the truth, which is known here: the probabilities that the votes were drawn from. The excess loss is fitted by
 scale * n^-exponent (`gzoo.scoring.learning_curve`).
 
 To judge the method, the curve is also fitted without the largest fraction, and its prediction interval for one more
 training there is compared with the losses that were reached: every seed is one case.
 
 Every training that is finished is kept in --work and not repeated: run the same command again after an interruption.
---minutes ends the work after that time. Writes benchmarks/results/scaling.json, and the figure where --draw says.
+--minutes ends the work after that time. Writes benchmarks/results/scaling.json, from which docs/figures.py
+draws the curves.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from PIL import Image
 from gzoo import build, loader, open_dataset, train
 from gzoo.learn.model import open_run
 from gzoo.learn.prediction import predict_concentrations
-from gzoo.reports.learning_curves import DrawnCurve, learning_curves
 from gzoo.scoring.learning_curve import fit_learning_curve
 from gzoo.scoring.likelihood import dirichlet_multinomial_nll, multinomial_nll
 from gzoo.simulator import simulate
@@ -48,10 +48,6 @@ FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1.0)
 CROP_PIXELS, SIZE = 200, 48  # the galaxy fills the middle half of a simulated image
 N_HELD_OUT = (300, 2000)  # galaxies for validation and for the test
 IMAGES_SEEN, EPOCHS = 60_000, (30, 60)
-DESCRIPTION = (
-    "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as points, "
-    "and the straight line through them with its prediction interval, for each encoder. Hollow points were not fitted."
-)
 
 
 def simulated(n: int, work: Path) -> Path:
@@ -150,12 +146,12 @@ def finished(encoder: str, n: int, seed: int, work: Path) -> Path:
     return work / "trainings" / f"{encoder}-{n}-{seed}.json"
 
 
-def studied(found: Sequence[dict[str, Any]], encoder: str, floor: float) -> tuple[dict[str, Any], DrawnCurve | None]:
+def studied(found: Sequence[dict[str, Any]], encoder: str, floor: float) -> dict[str, Any]:
     """Return the learning curve of an encoder, and how well it was predicted without the largest fraction."""
     own = sorted((one for one in found if one["encoder"] == encoder), key=lambda one: (one["n_train"], one["seed"]))
     numbers = sorted({one["n_train"] for one in own})
     if len(numbers) < 3:
-        return {}, None
+        return {}
     known = [one for one in own if one["n_train"] < numbers[-1]]
     reached = [one for one in own if one["n_train"] == numbers[-1]]
     sparse, whole = (
@@ -164,7 +160,7 @@ def studied(found: Sequence[dict[str, Any]], encoder: str, floor: float) -> tupl
     )
     foretold = sparse.training(numbers[-1])
     inside = [foretold["low"] <= one["loss"] <= foretold["high"] for one in reached]
-    result = {
+    return {
         "curve": whole.to_dict(),
         "curve_without_the_largest": sparse.to_dict(),
         "predicted_loss": foretold,
@@ -175,7 +171,6 @@ def studied(found: Sequence[dict[str, Any]], encoder: str, floor: float) -> tupl
         "expected_loss_with_ten_times_the_galaxies": whole.expected(10 * numbers[-1]),
         "expected_gain_of_ten_times_the_galaxies": whole.gain(numbers[-1]),
     }
-    return result, DrawnCurve(encoder, sparse, [(one["n_train"], one["loss"]) for one in reached])
 
 
 def main() -> None:
@@ -188,7 +183,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs=2, default=EPOCHS, help="least and most epochs (default: 30 60)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="time after which no training is begun")
     parser.add_argument("--work", type=Path, help="folder to keep galaxies and finished trainings in")
-    parser.add_argument("--draw", type=Path, help="SVG file of the figure")
     parser.add_argument("--quick", action="store_true", help="use few galaxies, and write only to --out")
     options = parser.parse_args()
     started, held_out = time.monotonic(), N_HELD_OUT
@@ -223,10 +217,6 @@ def main() -> None:
     cells = [json.loads(path.read_text()) for one in grid if (path := finished(*one, work)).exists()]
     floor = cells[0]["true_loss"]
     studies = {encoder: studied(cells, encoder, floor) for encoder in options.encoders}
-    drawn_curves = [curve for _, curve in studies.values() if curve]
-    if options.draw and drawn_curves:
-        figure = learning_curves("learning-curves", drawn_curves, description=DESCRIPTION)
-        options.draw.write_text(figure.wide)
     result = {
         "n_trainings": f"{len(cells)} of {len(grid)}",
         "n_galaxies": dict(zip(("validation", "test"), held_out, strict=True)),
@@ -235,7 +225,7 @@ def main() -> None:
         "epochs": list(options.epochs),
         "floor": floor,
         "cpu_seconds": {"simulation": simulation, "trainings": round(sum(one["cpu_seconds"] for one in cells), 1)},
-        "encoders": {encoder: study for encoder, (study, _) in studies.items()},
+        "encoders": studies,
         "trainings": cells,
     }
     write(options, result)

@@ -17,9 +17,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator, NullLocator, StrMethodFormatter
 from scipy import stats
 
+from gzoo.reports import learning_curves as reports
+from gzoo.reports.learning_curves import DrawnCurve
 from gzoo.scoring.learning_curve import fit_learning_curve
 from gzoo.scoring.likelihood import sampling_noise
 from gzoo.sky import split
@@ -266,29 +267,19 @@ def adaptation() -> Figure:
     return figure
 
 
-def learning_curves() -> Figure:
-    """Excess loss against the number of galaxies: fitted trainings, others, and what the curve says; scaling.json."""
+def learning_curves() -> str:
+    """Loss above the floor against the number of galaxies, with the curve through all but the largest; scaling.json."""
     study = json.loads((RESULTS / "scaling.json").read_text("utf-8"))
-    figure, (axis,) = axes(height=3)
-    for (name, found), colour, mark in zip(study["encoders"].items(), (BLUE, ORANGE), "os", strict=True):
-        sparse = found["curve_without_the_largest"]
-        n, losses = sparse["n_galaxies"], sparse["losses"]
-        curve = fit_learning_curve(n, losses, floor=study["floor"])
-        at = np.geomspace(min(n), found["at_n_galaxies"], 40)
-        expected = [curve.training(one) for one in at]
-        low, middle, high = ([one[end] - study["floor"] for one in expected] for end in ("low", "value", "high"))
-        axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.plot(at, middle, color=colour, linewidth=1)
-        axis.plot(n, np.subtract(losses, study["floor"]), mark, color=colour, markersize=4, label=name)
-        reached = np.subtract(found["reached_losses"], study["floor"])
-        axis.plot([found["at_n_galaxies"]] * len(reached), reached, mark, color=colour, markersize=5, fillstyle="none")
-    axis.set(xlabel="galaxies trained on", ylabel="excess loss, nats per galaxy", yscale="log")
-    axis.yaxis.set_major_locator(MultipleLocator(1))
-    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.yaxis.set_minor_locator(NullLocator())
-    log_axis(axis, sorted({one["n_train"] for one in study["trainings"]}))
-    axis.legend(frameon=False)
-    return figure
+    curves = []
+    for name, found in study["encoders"].items():
+        fitted = found["curve_without_the_largest"]
+        curve = fit_learning_curve(fitted["n_galaxies"], fitted["losses"], floor=study["floor"])
+        curves.append(DrawnCurve(name, curve, [(found["at_n_galaxies"], loss) for loss in found["reached_losses"]]))
+    text = (
+        "Loss above that of the truth against the number of galaxies trained on, both logarithmic: trainings as "
+        "points, and the line through the filled ones with its prediction interval, for each encoder"
+    )
+    return reports.learning_curves("learning-curves", curves, description=text).wide
 
 
 def layers() -> Figure:
@@ -310,7 +301,7 @@ def layers() -> Figure:
 
 
 MEASURED = {"adaptation": "adaptation.json", "learning_curves": "scaling.json"}
-FIGURES: dict[str, Callable[[], Figure]] = {
+FIGURES: dict[str, Callable[[], Figure | str]] = {
     one.__name__.replace("_", "-"): one
     for one in (
         *(votes_and_trees, splits, likelihood, scores, noise_correction, calibration, comparing_models, posteriors),
@@ -325,7 +316,11 @@ def main() -> None:
     mpl.rcParams.update(STYLE)
     OUT.mkdir(exist_ok=True)
     for name in sys.argv[1:] or FIGURES:
-        FIGURES[name]().savefig(OUT / f"{name}.svg", dpi=150, metadata={"Date": None})
+        drawn = FIGURES[name]()
+        if isinstance(drawn, str):
+            (OUT / f"{name}.svg").write_text(drawn, "utf-8")
+        else:
+            drawn.savefig(OUT / f"{name}.svg", dpi=150, metadata={"Date": None})
 
 
 if __name__ == "__main__":

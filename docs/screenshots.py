@@ -1,6 +1,6 @@
 """The screenshots of the page of `gzoo explore`, of what `gzoo demo` wrote.
 
-    python docs/screenshots.py gzoo-demo [--all FOLDER]
+    python docs/screenshots.py gzoo-demo [--all FOLDER] [--embeddings FILE]
 
 Writes docs/how-to/explore-*.jpg. `--all` writes every view instead, on desktops and phones, light and dark, as PNG into
 a folder, to be looked at after changes of the page. Playwright and Debian's chromium are needed.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,9 @@ DESKTOP, PHONE = (1280, 820), (400, 860)
 READY = (
     "[...document.images].every(one => one.complete) && !document.body.innerText.includes('Scoring the predictions')"
 )
+MAX_SECONDS = 60
 SETTLED_MS = 500  # until what is drawn has appeared
-BARRED = "/gallery?q=bar.yes+%3E+0.6+and+bar.asked+%3E%3D+10&sort=-bar.yes&cards=has-spiral-arms.yes"
+BARRED = "gallery?q=bar.yes+%3E+0.6+and+bar.asked+%3E%3D+10&sort=-bar.yes&cards=has-spiral-arms.yes"
 
 
 @contextmanager
@@ -52,7 +54,10 @@ def screenshot(browser: Browser, url: str, size: tuple[int, int], scheme: str, *
     page.goto(url)
     page.wait_for_load_state("networkidle")
     page.evaluate("for (const one of document.images) one.loading = 'eager'")  # those outside the view would not load
-    while not page.evaluate(READY):
+    ends = time.monotonic() + MAX_SECONDS
+    while not page.evaluate(READY):  # the page's security policy refuses `wait_for_function`
+        if time.monotonic() > ends:
+            raise SystemExit(f"{url} was not ready after {MAX_SECONDS} s")
         page.wait_for_timeout(100)
     page.wait_for_timeout(SETTLED_MS)
     made = page.screenshot(full_page=whole)
@@ -77,10 +82,10 @@ def main() -> None:
     id_str = spiral(options.demo / "dataset")
     views = {
         "gallery": BARRED,
-        "galaxy": f"/galaxy/{id_str}",
-        "model": "/model?question=has-spiral-arms-gz2&answer=yes&bin=3",
-        "overview": "/overview",
-        **({"map": "/map"} if options.embeddings else {}),
+        "galaxy": f"galaxy/{id_str}",
+        "model": "model?question=has-spiral-arms-gz2&answer=yes&bin=3",
+        "overview": "overview",
+        **({"map": "map"} if options.embeddings else {}),
     }
     shown = gzoo.explore(
         options.demo / "predictions.parquet",
@@ -95,11 +100,11 @@ def main() -> None:
             for name, path in views.items():
                 for size in (DESKTOP, PHONE):
                     for scheme in ("light", "dark"):
-                        made = screenshot(opened, shown.url + path[1:], size, scheme, scale=1, whole=name != "gallery")
+                        made = screenshot(opened, shown.url + path, size, scheme, scale=1, whole=name != "gallery")
                         (options.all / f"{name}-{size[0]}-{scheme}.png").write_bytes(made)
         else:
             for name, scheme in (("gallery", "light"), ("galaxy", "dark"), ("model", "light")):
-                made = screenshot(opened, shown.url + views[name][1:], DESKTOP, scheme, scale=1.25, whole=False)
+                made = screenshot(opened, shown.url + views[name], DESKTOP, scheme, scale=1.25, whole=False)
                 Image.open(io.BytesIO(made)).convert("RGB").save(OUT / f"explore-{name}.jpg", quality=85)
     shown.close()
 

@@ -65,7 +65,13 @@ def scaling(record: Mapping[str, Any] | None) -> str:
     """Return what `benchmarks/scaling.py` measured, as a table and a figure, or that there is no result."""
     if record is None:
         return "`benchmarks/scaling.py` studies two small encoders; it was not run in full yet.\n"
-    heads = ("encoder", "exponent", "predicted loss", "losses reached", "expected gain of ten times the galaxies")
+    heads = (
+        "encoder",
+        "exponent, all trainings",
+        "predicted loss",
+        "losses reached",
+        "expected gain of ten times the galaxies",
+    )
     rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name, found in record["encoders"].items():
         reached = ", ".join(f"{one:.2f}" for one in found["reached_losses"])
@@ -90,8 +96,8 @@ def scaling(record: Mapping[str, Any] | None) -> str:
             "![Excess loss against the number of galaxies trained on, for two encoders, both on logarithmic axes: "
             "points of trainings, and the curve through the filled ones with its band](figures/learning-curves.svg)",
             "",
-            "*The curve through the filled points, with the 95% prediction interval of one more training. Hollow "
-            "points were not fitted.*",
+            "*The curve through the filled points, dashed beyond them, with the 95% prediction interval of one more "
+            "training. Hollow points were not fitted.*",
             "",
         ]
     )
