@@ -56,12 +56,17 @@ ANSWERS = [f"{QUESTION}_{answer}" for answer in ("smooth", "featured-or-disk", "
 MAPPING = "\n".join(
     ['id_str = "id_str"', 'image = "filename"', "[answers]", *(f'"{one}" = "{one}"' for one in ANSWERS)]
 )
-N_FOLDS, CHOOSING, REPORTED = 5, 1, 2
+N_FOLDS, CHOOSING, REPORTED = 5, 1, 3
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {"encoder": "resnet18", "size": 64, "crop": 1.0, "epochs": 25},
     "default": {},
     "mobilenetv4, 64, crop 0.7": {"encoder": "mobilenetv4_conv_small", "size": 64, "crop": 0.7},
-    "mobilenetv4, 96, crop 0.7": {"encoder": "mobilenetv4_conv_small", "size": 96, "crop": 0.7},
+    "mobilenetv4, 64, crop 0.7, 60 epochs": {
+        "encoder": "mobilenetv4_conv_small", "size": 64, "crop": 0.7, "epochs": 60,
+    },
+    "resnet10t, 64, crop 0.7": {"encoder": "resnet10t", "size": 64, "crop": 0.7},
+    "resnet10t, 64, whole image": {"encoder": "resnet10t", "size": 64, "crop": 1.0},
+    "resnet18, 64, crop 0.85, 22 epochs": {"encoder": "resnet18", "size": 64, "crop": 0.85, "epochs": 22},
 }
 FEW = (50, 100)
 CROP = CROP_PIXELS / 424

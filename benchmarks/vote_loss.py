@@ -156,7 +156,7 @@ def measured(data: Dataset, test: Dataset, work: Path, epochs: int) -> dict[str,
             if not finished.exists():
                 recipe = Recipe(encoder=ENCODER, size=SIZE, crop=1.0, pretrained=False, learn="all", warm_up=0.2,
                                 epochs=epochs, batch_size=BATCH, accumulate=1, devices=1, learning_rate=PEAK,
-                                augment="average", sampling="proportional", patience=epochs, views=1,
+                                augment="average", sampling="proportional", views=1,
                                 seed=seed)  # fmt: skip
                 torch.manual_seed(seed)
                 model = Model(Design(ENCODER, SIZE, tree.concentrations, mean, std), baseline)

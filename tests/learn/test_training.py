@@ -121,7 +121,6 @@ def test_a_run_folder_contains_only_its_files_and_metadata(run: Path, dataset: P
         "learning_rate": 1e-3,
         "augment": "average",
         "sampling": "proportional",
-        "patience": 10,
         "views": 8,
         "seed": 5,
     }
@@ -153,21 +152,26 @@ def test_the_best_epoch_is_kept(trained: TrainResult, dataset: Path) -> None:
     assert total / trained.n_validation == pytest.approx(trained.best_loss, rel=1e-5)
 
 
-def test_an_early_stop_keeps_the_best_weights_and_is_judged_again_when_training_resumes(
+def test_a_training_reaches_its_lowest_learning_rates_even_if_the_first_epochs_were_the_best(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "PATIENCE", 1)
+    def trained_on() -> TrainResult:
+        return quick(dataset, tmp_path / "run", epochs=15, learning_rate=0.3)
+
     with monkeypatch.context() as patched:
         patched.setattr(training, "load_file", stop)  # after the last epoch
         with pytest.raises(KeyboardInterrupt):
-            quick(dataset, tmp_path / "run", epochs=30, learning_rate=0.3)
-    n_epochs = pl.read_csv(files.partial_name(tmp_path / "run") / "metrics.csv").height
-    made = quick(dataset, tmp_path / "run", epochs=30, learning_rate=0.3)
-    assert made.n_epochs == n_epochs < 30
-    assert made.best_epoch == made.n_epochs - 1
+            trained_on()
+    before = pl.read_csv(files.partial_name(tmp_path / "run") / "metrics.csv")
+    assert before.height == 15
+    assert before["validation_loss"][:11].arg_min() == 0, "this training does not show anything"
+    made = trained_on()  # which finds that all epochs were trained
+    assert made.n_epochs == 15
+    assert made.best_epoch == int(before["validation_loss"].arg_min() or 0) + 1
+    assert pl.read_csv(made.run / "metrics.csv").equals(before)
 
 
 def test_the_same_seed_gives_the_same_run(run: Path, dataset: Path, tmp_path: Path) -> None:

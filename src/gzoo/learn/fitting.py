@@ -43,7 +43,7 @@ class Recipe:
         pretrained: Whether training starts from the encoder's published weights.
         learn: What learns: "all", "head", or the number of the encoder's last blocks that learn with the head.
         warm_up: Fraction of the steps in which learning rates rise to their peaks.
-        epochs: Maximum number of epochs.
+        epochs: Number of epochs.
         batch_size: Maximum number of images in a batch of each process.
         accumulate: Number of batches whose gradients are averaged for one step.
         devices: Number of processes, each on its own device.
@@ -51,7 +51,6 @@ class Recipe:
             encoder's parts under `learning`.
         augment: Name of the augmentation preset.
         sampling: How an epoch samples the campaigns of a union: "proportional" or "balanced".
-        patience: Epochs without a lower validation loss after which training ends.
         views: Number of orientations of each image that predictions average over.
         seed: Seed of initial weights, order and augmentation.
     """
@@ -69,7 +68,6 @@ class Recipe:
     learning_rate: float
     augment: str
     sampling: str
-    patience: int
     views: int
     seed: int
 
@@ -201,7 +199,8 @@ def fit(
             torch.set_rng_state(random["cpu"].cpu())
             if random["cuda"] is not None:
                 torch.cuda.set_rng_state(random["cuda"].cpu())
-    while len(epochs) < recipe.epochs and len(epochs) - _best_epoch(epochs) < recipe.patience:
+    # never ended earlier: a one-cycle schedule gains most in its last epochs, at the lowest learning rates
+    while len(epochs) < recipe.epochs:
         if not n_done:
             train.epoch = len(epochs)
             key = (recipe.seed, len(epochs), group.rank) if group.rank else (recipe.seed, len(epochs))

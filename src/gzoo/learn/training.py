@@ -51,7 +51,6 @@ LEARNING_RATE, AUGMENT = 1e-3, "average"
 BATCH = "batch.png"
 """The first training batch as the model sees it."""
 WARM_UP = 0.2  # fraction of the steps in which learning rates rise
-PATIENCE = 10  # epochs without a lower validation loss
 NOTICES = logging.getLogger("gzoo")
 """What is worth knowing before the training ends; commands print it."""
 PACKAGES = ("gzoo", "torch", "timm", "numpy", "pyarrow", "polars", "pillow", "safetensors")
@@ -156,9 +155,8 @@ def train(
 
     The model is a timm encoder with one head for all questions. It is trained on the train split with the
     Dirichlet-multinomial loss, AdamW and a one-cycle learning rate. Validation uses a moving average of the weights
-    over about one epoch. Training stops when the validation loss has not improved for 10 epochs; the weights of the
-    best epoch are kept. If the dataset lacks a validation split, an eighth of train is held out, by a hash of the
-    identifiers.
+    over about one epoch; the weights of the epoch with the lowest validation loss are kept. If the dataset lacks a
+    validation split, an eighth of train is held out, by a hash of the identifiers.
 
     At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies,
     which `predict` applies. Predictions average over the eight orientations of an image. Interrupted training resumes
@@ -189,7 +187,7 @@ def train(
             encoder's last blocks that learn with the head. By default all, but only the head of a trained encoder with
             fewer than 200 labelled galaxies.
         probe: Compare the model with a linear probe of the encoder it started from, fitted to at most 5,000 galaxies.
-        epochs: Maximum number of epochs.
+        epochs: Number of epochs, over which the learning rate rises and falls to zero.
         batch_size: Images per training batch of each device.
         accumulate: Batches whose gradients are averaged for one step, where a larger batch does not fit into memory.
         devices: Number of GPUs, or of processes on a machine without one, that train together on this machine.
@@ -278,7 +276,6 @@ def train(
         learning_rate=learning_rate,
         augment=augment,
         sampling=sampling,
-        patience=PATIENCE,
         views=VIEWS,
         seed=seed,
     )
