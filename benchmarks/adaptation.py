@@ -46,7 +46,7 @@ COUNTS, CLASSES, VALUE = (100, 300, 1000), ("bulge", "disturbed"), "redshift"
 N_VALUE_LABELS, N_VALUE_DRAWS = 300, 3
 WAYS = ("probe", "fine-tuned", "scratch")
 CROP_PIXELS = 240  # the galaxy fills the middle third of an image
-ENCODER, SIZE, SEED = "mobilenetv4_conv_small_050", 64, 77
+ENCODER, SIZE, SEED = "resnet10t", 64, 77
 
 
 def crop(folder: Path, out: Path) -> None:

@@ -10,8 +10,8 @@ of all folds together are scored: log-likelihood in nats per galaxy, and the ROC
 - plain: resnet18, 64 pixels, all of the image, AdamW at 1e-3, one cycle, batches of 32, 25 epochs, one of eight
   orientations, one view;
 - default: `gzoo train` and `gzoo predict` without options;
-- other recipes, with seed 1 alone, in the first fold or more: the default is chosen by it, and judged by seed 2, with
-  other folds;
+- other recipes, with seed 1 alone: the default is chosen by it, and judged by seed 3, with other folds. In the recorded
+  result all were trained in two folds (the one with 60 epochs in one), and the two best in all five;
 - forest: a random forest on ten numbers that describe an image.
 
 With 50 and 100 labelled galaxies (a fifth of them for validation), a model from random weights is compared with
@@ -62,7 +62,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
     "mobilenetv4, 64, crop 0.7": {"encoder": "mobilenetv4_conv_small", "size": 64, "crop": 0.7},
     "mobilenetv4, 64, crop 0.7, 60 epochs": {
-        "encoder": "mobilenetv4_conv_small", "size": 64, "crop": 0.7, "epochs": 60,
+        "encoder": "mobilenetv4_conv_small",
+        "size": 64,
+        "crop": 0.7,
+        "epochs": 60,
     },
     "resnet10t, 64, crop 0.7": {"encoder": "resnet10t", "size": 64, "crop": 0.7},
     "resnet10t, 64, whole image": {"encoder": "resnet10t", "size": 64, "crop": 1.0},
@@ -282,7 +285,7 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=5000, help="simulated galaxies to train on (default: 5000)")
     parser.add_argument("--draws", type=int, default=8, help="draws of the labelled galaxies (default: 8)")
     parser.add_argument("--choosing-folds", type=int, default=1, help="folds of seed 1 (default: 1)")
-    parser.add_argument("--reported-folds", type=int, default=N_FOLDS, help="folds of seed 2 (default: 5)")
+    parser.add_argument("--reported-folds", type=int, default=N_FOLDS, help="folds of seed 3 (default: 5)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time after which no training is begun")
     parser.add_argument("--work", type=Path, help="folder to keep datasets and finished trainings in")
     parser.add_argument("--quick", action="store_true", help="one epoch, one fold, one draw; write only to --out")

@@ -22,7 +22,7 @@ from gzoo.learn.heads import VoteLoss
 from gzoo.learn.loader import loader
 from gzoo.learn.model import Model, open_run
 from gzoo.learn.prediction import predict
-from gzoo.learn.probe import Features, fit_probe, solve
+from gzoo.learn.probe import Features, cross_predicted, fit_probe, solve
 from gzoo.learn.training import TrainResult, train
 from gzoo.scoring.intervals import as_value
 from gzoo.scoring.scores import score
@@ -157,6 +157,32 @@ def test_the_probe_is_ridge_regression_with_the_best_penalty() -> None:
     assert not found.weight[:, 5].any()
 
 
+def test_a_label_does_not_change_the_out_of_fold_prediction_of_its_own_galaxy() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(23, 4)
+    y, order, head = torch.arange(23.0)[:, None] + 100 * x[:, :1], torch.arange(23.0), torch.nn.Linear(4, 1)
+
+    def predicted(label_of_7: float) -> dict[float, float]:
+        labels = y.clone()
+        labels[7] = label_of_7
+        galaxies = Features(x, {"y": labels, "place": order}, tuple("g" * 23))
+        found = cross_predicted(head, SquaredLoss(), galaxies, 0.1)
+        assert torch.equal(found.labels["y"][:, 0], labels[found.labels["place"].long(), 0])
+        return dict(zip(found.labels["place"].tolist(), found.predictions[:, 0].tolist(), strict=True))
+
+    first, second = predicted(0.0), predicted(1e4)
+    assert sorted(first) == order.tolist()
+    same = {place for place in first if first[place] == second[place]}
+    assert 7 in same
+    assert len(same) in (4, 5)  # a fold: all others learned from it
+
+
+def test_out_of_fold_predictions_of_two_galaxies() -> None:
+    galaxies = Features(torch.tensor([[0.0], [1.0]]), {"y": torch.tensor([[3.0], [5.0]])}, ("a", "b"))
+    found = cross_predicted(torch.nn.Linear(1, 1), SquaredLoss(), galaxies, 1.0)
+    assert found.predictions[:, 0] == pytest.approx(8 - found.labels["y"][:, 0].numpy(), abs=1e-3)  # the other's
+
+
 # ----------------------------------------------------------------------------------------------------
 # Training
 
@@ -193,6 +219,17 @@ def test_a_probe_leaves_the_encoder_as_it_is(probe: TrainResult, pretrained: Tra
     assert [part["learning_rate"] for part in metadata["learning"]] == [0.1, 0]  # type: ignore[union-attr]
     assert (probe.run / "metrics.csv").read_text().startswith("penalty,train_loss,validation_loss\n100.0,")
     assert json.dumps(probe.to_dict())
+
+
+def test_the_recalibration_of_a_probe_is_fitted_to_training_galaxies_too(
+    probe: TrainResult, pretrained: TrainResult
+) -> None:
+    def most(run: Path) -> int:
+        questions = files.read_json(run / "run.json")["recalibration"]["questions"]  # type: ignore[index]
+        return max(one["n_galaxies"] for one in questions.values())  # type: ignore[union-attr]
+
+    assert most(pretrained.run) == pretrained.n_validation
+    assert most(probe.run) == probe.n_train + probe.n_validation
 
 
 def test_an_exported_encoder_is_adapted_like_its_run(

@@ -72,7 +72,6 @@ class Start:
 def probe_start(
     model: Model,
     loss: Loss,
-    validation_loss: Loss,
     train: Loader,
     validation: Loader,
     *,
@@ -84,8 +83,7 @@ def probe_start(
 
     Args:
         model: Model, whose head predicts the baseline but for small weights; it stays as it is.
-        loss: What predictions of training galaxies cost.
-        validation_loss: What predictions of validation galaxies cost.
+        loss: What predictions cost.
         train: Loader of the training galaxies.
         validation: Loader of the validation galaxies.
         wanted: Whether to fit a probe.
@@ -98,7 +96,7 @@ def probe_start(
     if not wanted:
         return Start(None, 0, places, baseline)
     own = some(len(train.rows), seed)
-    probe = fit_probe(model, loss, train, validation, progress, judged_by=validation_loss, places=(own, places))
+    probe = fit_probe(model, loss, train, validation, progress, places=(own, places))
     return Start(probe, len(own), places, baseline)
 
 

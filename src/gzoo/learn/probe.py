@@ -28,8 +28,9 @@ from gzoo.trees.tree import FloatArray, IntArray
 
 VIEWS = 8
 """Orientations of an image over which features are averaged."""
-PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 MAX_ITERATIONS = 100
+N_FOLDS = 5
 CHUNK = 16_384  # galaxies whose losses are computed at once
 
 Labels = Mapping[str, torch.Tensor]
@@ -53,6 +54,24 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
+    def take(self, places: torch.Tensor) -> Features:
+        """Return some of the galaxies."""
+        labels = {name: value[places] for name, value in self.labels.items()}
+        return Features(self.values[places], labels, tuple(self.ids[i] for i in places.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Predictions of training galaxies, each by a head that was not fitted to it.
+
+    Attributes:
+        predictions: What the heads return, shape (galaxy, column), in any order of galaxies.
+        labels: Labels of the galaxies, in the same order.
+    """
+
+    predictions: FloatArray
+    labels: Labels
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -62,11 +81,13 @@ class Probe:
         head: The head, for features as the encoder returns them.
         attempts: Penalties that were tried.
         losses: Loss of each validation galaxy, shape (galaxy,).
+        held_out: Out-of-fold predictions of the training galaxies, where they were asked for.
     """
 
     head: nn.Linear
     attempts: tuple[Attempt, ...]
     losses: FloatArray
+    held_out: HeldOut | None
 
 
 def fit_probe(
@@ -76,8 +97,8 @@ def fit_probe(
     validation: Loader,
     progress: Progress | None = None,
     *,
-    judged_by: Loss | None = None,
     places: tuple[IntArray, IntArray] | None = None,
+    cross_predict: bool = False,
 ) -> Probe:
     """Return the best head on top of a model's encoder as it is.
 
@@ -87,8 +108,8 @@ def fit_probe(
         train: Loader of the galaxies to fit; without augmentation unless `places` are given.
         validation: Loader of the galaxies that choose the penalty.
         progress: Function to call with (stage, galaxies done, galaxies in total).
-        judged_by: What predictions of validation galaxies cost, if it is another loss.
         places: Places in the loaders of the galaxies to use; by default all.
+        cross_predict: Whether to predict the training galaxies too, out of fold.
 
     Raises:
         NonFiniteLossError: The loss is NaN or infinite.
@@ -97,8 +118,10 @@ def fit_probe(
     first, second = places or (None, None)
     own = features_of(model, train, progress, stage="Computing features of training galaxies", places=first)
     other = features_of(model, validation, progress, stage="Computing features of validation galaxies", places=second)
-    head, attempts = solve(model.head, loss, own, other, judged_by)
-    return Probe(head, tuple(attempts), losses_of(head, judged_by or loss, other))
+    head, attempts = solve(model.head, loss, own, other)
+    best = min(attempts, key=lambda each: each.validation_loss).penalty
+    held_out = cross_predicted(model.head, loss, own, best) if cross_predict and len(own) > 1 else None
+    return Probe(head, tuple(attempts), losses_of(head, loss, other), held_out)
 
 
 def features_of(
@@ -172,9 +195,7 @@ def losses_of(head: nn.Module, loss: Loss, galaxies: Features) -> FloatArray:
     return losses
 
 
-def solve(
-    head: nn.Linear, loss: Loss, train: Features, validation: Features, judged_by: Loss | None = None
-) -> tuple[nn.Linear, list[Attempt]]:
+def solve(head: nn.Linear, loss: Loss, train: Features, validation: Features) -> tuple[nn.Linear, list[Attempt]]:
     """Return the head that predicts best, and the penalties that were tried.
 
     Args:
@@ -182,25 +203,16 @@ def solve(
         loss: What its predictions cost.
         train: Galaxies to fit.
         validation: Galaxies that choose the penalty.
-        judged_by: What predictions of validation galaxies cost, if it is another loss.
 
     Raises:
         NonFiniteLossError: The loss is NaN or infinite.
     """
-    mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0)
-    scale = torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)  # features that do not vary say nothing
+    mean, scale = _standard(train)
     standard = [Features((each.values - mean) * scale, each.labels, each.ids) for each in (train, validation)]
-    fitted = copy.deepcopy(head).cpu().requires_grad_(True)
-    nn.init.zeros_(fitted.weight)
-    losses_of(fitted, loss, standard[0])  # a search that starts at NaN would fail in the arithmetic
     attempts: list[Attempt] = []
-    best, best_loss, n_worse = copy.deepcopy(fitted), np.inf, 0
-    for penalty in PENALTIES:
-        _minimise(fitted, loss, standard[0], penalty)
-        train_loss, validation_loss = (
-            float(losses_of(fitted, by, each).mean())
-            for by, each in zip((loss, judged_by or loss), standard, strict=True)
-        )
+    best, best_loss, n_worse = copy.deepcopy(head).cpu(), np.inf, 0
+    for penalty, fitted in _heads(head, loss, standard[0]):
+        train_loss, validation_loss = (float(losses_of(fitted, loss, each).mean()) for each in standard)
         attempts.append(Attempt(penalty, train_loss, validation_loss))
         if validation_loss < best_loss:
             best, best_loss, n_worse = copy.deepcopy(fitted), validation_loss, 0
@@ -212,6 +224,47 @@ def solve(
         best.weight.mul_(scale)
         best.bias.sub_(best.weight @ mean)
     return best, attempts
+
+
+def cross_predicted(head: nn.Linear, loss: Loss, galaxies: Features, penalty: float) -> HeldOut:
+    """Return predictions of galaxies, each by a head that was fitted to four fifths of them, without it.
+
+    Args:
+        head: Head that predicts the same for every galaxy once its weights are 0.
+        loss: What its predictions cost.
+        galaxies: The galaxies, at least 2.
+        penalty: Penalty to use, of those that are tried.
+
+    Raises:
+        NonFiniteLossError: The loss is NaN or infinite.
+    """
+    order = np.random.default_rng(0).permutation(len(galaxies))  # rows may be sorted by label
+    folds = [torch.from_numpy(each) for each in np.array_split(order, N_FOLDS) if len(each)]
+    predicted: list[torch.Tensor] = []
+    for fold in folds:
+        own = galaxies.take(torch.from_numpy(np.setdiff1d(order, fold)))
+        mean, scale = _standard(own)
+        standard = Features((own.values - mean) * scale, own.labels, own.ids)
+        fitted = next(each for tried, each in _heads(head, loss, standard) if tried == penalty)
+        with torch.no_grad():
+            predicted.append(fitted((galaxies.values[fold] - mean) * scale))
+    return HeldOut(torch.cat(predicted).double().numpy(), galaxies.take(torch.cat(folds)).labels)
+
+
+def _standard(galaxies: Features) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean of each feature, and the factor after which its standard deviation is 1."""
+    mean, std = galaxies.values.mean(dim=0), galaxies.values.std(dim=0, correction=0)
+    return mean, torch.where(std > 1e-6 * std.max(), 1 / std, 0.0)  # features that do not vary say nothing
+
+
+def _heads(head: nn.Linear, loss: Loss, galaxies: Features) -> Iterator[tuple[float, nn.Linear]]:
+    """Yield the head that fits best under each penalty, from the strongest on; it is the same object each time."""
+    fitted = copy.deepcopy(head).cpu().requires_grad_(True)
+    nn.init.zeros_(fitted.weight)
+    losses_of(fitted, loss, galaxies)  # a search that starts at NaN would fail in the arithmetic
+    for penalty in PENALTIES:
+        _minimise(fitted, loss, galaxies, penalty)
+        yield penalty, fitted
 
 
 def _minimise(head: nn.Linear, loss: Loss, galaxies: Features, penalty: float) -> None:

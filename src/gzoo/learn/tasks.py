@@ -14,6 +14,7 @@ from gzoo.errors import InputError
 from gzoo.learn.fitting import Loss
 from gzoo.learn.heads import TargetLoss, VoteLoss
 from gzoo.learn.loader import Loader
+from gzoo.learn.probe import HeldOut
 from gzoo.scoring import baseline as baselines
 from gzoo.scoring import likelihood
 from gzoo.scoring.recalibration import fit_recalibration
@@ -23,6 +24,7 @@ from gzoo.scoring.target_likelihood import (
     target_log_likelihood,
 )
 from gzoo.trees.tree import FloatArray
+from gzoo.votes.votes import Votes
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,29 @@ class VoteTask:
         """Number of training galaxies of each class; empty for votes."""
         return {}
 
-    def entries(self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_]) -> dict[str, object]:
-        """Return entries of run.json, from the predictions of the validation galaxies whose image is shown."""
+    def entries(
+        self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_], more: HeldOut | None = None
+    ) -> dict[str, object]:
+        """Return entries of run.json.
+
+        Args:
+            predicted: Predictions of the validation galaxies whose image is shown, shape (galaxy, concentration).
+            is_shown: Which of the validation galaxies these are.
+            more: Predictions of other galaxies that they were not fitted to.
+        """
+        votes = self.validation.votes.take(is_shown)
+        if more:
+            counts, totals = (more.labels[name].numpy() for name in ("votes", "totals"))
+            votes = Votes(
+                votes.tree,
+                np.concatenate([votes.counts, counts]),
+                np.concatenate([votes.totals, totals]),
+                votes.collected_questions,
+            )
+            predicted = np.concatenate([predicted, more.predictions])
         return {
             "baseline": baselines.to_dict(self.train.votes, self.baseline),
-            "recalibration": fit_recalibration(self.validation.votes.take(is_shown), predicted[None]).to_dict(),
+            "recalibration": fit_recalibration(votes, predicted[None]).to_dict(),
         }
 
 
@@ -200,8 +220,20 @@ class TargetTask:
         labels = self._labels(0)
         return {name: int((labels == i).sum()) for i, name in enumerate(self.target.classes)}
 
-    def entries(self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_]) -> dict[str, object]:
-        """Return entries of run.json, from the predictions of the validation galaxies whose image is shown."""
+    def entries(
+        self, predicted: FloatArray, is_shown: npt.NDArray[np.bool_], more: HeldOut | None = None
+    ) -> dict[str, object]:
+        """Return entries of run.json.
+
+        Args:
+            predicted: Predictions of the validation galaxies whose image is shown, shape (galaxy, column).
+            is_shown: Which of the validation galaxies these are.
+            more: Predictions of other galaxies that they were not fitted to.
+        """
+        labels = self._labels(1)[is_shown]
+        if more:
+            predicted = np.concatenate([predicted, more.predictions])
+            labels = np.concatenate([labels, more.labels["label"].numpy()])
         prediction = np.exp(predicted) if self.target.kind == "classes" else predicted
         return {
             "target": self.target.to_dict(),
@@ -210,7 +242,7 @@ class TargetTask:
                 "n_galaxies": len(self._labels(0)),
                 "prediction": dict(zip(self.columns, self.baseline.tolist(), strict=True)),
             },
-            "recalibration": fit_target_recalibration(self.target, prediction, self._labels(1)[is_shown]),
+            "recalibration": fit_target_recalibration(self.target, prediction, labels),
         }
 
 

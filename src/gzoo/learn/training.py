@@ -36,7 +36,7 @@ from gzoo.learn.loader import Loader, loader, n_cores
 from gzoo.learn.loggers import epoch_logger, require_logger
 from gzoo.learn.model import Model, fastest_device
 from gzoo.learn.prediction import predict_concentrations
-from gzoo.learn.probe import VIEWS, features_of, fit_probe
+from gzoo.learn.probe import VIEWS, HeldOut, features_of, fit_probe
 from gzoo.learn.processes import Processes
 from gzoo.learn.starting import StartingEncoder, open_encoder, open_pretrained
 from gzoo.learn.tasks import TargetTask, Task, VoteTask
@@ -44,7 +44,7 @@ from gzoo.scoring.intervals import Blocks, blocks
 from gzoo.sky import identifier_split
 from gzoo.trees.tree import IntArray
 
-DEFAULT_ENCODER, DEFAULT_SIZE, DEFAULT_CROP = "mobilenetv4_conv_small", 64, 0.7
+DEFAULT_ENCODER, DEFAULT_SIZE, DEFAULT_CROP = "resnet10t", 64, 0.7
 """Chosen on real galaxies by benchmarks/real_recipe.py."""
 PRETRAINED_SIZE = 128  # of encoders whose published weights know photographs, without crop
 LEARNING_RATE, AUGMENT = 1e-3, "average"
@@ -158,10 +158,11 @@ def train(
     over about one epoch; the weights of the epoch with the lowest validation loss are kept. If the dataset lacks a
     validation split, an eighth of train is held out, by a hash of the identifiers.
 
-    At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies,
-    which `predict` applies. Predictions average over the eight orientations of an image. Interrupted training resumes
-    from its last checkpoint when the same command runs again, to the same weights. There is a checkpoint after each
-    epoch, and every five minutes within one.
+    At the end, a recalibration (a factor, a temperature and biases per question) is fitted on the validation galaxies
+    (and where only the head learns from at most 5,000 galaxies, on out-of-fold predictions of the training galaxies
+    too), which `predict` applies. Predictions average over the eight orientations of an image. Interrupted training
+    resumes from its last checkpoint when the same command runs again, to the same weights. There is a checkpoint after
+    each epoch, and every five minutes within one.
 
     With several `devices`, or started by `torchrun` on one or several machines, one process for each device trains on
     its own part of every batch; a script must then protect its entry point with `if __name__ == "__main__":`.
@@ -174,7 +175,7 @@ def train(
         target: Column to predict instead of votes, of the dataset or of `labels`: text and yes or no are classes, a
             float is a value with a spread. Append `:classes` or `:value` where numbers could be either.
         labels: Table with the column of `target` and `id_str`.
-        encoder: Name of a timm model; by default mobilenetv4_conv_small.
+        encoder: Name of a timm model; by default resnet10t.
         size: Width and height in pixels of the images that the encoder sees; by default 64, with `from` the size that
             the encoder was trained on, with `pretrained` 128.
         crop: Width of the central part of each image that the encoder sees, as a fraction of the image's: galaxies sit
@@ -333,15 +334,17 @@ def train(
         begun = floors.probe_start(
             model,
             loss,
-            loss,
             plain_loader,
             validation_loader,
             wanted=probe and learn != HEAD,
             seed=seed,
             progress=progress,
         )
+        out_of_fold: HeldOut | None = None
         if learn == HEAD:
-            solved = fit_probe(model, loss, plain_loader, validation_loader, progress)
+            is_few = n_train + n_validation <= floors.MAX_GALAXIES
+            solved = fit_probe(model, loss, plain_loader, validation_loader, progress, cross_predict=is_few)
+            out_of_fold = solved.held_out
             model.head.load_state_dict(solved.head.state_dict())
             write_weights(work, model)
             write_metrics(work, solved.attempts)
@@ -403,7 +406,7 @@ def train(
             "validation_loss": min(losses),
             "baseline_validation_loss": baseline_loss,
             "floors": judged.to_dict(),
-            **task.entries(predicted, is_shown),
+            **task.entries(predicted, is_shown, out_of_fold),
             "weights_sha256": files.sha256(weights),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
