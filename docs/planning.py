@@ -75,12 +75,13 @@ def steps() -> list[Step]:
             *("`gzoo check` of votes", n_votes / (check["minutes"] * 60 * cores), n_votes, check["peak megabytes"]),
             *(None, "build_millions", False),
         ),
-        Step(
-            *(
-                f"`gzoo predict --views 1`, {predicted['encoder']} at {predicted['size']} px",
-                predicted["galaxies a core second"],
-            ),
-            *(predicted["galaxies"], predicted["peak megabytes"], predicted["bytes a galaxy"], "predict_speed", True),
+        *(
+            Step(
+                f"`gzoo predict`, {views}, {predicted['encoder']} at {predicted['size']} px",
+                *(rate, predicted["galaxies"], predicted["peak megabytes"], predicted["bytes a galaxy"]),
+                *("predict_speed", True),
+            )
+            for views, rate in predicted["galaxies a core second"].items()
         ),
         *_embedding(),
         Step(
