@@ -4,10 +4,10 @@
         [--epochs LEAST MOST] [--work FOLDER] [--minutes M] [--quick]
 
 Galaxies of Galaxy Zoo 2 are simulated. Each encoder is trained on each fraction of them, once for each seed: another
-draw of the galaxies, other initial weights. A training sees about --images-seen images, as far as --epochs allow it, or
-stops when its validation loss does not fall any more. The excess loss of a model is its loss on the test galaxies minus
-that of the truth, which is known here: the probabilities that the votes were drawn from. The excess loss is fitted by
-scale * n^-exponent (`gzoo.scoring.learning_curve`).
+draw of the galaxies, other initial weights. A training sees about --images-seen images, as far as --epochs allow it.
+The excess loss of a model is its loss on the test galaxies minus that of the truth, which is known here: the
+probabilities that the votes were drawn from. The excess loss is fitted by scale * n^-exponent
+(`gzoo.scoring.learning_curve`).
 
 To judge the method, the curve is also fitted without the largest fraction, and its prediction interval for one more
 training there is compared with the losses that were reached: every seed is one case.

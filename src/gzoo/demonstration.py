@@ -39,7 +39,7 @@ def demo(
     *,
     out: Path | str = "gzoo-demo",
     n_galaxies: int = 1500,
-    epochs: int = 16,
+    epochs: int = 12,
     encoder: str | None = None,
     size: int | None = None,
     seed: int = 0,
