@@ -11,6 +11,8 @@ import onnxruntime
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from gzoo.dataset.build import build
@@ -19,6 +21,7 @@ from gzoo.dataset.targets import Target, read_labels
 from gzoo.errors import DatasetError, GZooWarning, InputError, NotFoundError, OutputExistsError, TableError
 from gzoo.learn.embedding import embed
 from gzoo.learn.export import export
+from gzoo.learn.heads import ValueHead
 from gzoo.learn.loader import loader
 from gzoo.learn.model import open_run
 from gzoo.learn.prediction import predict
@@ -278,6 +281,26 @@ def _copy(path: Path, other: Path) -> Path:
     return other
 
 
+@given(low=st.floats(-1e3, 1e3), width=st.floats(1e-3, 1e3), factor=st.floats(-1e3, 1e3), place=st.floats(0.01, 0.99))
+def test_a_predicted_mean_stays_near_the_range_of_the_training_labels(
+    low: float, width: float, factor: float, place: float
+) -> None:
+    high = low + width
+    center, spread = low + place * width, width / 3
+    head = ValueHead(1, np.array([center, spread]), (low, high))
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0], [0.0]]))
+    wanted = center + spread * factor  # what features far from those of all training galaxies may give
+    mean, std = head(torch.tensor([[factor]]))[0].tolist()
+    slack = 1e-4 * (abs(low) + width)
+    assert low - 0.1 * width - slack <= mean <= high + 0.1 * width + slack
+    assert std == pytest.approx(spread, rel=1e-4)
+    if low <= wanted <= high:
+        assert mean == pytest.approx(wanted, abs=slack)
+    else:
+        assert (mean <= low + slack) if wanted < low else (mean >= high - slack)
+
+
 def test_a_trained_encoder_is_adapted_to_a_target(
     run: Path, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,8 +308,12 @@ def test_a_trained_encoder_is_adapted_to_a_target(
     with caplog.at_level("INFO", "gzoo"):
         train(dataset, target="flux", from_=run, learn="head", out=tmp_path / "head")
     assert "head     1,026      solved for" in caplog.text
-    after = open_run(tmp_path / "head")[0].encoder.state_dict()
+    model = open_run(tmp_path / "head")[0]
+    after = model.encoder.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    galaxies = pl.read_parquet(tmp_path / "head" / "training_galaxies.parquet").filter(role="train")["id_str"]
+    fluxes = BRIGHT[galaxies.str.extract(r"(\d+)").cast(pl.Int64).to_numpy()]
+    assert model.state_dict()["head.scale"][2:].tolist() == pytest.approx([fluxes.min(), fluxes.max()], rel=1e-5)
     predict(tmp_path / "head", dataset, out=tmp_path / "flux.parquet")
     assert score(tmp_path / "flux.parquet", dataset).value["r2"]["value"] > 0.5
     caplog.clear()

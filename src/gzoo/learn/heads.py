@@ -16,6 +16,7 @@ from gzoo.learn.losses import dirichlet_multinomial_nll
 from gzoo.trees.tree import FloatArray, Tree
 
 LOG_LIMIT = 16.0  # concentrations from 1e-7 to 9e6
+MARGIN = 0.1  # how far a predicted value may lie beyond the training labels, relative to their range
 STD_LIMIT = 7.0  # standard deviations from 1/1,100 to 1,100 times the scatter of the labels
 
 
@@ -76,28 +77,40 @@ class ClassHead(nn.Linear):
 
 
 class ValueHead(nn.Linear):
-    """Mean and standard deviation of a number, in units of its scatter among the training galaxies."""
+    """Mean and standard deviation of a number, in units of its scatter among the training galaxies.
 
-    def __init__(self, n_features: int, baseline: FloatArray | None = None) -> None:
+    A few images have features far from those of all training galaxies, where a linear function may give anything: a
+    redshift of -5 +- 0.2. The mean is therefore limited, smoothly, to the range of the training labels and a tenth of
+    it on either side.
+    """
+
+    def __init__(
+        self, n_features: int, baseline: FloatArray | None = None, label_range: tuple[float, float] | None = None
+    ) -> None:
         """Make a head with random weights.
 
         Args:
             n_features: Number of features of the encoder.
             baseline: Mean and standard deviation that the head predicts at first; by default 0 and 1.
+            label_range: Lowest and highest label of the training galaxies; by default -10 and 10.
         """
         super().__init__(n_features, 2)
         nn.init.normal_(self.weight, std=0.01)
         nn.init.zeros_(self.bias)
-        start = torch.tensor([0.0, 1.0] if baseline is None else baseline.tolist())
-        self.register_buffer("scale", start)  # part of the weights: predictions are in the units of the labels
+        start = [0.0, 1.0] if baseline is None else baseline.tolist()
+        # part of the weights: predictions are in the units of the labels
+        self.register_buffer("scale", torch.tensor([*start, *(label_range or (-10.0, 10.0))]))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return mean and standard deviation, shape (galaxy, 2), from features."""
-        center, spread = cast(torch.Tensor, self.scale)
+        center, spread, low, high = cast(torch.Tensor, self.scale)
         with torch.autocast(input.device.type, enabled=False):
             mean, log_std = super().forward(input.float()).unbind(dim=1)
+            mean = center + spread * mean
+            within, margin = torch.minimum(torch.maximum(mean, low), high), MARGIN * (high - low)
+            mean = within + margin * torch.tanh((mean - within) / margin)
             std = torch.exp(STD_LIMIT * torch.tanh(log_std / STD_LIMIT))
-            return torch.stack([center + spread * mean, spread * std], dim=1)
+            return torch.stack([mean, spread * std], dim=1)
 
     def average(self, views: torch.Tensor) -> torch.Tensor:
         """Return mean and standard deviation of the mixture over views, shape (view, galaxy, 2)."""
@@ -110,7 +123,13 @@ class ValueHead(nn.Linear):
 Head = VoteHead | ClassHead | ValueHead
 
 
-def head_of(target: Target | None, n_features: int, n_columns: int, baseline: FloatArray | None = None) -> Head:
+def head_of(
+    target: Target | None,
+    n_features: int,
+    n_columns: int,
+    baseline: FloatArray | None = None,
+    label_range: tuple[float, float] | None = None,
+) -> Head:
     """Return a head with random weights.
 
     Args:
@@ -118,12 +137,13 @@ def head_of(target: Target | None, n_features: int, n_columns: int, baseline: Fl
         n_features: Number of features of the encoder.
         n_columns: Number of outputs.
         baseline: What the head predicts at first for every galaxy.
+        label_range: Lowest and highest label of the training galaxies, where the target is a value.
     """
     if target is None:
         return VoteHead(n_features, n_columns, baseline)
     if target.kind == "classes":
         return ClassHead(n_features, n_columns, baseline)
-    return ValueHead(n_features, baseline)
+    return ValueHead(n_features, baseline, label_range)
 
 
 @dataclass(frozen=True, slots=True)

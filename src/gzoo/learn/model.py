@@ -21,18 +21,21 @@ from gzoo.trees.tree import FloatArray
 class Model(FeatureExtractor):
     """A network that predicts the concentrations of all questions, or a target, from an image."""
 
-    def __init__(self, design: Design, baseline: FloatArray | None = None) -> None:
+    def __init__(
+        self, design: Design, baseline: FloatArray | None = None, label_range: tuple[float, float] | None = None
+    ) -> None:
         """Build a model with random weights.
 
         Args:
             design: Settings of the model.
             baseline: Initial prediction, shape (column,). Training then starts from the baseline.
+            label_range: Lowest and highest label of the training galaxies, where the target is a value.
 
         Raises:
             InputError: timm does not have the encoder, or it does not take images of this size.
         """
         super().__init__(design)
-        self.head = head_of(design.target, self.n_features, len(design.columns), baseline)
+        self.head = head_of(design.target, self.n_features, len(design.columns), baseline, label_range)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return concentrations, shape (galaxy, concentration); of a target, log probabilities or mean and spread.

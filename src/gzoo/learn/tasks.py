@@ -44,6 +44,7 @@ class VoteTask:
     train: Loader
     validation: Loader
     target: Target | None = None
+    label_range: None = None
 
     def __post_init__(self) -> None:
         for name, each in (("training", self.train), ("validation", self.validation)):
@@ -186,6 +187,12 @@ class TargetTask:
     def baseline(self) -> FloatArray:
         """Frequencies of the classes, or mean and standard deviation of the values, of the training galaxies."""
         return fit_target_baseline(self.target, self._labels(0))
+
+    @property
+    def label_range(self) -> tuple[float, float] | None:
+        """Lowest and highest value of the training galaxies; None for classes."""
+        labels = self._labels(0)
+        return (float(labels.min()), float(labels.max())) if self.target.kind == "value" else None
 
     @property
     def loss(self) -> Loss:

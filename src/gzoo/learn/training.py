@@ -292,7 +292,7 @@ def train(
     loaders = {"train": train_loader, "validation": validation_loader}
     n_train, n_validation = (len(each.rows) for each in loaders.values())
     torch.manual_seed(seed)
-    model = Model(_design(start, recipe, task, train_loader), task.baseline)
+    model = Model(_design(start, recipe, task, train_loader), task.baseline, task.label_range)
     if start:
         start.load_into(model)
     parts = parts_of(model, learn, learning_rate, is_trained=start is not None)
