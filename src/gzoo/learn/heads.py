@@ -92,25 +92,27 @@ class ValueHead(nn.Linear):
         Args:
             n_features: Number of features of the encoder.
             baseline: Mean and standard deviation that the head predicts at first; by default 0 and 1.
-            label_range: Lowest and highest label of the training galaxies; by default -10 and 10.
+            label_range: Lowest and highest label of the training galaxies; by default ten standard deviations from the
+                mean.
         """
         super().__init__(n_features, 2)
         nn.init.normal_(self.weight, std=0.01)
         nn.init.zeros_(self.bias)
-        start = [0.0, 1.0] if baseline is None else baseline.tolist()
+        center, spread = [0.0, 1.0] if baseline is None else baseline.tolist()
+        # relative to the scatter, because labels such as dates may be too close to each other for float32
+        limits = [(one - center) / spread for one in label_range] if label_range else [-10.0, 10.0]
         # part of the weights: predictions are in the units of the labels
-        self.register_buffer("scale", torch.tensor([*start, *(label_range or (-10.0, 10.0))]))
+        self.register_buffer("scale", torch.tensor([center, spread, *limits]))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return mean and standard deviation, shape (galaxy, 2), from features."""
         center, spread, low, high = cast(torch.Tensor, self.scale)
         with torch.autocast(input.device.type, enabled=False):
             mean, log_std = super().forward(input.float()).unbind(dim=1)
-            mean = center + spread * mean
             within, margin = torch.minimum(torch.maximum(mean, low), high), MARGIN * (high - low)
             mean = within + margin * torch.tanh((mean - within) / margin)
             std = torch.exp(STD_LIMIT * torch.tanh(log_std / STD_LIMIT))
-            return torch.stack([mean, spread * std], dim=1)
+            return torch.stack([center + spread * mean, spread * std], dim=1)
 
     def average(self, views: torch.Tensor) -> torch.Tensor:
         """Return mean and standard deviation of the mixture over views, shape (view, galaxy, 2)."""
